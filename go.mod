@@ -1,0 +1,3 @@
+module xentrace
+
+go 1.26
