@@ -1,0 +1,69 @@
+package trace
+
+import (
+	"net/netip"
+	"time"
+)
+
+// A Packet is the record of one packet that went wrong: what it was when
+// xennet_start_xmit was handed it, and what became of it. Nothing in it was
+// read after the packet may have been freed.
+type Packet struct {
+	Time time.Time // when the driver was handed the packet; taken in the kernel
+	CPU  int
+
+	Interface Device
+	Queue     int // the packet's transmit queue mapping
+
+	Verdict Verdict
+	Cause   Cause // CauseNone unless Verdict is Dropped
+
+	Slots int // slots the driver counted for the packet: head and all fragments
+	Limit int // slots the driver takes for one packet
+
+	Len        int // skb->len in bytes, headers included
+	HeadOffset int // where in its page the linear part starts, in bytes
+	HeadLen    int // bytes in the linear part
+	Frags      []Frag
+
+	GSOSize int // payload bytes of each segment, 0 for a packet that is not GSO
+	GSOSegs int
+
+	Flow *Flow // nil for a packet that is neither IPv4 nor IPv6
+	TCP  *TCP  // nil unless the packet belongs to a full TCP socket of this machine
+}
+
+// A Device names an interface as it was when it was last looked up. Index and
+// NetNS identify it; the name may change.
+type Device struct {
+	Name  string
+	Index int
+	NetNS uint32 // inode number of the network namespace
+}
+
+// A Frag is one fragment of a packet: skb_shared_info.frags[i].
+type Frag struct {
+	Offset uint32 // where it starts in its page or compound page, in bytes
+	Size   uint32 // in bytes
+}
+
+// A Flow is the 5-tuple in the packet's own headers. A fragment that is not the
+// first has ports 0, and so have protocols without ports.
+type Flow struct {
+	Proto       uint8 // IPPROTO_*
+	Source      netip.AddrPort
+	Destination netip.AddrPort
+}
+
+// TCP is the state of the sending socket at the moment of the record.
+type TCP struct {
+	State       uint8  // TCP_ESTABLISHED and so on
+	Seq         uint32 // sequence number in the packet's header
+	SndUna      uint32
+	SndNxt      uint32
+	WriteSeq    uint32
+	Retransmits int           // icsk_retransmits: resets on progress
+	RTO         time.Duration // retransmission timeout now in force
+	SRTT        time.Duration // smoothed round trip time
+	SndQBytes   uint32        // write_seq - snd_una: written and not acknowledged
+}

@@ -1,0 +1,53 @@
+package trace
+
+import (
+	"time"
+
+	"xentrace/internal/slots"
+)
+
+// Counts is what the kernel side counted for one interface. It is right even
+// when the records that tell of it were lost.
+type Counts struct {
+	Packets    uint64 // packets handed to the driver
+	Bytes      uint64 // sum of skb->len
+	Slots      slots.Histogram
+	OverLimit  uint64 // packets that needed more than slots.Limit
+	Dropped    uint64
+	Linearized uint64
+	Bounced    uint64 // copied for the head's sake or because the backend is not trusted
+	Causes     [NumCauses]uint64
+	RingLost   uint64 // records for which the ring buffer had no room
+}
+
+// InterfaceTotals is one watched interface and what was counted for it.
+type InterfaceTotals struct {
+	Device
+	Driver  string // "xen-netfront", or another driver's name as ethtool gives it
+	Backend Backend
+	Gone    bool // removed, or moved to another namespace, since
+	Counts
+
+	// TxDroppedDelta is what the interface's own tx_dropped moved by since the
+	// hooks were attached; nil where it could not be read.
+	TxDroppedDelta *uint64
+	Queues         int // transmit queues in use when last looked up
+}
+
+// Lost counts what the records do not tell of, by cause. A nil field is one
+// that this kernel does not report; Missing of Totals says why.
+type Lost struct {
+	Ring      uint64  // records for which the ring buffer had no room
+	Recursion *uint64 // program runs that the kernel skipped to avoid recursion
+	Missed    *uint64 // returns of xennet_start_xmit that a kretprobe missed
+}
+
+// Totals is a snapshot of all that was counted since the hooks were attached.
+type Totals struct {
+	Time       time.Time // when the snapshot was taken
+	Duration   time.Duration
+	Interfaces []InterfaceTotals
+	Events     uint64 // records delivered
+	Lost       Lost
+	Missing    map[string]string // why a value above is nil, by its JSON key
+}
