@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * How many slots a packet needs, and the counting of it. This is what every
+ * packet pays for.
+ */
+#ifndef XENTRACE_COUNT_H
+#define XENTRACE_COUNT_H
+
+#include "maps.h"
+
+/* What the driver sees of a packet when it decides. */
+struct layout {
+	__u64 frags; /* address of skb_shared_info.frags */
+	__u32 len;
+	__u32 head_len;
+	__u32 head_offset; /* offset_in_page(skb->data) */
+	__u32 nr_frags;
+	__u32 slots;
+};
+
+static __always_inline void frag_at(__u64 address, __u32 *offset, __u32 *size)
+{
+	if (bpf_core_type_exists(struct skb_frag)) {
+		struct skb_frag *frag = bpf_rdonly_cast((void *)address,
+							bpf_core_type_id_kernel(struct skb_frag));
+
+		*offset = frag->offset;
+		*size = frag->len;
+	} else {
+		struct bio_vec *frag =
+			bpf_rdonly_cast((void *)address, bpf_core_type_id_kernel(struct bio_vec));
+
+		*offset = frag->bv_offset;
+		*size = frag->bv_len;
+	}
+}
+
+static __always_inline __u32 frag_slots_typed(__u64 frags, __u32 nr_frags)
+{
+	__u32 slots = 0, offset, size;
+
+	for (__u32 i = 0; i < MAX_FRAGS && i < nr_frags; i++) {
+		frag_at(frags + i * sizeof(struct frag), &offset, &size);
+		slots += slots_of(offset, size);
+	}
+	return slots;
+}
+
+/* Reads the fragments into the workspace; returns how many are there. */
+static __always_inline __u32 frags_read(struct workspace *work, __u64 frags, __u32 nr_frags)
+{
+	if (nr_frags > MAX_FRAGS)
+		nr_frags = MAX_FRAGS;
+	if (bpf_probe_read_kernel(work->frags, nr_frags * sizeof(struct frag), (void *)frags))
+		return 0;
+	return nr_frags;
+}
+
+static __always_inline __u32 frag_slots_read(__u64 frags, __u32 nr_frags, __u32 depth)
+{
+	struct workspace *work = bpf_map_lookup_elem(&workspaces, &depth);
+	__u32 slots = 0;
+
+	if (!work)
+		return 0;
+	nr_frags = frags_read(work, frags, nr_frags);
+	for (__u32 i = 0; i < MAX_FRAGS && i < nr_frags; i++)
+		slots += slots_of(work->frags[i].offset, work->frags[i].len);
+	return slots;
+}
+
+static __always_inline int layout_read(struct layout *layout, struct sk_buff *skb, __u32 depth,
+				       const bool direct)
+{
+	struct skb_memory memory;
+	__u64 shared;
+
+	if (skb_memory(skb, &memory))
+		return -1;
+	shared = shared_info(&memory);
+	layout->len = LOAD(direct, skb, len);
+	layout->head_len = layout->len - LOAD(direct, skb, data_len);
+	layout->head_offset = offset_in_page(memory.data, config.page_size);
+	layout->frags = shared + bpf_core_field_offset(struct skb_shared_info, frags);
+	layout->slots = slots_of(layout->head_offset, layout->head_len);
+	if (config.typed_reads) {
+		struct skb_shared_info *info = bpf_rdonly_cast(
+			(void *)shared, bpf_core_type_id_kernel(struct skb_shared_info));
+
+		layout->nr_frags = info->nr_frags;
+		layout->slots += frag_slots_typed(layout->frags, layout->nr_frags);
+		return 0;
+	}
+	layout->nr_frags = BPF_CORE_READ((struct skb_shared_info *)shared, nr_frags);
+	if (layout->nr_frags)
+		layout->slots += frag_slots_read(layout->frags, layout->nr_frags, depth);
+	return 0;
+}
+
+static __always_inline struct interface *interface_find(__u32 ifindex, __u32 netns)
+{
+	__u32 hash = (ifindex ^ netns << 8) * 0x9e3779b1u >> INTERFACE_SHIFT;
+
+	for (__u32 i = 0; i < INTERFACE_PROBES; i++) {
+		__u32 place = (hash + i) % INTERFACE_PLACES;
+		struct interface *entry = bpf_map_lookup_elem(&interfaces, &place);
+
+		if (!entry || (!entry->ifindex && !entry->netns))
+			return NULL;
+		if (entry->ifindex == ifindex && entry->netns == netns)
+			return entry;
+	}
+	return NULL;
+}
+
+static __always_inline void count(struct counters *counters, const struct layout *layout)
+{
+	__u32 bucket = layout->slots < SLOT_BUCKETS ? layout->slots : SLOT_BUCKETS - 1;
+
+	counters->slots[bucket]++;
+	counters->bytes += layout->len;
+	if (layout->slots > SLOT_LIMIT)
+		counters->over_limit++;
+}
+
+#endif

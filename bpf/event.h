@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What crosses the ring buffer. bpf2go writes the Go types from these; a record
+ * is cut off behind its last fragment.
+ */
+#ifndef XENTRACE_EVENT_H
+#define XENTRACE_EVENT_H
+
+#include <linux/types.h>
+#include "slots.h"
+
+enum event_kind {
+	EVENT_PACKET = 1,
+	EVENT_INTERFACE, /* traffic on an interface that is not registered yet */
+};
+
+enum verdict {
+	VERDICT_NONE,
+	VERDICT_SENT,
+	VERDICT_DROPPED,
+	VERDICT_LINEARIZED,
+	VERDICT_BOUNCED,
+	VERDICT_OVER_LIMIT,
+	VERDICT_REJECTED,
+};
+
+/* In the order of the tests in xennet_start_xmit(). */
+enum cause {
+	CAUSE_NONE,
+	CAUSE_NO_QUEUES,
+	CAUSE_DEVICE_BROKEN,
+	CAUSE_TOO_BIG,
+	CAUSE_TOO_MANY_SLOTS,
+	CAUSE_LINEARIZE_FAILED,
+	CAUSE_BOUNCE_FAILED,
+	CAUSE_NO_CARRIER,
+	CAUSE_SG_OFF,
+	CAUSE_NEEDS_GSO,
+	CAUSE_UNKNOWN,
+	CAUSES,
+};
+
+struct tcp_state {
+	__u32 snd_una;
+	__u32 snd_nxt;
+	__u32 write_seq;
+	__u32 rto_jiffies;
+	__u32 srtt_us; /* already divided by eight */
+	__u8 state;
+	__u8 retransmits;
+	__u8 present;
+	__u8 pad;
+};
+
+struct flow {
+	__u8 saddr[16]; /* IPv4: the first four bytes */
+	__u8 daddr[16];
+	__u16 sport; /* host byte order */
+	__u16 dport;
+	__u32 seq;
+	__u8 family; /* 4, 6, or 0 for neither */
+	__u8 proto;
+	__u8 has_seq;
+	__u8 pad;
+};
+
+struct event_frag {
+	__u32 offset;
+	__u32 size;
+};
+
+struct event_header {
+	enum event_kind kind;
+	__u32 ifindex;
+	__u32 netns;
+	__u32 cpu;
+};
+
+struct interface_event {
+	struct event_header header;
+	__u8 name[16];
+};
+
+struct packet_event {
+	struct event_header header;
+	__u64 time_ns; /* CLOCK_MONOTONIC */
+	__u32 len;
+	__u32 head_offset;
+	__u32 head_len;
+	__u16 slots;
+	__u16 queue;
+	__u16 gso_size;
+	__u16 gso_segs;
+	enum verdict verdict;
+	enum cause cause;
+	__u32 nr_frags;
+	struct tcp_state tcp;
+	struct flow flow;
+	struct event_frag frags[MAX_FRAGS];
+};
+
+#endif

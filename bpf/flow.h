@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Whose packet it is: the 5-tuple from its own headers (a socket's may be
+ * wrong: unconnected UDP, resets, NAT, tunnels), and the TCP state of its
+ * socket. Only for packets that went wrong, and only while they are whole.
+ */
+#ifndef XENTRACE_FLOW_H
+#define XENTRACE_FLOW_H
+
+#include <linux/if_ether.h>
+#include <bpf/bpf_endian.h>
+#include "maps.h"
+
+/* The headers that define these want a C library. */
+#define ARPHRD_ETHER 1
+#define ARPHRD_LOOPBACK 772
+
+enum {
+	IPPROTO_HOPOPTS = 0,
+	IPPROTO_TCP = 6,
+	IPPROTO_UDP = 17,
+	IPPROTO_DCCP = 33,
+	IPPROTO_ROUTING = 43,
+	IPPROTO_FRAGMENT = 44,
+	IPPROTO_AH = 51,
+	IPPROTO_DSTOPTS = 60,
+	IPPROTO_SCTP = 132,
+	IPPROTO_MH = 135,
+	IPPROTO_UDPLITE = 136,
+};
+
+#define AF_INET 2
+#define AF_INET6 10
+#define SOCK_STREAM 1
+
+#define MAX_VLAN_TAGS 2
+#define MAX_EXTENSION_HEADERS 8
+
+#define IPV4_OFFSET_MASK 0x1fff
+#define IPV6_OFFSET_MASK 0xfff8
+
+/* A place in the linear part of a packet; what lies in fragments is not read. */
+struct cursor {
+	__u64 data;
+	__u32 offset;
+	__u32 end;
+};
+
+struct ethernet_header {
+	__u8 addresses[12];
+	__be16 protocol;
+};
+
+struct vlan_tag {
+	__be16 tci;
+	__be16 protocol;
+};
+
+struct ipv4_header {
+	__u8 version_ihl;
+	__u8 tos;
+	__be16 total_length;
+	__be16 id;
+	__be16 fragment;
+	__u8 ttl;
+	__u8 protocol;
+	__be16 checksum;
+	__u8 saddr[4];
+	__u8 daddr[4];
+};
+
+struct ipv6_header {
+	__u8 version_class_flow[4];
+	__be16 payload_length;
+	__u8 next_header;
+	__u8 hop_limit;
+	__u8 saddr[16];
+	__u8 daddr[16];
+};
+
+struct extension_header {
+	__u8 next_header;
+	__u8 length;
+	__be16 fragment; /* of the fragment header */
+	__be32 id;
+};
+
+struct transport_header {
+	__be16 sport;
+	__be16 dport;
+	__be32 seq; /* of TCP */
+};
+
+static __always_inline int peek(const struct cursor *cursor, void *to, __u32 size)
+{
+	if (cursor->offset + size > cursor->end)
+		return -1;
+	return bpf_probe_read_kernel(to, size, (void *)(cursor->data + cursor->offset));
+}
+
+/* Moves behind the link header and its VLAN tags; returns the protocol that follows. */
+static __always_inline __u16 link_protocol(struct cursor *cursor, struct sk_buff *skb)
+{
+	unsigned short type = BPF_CORE_READ(skb, dev, type);
+	struct ethernet_header ethernet;
+	struct vlan_tag tag;
+	__u16 protocol;
+
+	if (type != ARPHRD_ETHER && type != ARPHRD_LOOPBACK) {
+		cursor->offset = BPF_CORE_READ(skb, head) + BPF_CORE_READ(skb, network_header) -
+				 (unsigned char *)cursor->data;
+		return bpf_ntohs(BPF_CORE_READ(skb, protocol));
+	}
+	if (peek(cursor, &ethernet, sizeof(ethernet)))
+		return 0;
+	cursor->offset += sizeof(ethernet);
+	protocol = bpf_ntohs(ethernet.protocol);
+	for (int i = 0; i < MAX_VLAN_TAGS; i++) {
+		if (protocol != ETH_P_8021Q && protocol != ETH_P_8021AD)
+			break;
+		if (peek(cursor, &tag, sizeof(tag)))
+			return 0;
+		cursor->offset += sizeof(tag);
+		protocol = bpf_ntohs(tag.protocol);
+	}
+	return protocol;
+}
+
+static __always_inline int has_ports(__u8 protocol)
+{
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE ||
+	       protocol == IPPROTO_SCTP || protocol == IPPROTO_DCCP;
+}
+
+static __always_inline void transport(struct flow *flow, const struct cursor *cursor)
+{
+	struct transport_header header = {};
+
+	if (!has_ports(flow->proto))
+		return;
+	if (peek(cursor, &header, flow->proto == IPPROTO_TCP ? 8 : 4))
+		return;
+	flow->sport = bpf_ntohs(header.sport);
+	flow->dport = bpf_ntohs(header.dport);
+	if (flow->proto == IPPROTO_TCP) {
+		flow->seq = bpf_ntohl(header.seq);
+		flow->has_seq = 1;
+	}
+}
+
+static __noinline int ipv4_flow(struct flow *flow, struct cursor *cursor)
+{
+	struct ipv4_header ip;
+
+	if (peek(cursor, &ip, sizeof(ip)) || ip.version_ihl >> 4 != 4)
+		return 0;
+	flow->family = 4;
+	flow->proto = ip.protocol;
+	__builtin_memcpy(flow->saddr, ip.saddr, sizeof(ip.saddr));
+	__builtin_memcpy(flow->daddr, ip.daddr, sizeof(ip.daddr));
+	if (bpf_ntohs(ip.fragment) & IPV4_OFFSET_MASK)
+		return 0;
+	cursor->offset += (ip.version_ihl & 15) * 4;
+	transport(flow, cursor);
+	return 0;
+}
+
+/* Returns the transport protocol, or 0 with *rest set for a fragment that is not the first. */
+static __always_inline __u8 skip_extensions(struct cursor *cursor, __u8 next, __u8 *rest)
+{
+	struct extension_header header;
+
+	for (int i = 0; i < MAX_EXTENSION_HEADERS; i++) {
+		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS &&
+		    next != IPPROTO_FRAGMENT && next != IPPROTO_AH && next != IPPROTO_MH)
+			break;
+		if (peek(cursor, &header, sizeof(header)))
+			break;
+		if (next == IPPROTO_FRAGMENT) {
+			cursor->offset += sizeof(header);
+			*rest = (bpf_ntohs(header.fragment) & IPV6_OFFSET_MASK) != 0;
+		} else if (next == IPPROTO_AH) {
+			cursor->offset += (header.length + 2) * 4;
+		} else {
+			cursor->offset += (header.length + 1) * 8;
+		}
+		next = header.next_header;
+		if (*rest)
+			break;
+	}
+	return next;
+}
+
+static __noinline int ipv6_flow(struct flow *flow, struct cursor *cursor)
+{
+	struct ipv6_header ip;
+	__u8 rest = 0;
+
+	if (peek(cursor, &ip, sizeof(ip)) || ip.version_class_flow[0] >> 4 != 6)
+		return 0;
+	flow->family = 6;
+	__builtin_memcpy(flow->saddr, ip.saddr, sizeof(ip.saddr));
+	__builtin_memcpy(flow->daddr, ip.daddr, sizeof(ip.daddr));
+	cursor->offset += sizeof(ip);
+	flow->proto = skip_extensions(cursor, ip.next_header, &rest);
+	if (!rest)
+		transport(flow, cursor);
+	return 0;
+}
+
+static __noinline int flow_read(struct flow *flow, struct sk_buff *skb)
+{
+	struct cursor cursor = {};
+	__u16 protocol;
+
+	__builtin_memset(flow, 0, sizeof(*flow));
+	cursor.data = (__u64)BPF_CORE_READ(skb, data);
+	cursor.end = BPF_CORE_READ(skb, len) - BPF_CORE_READ(skb, data_len);
+	protocol = link_protocol(&cursor, skb);
+	if (protocol == ETH_P_IP)
+		return ipv4_flow(flow, &cursor);
+	if (protocol == ETH_P_IPV6)
+		return ipv6_flow(flow, &cursor);
+	return 0;
+}
+
+/*
+ * A full TCP socket: not the request or time-wait kinds, which are smaller, nor
+ * the raw socket that resets are sent from, which also says IPPROTO_TCP.
+ */
+static __always_inline int is_full_tcp(struct sock *sk)
+{
+	unsigned char state = BPF_CORE_READ(sk, __sk_common.skc_state);
+	unsigned short family = BPF_CORE_READ(sk, __sk_common.skc_family);
+
+	if (state == BPF_TCP_TIME_WAIT || state == BPF_TCP_NEW_SYN_RECV)
+		return 0;
+	if (family != AF_INET && family != AF_INET6)
+		return 0;
+	return BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP &&
+	       BPF_CORE_READ(sk, sk_type) == SOCK_STREAM;
+}
+
+static __noinline int tcp_read(struct tcp_state *tcp, struct sk_buff *skb)
+{
+	struct sock *sk = BPF_CORE_READ(skb, sk);
+	struct inet_connection_sock *connection = (void *)sk;
+	struct tcp_sock *tp = (void *)sk;
+
+	__builtin_memset(tcp, 0, sizeof(*tcp));
+	if (!sk || !is_full_tcp(sk))
+		return 0;
+	tcp->present = 1;
+	tcp->state = BPF_CORE_READ(sk, __sk_common.skc_state);
+	tcp->snd_una = BPF_CORE_READ(tp, snd_una);
+	tcp->snd_nxt = BPF_CORE_READ(tp, snd_nxt);
+	tcp->write_seq = BPF_CORE_READ(tp, write_seq);
+	tcp->srtt_us = BPF_CORE_READ(tp, srtt_us) >> 3;
+	tcp->rto_jiffies = BPF_CORE_READ(connection, icsk_rto);
+	tcp->retransmits = BPF_CORE_READ(connection, icsk_retransmits);
+	return 0;
+}
+
+#endif

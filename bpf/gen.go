@@ -1,0 +1,6 @@
+// Package bpf holds the kernel side of xentrace: the C sources, the objects
+// compiled from them for each architecture, and the Go types that bpf2go writes
+// from them. One object serves every kernel from 5.10 on (CO-RE).
+package bpf
+
+//go:generate go tool bpf2go -tags linux -target amd64,arm64 -go-package bpf -type event_kind -type packet_event -type interface_event -type linearizes -type verdict -type cause Xentrace xentrace.bpf.c -- -g -O2 -mcpu=v3 -Wall -Wextra -Werror -Wno-unused-parameter

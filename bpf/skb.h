@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The kernel types this program looks into, reduced to the members it reads
+ * (CO-RE finds their offsets in the running kernel), and the accessors that
+ * hide how they differ between versions.
+ *
+ * A pointer is read in one of two ways. "direct" is a plain load, which the
+ * verifier allows through the typed arguments of fentry programs and through
+ * bpf_rdonly_cast(). Otherwise every load is a bpf_probe_read_kernel().
+ */
+#ifndef XENTRACE_SKB_H
+#define XENTRACE_SKB_H
+
+#include <stdbool.h>
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include "slots.h"
+
+#define KERNEL_TYPE __attribute__((preserve_access_index))
+
+struct ns_common {
+	__u32 inum;
+} KERNEL_TYPE;
+
+struct net {
+	struct ns_common ns;
+} KERNEL_TYPE;
+
+typedef struct {
+	struct net *net;
+} KERNEL_TYPE possible_net_t;
+
+struct net_device_ops {
+	void *ndo_start_xmit;
+} KERNEL_TYPE;
+
+struct net_device {
+	char name[16];
+	const struct net_device_ops *netdev_ops;
+	unsigned long state;
+	__u64 features;
+	int ifindex;
+	unsigned short type;
+	unsigned int real_num_tx_queues;
+	possible_net_t nd_net;
+} KERNEL_TYPE;
+
+enum netdev_state_t {
+	__LINK_STATE_NOCARRIER = 2, /* the running kernel's value is used */
+};
+
+struct sock_common {
+	unsigned short skc_family;
+	volatile unsigned char skc_state;
+} KERNEL_TYPE;
+
+struct sock {
+	struct sock_common __sk_common;
+	__u16 sk_type;
+	__u16 sk_protocol;
+} KERNEL_TYPE;
+
+struct inet_connection_sock {
+	__u32 icsk_rto;
+	__u8 icsk_retransmits;
+} KERNEL_TYPE;
+
+struct tcp_sock {
+	__u32 snd_una;
+	__u32 snd_nxt;
+	__u32 write_seq;
+	__u32 srtt_us;
+} KERNEL_TYPE;
+
+struct sk_buff {
+	struct net_device *dev;
+	struct sock *sk;
+	unsigned int len;
+	unsigned int data_len;
+	__u16 queue_mapping;
+	__be16 protocol;
+	__u16 network_header;
+	unsigned int tail;
+	unsigned int end;
+	unsigned char *head;
+	unsigned char *data;
+} KERNEL_TYPE;
+
+/* skb_frag_t is struct bio_vec from 5.4 to 6.8. */
+struct bio_vec {
+	unsigned int bv_len;
+	unsigned int bv_offset;
+} KERNEL_TYPE;
+
+/* A type of its own again since 6.9. */
+struct skb_frag {
+	unsigned int len;
+	unsigned int offset;
+} KERNEL_TYPE;
+
+struct skb_shared_info {
+	__u8 nr_frags;
+	unsigned short gso_size;
+	unsigned short gso_segs;
+	struct skb_frag frags[1];
+} KERNEL_TYPE;
+
+/* Both kinds of skb_frag_t have had the same bytes ever since 5.4. */
+struct frag {
+	__u64 page;
+	__u32 len;
+	__u32 offset;
+};
+
+/* Where an skb's bytes are. Read in one go: the members have always been neighbours. */
+struct skb_memory {
+	__u32 tail;
+	__u32 end;
+	__u64 head;
+	__u64 data;
+};
+
+/* Since 6.2; a weak symbol, so that older kernels load the programs all the same. */
+extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
+
+#define LOAD(direct, pointer, member)                                                              \
+	((direct) ? (pointer)->member : BPF_CORE_READ(pointer, member))
+
+static __always_inline int skb_memory(struct sk_buff *skb, struct skb_memory *memory)
+{
+	return bpf_probe_read_kernel(memory, sizeof(*memory),
+				     (void *)skb + bpf_core_field_offset(struct sk_buff, tail));
+}
+
+/* offset_in_page(skb->data) */
+static __always_inline __u32 offset_in_page(__u64 address, __u32 page_size)
+{
+	return (__u32)address & (page_size - 1);
+}
+
+static __always_inline __u64 shared_info(const struct skb_memory *memory)
+{
+	return memory->head + memory->end;
+}
+
+/* MAX_SKB_FRAGS of the running kernel: 17 unless it was built with more (6.4 and later). */
+static __always_inline __u32 max_frags(void)
+{
+	return (bpf_core_type_size(struct skb_shared_info) -
+		bpf_core_field_offset(struct skb_shared_info, frags)) /
+	       sizeof(struct frag);
+}
+
+static __always_inline __u32 netns_inum(struct net_device *dev, const bool direct)
+{
+	struct net *net;
+
+	if (direct)
+		return dev->nd_net.net->ns.inum;
+	net = BPF_CORE_READ(dev, nd_net.net);
+	return BPF_CORE_READ(net, ns.inum);
+}
+
+#endif

@@ -1,0 +1,98 @@
+//go:build ignore
+
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * One program for each hook of each backend: fetch the arguments, call into a
+ * header, nothing else. User space loads only those of the backend it chose.
+ */
+#include "code.h"
+#include "registers.h"
+#include "xmit.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* Makes plain loads possible through a pointer that came untyped. */
+#define TYPED(type, pointer) ((type *)bpf_rdonly_cast(pointer, bpf_core_type_id_kernel(type)))
+
+static __always_inline int begin_untyped(void *skb, void *dev, const bool in_driver)
+{
+	if (config.typed_reads)
+		return transmit_begin(TYPED(struct sk_buff, skb), TYPED(struct net_device, dev),
+				      in_driver, true);
+	return transmit_begin(skb, dev, in_driver, false);
+}
+
+/* fentry: the arguments come typed. */
+
+SEC("fentry/xennet_start_xmit")
+int fentry_begin(__u64 *ctx)
+{
+	return transmit_begin((void *)ctx[0], (void *)ctx[1], true, true);
+}
+
+SEC("fexit/xennet_start_xmit")
+int fentry_end(__u64 *ctx)
+{
+	return transmit_end((void *)ctx[0]);
+}
+
+/* User space attaches it to the name that this kernel gives the function. */
+SEC("fentry/dev_kfree_skb_any_reason")
+int fentry_free(__u64 *ctx)
+{
+	return any_free((void *)ctx[0], ctx[1]);
+}
+
+/* kprobe */
+
+SEC("kprobe/xennet_start_xmit")
+int kprobe_begin(struct pt_regs *ctx)
+{
+	return begin_untyped((void *)FIRST_ARGUMENT(ctx), (void *)SECOND_ARGUMENT(ctx), true);
+}
+
+SEC("kretprobe/xennet_start_xmit")
+int kprobe_end(struct pt_regs *ctx)
+{
+	return transmit_end(NULL);
+}
+
+SEC("kprobe/dev_kfree_skb_any_reason")
+int kprobe_free(struct pt_regs *ctx)
+{
+	return any_free((void *)FIRST_ARGUMENT(ctx), SECOND_ARGUMENT(ctx));
+}
+
+/* tracepoint */
+
+SEC("raw_tp/net_dev_start_xmit")
+int tracepoint_begin(struct bpf_raw_tracepoint_args *ctx)
+{
+	return begin_untyped((void *)ctx->args[0], (void *)ctx->args[1], false);
+}
+
+SEC("raw_tp/net_dev_xmit")
+int tracepoint_end(struct bpf_raw_tracepoint_args *ctx)
+{
+	return transmit_end((void *)ctx->args[0]);
+}
+
+SEC("raw_tp/kfree_skb")
+int tracepoint_free(struct bpf_raw_tracepoint_args *ctx)
+{
+	return traced_free((void *)ctx->args[0], false);
+}
+
+SEC("raw_tp/consume_skb")
+int tracepoint_consume(struct bpf_raw_tracepoint_args *ctx)
+{
+	return traced_free((void *)ctx->args[0], true);
+}
+
+/* Never attached. */
+
+SEC("raw_tp/sys_enter")
+int read_code(struct bpf_raw_tracepoint_args *ctx)
+{
+	return code_read(ctx->args[0], ctx->args[1]);
+}
