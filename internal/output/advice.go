@@ -1,0 +1,87 @@
+package output
+
+import (
+	"strings"
+
+	"xentrace/internal/trace"
+	"xentrace/internal/verdict"
+)
+
+// A seen rule is one that explains something that was counted, with how often
+// and on which interfaces.
+type seen struct {
+	rule       verdict.Rule
+	colour     colour
+	count      uint64
+	interfaces []string
+}
+
+// seenRules lists what needs explaining, drops first.
+func seenRules(totals *trace.Totals) []seen {
+	var all []seen
+	collect := func(rule verdict.Rule, c colour, count func(*trace.InterfaceTotals) uint64) {
+		s := seen{rule: rule, colour: c}
+		for i := range totals.Interfaces {
+			if n := count(&totals.Interfaces[i]); n != 0 {
+				s.count += n
+				s.interfaces = append(s.interfaces, totals.Interfaces[i].Name)
+			}
+		}
+		if s.count != 0 {
+			all = append(all, s)
+		}
+	}
+	for _, cause := range trace.Causes() {
+		collect(verdict.OfCause(cause), verdictColour(trace.Dropped),
+			func(t *trace.InterfaceTotals) uint64 { return t.Causes[cause] })
+	}
+	collect(verdict.OfVerdict(trace.Linearized), verdictColour(trace.Linearized),
+		func(t *trace.InterfaceTotals) uint64 { return t.Linearized })
+	collect(verdict.OfVerdict(trace.Bounced), verdictColour(trace.Bounced),
+		func(t *trace.InterfaceTotals) uint64 { return t.Bounced })
+	collect(verdict.OfVerdict(trace.OverLimit), verdictColour(trace.OverLimit),
+		func(t *trace.InterfaceTotals) uint64 {
+			if t.Driver == verdict.Netfront {
+				return 0 // told by what the driver did with them
+			}
+			return t.OverLimit
+		})
+	return all
+}
+
+// appendRules appends a paragraph for each thing that was seen.
+func (t *Text) appendRules(b []byte, totals *trace.Totals) []byte {
+	for _, s := range seenRules(totals) {
+		b = append(b, '\n')
+		heading := s.rule.Name + " (" + grouped(s.count) + "): "
+		start := len(b)
+		b = appendWrapped(b, heading+s.rule.Meaning, 0, t.width())
+		if t.Color {
+			rest := string(b[start+len(s.rule.Name):])
+			b = append(t.appendColoured(b[:start], s.colour, s.rule.Name), rest...)
+		}
+		for _, a := range s.rule.Advice {
+			b = t.appendAdvice(b, a, s.interfaces)
+		}
+	}
+	return b
+}
+
+func (t *Text) appendAdvice(b []byte, a verdict.Advice, interfaces []string) []byte {
+	const indent = 4
+	if a.Command != "" {
+		if !a.OfInterface() {
+			interfaces = interfaces[:1]
+		}
+		for _, name := range interfaces {
+			b = append(b, "  # "...)
+			b = t.appendColoured(b, bold, Escape(a.For(name)))
+			b = append(b, '\n')
+		}
+	}
+	about := a.Effect
+	if a.Cost != "" {
+		about += " Cost: " + strings.ToLower(a.Cost[:1]) + a.Cost[1:]
+	}
+	return appendWrapped(b, about, indent, t.width())
+}

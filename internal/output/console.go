@@ -1,0 +1,134 @@
+package output
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"xentrace/internal/trace"
+)
+
+// A Console is where everything but the data goes: sentences, and on a terminal
+// a status line below all else.
+type Console struct {
+	w     io.Writer
+	width func() int // nil: no terminal, and no status line
+
+	mu     sync.Mutex
+	status string
+}
+
+// NewConsole returns a Console that writes to w. width gives the columns of its
+// terminal; nil means that w is none.
+func NewConsole(w io.Writer, width func() int) *Console {
+	return &Console{w: w, width: width}
+}
+
+const eraseLine = "\r\x1b[K"
+
+// Say writes one line.
+func (c *Console) Say(sentence string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.erase()
+	fmt.Fprintf(c.w, "xentrace: %s\n", Escape(sentence))
+	c.draw()
+}
+
+// HasStatus tells whether there is a status line.
+func (c *Console) HasStatus() bool { return c.width != nil }
+
+// SetStatus shows line in place of the status line before; "" removes it.
+func (c *Console) SetStatus(line string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.width == nil {
+		return
+	}
+	if line == "" {
+		c.erase()
+	}
+	c.status = line
+	c.draw()
+}
+
+// Above returns a writer for the same terminal that keeps the status line below
+// what it writes. What it writes must end in a newline.
+func (c *Console) Above(w io.Writer) io.Writer {
+	if c.width == nil {
+		return w
+	}
+	return &above{console: c, w: w}
+}
+
+type above struct {
+	console *Console
+	w       io.Writer
+}
+
+func (a *above) Write(lines []byte) (int, error) {
+	a.console.mu.Lock()
+	defer a.console.mu.Unlock()
+	a.console.erase()
+	n, err := a.w.Write(lines)
+	a.console.draw()
+	return n, err
+}
+
+func (c *Console) erase() {
+	if c.status != "" {
+		_, _ = io.WriteString(c.w, eraseLine)
+	}
+}
+
+// draw shows the status line, cut to one column less than the terminal has so
+// that it never wraps.
+func (c *Console) draw() {
+	if c.status != "" {
+		_, _ = io.WriteString(c.w, eraseLine+cut(c.status, c.width()-1))
+	}
+}
+
+func cut(s string, columns int) string {
+	if utf8.RuneCountInString(s) <= columns {
+		return s
+	}
+	return string([]rune(s)[:max(columns, 0)])
+}
+
+// StatusLine tells how a run goes. before is the snapshot that rates are
+// reckoned from; left is the time to go, 0 where there is no end.
+func StatusLine(before, now *trace.Totals, left time.Duration) string {
+	var packets, earlier, dropped, linearized, overLimit uint64
+	for i := range now.Interfaces {
+		t := &now.Interfaces[i]
+		packets += t.Packets
+		dropped += t.Dropped
+		linearized += t.Linearized
+		overLimit += t.OverLimit
+	}
+	for i := range before.Interfaces {
+		earlier += before.Interfaces[i].Packets
+	}
+	rate := uint64(0)
+	if packets > earlier {
+		rate = perSecond(packets-earlier, now.Duration-before.Duration)
+	}
+	line := fmt.Sprintf("lost %d  dropped %s  linearized %s  over limit %s  %s packets/s  %s",
+		LostRecords(now), grouped(dropped), grouped(linearized), grouped(overLimit), grouped(rate), clock(now.Duration))
+	if left > 0 {
+		line += " (" + clock(left) + " to go)"
+	}
+	return line
+}
+
+// clock writes a duration as m:ss or h:mm:ss.
+func clock(d time.Duration) string {
+	s := int(d.Round(time.Second) / time.Second)
+	if s >= 3600 {
+		return fmt.Sprintf("%d:%02d:%02d", s/3600, s/60%60, s%60)
+	}
+	return fmt.Sprintf("%d:%02d", s/60, s%60)
+}

@@ -1,0 +1,29 @@
+// Package output turns what the tracer tells into text and JSON: one line per
+// packet, a histogram, a summary. Formats append to a buffer and write nothing;
+// Stream and Console do the writing.
+package output
+
+import "xentrace/internal/trace"
+
+// A Format is one way of telling a user what was seen. Every method appends
+// whole lines to b and returns it.
+type Format interface {
+	// AppendHeader appends what stands above the first packet.
+	AppendHeader(b []byte) []byte
+	// AppendPacket appends the record of one packet.
+	AppendPacket(b []byte, p *trace.Packet) []byte
+	// AppendHistogram appends slots per packet and totals: the end of hist.
+	AppendHistogram(b []byte, t *trace.Totals) []byte
+	// AppendSummary appends what was counted: the end of watch.
+	AppendSummary(b []byte, t *trace.Totals) []byte
+}
+
+// AnyDropped tells whether the driver dropped a packet on any interface.
+func AnyDropped(t *trace.Totals) bool {
+	for i := range t.Interfaces {
+		if t.Interfaces[i].Dropped != 0 {
+			return true
+		}
+	}
+	return false
+}

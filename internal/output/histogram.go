@@ -1,0 +1,126 @@
+package output
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"xentrace/internal/slots"
+	"xentrace/internal/trace"
+)
+
+// AppendHistogram appends, for each interface, how many packets needed how many
+// slots, the totals, and the closing line.
+func (t *Text) AppendHistogram(b []byte, totals *trace.Totals) []byte {
+	for i := range totals.Interfaces {
+		if i > 0 {
+			b = append(b, '\n')
+		}
+		counts := &totals.Interfaces[i]
+		b = t.appendBars(b, counts)
+		b = t.appendInterface(b, totals, i)
+	}
+	if len(seenRules(totals)) > 0 {
+		b = appendWrapped(append(b, '\n'), "xentrace watch tells which packets these are, why, and what to do.", 0, t.width())
+	}
+	return appendClosing(append(b, '\n'), totals, t.width())
+}
+
+// bars is the geometry of one drawn histogram.
+type bars struct {
+	packets uint64 // all
+	most    uint64 // in one bucket
+	numbers int    // width of the column of packets
+	room    int    // columns for the longest bar
+}
+
+// appendBars draws one histogram: a line per bucket that is not empty, a mark
+// where buckets are left out, and a line at the limit.
+func (t *Text) appendBars(b []byte, counts *trace.InterfaceTotals) []byte {
+	g := bars{packets: counts.Slots.Packets()}
+	if g.packets == 0 {
+		return b
+	}
+	for _, n := range counts.Slots.All() {
+		g.most = max(g.most, n)
+	}
+	width := t.width()
+	if width == 0 {
+		width = DefaultWidth
+	}
+	g.numbers = max(len("packets"), len(grouped(g.most)))
+	g.room = max(width-len("slots")-2-g.numbers-2-len("100.0 %")-2, 1)
+
+	b = t.appendColoured(b, bold, fmt.Sprintf("slots  %*s  %7s", g.numbers, "packets", "share"))
+	b = append(b, '\n')
+	previous, marked := 0, false
+	for n, packets := range counts.Slots.All() {
+		if n > slots.Limit && !marked {
+			b, marked = t.appendLimit(b, width), true
+			previous = max(previous, slots.Limit)
+		}
+		if n > previous+1 && previous > 0 {
+			b = append(b, "  ...\n"...)
+		}
+		b = t.appendBar(b, g, n, packets)
+		previous = n
+	}
+	if !marked {
+		b = t.appendLimit(b, width)
+	}
+	return append(b, '\n')
+}
+
+func (t *Text) appendBar(b []byte, g bars, n int, packets uint64) []byte {
+	label := strconv.Itoa(n)
+	if n == slots.Buckets-1 {
+		label += "+"
+	}
+	b = appendRight(b, label, len("slots"))
+	b = appendRight(append(b, "  "...), grouped(packets), g.numbers)
+	b = append(b, fmt.Sprintf("  %5s %%  ", share(packets, g.packets))...)
+	c := cyan
+	if n > slots.Limit {
+		c = red
+	}
+	b = t.appendColoured(b, c, t.bar(packets, g.most, g.room))
+	return append(b, '\n')
+}
+
+// share is a percentage with one decimal. What is there but rounds to nothing
+// does not read 0.0, nor does a part read 100.0.
+func share(part, whole uint64) string {
+	percent := 100 * float64(part) / float64(whole)
+	switch {
+	case part != 0 && percent < 0.05:
+		return "<0.1"
+	case part != whole && percent >= 99.95:
+		return ">99.9"
+	}
+	return strconv.FormatFloat(percent, 'f', 1, 64)
+}
+
+// eighths are the block characters of one to seven eighths of a cell.
+var eighths = [...]string{"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"}
+
+// bar draws value to the scale at which most takes room cells. Whatever is not
+// nothing shows.
+func (t *Text) bar(value, most uint64, room int) string {
+	fraction := float64(value) / float64(most) * float64(room)
+	if !t.Blocks {
+		return strings.Repeat("#", max(int(fraction+0.5), 1))
+	}
+	cells := max(int(fraction*8+0.5), 1)
+	return strings.Repeat("█", cells/8) + eighths[cells%8]
+}
+
+// appendLimit draws the line between what fits and what does not.
+func (t *Text) appendLimit(b []byte, width int) []byte {
+	dash := "-"
+	if t.Blocks {
+		dash = "─"
+	}
+	words := fmt.Sprintf(" limit: %d slots ", slots.Limit)
+	line := strings.Repeat(dash, 3) + words + strings.Repeat(dash, max(width-3-len(words), 0))
+	return append(t.appendColoured(b, yellow, line), '\n')
+}

@@ -1,0 +1,106 @@
+package output
+
+import (
+	"maps"
+	"slices"
+
+	"xentrace/internal/slots"
+	"xentrace/internal/trace"
+)
+
+// notTracked names the keys of the summary that have no value yet, and why.
+var notTracked = map[string]string{
+	"rejected":      "the backend's answers are not looked at",
+	"flows_stalled": "flows are not followed",
+	"flows":         "flows are not followed",
+}
+
+// AppendSummary appends the line of type summary. The keys of missing name each
+// null in it and say why it is one.
+func (JSON) AppendSummary(b []byte, t *trace.Totals) []byte {
+	b = append(b, `{"type":"summary","time":"`...)
+	b = appendTime(b, t.Time)
+	b = appendInt(b, `","duration_ms":`, int(t.Duration.Milliseconds()))
+	b = append(b, `,"interfaces":[`...)
+	for i := range t.Interfaces {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendInterface(b, &t.Interfaces[i])
+	}
+	b = appendUint(b, `],"flows_stalled":null,"events":`, t.Events)
+	b = appendUint(b, `,"lost":{"ring":`, t.Lost.Ring)
+	b = append(b, `,"flows":null`...)
+	b = appendMaybe(b, `,"recursion":`, t.Lost.Recursion)
+	b = appendMaybe(b, `,"missed":`, t.Lost.Missed)
+	b = append(b, `},"missing":`...)
+	b = appendMissing(b, t)
+	return append(b, "}\n"...)
+}
+
+func appendInterface(b []byte, t *trace.InterfaceTotals) []byte {
+	b = append(b, `{"ifname":`...)
+	b = appendString(b, t.Name)
+	b = appendInt(b, `,"ifindex":`, t.Index)
+	b = appendUint(b, `,"netns":`, uint64(t.NetNS))
+	b = append(b, `,"driver":`...)
+	b = appendString(b, t.Driver)
+	b = append(b, `,"backend":`...)
+	b = appendString(b, string(t.Backend))
+	b = appendInt(b, `,"limit":`, slots.Limit)
+	b = appendUint(b, `,"packets":`, t.Packets)
+	b = appendUint(b, `,"bytes":`, t.Bytes)
+	b = appendSlots(b, &t.Slots)
+	b = appendUint(b, `,"over_limit":`, t.OverLimit)
+	b = appendUint(b, `,"dropped":`, t.Dropped)
+	b = appendUint(b, `,"linearized":`, t.Linearized)
+	b = appendUint(b, `,"bounced":`, t.Bounced)
+	b = append(b, `,"rejected":null,"causes":{`...)
+	for i, c := range trace.Causes() {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendString(b, c.String())
+		b = appendUint(b, `:`, t.Causes[c])
+	}
+	b = appendMaybe(b, `},"tx_dropped_delta":`, t.TxDroppedDelta)
+	return append(b, '}')
+}
+
+// appendSlots appends the histogram: slots to packets, fewest slots first,
+// without the empty buckets.
+func appendSlots(b []byte, h *slots.Histogram) []byte {
+	b = append(b, `,"slots":{`...)
+	first := true
+	for n, packets := range h.All() {
+		if !first {
+			b = append(b, ',')
+		}
+		first = false
+		b = appendInt(b, `"`, n)
+		b = appendUint(b, `":`, packets)
+	}
+	return append(b, '}')
+}
+
+func appendMaybe(b []byte, key string, value *uint64) []byte {
+	if value == nil {
+		return append(append(b, key...), "null"...)
+	}
+	return appendUint(b, key, *value)
+}
+
+func appendMissing(b []byte, t *trace.Totals) []byte {
+	missing := maps.Clone(notTracked)
+	maps.Copy(missing, t.Missing)
+	b = append(b, '{')
+	for i, key := range slices.Sorted(maps.Keys(missing)) {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendString(b, key)
+		b = append(b, ':')
+		b = appendString(b, missing[key])
+	}
+	return append(b, '}')
+}

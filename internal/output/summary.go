@@ -1,0 +1,170 @@
+package output
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"xentrace/internal/slots"
+	"xentrace/internal/trace"
+	"xentrace/internal/verdict"
+)
+
+// AppendSummary appends what was counted for each interface, what each thing
+// that went wrong means and what to do about it, and the closing line.
+func (t *Text) AppendSummary(b []byte, totals *trace.Totals) []byte {
+	for i := range totals.Interfaces {
+		b = append(b, '\n')
+		b = t.appendInterface(b, totals, i)
+	}
+	b = t.appendRules(b, totals)
+	return appendClosing(append(b, '\n'), totals, t.width())
+}
+
+// A row of the table of one interface: a number and what there is to say to it.
+type row struct {
+	name   string
+	value  string
+	note   string
+	colour colour
+}
+
+func (t *Text) appendInterface(b []byte, totals *trace.Totals, i int) []byte {
+	counts := &totals.Interfaces[i]
+	b = t.appendColoured(b, bold, Escape(counts.Name))
+	b = append(b, ": "+t.describe(totals, counts)+"\n"...)
+	rows := interfaceRows(totals, counts)
+	width := 0
+	for _, r := range rows {
+		width = max(width, len(r.value))
+	}
+	for _, r := range rows {
+		b = t.appendRow(b, r, width)
+	}
+	return b
+}
+
+// describe says what an interface is, behind its name.
+func (t *Text) describe(totals *trace.Totals, counts *trace.InterfaceTotals) string {
+	about := []string{Escape(counts.Driver), string(counts.Backend)}
+	switch counts.Queues {
+	case 0:
+	case 1:
+		about = append(about, "1 queue")
+	default:
+		about = append(about, strconv.Itoa(counts.Queues)+" queues")
+	}
+	for i := range totals.Interfaces {
+		if totals.Interfaces[i].NetNS != counts.NetNS {
+			about = append(about, "network namespace "+strconv.FormatUint(uint64(counts.NetNS), 10))
+			break
+		}
+	}
+	if counts.Gone {
+		about = append(about, "gone")
+	}
+	return strings.Join(about, ", ")
+}
+
+func interfaceRows(totals *trace.Totals, counts *trace.InterfaceTotals) []row {
+	rows := []row{
+		{"packets", grouped(counts.Packets), fmt.Sprintf("%s, %s a second for %s", byteSize(counts.Bytes),
+			grouped(perSecond(counts.Packets, totals.Duration)), seconds(totals.Duration)), ""},
+		{"over limit", grouped(counts.OverLimit), overLimitNote(counts), verdictColour(trace.OverLimit)},
+	}
+	if counts.Driver == verdict.Netfront || counts.Dropped+counts.Linearized+counts.Bounced != 0 {
+		rows = append(rows,
+			row{"dropped", grouped(counts.Dropped), causesNote(counts), verdictColour(trace.Dropped)},
+			row{"linearized", grouped(counts.Linearized), "", verdictColour(trace.Linearized)},
+			row{"bounced", grouped(counts.Bounced), "", verdictColour(trace.Bounced)})
+	}
+	return append(rows, txDroppedRow(totals, counts))
+}
+
+func overLimitNote(counts *trace.InterfaceTotals) string {
+	limit := strconv.Itoa(slots.Limit)
+	if counts.OverLimit == 0 {
+		return fmt.Sprintf("none needed more than %s slots; the largest needed %d", limit, counts.Slots.Max())
+	}
+	largest := strconv.Itoa(counts.Slots.Max())
+	if counts.Slots.Max() == slots.Buckets-1 {
+		largest += " or more"
+	}
+	if counts.Driver != verdict.Netfront {
+		return fmt.Sprintf("needed more than the %s slots of a Xen frontend; the largest %s", limit, largest)
+	}
+	return fmt.Sprintf("needed more than %s slots; the largest %s", limit, largest)
+}
+
+func causesNote(counts *trace.InterfaceTotals) string {
+	var causes []string
+	for _, c := range trace.Causes() {
+		if n := counts.Causes[c]; n != 0 {
+			causes = append(causes, c.String()+" "+grouped(n))
+		}
+	}
+	return strings.Join(causes, ", ")
+}
+
+func txDroppedRow(totals *trace.Totals, counts *trace.InterfaceTotals) row {
+	if counts.TxDroppedDelta == nil {
+		return row{"tx_dropped", "?", "not known: " + totals.Missing["tx_dropped_delta"], ""}
+	}
+	note := verdict.Difference(counts)
+	if note == "" {
+		note = "what the interface's own counter moved by: the same"
+	}
+	return row{"tx_dropped", grouped(*counts.TxDroppedDelta), note, ""}
+}
+
+// appendRow appends a row; its note is wrapped into its own column.
+func (t *Text) appendRow(b []byte, r row, valueWidth int) []byte {
+	const indent, nameWidth = 2, len("tx_dropped")
+	b = appendLeft(appendSpaces(b, indent), r.name, nameWidth)
+	b = appendSpaces(b, 2+valueWidth-len(r.value))
+	if r.value == "0" {
+		r.colour = ""
+	}
+	b = t.appendColoured(b, r.colour, r.value)
+	if r.note == "" {
+		return append(b, '\n')
+	}
+	column := indent + nameWidth + 2 + valueWidth + 2
+	start := len(b)
+	b = appendWrapped(b, r.note, column, t.width())
+	return append(append(b[:start:start], "  "...), b[start+column:]...)
+}
+
+// appendClosing appends the last lines: how many packets were seen, how many
+// records were written and what was lost, by cause.
+func appendClosing(b []byte, totals *trace.Totals, width int) []byte {
+	var packets uint64
+	for i := range totals.Interfaces {
+		packets += totals.Interfaces[i].Packets
+	}
+	line := fmt.Sprintf("%d packets seen, %d events, %d lost", packets, totals.Events, LostRecords(totals))
+	parts := []string{fmt.Sprintf("ring %d", totals.Lost.Ring)}
+	for _, known := range []struct {
+		name  string
+		value *uint64
+	}{{"recursion", totals.Lost.Recursion}, {"missed", totals.Lost.Missed}} {
+		switch {
+		case known.value != nil:
+			parts = append(parts, fmt.Sprintf("%s %d", known.name, *known.value))
+		default:
+			parts = append(parts, strings.TrimSuffix(known.name+" not known: "+totals.Missing[known.name], ": "))
+		}
+	}
+	return appendWrapped(b, line+" ("+strings.Join(parts, ", ")+")", 0, width)
+}
+
+// LostRecords is the sum of what was lost, as far as the kernel tells.
+func LostRecords(totals *trace.Totals) uint64 {
+	lost := totals.Lost.Ring
+	for _, n := range []*uint64{totals.Lost.Recursion, totals.Lost.Missed} {
+		if n != nil {
+			lost += *n
+		}
+	}
+	return lost
+}

@@ -1,0 +1,153 @@
+package output
+
+import (
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"xentrace/internal/trace"
+)
+
+// Text writes for people: aligned columns, a drawn histogram, sentences.
+type Text struct {
+	Width    func() int // columns of the terminal; 0 where lines may be as long as they get
+	Color    bool
+	Blocks   bool           // draw with block characters; plain ASCII otherwise
+	Location *time.Location // of the times shown
+
+	device int // width of the device column, as wide as the longest name so far
+}
+
+const (
+	timeLayout   = "15:04:05.000"
+	verdictWidth = len("dropped linearize_failed")
+	slotsWidth   = len("19/18")
+	lenWidth     = len("65535")
+	minDevice    = len("eth0")
+
+	// DefaultWidth is assumed where nothing tells how wide a terminal is.
+	DefaultWidth = 100
+
+	// continuation is where a flow goes that does not fit behind its packet:
+	// under the device column.
+	continuation = len(timeLayout) + 1
+)
+
+// WidenTo makes the device column wide enough for a name, so that columns stay
+// where they are when it turns up.
+func (t *Text) WidenTo(name string) {
+	t.device = max(t.device, minDevice, utf8.RuneCountInString(Escape(name)))
+}
+
+func (t *Text) width() int {
+	if t.Width == nil {
+		return 0
+	}
+	return t.Width()
+}
+
+// AppendHeader appends the names of the columns.
+func (t *Text) AppendHeader(b []byte) []byte {
+	t.WidenTo("")
+	start := len(b)
+	b = appendLeft(b, "TIME", len(timeLayout))
+	b = appendLeft(append(b, ' '), "DEV", t.device)
+	b = appendLeft(append(b, ' '), "VERDICT CAUSE", verdictWidth)
+	b = appendRight(append(b, ' '), "SLOTS", slotsWidth)
+	b = appendRight(append(b, ' '), "LEN", lenWidth)
+	b = append(b, " FLOW, SEQ"...)
+	line := string(b[start:])
+	return append(t.appendColoured(b[:start], bold, line), '\n')
+}
+
+// AppendPacket appends one packet. Its flow goes to the next line, or the next
+// two, where the terminal is too narrow for it.
+func (t *Text) AppendPacket(b []byte, p *trace.Packet) []byte {
+	t.WidenTo(p.Interface.Name)
+	b = p.Time.In(t.location()).AppendFormat(b, timeLayout)
+	b = appendLeft(append(b, ' '), Escape(p.Interface.Name), t.device)
+	b = append(b, ' ')
+	verdict := p.Verdict.String()
+	if p.Cause != trace.CauseNone {
+		verdict += " " + p.Cause.String()
+	}
+	b = t.appendColoured(b, verdictColour(p.Verdict), verdict)
+	b = appendSpaces(b, verdictWidth-len(verdict))
+	b = appendRight(append(b, ' '), strconv.Itoa(p.Slots)+"/"+strconv.Itoa(p.Limit), slotsWidth)
+	b = appendRight(append(b, ' '), strconv.Itoa(p.Len), lenWidth)
+	used := continuation + t.device + 1 + verdictWidth + 1 + slotsWidth + 1 + lenWidth
+	return append(t.appendFlow(b, p, used), '\n')
+}
+
+func (t *Text) location() *time.Location {
+	if t.Location == nil {
+		return time.Local
+	}
+	return t.Location
+}
+
+// appendFlow appends flow, protocol and sequence number to a line of which used
+// columns are taken.
+func (t *Text) appendFlow(b []byte, p *trace.Packet, used int) []byte {
+	if p.Flow == nil {
+		return append(b, " not IP"...)
+	}
+	source, rest := p.Flow.Source.String(), " > "+p.Flow.Destination.String()+" "+protocolName(p.Flow.Proto)
+	if p.Flow.Source.Port() == 0 && p.Flow.Destination.Port() == 0 {
+		source = p.Flow.Source.Addr().String()
+		rest = " > " + p.Flow.Destination.Addr().String() + " " + protocolName(p.Flow.Proto)
+	}
+	if p.TCP != nil {
+		rest += " " + strconv.FormatUint(uint64(p.TCP.Seq), 10)
+	}
+	width, length := t.width(), 1+len(source)+len(rest)
+	switch {
+	case width == 0 || used+length <= width:
+		b = append(b, ' ')
+	default:
+		b = appendSpaces(append(b, '\n'), continuation)
+	}
+	b = append(b, source...)
+	if width != 0 && used+length > width && continuation+len(source)+len(rest) > width {
+		b = appendSpaces(append(b, '\n'), continuation)
+		rest = rest[1:] // it starts with the arrow now
+	}
+	return append(b, rest...)
+}
+
+// appendLeft appends text and fills up to width columns.
+func appendLeft(b []byte, text string, width int) []byte {
+	return appendSpaces(append(b, text...), width-utf8.RuneCountInString(text))
+}
+
+// appendRight fills up and appends text, so that it ends at width columns.
+func appendRight(b []byte, text string, width int) []byte {
+	return append(appendSpaces(b, width-utf8.RuneCountInString(text)), text...)
+}
+
+func appendSpaces(b []byte, n int) []byte {
+	for ; n > 0; n-- {
+		b = append(b, ' ')
+	}
+	return b
+}
+
+// appendWrapped appends text in lines of at most width columns, each indented;
+// width 0 means one line.
+func appendWrapped(b []byte, text string, indent, width int) []byte {
+	column := 0
+	for word := range strings.FieldsSeq(text) {
+		length := utf8.RuneCountInString(word)
+		switch {
+		case column == 0:
+			b, column = appendSpaces(b, indent), indent
+		case width != 0 && column+1+length > width:
+			b, column = appendSpaces(append(b, '\n'), indent), indent
+		default:
+			b, column = append(b, ' '), column+1
+		}
+		b, column = append(b, word...), column+length
+	}
+	return append(b, '\n')
+}

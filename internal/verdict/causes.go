@@ -1,0 +1,142 @@
+package verdict
+
+import "xentrace/internal/trace"
+
+// Advice that several rules share.
+var (
+	// skb_page_frag_refill takes single pages when the switch is on, so a
+	// copied fragment no longer crosses a page: at most 17 slots and the head.
+	orderZeroFrags = Advice{
+		Command: "sysctl -w net.core.high_order_alloc_disable=1",
+		Effect:  "New fragments are single pages and no longer straddle two, so copied data stays within the limit.",
+		Cost:    "Bulk senders allocate more often and use a little more CPU.",
+	}
+	// A segment that was built for a larger MTU is cut anew when it is sent again.
+	smallMTU = Advice{
+		Command: "ip link set dev {ifname} mtu 1500",
+		Effect:  "Segments already queued are cut anew when they are sent again, which frees a stuck connection.",
+		Cost:    "The gain of jumbo frames is lost for all traffic on the interface.",
+	}
+	memoryReserve = Advice{
+		Command: "sysctl -w vm.min_free_kbytes=131072",
+		Effect:  "The kernel keeps 128 MiB free for allocations that cannot wait, as the driver's cannot.",
+		Cost:    "That memory is lost to everything else.",
+	}
+)
+
+// causeRules holds what each drop means. The tests that the driver makes are
+// those of xennet_start_xmit from 5.10 to 7.3.
+var causeRules = map[trace.Cause]Rule{
+	trace.NoQueues: {
+		Meaning: "The interface has no transmit queue: setting up the connection to the backend failed or is not done.",
+		Advice: []Advice{{
+			Command: "dmesg | grep -i -e xennet -e vif -e {ifname}",
+			Effect:  "Shows what failed. Detaching the interface and attaching it again in dom0 (xl network-detach, xl network-attach) sets it up anew.",
+			Cost:    "Connections over the interface break while it is away.",
+		}},
+	},
+	trace.DeviceBroken: {
+		Meaning: "The frontend caught its backend misbehaving and disabled the interface for good; every packet is dropped.",
+		Advice: []Advice{{
+			Command: "dmesg | grep -e 'Disabled for further use' -B 2",
+			Effect:  "Shows what the backend did. Only a new device helps: detach and attach it in dom0 (xl network-detach, xl network-attach), or restart the guest.",
+			Cost:    "Connections over the interface break; the fault is dom0's and may come back.",
+		}},
+	},
+	trace.TooBig: {
+		Meaning: "The packet is longer than 65535 bytes, the most that a request on the ring can say.",
+		Advice: []Advice{{
+			Command: "ip link set dev {ifname} mtu 65517",
+			Effect:  "A full packet with its Ethernet header and a VLAN tag is then 65535 bytes.",
+		}},
+	},
+	trace.TooManySlots: {
+		Meaning: "The packet needs more slots than the limit and this driver has no code to linearize it, so the same packet is dropped again at every retransmission.",
+		Advice: []Advice{
+			{
+				Effect: "Update the kernel: from Linux 3.17 on (and in stable kernels that took the change) the driver copies such a packet into one buffer and sends it.",
+				Cost:   "A restart.",
+			},
+			orderZeroFrags,
+			smallMTU,
+			{
+				Effect: "Do not turn scatter-gather off, as old advice has it: from Linux 6.3 on that drops small packets. Turning off TSO and GSO helps with an MTU of 1500 only.",
+			},
+		},
+	},
+	trace.LinearizeFailed: {
+		Meaning: "The packet needs more slots than the limit, and the kernel found no free memory in one piece to copy it into.",
+		Advice: []Advice{
+			orderZeroFrags,
+			{
+				Command: "ethtool -K {ifname} tso off gso off",
+				Effect:  "Packets are then no longer than the MTU, and one buffer for them is easily found.",
+				Cost:    "Bulk senders use much more CPU; packets over the limit remain and are copied.",
+			},
+			memoryReserve,
+		},
+	},
+	trace.BounceFailed: {
+		Meaning: "The packet had to be copied before it could be shared with the backend, and there was no memory for the copy.",
+		Advice:  []Advice{memoryReserve},
+	},
+	trace.NoCarrier: {
+		Meaning: "The interface has no carrier: its backend in dom0 is not connected.",
+		Advice: []Advice{{
+			Command: "ip link show dev {ifname}",
+			Effect:  "Shows NO-CARRIER while it lasts; the other end is looked at in dom0 (xl network-list). It is normal for a moment while a guest resumes or migrates.",
+		}},
+	},
+	trace.SGOff: {
+		Meaning: "The packet needs two slots or more while scatter-gather is off. From Linux 6.3 on even small packets do, when their head straddles a page.",
+		Advice: []Advice{{
+			Command: "ethtool -K {ifname} sg on tso on gso on",
+			Effect:  "The driver takes packets of up to 18 slots again. Turning scatter-gather off had also set the MTU to 1500.",
+			Cost:    "With a driver that does not linearize, packets of more than 18 slots are dropped instead.",
+		}},
+	},
+	trace.NeedsGSO: {
+		Meaning: "The packet was to be segmented by the device, and the feature was turned off between the stack and the driver.",
+		Advice: []Advice{{
+			Command: "ethtool -k {ifname}",
+			Effect:  "Shows the features. A few such drops while they are being changed are normal; TCP sends the data again.",
+		}},
+	},
+	trace.UnknownCause: {
+		Meaning: "The driver dropped the packet and none of its known tests explains why.",
+		Advice: []Advice{{
+			Command: "xentrace watch -i {ifname} -o json",
+			Effect:  "Records such a packet in full. With the output of xentrace version it makes a report that can be acted on.",
+		}},
+	},
+}
+
+// verdictRules holds what the other verdicts mean.
+var verdictRules = map[trace.Verdict]Rule{
+	trace.Linearized: {
+		Meaning: "The packet needed more slots than the limit; the driver copied it into one buffer and sent it.",
+		Advice: []Advice{{
+			Command: orderZeroFrags.Command,
+			Effect:  "Nothing is lost as long as memory in one piece is found for the copies. This avoids most of them: new fragments are single pages and no longer straddle two.",
+			Cost:    orderZeroFrags.Cost,
+		}},
+	},
+	trace.Bounced: {
+		Meaning: "The driver copied the packet before sending it: its head began less than 14 bytes before the end of a page, or the backend is not trusted.",
+		Advice: []Advice{{
+			Effect: "Nothing is lost. Where every packet is copied, the backend is marked as not trusted (the driver's parameter trusted=0, or the host says so): a choice of safety over speed.",
+		}},
+	},
+	trace.OverLimit: {
+		Meaning: "This driver sent the packet; a Xen frontend would have had to copy it (Linux 3.17 and later) or drop it (3.7 to 3.16).",
+		Advice: []Advice{{
+			Effect: "Nothing is lost here. The same traffic in a Xen guest depends on the driver's copying.",
+		}},
+	},
+	trace.Rejected: {
+		Meaning: "The backend refused the packet after the driver had counted it as sent.",
+		Advice: []Advice{{
+			Effect: "Look at the host: the log of dom0 says why its backend refused it.",
+		}},
+	},
+}
