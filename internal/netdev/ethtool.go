@@ -1,0 +1,188 @@
+package netdev
+
+import (
+	"errors"
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Feature is the state of one offload of an interface.
+type Feature struct {
+	Active     bool // what the kernel does now
+	Requested  bool // what the administrator asked for
+	Changeable bool // whether ethtool -K can change it
+}
+
+// Features are the offloads that decide how a packet reaches the driver.
+type Features struct {
+	ScatterGather Feature // tx-scatter-gather: packets of more than one fragment (NETIF_F_SG)
+	TSO           Feature // tx-tcp-segmentation: TCP over IPv4 cut by the device (NETIF_F_TSO)
+	TSO6          Feature // tx-tcp6-segmentation (NETIF_F_TSO6)
+	GSO           Feature // tx-generic-segmentation: cut in software right before the driver (NETIF_F_GSO)
+}
+
+// Features reads the offloads of an interface. It needs no privilege.
+func (ns *Namespace) Features(index int) (Features, error) {
+	release, err := ns.hold()
+	if err != nil {
+		return Features{}, err
+	}
+	defer release()
+	var features Features
+	err = ns.byName(index, func(name string) error {
+		var err error
+		features, err = readFeatures(ns.control, name)
+		return err
+	})
+	return features, err
+}
+
+// byName runs ask with the name that the interface has, since ethtool's ioctls
+// know no index, and asks again if the name belonged to another by the end.
+func (ns *Namespace) byName(index int, ask func(name string) error) error {
+	missing := &NotFoundError{Index: index, Namespace: ns.inum}
+	for range 10 {
+		name, err := nameOf(ns.control, index)
+		if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) {
+			return missing
+		}
+		if err != nil {
+			return fmt.Errorf("interface with index %d in network namespace %d: SIOCGIFNAME: %w", index, ns.inum, err)
+		}
+		err = ask(name)
+		if now, lookup := indexOf(ns.control, name); lookup != nil || now != index {
+			continue // renamed or gone meanwhile
+		}
+		if err != nil {
+			return fmt.Errorf("interface with index %d in network namespace %d: ethtool: %w", index, ns.inum, err)
+		}
+		return nil
+	}
+	return missing
+}
+
+// nameOf returns the name of the interface with that index, in the socket's namespace.
+func nameOf(socket, index int) (string, error) {
+	// struct ifreq, with the index where SIOCGIFNAME looks for it.
+	request := struct {
+		name  [unix.IFNAMSIZ]byte
+		index int32
+		rest  [20]byte
+	}{index: int32(index)}
+	if err := ioctl(socket, unix.SIOCGIFNAME, unsafe.Pointer(&request)); err != nil {
+		return "", err
+	}
+	return unix.ByteSliceToString(request.name[:]), nil
+}
+
+// indexOf returns the index of the interface with that name, in the socket's namespace.
+func indexOf(socket int, name string) (int, error) {
+	request, err := unix.NewIfreq(name)
+	if err != nil {
+		return 0, err
+	}
+	if err := unix.IoctlIfreq(socket, unix.SIOCGIFINDEX, request); err != nil {
+		return 0, err
+	}
+	return int(request.Uint32()), nil
+}
+
+// maxFeatures bounds the feature bits read: NETDEV_FEATURE_COUNT is at most 64
+// up to 7.x, and the kernel wants room for all it has.
+const maxFeatures = 256
+
+// From linux/ethtool.h: the string set that names the features, ETH_SS_FEATURES,
+// and the room of one string, ETH_GSTRING_LEN.
+const (
+	stringsFeatures = 4
+	stringLength    = 32
+)
+
+// featureBlock is struct ethtool_get_features_block: 32 features.
+type featureBlock struct{ available, requested, active, neverChanged uint32 }
+
+// readFeatures asks for the features' names, whose order is the kernel's own, and
+// for their bits.
+func readFeatures(socket int, name string) (Features, error) {
+	names, err := featureNames(socket, name)
+	if err != nil {
+		return Features{}, err
+	}
+	reply := struct {
+		cmd, size uint32
+		blocks    [maxFeatures / 32]featureBlock
+	}{cmd: unix.ETHTOOL_GFEATURES, size: maxFeatures / 32}
+	if err := ethtoolIoctl(socket, name, unsafe.Pointer(&reply)); err != nil {
+		return Features{}, fmt.Errorf("ETHTOOL_GFEATURES: %w", err)
+	}
+	state := func(feature string) Feature {
+		bit, ok := names[feature]
+		if !ok || bit/32 >= len(reply.blocks) {
+			return Feature{}
+		}
+		block, mask := reply.blocks[bit/32], uint32(1)<<(bit%32)
+		return Feature{
+			Active:     block.active&mask != 0,
+			Requested:  block.requested&mask != 0,
+			Changeable: block.available&mask != 0 && block.neverChanged&mask == 0,
+		}
+	}
+	return Features{
+		ScatterGather: state("tx-scatter-gather"),
+		TSO:           state("tx-tcp-segmentation"),
+		TSO6:          state("tx-tcp6-segmentation"),
+		GSO:           state("tx-generic-segmentation"),
+	}, nil
+}
+
+// featureNames returns the bit of each feature by its name.
+func featureNames(socket int, name string) (map[string]int, error) {
+	count := struct {
+		cmd, reserved uint32
+		mask          uint64
+		length        uint32
+	}{cmd: unix.ETHTOOL_GSSET_INFO, mask: 1 << stringsFeatures}
+	if err := ethtoolIoctl(socket, name, unsafe.Pointer(&count)); err != nil {
+		return nil, fmt.Errorf("ETHTOOL_GSSET_INFO: %w", err)
+	}
+	if count.mask == 0 || count.length > maxFeatures {
+		return nil, fmt.Errorf("ETHTOOL_GSSET_INFO: %d features", count.length)
+	}
+	reply := struct {
+		cmd, set, length uint32
+		names            [maxFeatures][stringLength]byte
+	}{cmd: unix.ETHTOOL_GSTRINGS, set: stringsFeatures, length: count.length}
+	if err := ethtoolIoctl(socket, name, unsafe.Pointer(&reply)); err != nil {
+		return nil, fmt.Errorf("ETHTOOL_GSTRINGS: %w", err)
+	}
+	names := make(map[string]int, count.length)
+	for bit := range min(int(reply.length), int(count.length)) {
+		names[unix.ByteSliceToString(reply.names[bit][:])] = bit
+	}
+	return names, nil
+}
+
+// ethtoolIoctl hands an ethtool command to the interface of that name.
+func ethtoolIoctl(socket int, name string, command unsafe.Pointer) error {
+	request := struct {
+		name [unix.IFNAMSIZ]byte
+		data unsafe.Pointer
+		rest [16]byte
+	}{data: command}
+	if len(name) >= len(request.name) {
+		return unix.ENODEV
+	}
+	copy(request.name[:], name)
+	return ioctl(socket, unix.SIOCETHTOOL, unsafe.Pointer(&request))
+}
+
+// ioctl is the system call. The pointer is converted in the call itself, so that
+// what it points to stays in its place.
+func ioctl(fd int, command uintptr, argument unsafe.Pointer) error {
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), command, uintptr(argument)); errno != 0 {
+		return errno
+	}
+	return nil
+}

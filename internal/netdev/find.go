@@ -1,0 +1,184 @@
+package netdev
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// ErrNamespaceNotFound is what every [NamespaceNotFoundError] is.
+var ErrNamespaceNotFound = errors.New("network namespace not found")
+
+// NamespaceNotFoundError says which network namespace is not, or no longer, there.
+type NamespaceNotFoundError struct {
+	Inum uint32 // 0 where it was asked for by its path
+}
+
+// Error implements the error interface.
+func (e *NamespaceNotFoundError) Error() string {
+	if e.Inum == 0 {
+		return ErrNamespaceNotFound.Error()
+	}
+	return fmt.Sprintf("network namespace %d not found", e.Inum)
+}
+
+// Is makes errors.Is(err, ErrNamespaceNotFound) true.
+func (e *NamespaceNotFoundError) Is(target error) bool { return target == ErrNamespaceNotFound }
+
+// Found is a network namespace that exists, not held open.
+type Found struct {
+	Inum uint32
+	// Path leads to it: a bind mount such as /run/netns/NAME where there is one,
+	// else /proc/PID/ns/net of one of its processes.
+	Path string
+}
+
+// Namespaces returns every network namespace that a process's main thread is in
+// or that is bind-mounted in the caller's mount namespace (as ip-netns and
+// container engines do), each once, ordered by number. It costs one readlink for
+// each process and opens no namespace. Processes that the caller may not look
+// into are left out, as are namespaces kept alive by an open file or a socket only.
+func Namespaces(ctx context.Context) ([]Found, error) {
+	mounts, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("mounts: %w", err)
+	}
+	defer mounts.Close()
+	found, err := mountedNamespaces(bufio.NewScanner(mounts))
+	if err != nil {
+		return nil, err
+	}
+	entries, err := processes()
+	if err != nil {
+		return nil, err
+	}
+	for _, pid := range entries {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		path := "/proc/" + pid + "/ns/net"
+		target, err := os.Readlink(path)
+		if err != nil {
+			continue // it ended, or is not ours to look into
+		}
+		if inum, ok := parseInum(target); ok {
+			if _, known := found[inum]; !known {
+				found[inum] = path
+			}
+		}
+	}
+	list := make([]Found, 0, len(found))
+	for inum, path := range found {
+		list = append(list, Found{Inum: inum, Path: path})
+	}
+	slices.SortFunc(list, func(a, b Found) int { return int(int64(a.Inum) - int64(b.Inum)) })
+	return list, nil
+}
+
+// OpenNamespace opens the namespace with that inode number, or fails with
+// [ErrNamespaceNotFound].
+func OpenNamespace(ctx context.Context, inum uint32) (*Namespace, error) {
+	all, err := Namespaces(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, found := range all {
+		if found.Inum == inum {
+			return found.Open()
+		}
+	}
+	return nil, &NamespaceNotFoundError{Inum: inum}
+}
+
+// processes lists the process directories of /proc, lowest number first, so that
+// the path of a long-lived process is preferred.
+func processes() ([]string, error) {
+	dir, err := os.Open("/proc")
+	if err != nil {
+		return nil, fmt.Errorf("processes: %w", err)
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, fmt.Errorf("processes: %w", err)
+	}
+	pids := names[:0]
+	for _, name := range names {
+		if name[0] >= '1' && name[0] <= '9' {
+			pids = append(pids, name)
+		}
+	}
+	slices.SortFunc(pids, func(a, b string) int {
+		if len(a) != len(b) {
+			return len(a) - len(b)
+		}
+		return strings.Compare(a, b)
+	})
+	return pids, nil
+}
+
+// mountedNamespaces reads /proc/PID/mountinfo: a bind-mounted namespace is a
+// mount of nsfs whose root, the fourth field, is "net:[INUM]".
+func mountedNamespaces(lines *bufio.Scanner) (map[uint32]string, error) {
+	found := make(map[uint32]string)
+	for lines.Scan() {
+		if !strings.Contains(lines.Text(), " net:[") {
+			continue
+		}
+		fields := strings.Fields(lines.Text())
+		if len(fields) < 5 {
+			continue
+		}
+		inum, ok := parseInum(fields[3])
+		if !ok {
+			continue
+		}
+		path := unescapeMount(fields[4])
+		// ip-netns's directory is reached as /var/run/netns and mounted twice.
+		if old, known := found[inum]; !known || len(path) < len(old) {
+			found[inum] = path
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("mounts: %w", err)
+	}
+	return found, nil
+}
+
+// parseInum takes the number out of "net:[4026531840]".
+func parseInum(s string) (uint32, bool) {
+	digits, ok := strings.CutPrefix(s, "net:[")
+	if !ok {
+		return 0, false
+	}
+	digits, ok = strings.CutSuffix(digits, "]")
+	if !ok {
+		return 0, false
+	}
+	inum, err := strconv.ParseUint(digits, 10, 32)
+	return uint32(inum), err == nil
+}
+
+// unescapeMount undoes seq_path's \ooo for space, tab, newline and backslash.
+func unescapeMount(s string) string {
+	if !strings.Contains(s, `\`) {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) {
+			if c, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(c))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}

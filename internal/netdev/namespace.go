@@ -1,0 +1,174 @@
+package netdev
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// ErrClosed is returned by the methods of a [Namespace] that has been closed.
+var ErrClosed = errors.New("namespace is closed")
+
+// Namespace is an open network namespace. While it is open the kernel keeps the
+// namespace alive, its interfaces included, even when its last process has gone:
+// close it when the work there is done.
+//
+// All methods may be called from several goroutines.
+type Namespace struct {
+	inum uint32
+	path string
+
+	mu      sync.RWMutex // held for reading while the fields below are used
+	closed  bool
+	file    *os.File        // the namespace itself, for setns
+	netlink *netlink.Handle // a route socket that belongs to the namespace
+	control int             // a datagram socket that belongs to it, for ioctl
+
+	sysfsOnce sync.Once
+	sysfs     *sysfs
+	sysfsErr  error
+}
+
+// Current opens the network namespace of the calling thread.
+func Current() (*Namespace, error) {
+	return openPath("/proc/thread-self/ns/net", 0)
+}
+
+// Open opens the namespace that was found. It fails with [ErrNamespaceNotFound]
+// if there is another namespace at that place by now.
+func (f Found) Open() (*Namespace, error) {
+	return openPath(f.Path, f.Inum)
+}
+
+// openPath opens the namespace that path shows, and, if want is not 0, checks
+// that it is that one: a process's number may have been given to another.
+func openPath(path string, want uint32) (*Namespace, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("%w: %w", &NamespaceNotFoundError{Inum: want}, err)
+		}
+		return nil, fmt.Errorf("network namespace: %w", err)
+	}
+	ns := &Namespace{path: path, file: file, control: -1}
+	if ns.inum, err = inumOf(file); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	if want != 0 && ns.inum != want {
+		return nil, errors.Join(&NamespaceNotFoundError{Inum: want}, file.Close())
+	}
+	if err := ns.do(ns.openSockets); err != nil {
+		return nil, errors.Join(fmt.Errorf("network namespace %d: %w", ns.inum, err), ns.Close())
+	}
+	return ns, nil
+}
+
+// inumOf returns the inode number of an open namespace file, after checking that
+// it is one: 5.10 and later answer NS_GET_NSTYPE, as 4.11 did already.
+func inumOf(file *os.File) (uint32, error) {
+	kind, err := unix.IoctlRetInt(int(file.Fd()), unix.NS_GET_NSTYPE)
+	if err != nil || kind != unix.CLONE_NEWNET {
+		return 0, fmt.Errorf("%s is not a network namespace", file.Name())
+	}
+	var stat unix.Stat_t
+	if err := unix.Fstat(int(file.Fd()), &stat); err != nil {
+		return 0, fmt.Errorf("network namespace %s: stat: %w", file.Name(), err)
+	}
+	return uint32(stat.Ino), nil
+}
+
+// openSockets makes the sockets in the namespace that the thread is in: a socket
+// stays in the namespace it was made in, whatever its thread does later.
+func (ns *Namespace) openSockets() error {
+	var err error
+	if ns.netlink, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+		return fmt.Errorf("netlink socket: %w", err)
+	}
+	ns.control, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		return nil
+	}
+	// A kernel may be without IPv4: the ioctls work on any socket.
+	if ns.control, err = unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err != nil {
+		return fmt.Errorf("control socket: %w", err)
+	}
+	return nil
+}
+
+// Inum returns the inode number that names the namespace.
+func (ns *Namespace) Inum() uint32 { return ns.inum }
+
+// Path returns the file through which the namespace was opened, such as
+// /run/netns/NAME or /proc/PID/ns/net. It may be gone, or another's, by now.
+func (ns *Namespace) Path() string { return ns.path }
+
+// Close lets go of the namespace. Closing twice is harmless.
+func (ns *Namespace) Close() error {
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	if ns.closed {
+		return nil
+	}
+	ns.closed = true
+	if ns.netlink != nil {
+		ns.netlink.Close()
+	}
+	var errs []error
+	if ns.control >= 0 {
+		errs = append(errs, unix.Close(ns.control))
+	}
+	if ns.sysfs != nil {
+		errs = append(errs, ns.sysfs.close())
+	}
+	return errors.Join(append(errs, ns.file.Close())...)
+}
+
+// hold keeps the namespace from being closed until release is called. A netlink
+// handle that was closed would silently answer for the caller's namespace.
+func (ns *Namespace) hold() (release func(), err error) {
+	ns.mu.RLock()
+	if ns.closed {
+		ns.mu.RUnlock()
+		return nil, fmt.Errorf("network namespace %d: %w", ns.inum, ErrClosed)
+	}
+	return ns.mu.RUnlock, nil
+}
+
+// do runs fn on a thread that is in the namespace. The thread goes back before it
+// is given back to the runtime; one that cannot go back is thrown away.
+func (ns *Namespace) do(fn func() error) error {
+	result := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		home, err := os.Open("/proc/thread-self/ns/net")
+		if err != nil {
+			runtime.UnlockOSThread()
+			result <- fmt.Errorf("own network namespace: %w", err)
+			return
+		}
+		defer home.Close()
+		// setns asks for CAP_SYS_ADMIN even where nothing would change.
+		if own, err := inumOf(home); err == nil && own == ns.inum {
+			err = fn()
+			runtime.UnlockOSThread()
+			result <- err
+			return
+		}
+		if err := unix.Setns(int(ns.file.Fd()), unix.CLONE_NEWNET); err != nil {
+			runtime.UnlockOSThread()
+			result <- fmt.Errorf("setns: %w", err)
+			return
+		}
+		err = fn()
+		if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
+			runtime.UnlockOSThread()
+		}
+		result <- err
+	}()
+	return <-result
+}

@@ -1,0 +1,325 @@
+package netdev
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Watch tells of every interface of the namespace and then of what happens to
+// them, until ctx ends or the watch fails (the last event is [Failed] then); the
+// channel is closed after that. The namespace must stay open until the channel is
+// closed.
+//
+// A notification makes the watch look at the interface, so an event tells the
+// state at that time, and an interface that is gone by then is not told of. While
+// nobody receives, notifications wait in the socket; when that is full the kernel
+// drops some, the watch looks at all interfaces again, sends the differences, and
+// a [Synced] event with Lost set.
+func (ns *Namespace) Watch(ctx context.Context) (<-chan Event, error) {
+	w, err := ns.newWatcher()
+	if err != nil {
+		return nil, err
+	}
+	events := make(chan Event)
+	go func() {
+		defer close(events)
+		w.run(ctx, events)
+	}()
+	return events, nil
+}
+
+// watcher follows the interfaces of one namespace.
+type watcher struct {
+	ns     *Namespace
+	socket *os.File // RTNLGRP_LINK
+	buffer []byte
+	known  map[int]Interface // what has been told, by index
+	events chan<- Event
+}
+
+// errLost says that the kernel dropped notifications.
+var errLost = errors.New("notifications lost")
+
+// newWatcher subscribes to the namespace's link notifications.
+func (ns *Namespace) newWatcher() (*watcher, error) {
+	release, err := ns.hold()
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	w := &watcher{ns: ns, known: make(map[int]Interface)}
+	err = ns.do(func() error {
+		w.socket, err = subscribe()
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("watch of network namespace %d: %w", ns.inum, err)
+	}
+	// A notification with the state of many virtual functions is larger than a page.
+	w.buffer = make([]byte, 1<<18)
+	return w, nil
+}
+
+// subscribe makes a socket, in the namespace the thread is in, that link
+// notifications arrive on, and leaves the waiting for it to the runtime's poller.
+func subscribe() (*os.File, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("netlink socket: %w", err)
+	}
+	address := &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1 << (unix.RTNLGRP_LINK - 1)}
+	if err := unix.Bind(fd, address); err != nil {
+		return nil, errors.Join(fmt.Errorf("netlink socket: bind: %w", err), unix.Close(fd))
+	}
+	return os.NewFile(uintptr(fd), "rtnetlink"), nil
+}
+
+// run is the watch. It returns when ctx ends or after it sent Failed.
+func (w *watcher) run(ctx context.Context, events chan<- Event) {
+	w.events = events
+	defer w.socket.Close()
+	// A deadline in the past makes a waiting receive return.
+	stop := context.AfterFunc(ctx, func() { w.socket.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	err := w.resync(ctx, false)
+	for err == nil {
+		err = w.next(ctx)
+	}
+	if ctx.Err() == nil {
+		w.send(ctx, Event{Kind: Failed, Err: fmt.Errorf("watch of network namespace %d: %w", w.ns.inum, err)})
+	}
+}
+
+// next waits for notifications and acts on them.
+func (w *watcher) next(ctx context.Context) error {
+	data, err := w.receive()
+	if errors.Is(err, errLost) {
+		return w.resync(ctx, true)
+	}
+	if err != nil {
+		return err
+	}
+	messages, err := syscall.ParseNetlinkMessage(data)
+	if err != nil {
+		return fmt.Errorf("netlink message: %w", err)
+	}
+	for i := range messages {
+		if err := w.notified(ctx, &messages[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// receive returns the next datagram that came from the kernel.
+func (w *watcher) receive() ([]byte, error) {
+	conn, err := w.socket.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	for {
+		var n, flags int
+		var from unix.Sockaddr
+		var failure error
+		err := conn.Read(func(fd uintptr) bool {
+			n, _, flags, from, failure = unix.Recvmsg(int(fd), w.buffer, nil, 0)
+			return failure != unix.EAGAIN && failure != unix.EINTR
+		})
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("netlink socket: %w", err)
+		case failure == unix.ENOBUFS, failure == nil && flags&unix.MSG_TRUNC != 0:
+			return nil, errLost
+		case failure != nil:
+			return nil, fmt.Errorf("netlink socket: receive: %w", failure)
+		}
+		if kernel, ok := from.(*unix.SockaddrNetlink); ok && kernel.Pid == 0 {
+			return w.buffer[:n], nil
+		}
+	}
+}
+
+// notified acts on one notification.
+func (w *watcher) notified(ctx context.Context, message *syscall.NetlinkMessage) error {
+	kind := message.Header.Type
+	if kind != unix.RTM_NEWLINK && kind != unix.RTM_DELLINK || len(message.Data) < unix.SizeofIfInfomsg {
+		return nil
+	}
+	info := nl.DeserializeIfInfomsg(message.Data)
+	// With AF_BRIDGE these tell of bridge ports, not of links.
+	if info.Family != unix.AF_UNSPEC {
+		return nil
+	}
+	index := int(info.Index)
+	if kind == unix.RTM_DELLINK {
+		if err := w.deleted(ctx, index, message.Data[unix.SizeofIfInfomsg:]); err != nil {
+			return err
+		}
+	}
+	// Look even after a deletion: it may be an old one, from before the index
+	// was given to another interface.
+	return w.look(ctx, index)
+}
+
+// deleted tells that an interface went, and where to if it moved.
+func (w *watcher) deleted(ctx context.Context, index int, attributes []byte) error {
+	gone, ok := w.known[index]
+	if !ok {
+		return nil
+	}
+	delete(w.known, index)
+	event := Event{Kind: Disappeared, Interface: gone}
+	attrs, err := nl.ParseRouteAttr(attributes)
+	if err != nil {
+		return fmt.Errorf("netlink message: %w", err)
+	}
+	for _, attr := range attrs {
+		if len(attr.Value) != 4 {
+			continue
+		}
+		value := int(int32(nl.NativeEndian().Uint32(attr.Value)))
+		switch attr.Attr.Type {
+		case unix.IFLA_NEW_NETNSID:
+			event.Kind, event.To = Moved, w.ns.inumOfID(ctx, value)
+		case unix.IFLA_NEW_IFINDEX:
+			event.ToIndex = value
+		}
+	}
+	return w.send(ctx, event)
+}
+
+// inumOfID returns the inode number of the namespace that has the given id in
+// this one, 0 if none that is found has. The kernel gives such an id when an
+// interface moves between the two.
+func (ns *Namespace) inumOfID(ctx context.Context, id int) uint32 {
+	release, err := ns.hold()
+	if err != nil {
+		return 0
+	}
+	defer release()
+	found, err := Namespaces(ctx)
+	if err != nil {
+		return 0
+	}
+	for _, other := range found {
+		file, err := os.Open(other.Path)
+		if err != nil {
+			continue
+		}
+		number, err := ns.netlink.GetNetNsIdByFd(int(file.Fd()))
+		file.Close()
+		if err == nil && number == id {
+			return other.Inum
+		}
+	}
+	return 0
+}
+
+// look compares an interface with what was told of it, and tells the difference.
+func (w *watcher) look(ctx context.Context, index int) error {
+	link, err := w.linkAt(index)
+	if errors.Is(err, ErrNotFound) {
+		return w.gone(ctx, index)
+	}
+	if err != nil {
+		return err
+	}
+	now := w.ns.fromLink(link)
+	before, known := w.known[index]
+	if known && same(before, now) {
+		return nil
+	}
+	if now, err = w.ns.ByIndex(index); errors.Is(err, ErrNotFound) {
+		return w.gone(ctx, index)
+	} else if err != nil {
+		return err
+	}
+	return w.tell(ctx, before, now)
+}
+
+// tell sends what differs between two states of one interface.
+func (w *watcher) tell(ctx context.Context, before, now Interface) error {
+	w.known[now.Index] = now
+	if before.Index == 0 {
+		return w.send(ctx, Event{Kind: Appeared, Interface: now})
+	}
+	if before.Name != now.Name {
+		if err := w.send(ctx, Event{Kind: Renamed, Interface: now, Previous: before}); err != nil {
+			return err
+		}
+		before.Name = now.Name
+	}
+	if same(before, now) {
+		return nil
+	}
+	return w.send(ctx, Event{Kind: Changed, Interface: now, Previous: before})
+}
+
+// gone tells that an interface is not there any more, if it was known.
+func (w *watcher) gone(ctx context.Context, index int) error {
+	iface, known := w.known[index]
+	if !known {
+		return nil
+	}
+	delete(w.known, index)
+	return w.send(ctx, Event{Kind: Disappeared, Interface: iface})
+}
+
+// linkAt asks for one link while the namespace is held open.
+func (w *watcher) linkAt(index int) (netlink.Link, error) {
+	release, err := w.ns.hold()
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	return w.ns.link(index)
+}
+
+// same compares what rtnetlink tells of an interface.
+func same(a, b Interface) bool {
+	return a.Name == b.Name && a.MTU == b.MTU && a.Up == b.Up && a.Running == b.Running &&
+		bytes.Equal(a.HardwareAddr, b.HardwareAddr)
+}
+
+// resync looks at all interfaces and tells what differs from what was told.
+func (w *watcher) resync(ctx context.Context, lost bool) error {
+	list, err := w.ns.Interfaces()
+	if err != nil {
+		return err
+	}
+	present := make(map[int]bool, len(list))
+	for _, iface := range list {
+		present[iface.Index] = true
+		if err := w.tell(ctx, w.known[iface.Index], iface); err != nil {
+			return err
+		}
+	}
+	for index := range w.known {
+		if !present[index] {
+			if err := w.gone(ctx, index); err != nil {
+				return err
+			}
+		}
+	}
+	return w.send(ctx, Event{Kind: Synced, Lost: lost})
+}
+
+// send hands an event over, or gives up when ctx ends.
+func (w *watcher) send(ctx context.Context, event Event) error {
+	event.Namespace = w.ns.inum
+	select {
+	case w.events <- event:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
