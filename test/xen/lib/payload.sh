@@ -1,0 +1,55 @@
+# What one run adds to the cached images: the program, its files, its environment.
+
+# quote WORD... prints the words so that a POSIX shell reads them back unchanged.
+quote() {
+	local word
+	for word; do
+		printf "'%s' " "${word//\'/\'\\\'\'}"
+	done
+}
+
+# settings prints the settings that both inits read.
+settings() {
+	cat <<-EOF
+		LAB_PEER=10.44.0.1
+		LAB_PEER6=fd44::1
+		LAB_GUEST=10.44.0.2
+		LAB_GUEST6=fd44::2
+		LAB_GUEST_MAC=$guest_mac
+		LAB_MTU=$mtu
+		LAB_VCPUS=$vcpus
+		LAB_KERNEL=$(quote "$(uname_of "$kernel")")
+		LAB_DRIVER=$(quote "$driver")
+		NETBACK_PARAMETERS=$(quote "$(driver_netback_parameters "$driver")")
+	EOF
+}
+
+# payload TREE PROGRAM ARGS... fills the guest's part of a run.
+payload() {
+	local tree=$1 program=$2 file pair
+	shift
+	mkdir -p "$tree/etc/lab" "$tree/lab"
+	settings >"$tree/etc/lab/conf"
+	for pair in ${environment[@]+"${environment[@]}"}; do
+		[[ $pair == *=* ]] || fail "--env wants NAME=VALUE, not $pair"
+		printf 'export %s=%s\n' "${pair%%=*}" "$(quote "${pair#*=}")"
+	done >"$tree/etc/lab/env"
+	for file in ${files[@]+"${files[@]}"}; do
+		add_file "$tree" "${file%%:*}" "$([[ $file != *:* ]] || echo "${file#*:}")"
+	done
+	if [[ $program == */* && -e $program ]]; then
+		add_file "$tree" "$program" ""
+		shift
+		set -- "./$(basename "$program")" "$@"
+	fi
+	echo "relay exec /dev/hvc0 $(quote "$@")" >"$tree/etc/lab/command"
+}
+
+# add_file TREE HOSTPATH GUESTPATH copies into the tree, to /lab without a GUESTPATH.
+add_file() {
+	local to=${3:-/lab/$(basename "$2")}
+	[[ -e $2 ]] || fail "$2: no such file"
+	[[ $to == /* ]] || to=/lab/$to
+	mkdir -p "$1$(dirname "$to")"
+	cp -aL "$2" "$1$to"
+}

@@ -1,0 +1,58 @@
+// Relay carries a program's output and exit status out of the lab's guest over
+// a console that the kernel, too, writes to.
+//
+//	relay exec CONSOLE PROGRAM ARGS...    in the guest: run the program
+//	relay status CONSOLE N                in the guest: its status, at the very end
+//	relay gone CONSOLE SENTENCE           in dom0: there will be no status
+//	relay host [flags] QEMU ARGS...       on the host: run QEMU, whose stdout is the console
+//
+// The host prints the program's stdout and stderr as its own and ends with its
+// status, or with one of the statuses below and a sentence.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// Statuses of `relay host` that are not the guest program's.
+const (
+	exitDied    = 123 // the guest went away while the program ran
+	exitLimit   = 124 // the program ran longer than -limit
+	exitBoot    = 125 // the guest did not come as far as starting the program
+	exitUsage   = 126
+	exitStopped = 130 // interrupted
+)
+
+var errUsage = errors.New("usage: relay exec|status|gone CONSOLE ..., or relay host [flags] QEMU ARGS...")
+
+func main() {
+	code, err := run(os.Args[1:])
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "xen lab: %v\n", err)
+	}
+	os.Exit(code)
+}
+
+func run(args []string) (int, error) {
+	if len(args) < 3 {
+		return exitUsage, errUsage
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	switch args[0] {
+	case "exec":
+		return execProgram(args[1], args[2:])
+	case "status":
+		return send(args[1], status, args[2])
+	case "gone":
+		return send(args[1], gone, args[2])
+	case "host":
+		return host(ctx, args[1:])
+	}
+	return exitUsage, errUsage
+}
