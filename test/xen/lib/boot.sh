@@ -2,14 +2,15 @@
 
 # prepare DIR PROGRAM ARGS... readies everything that QEMU boots.
 prepare() {
-	local dir=$1 module
+	local dir=$1 module image
 	shift
 	build_programs
 	module=$(driver_module "$kernel" "$driver")
 	mkdir -p "$dir/dom0/guest" "$dir/payload"
+	image=$(guest_image "$kernel" "$module")
 	payload "$dir/payload" "$@"
 	{
-		cat "$(guest_image "$kernel" "$module")"
+		cat "$image"
 		pack "$dir/payload"
 	} >"$dir/dom0/guest/initrd"
 	cp "$cache/kernel/$kernel/vmlinuz" "$dir/dom0/guest/vmlinuz"

@@ -1,17 +1,50 @@
-# The frontend driver as it is not: variants of Debian's xen-netfront, each a small
-# edit of ours to the kernel's own source, built out of tree.
+# The frontend driver as Debian does not ship it: variants of xen-netfront, each a
+# small edit of ours (variants/*.sed) to the kernel's own source, built out of tree.
+#
+# A variant's comment may hold a line `# netback: NAME=VALUE...`: parameters that
+# dom0's xen-netback module needs for it.
 
-# driver_module KERNEL DRIVER prints the module to load, nothing for the stock one.
+# driver_module KERNEL DRIVER prints the module file to load, nothing for the stock one.
 driver_module() {
-	[[ $2 != stock ]] || return 0
-	[[ -e $lab/variants/$2.sed ]] || fail "no driver $2: choose stock or one of $(variants)"
-	fail "not yet"
+	local kernel=$1 driver=$2 edit=$lab/variants/$2.sed key
+	[[ $driver != stock ]] || return 0
+	[[ -e $edit ]] || fail "no driver $driver: choose stock or one of $(variants)"
+	need make gcc pahole objcopy
+	fetch_kernel "$kernel"
+	fetch_source "$kernel"
+	fetch_headers "$kernel"
+	key=$({
+		uname_of "$kernel"
+		cat "$edit" "$lab/lib/driver.sh" "$cache/source/$kernel/xen-netfront.c"
+	} | digest)
+	entry "driver/$driver-$key" make_driver "$kernel" "$driver"
+	echo "$cache/driver/$driver-$key/xen-netfront.ko"
 }
 
-variants() { (cd "$lab/variants" && ls ./*.sed | sed 's,^\./,,; s/\.sed$//' | tr '\n' ' '); }
+variants() { (cd "$lab/variants" && printf '%s\n' *.sed | sed 's/\.sed$//' | paste -sd ' '); }
 
 # driver_netback_parameters DRIVER prints the parameters its backend needs.
 driver_netback_parameters() {
 	[[ $1 != stock ]] || return 0
 	sed -n 's/^# netback: //p' "$lab/variants/$1.sed"
+}
+
+# make_driver NEW KERNEL DRIVER builds the variant, with BTF of its own where the
+# kernel has BTF for modules (5.11 and later): without it fentry cannot attach.
+make_driver() {
+	local new=$1 kernel=$2 driver=$3 headers=$cache/headers/$2
+	say "building the driver $driver for kernel $(uname_of "$kernel")"
+	sed -f "$lab/variants/$driver.sed" "$cache/source/$kernel/xen-netfront.c" >"$new/xen-netfront.c"
+	! cmp -s "$new/xen-netfront.c" "$cache/source/$kernel/xen-netfront.c" ||
+		fail "variants/$driver.sed changes nothing in the driver of $kernel"
+	echo 'obj-m := xen-netfront.o' >"$new/Makefile"
+	make -C "$headers/build" M="$new" CC=gcc HOSTCC=gcc modules >"$new/build.log" 2>&1 || {
+		cat "$new/build.log" >&2
+		fail "the driver $driver does not build for kernel $kernel"
+	}
+	if grep -q '^CONFIG_DEBUG_INFO_BTF_MODULES=y' "$headers/build/.config"; then
+		LLVM_OBJCOPY=objcopy pahole -J --btf_base "$headers/vmlinux" "$new/xen-netfront.ko"
+	fi
+	strip --strip-debug "$new/xen-netfront.ko"
+	find "$new" -mindepth 1 ! -name xen-netfront.ko ! -name build.log -delete
 }

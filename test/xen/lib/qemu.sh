@@ -3,9 +3,10 @@
 # boot_disk DIR writes the dom0 ramdisk of one run, DIR/dom0.cpio: the cached part,
 # and the guest with its kernel and ramdisk in DIR/dom0/guest.
 boot_disk() {
-	local dir=$1
+	local dir=$1 image
+	image=$(dom0_image)
 	{
-		cat "$(dom0_image)"
+		cat "$image"
 		pack "$dir/dom0"
 	} >"$dir/dom0.cpio"
 }
