@@ -13,7 +13,7 @@ prepare() {
 		cat "$image"
 		pack "$dir/payload"
 	} >"$dir/dom0/guest/initrd"
-	cp "$cache/kernel/$kernel/vmlinuz" "$dir/dom0/guest/vmlinuz"
+	cp "$cache/kernel/$kernel/vmlinux" "$dir/dom0/guest/vmlinux"
 	settings >"$dir/dom0/guest/conf"
 	guest_config "$vcpus" "$append" >"$dir/dom0/guest/guest.cfg"
 	boot_disk "$dir"

@@ -43,7 +43,7 @@ make_driver() {
 		fail "the driver $driver does not build for kernel $kernel"
 	}
 	if grep -q '^CONFIG_DEBUG_INFO_BTF_MODULES=y' "$headers/build/.config"; then
-		LLVM_OBJCOPY=objcopy pahole -J --btf_base "$headers/vmlinux" "$new/xen-netfront.ko"
+		LLVM_OBJCOPY=objcopy pahole -J --btf_base "$cache/kernel/$kernel/vmlinux" "$new/xen-netfront.ko"
 	fi
 	strip --strip-debug "$new/xen-netfront.ko"
 	find "$new" -mindepth 1 ! -name xen-netfront.ko ! -name build.log -delete

@@ -78,6 +78,25 @@ gather_kernel() {
 		mv "$new/modules/vmlinuz" "$new/vmlinuz"
 	fi
 	find "$new/root" "$new/modules" \( -name "config-$uname" -o -name config \) -exec mv {} "$new/config" \;
-	rm -rf "$new/root"
+	extract_vmlinux "$new/vmlinuz" "$new/vmlinux"
+	rm -rf "$new/root" "$new/vmlinuz"
 	echo "$uname" >"$new/uname"
 }
+# extract_vmlinux VMLINUZ OUT writes the ELF file, with its BTF, that is inside a
+# compressed kernel. The compressor's magic may also stand in the code before the data,
+# and the decompressor complains about what follows it: what counts is an ELF file.
+extract_vmlinux() {
+	local magic unpack at
+	while read -r magic unpack; do
+		for at in $(LC_ALL=C grep -aobP "$magic" "$1" | LC_ALL=C tr -d '\0' | LC_ALL=C sed -n 's/^\([0-9]*\):.*/\1/p'); do
+			tail -c "+$((at + 1))" "$1" | $unpack >"$2" 2>/dev/null || true
+			[[ $(head -c 4 "$2" | tail -c 3) != ELF ]] || return 0
+		done
+	done <<-'EOF'
+		\xFD7zXZ\x00 xz -dc --single-stream
+		\x28\xB5\x2F\xFD zstd -dc
+		\x1F\x8B\x08 gzip -dc
+	EOF
+	fail "no kernel found inside $1"
+}
+

@@ -16,7 +16,7 @@ guest_config() {
 	cat <<-EOF
 		name = "guest"
 		type = "pv"
-		kernel = "/guest/vmlinuz"
+		kernel = "/guest/vmlinux"
 		ramdisk = "/guest/initrd"
 		memory = 1024
 		vcpus = $1
@@ -35,12 +35,12 @@ guest_mac=00:16:3e:00:00:01
 # corrupts a PV guest's vector registers or kills dom0. Hardware acceleration is not
 # used: where /dev/kvm exists in a virtual machine it often does not work.
 qemu_command() {
-	local dom0=$cache/kernel/6.1/vmlinuz
+	local dom0=$cache/kernel/6.1/vmlinux
 	printf '%s\n' qemu-system-x86_64 \
 		-accel tcg,thread=multi -cpu qemu64 -smp 2 -m 3G \
 		-display none -nodefaults -no-reboot -nic none -parallel none -monitor none \
 		-kernel "$cache/userland/xen.elf" \
-		-append "console=com1 com1=115200,8n1 dom0_mem=1G,max:1G" \
-		-initrd "$dom0 console=hvc0 earlyprintk=xen quiet panic=-1,$1/dom0.cpio" \
+		-append "console=com1 com1=115200,8n1 dom0_mem=1G,max:1G dom0_max_vcpus=2 bootscrub=0 spec-ctrl=no" \
+		-initrd "$dom0 console=hvc0 earlyprintk=xen quiet panic=-1 mitigations=off cryptomgr.notests,$1/dom0.cpio" \
 		-serial "file:$1/xen.log" -serial "$2"
 }
