@@ -45,7 +45,7 @@ func TestInterfaces(t *testing.T) {
 // A multi-queue tap allocates far more queues than its descriptors use.
 func TestQueuesInUse(t *testing.T) {
 	ns := newNamespace(t)
-	must(t, ns.do(func() error {
+	must(t, ns.Do(func() error {
 		return netlink.LinkAdd(&netlink.Tuntap{
 			LinkAttrs: netlink.LinkAttrs{Name: "tap"}, Mode: netlink.TUNTAP_MODE_TAP,
 			Flags: netlink.TUNTAP_MULTI_QUEUE, Queues: 2, NonPersist: false,
@@ -153,7 +153,7 @@ func TestCounters(t *testing.T) {
 			after.TxDropped-before.TxDropped, after.TxPackets-before.TxPackets)
 	}
 	// Neighbour discovery would be counted too.
-	must(t, ns.do(func() error {
+	must(t, ns.Do(func() error {
 		return os.WriteFile("/proc/sys/net/ipv6/conf/all/disable_ipv6", []byte("1"), 0)
 	}))
 	must(t, ns.netlink.LinkSetUp(link(right)))
@@ -173,7 +173,7 @@ func TestCounters(t *testing.T) {
 // sendFrames hands n frames of the given length to an interface.
 func sendFrames(t *testing.T, ns *Namespace, index, n, length int, bypass bool) {
 	t.Helper()
-	must(t, ns.do(func() error {
+	must(t, ns.Do(func() error {
 		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			return err

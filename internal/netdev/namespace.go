@@ -62,7 +62,7 @@ func openPath(path string, want uint32) (*Namespace, error) {
 	if want != 0 && ns.inum != want {
 		return nil, errors.Join(&NamespaceNotFoundError{Inum: want}, file.Close())
 	}
-	if err := ns.do(ns.openSockets); err != nil {
+	if err := ns.Do(ns.openSockets); err != nil {
 		return nil, errors.Join(fmt.Errorf("network namespace %d: %w", ns.inum, err), ns.Close())
 	}
 	return ns, nil
@@ -139,9 +139,11 @@ func (ns *Namespace) hold() (release func(), err error) {
 	return ns.mu.RUnlock, nil
 }
 
-// do runs fn on a thread that is in the namespace. The thread goes back before it
-// is given back to the runtime; one that cannot go back is thrown away.
-func (ns *Namespace) do(fn func() error) error {
+// Do runs fn on a thread that is in the namespace and returns its error. Sockets
+// that fn makes belong to the namespace for good; goroutines that it starts run
+// elsewhere. The thread goes back before the runtime has it again; one that
+// cannot go back is thrown away.
+func (ns *Namespace) Do(fn func() error) error {
 	result := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()

@@ -40,7 +40,7 @@ func mountSysfs() (*sysfs, error) {
 // /sys, which shows the namespace that whoever mounted it was in.
 func (ns *Namespace) openSysfs() (*sysfs, error) {
 	ns.sysfsOnce.Do(func() {
-		ns.sysfsErr = ns.do(func() error {
+		ns.sysfsErr = ns.Do(func() error {
 			var err error
 			ns.sysfs, err = mountSysfs()
 			return err

@@ -57,7 +57,7 @@ func (ns *Namespace) newWatcher() (*watcher, error) {
 	}
 	defer release()
 	w := &watcher{ns: ns, known: make(map[int]Interface)}
-	err = ns.do(func() error {
+	err = ns.Do(func() error {
 		w.socket, err = subscribe()
 		return err
 	})
