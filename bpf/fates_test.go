@@ -1,0 +1,229 @@
+package bpf
+
+import "testing"
+
+const (
+	noBits    = 0
+	noCarrier = 1 << 2 // 1 << __LINK_STATE_NOCARRIER
+)
+
+// A packet whose head lies well inside a page, and one of 35 slots.
+var (
+	fitting = []fakeFrag{{100, 50}}
+	rocket  = []fakeFrag{
+		{4056, 80}, {4056, 80}, {4056, 80}, {4056, 80}, {4056, 80}, {4056, 80}, {4056, 80}, {4056, 80}, {4056, 80},
+		{4056, 80}, {4056, 80}, {4056, 80}, {4056, 80}, {4056, 80}, {4056, 80}, {4056, 80}, {4056, 80},
+	}
+)
+
+// stage is one driver and one packet, and what the driver does with it.
+type stage struct {
+	p      *programs
+	a      *arena
+	frags  []fakeFrag
+	offset uint64 // of the head in its page
+}
+
+func (s *stage) begin() {
+	s.a.packet(atSkb, s.a.page()+s.offset, 66, s.frags)
+	s.a.flush()
+	s.p.begin(atSkb)
+}
+
+// linearize makes the packet what skb_linearize leaves of it.
+func (s *stage) linearize() {
+	s.a.packet(atSkb, s.a.page()+256, 1426, nil)
+	s.a.flush()
+}
+
+// bounce frees the packet as the driver does once it has a copy.
+func (s *stage) bounce() {
+	s.p.consume(atSkb)
+	s.a.packet(atCopy, s.a.page()+256, 116, nil)
+	s.a.flush()
+}
+
+func (s *stage) device(structure string, member string, value uint64) {
+	s.a.set(atDev, value, structure, member)
+	s.a.flush()
+}
+
+func drop(skb int) func(*stage) {
+	return func(s *stage) { s.p.free(skb) }
+}
+
+// fates are what can become of a packet, in the driver's own steps.
+var fates = []struct {
+	name       string
+	linearizes XentraceLinearizes
+	frags      []fakeFrag
+	offset     uint64
+	steps      []func(*stage)
+	want       XentraceCounters // slots and bytes are left out
+	cause      XentraceCause
+}{
+	{name: "sent", frags: fitting},
+	{name: "linearized", frags: rocket, steps: []func(*stage){(*stage).linearize}, want: XentraceCounters{OverLimit: 1, Linearized: 1}},
+	{name: "driver does not linearize", linearizes: XentraceLinearizesLINEARIZES_NO, frags: rocket, steps: []func(*stage){drop(atSkb)},
+		want: XentraceCounters{OverLimit: 1, Dropped: 1}, cause: XentraceCauseCAUSE_TOO_MANY_SLOTS},
+	{name: "linearizing failed", linearizes: XentraceLinearizesLINEARIZES_YES, frags: rocket, steps: []func(*stage){drop(atSkb)},
+		want: XentraceCounters{OverLimit: 1, Dropped: 1}, cause: XentraceCauseCAUSE_LINEARIZE_FAILED},
+	{name: "code unread", frags: rocket, steps: []func(*stage){drop(atSkb)},
+		want: XentraceCounters{OverLimit: 1, Dropped: 1}, cause: XentraceCauseCAUSE_UNKNOWN},
+	{name: "linearized, then no carrier", linearizes: XentraceLinearizesLINEARIZES_YES, frags: rocket,
+		steps: []func(*stage){(*stage).linearize, state(noCarrier), drop(atSkb)},
+		want:  XentraceCounters{OverLimit: 1, Dropped: 1}, cause: XentraceCauseCAUSE_NO_CARRIER},
+	{name: "linearized to one slot, scatter-gather off all the same", linearizes: XentraceLinearizesLINEARIZES_YES, frags: rocket,
+		steps: []func(*stage){(*stage).linearize, features(noBits), drop(atSkb)},
+		want:  XentraceCounters{OverLimit: 1, Dropped: 1}, cause: XentraceCauseCAUSE_SG_OFF},
+	{name: "no carrier comes before scatter-gather", frags: fitting,
+		steps: []func(*stage){state(noCarrier), features(noBits), drop(atSkb)},
+		want:  XentraceCounters{Dropped: 1}, cause: XentraceCauseCAUSE_NO_CARRIER},
+	{name: "scatter-gather off", frags: fitting, steps: []func(*stage){features(noBits), drop(atSkb)},
+		want: XentraceCounters{Dropped: 1}, cause: XentraceCauseCAUSE_SG_OFF},
+	{name: "no queues come before everything", linearizes: XentraceLinearizesLINEARIZES_NO, frags: rocket,
+		steps: []func(*stage){queues(0), broken, drop(atSkb)},
+		want:  XentraceCounters{OverLimit: 1, Dropped: 1}, cause: XentraceCauseCAUSE_NO_QUEUES},
+	{name: "device broken", linearizes: XentraceLinearizesLINEARIZES_NO, frags: rocket, steps: []func(*stage){broken, drop(atSkb)},
+		want: XentraceCounters{OverLimit: 1, Dropped: 1}, cause: XentraceCauseCAUSE_DEVICE_BROKEN},
+	{name: "too big", frags: []fakeFrag{{0, 32768}, {0, 32768}}, steps: []func(*stage){drop(atSkb)},
+		want: XentraceCounters{Dropped: 1}, cause: XentraceCauseCAUSE_TOO_BIG},
+	{name: "needs GSO", frags: fitting, steps: []func(*stage){gso, drop(atSkb)},
+		want: XentraceCounters{Dropped: 1}, cause: XentraceCauseCAUSE_NEEDS_GSO},
+	{name: "no known cause", frags: fitting, steps: []func(*stage){drop(atSkb)},
+		want: XentraceCounters{Dropped: 1}, cause: XentraceCauseCAUSE_UNKNOWN},
+	{name: "bounced", offset: 4090, steps: []func(*stage){(*stage).bounce}, want: XentraceCounters{Bounced: 1}},
+	{name: "bounce failed", offset: 4090, steps: []func(*stage){drop(atSkb)},
+		want: XentraceCounters{Dropped: 1}, cause: XentraceCauseCAUSE_BOUNCE_FAILED},
+	{name: "backend not trusted, bounce failed", frags: fitting, steps: []func(*stage){untrusted, drop(atSkb)},
+		want: XentraceCounters{Dropped: 1}, cause: XentraceCauseCAUSE_BOUNCE_FAILED},
+	{name: "bounced, and the copy dropped", offset: 4090, steps: []func(*stage){features(noBits), (*stage).bounce, drop(atCopy)},
+		want: XentraceCounters{Bounced: 1, Dropped: 1}, cause: XentraceCauseCAUSE_SG_OFF},
+	{name: "another packet freed meanwhile", frags: fitting, steps: []func(*stage){other, drop(atCopy)}},
+}
+
+func state(bits uint64) func(*stage) {
+	return func(s *stage) { s.device("net_device", "state", bits) }
+}
+
+func features(bits uint64) func(*stage) {
+	return func(s *stage) { s.device("net_device", "features", bits) }
+}
+
+func queues(n uint64) func(*stage) {
+	return func(s *stage) { s.device("net_device", "real_num_tx_queues", n) }
+}
+
+func gso(s *stage) {
+	s.a.set(atShared, 1448, "skb_shared_info", "gso_size")
+	s.a.flush()
+}
+
+// The driver's private flags lie at the offsets that the configuration gives.
+func broken(s *stage)    { s.a.memory[atPriv+1] = 1; s.a.flush() }
+func untrusted(s *stage) { s.a.memory[atPriv+2] = 1; s.a.flush() }
+
+// other lays out a packet that no window is of.
+func other(s *stage) {
+	s.a.packet(atCopy, s.a.page()+256, 66, nil)
+	s.a.flush()
+}
+
+func TestFates(t *testing.T) {
+	a := newArena(t)
+	for _, records := range []uint8{0, 1} {
+		for _, linearizes := range []XentraceLinearizes{XentraceLinearizesLINEARIZES_UNKNOWN, XentraceLinearizesLINEARIZES_YES, XentraceLinearizesLINEARIZES_NO} {
+			p := loadPrograms(t, a, XentraceConfiguration{
+				PageSize: 4096, TypedReads: 1, DriverHooks: 1, Records: records, Linearizes: uint32(linearizes),
+				PrivOffset: atPriv - atDev, BrokenOffset: 1, BounceOffset: 2,
+			})
+			for _, f := range fates {
+				if f.linearizes != linearizes {
+					continue
+				}
+				t.Run(f.name, func(t *testing.T) {
+					a.t, p.t = t, t
+					clear(a.memory)
+					a.device()
+					s := &stage{p: p, a: a, frags: f.frags, offset: f.offset}
+					if f.offset == 0 {
+						s.offset = 256
+					}
+					s.begin()
+					for _, step := range f.steps {
+						step(s)
+					}
+					p.end(atSkb)
+					p.free(atSkb) // the transmit completion: no window is open any more
+					got := p.counted(fakeSlotID)
+					got.Slots, got.Bytes = f.want.Slots, 0
+					want := f.want
+					if f.cause != 0 {
+						want.Causes[f.cause] = 1
+					}
+					if got != want {
+						t.Errorf("over limit, dropped, linearized, bounced, causes: %d %d %d %d %v, want %d %d %d %d %v",
+							got.OverLimit, got.Dropped, got.Linearized, got.Bounced, got.Causes,
+							want.OverLimit, want.Dropped, want.Linearized, want.Bounced, want.Causes)
+					}
+				})
+			}
+		}
+	}
+}
+
+// Before 5.10.173 and 6.1.18 a dropped packet is freed as consumed.
+func TestDropsFreedAsConsumed(t *testing.T) {
+	a := newArena(t)
+	p := loadPrograms(t, a, XentraceConfiguration{
+		PageSize: 4096, DriverHooks: 1, ConsumeIsDrop: 1, PrivOffset: -1, BrokenOffset: -1, BounceOffset: -1,
+	})
+	a.device()
+	a.set(atDev, 0, "net_device", "features")
+	s := &stage{p: p, a: a, frags: fitting, offset: 256}
+	s.begin()
+	p.consume(atSkb)
+	p.end(atSkb)
+	if c := p.counted(fakeSlotID); c.Dropped != 1 || c.Causes[XentraceCauseCAUSE_SG_OFF] != 1 || c.Bounced != 0 {
+		t.Errorf("dropped %d, bounced %d, causes %v: want one drop for scatter-gather", c.Dropped, c.Bounced, c.Causes)
+	}
+	s = &stage{p: p, a: a, offset: 4090}
+	s.begin()
+	s.bounce()
+	p.consume(atCopy)
+	p.end(atSkb)
+	if c := p.counted(fakeSlotID); c.Dropped != 1 || c.Bounced != 1 {
+		t.Errorf("dropped %d, bounced %d: want a bounce, then the copy dropped", c.Dropped, c.Bounced)
+	}
+}
+
+// A window whose end was missed is settled when its device and queue come by
+// again, and one that another device's packet nests in stays open.
+func TestWindowsNestAndHeal(t *testing.T) {
+	a := newArena(t)
+	p := loadPrograms(t, a, XentraceConfiguration{
+		PageSize: 4096, DriverHooks: 1, PrivOffset: -1, BrokenOffset: -1, BounceOffset: -1,
+	})
+	a.device()
+	s := &stage{p: p, a: a, frags: rocket, offset: 256}
+	s.begin()
+	s.frags = fitting
+	s.begin() // the end of the first was missed
+	if c := p.counted(fakeSlotID); c.Linearized != 1 || c.OverLimit != 1 {
+		t.Errorf("linearized %d of %d over the limit, want 1 of 1", c.Linearized, c.OverLimit)
+	}
+	p.end(atSkb)
+
+	s.frags = rocket
+	s.begin()
+	a.packet(atCopy, a.page()+256, 66, nil)
+	a.set(atCopy, 1, "sk_buff", "queue_mapping")
+	a.flush()
+	p.begin(atCopy) // netpoll on another queue, inside
+	p.free(atCopy)
+	p.end(atCopy)
+	p.end(atSkb)
+	if c := p.counted(fakeSlotID); c.Linearized != 1 || c.Dropped != 1 {
+		t.Errorf("linearized %d, dropped %d: want the inner dropped and the outer linearized", c.Linearized, c.Dropped)
+	}
+}

@@ -1,0 +1,112 @@
+package bpf
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/cilium/ebpf"
+)
+
+// programs are those of the tracepoint backend, run by hand on fake packets.
+// They share all code below the fetching of arguments with the other backends.
+type programs struct {
+	t          *testing.T
+	collection *ebpf.Collection
+	arena      *arena
+}
+
+func loadPrograms(t *testing.T, a *arena, cfg XentraceConfiguration) *programs {
+	t.Helper()
+	spec, err := LoadXentrace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, program := range spec.Programs {
+		if program.Type != ebpf.RawTracepoint {
+			delete(spec.Programs, name)
+		}
+	}
+	if err := spec.Variables[XentraceVarConfig].Set(cfg); err != nil {
+		t.Fatal(err)
+	}
+	collection, err := ebpf.NewCollection(spec)
+	var rejected *ebpf.VerifierError
+	if errors.As(err, &rejected) {
+		t.Fatalf("%+v", rejected)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(collection.Close)
+	if err := collection.Variables[XentraceVarEnabled].Set(uint32(1)); err != nil {
+		t.Fatal(err)
+	}
+	p := &programs{t: t, collection: collection, arena: a}
+	p.watch()
+	return p
+}
+
+// watch registers the fake interface as one of xen-netfront's.
+func (p *programs) watch() {
+	p.t.Helper()
+	var index, netns uint32 = fakeIndex, fakeNetNS
+	place := (index ^ netns<<8) * 0x9e3779b1 >> 24
+	entry := XentraceInterface{Ifindex: index, Netns: netns, Index: fakeSlotID, Netfront: 1}
+	if err := p.collection.Maps[XentraceMapInterfaces].Put(place, entry); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *programs) run(name string, arguments ...uint64) {
+	p.t.Helper()
+	// All on one CPU, as the kernel does it: a window belongs to its CPU.
+	options := &ebpf.RunOptions{Context: arguments, CPU: 0, Flags: 1 /* BPF_F_TEST_RUN_ON_CPU */}
+	if _, err := p.collection.Programs[name].Run(options); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *programs) begin(skb int) {
+	p.run(XentraceProgTracepointBegin, p.arena.address+uint64(skb), p.arena.address+atDev)
+}
+
+func (p *programs) end(skb int) {
+	p.run(XentraceProgTracepointEnd, p.arena.address+uint64(skb))
+}
+
+func (p *programs) free(skb int) {
+	p.run(XentraceProgTracepointFree, p.arena.address+uint64(skb))
+}
+
+func (p *programs) consume(skb int) {
+	p.run(XentraceProgTracepointConsume, p.arena.address+uint64(skb))
+}
+
+// counted returns what was counted in that place by all CPUs, and clears it.
+func (p *programs) counted(place uint32) XentraceCounters {
+	p.t.Helper()
+	var perCPU []XentraceCounters
+	counters := p.collection.Maps[XentraceMapCountersOf]
+	if err := counters.Lookup(place, &perCPU); err != nil {
+		p.t.Fatal(err)
+	}
+	var sum XentraceCounters
+	for _, c := range perCPU {
+		sum.Bytes += c.Bytes
+		sum.OverLimit += c.OverLimit
+		sum.Dropped += c.Dropped
+		sum.Linearized += c.Linearized
+		sum.Bounced += c.Bounced
+		sum.RingLost += c.RingLost
+		for i := range c.Causes {
+			sum.Causes[i] += c.Causes[i]
+		}
+		for i := range c.Slots {
+			sum.Slots[i] += c.Slots[i]
+		}
+	}
+	if err := counters.Put(place, make([]XentraceCounters, len(perCPU))); err != nil {
+		p.t.Fatal(err)
+	}
+	return sum
+}
