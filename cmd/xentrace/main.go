@@ -1,0 +1,25 @@
+// Xentrace sees what the Xen network frontend does to every packet it is
+// handed, and tells of those that went wrong.
+package main
+
+import (
+	"context"
+	"os"
+
+	"xentrace/internal/cli"
+)
+
+// Set by the linker, with -X main.version=... and -X main.commit=...; where it
+// does not, what the Go tool recorded is told.
+var version, commit string
+
+func main() {
+	err := cli.Run(context.Background(), os.Args[1:], cli.System{
+		Stdout: os.Stdout,
+		Stderr: os.Stderr,
+		Getenv: os.Getenv,
+		Build:  cli.Build{Version: version, Commit: commit},
+	})
+	cli.Report(os.Stderr, err)
+	os.Exit(cli.Status(err))
+}

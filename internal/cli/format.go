@@ -1,0 +1,33 @@
+package cli
+
+import (
+	"xentrace/internal/output"
+	"xentrace/internal/trace"
+)
+
+// outputFormat returns the format that --output asks for. totals names the
+// interfaces to make room for.
+func (in *invocation) outputFormat(totals *trace.Totals) output.Format {
+	if in.format == "json" {
+		return output.JSON{}
+	}
+	text := &output.Text{
+		Width:  func() int { return in.columns(in.Stdout, output.DefaultWidth) },
+		Whole:  !isTerminal(in.Stdout),
+		Color:  in.coloured(in.color, in.Stdout),
+		Blocks: in.blocks(),
+	}
+	for i := range totals.Interfaces {
+		text.WidenTo(totals.Interfaces[i].Name)
+	}
+	return text
+}
+
+// console returns standard error, with a status line where it is a terminal
+// that can erase a line.
+func (in *invocation) console() *output.Console {
+	if !isTerminal(in.Stderr) || in.Getenv("TERM") == "dumb" {
+		return output.NewConsole(in.Stderr, nil)
+	}
+	return output.NewConsole(in.Stderr, func() int { return in.columns(in.Stderr, output.DefaultWidth) })
+}

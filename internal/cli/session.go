@@ -1,0 +1,209 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"syscall"
+	"time"
+
+	"xentrace/internal/output"
+	"xentrace/internal/trace"
+)
+
+// statusInterval is how often the status line is renewed.
+const statusInterval = time.Second
+
+// A session is an attached tracer and where its findings go.
+type session struct {
+	in      *invocation
+	tracer  Tracer
+	format  output.Format
+	out     *output.Stream
+	console *output.Console
+	cancel  context.CancelFunc // ends what the tracer does in the background
+}
+
+// open attaches a tracer as the flags say. It returns nil and no error if it
+// was interrupted meanwhile.
+func open(ctx context.Context, in *invocation, records bool) (*session, error) {
+	s := &session{in: in, console: in.console()}
+	ready, err := prepareReadyFile(in.readyFile)
+	if err != nil {
+		return nil, err
+	}
+	defer ready.discard()
+	began := time.Now()
+	if err := s.start(ctx, records); err != nil {
+		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	if err := errors.Join(ready.create(), s.announce(ctx, time.Since(began))); err != nil {
+		defer s.cancel()
+		return nil, errors.Join(err, s.tracer.Close())
+	}
+	s.out = output.NewStream(s.destination())
+	return s, nil
+}
+
+// start attaches. An interrupt ends the attempt, but not a tracer that is
+// already running: that one is to be stopped in good order.
+func (s *session) start(ctx context.Context, records bool) error {
+	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	interrupted := context.AfterFunc(ctx, cancel)
+	tracer, err := s.in.Start(running, trace.Options{
+		Interfaces: s.in.interfaces,
+		Backend:    trace.Backend(s.in.backend),
+		Records:    records,
+		RingBytes:  s.in.ringBytes,
+		Wait:       s.in.wait,
+		Notify:     s.console.Say,
+	})
+	if err != nil {
+		cancel()
+		return err
+	}
+	if !interrupted() { // the interrupt came just as it was done
+		cancel()
+		return errors.Join(context.Canceled, tracer.Close())
+	}
+	s.tracer, s.cancel = tracer, cancel
+	return nil
+}
+
+// announce says what is watched and how, and chooses the format.
+func (s *session) announce(ctx context.Context, took time.Duration) error {
+	totals, err := s.tracer.Totals(ctx)
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("counts: %w", err)
+	}
+	s.format = s.in.outputFormat(&totals)
+	choice := s.tracer.Choice()
+	var refused []string
+	for _, r := range choice.Refusals {
+		refused = append(refused, string(r.Backend))
+	}
+	sentence := fmt.Sprintf("%s with backend %s", watched(&totals), choice.Backend)
+	switch {
+	case len(refused) > 0 && !s.in.verbose:
+		sentence += fmt.Sprintf("; %s did not attach (-v says why)", strings.Join(refused, " and "))
+	case len(refused) > 0:
+		sentence += fmt.Sprintf("; %s did not attach", strings.Join(refused, " and "))
+	}
+	s.console.Say(sentence)
+	if s.in.verbose {
+		for _, r := range choice.Refusals {
+			s.console.Say(fmt.Sprintf("%s did not attach: %v", r.Backend, r.Err))
+		}
+		s.console.Say(fmt.Sprintf("attached in %d ms, ring of %d KiB", took.Milliseconds(), s.in.ringBytes>>10))
+	}
+	return nil
+}
+
+// watched names the interfaces, the first few of them.
+func watched(totals *trace.Totals) string {
+	const most = 6
+	var names []string
+	for i := range totals.Interfaces {
+		t := &totals.Interfaces[i]
+		names = append(names, fmt.Sprintf("%s (%s)", t.Name, t.Driver))
+	}
+	if len(names) > most {
+		names = append(names[:most], fmt.Sprintf("%d more", len(names)-most))
+	}
+	if len(names) == 0 {
+		return "watching for interfaces"
+	}
+	return "watching " + strings.Join(names, ", ")
+}
+
+// destination is standard output; on a terminal that also shows the status
+// line, with that line kept below.
+func (s *session) destination() io.Writer {
+	if isTerminal(s.in.Stdout) {
+		return s.console.Above(s.in.Stdout)
+	}
+	return s.in.Stdout
+}
+
+// wait returns when the run is over: interrupted, its time up, standard output
+// closed, or reading at an end, whose error it returns with true.
+func (s *session) wait(ctx context.Context, reading <-chan error) (err error, ended bool) {
+	var end <-chan time.Time
+	deadline := time.Now().Add(s.in.duration)
+	if s.in.duration > 0 {
+		timer := time.NewTimer(s.in.duration)
+		defer timer.Stop()
+		end = timer.C
+	}
+	var tick <-chan time.Time
+	if s.console.HasStatus() {
+		ticker := time.NewTicker(statusInterval)
+		defer ticker.Stop()
+		tick = ticker.C
+	}
+	var before trace.Totals
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, false
+		case <-end:
+			return nil, false
+		case <-s.out.Failed():
+			return nil, false
+		case err := <-reading:
+			return err, true
+		case <-tick:
+			before = s.showStatus(ctx, before, deadline)
+		}
+	}
+}
+
+// showStatus renews the status line and returns the snapshot it shows.
+func (s *session) showStatus(ctx context.Context, before trace.Totals, deadline time.Time) trace.Totals {
+	now, err := s.tracer.Totals(ctx)
+	if err != nil {
+		return before
+	}
+	left := time.Duration(0)
+	if s.in.duration > 0 {
+		left = time.Until(deadline)
+	}
+	s.console.SetStatus(output.StatusLine(&before, &now, left))
+	return now
+}
+
+// end takes the final counts, writes what finish makes of them and detaches.
+// failure is what went wrong before.
+func (s *session) end(ctx context.Context, failure error, finish func([]byte, *trace.Totals) []byte) (trace.Totals, error) {
+	defer s.cancel()
+	s.console.SetStatus("")
+	totals, err := s.tracer.Totals(ctx)
+	if err != nil {
+		err = fmt.Errorf("counts: %w", err)
+	} else {
+		_, _ = s.out.Write(finish(nil, &totals)) // Close tells of its failure
+	}
+	written := s.out.Close()
+	if written != nil {
+		written = fmt.Errorf("standard output: %w", written)
+	}
+	closed := s.tracer.Close()
+	if err := errors.Join(ignoringPipe(failure), err, closed); err != nil {
+		return totals, err
+	}
+	return totals, written
+}
+
+// ignoringPipe returns err unless it tells that standard output was closed,
+// which ends a run but is no failure.
+func ignoringPipe(err error) error {
+	if errors.Is(err, syscall.EPIPE) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,95 @@
+package cli
+
+import (
+	"context"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/term"
+
+	"xentrace/internal/trace"
+)
+
+// A Tracer is attached to the driver and counts until it is stopped.
+type Tracer interface {
+	// Choice tells the backend that attached, and why the better ones did not.
+	Choice() trace.Choice
+	// Read waits for the next record. It returns io.EOF once the tracer was
+	// stopped and all records were read.
+	Read(context.Context) (trace.Packet, error)
+	// Totals returns what was counted so far; after Stop, what was counted.
+	Totals(context.Context) (trace.Totals, error)
+	// Stop ends the counting.
+	Stop(context.Context) error
+	// Close detaches every hook.
+	Close() error
+}
+
+// Build is what the linker and the compiler know of this binary.
+type Build struct {
+	Version string // "" where the module's own version is to be told
+	Commit  string // "" where the one recorded by the Go tool is to be told
+	Clang   string // what compiled the BPF objects
+}
+
+// A System is what a command line runs in. Tests put their own in place.
+type System struct {
+	Stdout io.Writer
+	Stderr io.Writer
+	Getenv func(string) string
+	Build  Build
+
+	// Start attaches a tracer; it returns once every hook is attached.
+	Start func(context.Context, trace.Options) (Tracer, error)
+}
+
+// print writes text to standard output.
+func (s System) print(text string) error {
+	_, err := io.WriteString(s.Stdout, text)
+	return err
+}
+
+// isTerminal tells whether w is one.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// columns returns how wide w is now: as its terminal says, else COLUMNS, else
+// fallback.
+func (s System) columns(w io.Writer, fallback int) int {
+	if f, ok := w.(*os.File); ok {
+		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
+			return width
+		}
+	}
+	if width, err := strconv.Atoi(s.Getenv("COLUMNS")); err == nil && width > 0 {
+		return width
+	}
+	return fallback
+}
+
+// coloured tells whether to write colours to w. --color always and never beat
+// what NO_COLOR and TERM say.
+func (s System) coloured(mode string, w io.Writer) bool {
+	switch mode {
+	case "always":
+		return true
+	case "never":
+		return false
+	}
+	return isTerminal(w) && s.Getenv("NO_COLOR") == "" && s.Getenv("TERM") != "dumb"
+}
+
+// blocks tells whether the locale has block characters: any in UTF-8.
+func (s System) blocks() bool {
+	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
+		if locale := s.Getenv(name); locale != "" {
+			locale = strings.ToUpper(locale)
+			return strings.Contains(locale, "UTF-8") || strings.Contains(locale, "UTF8")
+		}
+	}
+	return false
+}

@@ -1,0 +1,93 @@
+package cli
+
+import (
+	"context"
+	"time"
+)
+
+// A command is one of xentrace's. The table of them is all that help,
+// completion and manual pages are made of.
+type command struct {
+	name      string
+	arguments string          // as shown in the usage line
+	words     func() []string // the values an argument may have
+	minArgs   int
+	maxArgs   int
+	short     string
+	long      []string // paragraphs
+	flags     []*flag
+	duration  time.Duration // default of --duration
+	examples  []example
+	run       func(context.Context, *invocation) error
+}
+
+type example struct{ command, does string }
+
+func (c *command) allFlags() []*flag { return append(c.flags[:len(c.flags):len(c.flags)], helpFlag()) }
+
+var (
+	formats  = []string{"text", "json"}
+	backends = []string{"auto", "fentry", "kprobe", "tracepoint"}
+	colours  = []string{"auto", "always", "never"}
+)
+
+func helpFlag() *flag {
+	return &flag{name: "help", short: "h", usage: "show this help",
+		bind: switchValue(func(s *settings) *bool { return &s.help })}
+}
+
+func outputFlag() *flag {
+	return &flag{name: "output", short: "o", value: "FORMAT", words: formats, initial: "text",
+		usage: "what to write, json being one object a line",
+		bind:  wordValue(formats, func(s *settings) *string { return &s.format })}
+}
+
+// traceFlags are those of every command that traces; they differ in how long
+// they run if nothing is said.
+func traceFlags(duration string) []*flag {
+	return []*flag{
+		{name: "interface", short: "i", value: "NAME", completes: interfaceNames,
+			usage:   "this interface of the caller's network namespace, any driver; may be given again for more",
+			initial: "every interface driven by xen-netfront in any namespace, those that appear later too",
+			bind:    interfaceValue},
+		{name: "wait", usage: "wait for an interface to appear instead of failing",
+			bind: switchValue(func(s *settings) *bool { return &s.wait })},
+		{name: "duration", short: "d", value: "TIME", usage: "stop after this time, such as 30s; 0 is never", initial: duration,
+			bind: durationValue},
+		{name: "backend", value: "NAME", words: backends, usage: "how to attach, auto being the best that really does", initial: "auto",
+			bind: wordValue(backends, func(s *settings) *string { return &s.backend })},
+		outputFlag(),
+		{name: "color", value: "WHEN", words: colours, usage: "whether to write text in colours, auto being on a terminal", initial: "auto",
+			bind: wordValue(colours, func(s *settings) *string { return &s.color })},
+		{name: "ready-file", value: "PATH", completes: fileNames, usage: "create this file once every hook is attached",
+			bind: pathValue(func(s *settings) *string { return &s.readyFile })},
+		{name: "verbose", short: "v", usage: "tell more on standard error, such as why a better backend did not attach",
+			bind: switchValue(func(s *settings) *bool { return &s.verbose })},
+	}
+}
+
+// recordFlags are those of commands that read records.
+func recordFlags() []*flag {
+	return []*flag{
+		{name: "count", value: "N", usage: "stop after this many events", bind: countValue},
+		{name: "exit-code", usage: "exit with status 1 if the driver dropped a packet",
+			bind: switchValue(func(s *settings) *bool { return &s.exitCode })},
+		{name: "ring-size", value: "BYTES", usage: "size of the ring buffer for events: a power of two, KiB or MiB behind it if you like", initial: "4MiB",
+			bind: ringValue},
+	}
+}
+
+// commands returns the table.
+func commands() []*command {
+	return []*command{
+		watchCommand(), histCommand(), versionCommand(), helpCommand(), completionCommand(), manCommand(),
+	}
+}
+
+func commandNames() []string {
+	var names []string
+	for _, c := range commands() {
+		names = append(names, c.name)
+	}
+	return names
+}

@@ -1,0 +1,110 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"xentrace/internal/kernel"
+)
+
+func versionCommand() *command {
+	return &command{
+		name:  "version",
+		short: "tell the version of xentrace, what built it, and the running kernel",
+		flags: []*flag{outputFlag()},
+		run: func(_ context.Context, in *invocation) error {
+			v, err := versionOf(in.Build)
+			if err != nil {
+				return err
+			}
+			if in.format == "json" {
+				line, err := json.Marshal(v)
+				if err != nil {
+					return err
+				}
+				return in.print(string(line) + "\n")
+			}
+			return in.print(v.text())
+		},
+	}
+}
+
+// A versionInfo is the line of type version.
+type versionInfo struct {
+	Type         string  `json:"type"`
+	Version      string  `json:"version"`
+	Commit       *string `json:"commit"`   // null where neither linker nor Go tool recorded it
+	Modified     *bool   `json:"modified"` // built from a tree with changes; null where not recorded
+	Go           string  `json:"go"`
+	Clang        *string `json:"clang"`
+	Architecture string  `json:"architecture"`
+	Kernel       string  `json:"kernel"`
+	BTF          bool    `json:"btf"` // of vmlinux
+}
+
+// versionOf puts together what the linker, the Go tool and the kernel tell.
+func versionOf(build Build) (versionInfo, error) {
+	v := versionInfo{
+		Type: "version", Version: build.Version, Go: runtime.Version(), Architecture: runtime.GOARCH,
+		Commit: known(build.Commit), Clang: known(build.Clang),
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		v.addBuildInfo(info)
+	}
+	if v.Version == "" {
+		v.Version = "unknown"
+	}
+	release, err := kernel.ReadRelease()
+	if err != nil {
+		return v, err
+	}
+	v.Kernel, v.BTF = release.Text, kernel.HasKernelTypes()
+	return v, nil
+}
+
+func known(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// addBuildInfo fills in what the Go tool recorded and the linker did not say.
+func (v *versionInfo) addBuildInfo(info *debug.BuildInfo) {
+	if v.Version == "" {
+		v.Version = strings.Trim(info.Main.Version, "()") // (devel)
+	}
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision" && v.Commit == nil:
+			v.Commit = known(s.Value)
+		case s.Key == "vcs.modified":
+			modified := s.Value == "true"
+			v.Modified = &modified
+		}
+	}
+}
+
+func (v *versionInfo) text() string {
+	commit := "unknown"
+	if v.Commit != nil {
+		commit = *v.Commit
+		if v.Modified != nil && *v.Modified {
+			commit += ", with changes"
+		}
+	}
+	clang := "unknown"
+	if v.Clang != nil {
+		clang = *v.Clang
+	}
+	btf := "no BTF"
+	if v.BTF {
+		btf = "with BTF"
+	}
+	return fmt.Sprintf("xentrace %s\ncommit   %s\ngo       %s, %s\nclang    %s\nkernel   %s, %s\n",
+		v.Version, commit, strings.TrimPrefix(v.Go, "go"), v.Architecture, clang, v.Kernel, btf)
+}

@@ -1,0 +1,76 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"xentrace/internal/output"
+)
+
+func watchCommand() *command {
+	return &command{
+		name:  "watch",
+		short: "show each packet that went wrong, as it happens, and a summary at the end",
+		long: []string{
+			"Shows one line for each packet that the Xen network frontend dropped, linearized or bounced: when, on which interface, why, how many slots it needed of how many there are, its length, its flow and, for TCP, its sequence number. At the end it tells what was counted, what each cause means, and what to do about it.",
+			"On an interface of another driver, named with --interface, it shows the packets that a Xen frontend would not have taken as they are.",
+			"It runs until it is interrupted or --duration is over. A second interrupt ends it at once, without a summary.",
+		},
+		flags: append(traceFlags("until interrupted"), recordFlags()...),
+		examples: []example{
+			{"xentrace watch", "every Xen interface, until interrupted"},
+			{"xentrace watch -i eth0 -d 1m -o json > drops.json", "one minute of eth0, for a script"},
+			{"xentrace watch --count 1 --exit-code", "status 1 as soon as a packet goes wrong, if it was dropped"},
+		},
+		run: runWatch,
+	}
+}
+
+func runWatch(ctx context.Context, in *invocation) error {
+	s, err := open(ctx, in, true)
+	if s == nil {
+		return err
+	}
+	_, _ = s.out.Write(s.format.AppendHeader(nil)) // Close tells of its failure
+
+	last := context.WithoutCancel(ctx) // an interrupt does not cut the end short
+	reader, abandon := context.WithCancel(last)
+	defer abandon()
+	reading := make(chan error, 1)
+	go func() { reading <- s.read(reader) }()
+
+	err, ended := s.wait(ctx, reading)
+	stopped := s.tracer.Stop(last)
+	if stopped != nil {
+		abandon()
+	}
+	if !ended {
+		err = <-reading
+	}
+	totals, err := s.end(last, errors.Join(stopped, err), s.format.AppendSummary)
+	if ignoringPipe(err) == nil && in.exitCode && output.AnyDropped(&totals) {
+		return errFinding
+	}
+	return err
+}
+
+// read writes records until the tracer is stopped and drained, --count is
+// reached, or something fails.
+func (s *session) read(ctx context.Context) error {
+	var line []byte
+	for n := 0; s.in.count == 0 || n < s.in.count; n++ {
+		packet, err := s.tracer.Read(ctx)
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, context.Canceled):
+			return nil
+		case err != nil:
+			return err
+		}
+		line = s.format.AppendPacket(line[:0], &packet)
+		if _, err := s.out.Write(line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
