@@ -5,13 +5,28 @@ package trace
 import (
 	"context"
 	"errors"
-	"io"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cilium/ebpf/ringbuf"
+	"github.com/cilium/ebpf/rlimit"
+
+	"xentrace/bpf"
+	"xentrace/internal/kernel"
+	"xentrace/internal/netdev"
 )
 
 // ErrCannotRun marks errors that mean this machine cannot run the tracer as
 // asked: no privilege, lockdown, no BTF, no interface. The text says what is
 // missing and how to get it.
 var ErrCannotRun = errors.New("cannot run here")
+
+// DefaultRingBytes is the size of the ring buffer unless asked otherwise: room
+// for about 15,000 records of ordinary length.
+const DefaultRingBytes = 4 << 20
 
 // Options says what to trace and how.
 type Options struct {
@@ -21,17 +36,184 @@ type Options struct {
 	Interfaces []string
 	Backend    Backend
 	Records    bool // false: count only, no record is made
-	RingBytes  int  // size of the ring buffer, a power of two and a multiple of the page size
+	RingBytes  int  // size of the ring buffer, a power of two and a multiple of the page size; 0 for the default
 	Wait       bool // wait for an interface to appear instead of failing
 
 	// Notify is told, in whole sentences, what a user should know while the
-	// tracer runs: the backend chosen, an interface that came or went.
+	// tracer runs: an interface that came or went, what the driver's code
+	// showed. It is called from several goroutines, one at a time.
 	Notify func(sentence string)
 }
 
 // A Tracer is attached to the driver until it is closed.
 type Tracer struct {
-	// replaced by the real one in session.go
-	_ io.Closer
-	_ context.Context
+	options    Options
+	selector   selector
+	choice     Choice
+	facts      *facts
+	attachment *attachment
+	registry   *registry
+	reader     *ringbuf.Reader
+	decoder    recordDecoder
+	record     ringbuf.Record
+
+	started time.Time
+	ended   atomic.Pointer[time.Time] // set by Stop
+	events  atomic.Uint64             // records delivered
+
+	cancel    context.CancelFunc
+	following sync.WaitGroup
+	notifying sync.Mutex
+}
+
+// Start attaches the tracer. It returns once every hook is attached and the
+// counting has begun. Errors that wrap ErrCannotRun tell what this machine
+// lacks.
+func Start(ctx context.Context, o Options) (*Tracer, error) {
+	if o.RingBytes == 0 {
+		o.RingBytes = DefaultRingBytes
+	}
+	if err := checkKernel(); err != nil {
+		return nil, err
+	}
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return nil, fmt.Errorf("limit of locked memory: %w", err)
+	}
+	t := &Tracer{options: o, selector: selector{o.Interfaces}, facts: &facts{types: kernel.NewTypes()}}
+	interfaces, err := t.interfaces(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c := &chooser{options: o, interfaces: interfaces, facts: t.facts}
+	t.attachment, t.choice, err = c.choose(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.begin(ctx, interfaces); err != nil {
+		return nil, errors.Join(err, t.Close())
+	}
+	if sentence := c.linearizes(); sentence != "" {
+		t.notify(sentence)
+	}
+	return t, nil
+}
+
+// interfaces returns those to begin with, and waits for one if asked to.
+func (t *Tracer) interfaces(ctx context.Context) ([]netdev.Interface, error) {
+	found, err := t.selector.find(ctx)
+	switch {
+	case len(found) > 0 && (err == nil || t.options.Wait):
+		return found, nil
+	case err != nil && !errors.Is(err, netdev.ErrNotFound):
+		return nil, err
+	case t.options.Wait:
+		t.notify("waiting for an interface to appear")
+		return t.selector.wait(ctx)
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w: name another one with -i, or give --wait to wait for it", ErrCannotRun, err)
+	}
+	return nil, fmt.Errorf("%w: no interface is driven by xen-netfront: name one of another driver with -i to see what Xen would do to its packets, or give --wait to wait for one to appear", ErrCannotRun)
+}
+
+// begin registers the interfaces and lets the counting begin.
+func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error {
+	maps := t.attachment.collection.Maps
+	t.registry = newRegistry(maps[bpf.XentraceMapInterfaces], maps[bpf.XentraceMapCountersOf])
+	for _, i := range interfaces {
+		if _, err := t.registry.add(ctx, i, false); err != nil {
+			return err
+		}
+	}
+	jiffy, err := jiffyLength()
+	if err != nil {
+		return err
+	}
+	t.decoder = recordDecoder{jiffy: jiffy, wallTime: (&kernelClock{}).wallTime}
+	if t.reader, err = ringbuf.NewReader(maps[bpf.XentraceMapEvents]); err != nil {
+		return fmt.Errorf("ring buffer: %w", err)
+	}
+	// Not the caller's context: interfaces are followed until Close.
+	following, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	t.cancel = cancel
+	events, done, err := t.selector.watch(following)
+	if err != nil {
+		return fmt.Errorf("watch for interfaces: %w", err)
+	}
+	t.following.Go(func() {
+		defer done()
+		t.follow(following, events)
+	})
+	t.registry.rebase(ctx)
+	t.started = time.Now()
+	return t.attachment.enable(true)
+}
+
+// Choice returns the backend in use, and why the better ones are not.
+func (t *Tracer) Choice() Choice { return t.choice }
+
+func (t *Tracer) notify(sentence string) {
+	if t.options.Notify == nil {
+		return
+	}
+	t.notifying.Lock()
+	defer t.notifying.Unlock()
+	t.options.Notify(sentence)
+}
+
+// Stop ends the counting and takes the interfaces' final counters. Read then
+// returns what is left, and after that io.EOF.
+func (t *Tracer) Stop(ctx context.Context) error {
+	if t.ended.Load() != nil {
+		return nil
+	}
+	if err := t.attachment.enable(false); err != nil {
+		return err
+	}
+	now := time.Now()
+	t.registry.finish(context.WithoutCancel(ctx))
+	t.ended.Store(&now)
+	if err := t.reader.Flush(); err != nil && !errors.Is(err, os.ErrClosed) {
+		return fmt.Errorf("ring buffer: %w", err)
+	}
+	return nil
+}
+
+// Close detaches every hook and frees what the tracer holds.
+func (t *Tracer) Close() error {
+	if t.cancel != nil {
+		t.cancel()
+		t.following.Wait()
+	}
+	var err error
+	if t.reader != nil {
+		err = t.reader.Close()
+	}
+	return errors.Join(err, t.attachment.close())
+}
+
+// Totals returns what was counted until now, or until Stop.
+func (t *Tracer) Totals(ctx context.Context) (Totals, error) {
+	now := time.Now()
+	if ended := t.ended.Load(); ended != nil {
+		now = *ended
+	}
+	interfaces, err := t.registry.totals(ctx)
+	if err != nil {
+		return Totals{}, err
+	}
+	totals := Totals{
+		Time:       now,
+		Duration:   now.Sub(t.started),
+		Interfaces: interfaces,
+		Events:     t.events.Load(),
+		Missing:    make(map[string]string),
+	}
+	for i := range totals.Interfaces {
+		totals.Interfaces[i].Backend = t.choice.Backend
+		totals.Lost.Ring += totals.Interfaces[i].RingLost
+	}
+	if reason := t.registry.missing(); reason != "" {
+		totals.Missing["tx_dropped_delta"] = reason
+	}
+	return totals, t.countLost(&totals)
 }

@@ -1,0 +1,166 @@
+package trace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"xentrace/internal/netdev"
+)
+
+// namespaceInterval is how often network namespaces are looked for: the kernel
+// announces none. An interface that sends before its namespace is found is
+// told of by the kernel side.
+const namespaceInterval = time.Second
+
+// selector says which interfaces are watched.
+type selector struct {
+	names []string // in the caller's namespace; none: all that xen-netfront drives, anywhere
+}
+
+func (s selector) named() bool { return len(s.names) > 0 }
+
+func (s selector) wants(i netdev.Interface) bool {
+	if s.named() {
+		return slices.Contains(s.names, i.Name)
+	}
+	return i.IsNetfront()
+}
+
+// find returns the wanted interfaces that are there now. Names that are not
+// there give an error wrapping netdev.ErrNotFound, beside the others.
+func (s selector) find(ctx context.Context) ([]netdev.Interface, error) {
+	if !s.named() {
+		all, err := netdev.All(ctx)
+		found := slices.DeleteFunc(all, func(i netdev.Interface) bool { return !i.IsNetfront() })
+		if len(found) > 0 {
+			err = nil // a namespace that cannot be looked into does not matter then
+		}
+		return found, err
+	}
+	namespace, err := netdev.Current()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = namespace.Close() }() // only read from
+	var found []netdev.Interface
+	var missing error
+	for _, name := range s.names {
+		i, err := namespace.ByName(name)
+		if err != nil {
+			missing = errors.Join(missing, err)
+			continue
+		}
+		found = append(found, i)
+	}
+	return found, missing
+}
+
+// watch sends what happens to interfaces: of the caller's namespace for named
+// ones, else of all namespaces. done ends what the watch holds open.
+func (s selector) watch(ctx context.Context) (events <-chan netdev.Event, done func(), err error) {
+	if !s.named() {
+		events, err = netdev.WatchAll(ctx, namespaceInterval)
+		return events, func() {}, err
+	}
+	namespace, err := netdev.Current()
+	if err != nil {
+		return nil, nil, err
+	}
+	events, err = namespace.Watch(ctx)
+	if err != nil {
+		return nil, nil, errors.Join(err, namespace.Close())
+	}
+	return events, func() { _ = namespace.Close() }, nil
+}
+
+// wait returns once at least one wanted interface is there.
+func (s selector) wait(ctx context.Context) ([]netdev.Interface, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	events, done, err := s.watch(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	for event := range events {
+		if event.Kind == netdev.Failed {
+			return nil, fmt.Errorf("watch for interfaces: %w", event.Err)
+		}
+		if event.Kind != netdev.Disappeared && event.Kind != netdev.Moved && s.wants(event.Interface) {
+			return []netdev.Interface{event.Interface}, nil
+		}
+	}
+	return nil, ctx.Err()
+}
+
+// follow keeps the registry as the interfaces are, until ctx ends.
+func (t *Tracer) follow(ctx context.Context, events <-chan netdev.Event) {
+	for event := range events {
+		switch event.Kind {
+		case netdev.Appeared, netdev.Renamed, netdev.Changed:
+			t.followPresent(ctx, event)
+		case netdev.Disappeared, netdev.Moved:
+			t.followGone(event)
+		case netdev.Failed:
+			t.notify(fmt.Sprintf("interfaces of network namespace %d are no longer followed: %v", event.Namespace, event.Err))
+		}
+	}
+}
+
+func (t *Tracer) followPresent(ctx context.Context, event netdev.Event) {
+	i := event.Interface
+	known := t.registry.name(deviceKey{i.Index, i.Namespace}) != ""
+	if !known && !t.selector.wants(i) {
+		return
+	}
+	if t.choice.Backend != Tracepoint && !i.IsNetfront() {
+		t.notify(fmt.Sprintf("interface %s is driven by %s, which the %s backend does not see: use --backend tracepoint", i, i.Driver, t.choice.Backend))
+		return
+	}
+	added, err := t.registry.add(ctx, i, false)
+	switch {
+	case err != nil:
+		t.notify(err.Error())
+	case added:
+		t.notify(fmt.Sprintf("interface %s appeared and is watched", i))
+	case event.Kind == netdev.Renamed:
+		t.notify(fmt.Sprintf("interface %s is now called %s", event.Previous, i))
+	}
+}
+
+func (t *Tracer) followGone(event netdev.Event) {
+	i, known, err := t.registry.remove(deviceKey{event.Interface.Index, event.Interface.Namespace})
+	if err != nil {
+		t.notify(err.Error())
+	}
+	if !known {
+		return
+	}
+	if event.Kind == netdev.Moved {
+		t.notify(fmt.Sprintf("interface %s moved to another network namespace", i))
+		return
+	}
+	t.notify(fmt.Sprintf("interface %s is gone", i))
+}
+
+// told registers an interface that the kernel side saw traffic on before the
+// watch told of it.
+func (t *Tracer) told(ctx context.Context, d Device) {
+	namespace, err := netdev.OpenNamespace(ctx, d.NetNS)
+	if err != nil {
+		return // gone again; what it sent stays counted in place 0
+	}
+	i, err := namespace.ByIndex(d.Index)
+	if errors.Join(err, namespace.Close()) != nil {
+		return
+	}
+	added, err := t.registry.add(ctx, i, true)
+	if err != nil {
+		t.notify(err.Error())
+	} else if added {
+		t.notify(fmt.Sprintf("interface %s appeared and is watched", i))
+	}
+}

@@ -1,0 +1,107 @@
+package trace
+
+import (
+	"fmt"
+
+	"github.com/cilium/ebpf/btf"
+)
+
+// countLost adds what the kernel lost outside the ring buffer, as far as it
+// tells.
+func (t *Tracer) countLost(totals *Totals) error {
+	recursion, err := t.recursion()
+	if err != nil {
+		return err
+	}
+	totals.Lost.Recursion = recursion
+	if recursion == nil {
+		totals.Missing["lost.recursion"] = "this kernel does not count program runs that it skipped for recursion"
+		if t.choice.Backend == Kprobe {
+			totals.Missing["lost.recursion"] = "this kernel does not count kprobe program runs that it skipped for recursion"
+		}
+	}
+	totals.Lost.Missed, err = t.missed()
+	if err != nil {
+		return err
+	}
+	if totals.Lost.Missed == nil {
+		totals.Missing["lost.missed"] = "this kernel does not tell how often a kretprobe was missed"
+	}
+	return nil
+}
+
+// recursion sums bpf_prog_info.recursion_misses (5.12). For kprobes it is
+// counted since the kernel also tells of missed kprobes (6.7).
+func (t *Tracer) recursion() (*uint64, error) {
+	if _, err := t.facts.types.Field("", "bpf_prog_info", "recursion_misses"); err != nil {
+		return nil, nil
+	}
+	if t.choice.Backend == Kprobe && !t.tellsMissed() {
+		return nil, nil
+	}
+	var sum uint64
+	for name, program := range t.attachment.collection.Programs {
+		stats, err := program.Stats()
+		if err != nil {
+			return nil, fmt.Errorf("statistics of program %s: %w", name, err)
+		}
+		sum += stats.RecursionMisses
+	}
+	return &sum, nil
+}
+
+// missed returns how many returns the kretprobe missed; none if there is no
+// kretprobe.
+func (t *Tracer) missed() (*uint64, error) {
+	var missed uint64
+	if t.attachment.returns == nil {
+		return &missed, nil
+	}
+	if !t.tellsMissed() {
+		return nil, nil
+	}
+	info, err := t.attachment.returns.Info()
+	if err != nil {
+		return nil, fmt.Errorf("state of the kretprobe: %w", err)
+	}
+	event := info.PerfEvent()
+	if event == nil {
+		return nil, nil
+	}
+	probe := event.Kprobe()
+	if probe == nil {
+		return nil, nil
+	}
+	missed = probe.Missed
+	return &missed, nil
+}
+
+// tellsMissed reports whether bpf_link_info tells how often a probe was missed.
+func (t *Tracer) tellsMissed() bool {
+	types, err := t.facts.types.Cache().Kernel()
+	if err != nil {
+		return false
+	}
+	var info *btf.Struct
+	if err := types.TypeByName("bpf_link_info", &info); err != nil {
+		return false
+	}
+	return hasMember(info, "missed")
+}
+
+// hasMember looks into named members too.
+func hasMember(t btf.Type, name string) bool {
+	var members []btf.Member
+	switch t := btf.UnderlyingType(t).(type) {
+	case *btf.Struct:
+		members = t.Members
+	case *btf.Union:
+		members = t.Members
+	}
+	for _, m := range members {
+		if m.Name == name || hasMember(m.Type, name) {
+			return true
+		}
+	}
+	return false
+}

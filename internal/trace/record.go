@@ -1,0 +1,125 @@
+package trace
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+	"unsafe"
+
+	"xentrace/bpf"
+	"xentrace/internal/slots"
+)
+
+// recordHeader is how long a packet record without fragments is, in bytes.
+const recordHeader = int(unsafe.Offsetof(bpf.XentracePacketEvent{}.Frags))
+
+// interfaceRecord is how long the record of an unregistered interface is.
+const interfaceRecord = int(unsafe.Sizeof(bpf.XentraceInterfaceEvent{}))
+
+// recordDecoder turns what crossed the ring buffer into packets. The buffers
+// are its own, so that a storm of records allocates only what it keeps.
+type recordDecoder struct {
+	packet   bpf.XentracePacketEvent
+	iface    bpf.XentraceInterfaceEvent
+	jiffy    time.Duration // length of one
+	wallTime func(monotonic uint64) time.Time
+}
+
+// kind returns what the record tells of.
+func (d *recordDecoder) kind(raw []byte) (bpf.XentraceEventKind, error) {
+	if len(raw) < interfaceRecord {
+		return 0, fmt.Errorf("record of %d bytes: shorter than any", len(raw))
+	}
+	return *(*bpf.XentraceEventKind)(unsafe.Pointer(&raw[0])), nil
+}
+
+// decodeInterface returns the interface that user space did not know of.
+func (d *recordDecoder) decodeInterface(raw []byte) Device {
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&d.iface)), interfaceRecord), raw)
+	return Device{
+		Name:  cString(d.iface.Name[:]),
+		Index: int(d.iface.Header.Ifindex),
+		NetNS: d.iface.Header.Netns,
+	}
+}
+
+// decodePacket returns the packet; the name of its interface is left out.
+func (d *recordDecoder) decodePacket(raw []byte) (Packet, error) {
+	if len(raw) < recordHeader {
+		return Packet{}, fmt.Errorf("packet record of %d bytes: shorter than its %d bytes of header", len(raw), recordHeader)
+	}
+	event := &d.packet
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(event)), int(unsafe.Sizeof(*event))), raw)
+	frags := int(event.NrFrags)
+	if frags > len(event.Frags) || recordHeader+frags*int(unsafe.Sizeof(event.Frags[0])) > len(raw) {
+		return Packet{}, fmt.Errorf("packet record of %d bytes: too short for %d fragments", len(raw), frags)
+	}
+	p := Packet{
+		Time:       d.wallTime(event.TimeNs),
+		CPU:        int(event.Header.Cpu),
+		Interface:  Device{Index: int(event.Header.Ifindex), NetNS: event.Header.Netns},
+		Queue:      int(event.Queue),
+		Verdict:    Verdict(event.Verdict),
+		Cause:      Cause(event.Cause),
+		Slots:      int(event.Slots),
+		Limit:      slots.Limit,
+		Len:        int(event.Len),
+		HeadOffset: int(event.HeadOffset),
+		HeadLen:    int(event.HeadLen),
+		Frags:      make([]Frag, frags),
+		GSOSize:    int(event.GsoSize),
+		GSOSegs:    int(event.GsoSegs),
+		Flow:       decodeFlow(event),
+	}
+	for i := range p.Frags {
+		p.Frags[i] = Frag{Offset: event.Frags[i].Offset, Size: event.Frags[i].Size}
+	}
+	if event.Tcp.Present != 0 && event.Flow.HasSeq != 0 {
+		p.TCP = d.decodeTCP(event)
+	}
+	return p, nil
+}
+
+func decodeFlow(event *bpf.XentracePacketEvent) *Flow {
+	f := &event.Flow
+	var source, destination netip.Addr
+	switch f.Family {
+	case 4:
+		source = netip.AddrFrom4([4]byte(f.Saddr[:4]))
+		destination = netip.AddrFrom4([4]byte(f.Daddr[:4]))
+	case 6:
+		source = netip.AddrFrom16(f.Saddr)
+		destination = netip.AddrFrom16(f.Daddr)
+	default:
+		return nil
+	}
+	return &Flow{
+		Proto:       f.Proto,
+		Source:      netip.AddrPortFrom(source, f.Sport),
+		Destination: netip.AddrPortFrom(destination, f.Dport),
+	}
+}
+
+func (d *recordDecoder) decodeTCP(event *bpf.XentracePacketEvent) *TCP {
+	t := &event.Tcp
+	return &TCP{
+		State:       t.State,
+		Seq:         event.Flow.Seq,
+		SndUna:      t.SndUna,
+		SndNxt:      t.SndNxt,
+		WriteSeq:    t.WriteSeq,
+		Retransmits: int(t.Retransmits),
+		RTO:         time.Duration(t.RtoJiffies) * d.jiffy,
+		SRTT:        time.Duration(t.SrttUs) * time.Microsecond,
+		SndQBytes:   t.WriteSeq - t.SndUna,
+	}
+}
+
+func cString(bytes []byte) string {
+	for i, b := range bytes {
+		if b == 0 {
+			return string(bytes[:i])
+		}
+	}
+	return string(bytes)
+}
