@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"xentrace/internal/cli"
+	"xentrace/internal/trace"
 )
 
 // Set by the linker, with -X main.version=... and -X main.commit=...; where it
@@ -18,8 +19,13 @@ func main() {
 		Stdout: os.Stdout,
 		Stderr: os.Stderr,
 		Getenv: os.Getenv,
+		Start:  start,
 		Build:  cli.Build{Version: version, Commit: commit},
 	})
 	cli.Report(os.Stderr, err)
 	os.Exit(cli.Status(err))
+}
+
+func start(ctx context.Context, options trace.Options) (cli.Tracer, error) {
+	return trace.Start(ctx, options)
 }
