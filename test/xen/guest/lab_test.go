@@ -1,0 +1,89 @@
+//go:build xenlab
+
+package guest
+
+import (
+	"context"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"xentrace/test/xen/peer/counts"
+)
+
+const (
+	ifname = "eth0"
+	// limit is the slots xen-netfront gives one packet: MAX_XEN_SKB_FRAGS + 1.
+	limit = 18
+)
+
+// env returns a variable that the lab sets.
+func env(t *testing.T, name string) string {
+	t.Helper()
+	value := os.Getenv(name)
+	if value == "" {
+		t.Fatalf("%s is not set: these tests run inside the lab's guest (test/xen/suite)", name)
+	}
+	return value
+}
+
+// peerAddr returns the peer's address of a family, ipv4 or ipv6.
+func peerAddr(t *testing.T, family string) netip.Addr {
+	t.Helper()
+	name := map[string]string{"ipv4": "XENTRACE_PEER", "ipv6": "XENTRACE_PEER6"}[family]
+	addr, err := netip.ParseAddr(env(t, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return addr
+}
+
+// ask sends the peer a command (see [counts.Ask]).
+func ask(t *testing.T, command string) counts.Counts {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	answer, err := counts.Ask(ctx, env(t, "XENTRACE_PEER"), command)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer
+}
+
+// received waits until the peer has counted at least bytes on a sink, for at most
+// a few seconds, and returns what it has counted then.
+func received(t *testing.T, proto, family string, port int, bytes uint64) counts.Sink {
+	t.Helper()
+	var sink counts.Sink
+	for range 100 {
+		sink = ask(t, "counts").Sink(proto, family, port)
+		if sink.Bytes >= bytes {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return sink
+}
+
+// counter reads one of the interface's counters as sysfs names them.
+func counter(t *testing.T, name string) uint64 {
+	t.Helper()
+	value, err := strconv.ParseUint(readFile(t, filepath.Join("/sys/class/net", ifname, "statistics", name)), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(text))
+}
