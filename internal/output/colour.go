@@ -12,7 +12,6 @@ const (
 	magenta colour = "35"
 	cyan    colour = "36"
 	bold    colour = "1"
-	dim     colour = "2"
 )
 
 func verdictColour(v trace.Verdict) colour {

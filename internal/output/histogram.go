@@ -17,8 +17,9 @@ func (t *Text) AppendHistogram(b []byte, totals *trace.Totals) []byte {
 			b = append(b, '\n')
 		}
 		counts := &totals.Interfaces[i]
+		b = t.appendHeading(b, totals, counts)
 		b = t.appendBars(b, counts)
-		b = t.appendInterface(b, totals, i)
+		b = t.appendRows(b, interfaceRows(totals, counts))
 	}
 	if len(seenRules(totals)) > 0 {
 		b = appendWrapped(append(b, '\n'), "xentrace watch tells which packets these are, why, and what to do.", 0, t.width())
@@ -45,12 +46,10 @@ func (t *Text) appendBars(b []byte, counts *trace.InterfaceTotals) []byte {
 		g.most = max(g.most, n)
 	}
 	width := t.width()
-	if width == 0 {
-		width = DefaultWidth
-	}
 	g.numbers = max(len("packets"), len(grouped(g.most)))
 	g.room = max(width-len("slots")-2-g.numbers-2-len("100.0 %")-2, 1)
 
+	b = append(b, '\n')
 	b = t.appendColoured(b, bold, fmt.Sprintf("slots  %*s  %7s", g.numbers, "packets", "share"))
 	b = append(b, '\n')
 	previous, marked := 0, false

@@ -8,10 +8,6 @@ var ipProtocols = map[uint8]string{
 	58: "ipv6-icmp", 89: "ospf", 103: "pim", 112: "vrrp", 132: "sctp", 136: "udplite",
 }
 
-const (
-	protoTCP = 6
-)
-
 func protocolName(number uint8) string {
 	if name, ok := ipProtocols[number]; ok {
 		return name

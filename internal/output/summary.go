@@ -31,9 +31,18 @@ type row struct {
 
 func (t *Text) appendInterface(b []byte, totals *trace.Totals, i int) []byte {
 	counts := &totals.Interfaces[i]
+	b = t.appendHeading(b, totals, counts)
+	return t.appendRows(b, interfaceRows(totals, counts))
+}
+
+// appendHeading appends the name of an interface, and what it is.
+func (t *Text) appendHeading(b []byte, totals *trace.Totals, counts *trace.InterfaceTotals) []byte {
 	b = t.appendColoured(b, bold, Escape(counts.Name))
-	b = append(b, ": "+t.describe(totals, counts)+"\n"...)
-	rows := interfaceRows(totals, counts)
+	b = append(b, ": "...)
+	return append(append(b, describe(totals, counts)...), '\n')
+}
+
+func (t *Text) appendRows(b []byte, rows []row) []byte {
 	width := 0
 	for _, r := range rows {
 		width = max(width, len(r.value))
@@ -45,7 +54,7 @@ func (t *Text) appendInterface(b []byte, totals *trace.Totals, i int) []byte {
 }
 
 // describe says what an interface is, behind its name.
-func (t *Text) describe(totals *trace.Totals, counts *trace.InterfaceTotals) string {
+func describe(totals *trace.Totals, counts *trace.InterfaceTotals) string {
 	about := []string{Escape(counts.Driver), string(counts.Backend)}
 	switch counts.Queues {
 	case 0:

@@ -11,7 +11,8 @@ import (
 
 // Text writes for people: aligned columns, a drawn histogram, sentences.
 type Text struct {
-	Width    func() int // columns of the terminal; 0 where lines may be as long as they get
+	Width    func() int // columns of the terminal; nil means DefaultWidth
+	Whole    bool       // a packet stays on one line, however long: for files and pipes
 	Color    bool
 	Blocks   bool           // draw with block characters; plain ASCII otherwise
 	Location *time.Location // of the times shown
@@ -42,7 +43,7 @@ func (t *Text) WidenTo(name string) {
 
 func (t *Text) width() int {
 	if t.Width == nil {
-		return 0
+		return DefaultWidth
 	}
 	return t.Width()
 }
@@ -101,15 +102,12 @@ func (t *Text) appendFlow(b []byte, p *trace.Packet, used int) []byte {
 	if p.TCP != nil {
 		rest += " " + strconv.FormatUint(uint64(p.TCP.Seq), 10)
 	}
-	width, length := t.width(), 1+len(source)+len(rest)
-	switch {
-	case width == 0 || used+length <= width:
-		b = append(b, ' ')
-	default:
-		b = appendSpaces(append(b, '\n'), continuation)
+	if t.Whole || used+1+len(source)+len(rest) <= t.width() {
+		return append(append(append(b, ' '), source...), rest...)
 	}
+	b = appendSpaces(append(b, '\n'), continuation)
 	b = append(b, source...)
-	if width != 0 && used+length > width && continuation+len(source)+len(rest) > width {
+	if continuation+len(source)+len(rest) > t.width() {
 		b = appendSpaces(append(b, '\n'), continuation)
 		rest = rest[1:] // it starts with the arrow now
 	}
@@ -133,8 +131,7 @@ func appendSpaces(b []byte, n int) []byte {
 	return b
 }
 
-// appendWrapped appends text in lines of at most width columns, each indented;
-// width 0 means one line.
+// appendWrapped appends text in lines of at most width columns, each indented.
 func appendWrapped(b []byte, text string, indent, width int) []byte {
 	column := 0
 	for word := range strings.FieldsSeq(text) {
@@ -142,7 +139,7 @@ func appendWrapped(b []byte, text string, indent, width int) []byte {
 		switch {
 		case column == 0:
 			b, column = appendSpaces(b, indent), indent
-		case width != 0 && column+1+length > width:
+		case column+1+length > width:
 			b, column = appendSpaces(append(b, '\n'), indent), indent
 		default:
 			b, column = append(b, ' '), column+1

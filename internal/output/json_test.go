@@ -1,0 +1,282 @@
+package output
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"xentrace/internal/slots"
+	"xentrace/internal/trace"
+)
+
+// The structures below are the contract as encoding/json writes it.
+type packetLine struct {
+	Type       string     `json:"type"`
+	Time       string     `json:"time"`
+	CPU        int        `json:"cpu"`
+	Layer      string     `json:"layer"`
+	Ifname     string     `json:"ifname"`
+	Ifindex    int        `json:"ifindex"`
+	Netns      uint32     `json:"netns"`
+	Queue      int        `json:"queue"`
+	Verdict    string     `json:"verdict"`
+	Cause      *string    `json:"cause"`
+	Slots      int        `json:"slots"`
+	Limit      int        `json:"limit"`
+	Len        int        `json:"len"`
+	HeadOffset int        `json:"head_offset"`
+	HeadLen    int        `json:"head_len"`
+	Frags      []fragPart `json:"frags"`
+	GSOSize    int        `json:"gso_size"`
+	GSOSegs    int        `json:"gso_segs"`
+	Flow       *flowPart  `json:"flow"`
+	TCP        *tcpPart   `json:"tcp"`
+	Process    *string    `json:"process"`
+	Reason     *string    `json:"reason"`
+	Stack      []string   `json:"stack"`
+}
+
+type fragPart struct {
+	Offset uint32 `json:"offset"`
+	Size   uint32 `json:"size"`
+	Slots  uint32 `json:"slots"`
+}
+
+type flowPart struct {
+	Family string `json:"family"`
+	Proto  string `json:"proto"`
+	Saddr  string `json:"saddr"`
+	Sport  uint16 `json:"sport"`
+	Daddr  string `json:"daddr"`
+	Dport  uint16 `json:"dport"`
+}
+
+type tcpPart struct {
+	State       string `json:"state"`
+	Seq         uint32 `json:"seq"`
+	SndUna      uint32 `json:"snd_una"`
+	SndNxt      uint32 `json:"snd_nxt"`
+	WriteSeq    uint32 `json:"write_seq"`
+	Retransmits int    `json:"retransmits"`
+	RTO         int64  `json:"rto_ms"`
+	SRTT        int64  `json:"srtt_us"`
+	SndQ        uint32 `json:"sndq_bytes"`
+}
+
+// line converts a packet the slow way.
+func line(p *trace.Packet) packetLine {
+	l := packetLine{
+		Type: "packet", Time: p.Time.UTC().Format("2006-01-02T15:04:05.000000000Z07:00"), CPU: p.CPU, Layer: "driver",
+		Ifname: p.Interface.Name, Ifindex: p.Interface.Index, Netns: p.Interface.NetNS, Queue: p.Queue,
+		Verdict: p.Verdict.String(), Slots: p.Slots, Limit: p.Limit, Len: p.Len, HeadOffset: p.HeadOffset, HeadLen: p.HeadLen,
+		Frags: []fragPart{}, GSOSize: p.GSOSize, GSOSegs: p.GSOSegs, Stack: []string{},
+	}
+	if p.Cause != trace.CauseNone {
+		cause := p.Cause.String()
+		l.Cause = &cause
+	}
+	for _, f := range p.Frags {
+		l.Frags = append(l.Frags, fragPart{f.Offset, f.Size, slots.Of(f.Offset, f.Size)})
+	}
+	if f := p.Flow; f != nil {
+		family := "ipv4"
+		if f.Source.Addr().Is6() {
+			family = "ipv6"
+		}
+		proto := map[uint8]string{1: "icmp", 6: "tcp", 17: "udp"}[f.Proto]
+		l.Flow = &flowPart{family, proto, f.Source.Addr().String(), f.Source.Port(), f.Destination.Addr().String(), f.Destination.Port()}
+	}
+	if s := p.TCP; s != nil {
+		l.TCP = &tcpPart{"ESTABLISHED", s.Seq, s.SndUna, s.SndNxt, s.WriteSeq, s.Retransmits, s.RTO.Milliseconds(), s.SRTT.Microseconds(), s.SndQBytes}
+	}
+	return l
+}
+
+func TestPacketIsWhatEncodingJSONWrites(t *testing.T) {
+	for _, p := range samplePackets() {
+		want, err := json.Marshal(line(&p))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := JSON{}.AppendPacket(nil, &p)
+		if string(got) != string(want)+"\n" {
+			t.Errorf("got\n%swant\n%s", got, want)
+		}
+	}
+}
+
+// keys returns the keys of an object and all objects in it, in order, each with
+// the keys above it: interfaces.slots.1.
+func keys(t *testing.T, object []byte) []string {
+	t.Helper()
+	decoder := json.NewDecoder(bytes.NewReader(object))
+	var found []string
+	var walk func(prefix string) error
+	walk = func(prefix string) error {
+		token, err := decoder.Token()
+		if err != nil {
+			return err
+		}
+		delim, ok := token.(json.Delim)
+		if !ok {
+			return nil
+		}
+		for decoder.More() {
+			inner := prefix
+			if delim == '{' {
+				key, err := decoder.Token()
+				if err != nil {
+					return err
+				}
+				inner = strings.TrimPrefix(prefix+"."+key.(string), ".")
+				if !slices.Contains(found, inner) {
+					found = append(found, inner)
+				}
+			}
+			if err := walk(inner); err != nil {
+				return err
+			}
+		}
+		_, err = decoder.Token()
+		return err
+	}
+	if err := walk(""); err != nil && !errors.Is(err, io.EOF) {
+		t.Fatalf("%v in %s", err, object)
+	}
+	return found
+}
+
+const packetKeys = "type time cpu layer ifname ifindex netns queue verdict cause slots limit len head_offset head_len " +
+	"frags frags.offset frags.size frags.slots gso_size gso_segs " +
+	"flow flow.family flow.proto flow.saddr flow.sport flow.daddr flow.dport " +
+	"tcp tcp.state tcp.seq tcp.snd_una tcp.snd_nxt tcp.write_seq tcp.retransmits tcp.rto_ms tcp.srtt_us tcp.sndq_bytes " +
+	"process reason stack"
+
+const summaryKeys = "type time duration_ms interfaces interfaces.ifname interfaces.ifindex interfaces.netns interfaces.driver " +
+	"interfaces.backend interfaces.limit interfaces.packets interfaces.bytes interfaces.slots interfaces.slots.1 interfaces.slots.2 " +
+	"interfaces.slots.3 interfaces.slots.17 interfaces.slots.18 interfaces.slots.19 interfaces.slots.20 interfaces.slots.35 " +
+	"interfaces.over_limit interfaces.dropped interfaces.linearized interfaces.bounced interfaces.rejected interfaces.causes " +
+	"interfaces.causes.no_queues interfaces.causes.device_broken interfaces.causes.too_big interfaces.causes.too_many_slots " +
+	"interfaces.causes.linearize_failed interfaces.causes.bounce_failed interfaces.causes.no_carrier interfaces.causes.sg_off " +
+	"interfaces.causes.needs_gso interfaces.causes.unknown interfaces.tx_dropped_delta flows_stalled events " +
+	"lost lost.ring lost.flows lost.recursion lost.missed missing " +
+	"missing.flows missing.flows_stalled missing.recursion missing.rejected missing.tx_dropped_delta"
+
+func TestKeysAndTheirOrder(t *testing.T) {
+	packet := samplePackets()[0]
+	for name, c := range map[string]struct {
+		line []byte
+		want string
+	}{
+		"packet":    {JSON{}.AppendPacket(nil, &packet), packetKeys},
+		"summary":   {JSON{}.AppendSummary(nil, sampleTotals()), summaryKeys},
+		"histogram": {JSON{}.AppendHistogram(nil, sampleTotals()), summaryKeys},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := strings.Join(keys(t, c.line), " "); got != c.want {
+				t.Errorf("got\n%s\nwant\n%s", got, c.want)
+			}
+			if bytes.Count(c.line, []byte("\n")) != 1 || c.line[len(c.line)-1] != '\n' {
+				t.Errorf("not one line: %q", c.line)
+			}
+		})
+	}
+}
+
+func TestSummaryValues(t *testing.T) {
+	var got struct {
+		Time       time.Time
+		DurationMS int `json:"duration_ms"`
+		Interfaces []struct {
+			Ifname         string
+			Slots          map[string]uint64
+			Packets        uint64
+			OverLimit      uint64 `json:"over_limit"`
+			Rejected       *uint64
+			Causes         map[string]uint64
+			TxDroppedDelta *uint64 `json:"tx_dropped_delta"`
+		}
+		FlowsStalled *uint64 `json:"flows_stalled"`
+		Events       uint64
+		Lost         struct {
+			Ring                     uint64
+			Flows, Recursion, Missed *uint64
+		}
+		Missing map[string]string
+	}
+	if err := json.Unmarshal(JSON{}.AppendSummary(nil, sampleTotals()), &got); err != nil {
+		t.Fatal(err)
+	}
+	eth0 := got.Interfaces[0]
+	if eth0.Packets != 21204 || eth0.Slots["35"] != 1 || eth0.Slots["2"] != 19000 || len(eth0.Slots) != 8 || eth0.OverLimit != 601 {
+		t.Errorf("eth0 is %+v", eth0)
+	}
+	if eth0.Causes["too_many_slots"] != 401 || eth0.Causes["sg_off"] != 2 || len(eth0.Causes) != trace.NumCauses-1 {
+		t.Errorf("causes are %v", eth0.Causes)
+	}
+	if *eth0.TxDroppedDelta != 401 || got.Interfaces[1].TxDroppedDelta != nil || eth0.Rejected != nil || got.FlowsStalled != nil {
+		t.Errorf("nulls are wrong: %+v", got)
+	}
+	if got.DurationMS != 12000 || got.Events != 612 || got.Lost.Ring != 3 || got.Lost.Recursion != nil || *got.Lost.Missed != 0 || got.Lost.Flows != nil {
+		t.Errorf("got %+v", got)
+	}
+	if !got.Time.Equal(sampleTotals().Time) {
+		t.Errorf("time is %v, want %v", got.Time, sampleTotals().Time)
+	}
+	for _, key := range []string{"flows", "flows_stalled", "recursion", "rejected", "tx_dropped_delta"} {
+		if got.Missing[key] == "" {
+			t.Errorf("no reason for %s being null", key)
+		}
+	}
+}
+
+func TestEmptySummaryIsWhole(t *testing.T) {
+	line := JSON{}.AppendSummary(nil, &trace.Totals{Time: start})
+	var got map[string]any
+	if err := json.Unmarshal(line, &got); err != nil {
+		t.Fatalf("%v in %s", err, line)
+	}
+	if list, ok := got["interfaces"].([]any); !ok || len(list) != 0 {
+		t.Errorf("interfaces are %v, want []", got["interfaces"])
+	}
+}
+
+func TestNumbersWithoutANameAreStrings(t *testing.T) {
+	p := samplePackets()[0]
+	flow, state := *p.Flow, *p.TCP
+	flow.Proto, state.State = 253, 99
+	p.Flow, p.TCP = &flow, &state
+	got := string(JSON{}.AppendPacket(nil, &p))
+	if !strings.Contains(got, `"proto":"253"`) || !strings.Contains(got, `"state":"99"`) {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestStringsAreJSON(t *testing.T) {
+	for _, s := range []string{"eth0", "", `a"b\c`, "a\x1b[31m", "ümlaut", "bad\xff", "a<b>&c"} {
+		got := appendString(nil, s)
+		var back string
+		if err := json.Unmarshal(got, &back); err != nil {
+			t.Errorf("%q: %v", s, err)
+		}
+		if want := strings.ToValidUTF8(s, "\ufffd"); back != want {
+			t.Errorf("%q came back as %q", s, back)
+		}
+	}
+}
+
+func BenchmarkPacketJSON(b *testing.B) {
+	p := samplePackets()[0]
+	p.Frags = slices.Repeat(p.Frags[:1], 17)
+	var line []byte
+	for b.Loop() {
+		line = JSON{}.AppendPacket(line[:0], &p)
+	}
+	b.SetBytes(int64(len(line)))
+	b.ReportAllocs()
+}

@@ -1,0 +1,108 @@
+package output
+
+import (
+	"net/netip"
+	"time"
+
+	"xentrace/internal/trace"
+)
+
+var start = time.Date(2026, 11, 22, 10, 48, 3, 123456789, time.UTC)
+
+func number(n uint64) *uint64 { return &n }
+
+func tcpFlow(source, destination string) *trace.Flow {
+	return &trace.Flow{Proto: 6, Source: netip.MustParseAddrPort(source), Destination: netip.MustParseAddrPort(destination)}
+}
+
+// samplePackets holds a packet of every shape that a line can have.
+func samplePackets() []trace.Packet {
+	eth0 := trace.Device{Name: "eth0", Index: 2, NetNS: 4026531840}
+	established := &trace.TCP{
+		State: 1, Seq: 3012345678, SndUna: 3012345678, SndNxt: 3012346984, WriteSeq: 3012354382,
+		Retransmits: 5, RTO: 6816 * time.Millisecond, SRTT: 1234 * time.Microsecond, SndQBytes: 8704,
+	}
+	base := trace.Packet{
+		Time: start, CPU: 1, Interface: eth0, Queue: 1, Verdict: trace.Dropped, Cause: trace.TooManySlots,
+		Slots: 35, Limit: 18, Len: 1426, HeadOffset: 254, HeadLen: 66,
+		Frags:   []trace.Frag{{Offset: 4056, Size: 80}, {Offset: 16344, Size: 80}, {Offset: 0, Size: 0}},
+		GSOSize: 1448, GSOSegs: 2,
+		Flow: tcpFlow("10.0.0.5:49152", "10.0.0.9:5001"), TCP: established,
+	}
+	with := func(change func(*trace.Packet)) trace.Packet {
+		p := base
+		p.Time = p.Time.Add(17 * time.Millisecond)
+		change(&p)
+		return p
+	}
+	return []trace.Packet{
+		base,
+		with(func(p *trace.Packet) { p.Flow = tcpFlow("192.168.122.101:51234", "192.168.122.1:5001") }),
+		with(func(p *trace.Packet) {
+			p.Verdict, p.Cause, p.Slots = trace.Linearized, trace.CauseNone, 19
+			p.Flow, p.TCP = tcpFlow("[fe80::216:3eff:fe01:2]:49152", "[fe80::1]:443"), nil
+		}),
+		with(func(p *trace.Packet) {
+			p.Cause, p.Slots = trace.LinearizeFailed, 32
+			p.Flow = tcpFlow("[2001:db8:1234:5678:9abc:def0:1234:5678]:49152", "[2001:db8:8765:4321:fedc:ba98:8765:4321]:65535")
+		}),
+		with(func(p *trace.Packet) {
+			p.Cause, p.Slots, p.Len, p.Frags, p.TCP = trace.SGOff, 2, 142, nil, nil
+			p.Flow = &trace.Flow{Proto: 17, Source: netip.MustParseAddrPort("10.0.0.5:53"), Destination: netip.MustParseAddrPort("10.0.0.9:40000")}
+		}),
+		with(func(p *trace.Packet) {
+			p.Verdict, p.Cause, p.Slots, p.Len, p.TCP = trace.Bounced, trace.CauseNone, 2, 98, nil
+			p.Flow = &trace.Flow{Proto: 1, Source: netip.MustParseAddrPort("10.0.0.5:0"), Destination: netip.MustParseAddrPort("10.0.0.9:0")}
+		}),
+		with(func(p *trace.Packet) {
+			p.Verdict, p.Cause, p.Slots, p.Len, p.Flow, p.TCP = trace.OverLimit, trace.CauseNone, 19, 17070, nil, nil
+			p.Interface = trace.Device{Name: "a\x1b[31m\"b", Index: 7, NetNS: 4026532281}
+		}),
+	}
+}
+
+// sampleTotals is a run with one interface in trouble and one of another driver.
+func sampleTotals() *trace.Totals {
+	eth0 := trace.InterfaceTotals{
+		Device: trace.Device{Name: "eth0", Index: 2, NetNS: 4026531840},
+		Driver: "xen-netfront", Backend: trace.Kprobe, Queues: 2,
+		Counts: trace.Counts{
+			Packets: 21204, Bytes: 31_245_678, OverLimit: 601, Dropped: 403, Linearized: 200, Bounced: 12, RingLost: 3,
+		},
+		TxDroppedDelta: number(401),
+	}
+	eth0.Slots[1], eth0.Slots[2], eth0.Slots[3], eth0.Slots[17], eth0.Slots[18] = 1204, 19000, 2, 97, 300
+	eth0.Slots[19], eth0.Slots[20], eth0.Slots[35] = 400, 200, 1
+	eth0.Causes[trace.TooManySlots], eth0.Causes[trace.SGOff] = 401, 2
+	veth := trace.InterfaceTotals{
+		Device: trace.Device{Name: "veth1", Index: 9, NetNS: 4026532281},
+		Driver: "veth", Backend: trace.Tracepoint, Queues: 1,
+		Counts:         trace.Counts{Packets: 7, Bytes: 700},
+		TxDroppedDelta: nil,
+	}
+	veth.Slots[1] = 7
+	return &trace.Totals{
+		Time: start.Add(12 * time.Second), Duration: 12 * time.Second,
+		Interfaces: []trace.InterfaceTotals{eth0, veth},
+		Events:     612,
+		Lost:       trace.Lost{Ring: 3, Recursion: nil, Missed: number(0)},
+		Missing: map[string]string{
+			"recursion":        "this kernel does not count it for the program",
+			"tx_dropped_delta": "the interface went away",
+		},
+	}
+}
+
+// quietTotals is a run in which nothing went wrong.
+func quietTotals() *trace.Totals {
+	totals := sampleTotals()
+	totals.Interfaces = totals.Interfaces[:1]
+	t := &totals.Interfaces[0]
+	t.Counts = trace.Counts{Packets: 20303, Bytes: 30_000_000}
+	t.Slots[1], t.Slots[2], t.Slots[18] = 1203, 19000, 100
+	t.TxDroppedDelta = number(0)
+	totals.Events = 0
+	totals.Lost = trace.Lost{Recursion: number(0), Missed: number(0)}
+	totals.Missing = nil
+	return totals
+}

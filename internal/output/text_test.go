@@ -1,0 +1,207 @@
+package output
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"xentrace/internal/trace"
+)
+
+var update = flag.Bool("update", false, "write testdata anew from what the tests get")
+
+// golden compares got with a file of testdata.
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != string(want) {
+		t.Errorf("%s: got\n%s\nwant\n%s", name, got, want)
+	}
+}
+
+func text(width int) *Text {
+	return &Text{Width: func() int { return width }, Blocks: true, Location: time.UTC}
+}
+
+func lines(f *Text) []byte {
+	b := f.AppendHeader(nil)
+	for _, p := range samplePackets() {
+		b = f.AppendPacket(b, &p)
+	}
+	return b
+}
+
+func TestTextGolden(t *testing.T) {
+	plain := text(80)
+	plain.Blocks = false
+	whole := text(80)
+	whole.Whole = true
+	colour := text(100)
+	colour.Color = true
+	for name, got := range map[string][]byte{
+		"lines-100.txt":      lines(text(100)),
+		"lines-80.txt":       lines(text(80)),
+		"lines-130.txt":      lines(text(130)),
+		"lines-file.txt":     lines(whole),
+		"lines-colour.txt":   lines(colour),
+		"summary-100.txt":    text(100).AppendSummary(nil, sampleTotals()),
+		"summary-80.txt":     text(80).AppendSummary(nil, sampleTotals()),
+		"summary-quiet.txt":  text(100).AppendSummary(nil, quietTotals()),
+		"summary-colour.txt": colour.AppendSummary(nil, sampleTotals()),
+		"hist-100.txt":       text(100).AppendHistogram(nil, sampleTotals()),
+		"hist-80.txt":        text(80).AppendHistogram(nil, sampleTotals()),
+		"hist-ascii.txt":     plain.AppendHistogram(nil, sampleTotals()),
+		"hist-quiet.txt":     text(100).AppendHistogram(nil, quietTotals()),
+		"hist-colour.txt":    colour.AppendHistogram(nil, sampleTotals()),
+	} {
+		t.Run(name, func(t *testing.T) { golden(t, name, got) })
+	}
+}
+
+// No line may be wider than the terminal, down to widths nobody has. Commands
+// are left whole, to be copied.
+func TestTextStaysWithinItsWidth(t *testing.T) {
+	totals := sampleTotals()
+	for i := range totals.Interfaces {
+		for c := range totals.Interfaces[i].Causes {
+			totals.Interfaces[i].Causes[c] = 1
+		}
+	}
+	for width := 72; width <= 140; width++ {
+		f := text(width)
+		all := string(lines(f)) + string(f.AppendSummary(nil, totals)) + string(f.AppendHistogram(nil, totals))
+		for line := range strings.Lines(all) {
+			line = strings.TrimSuffix(line, "\n")
+			if n := utf8.RuneCountInString(line); n > width && !isCommandOrAddress(line) {
+				t.Errorf("width %d: %d columns in %q", width, n, line)
+			}
+			if strings.TrimRight(line, " ") != line {
+				t.Errorf("width %d: space at the end of %q", width, line)
+			}
+		}
+	}
+}
+
+// isCommandOrAddress tells of the lines that are not broken: a command to copy,
+// and an arrow with one long IPv6 address and what follows it.
+func isCommandOrAddress(line string) bool {
+	return strings.HasPrefix(line, "  # ") || strings.HasPrefix(strings.TrimSpace(line), "> [")
+}
+
+func TestEveryPacketIsOneLineInAFile(t *testing.T) {
+	f := text(20)
+	f.Whole = true
+	if got, want := strings.Count(string(lines(f)), "\n"), 1+len(samplePackets()); got != want {
+		t.Errorf("%d lines, want %d", got, want)
+	}
+}
+
+func TestColumnsStayWhereALongNameTurnsUp(t *testing.T) {
+	f := text(100)
+	f.WidenTo("enX0-long-name")
+	header := string(f.AppendHeader(nil))
+	p := samplePackets()[0]
+	short := string(f.AppendPacket(nil, &p))
+	p.Interface.Name = "enX0-long-name"
+	long := string(f.AppendPacket(nil, &p))
+	at := strings.Index(header, "VERDICT")
+	if at != strings.Index(short, "dropped") || at != strings.Index(long, "dropped") {
+		t.Errorf("columns are torn:\n%s%s%s", header, short, long)
+	}
+}
+
+func TestEscape(t *testing.T) {
+	for in, want := range map[string]string{
+		"eth0":          "eth0",
+		"":              "",
+		"a\x1b[31mb":    `a\x1b[31mb`,
+		"tab\tnew\n":    `tab\x09new\x0a`,
+		"bad\xff\xfe":   `bad\xff\xfe`,
+		`back\slash`:    `back\\slash`,
+		"für":           "für",
+		"left\u202eran": `left\u202eran`,
+		"c1\u009b31m":   `c1\u009b31m`,
+		"\x7f":          `\x7f`,
+		"\ufffd":        "\ufffd",
+	} {
+		if got := Escape(in); got != want {
+			t.Errorf("Escape(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestNumbers(t *testing.T) {
+	for n, want := range map[uint64]string{0: "0", 7: "7", 999: "999", 1000: "1,000", 21204: "21,204", 1234567: "1,234,567",
+		18446744073709551615: "18,446,744,073,709,551,615"} {
+		if got := grouped(n); got != want {
+			t.Errorf("grouped(%d) = %s, want %s", n, got, want)
+		}
+	}
+	for n, want := range map[uint64]string{0: "0 B", 999: "999 B", 1000: "1.0 kB", 999_949: "999.9 kB", 999_950: "1.0 MB",
+		31_245_678: "31.2 MB", 18446744073709551615: "18446.7 PB"} {
+		if got := byteSize(n); got != want {
+			t.Errorf("byteSize(%d) = %s, want %s", n, got, want)
+		}
+	}
+	for d, want := range map[time.Duration]string{0: "0.0 s", 12 * time.Second: "12.0 s", 200 * time.Second: "3m 20s",
+		3*time.Hour + 61*time.Second: "3h 1m 1s"} {
+		if got := seconds(d); got != want {
+			t.Errorf("seconds(%v) = %s, want %s", d, got, want)
+		}
+	}
+	if got := perSecond(10, 0); got != 0 {
+		t.Errorf("perSecond over no time is %d", got)
+	}
+	if got := perSecond(5, 2*time.Second); got != 3 {
+		t.Errorf("perSecond(5, 2s) = %d, want 3", got)
+	}
+}
+
+func TestShareNeverHidesAPart(t *testing.T) {
+	for _, c := range []struct {
+		part, whole uint64
+		want        string
+	}{{0, 10, "0.0"}, {10, 10, "100.0"}, {1, 1_000_000, "<0.1"}, {999_999, 1_000_000, ">99.9"}, {1, 3, "33.3"}} {
+		if got := share(c.part, c.whole); got != c.want {
+			t.Errorf("share(%d, %d) = %s, want %s", c.part, c.whole, got, c.want)
+		}
+	}
+}
+
+func TestBarIsToScale(t *testing.T) {
+	f := text(100)
+	for _, c := range []struct {
+		value, most uint64
+		want        string
+	}{{1, 1_000_000, "▏"}, {8, 8, "████████"}, {4, 8, "████"}, {7, 16, "███▌"}} {
+		if got := f.bar(c.value, c.most, 8); got != c.want {
+			t.Errorf("bar(%d of %d) = %s, want %s", c.value, c.most, got, c.want)
+		}
+	}
+	f.Blocks = false
+	if got := f.bar(1, 100, 8); got != "#" {
+		t.Errorf("bar(1 of 100) = %s, want #", got)
+	}
+	if got := f.bar(100, 100, 8); got != "########" {
+		t.Errorf("bar(100 of 100) = %s", got)
+	}
+}
+
+func TestAnyDropped(t *testing.T) {
+	if !AnyDropped(sampleTotals()) || AnyDropped(quietTotals()) || AnyDropped(&trace.Totals{}) {
+		t.Error("AnyDropped is wrong")
+	}
+}
