@@ -1,0 +1,202 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/cilium/ebpf/btf"
+)
+
+const btfDirectory = "/sys/kernel/btf"
+
+var (
+	// ErrNoTypes means that the kernel or the module carries no type information
+	// (CONFIG_DEBUG_INFO_BTF, CONFIG_DEBUG_INFO_BTF_MODULES, or a module built elsewhere).
+	ErrNoTypes = errors.New("no BTF type information")
+
+	// ErrNoSuchType means that the types lack what was asked for: this kernel
+	// does not have it, or not under this name.
+	ErrNoSuchType = errors.New("not among the kernel's types")
+)
+
+// Types are the running kernel's own types. Each set is decoded once, and the
+// cache serves loading as well: hand [Types.Cache] to ebpf.CollectionOptions.
+type Types struct {
+	cache *btf.Cache
+}
+
+// NewTypes reads nothing yet.
+func NewTypes() *Types {
+	return &Types{cache: btf.NewCache()}
+}
+
+// Cache is what the types are kept in.
+func (t *Types) Cache() *btf.Cache { return t.cache }
+
+// HasKernelTypes reports whether the kernel proper has BTF. It decodes nothing.
+func HasKernelTypes() bool { return hasTypes(btfDirectory, "vmlinux") }
+
+// HasModuleTypes reports whether a loaded module has BTF. Built-in drivers are
+// part of the kernel proper.
+func HasModuleTypes(module string) bool { return hasTypes(btfDirectory, module) }
+
+func hasTypes(directory, name string) bool {
+	_, err := os.Stat(filepath.Join(directory, name))
+	return err == nil
+}
+
+// spec returns the types of a module, or of the kernel proper for an empty name.
+func (t *Types) spec(module string) (*btf.Spec, error) {
+	spec, err := t.cache.Kernel()
+	if err != nil {
+		return nil, fmt.Errorf("kernel: %w: %w", ErrNoTypes, err)
+	}
+	if module == "" {
+		return spec, nil
+	}
+	spec, err = t.cache.Module(module)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("module %s: %w", module, ErrNoTypes)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("module %s: types: %w", module, err)
+	}
+	return spec, nil
+}
+
+// EnumValue returns the number an enumerator stands for in this kernel. The error
+// wraps [ErrNoTypes] or [ErrNoSuchType].
+func (t *Types) EnumValue(enum, enumerator string) (uint64, error) {
+	spec, err := t.spec("")
+	if err != nil {
+		return 0, err
+	}
+	return enumValue(spec, enum, enumerator)
+}
+
+func enumValue(spec *btf.Spec, enum, enumerator string) (uint64, error) {
+	// A name may belong to several types, in a kernel built from sources that disagree.
+	candidates, err := spec.AnyTypesByName(enum)
+	if err != nil {
+		return 0, fmt.Errorf("enum %s: %w", enum, ErrNoSuchType)
+	}
+	for _, candidate := range candidates {
+		if candidate, is := candidate.(*btf.Enum); is {
+			for _, value := range candidate.Values {
+				if value.Name == enumerator {
+					return value.Value, nil
+				}
+			}
+		}
+	}
+	return 0, fmt.Errorf("enum %s, enumerator %s: %w", enum, enumerator, ErrNoSuchType)
+}
+
+// A Field is the place of a structure's member.
+type Field struct {
+	Offset uint32 // in bytes from the start of the structure
+	Size   uint32 // in bytes; 0 for a member without a length, such as net_device.priv
+}
+
+// Field returns where a member lies, those of anonymous structures and unions
+// inside included. An empty module name means the kernel proper. Bit-fields are
+// refused: they have no place in bytes.
+func (t *Types) Field(module, structure, member string) (Field, error) {
+	found, err := t.structure(module, structure)
+	if err != nil {
+		return Field{}, err
+	}
+	field, err := fieldOf(found.Members, member)
+	if err != nil {
+		return Field{}, fmt.Errorf("struct %s, member %s: %w", structure, member, err)
+	}
+	return field, nil
+}
+
+// StructSize returns the size of a structure in bytes.
+func (t *Types) StructSize(module, structure string) (uint32, error) {
+	found, err := t.structure(module, structure)
+	if err != nil {
+		return 0, err
+	}
+	return found.Size, nil
+}
+
+func (t *Types) structure(module, name string) (*btf.Struct, error) {
+	spec, err := t.spec(module)
+	if err != nil {
+		return nil, err
+	}
+	var found *btf.Struct
+	err = spec.TypeByName(name, &found)
+	if errors.Is(err, btf.ErrNotFound) {
+		return nil, fmt.Errorf("struct %s: %w", name, ErrNoSuchType)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("struct %s: %w", name, err)
+	}
+	return found, nil
+}
+
+func fieldOf(members []btf.Member, name string) (Field, error) {
+	for _, member := range members {
+		if member.Name == name {
+			if member.BitfieldSize != 0 || member.Offset%8 != 0 {
+				return Field{}, errors.New("it is a bit-field")
+			}
+			size, err := btf.Sizeof(member.Type)
+			if err != nil {
+				size = 0
+			}
+			return Field{Offset: member.Offset.Bytes(), Size: uint32(size)}, nil
+		}
+		if inner := membersOf(member.Type); member.Name == "" && inner != nil {
+			field, err := fieldOf(inner, name)
+			if err == nil {
+				field.Offset += member.Offset.Bytes()
+			}
+			if !errors.Is(err, ErrNoSuchType) {
+				return field, err
+			}
+		}
+	}
+	return Field{}, ErrNoSuchType
+}
+
+func membersOf(inner btf.Type) []btf.Member {
+	switch inner := btf.UnderlyingType(inner).(type) {
+	case *btf.Struct:
+		return inner.Members
+	case *btf.Union:
+		return inner.Members
+	default:
+		return nil
+	}
+}
+
+// netdevAlign is NETDEV_ALIGN of include/linux/netdevice.h, for kernels where the
+// private area is no member of its own.
+const netdevAlign = 32
+
+// NetdevPrivOffset returns where the private area of a network driver begins, in
+// bytes from the start of struct net_device: the member priv (6.12 and newer),
+// else what follows the structure.
+func (t *Types) NetdevPrivOffset() (uint32, error) {
+	field, err := t.Field("", "net_device", "priv")
+	if err == nil {
+		return field.Offset, nil
+	}
+	if !errors.Is(err, ErrNoSuchType) {
+		return 0, err
+	}
+	size, err := t.StructSize("", "net_device")
+	if err != nil {
+		return 0, err
+	}
+	return alignUp(size, netdevAlign), nil
+}
+
+func alignUp(size, to uint32) uint32 { return (size + to - 1) &^ (to - 1) }

@@ -1,0 +1,75 @@
+package kernel
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Capability is one privilege a process can have, by its number in
+// include/uapi/linux/capability.h.
+type Capability int
+
+// A Need is a capability with what it is needed for.
+type Need struct {
+	Capability Capability
+	Name       string
+	Reason     string
+	Required   bool // without it nothing can be traced; the others are for part of the work
+	// Before 5.8 there is no CAP_BPF and no CAP_PERFMON: CAP_SYS_ADMIN stands for
+	// both, and still includes them later.
+	PartOfSysAdmin bool
+}
+
+// Needs lists every capability that some part of the work takes.
+func Needs() []Need {
+	return []Need{
+		{unix.CAP_BPF, "CAP_BPF", "to load BPF programs and create their maps", true, true},
+		{unix.CAP_PERFMON, "CAP_PERFMON", "to attach to functions and tracepoints, and to read kernel memory from a BPF program", true, true},
+		{unix.CAP_SYS_ADMIN, "CAP_SYS_ADMIN", "to attach to functions of a module by its BTF, and to look at interfaces in other network namespaces", false, false},
+		{unix.CAP_NET_ADMIN, "CAP_NET_ADMIN", "to change the features, the MTU or the queues of an interface, and to make the interfaces of the demo", false, false},
+		{unix.CAP_SYSLOG, "CAP_SYSLOG", "to see the addresses of kernel functions, which reading the driver's code takes, and the kernel's log", false, false},
+		{unix.CAP_SYS_RESOURCE, "CAP_SYS_RESOURCE", "to lift the limit on locked memory (RLIMIT_MEMLOCK), which BPF maps count against before Linux 5.11", false, false},
+	}
+}
+
+// Capabilities is the set that is in effect for a process.
+type Capabilities uint64
+
+// ReadCapabilities asks for those of the calling thread.
+func ReadCapabilities() (Capabilities, error) {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData // version 3 comes in two halves
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return 0, fmt.Errorf("capabilities: %w", err)
+	}
+	return Capabilities(uint64(data[1].Effective)<<32 | uint64(data[0].Effective)), nil
+}
+
+// Has reports whether the set holds the capability itself.
+func (c Capabilities) Has(capability Capability) bool {
+	return c>>uint(capability)&1 == 1
+}
+
+// Missing returns the needs that are not met on a kernel of this release, with
+// CAP_SYS_ADMIN in place of the capabilities that it does not know yet.
+func (c Capabilities) Missing(release Release) []Need {
+	var missing []Need
+	added := map[Capability]bool{}
+	for _, need := range Needs() {
+		if need.PartOfSysAdmin {
+			if c.Has(unix.CAP_SYS_ADMIN) {
+				continue
+			}
+			if !release.AtLeast(5, 8) {
+				need.Capability, need.Name = unix.CAP_SYS_ADMIN, "CAP_SYS_ADMIN"
+				need.Reason += ", for which a kernel before 5.8 has no capability of its own"
+			}
+		}
+		if !c.Has(need.Capability) && !added[need.Capability] {
+			added[need.Capability] = true
+			missing = append(missing, need)
+		}
+	}
+	return missing
+}

@@ -1,0 +1,175 @@
+package kernel
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestParseRelease(t *testing.T) {
+	for _, test := range []struct {
+		text                string
+		major, minor, patch int
+		fails, ring         bool
+	}{
+		{"6.18.44-fc-v595", 6, 18, 44, false, true},
+		{"6.12.117+deb12-amd64", 6, 12, 117, false, true},
+		{"5.10.0-46-amd64", 5, 10, 0, false, true},
+		{"7.3-rc7-amd64", 7, 3, 0, false, true},
+		{"5.7.19", 5, 7, 19, false, false},
+		{"4.4.0-21-generic", 4, 4, 0, false, false},
+		{"10.0", 10, 0, 0, false, true},
+		{"6", 0, 0, 0, true, false},
+		{"6.", 0, 0, 0, true, false},
+		{"linux", 0, 0, 0, true, false},
+		{"", 0, 0, 0, true, false},
+	} {
+		t.Run(test.text, func(t *testing.T) {
+			got, err := ParseRelease(test.text)
+			if (err != nil) != test.fails {
+				t.Fatalf("error %v", err)
+			}
+			if test.fails {
+				return
+			}
+			want := Release{test.major, test.minor, test.patch, test.text}
+			if got != want || got.HasRingBuffer() != test.ring || got.String() != test.text {
+				t.Errorf("%+v, ring buffer %t; want %+v, %t", got, got.HasRingBuffer(), want, test.ring)
+			}
+		})
+	}
+}
+
+func TestRunningRelease(t *testing.T) {
+	got, err := ReadRelease()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil || got.Text != strings.TrimSpace(string(text)) || !got.AtLeast(5, 8) {
+		t.Errorf("%+v, the kernel says %q (%v)", got, text, err)
+	}
+}
+
+func TestTicksPerSecond(t *testing.T) {
+	for _, test := range []struct {
+		tick  time.Duration
+		ticks int
+		fails bool
+	}{
+		{10 * time.Millisecond, 100, false},
+		{4 * time.Millisecond, 250, false},
+		{3333333, 300, false},
+		{time.Millisecond, 1000, false},
+		{976562, 1024, false},
+		{0, 0, true},
+		{2 * time.Second, 0, true},
+	} {
+		if got, err := ticksPerSecond(test.tick); got != test.ticks || (err != nil) != test.fails {
+			t.Errorf("%s: %d, error %v; want %d", test.tick, got, err, test.ticks)
+		}
+	}
+	got, err := TicksPerSecond()
+	if err != nil || got < 24 || got > 1200 { // the range of HZ in kernel/Kconfig.hz over all architectures
+		t.Errorf("the running kernel has %d ticks a second, error %v", got, err)
+	}
+}
+
+func TestLockdownModes(t *testing.T) {
+	for _, test := range []struct {
+		text    string
+		mode    Lockdown
+		forbids string
+		tracing bool
+		fails   bool
+	}{
+		{"[none] integrity confidentiality\n", LockdownNone, "", false, false},
+		{"none [integrity] confidentiality\n", LockdownIntegrity, "integrity mode: it allows tracing", false, false},
+		{"none integrity [confidentiality]\n", LockdownConfidentiality, "forbids BPF programs to read kernel memory", true, false},
+		{"none [integrity]\n", LockdownIntegrity, "integrity", false, false},
+		{"none integrity\n", "", "", false, true},
+		{"[sealed] none\n", "", "", false, true},
+	} {
+		t.Run(test.text, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "lockdown")
+			if err := os.WriteFile(path, []byte(test.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			mode, err := readLockdown(path)
+			if mode != test.mode || (err != nil) != test.fails {
+				t.Fatalf("mode %q, error %v; want %q", mode, err, test.mode)
+			}
+			if text := mode.Forbids(); !strings.Contains(text, test.forbids) || (text == "") != (test.forbids == "") || mode.ForbidsTracing() != test.tracing {
+				t.Errorf("forbids %q, tracing %t; want %q, %t", text, mode.ForbidsTracing(), test.forbids, test.tracing)
+			}
+		})
+	}
+	if mode, err := readLockdown(filepath.Join(t.TempDir(), "none")); mode != LockdownAbsent || err != nil || mode.Forbids() != "" {
+		t.Errorf("without the file: mode %q, error %v", mode, err)
+	}
+	if _, err := ReadLockdown(); err != nil {
+		t.Errorf("the running kernel: %v", err)
+	}
+}
+
+func capabilitiesOf(list ...Capability) Capabilities {
+	var set Capabilities
+	for _, capability := range list {
+		set |= 1 << uint(capability)
+	}
+	return set
+}
+
+func TestMissingCapabilities(t *testing.T) {
+	all := capabilitiesOf(unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_SYS_ADMIN, unix.CAP_NET_ADMIN, unix.CAP_SYSLOG, unix.CAP_SYS_RESOURCE)
+	for _, test := range []struct {
+		name    string
+		has     Capabilities
+		release Release
+		missing string
+	}{
+		{"all", all, Release{Major: 6, Minor: 1}, ""},
+		{"none", 0, Release{Major: 6, Minor: 1}, "CAP_BPF CAP_PERFMON CAP_SYS_ADMIN CAP_NET_ADMIN CAP_SYSLOG CAP_SYS_RESOURCE"},
+		{"CAP_SYS_ADMIN includes two", capabilitiesOf(unix.CAP_SYS_ADMIN), Release{Major: 6, Minor: 1}, "CAP_NET_ADMIN CAP_SYSLOG CAP_SYS_RESOURCE"},
+		{"the small set", capabilitiesOf(unix.CAP_BPF, unix.CAP_PERFMON), Release{Major: 5, Minor: 8}, "CAP_SYS_ADMIN CAP_NET_ADMIN CAP_SYSLOG CAP_SYS_RESOURCE"},
+		{"before 5.8 nothing but CAP_SYS_ADMIN is asked for", 0, Release{Major: 5, Minor: 4}, "CAP_SYS_ADMIN CAP_NET_ADMIN CAP_SYSLOG CAP_SYS_RESOURCE"},
+		{"before 5.8 with it", all, Release{Major: 5, Minor: 4}, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var got []string
+			for _, need := range test.has.Missing(test.release) {
+				got = append(got, need.Name)
+				if !strings.HasPrefix(need.Reason, "to ") {
+					t.Errorf("%s: reason %q", need.Name, need.Reason)
+				}
+			}
+			if strings.Join(got, " ") != test.missing {
+				t.Errorf("missing %v, want %s", got, test.missing)
+			}
+		})
+	}
+	if first := Capabilities(0).Missing(Release{Major: 5, Minor: 4})[0]; !first.Required || !strings.Contains(first.Reason, "before 5.8") {
+		t.Errorf("before 5.8: %+v", first)
+	}
+}
+
+// TestOwnCapabilities compares with what the kernel prints for this process.
+func TestOwnCapabilities(t *testing.T) {
+	got, err := ReadCapabilities()
+	if err != nil {
+		t.Fatal(err)
+	}
+	status, err := os.ReadFile("/proc/thread-self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(status), "CapEff:\t")
+	want, digits := parseHex([]byte(rest))
+	if digits != 16 || uint64(got) != want {
+		t.Errorf("%016x, the kernel prints %016x", uint64(got), want)
+	}
+}
