@@ -53,5 +53,5 @@ func Report(w io.Writer, err error) {
 		return
 	}
 	text := strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
-	fmt.Fprintf(w, "xentrace: %s\n", output.Escape(text))
+	fmt.Fprintf(w, "xentrace: %s\n", output.Printable(text))
 }

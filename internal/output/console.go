@@ -33,7 +33,7 @@ func (c *Console) Say(sentence string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.erase()
-	fmt.Fprintf(c.w, "xentrace: %s\n", Escape(sentence))
+	fmt.Fprintf(c.w, "xentrace: %s\n", Printable(sentence))
 	c.draw()
 }
 

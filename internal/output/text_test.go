@@ -143,6 +143,12 @@ func TestEscape(t *testing.T) {
 	}
 }
 
+func TestPrintableLeavesBackslashesAlone(t *testing.T) {
+	if got := Printable("name \"a\\x1b\" and \x1b"); got != `name "a\x1b" and \x1b` {
+		t.Errorf("got %s", got)
+	}
+}
+
 func TestNumbers(t *testing.T) {
 	for n, want := range map[uint64]string{0: "0", 7: "7", 999: "999", 1000: "1,000", 21204: "21,204", 1234567: "1,234,567",
 		18446744073709551615: "18,446,744,073,709,551,615"} {

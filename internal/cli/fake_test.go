@@ -1,0 +1,169 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/netip"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"xentrace/internal/trace"
+)
+
+// TestMain is xentrace itself, on a fake tracer, where a test runs this binary
+// for what needs a process of its own: signals, closed pipes, terminals.
+func TestMain(m *testing.M) {
+	if os.Getenv("XENTRACE_FAKE") == "" {
+		os.Exit(m.Run())
+	}
+	fake := fakeFromEnvironment()
+	err := Run(context.Background(), os.Args[1:], System{
+		Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, Start: fake.start,
+	})
+	Report(os.Stderr, err)
+	if path := os.Getenv("XENTRACE_FAKE_CLOSED"); path != "" && fake.closed.Load() {
+		_ = os.WriteFile(path, []byte("closed\n"), 0o644)
+	}
+	os.Exit(Status(err))
+}
+
+// A fakeTracer makes records at a steady pace and counts them.
+type fakeTracer struct {
+	options trace.Options
+	choice  trace.Choice
+	records int           // how many it makes; it then waits to be stopped
+	pace    time.Duration // between two records
+	startup time.Duration // until hooks are attached
+	verdict trace.Verdict
+	name    string
+	err     error // of start
+	readErr error // of Read, after all records
+
+	began   time.Time
+	stop    chan struct{}
+	once    sync.Once
+	made    atomic.Int64
+	closed  atomic.Bool
+	stopped atomic.Bool
+}
+
+func fakeFromEnvironment() *fakeTracer {
+	number := func(name string, otherwise int) int {
+		if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
+			return n
+		}
+		return otherwise
+	}
+	f := newFake()
+	f.records = number("XENTRACE_FAKE_RECORDS", 10)
+	f.pace = time.Duration(number("XENTRACE_FAKE_PACE_US", 0)) * time.Microsecond
+	f.startup = time.Duration(number("XENTRACE_FAKE_STARTUP_MS", 0)) * time.Millisecond
+	if os.Getenv("XENTRACE_FAKE_CANNOT") != "" {
+		f.err = errors.Join(trace.ErrCannotRun)
+	}
+	return f
+}
+
+func newFake() *fakeTracer {
+	return &fakeTracer{
+		choice: trace.Choice{Backend: trace.Kprobe, Refusals: []trace.Refusal{
+			{Backend: trace.Fentry, Err: errors.New("xen-netfront: the driver has no BTF")},
+		}},
+		records: 3, verdict: trace.Dropped, name: "eth0", stop: make(chan struct{}),
+	}
+}
+
+func (f *fakeTracer) start(ctx context.Context, o trace.Options) (Tracer, error) {
+	f.options = o
+	if f.err != nil {
+		return nil, f.err
+	}
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-time.After(f.startup):
+	}
+	f.began = time.Now()
+	return f, nil
+}
+
+func (f *fakeTracer) Choice() trace.Choice { return f.choice }
+
+func (f *fakeTracer) Read(ctx context.Context) (trace.Packet, error) {
+	n := f.made.Load()
+	if n >= int64(f.records) {
+		if f.readErr != nil {
+			return trace.Packet{}, f.readErr
+		}
+		select {
+		case <-f.stop:
+			return trace.Packet{}, io.EOF
+		case <-ctx.Done():
+			return trace.Packet{}, ctx.Err()
+		}
+	}
+	if f.pace > 0 {
+		select {
+		case <-time.After(f.pace):
+		case <-f.stop:
+		}
+	}
+	f.made.Add(1)
+	return f.packet(int(n)), nil
+}
+
+func (f *fakeTracer) packet(n int) trace.Packet {
+	p := trace.Packet{
+		Time: f.began.Add(time.Duration(n) * time.Millisecond), Interface: trace.Device{Name: f.name, Index: 2, NetNS: 4026531840},
+		Verdict: f.verdict, Slots: 19 + n%17, Limit: 18, Len: 1426, HeadOffset: 254, HeadLen: 66,
+		Frags: []trace.Frag{{Offset: 4056, Size: 80}},
+		Flow: &trace.Flow{Proto: 6, Source: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}), uint16(49152+n%1000)),
+			Destination: netip.MustParseAddrPort("10.0.0.9:5001")},
+		TCP: &trace.TCP{State: 1, Seq: uint32(3012345678 + n)},
+	}
+	switch {
+	case n%7 == 3:
+		p.Flow = &trace.Flow{Proto: 6, Source: netip.MustParseAddrPort("[2001:db8:1234:5678::1]:443"), Destination: netip.MustParseAddrPort("[2001:db8::9]:5001")}
+	case n%7 == 5:
+		p.Flow, p.TCP = &trace.Flow{Proto: 17, Source: netip.MustParseAddrPort("192.168.122.101:53"), Destination: netip.MustParseAddrPort("192.168.122.1:40000")}, nil
+	}
+	if p.Verdict == trace.Dropped {
+		p.Cause = trace.TooManySlots
+	}
+	return p
+}
+
+func (f *fakeTracer) Totals(context.Context) (trace.Totals, error) {
+	made := uint64(f.made.Load())
+	none := uint64(0)
+	t := trace.InterfaceTotals{
+		Device: trace.Device{Name: f.name, Index: 2, NetNS: 4026531840}, Driver: "xen-netfront", Backend: f.choice.Backend, Queues: 2,
+		Counts: trace.Counts{Packets: made + 1000, Bytes: made*1426 + 66000, OverLimit: made},
+	}
+	t.Slots[1], t.Slots[2], t.Slots[19] = 300, 700, made
+	delta := none
+	if f.verdict == trace.Dropped {
+		t.Dropped, t.Causes[trace.TooManySlots], delta = made, made, made
+	}
+	t.TxDroppedDelta = &delta
+	return trace.Totals{
+		Time: time.Now(), Duration: time.Since(f.began), Interfaces: []trace.InterfaceTotals{t}, Events: made,
+		Lost: trace.Lost{Recursion: &none, Missed: &none},
+	}, nil
+}
+
+func (f *fakeTracer) Stop(context.Context) error {
+	f.once.Do(func() { close(f.stop) })
+	f.stopped.Store(true)
+	return nil
+}
+
+func (f *fakeTracer) Close() error {
+	f.closed.Store(true)
+	return nil
+}

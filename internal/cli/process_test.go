@@ -1,0 +1,263 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A process is this test binary being xentrace on a fake tracer.
+type process struct {
+	*exec.Cmd
+	stderr bytes.Buffer
+	ready  string
+	closed string
+}
+
+func newProcess(t *testing.T, environment []string, args ...string) *process {
+	t.Helper()
+	p := &process{
+		Cmd:    exec.Command(os.Args[0], args...),
+		ready:  filepath.Join(t.TempDir(), "ready"),
+		closed: filepath.Join(t.TempDir(), "closed"),
+	}
+	p.Env = append(os.Environ(), "XENTRACE_FAKE=1", "XENTRACE_FAKE_CLOSED="+p.closed)
+	p.Env = append(p.Env, environment...)
+	p.Stderr = &p.stderr
+	if args[0] == "watch" || args[0] == "hist" {
+		p.Args = append(p.Args, "--ready-file", p.ready)
+	}
+	return p
+}
+
+// attached starts the process and waits until it has attached.
+func (p *process) attached(t *testing.T) {
+	t.Helper()
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Process.Kill() })
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if _, err := os.Stat(p.ready); err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not attached after 10 s; stderr: %s", p.stderr.String())
+		}
+	}
+}
+
+// wait returns how the process ended, and fails if it does not within 10 s.
+func (p *process) wait(t *testing.T) syscall.WaitStatus {
+	t.Helper()
+	over := time.AfterFunc(10*time.Second, func() { _ = p.Process.Kill() })
+	defer over.Stop()
+	_ = p.Wait()
+	return p.ProcessState.Sys().(syscall.WaitStatus)
+}
+
+func (p *process) signal(t *testing.T, s syscall.Signal) {
+	t.Helper()
+	if err := p.Process.Signal(s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (p *process) detached() bool {
+	_, err := os.Stat(p.closed)
+	return err == nil
+}
+
+const endless = "XENTRACE_FAKE_RECORDS=1000000000"
+
+func TestInterrupt(t *testing.T) {
+	for _, c := range []struct {
+		command string
+		signal  syscall.Signal
+		last    string
+	}{
+		{"watch", syscall.SIGINT, `"type":"summary"`},
+		{"watch", syscall.SIGTERM, `"type":"summary"`},
+		{"hist", syscall.SIGINT, `"type":"summary"`},
+	} {
+		t.Run(c.command+" "+c.signal.String(), func(t *testing.T) {
+			p := newProcess(t, []string{"XENTRACE_FAKE_RECORDS=200", "XENTRACE_FAKE_PACE_US=500"}, c.command, "-o", "json")
+			var stdout bytes.Buffer
+			p.Stdout = &stdout
+			p.attached(t)
+			time.Sleep(20 * time.Millisecond)
+			p.signal(t, c.signal)
+			if status := p.wait(t); !status.Exited() || status.ExitStatus() != 0 {
+				t.Fatalf("ended with %v; stderr %s", status, p.stderr.String())
+			}
+			lines := strings.Split(strings.TrimSuffix(stdout.String(), "\n"), "\n")
+			if last := lines[len(lines)-1]; !strings.Contains(last, c.last) || !json.Valid([]byte(last)) {
+				t.Errorf("last line is %s", last)
+			}
+			if c.command == "watch" && len(lines) != 201 {
+				t.Errorf("%d lines, want the 200 records that the ring held and a summary", len(lines))
+			}
+			if !p.detached() {
+				t.Error("the tracer was not closed")
+			}
+		})
+	}
+}
+
+func TestInterruptWhileAttaching(t *testing.T) {
+	p := newProcess(t, []string{"XENTRACE_FAKE_STARTUP_MS=60000"}, "watch", "--wait")
+	var stdout bytes.Buffer
+	p.Stdout = &stdout
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(200 * time.Millisecond)
+	p.signal(t, syscall.SIGINT)
+	if status := p.wait(t); !status.Exited() || status.ExitStatus() != 0 {
+		t.Errorf("ended with %v", status)
+	}
+	if stdout.Len()+p.stderr.Len() != 0 {
+		t.Errorf("it said %q %q", stdout.String(), p.stderr.String())
+	}
+	if left, _ := os.ReadDir(filepath.Dir(p.ready)); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// Standard output is a pipe that nobody reads: the end hangs, and the second
+// interrupt must not.
+func TestSecondInterruptKillsAtOnce(t *testing.T) {
+	p := newProcess(t, []string{endless}, "watch", "-o", "json")
+	stdout, err := p.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdout.Close()
+	p.attached(t)
+	p.signal(t, syscall.SIGINT)
+	time.Sleep(200 * time.Millisecond)
+	began := time.Now()
+	p.signal(t, syscall.SIGINT)
+	status := p.wait(t)
+	if !status.Signaled() || status.Signal() != syscall.SIGINT {
+		t.Errorf("ended with %v, want killed by SIGINT", status)
+	}
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("took %v", took)
+	}
+}
+
+// A reader such as head goes away: no message, status 0, hooks detached.
+func TestReaderGoesAway(t *testing.T) {
+	for _, format := range []string{"text", "json"} {
+		t.Run(format, func(t *testing.T) {
+			p := newProcess(t, []string{"XENTRACE_FAKE_RECORDS=100000", "XENTRACE_FAKE_PACE_US=200"}, "watch", "-o", format)
+			stdout, err := p.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.attached(t)
+			if line, err := bufio.NewReader(stdout).ReadString('\n'); err != nil || line == "" {
+				t.Fatalf("read %q: %v", line, err)
+			}
+			stdout.Close()
+			if status := p.wait(t); !status.Exited() || status.ExitStatus() != 0 {
+				t.Errorf("ended with %v", status)
+			}
+			if strings.Count(p.stderr.String(), "\n") != 1 || !strings.Contains(p.stderr.String(), "watching eth0") {
+				t.Errorf("stderr is %q", p.stderr.String())
+			}
+			if !p.detached() {
+				t.Error("the tracer was not closed")
+			}
+		})
+	}
+}
+
+func TestReaderGoesAwayAfterADrop(t *testing.T) {
+	p := newProcess(t, []string{"XENTRACE_FAKE_RECORDS=100000", "XENTRACE_FAKE_PACE_US=200"}, "watch", "--exit-code")
+	stdout, err := p.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.attached(t)
+	stdout.Close()
+	if status := p.wait(t); status.ExitStatus() != 1 {
+		t.Errorf("ended with %v, want status 1", status)
+	}
+}
+
+func TestEveryTextGoesQuietlyIntoAClosedPipe(t *testing.T) {
+	for _, args := range []string{"help", "help watch", "version", "completion bash", "man", "watch --help"} {
+		read, write, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		read.Close()
+		p := newProcess(t, nil, strings.Fields(args)...)
+		p.Stdout = write
+		if err := p.Run(); err != nil || p.stderr.Len() != 0 {
+			t.Errorf("%s: %v, stderr %q", args, err, p.stderr.String())
+		}
+		write.Close()
+	}
+}
+
+func TestStopAndContinue(t *testing.T) {
+	p := newProcess(t, []string{"XENTRACE_FAKE_RECORDS=300", "XENTRACE_FAKE_PACE_US=1000"}, "watch", "-o", "json", "-d", "700ms")
+	var stdout bytes.Buffer
+	p.Stdout = &stdout
+	p.attached(t)
+	for range 3 {
+		p.signal(t, syscall.SIGSTOP)
+		time.Sleep(50 * time.Millisecond)
+		p.signal(t, syscall.SIGCONT)
+		time.Sleep(50 * time.Millisecond)
+	}
+	if status := p.wait(t); status.ExitStatus() != 0 {
+		t.Fatalf("ended with %v; stderr %s", status, p.stderr.String())
+	}
+	if n := strings.Count(stdout.String(), `"type":"packet"`); n != 300 {
+		t.Errorf("%d packets, want 300", n)
+	}
+}
+
+// A storm into a file must not take a write per record.
+func TestStormIntoAFile(t *testing.T) {
+	const records = 300_000
+	file, err := os.Create(filepath.Join(t.TempDir(), "events.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	p := newProcess(t, []string{fmt.Sprintf("XENTRACE_FAKE_RECORDS=%d", records)}, "watch", "-o", "json", "--count", fmt.Sprint(records))
+	p.Stdout = file
+	began := time.Now()
+	if err := p.Run(); err != nil {
+		t.Fatalf("%v: %s", err, p.stderr.String())
+	}
+	took := time.Since(began)
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		t.Fatal(err)
+	}
+	scanner, n := bufio.NewScanner(file), 0
+	for scanner.Scan() {
+		if !bytes.HasPrefix(scanner.Bytes(), []byte(`{"type":"`)) || !bytes.HasSuffix(scanner.Bytes(), []byte(`}`)) {
+			t.Fatalf("line %d is torn: %s", n, scanner.Bytes())
+		}
+		n++
+	}
+	if n != records+1 {
+		t.Errorf("%d lines, want %d", n, records+1)
+	}
+	t.Logf("%d records in %v: %.0f a second", records, took, records/took.Seconds())
+}

@@ -1,0 +1,291 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"xentrace/internal/trace"
+)
+
+// A result is what one command line brought.
+type result struct {
+	stdout, stderr string
+	status         int
+	err            error
+}
+
+func runWith(t *testing.T, fake *fakeTracer, args ...string) result {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	system := System{Stdout: &stdout, Stderr: &stderr, Getenv: func(string) string { return "" }}
+	if fake != nil {
+		system.Start = fake.start
+	}
+	err := Run(t.Context(), args, system)
+	Report(&stderr, err)
+	return result{stdout.String(), stderr.String(), Status(err), err}
+}
+
+func TestUsageErrors(t *testing.T) {
+	for name, c := range map[string]struct {
+		args string
+		want []string // parts of the one line on standard error
+	}{
+		"no command":          {"", []string{"command: missing", "watch, hist"}},
+		"unknown command":     {"frobnicate", []string{`command "frobnicate": unknown`, "watch"}},
+		"mistyped command":    {"wacth", []string{"did you mean watch?"}},
+		"planned command":     {"report", []string{`command "report": unknown`}},
+		"flag first":          {"-i eth0 watch", []string{"flag -i: before the command"}},
+		"unknown flag":        {"watch --frob", []string{"watch: unknown flag: --frob", "xentrace help watch"}},
+		"stray argument":      {"watch eth0", []string{`unexpected argument "eth0"`}},
+		"two arguments":       {"man watch hist", []string{`unexpected argument "hist"`}},
+		"argument missing":    {"completion", []string{"bash|zsh|fish is missing"}},
+		"unknown shell":       {"completion tcsh", []string{`shell "tcsh": not one of bash, zsh, fish`}},
+		"unknown format":      {"watch -o xml", []string{`"xml"`, "--output", "not one of text, json"}},
+		"unknown backend":     {"watch --backend ebpf", []string{`"ebpf"`, "not one of auto, fentry, kprobe, tracepoint"}},
+		"unknown colour":      {"watch --color maybe", []string{`"maybe"`, "not one of auto, always, never"}},
+		"negative duration":   {"hist -d -5s", []string{`"-5s"`, "--duration", "negative"}},
+		"no duration":         {"hist -d soon", []string{`"soon"`, "not a duration"}},
+		"no count":            {"watch --count 0", []string{`"0"`, "--count", "less than 1"}},
+		"odd ring":            {"watch --ring-size 3MiB", []string{`"3MiB"`, "--ring-size", "not a power of two"}},
+		"small ring":          {"watch --ring-size 1KiB", []string{"less than a page"}},
+		"huge ring":           {"watch --ring-size 2048MiB", []string{"not between one page and 1024MiB"}},
+		"ring of words":       {"watch --ring-size big", []string{"not a size such as"}},
+		"ring flag elsewhere": {"hist --ring-size 4MiB", []string{"unknown flag: --ring-size"}},
+		"no name":             {"watch --interface=", []string{"no name"}},
+		"no directory":        {"watch --ready-file /nonexistent/ready", []string{"ready file /nonexistent/ready", "no such file or directory"}},
+		"directory":           {"watch --ready-file /", []string{"ready file /: not a regular file"}},
+		"escape":              {"wa\x1b[31m", []string{`"wa\x1b[31m"`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fake := newFake()
+			got := runWith(t, fake, strings.Fields(c.args)...)
+			if got.status != 2 || got.stdout != "" {
+				t.Errorf("status %d, stdout %q", got.status, got.stdout)
+			}
+			if strings.Count(got.stderr, "\n") != 1 || !strings.HasPrefix(got.stderr, "xentrace: ") {
+				t.Errorf("not one line: %q", got.stderr)
+			}
+			for _, part := range c.want {
+				if !strings.Contains(got.stderr, part) {
+					t.Errorf("got %q, want %q in it", got.stderr, part)
+				}
+			}
+			if !fake.began.IsZero() {
+				t.Error("it attached all the same")
+			}
+		})
+	}
+}
+
+func TestStatus(t *testing.T) {
+	_, closed, _ := os.Pipe()
+	closed.Close()
+	for name, c := range map[string]struct {
+		err  error
+		want int
+	}{
+		"none":         {nil, 0},
+		"finding":      {errFinding, 1},
+		"usage":        {fmt.Errorf("x: %w", usageError{errors.New("y")}), 2},
+		"cannot run":   {fmt.Errorf("btf: %w", trace.ErrCannotRun), 3},
+		"anything":     {errors.New("x"), 4},
+		"joined":       {errors.Join(errors.New("x"), trace.ErrCannotRun), 3},
+		"file is full": {fmt.Errorf("standard output: %w", io.ErrShortWrite), 4},
+	} {
+		if got := Status(c.err); got != c.want {
+			t.Errorf("%s: status %d, want %d", name, got, c.want)
+		}
+	}
+}
+
+func TestWatchJSON(t *testing.T) {
+	fake := newFake()
+	fake.records = 500
+	got := runWith(t, fake, "watch", "-o", "json", "-d", "200ms", "-i", "eth0", "-i", "eth1", "-i", "eth0",
+		"--backend", "kprobe", "--ring-size", "512KiB", "--wait")
+	if got.status != 0 {
+		t.Fatalf("status %d: %v", got.status, got.err)
+	}
+	lines := strings.Split(strings.TrimSuffix(got.stdout, "\n"), "\n")
+	if len(lines) != 501 {
+		t.Fatalf("%d lines, want 500 packets and a summary", len(lines))
+	}
+	for i, line := range lines {
+		var object struct {
+			Type       string
+			TCP        *struct{ Seq uint32 }
+			DurationMS int `json:"duration_ms"`
+			Events     int
+		}
+		if err := json.Unmarshal([]byte(line), &object); err != nil {
+			t.Fatalf("line %d: %v: %s", i, err, line)
+		}
+		switch {
+		case i < 500 && (object.Type != "packet" || object.TCP != nil && object.TCP.Seq != uint32(3012345678+i)):
+			t.Fatalf("line %d is not packet %d: %s", i, i, line)
+		case i == 500 && (object.Type != "summary" || object.Events != 500 || object.DurationMS < 200):
+			t.Errorf("last line is %s", line)
+		}
+	}
+	o := fake.options
+	if !slices.Equal(o.Interfaces, []string{"eth0", "eth1"}) || o.Backend != trace.Kprobe || o.RingBytes != 512<<10 || !o.Wait || !o.Records {
+		t.Errorf("options are %+v", o)
+	}
+	if !fake.stopped.Load() || !fake.closed.Load() {
+		t.Error("the tracer was left attached")
+	}
+	if want := "xentrace: watching eth0 (xen-netfront) with backend kprobe; fentry did not attach (-v says why)\n"; got.stderr != want {
+		t.Errorf("stderr is %q", got.stderr)
+	}
+}
+
+func TestWatchVerboseTellsWhy(t *testing.T) {
+	got := runWith(t, newFake(), "watch", "-v", "-d", "10ms")
+	for _, part := range []string{"fentry did not attach: xen-netfront: the driver has no BTF\n", "ring of 4096 KiB"} {
+		if !strings.Contains(got.stderr, part) {
+			t.Errorf("stderr is %q, want %q in it", got.stderr, part)
+		}
+	}
+}
+
+func TestWatchCount(t *testing.T) {
+	fake := newFake()
+	fake.records = 1 << 30
+	got := runWith(t, fake, "watch", "-o", "json", "--count", "7")
+	if n := strings.Count(got.stdout, `"type":"packet"`); n != 7 || got.status != 0 {
+		t.Errorf("%d packets, status %d", n, got.status)
+	}
+	if n := strings.Count(got.stdout, `"type":"summary"`); n != 1 {
+		t.Errorf("%d summaries", n)
+	}
+}
+
+func TestWatchExitCode(t *testing.T) {
+	for _, c := range []struct {
+		verdict trace.Verdict
+		records int
+		want    int
+	}{{trace.Dropped, 1, 1}, {trace.Dropped, 0, 0}, {trace.Linearized, 3, 0}, {trace.OverLimit, 3, 0}} {
+		fake := newFake()
+		fake.verdict, fake.records = c.verdict, c.records
+		got := runWith(t, fake, "watch", "-d", "50ms", "--exit-code")
+		if got.status != c.want || strings.Count(got.stderr, "\n") != 1 {
+			t.Errorf("%d %s: status %d, want %d; stderr %q", c.records, c.verdict, got.status, c.want, got.stderr)
+		}
+	}
+}
+
+func TestHist(t *testing.T) {
+	fake := newFake()
+	began := time.Now()
+	got := runWith(t, fake, "hist", "-d", "100ms")
+	if took := time.Since(began); took < 100*time.Millisecond || got.status != 0 {
+		t.Errorf("took %v, status %d", took, got.status)
+	}
+	if fake.options.Records {
+		t.Error("records were asked for")
+	}
+	for _, part := range []string{"slots  packets    share", "--- limit: 18 slots ---", "1000 packets seen, 0 events, 0 lost"} {
+		if !strings.Contains(got.stdout, part) {
+			t.Errorf("no %q in\n%s", part, got.stdout)
+		}
+	}
+}
+
+func TestDurationDefaults(t *testing.T) {
+	for name, want := range map[string]time.Duration{"watch": 0, "hist": 10 * time.Second} {
+		c, err := findCommand(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in, err := parse(c, nil)
+		if err != nil || in.duration != want {
+			t.Errorf("%s runs for %v, want %v (%v)", name, in.duration, want, err)
+		}
+		in, err = parse(c, []string{"-d", "0"})
+		if err != nil || in.duration != 0 {
+			t.Errorf("%s -d 0 runs for %v (%v)", name, in.duration, err)
+		}
+	}
+}
+
+func TestCannotRun(t *testing.T) {
+	fake := newFake()
+	fake.err = fmt.Errorf("no interface is driven by xen-netfront: name another with -i, or --wait for one: %w", trace.ErrCannotRun)
+	got := runWith(t, fake, "watch")
+	if got.status != 3 || got.stdout != "" || strings.Count(got.stderr, "\n") != 1 {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestReadFailureIsToldAfterTheSummary(t *testing.T) {
+	fake := newFake()
+	fake.readErr = errors.New("ring: torn record")
+	got := runWith(t, fake, "watch", "-o", "json")
+	if got.status != 4 || !strings.Contains(got.stderr, "xentrace: ring: torn record\n") {
+		t.Errorf("status %d, stderr %q", got.status, got.stderr)
+	}
+	if !strings.Contains(got.stdout, `"type":"summary"`) || !fake.closed.Load() {
+		t.Errorf("no summary, or left attached: %s", got.stdout)
+	}
+}
+
+func TestReadyFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ready")
+	if err := os.WriteFile(path, []byte("stale"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	fake := newFake()
+	fake.startup = 50 * time.Millisecond
+	started := make(chan bool, 1)
+	go func() { // while it attaches, the stale file is gone
+		time.Sleep(25 * time.Millisecond)
+		_, err := os.Stat(path)
+		started <- errors.Is(err, os.ErrNotExist)
+	}()
+	if got := runWith(t, fake, "watch", "-d", "10ms", "--ready-file", path); got.status != 0 {
+		t.Fatal(got.err)
+	}
+	if !<-started {
+		t.Error("there was a ready file before the hooks were attached")
+	}
+	if text, err := os.ReadFile(path); err != nil || string(text) != fmt.Sprintln(os.Getpid()) {
+		t.Errorf("ready file holds %q (%v)", text, err)
+	}
+	fake = newFake()
+	fake.err = errors.New("no")
+	if got := runWith(t, fake, "watch", "--ready-file", path); got.status != 4 {
+		t.Errorf("status %d", got.status)
+	}
+	if left, _ := os.ReadDir(filepath.Dir(path)); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+func TestFullDiskIsAFailure(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	fake := newFake()
+	err = Run(context.Background(), []string{"watch", "-o", "json"},
+		System{Stdout: full, Stderr: io.Discard, Getenv: os.Getenv, Start: fake.start})
+	if Status(err) != 4 || !strings.Contains(err.Error(), "standard output: ") || !strings.Contains(err.Error(), "no space left") {
+		t.Errorf("got %v", err)
+	}
+	if !fake.closed.Load() {
+		t.Error("the tracer was left attached")
+	}
+}
