@@ -32,8 +32,6 @@ func runWatch(ctx context.Context, in *invocation) error {
 	if s == nil {
 		return err
 	}
-	_, _ = s.out.Write(s.format.AppendHeader(nil)) // Close tells of its failure
-
 	last := context.WithoutCancel(ctx) // an interrupt does not cut the end short
 	reader, abandon := context.WithCancel(last)
 	defer abandon()

@@ -8,8 +8,6 @@ import "xentrace/internal/trace"
 // A Format is one way of telling a user what was seen. Every method appends
 // whole lines to b and returns it.
 type Format interface {
-	// AppendHeader appends what stands above the first packet.
-	AppendHeader(b []byte) []byte
 	// AppendPacket appends the record of one packet.
 	AppendPacket(b []byte, p *trace.Packet) []byte
 	// AppendHistogram appends slots per packet and totals: the end of hist.

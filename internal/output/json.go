@@ -17,9 +17,6 @@ type JSON struct{}
 // jsonTime is RFC 3339 with nanoseconds, always nine digits.
 const jsonTime = "2006-01-02T15:04:05.000000000Z07:00"
 
-// AppendHeader appends nothing.
-func (JSON) AppendHeader(b []byte) []byte { return b }
-
 // AppendHistogram appends the summary, which holds the histograms.
 func (j JSON) AppendHistogram(b []byte, t *trace.Totals) []byte { return j.AppendSummary(b, t) }
 

@@ -17,15 +17,19 @@ type Text struct {
 	Blocks   bool           // draw with block characters; plain ASCII otherwise
 	Location *time.Location // of the times shown
 
-	device int // width of the device column, as wide as the longest name so far
+	// Columns are as wide as what turned up in them so far, to leave room for
+	// the flow.
+	device, verdict int
+	headed          bool // the header was written
 }
 
 const (
-	timeLayout   = "15:04:05.000"
-	verdictWidth = len("dropped linearize_failed")
-	slotsWidth   = len("19/18")
-	lenWidth     = len("65535")
-	minDevice    = len("eth0")
+	timeLayout = "15:04:05.000"
+	minDevice  = len("eth0")
+	minVerdict = len("dropped sg_off")
+	maxVerdict = len("dropped linearize_failed")
+	slotsWidth = len("19/18")
+	lenWidth   = len("65535")
 
 	// DefaultWidth is assumed where nothing tells how wide a terminal is.
 	DefaultWidth = 100
@@ -38,7 +42,18 @@ const (
 // WidenTo makes the device column wide enough for a name, so that columns stay
 // where they are when it turns up.
 func (t *Text) WidenTo(name string) {
-	t.device = max(t.device, minDevice, utf8.RuneCountInString(Escape(name)))
+	t.widen(Escape(name), "")
+}
+
+// widen makes room for a device and a verdict, and tells whether there was none.
+func (t *Text) widen(device, verdict string) bool {
+	before := [2]int{t.device, t.verdict}
+	t.device = max(t.device, minDevice, utf8.RuneCountInString(device))
+	t.verdict = max(t.verdict, minVerdict, len(verdict))
+	if t.Whole {
+		t.verdict = maxVerdict // room does not matter, and files do without a second header
+	}
+	return before != [2]int{t.device, t.verdict}
 }
 
 func (t *Text) width() int {
@@ -48,13 +63,13 @@ func (t *Text) width() int {
 	return t.Width()
 }
 
-// AppendHeader appends the names of the columns.
-func (t *Text) AppendHeader(b []byte) []byte {
-	t.WidenTo("")
+// appendHeader appends the names of the columns.
+func (t *Text) appendHeader(b []byte) []byte {
+	t.headed = true
 	start := len(b)
 	b = appendLeft(b, "TIME", len(timeLayout))
 	b = appendLeft(append(b, ' '), "DEV", t.device)
-	b = appendLeft(append(b, ' '), "VERDICT CAUSE", verdictWidth)
+	b = appendLeft(append(b, ' '), "VERDICT CAUSE", t.verdict)
 	b = appendRight(append(b, ' '), "SLOTS", slotsWidth)
 	b = appendRight(append(b, ' '), "LEN", lenWidth)
 	b = append(b, " FLOW, SEQ"...)
@@ -62,22 +77,24 @@ func (t *Text) AppendHeader(b []byte) []byte {
 	return append(t.appendColoured(b[:start], bold, line), '\n')
 }
 
-// AppendPacket appends one packet. Its flow goes to the next line, or the next
-// two, where the terminal is too narrow for it.
+// AppendPacket appends one packet; above the first one, and again where a
+// column has become wider, the names of the columns. The flow goes to the next
+// line, or the next two, where the terminal is too narrow for it.
 func (t *Text) AppendPacket(b []byte, p *trace.Packet) []byte {
-	t.WidenTo(p.Interface.Name)
-	b = p.Time.In(t.location()).AppendFormat(b, timeLayout)
-	b = appendLeft(append(b, ' '), Escape(p.Interface.Name), t.device)
-	b = append(b, ' ')
-	verdict := p.Verdict.String()
+	device, verdict := Escape(p.Interface.Name), p.Verdict.String()
 	if p.Cause != trace.CauseNone {
 		verdict += " " + p.Cause.String()
 	}
-	b = t.appendColoured(b, verdictColour(p.Verdict), verdict)
-	b = appendSpaces(b, verdictWidth-len(verdict))
+	if t.widen(device, verdict) && !t.Whole || !t.headed {
+		b = t.appendHeader(b)
+	}
+	b = p.Time.In(t.location()).AppendFormat(b, timeLayout)
+	b = appendLeft(append(b, ' '), device, t.device)
+	b = t.appendColoured(append(b, ' '), verdictColour(p.Verdict), verdict)
+	b = appendSpaces(b, t.verdict-len(verdict))
 	b = appendRight(append(b, ' '), strconv.Itoa(p.Slots)+"/"+strconv.Itoa(p.Limit), slotsWidth)
 	b = appendRight(append(b, ' '), strconv.Itoa(p.Len), lenWidth)
-	used := continuation + t.device + 1 + verdictWidth + 1 + slotsWidth + 1 + lenWidth
+	used := continuation + t.device + 1 + t.verdict + 1 + slotsWidth + 1 + lenWidth
 	return append(t.appendFlow(b, p, used), '\n')
 }
 

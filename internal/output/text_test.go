@@ -37,7 +37,7 @@ func text(width int) *Text {
 }
 
 func lines(f *Text) []byte {
-	b := f.AppendHeader(nil)
+	var b []byte
 	for _, p := range samplePackets() {
 		b = f.AppendPacket(b, &p)
 	}
@@ -112,14 +112,26 @@ func TestEveryPacketIsOneLineInAFile(t *testing.T) {
 func TestColumnsStayWhereALongNameTurnsUp(t *testing.T) {
 	f := text(100)
 	f.WidenTo("enX0-long-name")
-	header := string(f.AppendHeader(nil))
 	p := samplePackets()[0]
-	short := string(f.AppendPacket(nil, &p))
+	header, short, _ := strings.Cut(string(f.AppendPacket(nil, &p)), "\n")
 	p.Interface.Name = "enX0-long-name"
 	long := string(f.AppendPacket(nil, &p))
 	at := strings.Index(header, "VERDICT")
 	if at != strings.Index(short, "dropped") || at != strings.Index(long, "dropped") {
-		t.Errorf("columns are torn:\n%s%s%s", header, short, long)
+		t.Errorf("columns are torn:\n%s\n%s%s", header, short, long)
+	}
+}
+
+func TestHeaderComesAgainWhereAColumnBecomesWider(t *testing.T) {
+	f := text(100)
+	all := ""
+	p := samplePackets()[0]
+	for _, cause := range []trace.Cause{trace.SGOff, trace.TooManySlots, trace.SGOff, trace.LinearizeFailed, trace.TooManySlots} {
+		p.Cause = cause
+		all += string(f.AppendPacket(nil, &p))
+	}
+	if got := strings.Count(all, "TIME"); got != 3 {
+		t.Errorf("%d headers, want the first and one for each of two longer causes:\n%s", got, all)
 	}
 }
 
