@@ -77,14 +77,12 @@ static __noinline int capture(struct workspace *work, struct sk_buff *skb, __u32
 static __noinline int emit(struct packet_event *event, __u32 index, __u32 verdict, __u32 cause)
 {
 	struct counters *counters = bpf_map_lookup_elem(&counters_of, &index);
-	__u32 nr_frags = event->nr_frags;
-	__u32 size;
+	__u64 size = event->nr_frags;
 
-	if (nr_frags > MAX_FRAGS)
-		nr_frags = MAX_FRAGS;
+	AT_MOST(size, MAX_FRAGS);
 	event->verdict = verdict;
 	event->cause = cause;
-	size = __builtin_offsetof(struct packet_event, frags) + nr_frags * sizeof(struct event_frag);
+	size = __builtin_offsetof(struct packet_event, frags) + size * sizeof(struct event_frag);
 	if (bpf_ringbuf_output(&events, event, size, wake_flags(size)) && counters)
 		counters->ring_lost++;
 	return 0;

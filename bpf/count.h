@@ -47,10 +47,9 @@ static __always_inline __u32 frag_slots_typed(__u64 frags, __u32 nr_frags)
 }
 
 /* Reads the fragments into the workspace; returns how many are there. */
-static __always_inline __u32 frags_read(struct workspace *work, __u64 frags, __u32 nr_frags)
+static __always_inline __u32 frags_read(struct workspace *work, __u64 frags, __u64 nr_frags)
 {
-	if (nr_frags > MAX_FRAGS)
-		nr_frags = MAX_FRAGS;
+	AT_MOST(nr_frags, MAX_FRAGS);
 	if (bpf_probe_read_kernel(work->frags, nr_frags * sizeof(struct frag), (void *)frags))
 		return 0;
 	return nr_frags;
@@ -115,8 +114,9 @@ static __always_inline struct interface *interface_find(__u32 ifindex, __u32 net
 
 static __always_inline void count(struct counters *counters, const struct layout *layout)
 {
-	__u32 bucket = layout->slots < SLOT_BUCKETS ? layout->slots : SLOT_BUCKETS - 1;
+	__u64 bucket = layout->slots;
 
+	AT_MOST(bucket, SLOT_BUCKETS - 1);
 	counters->slots[bucket]++;
 	counters->bytes += layout->len;
 	if (layout->slots > SLOT_LIMIT)

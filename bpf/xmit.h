@@ -24,11 +24,10 @@ static __noinline int capture_open(struct transmit *transmit, struct sk_buff *sk
 {
 	__u32 depth = transmit->depth - 1;
 	struct workspace *work = bpf_map_lookup_elem(&workspaces, &depth);
-	struct window *window;
+	struct window *window = window_at(transmit, depth);
 
-	if (!work || depth >= WINDOWS)
+	if (!work)
 		return 0;
-	window = &transmit->windows[depth];
 	if (!capture(work, skb, window->slots))
 		window->flags |= WINDOW_CAPTURED;
 	return 0;
@@ -79,7 +78,7 @@ static __always_inline int transmit_end(struct sk_buff *skb)
 	if (!transmit || !transmit->depth)
 		return 0;
 	depth = transmit->depth - 1;
-	window = &transmit->windows[depth % WINDOWS];
+	window = window_at(transmit, depth);
 	if (skb && window->skb != (__u64)skb)
 		return close_missed(transmit, (__u64)skb);
 	transmit->depth = depth;
@@ -95,7 +94,7 @@ static __always_inline struct window *window_of(struct transmit *transmit, struc
 
 	if (!transmit || !transmit->depth)
 		return NULL;
-	window = &transmit->windows[(transmit->depth - 1) % WINDOWS];
+	window = window_at(transmit, transmit->depth - 1);
 	if ((__u64)BPF_CORE_READ(skb, dev) != window->dev)
 		return NULL;
 	return window;
@@ -122,7 +121,7 @@ static __noinline int bounced(struct transmit *transmit, struct window *window, 
 static __noinline int dropped(struct transmit *transmit, struct window *window, struct sk_buff *skb)
 {
 	struct counters *counters = bpf_map_lookup_elem(&counters_of, &window->index);
-	__u32 depth = (transmit->depth - 1) % WINDOWS;
+	__u32 depth = transmit->depth - 1;
 	struct workspace *work = bpf_map_lookup_elem(&workspaces, &depth);
 	__u32 cause = drop_cause(window, skb);
 

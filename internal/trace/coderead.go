@@ -30,6 +30,7 @@ func newCodeReader(types *kernel.Types) (*CodeReader, error) {
 	}
 	spec.Programs = map[string]*ebpf.ProgramSpec{bpf.XentraceProgReadCode: spec.Programs[bpf.XentraceProgReadCode]}
 	spec.Maps = map[string]*ebpf.MapSpec{bpf.XentraceMapCode: spec.Maps[bpf.XentraceMapCode]}
+	spec.Variables = nil // of maps that are not needed here
 	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Cache: types.Cache()})
 	if err != nil {
 		return nil, fmt.Errorf("reader of kernel code: %w", err)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 
 	"xentrace/bpf"
@@ -156,6 +157,10 @@ func (f *facts) typedReads() uint8 {
 
 // explain gives an error of loading or attaching the sentence it deserves.
 func explain(err error) error {
+	var rejected *ebpf.VerifierError
+	if errors.As(err, &rejected) {
+		return fmt.Errorf("rejected by this kernel's verifier, which is a defect of xentrace: %w", err)
+	}
 	if errors.Is(err, os.ErrPermission) {
 		if lockdown, lockdownErr := kernel.ReadLockdown(); lockdownErr == nil && lockdown.Forbids() != "" {
 			return fmt.Errorf("%s: %w", lockdown.Forbids(), err)
