@@ -96,7 +96,7 @@ func (f *fakeTracer) Choice() trace.Choice { return f.choice }
 
 func (f *fakeTracer) Read(ctx context.Context) (trace.Packet, error) {
 	n := f.made.Load()
-	if n >= int64(f.records) {
+	if n >= int64(f.records) || !f.options.Records {
 		if f.readErr != nil {
 			return trace.Packet{}, f.readErr
 		}

@@ -30,16 +30,12 @@ type settings struct {
 	help       bool
 }
 
-// defaultRingBytes holds some 10,000 ordinary records. A ring is mapped twice
-// and so counts twice as resident memory.
-const defaultRingBytes = 4 << 20
-
 func defaults() settings {
 	return settings{
 		backend:   string(trace.Auto),
 		format:    "text",
 		color:     "auto",
-		ringBytes: defaultRingBytes,
+		ringBytes: trace.DefaultRingBytes,
 	}
 }
 

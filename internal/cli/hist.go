@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"time"
+
+	"xentrace/internal/output"
 )
 
 // histDuration is how long hist counts if nothing is said.
@@ -28,12 +30,6 @@ func histCommand() *command {
 }
 
 func runHist(ctx context.Context, in *invocation) error {
-	s, err := open(ctx, in, false)
-	if s == nil {
-		return err
-	}
-	_, _ = s.wait(ctx, nil)
-	last := context.WithoutCancel(ctx) // an interrupt does not cut the end short
-	_, err = s.end(last, s.tracer.Stop(last), s.format.AppendHistogram)
+	_, err := follow(ctx, in, false, output.Format.AppendHistogram)
 	return err
 }

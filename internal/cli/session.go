@@ -179,14 +179,15 @@ func (s *session) showStatus(ctx context.Context, before trace.Totals, deadline 
 
 // end takes the final counts, writes what finish makes of them and detaches.
 // failure is what went wrong before.
-func (s *session) end(ctx context.Context, failure error, finish func([]byte, *trace.Totals) []byte) (trace.Totals, error) {
+func (s *session) end(ctx context.Context, failure error,
+	finish func(output.Format, []byte, *trace.Totals) []byte) (trace.Totals, error) {
 	defer s.cancel()
 	s.console.SetStatus("")
 	totals, err := s.tracer.Totals(ctx)
 	if err != nil {
 		err = fmt.Errorf("counts: %w", err)
 	} else {
-		_, _ = s.out.Write(finish(nil, &totals)) // Close tells of its failure
+		_, _ = s.out.Write(finish(s.format, nil, &totals)) // Close tells of its failure
 	}
 	written := s.out.Close()
 	if written != nil {

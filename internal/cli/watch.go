@@ -2,8 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
-	"io"
 
 	"xentrace/internal/output"
 )
@@ -28,47 +26,9 @@ func watchCommand() *command {
 }
 
 func runWatch(ctx context.Context, in *invocation) error {
-	s, err := open(ctx, in, true)
-	if s == nil {
-		return err
-	}
-	last := context.WithoutCancel(ctx) // an interrupt does not cut the end short
-	reader, abandon := context.WithCancel(last)
-	defer abandon()
-	reading := make(chan error, 1)
-	go func() { reading <- s.read(reader) }()
-
-	err, ended := s.wait(ctx, reading)
-	stopped := s.tracer.Stop(last)
-	if stopped != nil {
-		abandon()
-	}
-	if !ended {
-		err = <-reading
-	}
-	totals, err := s.end(last, errors.Join(stopped, err), s.format.AppendSummary)
+	totals, err := follow(ctx, in, true, output.Format.AppendSummary)
 	if ignoringPipe(err) == nil && in.exitCode && output.AnyDropped(&totals) {
 		return errFinding
 	}
 	return err
-}
-
-// read writes records until the tracer is stopped and drained, --count is
-// reached, or something fails.
-func (s *session) read(ctx context.Context) error {
-	var line []byte
-	for n := 0; s.in.count == 0 || n < s.in.count; n++ {
-		packet, err := s.tracer.Read(ctx)
-		switch {
-		case errors.Is(err, io.EOF), errors.Is(err, context.Canceled):
-			return nil
-		case err != nil:
-			return err
-		}
-		line = s.format.AppendPacket(line[:0], &packet)
-		if _, err := s.out.Write(line); err != nil {
-			return err
-		}
-	}
-	return nil
 }
