@@ -42,7 +42,8 @@ func open(ctx context.Context, in *invocation, records bool) (*session, error) {
 		}
 		return nil, err
 	}
-	if err := errors.Join(ready.create(), s.announce(ctx, time.Since(began))); err != nil {
+	took := time.Since(began)
+	if err := errors.Join(ready.create(), s.announce(ctx, took)); err != nil {
 		defer s.cancel()
 		return nil, errors.Join(err, s.tracer.Close())
 	}
@@ -99,7 +100,7 @@ func (s *session) announce(ctx context.Context, took time.Duration) error {
 		for _, r := range choice.Refusals {
 			s.console.Say(fmt.Sprintf("%s did not attach: %v", r.Backend, r.Err))
 		}
-		s.console.Say(fmt.Sprintf("attached in %d ms, ring of %d KiB", took.Milliseconds(), s.in.ringBytes>>10))
+		s.console.Say(fmt.Sprintf("attached in %d ms; the ring buffer has %d KiB", took.Milliseconds(), s.in.ringBytes>>10))
 	}
 	return nil
 }

@@ -28,12 +28,16 @@ func NewConsole(w io.Writer, width func() int) *Console {
 
 const eraseLine = "\r\x1b[K"
 
-// Say writes one line.
+// Say writes one line; a terminal that is too narrow for it gets it in several.
 func (c *Console) Say(sentence string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.erase()
-	fmt.Fprintf(c.w, "xentrace: %s\n", Printable(sentence))
+	sentence = "xentrace: " + Printable(sentence) + "\n"
+	if c.width != nil {
+		sentence = string(appendWrapped(nil, sentence, 0, c.width()))
+	}
+	_, _ = io.WriteString(c.w, sentence)
 	c.draw()
 }
 

@@ -176,13 +176,13 @@ func TestConsoleKeepsTheStatusLineBelow(t *testing.T) {
 	c := NewConsole(&screen, func() int { return 20 })
 	c.SetStatus("lost 0  dropped 3  linearized 12")
 	_, _ = c.Above(&screen).Write([]byte("a line\n"))
-	c.Say("eth1 came\x1b[2J")
+	c.Say("eth1\x1b[2J came")
 	c.SetStatus("")
 	_, _ = c.Above(&screen).Write([]byte("the end\n"))
 	cut := "lost 0  dropped 3  "
 	want := eraseLine + cut +
 		eraseLine + "a line\n" + eraseLine + cut +
-		eraseLine + `xentrace: eth1 came\x1b[2J` + "\n" + eraseLine + cut +
+		eraseLine + `xentrace:` + "\n" + `eth1\x1b[2J came` + "\n" + eraseLine + cut +
 		eraseLine + "the end\n"
 	if got := screen.String(); got != want {
 		t.Errorf("got  %q\nwant %q", got, want)
