@@ -32,18 +32,19 @@ driver_netback_parameters() {
 # make_driver NEW KERNEL DRIVER builds the variant, with BTF of its own where the
 # kernel has BTF for modules (5.11 and later): without it fentry cannot attach.
 make_driver() {
-	local new=$1 kernel=$2 driver=$3 headers=$cache/headers/$2
+	local new=$1 kernel=$2 driver=$3 headers=$cache/headers/$2 root
+	root=$(toolchain_for "$kernel")
 	say "building the driver $driver for kernel $(uname_of "$kernel")"
 	sed -f "$lab/variants/$driver.sed" "$cache/source/$kernel/xen-netfront.c" >"$new/xen-netfront.c"
 	! cmp -s "$new/xen-netfront.c" "$cache/source/$kernel/xen-netfront.c" ||
 		fail "variants/$driver.sed changes nothing in the driver of $kernel"
 	echo 'obj-m := xen-netfront.o' >"$new/Makefile"
-	make -C "$headers/build" M="$new" CC=gcc HOSTCC=gcc modules >"$new/build.log" 2>&1 || {
+	with_toolchain "$root" "$new" make -C "$headers/build" M="$new" CC=gcc HOSTCC=gcc modules >"$new/build.log" 2>&1 || {
 		cat "$new/build.log" >&2
 		fail "the driver $driver does not build for kernel $kernel"
 	}
 	if grep -q '^CONFIG_DEBUG_INFO_BTF_MODULES=y' "$headers/build/.config"; then
-		LLVM_OBJCOPY=objcopy pahole -J --btf_base "$cache/kernel/$kernel/vmlinux" "$new/xen-netfront.ko"
+		with_toolchain "$root" "$new" env LLVM_OBJCOPY=objcopy pahole -J --btf_base "$cache/kernel/$kernel/vmlinux" "$new/xen-netfront.ko"
 	fi
 	strip --strip-debug "$new/xen-netfront.ko"
 	find "$new" -mindepth 1 ! -name xen-netfront.ko ! -name build.log -delete
