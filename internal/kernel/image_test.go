@@ -1,15 +1,148 @@
 package kernel
 
 import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 )
 
+// A moduleFile is a relocatable object of two sections of code, written by hand.
+type moduleFile struct {
+	text, unlikely []byte
+	relocations    []elf.Rela64 // of .text
+	kind           elf.Type
+	machine        elf.Machine
+}
+
+// Indexes into the symbol table that encode writes.
+const (
+	symbolText = iota + 1 // the sections themselves
+	symbolUnlikely
+	symbolTransmit
+	symbolCold
+	symbolPullTail // imported, as the two behind it
+	symbolFree
+)
+
+// encode lays the file out: header, contents, section headers.
+func (m moduleFile) encode(t *testing.T) []byte {
+	t.Helper()
+	names := "\x00xennet_start_xmit\x00xennet_start_xmit.cold\x00__pskb_pull_tail\x00__dev_kfree_skb_any\x00.text\x00.text.unlikely\x00.rela.text\x00.symtab\x00.strtab\x00"
+	name := func(of string) uint32 { return uint32(strings.Index(names, "\x00"+of+"\x00") + 1) }
+	local, global := elf.ST_INFO(elf.STB_LOCAL, elf.STT_FUNC), elf.ST_INFO(elf.STB_GLOBAL, elf.STT_NOTYPE)
+	symbols := []elf.Sym64{
+		{},
+		{Info: elf.ST_INFO(elf.STB_LOCAL, elf.STT_SECTION), Shndx: 1},
+		{Info: elf.ST_INFO(elf.STB_LOCAL, elf.STT_SECTION), Shndx: 2},
+		{Name: name("xennet_start_xmit"), Info: local, Shndx: 1},
+		{Name: name("xennet_start_xmit.cold"), Info: local, Shndx: 2},
+		{Name: name("__pskb_pull_tail"), Info: global},
+		{Name: name("__dev_kfree_skb_any"), Info: global},
+	}
+	code := uint64(elf.SHF_ALLOC | elf.SHF_EXECINSTR)
+	sections := []struct {
+		header  elf.Section64
+		content any
+	}{
+		{elf.Section64{}, nil},
+		{elf.Section64{Name: name(".text"), Type: uint32(elf.SHT_PROGBITS), Flags: code}, m.text},
+		{elf.Section64{Name: name(".text.unlikely"), Type: uint32(elf.SHT_PROGBITS), Flags: code}, m.unlikely},
+		{elf.Section64{Name: name(".rela.text"), Type: uint32(elf.SHT_RELA), Link: 4, Info: 1, Entsize: 24}, m.relocations},
+		{elf.Section64{Name: name(".symtab"), Type: uint32(elf.SHT_SYMTAB), Link: 5, Info: 5, Entsize: elf.Sym64Size}, symbols},
+		{elf.Section64{Name: name(".strtab"), Type: uint32(elf.SHT_STRTAB)}, []byte(names)},
+	}
+	var body, headers bytes.Buffer
+	for _, section := range sections {
+		start := body.Len()
+		if section.content != nil {
+			write(t, &body, section.content)
+			section.header.Off, section.header.Size = uint64(64+start), uint64(body.Len()-start)
+		}
+		write(t, &headers, section.header)
+	}
+	var file bytes.Buffer
+	write(t, &file, elf.Header64{
+		Ident: [elf.EI_NIDENT]byte{0x7f, 'E', 'L', 'F', byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)},
+		Type:  uint16(m.kind), Machine: uint16(m.machine), Version: uint32(elf.EV_CURRENT), Shoff: uint64(64 + body.Len()),
+		Ehsize: 64, Shentsize: 64, Shnum: uint16(len(sections)), Shstrndx: 5,
+	})
+	return append(append(file.Bytes(), body.Bytes()...), headers.Bytes()...)
+}
+
+func write(t *testing.T, to *bytes.Buffer, value any) {
+	t.Helper()
+	if err := binary.Write(to, binary.LittleEndian, value); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func relocation(offset uint64, symbol uint32, addend int64) elf.Rela64 {
+	return elf.Rela64{Off: offset, Info: elf.R_INFO(symbol, uint32(elf.R_X86_64_PLT32)), Addend: addend}
+}
+
+func TestImage(t *testing.T) {
+	// nop5; push; call A; ja B; pop; ret, and out of line: ud2; call C.
+	text := function("", "", 0).nop5().push().call(11).ja(17).ret().code
+	unlikely := function("", "", 0).bytes(0x0f, 0x0b, 0xeb, 0xfc).code // ud2; jmp back to it
+	for _, test := range []struct {
+		name        string
+		file        moduleFile
+		value       Linearization
+		evidence    string
+		failsToRead bool
+	}{
+		{"a call of an import", moduleFile{text, unlikely, []elf.Rela64{relocation(7, symbolPullTail, -4), relocation(13, symbolUnlikely, -4)}, elf.ET_REL, elf.EM_X86_64},
+			Linearizes, "xennet_start_xmit+0x6 calls __pskb_pull_tail", false},
+		{"a call of another import", moduleFile{text, unlikely, []elf.Rela64{relocation(7, symbolFree, -4), relocation(13, symbolUnlikely, -4)}, elf.ET_REL, elf.EM_X86_64},
+			Drops, "8 instructions with 1 calls, never calls", false},
+		{"into the middle of the other section", moduleFile{text, unlikely, []elf.Rela64{relocation(7, symbolFree, -4), relocation(13, symbolUnlikely, -2)}, elf.ET_REL, elf.EM_X86_64},
+			Drops, "8 instructions with 1 calls, never calls", false},
+		{"by the symbol of the cold part", moduleFile{text, unlikely, []elf.Rela64{relocation(7, symbolText, 13), relocation(13, symbolCold, -4)}, elf.ET_REL, elf.EM_X86_64},
+			Drops, "never calls", false},
+		{"a relocation behind the end", moduleFile{text, unlikely, []elf.Rela64{relocation(uint64(len(text))-3, symbolFree, -4)}, elf.ET_REL, elf.EM_X86_64}, 0, "", true},
+		{"a relocation far behind the end", moduleFile{text, unlikely, []elf.Rela64{relocation(^uint64(0), symbolFree, -4)}, elf.ET_REL, elf.EM_X86_64}, 0, "", true},
+		{"a relocation by a symbol that is not there", moduleFile{text, unlikely, []elf.Rela64{relocation(7, 99, -4)}, elf.ET_REL, elf.EM_X86_64}, 0, "", true},
+		{"no code", moduleFile{nil, nil, nil, elf.ET_REL, elf.EM_X86_64}, 0, "", true},
+		{"a program", moduleFile{text, unlikely, nil, elf.ET_EXEC, elf.EM_X86_64}, 0, "", true},
+		{"another machine", moduleFile{text, unlikely, nil, elf.ET_REL, elf.EM_AARCH64}, 0, "", true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			image, err := ReadImage(bytes.NewReader(test.file.encode(t)))
+			if test.failsToRead {
+				if !errors.Is(err, ErrNotADriver) {
+					t.Fatalf("error %v, want %v", err, ErrNotADriver)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer, err := image.Linearizes(t.Context())
+			if err != nil || answer.Value != test.value || !strings.Contains(answer.Evidence, test.evidence) {
+				t.Errorf("%s: %q, error %v; want %s: %q", answer.Value, answer.Evidence, err, test.value, test.evidence)
+			}
+		})
+	}
+}
+
+func TestFileThatIsNoModule(t *testing.T) {
+	for name, content := range map[string]string{"nothing": "", "text": "obj-m += xen-netfront.o\n", "half a header": "\x7fELF\x02\x01\x01"} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := ReadImage(strings.NewReader(content)); !errors.Is(err, ErrNotADriver) {
+				t.Errorf("error %v, want %v", err, ErrNotADriver)
+			}
+		})
+	}
+}
+
 // TestDriverFiles reads real drivers: every .ko in the directory that the
-// environment variable names. A file whose name contains "prefix" is the driver
-// as it was before the fix; all others linearize.
+// environment variable names. The file's name says what the driver does: it drops
+// if the slot check leads to a drop (prefix) or is not there (noslots), all others linearize.
 func TestDriverFiles(t *testing.T) {
 	directory := os.Getenv("XENTRACE_DRIVER_FILES")
 	if directory == "" {
@@ -19,13 +152,14 @@ func TestDriverFiles(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no *.ko in %s (%v)", directory, err)
 	}
-	for _, name := range files {
-		t.Run(filepath.Base(name), func(t *testing.T) {
+	for _, path := range files {
+		name := filepath.Base(path)
+		t.Run(name, func(t *testing.T) {
 			want := Linearizes
-			if strings.Contains(filepath.Base(name), "prefix") {
+			if strings.Contains(name, "prefix") || strings.Contains(name, "noslots") {
 				want = Drops
 			}
-			file, err := os.Open(name)
+			file, err := os.Open(path)
 			if err != nil {
 				t.Fatal(err)
 			}
