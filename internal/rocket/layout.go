@@ -1,0 +1,81 @@
+package rocket
+
+// slotSize is what one slot of a Xen ring holds: XEN_PAGE_SIZE, whatever the
+// kernel's own page size.
+const slotSize = 4096
+
+// maxPiece is the longest piece that leaves room for a gap before the next.
+const maxPiece = slotSize - 1
+
+// blockSize returns the size of the block that a thread's page fragment is cut
+// from: SKB_FRAG_PAGE_ORDER is get_order(32768), on every kernel from 3.7 to 7.x.
+func blockSize(pageSize int) int { return max(32768, pageSize) }
+
+// refillMinimum is the room that sk_page_frag_refill asks for: with less left,
+// the rest of the block is skipped.
+const refillMinimum = 32
+
+// fragment follows the page fragment of a thread: where the next byte will lie.
+type fragment struct {
+	offset int // in the block
+	size   int // of the block
+}
+
+// advance is n bytes written to any socket of the thread.
+func (f *fragment) advance(n int) {
+	for n > 0 {
+		if f.offset+refillMinimum > f.size {
+			f.offset = 0 // a new block
+		}
+		copied := min(n, f.size-f.offset)
+		f.offset += copied
+		n -= copied
+	}
+}
+
+// filler returns how much must be written elsewhere so that the next length
+// bytes lie half before and half after a slot boundary inside a block.
+func (f fragment) filler(length int) int {
+	start := f.offset
+	if start+refillMinimum > f.size {
+		start = 0
+	}
+	before := length / 2
+	for at := slotSize - before; at+length <= f.size; at += slotSize {
+		if at >= start {
+			return at - start
+		}
+	}
+	// Use the block up and go to the first boundary of the next one.
+	return f.size - start + slotSize - before
+}
+
+// plan is what to write elsewhere for one packet whose thread begins at the start
+// of a block, so that the next packet's begins there too.
+type plan struct {
+	before []int // each piece
+	after  int   // the packet
+}
+
+// newPlan lays out n pieces of the given length.
+//
+// What comes after uses the block up, and another one, to its last byte. So the
+// next packet begins at the start of a block in either case: the kernel takes a
+// new block since this is full, or this from its start since nobody uses it any
+// more (page_ref_count of 1). And if the fragment was not where this says, since
+// the kernel had a single page only, the second case sets it right: no packet
+// keeps that last block, which is read back at once.
+func newPlan(n, length, pageSize int) plan {
+	f := fragment{size: blockSize(pageSize)}
+	p := plan{before: make([]int, n)}
+	for i := range p.before {
+		p.before[i] = f.filler(length)
+		f.advance(p.before[i])
+		f.advance(length)
+	}
+	if rest := f.size - f.offset; rest >= refillMinimum {
+		p.after = rest
+	}
+	p.after += f.size
+	return p
+}

@@ -1,0 +1,163 @@
+package rocket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Options shape the packets. The zero value is the usual packet.
+type Options struct {
+	// Pieces is how many pieces a packet is written in: 14 for UDP, 17 for TCP if 0.
+	// A packet has at most 17 fragments on most kernels; UDP's first piece lies in
+	// the head and is none.
+	Pieces int
+	// PieceLength is how long each is, in bytes: 80 if 0. With an MTU of 9001,
+	// 17 pieces of 512 bytes are one segment.
+	PieceLength int
+	// Local is the address to send from; the kernel's choice if not valid.
+	Local netip.AddrPort
+	// Device is the interface to send from, whatever the routes say
+	// (SO_BINDTODEVICE, unprivileged since 5.7); the routes' choice if empty.
+	Device string
+	// NoWait makes TCP send at once though earlier segments are not acknowledged:
+	// for connections that are stuck.
+	NoWait bool
+}
+
+// Sent is what was handed to the kernel.
+type Sent struct {
+	Local, Remote netip.AddrPort
+	Length        int    // of the payload, in bytes
+	Pieces        int    // that it was written in
+	Number        uint64 // counts what this sender sent, from 0; UDP payloads carry it
+	// Slots is how many slots the packet needs on a device with scatter-gather, if
+	// its head lies in one page and the kernel had blocks to give.
+	Slots int
+	// Seq is the TCP sequence number of the first byte, valid if SeqKnown: reading
+	// it needs CAP_NET_ADMIN. Position is that byte's place in the stream, from 0.
+	Seq      uint32
+	SeqKnown bool
+	Position uint64
+}
+
+// ErrClosed is returned by a sender that has been closed.
+var ErrClosed = errors.New("sender is closed")
+
+// dialer makes sockets that bring no packets of their own, in the network
+// namespace of the calling thread.
+func dialer(network string, opts Options) *net.Dialer {
+	d := &net.Dialer{KeepAlive: -1}
+	if opts.Local.IsValid() {
+		if network == "tcp" {
+			d.LocalAddr = net.TCPAddrFromAddrPort(opts.Local)
+		} else {
+			d.LocalAddr = net.UDPAddrFromAddrPort(opts.Local)
+		}
+	}
+	d.Control = func(_, _ string, conn syscall.RawConn) error {
+		if opts.Device == "" {
+			return nil
+		}
+		return control(conn, func(fd int) error {
+			if err := unix.BindToDevice(fd, opts.Device); err != nil {
+				return fmt.Errorf("device %q: %w", opts.Device, err)
+			}
+			return nil
+		})
+	}
+	return d
+}
+
+// control runs fn with the descriptor, and returns its error.
+func control(conn syscall.RawConn, fn func(fd int) error) error {
+	var failure error
+	if err := conn.Control(func(fd uintptr) { failure = fn(int(fd)) }); err != nil {
+		return err
+	}
+	return failure
+}
+
+// send hands data to a connected socket in one piece, waiting for room if there
+// is none, and says it if the kernel took less.
+func send(conn syscall.RawConn, data []byte, flags int) error {
+	var failure error
+	var n int
+	err := conn.Write(func(fd uintptr) bool {
+		for {
+			n, failure = unix.SendmsgN(int(fd), data, nil, nil, flags|unix.MSG_NOSIGNAL)
+			if failure != unix.EINTR {
+				return failure != unix.EAGAIN
+			}
+		}
+	})
+	if err == nil {
+		err = failure
+	}
+	if err == nil && n != len(data) {
+		err = fmt.Errorf("%d of %d bytes taken", n, len(data))
+	}
+	return err
+}
+
+// addrPort returns the IP address and port of a socket address.
+func addrPort(addr net.Addr) netip.AddrPort {
+	ap := addr.(interface{ AddrPort() netip.AddrPort }).AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}
+
+// interruptible makes waiting on conn end when ctx does, until release is called.
+func interruptible(ctx context.Context, conn interface{ SetDeadline(time.Time) error }) (release func()) {
+	done := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(done)
+		conn.SetDeadline(time.Unix(1, 0))
+	})
+	return func() {
+		if !stop() {
+			<-done
+			conn.SetDeadline(time.Time{})
+		}
+	}
+}
+
+// ended prefers the reason why ctx ended to the time-out that it brought about.
+func ended(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+// returned tells whether an error of a datagram socket is one that an earlier
+// datagram brought back, such as a port that nobody listens on.
+func returned(err error) bool {
+	return errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.EHOSTUNREACH)
+}
+
+// receiveDrops returns how many datagrams a socket's full receive buffer turned
+// away: SK_MEMINFO_DROPS of SO_MEMINFO, since 4.12.
+func receiveDrops(conn *net.UDPConn) (int, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var values [9]uint32
+	length := uint32(unsafe.Sizeof(values))
+	err = control(raw, func(fd int) error {
+		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
+			uintptr(unsafe.Pointer(&values)), uintptr(unsafe.Pointer(&length)), 0)
+		if errno != 0 {
+			return fmt.Errorf("SO_MEMINFO: %w", errno)
+		}
+		return nil
+	})
+	return int(values[8]), err
+}

@@ -1,0 +1,292 @@
+package rocket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrNotAcknowledged says that what was sent earlier is not acknowledged yet.
+var ErrNotAcknowledged = errors.New("earlier segments are not acknowledged")
+
+// TCP sends segments that need many slots over one connection. Its headers lie in
+// the packet's head, each piece across a slot boundary: by default 35 slots for
+// 1360 bytes.
+type TCP struct {
+	opts   Options
+	plan   plan
+	stream *Stream
+	bench  *bench
+
+	mu     sync.Mutex
+	closed bool
+	number uint64
+}
+
+// NewTCP connects to remote, with sockets in the network namespace of the calling
+// thread, and checks that one segment holds the packet.
+func NewTCP(ctx context.Context, remote netip.AddrPort, opts Options) (*TCP, error) {
+	if opts.Pieces == 0 {
+		opts.Pieces = 17
+	}
+	if opts.PieceLength == 0 {
+		opts.PieceLength = 80
+	}
+	if opts.Pieces < 1 || opts.PieceLength < 2 || opts.PieceLength > maxPiece {
+		return nil, fmt.Errorf("tcp: %d pieces of %d bytes: need at least 1, of 2 to %d bytes",
+			opts.Pieces, opts.PieceLength, maxPiece)
+	}
+	t := &TCP{opts: opts, plan: newPlan(opts.Pieces, opts.PieceLength, os.Getpagesize())}
+	var err error
+	if t.bench, err = newBench(ctx); err != nil {
+		return nil, fmt.Errorf("tcp: %w", err)
+	}
+	if t.stream, err = NewStream(ctx, remote, opts); err != nil {
+		return nil, errors.Join(err, t.bench.close())
+	}
+	if mss, err := t.stream.segmentSize(); err != nil || opts.Pieces*opts.PieceLength > mss {
+		if err == nil {
+			err = fmt.Errorf("tcp: segment of %d bytes: the connection carries %d", opts.Pieces*opts.PieceLength, mss)
+		}
+		return nil, errors.Join(err, t.Close())
+	}
+	return t, nil
+}
+
+// Local returns the connection's own address.
+func (t *TCP) Local() netip.AddrPort { return t.stream.Local() }
+
+// Stream is the connection, for ordinary traffic over it between two calls of Send.
+func (t *TCP) Stream() *Stream { return t.stream }
+
+// Send hands one segment to the kernel. Calls wait for each other, and for the
+// acknowledgement of what was sent earlier, which would share the segment
+// otherwise; with Options.NoWait they do not.
+func (t *TCP) Send(ctx context.Context) (Sent, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return Sent{}, fmt.Errorf("tcp: %w", ErrClosed)
+	}
+	if !t.opts.NoWait {
+		if err := t.stream.WaitAcknowledged(ctx); err != nil {
+			return Sent{}, err
+		}
+	}
+	s := t.stream
+	sent := Sent{
+		Local: s.Local(), Remote: s.remote, Length: t.opts.Pieces * t.opts.PieceLength, Pieces: t.opts.Pieces,
+		Number: t.number, Slots: 1 + 2*t.opts.Pieces,
+		Seq: s.first + uint32(s.position), SeqKnown: s.firstKnown, Position: s.position,
+	}
+	if err := t.bench.send(ctx, t.plan, s.conn, t.writePieces); err != nil {
+		return Sent{}, fmt.Errorf("tcp: %w", ended(ctx, err))
+	}
+	t.number++
+	return sent, nil
+}
+
+// writePieces writes the pieces and what lies between them into a corked
+// connection, and takes the cork out. The kernel takes it out itself after 200 ms
+// (TCP_RTO_MIN, by the probe timer); that long is not needed.
+func (t *TCP) writePieces() error {
+	if err := t.stream.cork(1); err != nil {
+		return err
+	}
+	for i := range t.opts.Pieces {
+		err := t.bench.write(t.plan.before[i])
+		if err == nil {
+			err = t.stream.write(t.opts.PieceLength)
+		}
+		if err != nil {
+			return errors.Join(fmt.Errorf("piece %d: %w", i, err), t.stream.cork(0))
+		}
+	}
+	return t.stream.cork(0)
+}
+
+// WaitAcknowledged waits until the far end has acknowledged everything sent.
+func (t *TCP) WaitAcknowledged(ctx context.Context) error { return t.stream.WaitAcknowledged(ctx) }
+
+// Unacknowledged returns how many bytes the far end has not acknowledged.
+func (t *TCP) Unacknowledged() (int, error) { return t.stream.Unacknowledged() }
+
+// Close closes the connection in the usual way: what is not acknowledged goes on
+// being retransmitted by the kernel. Closing twice is harmless.
+func (t *TCP) Close() error { return t.end((*Stream).Close) }
+
+// Abort closes the connection with a reset and forgets what was not acknowledged.
+func (t *TCP) Abort() error { return t.end((*Stream).Abort) }
+
+func (t *TCP) end(how func(*Stream) error) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return nil
+	}
+	t.closed = true
+	return errors.Join(how(t.stream), t.bench.close())
+}
+
+// Stream sends ordinary TCP traffic whose every byte the receiver can check.
+type Stream struct {
+	remote     netip.AddrPort
+	conn       *net.TCPConn
+	raw        syscall.RawConn
+	first      uint32 // sequence number of position 0
+	firstKnown bool
+	position   uint64 // of the next byte
+}
+
+// NewStream connects to remote, with a socket in the network namespace of the
+// calling thread. It is not for use by several goroutines at once.
+func NewStream(ctx context.Context, remote netip.AddrPort, opts Options) (*Stream, error) {
+	conn, err := dialer("tcp", opts).DialContext(ctx, "tcp", remote.String())
+	if err != nil {
+		return nil, fmt.Errorf("tcp: %w", err)
+	}
+	s := &Stream{remote: remote, conn: conn.(*net.TCPConn)}
+	if s.raw, err = s.conn.SyscallConn(); err != nil {
+		return nil, errors.Join(fmt.Errorf("tcp: %w", err), s.conn.Close())
+	}
+	s.firstKnown = control(s.raw, func(fd int) (err error) {
+		s.first, err = nextSeq(fd)
+		return err
+	}) == nil
+	return s, nil
+}
+
+// tcpRepairOffNoProbe is TCP_REPAIR_OFF_NO_WP, since 4.19: leave the repair mode
+// without sending a window probe.
+const tcpRepairOffNoProbe = -1
+
+// nextSeq asks for write_seq, which only the repair mode shows, to CAP_NET_ADMIN.
+func nextSeq(fd int) (uint32, error) {
+	if err := unix.SetsockoptInt(fd, unix.SOL_TCP, unix.TCP_REPAIR, 1); err != nil {
+		return 0, fmt.Errorf("TCP_REPAIR: %w", err)
+	}
+	const sendQueue = 2 // TCP_SEND_QUEUE
+	seq := 0
+	err := unix.SetsockoptInt(fd, unix.SOL_TCP, unix.TCP_REPAIR_QUEUE, sendQueue)
+	if err == nil {
+		seq, err = unix.GetsockoptInt(fd, unix.SOL_TCP, unix.TCP_QUEUE_SEQ)
+	}
+	return uint32(seq), errors.Join(err, unix.SetsockoptInt(fd, unix.SOL_TCP, unix.TCP_REPAIR, tcpRepairOffNoProbe))
+}
+
+// Local returns the connection's own address.
+func (s *Stream) Local() netip.AddrPort { return addrPort(s.conn.LocalAddr()) }
+
+// Position returns how many bytes have been handed to the kernel.
+func (s *Stream) Position() uint64 { return s.position }
+
+// segmentSize returns how many bytes one segment carries, options deducted.
+func (s *Stream) segmentSize() (mss int, err error) {
+	err = control(s.raw, func(fd int) error {
+		info, err := unix.GetsockoptTCPInfo(fd, unix.SOL_TCP, unix.TCP_INFO)
+		if err != nil {
+			return fmt.Errorf("TCP_INFO: %w", err)
+		}
+		mss = int(info.Snd_mss)
+		return nil
+	})
+	return mss, err
+}
+
+// cork holds partial segments back, or lets them go.
+func (s *Stream) cork(value int) error {
+	return control(s.raw, func(fd int) error {
+		if err := unix.SetsockoptInt(fd, unix.SOL_TCP, unix.TCP_CORK, value); err != nil {
+			return fmt.Errorf("TCP_CORK: %w", err)
+		}
+		return nil
+	})
+}
+
+// write writes the next n bytes of the pattern with one system call.
+func (s *Stream) write(n int) error {
+	data := make([]byte, n)
+	fillPattern(data, 0, s.position)
+	if err := send(s.raw, data, 0); err != nil {
+		return err
+	}
+	s.position += uint64(n)
+	return nil
+}
+
+// Bulk sends n bytes as fast as the connection takes them.
+func (s *Stream) Bulk(ctx context.Context, n int64) error {
+	defer interruptible(ctx, s.conn)()
+	data := make([]byte, 256<<10)
+	for n > 0 {
+		part := data[:min(n, int64(len(data)))]
+		fillPattern(part, 0, s.position)
+		written, err := s.conn.Write(part)
+		s.position += uint64(written)
+		n -= int64(written)
+		if err != nil {
+			return fmt.Errorf("tcp: %w", ended(ctx, err))
+		}
+	}
+	return nil
+}
+
+// Segments sends n segments of the given length, each acknowledged before the
+// next: n packets with data, as long as none is lost.
+func (s *Stream) Segments(ctx context.Context, n, length int) error {
+	if mss, err := s.segmentSize(); err != nil || length < 1 || length > mss {
+		return errors.Join(fmt.Errorf("tcp: segment of %d bytes: the connection carries %d", length, mss), err)
+	}
+	for range n {
+		if err := s.write(length); err != nil {
+			return fmt.Errorf("tcp: %w", err)
+		}
+		if err := s.WaitAcknowledged(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Unacknowledged returns how many bytes the far end has not acknowledged (SIOCOUTQ).
+func (s *Stream) Unacknowledged() (n int, err error) {
+	err = control(s.raw, func(fd int) error {
+		n, err = unix.IoctlGetInt(fd, unix.SIOCOUTQ)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("tcp: SIOCOUTQ: %w", err)
+	}
+	return n, nil
+}
+
+// WaitAcknowledged waits until the far end has acknowledged everything sent. When
+// ctx ends first the error is ErrNotAcknowledged, with ctx's.
+func (s *Stream) WaitAcknowledged(ctx context.Context) error {
+	// Nothing tells of an acknowledgement when the send queue was not full.
+	for pause := 20 * time.Microsecond; ; pause = min(2*pause, 2*time.Millisecond) {
+		n, err := s.Unacknowledged()
+		if err != nil || n == 0 {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("tcp: %d bytes: %w: %w", n, ErrNotAcknowledged, ctx.Err())
+		case <-time.After(pause):
+		}
+	}
+}
+
+// Close closes the connection in the usual way.
+func (s *Stream) Close() error { return s.conn.Close() }
+
+// Abort closes the connection with a reset.
+func (s *Stream) Abort() error { return errors.Join(s.conn.SetLinger(0), s.conn.Close()) }

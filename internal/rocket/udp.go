@@ -1,0 +1,186 @@
+package rocket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrSinglePages says that the kernel gave page fragments of a single page, in
+// which nothing can lie across a boundary: a piece becomes two fragments, and the
+// datagram more than a packet has. If memory was short for a moment only, the next
+// Send succeeds. Not every shortage shows: a packet may get fewer slots than meant.
+var ErrSinglePages = errors.New("page fragments are single pages (net.core.high_order_alloc_disable, or memory is short)")
+
+// UDP sends datagrams that need many slots. Its first piece lies in the packet's
+// head, each other across a slot boundary: by default 27 slots for 1120 bytes.
+type UDP struct {
+	remote netip.AddrPort
+	opts   Options
+	plan   plan // of the pieces but the first
+
+	mu     sync.Mutex
+	closed bool
+	conn   *net.UDPConn
+	raw    syscall.RawConn
+	bench  *bench
+	number uint64
+}
+
+// NewUDP makes a sender to remote, with sockets in the network namespace of the
+// calling thread. It sends nothing yet.
+func NewUDP(ctx context.Context, remote netip.AddrPort, opts Options) (*UDP, error) {
+	if opts.Pieces == 0 {
+		opts.Pieces = 14
+	}
+	if opts.PieceLength == 0 {
+		opts.PieceLength = 80
+	}
+	if opts.Pieces < 1 || opts.PieceLength < HeaderLength || opts.PieceLength > maxPiece {
+		return nil, fmt.Errorf("udp: %d pieces of %d bytes: need at least 1, of %d to %d bytes",
+			opts.Pieces, opts.PieceLength, HeaderLength, maxPiece)
+	}
+	u := &UDP{remote: remote, opts: opts, plan: newPlan(opts.Pieces-1, opts.PieceLength, os.Getpagesize())}
+	var err error
+	if u.bench, err = newBench(ctx); err != nil {
+		return nil, fmt.Errorf("udp: %w", err)
+	}
+	if err := u.dial(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("udp: %w", err), u.bench.close())
+	}
+	return u, nil
+}
+
+// dial makes the socket and checks that one packet holds the datagram: parts of
+// it, in packets of their own, would each need few slots.
+func (u *UDP) dial(ctx context.Context) error {
+	conn, err := dialer("udp", u.opts).DialContext(ctx, "udp", u.remote.String())
+	if err != nil {
+		return err
+	}
+	u.conn = conn.(*net.UDPConn)
+	if u.raw, err = u.conn.SyscallConn(); err == nil {
+		err = control(u.raw, u.checkMTU)
+	}
+	if err != nil {
+		return errors.Join(err, u.conn.Close())
+	}
+	return nil
+}
+
+// checkMTU compares the datagram with what the route carries, and forbids IP fragments.
+func (u *UDP) checkMTU(fd int) error {
+	level, discover, mtu, headers := unix.SOL_IP, unix.IP_MTU_DISCOVER, unix.IP_MTU, 20+8
+	if !u.Local().Addr().Is4() {
+		level, discover, mtu, headers = unix.SOL_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_MTU, 40+8
+	}
+	// IP_PMTUDISC_DO and IPV6_PMTUDISC_DO have the same value.
+	if err := unix.SetsockoptInt(fd, level, discover, unix.IP_PMTUDISC_DO); err != nil {
+		return fmt.Errorf("path MTU discovery: %w", err)
+	}
+	carries, err := unix.GetsockoptInt(fd, level, mtu)
+	if err != nil {
+		return fmt.Errorf("path MTU: %w", err)
+	}
+	if length := u.opts.Pieces*u.opts.PieceLength + headers; length > carries {
+		return fmt.Errorf("packet of %d bytes: the route carries %d", length, carries)
+	}
+	return nil
+}
+
+// Local returns the address the datagrams come from.
+func (u *UDP) Local() netip.AddrPort { return addrPort(u.conn.LocalAddr()) }
+
+// Send hands one datagram to the kernel. Calls wait for each other. It fails with
+// [ErrSinglePages], and sends nothing, if the kernel has no blocks to make it from.
+func (u *UDP) Send(ctx context.Context) (Sent, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.closed {
+		return Sent{}, fmt.Errorf("udp: %w", ErrClosed)
+	}
+	data := make([]byte, u.opts.Pieces*u.opts.PieceLength)
+	fillDatagram(data, u.number)
+	err := u.bench.send(ctx, u.plan, u.conn, func() error { return u.write(data) })
+	if err != nil {
+		return Sent{}, fmt.Errorf("udp: %w", ended(ctx, err))
+	}
+	sent := Sent{
+		Local: u.Local(), Remote: u.remote, Length: len(data), Pieces: u.opts.Pieces,
+		Number: u.number, Slots: 1 + 2*(u.opts.Pieces-1),
+	}
+	u.number++
+	return sent, nil
+}
+
+// write writes the datagram from the thread of the bench.
+func (u *UDP) write(data []byte) error {
+	err := u.writePieces(data)
+	if err == nil {
+		return nil
+	}
+	// What is left in the socket would begin the next datagram. The kernel throws
+	// it away when a piece cannot be added: none fits a datagram of 65535 bytes.
+	// Past a deadline nothing may wait, but control does not.
+	_ = control(u.raw, func(fd int) error {
+		_, err := unix.SendmsgN(fd, make([]byte, 65500), nil, nil, unix.MSG_MORE|unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		return err
+	})
+	if errors.Is(err, unix.EMSGSIZE) {
+		if mtu := control(u.raw, u.checkMTU); mtu != nil {
+			return mtu
+		}
+		return ErrSinglePages
+	}
+	return err
+}
+
+// writePieces writes the pieces and what lies between them.
+func (u *UDP) writePieces(data []byte) error {
+	for i := range u.opts.Pieces {
+		if i > 0 {
+			if err := u.bench.write(u.plan.before[i-1]); err != nil {
+				return err
+			}
+		}
+		flags := unix.MSG_MORE
+		if i == u.opts.Pieces-1 {
+			flags = 0
+		}
+		piece := data[i*u.opts.PieceLength : (i+1)*u.opts.PieceLength]
+		if err := u.writePiece(piece, flags, i == 0); err != nil {
+			return fmt.Errorf("piece %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// writePiece writes one piece. The first meets the errors that earlier datagrams
+// brought back, such as a port that nobody listens on.
+func (u *UDP) writePiece(piece []byte, flags int, first bool) error {
+	for attempt := 0; ; attempt++ {
+		err := send(u.raw, piece, flags)
+		if first && attempt < 3 && returned(err) {
+			continue
+		}
+		return err
+	}
+}
+
+// Close closes the sockets. Closing twice is harmless.
+func (u *UDP) Close() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.closed {
+		return nil
+	}
+	u.closed = true
+	return errors.Join(u.conn.Close(), u.bench.close())
+}
