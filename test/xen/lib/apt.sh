@@ -1,9 +1,11 @@
+# shellcheck shell=bash
 # Packages of any Debian release, without touching the system's own apt set-up:
 # a private apt state for each release in the cache. apt itself checks the
 # release's signature, the index's hash, and each package's hash against the index.
 
 # archive LABEL prints the address of the archive the machine already uses.
 archive() {
+	# shellcheck disable=SC2016 # apt fills it in
 	apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' "Label: $1" |
 		sed -n 1p
 }

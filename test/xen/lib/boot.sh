@@ -1,13 +1,15 @@
+# shellcheck shell=bash
 # One run: prepare its ramdisks, boot them, tell a failed boot from a failed program.
 
-# prepare DIR PROGRAM ARGS... readies everything that QEMU boots.
+# prepare DIR PROGRAM ARGS... readies everything that QEMU boots; without a program,
+# for a shell.
 prepare() {
 	local dir=$1 module image
 	shift
 	build_programs
 	module=$(driver_module "$kernel" "$driver")
-	mkdir -p "$dir/dom0/guest" "$dir/payload"
 	image=$(guest_image "$kernel" "$module")
+	mkdir -p "$dir/dom0/guest" "$dir/payload"
 	payload "$dir/payload" "$@"
 	{
 		cat "$image"
@@ -28,29 +30,55 @@ build_programs() {
 	build_go peer "$programs/peer"
 }
 
-# boot DIR boots what was prepared and ends the script with the program's status.
+# boot DIR [SHELL] boots what was prepared, once more if the guest did not come up,
+# and returns the program's status.
 boot() {
-	local dir=$1 attempt status command
+	local dir=$1 shell=${2:-} attempt status command options
 	mapfile -t command < <(qemu_command "$dir" stdio)
+	options=(-boot "${XENTRACE_LAB_BOOT_SECONDS:-180}s" -limit "${limit}s" -log "$dir/guest.log" ${shell:+-shell})
 	for attempt in 1 2; do
 		status=0
-		"$programs/relay" host -boot "${XENTRACE_LAB_BOOT_SECONDS:-180}s" -limit "${limit}s" \
-			-log "$dir/guest.log" "${command[@]}" </dev/null || status=$?
+		# In the background, so that a signal to this script is not held up.
+		"$programs/relay" host "${options[@]}" "${command[@]}" <&0 &
+		relay=$!
+		wait "$relay" || status=$?
+		relay=""
 		[[ $status = 125 && $attempt = 1 ]] || break
-		keep_logs "$dir" "first boot"
+		keep_logs "$dir" "the boot that failed"
 		say "booting once more"
 	done
-	case $status in
-	0) [[ -z $keep ]] || keep_logs "$dir" "run" ;;
-	*) keep_logs "$dir" "status $status" ;;
-	esac
-	exit "$status"
+	if [[ $status != 0 && -z $shell || $status = 12[345] || -n $keep ]]; then
+		keep_logs "$dir" "status $status"
+	fi
+	return "$status"
+}
+
+# stop_boot ends the QEMU of a boot that is under way.
+stop_boot() {
+	[[ -z ${relay:-} ]] || { kill "$relay" && wait "$relay"; } 2>/dev/null || true
 }
 
 # keep_logs DIR WHAT saves the consoles' logs of a run that did not go well.
 keep_logs() {
-	local to=${keep:-${XENTRACE_LAB_LOGS:-$cache/log}/$(date +%Y%m%d-%H%M%S)-$$}
+	local to=${keep:-$cache/log/$(date +%Y%m%d-%H%M%S)-$$}
 	mkdir -p "$to"
 	cp "$1"/{xen,guest}.log "$to/" 2>/dev/null || true
 	say "logs of this run ($2): $to"
+	find "$cache/log" -mindepth 1 -maxdepth 1 -mtime +14 -exec rm -r {} + 2>/dev/null || true
+}
+
+# temporary_directory makes dir, which goes with the script, and ends QEMU on a signal.
+temporary_directory() {
+	dir=$(mktemp -d "${TMPDIR:-/tmp}/xentrace-lab.XXXXXX")
+	trap 'rm -rf "$dir"' EXIT
+	trap 'stop_boot; exit 130' INT TERM HUP
+}
+
+# run_in_guest [PROGRAM ARGS...] makes one run of the program, or of a shell, with the
+# settings in force, and ends the script with its status.
+run_in_guest() {
+	need qemu-system-x86_64 cpio xz depmod flock
+	prepare "$dir" "$@"
+	boot "$dir" "$shell"
+	exit
 }

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # The cache outside git. Every entry is a directory that is made elsewhere and
 # renamed into place when it is whole, so what is there can be trusted.
 

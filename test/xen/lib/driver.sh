@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # The frontend driver as Debian does not ship it: variants of xen-netfront, each a
 # small edit of ours (variants/*.sed) to the kernel's own source, built out of tree.
 #
@@ -10,9 +11,7 @@ driver_module() {
 	[[ $driver != stock ]] || return 0
 	[[ -e $edit ]] || fail "no driver $driver: choose stock or one of $(variants)"
 	need make gcc pahole objcopy
-	fetch_kernel "$kernel"
-	fetch_source "$kernel"
-	fetch_headers "$kernel"
+	fetch_build_inputs "$kernel"
 	key=$({
 		uname_of "$kernel"
 		cat "$edit" "$lab/lib/driver.sh" "$cache/source/$kernel/xen-netfront.c"

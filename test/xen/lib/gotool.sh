@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Finding Go, which the lab presumes, also under the short PATH that sudo sets.
 
 go_tool() {
@@ -18,4 +19,12 @@ build_go() {
 	local tool
 	tool=$(go_tool)
 	(cd "$lab" && CGO_ENABLED=0 GOOS=linux GOARCH=amd64 "$tool" build -trimpath -ldflags='-s -w' -o "$2" "./$1")
+}
+
+# build_guest_tests OUTPUT builds the tests that run inside the guest.
+build_guest_tests() {
+	local tool
+	tool=$(go_tool)
+	(cd "$lab/../.." && CGO_ENABLED=0 GOOS=linux GOARCH=amd64 "$tool" test -c -trimpath -tags xenlab \
+		-ldflags='-s -w' -o "$1" ./test/xen/guest)
 }

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # The initramfs images. The parts that do not change from run to run are cached
 # as uncompressed cpio archives; a run's own part is appended to them, which the
 # kernel takes as one.
@@ -12,10 +13,10 @@ pack() {
 dom0_image() {
 	local key
 	fetch_userland
-	fetch_kernel 6.1
+	fetch_kernel "$dom0_kernel"
 	key=$({
 		cat "$lab"/lib/{userland,modules,initramfs}.sh "$lab"/init/{dom0,vif-lab} "$programs"/{relay,peer}
-		uname_of 6.1
+		uname_of "$dom0_kernel"
 	} | digest)
 	entry "image/dom0-$key" make_dom0_image
 	echo "$cache/image/dom0-$key/cpio"
@@ -26,7 +27,7 @@ make_dom0_image() {
 	skeleton "$root"
 	install_programs "$root" "${dom0_programs[@]}"
 	install_busybox "$root"
-	install_modules "$root" 6.1 "${dom0_modules[@]}"
+	install_modules "$root" "$dom0_kernel" "${dom0_modules[@]}"
 	cp "$programs"/{relay,peer} "$root/bin/"
 	install -D "$lab/init/dom0" "$root/init"
 	install -D "$lab/init/vif-lab" "$root/etc/xen/scripts/vif-lab"

@@ -1,6 +1,9 @@
+# shellcheck shell=bash
 # The kernels a guest can boot, and the Debian release each one comes from.
 
 kernel_names=(5.10 6.1 6.12 newest)
+# Dom0 stays on one kernel, whatever the guest runs.
+dom0_kernel=6.1
 
 kernel_release() {
 	case $1 in

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Kernel modules for an initramfs: the chosen ones and what they depend on.
 
 dom0_modules=(xenfs xen-privcmd xen-evtchn xen-gntdev xen-gntalloc xen-netback)

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What one run adds to the cached images: the program, its files, its environment.
 
 # quote WORD... prints the words so that a POSIX shell reads them back unchanged.
@@ -26,7 +27,7 @@ settings() {
 
 # payload TREE PROGRAM ARGS... fills the guest's part of a run.
 payload() {
-	local tree=$1 program=$2 file pair
+	local tree=$1 program=${2:-} file pair
 	shift
 	mkdir -p "$tree/etc/lab" "$tree/lab"
 	settings >"$tree/etc/lab/conf"
@@ -37,12 +38,16 @@ payload() {
 	for file in ${files[@]+"${files[@]}"}; do
 		add_file "$tree" "${file%%:*}" "$([[ $file != *:* ]] || echo "${file#*:}")"
 	done
+	if [[ -z $program ]]; then
+		interactive >"$tree/etc/lab/command"
+		return
+	fi
 	if [[ $program == */* && -e $program ]]; then
 		add_file "$tree" "$program" ""
 		shift
 		set -- "./$(basename "$program")" "$@"
 	fi
-	echo "relay exec /dev/hvc0 $(quote "$@")" >"$tree/etc/lab/command"
+	echo "relay exec /dev/hvc0 $(quote "$@")|| { code=\$?; dmesg; (exit \$code); }" >"$tree/etc/lab/command"
 }
 
 # add_file TREE HOSTPATH GUESTPATH copies into the tree, to /lab without a GUESTPATH.
@@ -52,4 +57,21 @@ add_file() {
 	[[ $to == /* ]] || to=/lab/$to
 	mkdir -p "$1$(dirname "$to")"
 	cp -aL "$2" "$1$to"
+}
+
+# interactive prints the guest's command for a shell on a terminal of our size.
+interactive() {
+	local rows columns
+	read -r rows columns < <(stty size 2>/dev/null || echo 0 0)
+	# A terminal that does not tell its size says 0.
+	((rows > 0 && columns > 0)) || rows=24 columns=80
+	cat <<-EOF
+		export PS1='xen-lab:\w# ' TERM=$(quote "${TERM:-linux}")
+		relay begin /dev/hvc0 ''
+		stty -F /dev/hvc0 sane rows $rows cols $columns
+		setsid -c bash --norc </dev/hvc0 >/dev/hvc0 2>&1
+		code=\$?
+		stty -F /dev/hvc0 raw -echo
+		(exit \$code)
+	EOF
 }

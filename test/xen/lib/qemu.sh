@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Booting: Xen, dom0 and its ramdisk under QEMU's software emulation.
 
 # boot_disk DIR writes the dom0 ramdisk of one run, DIR/dom0.cpio: the cached part,
@@ -35,7 +36,7 @@ guest_mac=00:16:3e:00:00:01
 # corrupts a PV guest's vector registers or kills dom0. Hardware acceleration is not
 # used: where /dev/kvm exists in a virtual machine it often does not work.
 qemu_command() {
-	local dom0=$cache/kernel/6.1/vmlinux
+	local dom0=$cache/kernel/$dom0_kernel/vmlinux
 	printf '%s\n' qemu-system-x86_64 \
 		-accel tcg,thread=multi -cpu qemu64 -smp 2 -m 3G \
 		-display none -nodefaults -no-reboot -nic none -parallel none -monitor none \

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Messages of the lab's scripts: everything that is not the guest program's
 # output goes to stderr.
 

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What building a driver needs: the kernel's headers, its base BTF, and the driver's
 # source. Debian's kernel source is a build input; only xen-netfront.c is kept, and
 # nothing of it belongs into git.
@@ -48,4 +49,20 @@ make_source() {
 		xz -dc | tar -x -O --wildcards '*/drivers/net/xen-netfront.c' >"$new/xen-netfront.c"
 	rm "${deb[0]}"
 	[[ -s $new/xen-netfront.c ]] || fail "$name has no drivers/net/xen-netfront.c"
+}
+
+# fetch_build_inputs KERNEL makes sure of everything a driver is built from.
+fetch_build_inputs() {
+	fetch_kernel "$1"
+	fetch_source "$1"
+	fetch_headers "$1"
+	toolchain_for "$1" >/dev/null
+}
+
+# forget KERNEL drops what was fetched for a kernel, and its release's package lists.
+forget() {
+	local release
+	release=$(kernel_release "$1")
+	refresh "$release"
+	rm -rf "$cache"/{kernel,headers,source}/"$1" "$cache/toolchain/$release"
 }

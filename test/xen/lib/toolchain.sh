@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # A compiler for headers whose own tools want a newer C library than this system's:
 # the release's own, unpacked into the cache and entered with chroot.
 
@@ -54,6 +55,7 @@ with_toolchain() {
 	fi
 	[[ $(id -u) = 0 ]] || fail "building with another release's compiler wants root, for chroot"
 	mkdir -p "$root$cache"
+	# shellcheck disable=SC2016 # each shell expands its own arguments
 	unshare --mount bash -c 'mount --rbind "$2" "$1$2" && mount --rbind /dev "$1/dev" && mount --rbind /proc "$1/proc" &&
 		exec chroot "$1" /bin/bash -c '\''cd "$0" && exec "$@"'\'' "${@:3}"' \
 		bash "$root" "$cache" "$dir" "$@"

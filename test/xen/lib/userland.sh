@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Xen itself and the programs in dom0's and the guest's initramfs, all from Debian 12.
 
 userland_packages=(

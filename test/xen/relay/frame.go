@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"io"
@@ -58,30 +57,64 @@ func unescape(payload []byte) []byte {
 	return out
 }
 
-// decode reads a console until its end: frames go to onFrame, which may end it
-// early by returning false, and everything between frames goes to noise.
-func decode(console io.Reader, noise io.Writer, onFrame func(kind, []byte) bool) error {
-	r := bufio.NewReaderSize(console, 4*maxFrame)
+// decoder takes a console apart: frames go to onFrame, which may end it early by
+// returning false, and everything between frames goes to noise as it comes.
+type decoder struct {
+	noise   io.Writer
+	onFrame func(kind, []byte) bool
+	frame   []byte // what there is of a frame, from its mark on
+}
+
+// read feeds the decoder until the console ends.
+func (d *decoder) read(console io.Reader) error {
+	buf := make([]byte, 4*maxFrame)
 	for {
-		line, err := r.ReadSlice('\n')
-		at := bytes.LastIndexByte(line, mark)
-		if at < 0 || err != nil || len(line)-at < 3 {
-			if _, werr := noise.Write(line); werr != nil {
-				return werr
-			}
-		} else {
-			if _, werr := noise.Write(line[:at]); werr != nil {
-				return werr
-			}
-			if !onFrame(kind(line[at+1]), unescape(line[at+2:len(line)-1])) {
-				return nil
-			}
-		}
+		n, err := console.Read(buf)
+		more, werr := d.feed(buf[:n])
 		switch {
-		case errors.Is(err, io.EOF):
+		case werr != nil:
+			return werr
+		case !more, errors.Is(err, io.EOF):
 			return nil
-		case err != nil && !errors.Is(err, bufio.ErrBufferFull):
+		case err != nil:
 			return err
 		}
 	}
+}
+
+// feed takes the next bytes and reports whether more are wanted.
+func (d *decoder) feed(data []byte) (bool, error) {
+	for len(data) > 0 {
+		if len(d.frame) == 0 {
+			at := bytes.IndexByte(data, mark)
+			if at < 0 {
+				at = len(data)
+			}
+			if _, err := d.noise.Write(data[:at]); err != nil {
+				return false, err
+			}
+			if data = data[at:]; len(data) > 0 {
+				d.frame, data = append(d.frame, mark), data[1:]
+			}
+			continue
+		}
+		at := bytes.IndexAny(data, "\n\x01")
+		if at < 0 {
+			at = len(data)
+		}
+		d.frame = append(d.frame, data[:at]...)
+		if data = data[at:]; len(data) == 0 {
+			break
+		}
+		whole := d.frame
+		d.frame = d.frame[:0]
+		if data[0] == mark { // the frame before lost its end
+			continue
+		}
+		data = data[1:]
+		if len(whole) > 1 && !d.onFrame(kind(whole[1]), unescape(whole[2:])) {
+			return false, nil
+		}
+	}
+	return true, nil
 }

@@ -1,13 +1,13 @@
 // Relay carries a program's output and exit status out of the lab's guest over
 // a console that the kernel, too, writes to.
 //
-//	relay exec CONSOLE PROGRAM ARGS...    in the guest: run the program
-//	relay status CONSOLE N                in the guest: its status, at the very end
-//	relay gone CONSOLE SENTENCE           in dom0: there will be no status
-//	relay host [flags] QEMU ARGS...       on the host: run QEMU, whose stdout is the console
+//	relay exec CONSOLE PROGRAM ARGS...     in the guest: run the program
+//	relay begin|status|gone CONSOLE TEXT   in the guest or dom0: send one frame
+//	relay host [flags] QEMU ARGS...        on the host: run QEMU, whose stdout is the console
 //
 // The host prints the program's stdout and stderr as its own and ends with its
-// status, or with one of the statuses below and a sentence.
+// status, or with one of the statuses below and a sentence. With -shell the
+// console belongs to the user's terminal once the guest has booted; ^] ends it.
 package main
 
 import (
@@ -28,7 +28,7 @@ const (
 	exitStopped = 130 // interrupted
 )
 
-var errUsage = errors.New("usage: relay exec|status|gone CONSOLE ..., or relay host [flags] QEMU ARGS...")
+var errUsage = errors.New("usage: relay exec|begin|status|gone CONSOLE ..., or relay host [flags] QEMU ARGS...")
 
 func main() {
 	code, err := run(os.Args[1:])
@@ -47,6 +47,8 @@ func run(args []string) (int, error) {
 	switch args[0] {
 	case "exec":
 		return execProgram(args[1], args[2:])
+	case "begin":
+		return send(args[1], begin, args[2])
 	case "status":
 		return send(args[1], status, args[2])
 	case "gone":

@@ -1,0 +1,56 @@
+# shellcheck shell=bash
+# The settings of one run, which the flags of test/xen/run change.
+
+kernel=6.1
+driver=stock
+vcpus=1
+mtu=1500
+limit=600
+append=""
+keep=""
+shell=""
+files=()
+environment=()
+
+# parse_options ARGS... takes the flags up to -- and leaves what follows in rest.
+parse_options() {
+	while [[ $# -gt 0 && $1 != -- ]]; do
+		case $1 in
+		--help | -h)
+			usage
+			exit
+			;;
+		--shell)
+			shell=yes
+			shift
+			continue
+			;;
+		--*) [[ $# -gt 1 ]] || fail "$1 wants a value" ;;
+		*) fail "unexpected $1: what follows the flags comes after --" ;;
+		esac
+		option "$1" "$2"
+		shift 2
+	done
+	[[ $# -eq 0 ]] || shift
+	rest=("$@")
+}
+
+option() {
+	case $1 in
+	--kernel) kernel=$2 ;;
+	--driver) driver=$2 ;;
+	--vcpus) vcpus=$(number "$@") ;;
+	--mtu) mtu=$(number "$@") ;;
+	--timeout) limit=$(number "$@") ;;
+	--file) files+=("$2") ;;
+	--env) environment+=("$2") ;;
+	--append) append=$2 ;;
+	--keep) keep=$2 ;;
+	*) fail "no flag $1; see $0 --help" ;;
+	esac
+}
+
+number() {
+	[[ $2 =~ ^[1-9][0-9]*$ ]] || fail "$1 wants a number, not $2"
+	echo "$2"
+}
