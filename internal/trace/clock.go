@@ -1,7 +1,6 @@
 package trace
 
 import (
-	"fmt"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -35,14 +34,4 @@ func (c *kernelClock) take() {
 	}
 	c.taken = uint64(monotonic.Nano())
 	c.offset = time.Duration(wall.Nano() - monotonic.Nano())
-}
-
-// jiffyLength returns the length of the kernel's timer tick, in which
-// icsk_rto is kept: it is the resolution of the coarse clocks.
-func jiffyLength() (time.Duration, error) {
-	var resolution unix.Timespec
-	if err := unix.ClockGetres(unix.CLOCK_MONOTONIC_COARSE, &resolution); err != nil {
-		return 0, fmt.Errorf("length of the kernel's timer tick: %w", err)
-	}
-	return time.Duration(resolution.Nano()), nil
 }

@@ -15,9 +15,9 @@ func (t *Tracer) countLost(totals *Totals) error {
 	}
 	totals.Lost.Recursion = recursion
 	if recursion == nil {
-		totals.Missing["lost.recursion"] = "this kernel does not count program runs that it skipped for recursion"
+		totals.Missing["recursion"] = "this kernel does not count program runs that it skipped for recursion"
 		if t.choice.Backend == Kprobe {
-			totals.Missing["lost.recursion"] = "this kernel does not count kprobe program runs that it skipped for recursion"
+			totals.Missing["recursion"] = "this kernel does not count kprobe program runs that it skipped for recursion"
 		}
 	}
 	totals.Lost.Missed, err = t.missed()
@@ -25,7 +25,7 @@ func (t *Tracer) countLost(totals *Totals) error {
 		return err
 	}
 	if totals.Lost.Missed == nil {
-		totals.Missing["lost.missed"] = "this kernel does not tell how often a kretprobe was missed"
+		totals.Missing["missed"] = "this kernel does not tell how often a kretprobe was missed"
 	}
 	return nil
 }

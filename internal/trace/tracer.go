@@ -124,11 +124,11 @@ func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error
 			return err
 		}
 	}
-	jiffy, err := jiffyLength()
+	ticks, err := kernel.TicksPerSecond()
 	if err != nil {
 		return err
 	}
-	t.decoder = recordDecoder{jiffy: jiffy, wallTime: (&kernelClock{}).wallTime}
+	t.decoder = recordDecoder{jiffy: time.Second / time.Duration(ticks), wallTime: (&kernelClock{}).wallTime}
 	if t.reader, err = ringbuf.NewReader(maps[bpf.XentraceMapEvents]); err != nil {
 		return fmt.Errorf("ring buffer: %w", err)
 	}

@@ -1,0 +1,144 @@
+package tool
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Packet is an object of type "packet".
+type Packet struct {
+	Type       string
+	Time       time.Time
+	CPU        int
+	Layer      string
+	Ifname     string
+	Ifindex    int
+	Netns      uint32
+	Queue      int
+	Verdict    string
+	Cause      *string
+	Slots      int
+	Limit      int
+	Len        int
+	HeadOffset int `json:"head_offset"`
+	HeadLen    int `json:"head_len"`
+	Frags      []Frag
+	GSOSize    int `json:"gso_size"`
+	GSOSegs    int `json:"gso_segs"`
+	Flow       *Flow
+	TCP        *TCP
+	Process    *struct{ PID int }
+	Reason     *string
+	Stack      []string
+}
+
+// Frag is a fragment of a packet.
+type Frag struct{ Offset, Size, Slots int }
+
+// Flow is a 5-tuple.
+type Flow struct {
+	Family string
+	Proto  string
+	Saddr  string
+	Sport  int
+	Daddr  string
+	Dport  int
+}
+
+// TCP is the state of the sender's socket.
+type TCP struct {
+	State       string
+	Seq         uint32
+	SndUna      uint32 `json:"snd_una"`
+	SndNxt      uint32 `json:"snd_nxt"`
+	WriteSeq    uint32 `json:"write_seq"`
+	Retransmits int
+	RTOms       int `json:"rto_ms"`
+	SRTTus      int `json:"srtt_us"`
+	SndQBytes   int `json:"sndq_bytes"`
+}
+
+// Interface is one interface of a summary.
+type Interface struct {
+	Ifname         string
+	Ifindex        int
+	Netns          uint32
+	Driver         string
+	Backend        string
+	Limit          int
+	Packets        uint64
+	Bytes          uint64
+	Slots          map[int]uint64
+	OverLimit      uint64 `json:"over_limit"`
+	Dropped        uint64
+	Linearized     uint64
+	Bounced        uint64
+	Rejected       *uint64
+	Causes         map[string]uint64
+	TxDroppedDelta *uint64 `json:"tx_dropped_delta"`
+}
+
+// Summary is the object of type "summary".
+type Summary struct {
+	Type       string
+	Time       time.Time
+	DurationMs int `json:"duration_ms"`
+	Interfaces []Interface
+	Events     uint64
+	Lost       struct {
+		Ring      uint64
+		Flows     *uint64
+		Recursion *uint64
+		Missed    *uint64
+	}
+	Missing map[string]string
+}
+
+// parse reads the objects that the program wrote, one a line.
+func parse(output []byte) ([]Packet, *Summary, error) {
+	var packets []Packet
+	var summary *Summary
+	for line := range bytes.Lines(output) {
+		var kind struct{ Type string }
+		if err := json.Unmarshal(line, &kind); err != nil {
+			return nil, nil, fmt.Errorf("line %q: %w", line, err)
+		}
+		switch kind.Type {
+		case "packet":
+			var p Packet
+			if err := json.Unmarshal(line, &p); err != nil {
+				return nil, nil, fmt.Errorf("line %q: %w", line, err)
+			}
+			packets = append(packets, p)
+		case "summary":
+			summary = new(Summary)
+			if err := json.Unmarshal(line, summary); err != nil {
+				return nil, nil, fmt.Errorf("line %q: %w", line, err)
+			}
+		default:
+			return nil, nil, fmt.Errorf("line %q: type not known", line)
+		}
+	}
+	return packets, summary, nil
+}
+
+// SlotsOfParts is what the packet's own parts add up to: its head and every
+// fragment, in Xen pages of 4096 bytes.
+func (p *Packet) SlotsOfParts() int {
+	sum := (p.HeadOffset%4096 + p.HeadLen + 4095) / 4096
+	for _, f := range p.Frags {
+		sum += (f.Offset%4096 + f.Size + 4095) / 4096
+	}
+	return sum
+}
+
+// Counted is the sum over the histogram.
+func (i *Interface) Counted() uint64 {
+	var sum uint64
+	for _, n := range i.Slots {
+		sum += n
+	}
+	return sum
+}

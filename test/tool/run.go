@@ -1,0 +1,119 @@
+package tool
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// patience is how long the program may take to attach or to end. Emulated
+// machines are slow.
+const patience = 60 * time.Second
+
+// A Run is the program, running.
+type Run struct {
+	t      testing.TB
+	cmd    *exec.Cmd
+	stdout bytes.Buffer
+	stderr bytes.Buffer
+	ended  chan error
+
+	Ready time.Duration // from the start until every hook was attached
+}
+
+// Output is what a run has left.
+type Output struct {
+	Packets []Packet
+	Summary Summary
+	Stdout  string
+	Stderr  string
+	Status  int
+	MaxRSS  int           // largest resident memory, in KiB
+	CPU     time.Duration // user and system time of the whole run
+}
+
+// Start runs the command, which ends in xentrace and its arguments without
+// --ready-file, and returns once it is ready.
+func Start(t testing.TB, command ...string) *Run {
+	t.Helper()
+	ready := filepath.Join(t.TempDir(), "ready")
+	r := &Run{t: t, ended: make(chan error, 1)}
+	r.cmd = exec.Command(command[0], append(command[1:], "--ready-file", ready)...)
+	r.cmd.Stdout, r.cmd.Stderr = &r.stdout, &r.stderr
+	began := time.Now()
+	if err := r.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { r.ended <- r.cmd.Wait() }()
+	t.Cleanup(func() { _ = r.cmd.Process.Kill() })
+	for {
+		if _, err := os.Stat(ready); err == nil {
+			r.Ready = time.Since(began)
+			return r
+		}
+		select {
+		case err := <-r.ended:
+			t.Fatalf("%s: ended before it was ready: %v\n%s", strings.Join(command, " "), err, r.stderr.String())
+		case <-time.After(2 * time.Millisecond):
+		}
+		if time.Since(began) > patience {
+			t.Fatalf("%s: not ready after %v\n%s", strings.Join(command, " "), patience, r.stderr.String())
+		}
+	}
+}
+
+// PID returns the program's process.
+func (r *Run) PID() int { return r.cmd.Process.Pid }
+
+// Stop interrupts the program and returns what it wrote, which must be JSON.
+func (r *Run) Stop() Output {
+	r.t.Helper()
+	if err := r.cmd.Process.Signal(unix.SIGINT); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		r.t.Fatal(err)
+	}
+	return r.Wait()
+}
+
+// Wait waits for the program to end by itself.
+func (r *Run) Wait() Output {
+	r.t.Helper()
+	select {
+	case <-r.ended:
+	case <-time.After(patience):
+		r.t.Fatalf("not ended %v after the interrupt\n%s", patience, r.stderr.String())
+	}
+	usage := r.cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	o := Output{
+		Stdout: r.stdout.String(),
+		Stderr: r.stderr.String(),
+		Status: r.cmd.ProcessState.ExitCode(),
+		MaxRSS: int(usage.Maxrss),
+		CPU:    r.cmd.ProcessState.UserTime() + r.cmd.ProcessState.SystemTime(),
+	}
+	packets, summary, err := parse(r.stdout.Bytes())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if summary == nil {
+		r.t.Fatalf("no summary; status %d, stderr:\n%s", o.Status, o.Stderr)
+	}
+	o.Packets, o.Summary = packets, *summary
+	return o
+}
+
+// Only returns the one interface of the summary.
+func (o *Output) Only(t testing.TB) *Interface {
+	t.Helper()
+	if len(o.Summary.Interfaces) != 1 {
+		t.Fatalf("%d interfaces in the summary, want 1: %+v", len(o.Summary.Interfaces), o.Summary.Interfaces)
+	}
+	return &o.Summary.Interfaces[0]
+}
