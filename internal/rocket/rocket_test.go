@@ -124,6 +124,9 @@ func TestTCP(t *testing.T) {
 					first = sent
 				}
 				last = sent
+				if sent.Split {
+					t.Errorf("segment %d was split", i)
+				}
 			}
 			must(t, sender.WaitAcknowledged(t.Context()))
 			if !first.SeqKnown || last.Seq-first.Seq != uint32(last.Position) || last.Position != uint64((n-1)*last.Length) {

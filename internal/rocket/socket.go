@@ -46,6 +46,10 @@ type Sent struct {
 	Seq      uint32
 	SeqKnown bool
 	Position uint64
+	// Split says that the kernel sent a part of a TCP segment early: writing the
+	// pieces took longer than it keeps the cork in (200 ms or more), as on a machine
+	// that is busy elsewhere.
+	Split bool
 }
 
 // ErrClosed is returned by a sender that has been closed.

@@ -87,7 +87,11 @@ func (t *TCP) Send(ctx context.Context) (Sent, error) {
 		Number: t.number, Slots: 1 + 2*t.opts.Pieces,
 		Seq: s.first + uint32(s.position), SeqKnown: s.firstKnown, Position: s.position,
 	}
-	if err := t.bench.send(ctx, t.plan, s.conn, t.writePieces); err != nil {
+	err := t.bench.send(ctx, t.plan, s.conn, func() (err error) {
+		sent.Split, err = t.writePieces()
+		return err
+	})
+	if err != nil {
 		return Sent{}, fmt.Errorf("tcp: %w", ended(ctx, err))
 	}
 	t.number++
@@ -95,11 +99,11 @@ func (t *TCP) Send(ctx context.Context) (Sent, error) {
 }
 
 // writePieces writes the pieces and what lies between them into a corked
-// connection, and takes the cork out. The kernel takes it out itself after 200 ms
-// (TCP_RTO_MIN, by the probe timer); that long is not needed.
-func (t *TCP) writePieces() error {
+// connection and takes the cork out. split says that the kernel did so before: its
+// probe timer sends what is corked after one RTO, at least 200 ms.
+func (t *TCP) writePieces() (split bool, err error) {
 	if err := t.stream.cork(1); err != nil {
-		return err
+		return false, err
 	}
 	for i := range t.opts.Pieces {
 		err := t.bench.write(t.plan.before[i])
@@ -107,10 +111,12 @@ func (t *TCP) writePieces() error {
 			err = t.stream.write(t.opts.PieceLength)
 		}
 		if err != nil {
-			return errors.Join(fmt.Errorf("piece %d: %w", i, err), t.stream.cork(0))
+			return false, errors.Join(fmt.Errorf("piece %d: %w", i, err), t.stream.cork(0))
 		}
 	}
-	return t.stream.cork(0)
+	info, err := t.stream.info()
+	split = err == nil && int(info.Notsent_bytes) < t.opts.Pieces*t.opts.PieceLength
+	return split, errors.Join(err, t.stream.cork(0))
 }
 
 // WaitAcknowledged waits until the far end has acknowledged everything sent.
@@ -189,16 +195,24 @@ func (s *Stream) Local() netip.AddrPort { return addrPort(s.conn.LocalAddr()) }
 func (s *Stream) Position() uint64 { return s.position }
 
 // segmentSize returns how many bytes one segment carries, options deducted.
-func (s *Stream) segmentSize() (mss int, err error) {
-	err = control(s.raw, func(fd int) error {
-		info, err := unix.GetsockoptTCPInfo(fd, unix.SOL_TCP, unix.TCP_INFO)
-		if err != nil {
-			return fmt.Errorf("TCP_INFO: %w", err)
-		}
-		mss = int(info.Snd_mss)
-		return nil
+func (s *Stream) segmentSize() (int, error) {
+	info, err := s.info()
+	if err != nil {
+		return 0, err
+	}
+	return int(info.Snd_mss), nil
+}
+
+// info asks for TCP_INFO.
+func (s *Stream) info() (info *unix.TCPInfo, err error) {
+	err = control(s.raw, func(fd int) (err error) {
+		info, err = unix.GetsockoptTCPInfo(fd, unix.SOL_TCP, unix.TCP_INFO)
+		return err
 	})
-	return mss, err
+	if err != nil {
+		return nil, fmt.Errorf("TCP_INFO: %w", err)
+	}
+	return info, nil
 }
 
 // cork holds partial segments back, or lets them go.

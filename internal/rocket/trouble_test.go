@@ -148,6 +148,24 @@ func TestSendAfterCancel(t *testing.T) {
 	}
 }
 
+// What the kernel sent before the cork was out is told.
+func TestTCPSplit(t *testing.T) {
+	p := newPair(t, 1500)
+	sink := p.tcpSink(t, farAddress)
+	sender := p.tcp(t, sink.Local(), Options{})
+	must(t, sender.stream.cork(1))
+	must(t, sender.stream.write(80))
+	settled(t, func() uint64 { return sink.Received().Bytes }, func(n uint64) bool { return n == 80 })
+	if got := sink.Received().Bytes; got != 80 {
+		t.Errorf("%d bytes of what was corked came out, want 80", got)
+	}
+	info, err := sender.stream.info()
+	must(t, err)
+	if info.Notsent_bytes != 0 {
+		t.Errorf("%d bytes not sent, want 0", info.Notsent_bytes)
+	}
+}
+
 // The test runs a copy of itself as an ordinary user, in a namespace where only lo is up.
 func TestWithoutPrivilege(t *testing.T) {
 	const variable = "ROCKET_TEST_UNPRIVILEGED"
