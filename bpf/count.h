@@ -21,8 +21,8 @@ struct layout {
 static __always_inline void frag_at(__u64 address, __u32 *offset, __u32 *size)
 {
 	if (bpf_core_type_exists(struct skb_frag)) {
-		struct skb_frag *frag = bpf_rdonly_cast((void *)address,
-							bpf_core_type_id_kernel(struct skb_frag));
+		struct skb_frag *frag =
+			bpf_rdonly_cast((void *)address, bpf_core_type_id_kernel(struct skb_frag));
 
 		*offset = frag->offset;
 		*size = frag->len;

@@ -18,12 +18,12 @@ enum linearizes {
 
 /* One configuration for all programs, fixed at load: what is off is pruned by the verifier. */
 struct configuration {
-	__u64 netfront_xmit;  /* address of xennet_start_xmit, 0 if unknown */
+	__u64 netfront_xmit; /* address of xennet_start_xmit, 0 if unknown */
 	__u32 page_size;
-	__u32 consumed;	      /* second argument of the free function that does not mean "dropped" */
-	__s32 priv_offset;    /* of netdev_priv() from the device, -1 if unknown */
-	__s32 broken_offset;  /* of netfront_info.broken, -1 if unknown */
-	__s32 bounce_offset;  /* of netfront_info.bounce, -1 if unknown */
+	__u32 consumed;	     /* second argument of the free function that does not mean "dropped" */
+	__s32 priv_offset;   /* of netdev_priv() from the device, -1 if unknown */
+	__s32 broken_offset; /* of netfront_info.broken, -1 if unknown */
+	__s32 bounce_offset; /* of netfront_info.bounce, -1 if unknown */
 	enum linearizes linearizes;
 	__u8 typed_reads;     /* bpf_rdonly_cast() works in these programs */
 	__u8 any_interface;   /* watch what is driven by xen-netfront, registered or not */

@@ -93,8 +93,7 @@ struct sk_buff {
  * and 6.1 lose what the compiler knows when it compares one copy of a value and
  * uses another: "unbounded memory access, make sure to bounds check".
  */
-#define AT_MOST(value, most)                                                                       \
-	asm volatile("if %0 <= %1 goto +1\n%0 = %1" : "+r"(value) : "i"(most))
+#define AT_MOST(value, most) asm volatile("if %0 <= %1 goto +1\n%0 = %1" : "+r"(value) : "i"(most))
 
 /* skb_frag_t is struct bio_vec from 5.4 to 6.8. */
 struct bio_vec {

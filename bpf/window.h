@@ -101,9 +101,9 @@ static __noinline int close_missed(struct transmit *transmit, __u64 skb)
 	return 0;
 }
 
-static __always_inline void open_window(struct transmit *transmit, __u32 depth,
-					struct sk_buff *skb, struct net_device *dev,
-					const struct layout *layout, __u32 index, __u32 queue)
+static __always_inline void open_window(struct transmit *transmit, __u32 depth, struct sk_buff *skb,
+					struct net_device *dev, const struct layout *layout,
+					__u32 index, __u32 queue)
 {
 	struct window *window;
 	__u16 flags = 0;

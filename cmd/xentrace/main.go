@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 
+	"xentrace/bpf"
 	"xentrace/internal/cli"
 	"xentrace/internal/trace"
 )
@@ -20,7 +21,7 @@ func main() {
 		Stderr: os.Stderr,
 		Getenv: os.Getenv,
 		Start:  start,
-		Build:  cli.Build{Version: version, Commit: commit},
+		Build:  cli.Build{Version: version, Commit: commit, Clang: bpf.ClangVersion},
 	})
 	cli.Report(os.Stderr, err)
 	os.Exit(cli.Status(err))

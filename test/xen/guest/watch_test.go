@@ -15,8 +15,8 @@ import (
 
 // Traffic of the main test: rockets among ordinary packets.
 const (
-	rockets          = 200 // over UDP, and as many over TCP
-	ordinaryUDP      = 20_000 // datagrams
+	rockets          = 200     // over UDP, and as many over TCP
+	ordinaryUDP      = 20_000  // datagrams
 	ordinaryTCP      = 200_000 // bytes
 	udpRocketPort    = 7001
 	tcpRocketPort    = 7002
@@ -231,8 +231,10 @@ func (m *measured) checkFlow(t *testing.T, p *tool.Packet, key sentRocket) {
 	if *p.Flow != want {
 		t.Fatalf("flow %+v, want %+v", *p.Flow, want)
 	}
-	if p.Slots != sent.Slots {
-		t.Fatalf("%d slots, want the %d that were sent", p.Slots, sent.Slots)
+	// The sender reckons with a head in one page; since 6.3 a small head may cross into a second.
+	head := (p.HeadOffset%4096 + p.HeadLen + 4095) / 4096
+	if !sent.Split && p.Slots != sent.Slots+head-1 {
+		t.Fatalf("%d slots with a head of %d, want the %d that were sent", p.Slots, head, sent.Slots)
 	}
 }
 
