@@ -43,7 +43,7 @@ guest_image() {
 	fetch_userland
 	fetch_kernel "$kernel"
 	key=$({
-		cat "$lab"/lib/{userland,modules,initramfs}.sh "$lab/init/guest" "$programs/relay"
+		cat "$lab"/lib/{userland,modules,initramfs}.sh "$lab"/init/{guest,netfront} "$programs/relay"
 		uname_of "$kernel"
 		[[ -z $module ]] || cat "$module"
 	} | digest)
@@ -63,6 +63,7 @@ make_guest_image() {
 	fi
 	cp "$programs/relay" "$root/bin/"
 	install -D "$lab/init/guest" "$root/init"
+	install -D "$lab/init/netfront" "$root/bin/netfront"
 	pack "$root" >"$new/cpio"
 	rm -r "$root"
 }
