@@ -55,7 +55,7 @@ static __noinline int capture(struct workspace *work, struct sk_buff *skb, __u32
 	struct skb_memory memory;
 	struct skb_shared_info *info;
 
-	if (skb_memory(skb, &memory))
+	if (skb_memory(skb, &memory, false))
 		return -1;
 	info = (void *)shared_info(&memory);
 	header_fill(&event->header, EVENT_PACKET, dev);

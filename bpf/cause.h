@@ -38,7 +38,7 @@ static __always_inline int is_gso(struct sk_buff *skb)
 {
 	struct skb_memory memory;
 
-	if (skb_memory(skb, &memory))
+	if (skb_memory(skb, &memory, false))
 		return 0;
 	return BPF_CORE_READ((struct skb_shared_info *)shared_info(&memory), gso_size) != 0;
 }
@@ -77,7 +77,7 @@ static __always_inline int bounce_wanted(struct window *window, struct sk_buff *
 
 	if (netfront_flag(dev, config.bounce_offset))
 		return 1;
-	if (skb_memory(skb, &memory))
+	if (skb_memory(skb, &memory, false))
 		return 0;
 	return head_wants_bounce(offset_in_page(memory.data, config.page_size), config.page_size);
 }

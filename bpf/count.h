@@ -74,7 +74,7 @@ static __always_inline int layout_read(struct layout *layout, struct sk_buff *sk
 	struct skb_memory memory;
 	__u64 shared;
 
-	if (skb_memory(skb, &memory))
+	if (skb_memory(skb, &memory, direct))
 		return -1;
 	shared = shared_info(&memory);
 	layout->len = LOAD(direct, skb, len);

@@ -64,7 +64,7 @@ func addressOf(t *testing.T, fake *ebpf.Map) uint64 {
 		t.Fatal(err)
 	}
 	defer func() { _ = told.Close() }()
-	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.Syscall, License: "GPL", Flags: 1 << 4 /* BPF_F_SLEEPABLE */, Instructions: asm.Instructions{
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.RawTracepoint, License: "GPL", Instructions: asm.Instructions{
 		asm.LoadMapValue(asm.R1, fake.FD(), 0),
 		asm.LoadMapValue(asm.R2, told.FD(), 0),
 		asm.StoreMem(asm.R2, 0, asm.R1, asm.DWord),
@@ -75,7 +75,7 @@ func addressOf(t *testing.T, fake *ebpf.Map) uint64 {
 		t.Fatal(err)
 	}
 	defer func() { _ = program.Close() }()
-	if _, err := program.Run(&ebpf.RunOptions{}); err != nil {
+	if _, err := program.Run(&ebpf.RunOptions{Context: [1]uint64{}}); err != nil {
 		t.Fatal(err)
 	}
 	var address uint64

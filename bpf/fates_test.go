@@ -131,10 +131,11 @@ func other(s *stage) {
 
 func TestFates(t *testing.T) {
 	a := newArena(t)
+	ways := waysOfReading(t, a)
 	for _, records := range []uint8{0, 1} {
 		for _, linearizes := range []XentraceLinearizes{XentraceLinearizesLINEARIZES_UNKNOWN, XentraceLinearizesLINEARIZES_YES, XentraceLinearizesLINEARIZES_NO} {
 			p := loadPrograms(t, a, XentraceConfiguration{
-				PageSize: 4096, TypedReads: 1, DriverHooks: 1, Records: records, Linearizes: uint32(linearizes),
+				PageSize: 4096, TypedReads: ways[len(ways)-1], DriverHooks: 1, Records: records, Linearizes: uint32(linearizes),
 				PrivOffset: atPriv - atDev, BrokenOffset: 1, BounceOffset: 2,
 			})
 			for _, f := range fates {

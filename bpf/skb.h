@@ -82,7 +82,6 @@ struct sk_buff {
 	__u16 queue_mapping;
 	__be16 protocol;
 	__u16 network_header;
-	unsigned int tail;
 	unsigned int end;
 	unsigned char *head;
 	unsigned char *data;
@@ -121,12 +120,11 @@ struct frag {
 	__u32 offset;
 };
 
-/* Where an skb's bytes are. Read in one go: the members have always been neighbours. */
+/* Where an skb's bytes are, as numbers. */
 struct skb_memory {
-	__u32 tail;
-	__u32 end;
 	__u64 head;
 	__u64 data;
+	__u32 end;
 };
 
 /* Since 6.2; a weak symbol, so that older kernels load the programs all the same. */
@@ -135,10 +133,18 @@ extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
 #define LOAD(direct, pointer, member)                                                              \
 	((direct) ? (pointer)->member : BPF_CORE_READ(pointer, member))
 
-static __always_inline int skb_memory(struct sk_buff *skb, struct skb_memory *memory)
+/* Pointers are read even where plain loads are allowed: 6.18 forbids arithmetic on those. */
+static __always_inline int skb_memory(struct sk_buff *skb, struct skb_memory *memory,
+				      const bool direct)
 {
-	return bpf_probe_read_kernel(memory, sizeof(*memory),
-				     (void *)skb + bpf_core_field_offset(struct sk_buff, tail));
+	__u32 head = bpf_core_field_offset(struct sk_buff, head);
+	__u32 data = bpf_core_field_offset(struct sk_buff, data);
+
+	memory->end = LOAD(direct, skb, end);
+	if (data == head + sizeof(memory->head)) /* in all kernels seen, at half the cost */
+		return bpf_probe_read_kernel(memory, 2 * sizeof(__u64), (void *)skb + head);
+	return bpf_probe_read_kernel(&memory->head, sizeof(memory->head), (void *)skb + head) ||
+	       bpf_probe_read_kernel(&memory->data, sizeof(memory->data), (void *)skb + data);
 }
 
 /* offset_in_page(skb->data) */

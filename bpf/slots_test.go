@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/cilium/ebpf/btf"
 )
 
 // slotVector is one packet whose slots were worked out by hand from the
@@ -52,7 +54,7 @@ func (v slotVector) dataAt(a *arena) uint64 {
 func TestSlotsOfFakePackets(t *testing.T) {
 	a := newArena(t)
 	a.device()
-	for _, typed := range []uint8{0, 1} {
+	for _, typed := range waysOfReading(t, a) {
 		for _, pageSize := range []uint32{4096, 65536} {
 			p := loadPrograms(t, a, XentraceConfiguration{
 				PageSize: pageSize, TypedReads: typed, DriverHooks: 1,
@@ -81,6 +83,18 @@ func TestSlotsOfFakePackets(t *testing.T) {
 			}
 		}
 	}
+}
+
+// waysOfReading returns 0, probe reads, and 1, plain loads, which need
+// bpf_rdonly_cast (6.2).
+func waysOfReading(t *testing.T, a *arena) []uint8 {
+	t.Helper()
+	var function *btf.Func
+	if err := a.types.TypeByName("bpf_rdonly_cast", &function); err != nil {
+		t.Logf("probe reads only: %v", err)
+		return []uint8{0}
+	}
+	return []uint8{0, 1}
 }
 
 func nonZero(counts []uint64) map[int]uint64 {

@@ -13,25 +13,27 @@ import (
 	"xentrace/bpf"
 )
 
-// lookInterval is how long a record may wait whose wake-up the kernel side
-// left out, and how long it may take to notice that a context has ended.
-const lookInterval = 50 * time.Millisecond
+// The kernel side leaves out a wake-up where the reader seems to be busy. If the
+// reader was just finishing, it finds that record by looking once more before it
+// sleeps for good.
+const (
+	lookAgain = 50 * time.Millisecond
+	sleepLong = 10 * time.Second
+)
 
 // Read returns the next packet that went wrong. It waits for one until ctx
 // ends; after Stop it returns what is left, then io.EOF. Only one goroutine may
 // read.
 func (t *Tracer) Read(ctx context.Context) (Packet, error) {
+	wait := lookAgain
 	for {
 		err := t.reader.ReadInto(&t.record)
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, ringbuf.ErrFlushed):
-			if t.ended.Load() != nil && t.reader.AvailableBytes() == 0 {
-				return Packet{}, io.EOF
-			}
-			if err := ctx.Err(); err != nil && t.ended.Load() == nil {
+			if err := t.pause(ctx, wait); err != nil {
 				return Packet{}, err
 			}
-			t.reader.SetDeadline(time.Now().Add(lookInterval))
+			wait = sleepLong
 			continue
 		case errors.Is(err, ringbuf.ErrClosed):
 			return Packet{}, io.EOF
@@ -42,7 +44,36 @@ func (t *Tracer) Read(ctx context.Context) (Packet, error) {
 		if err != nil || isPacket {
 			return packet, err
 		}
+		wait = lookAgain
 	}
+}
+
+// pause arranges how long the reader waits for the next record, now that there
+// is none, and tells if there is nothing to wait for.
+func (t *Tracer) pause(ctx context.Context, wait time.Duration) error {
+	stopped := t.ended.Load() != nil
+	if stopped && t.reader.AvailableBytes() == 0 {
+		return io.EOF
+	}
+	if err := ctx.Err(); err != nil && !stopped {
+		return err
+	}
+	if wait == sleepLong {
+		// The poll cannot wait for a context too: wake it when that ends.
+		t.wakeOn(ctx)
+	}
+	t.reader.SetDeadline(time.Now().Add(wait))
+	return nil
+}
+
+// wakeOn makes the end of ctx wake the reader. It is arranged once for each
+// context that Read is called with, since each call may bring another.
+func (t *Tracer) wakeOn(ctx context.Context) {
+	if t.waking == ctx {
+		return
+	}
+	t.waking = ctx
+	context.AfterFunc(ctx, func() { _ = t.reader.Flush() }) // fails only once closed
 }
 
 // take decodes one record; one that is not of a packet is dealt with here.

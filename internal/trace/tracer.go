@@ -56,6 +56,7 @@ type Tracer struct {
 	reader     *ringbuf.Reader
 	decoder    recordDecoder
 	record     ringbuf.Record
+	waking     context.Context // the one whose end wakes the reader
 
 	started time.Time
 	ended   atomic.Pointer[time.Time] // set by Stop
@@ -132,6 +133,7 @@ func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error
 	if t.reader, err = ringbuf.NewReader(maps[bpf.XentraceMapEvents]); err != nil {
 		return fmt.Errorf("ring buffer: %w", err)
 	}
+	t.reader.SetDeadline(time.Now()) // the first Read looks before it waits
 	// Not the caller's context: interfaces are followed until Close.
 	following, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	t.cancel = cancel

@@ -34,6 +34,15 @@ type Packet struct {
 	Stack      []string
 }
 
+// String is the record as JSON, for messages.
+func (p *Packet) String() string {
+	text, err := json.Marshal(p)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
+}
+
 // Frag is a fragment of a packet.
 type Frag struct{ Offset, Size, Slots int }
 

@@ -187,17 +187,17 @@ func (m *measured) checkRecords(t *testing.T, verdict, cause string) {
 	for i := range m.output.Packets {
 		p := &m.output.Packets[i]
 		if p.Verdict != verdict || text(p.Cause) != cause || p.Ifname != ifname || p.Limit != limit {
-			t.Fatalf("record %+v: want verdict %q and cause %q on %s", p, verdict, cause, ifname)
+			t.Fatalf("record %s: want verdict %q and cause %q on %s", p, verdict, cause, ifname)
 		}
 		if p.Slots <= limit || p.Slots != p.SlotsOfParts() {
-			t.Fatalf("record of %d slots whose parts make %d: %+v", p.Slots, p.SlotsOfParts(), p)
+			t.Fatalf("record of %d slots whose parts make %d: %s", p.Slots, p.SlotsOfParts(), p)
 		}
 		key := sentRocket{proto: p.Flow.Proto, sport: p.Flow.Sport}
 		if p.Flow.Proto == "udp" {
 			key.seq = uint32(udp) // their numbers, in the order in which they were sent
 			udp++
 		} else if p.TCP == nil {
-			t.Fatalf("TCP record without state: %+v", p)
+			t.Fatalf("TCP record without state: %s", p)
 		} else {
 			key.seq = p.TCP.Seq
 			tcp[key]++
@@ -221,7 +221,7 @@ func (m *measured) checkFlow(t *testing.T, p *tool.Packet, key sentRocket) {
 	t.Helper()
 	sent, known := m.sent.rockets[key]
 	if !known {
-		t.Fatalf("record of a packet that is no rocket: %+v", p)
+		t.Fatalf("record of a packet that is no rocket: %s", p)
 	}
 	want := tool.Flow{
 		Family: "ipv4", Proto: key.proto,
