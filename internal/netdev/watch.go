@@ -225,10 +225,12 @@ func (ns *Namespace) inumOfID(ctx context.Context, id int) uint32 {
 }
 
 // look compares an interface with what was told of it, and tells the difference.
+// One that is not there any more is left to the notification of its deletion,
+// which is still to come and says whether it moved.
 func (w *watcher) look(ctx context.Context, index int) error {
 	link, err := w.linkAt(index)
 	if errors.Is(err, ErrNotFound) {
-		return w.gone(ctx, index)
+		return nil
 	}
 	if err != nil {
 		return err
@@ -239,7 +241,7 @@ func (w *watcher) look(ctx context.Context, index int) error {
 		return nil
 	}
 	if now, err = w.ns.ByIndex(index); errors.Is(err, ErrNotFound) {
-		return w.gone(ctx, index)
+		return nil
 	} else if err != nil {
 		return err
 	}
