@@ -91,6 +91,12 @@ func startWith(t *testing.T, cmd *exec.Cmd) *program {
 	return p
 }
 
+// launchXentrace starts xentrace and does not wait for it.
+func launchXentrace(t *testing.T, args ...string) *program {
+	t.Helper()
+	return launch(t, exec.Command(xentrace, args...))
+}
+
 func (p *program) signal(s unix.Signal) {
 	p.t.Helper()
 	must(p.t, p.cmd.Process.Signal(s))
@@ -119,6 +125,11 @@ func (p *program) stop() {
 // saysOnStderr waits for a sentence.
 func (p *program) saysOnStderr(sentence string) {
 	p.t.Helper()
+	defer func() {
+		if p.t.Failed() {
+			p.t.Logf("standard error:\n%s", p.stderr.String())
+		}
+	}()
 	eventually(p.t, sentence, func() bool { return strings.Contains(p.stderr.String(), sentence) })
 }
 

@@ -49,7 +49,7 @@ func (r rewrite) program() asm.Instructions {
 		p = append(p, asm.Mov.Reg(asm.R1, asm.R6), asm.Mov.Imm(asm.R2, int32(binary.NativeEndian.Uint16([]byte{0x81, 0x00}))),
 			asm.Mov.Imm(asm.R3, 42), asm.FnSkbVlanPush.Call(), asm.JNE.Imm(asm.R0, 0, "drop"))
 	}
-	const pass, drop = 0, 2 // TC_ACT_OK, TC_ACT_SHOT
+	const pass, drop = 0, 2                                               // TC_ACT_OK, TC_ACT_SHOT
 	p = append(p, asm.Mov.Imm(asm.R0, 0), asm.JNE.Imm(asm.R0, 0, "drop")) // without it nothing may lead there
 	return append(p, asm.Mov.Imm(asm.R0, pass), asm.Return(), asm.Mov.Imm(asm.R0, drop).WithSymbol("drop"), asm.Return())
 }

@@ -33,18 +33,16 @@ func Join(a, b End, mtu int) error {
 	if err != nil {
 		return fmt.Errorf("veth pair %s and %s: %w", a.Name, b.Name, err)
 	}
-	hardwareOfA, errA := a.raise()
-	hardwareOfB, errB := b.raise()
-	if err := errors.Join(errA, errB); err != nil {
+	if err := errors.Join(a.raise(), b.raise()); err != nil {
 		return err
 	}
-	return errors.Join(a.know(b.Addresses, hardwareOfB), b.know(a.Addresses, hardwareOfA))
+	return Acquaint(a, b)
 }
 
-// raise sets the end and the loopback interface up and returns the end's
-// hardware address.
-func (e End) raise() (hardware net.HardwareAddr, err error) {
-	err = e.Namespace.Do(func() error {
+// raise sets the end and the loopback interface up and gives the end its
+// addresses.
+func (e End) raise() error {
+	err := e.Namespace.Do(func() error {
 		e.silence()
 		for _, name := range []string{"lo", e.Name} {
 			link, err := netlink.LinkByName(name)
@@ -54,14 +52,13 @@ func (e End) raise() (hardware net.HardwareAddr, err error) {
 			if err := netlink.LinkSetUp(link); err != nil {
 				return err
 			}
-			hardware = link.Attrs().HardwareAddr
 		}
 		return e.address()
 	})
 	if err != nil {
-		return nil, fmt.Errorf("interface %s: %w", e.Name, err)
+		return fmt.Errorf("interface %s: %w", e.Name, err)
 	}
-	return hardware, nil
+	return nil
 }
 
 // silence switches IPv6 off where no address of it is wanted: the kernel
@@ -90,14 +87,24 @@ func (e End) address() error {
 	return nil
 }
 
+// Acquaint makes the ends of a pair known to each other as neighbours. Join has
+// done it; it is lost when an end is set down.
+func Acquaint(a, b End) error {
+	return errors.Join(a.know(b), b.know(a))
+}
+
 // know enters the other end's addresses as neighbours.
-func (e End) know(addresses []netip.Prefix, hardware net.HardwareAddr) error {
+func (e End) know(other End) error {
+	hardware, err := other.hardware()
+	if err != nil {
+		return err
+	}
 	return e.Namespace.Do(func() error {
 		link, err := netlink.LinkByName(e.Name)
 		if err != nil {
 			return fmt.Errorf("interface %s: %w", e.Name, err)
 		}
-		for _, prefix := range addresses {
+		for _, prefix := range other.Addresses {
 			family := netlink.FAMILY_V4
 			if prefix.Addr().Is6() {
 				family = netlink.FAMILY_V6
@@ -112,6 +119,18 @@ func (e End) know(addresses []netip.Prefix, hardware net.HardwareAddr) error {
 		}
 		return nil
 	})
+}
+
+func (e End) hardware() (address net.HardwareAddr, err error) {
+	err = e.Namespace.Do(func() error {
+		link, err := netlink.LinkByName(e.Name)
+		if err != nil {
+			return fmt.Errorf("interface %s: %w", e.Name, err)
+		}
+		address = link.Attrs().HardwareAddr
+		return nil
+	})
+	return address, err
 }
 
 // Remove deletes the pair that e is an end of.
