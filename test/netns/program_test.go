@@ -158,3 +158,9 @@ func recordsOf(t *testing.T, output string) []tool.Packet {
 	}
 	return packets
 }
+
+// lastLine returns the last line that is not empty.
+func lastLine(text string) string {
+	text = strings.TrimSpace(text)
+	return text[strings.LastIndex(text, "\n")+1:]
+}
