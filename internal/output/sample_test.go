@@ -12,7 +12,10 @@ var start = time.Date(2026, 11, 22, 10, 48, 3, 123456789, time.UTC)
 func number(n uint64) *uint64 { return &n }
 
 func tcpFlow(source, destination string) *trace.Flow {
-	return &trace.Flow{Proto: 6, Source: netip.MustParseAddrPort(source), Destination: netip.MustParseAddrPort(destination)}
+	return &trace.Flow{
+		Proto: 6, Source: netip.MustParseAddrPort(source), Destination: netip.MustParseAddrPort(destination),
+		Seq: 3012345678, SeqKnown: true,
+	}
 }
 
 // samplePackets holds a packet of every shape that a line can have.
@@ -41,6 +44,7 @@ func samplePackets() []trace.Packet {
 		with(func(p *trace.Packet) {
 			p.Verdict, p.Cause, p.Slots = trace.Linearized, trace.CauseNone, 19
 			p.Flow, p.TCP = tcpFlow("[fe80::216:3eff:fe01:2]:49152", "[fe80::1]:443"), nil
+			p.Flow.Seq, p.Flow.SeqKnown = 0, false
 		}),
 		with(func(p *trace.Packet) {
 			p.Cause, p.Slots = trace.LinearizeFailed, 32

@@ -116,8 +116,8 @@ func (t *Text) appendFlow(b []byte, p *trace.Packet, used int) []byte {
 		source = p.Flow.Source.Addr().String()
 		rest = " > " + p.Flow.Destination.Addr().String() + " " + protocolName(p.Flow.Proto)
 	}
-	if p.TCP != nil {
-		rest += " " + strconv.FormatUint(uint64(p.TCP.Seq), 10)
+	if p.Flow.SeqKnown {
+		rest += " " + strconv.FormatUint(uint64(p.Flow.Seq), 10)
 	}
 	if t.Whole || used+1+len(source)+len(rest) <= t.width() {
 		return append(append(append(b, ' '), source...), rest...)

@@ -13,7 +13,7 @@ import (
 // namespaceInterval is how often network namespaces are looked for: the kernel
 // announces none. An interface that sends before its namespace is found is
 // told of by the kernel side.
-const namespaceInterval = time.Second
+const namespaceInterval = 5 * time.Second
 
 // selector says which interfaces are watched.
 type selector struct {

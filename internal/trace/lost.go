@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/cilium/ebpf/btf"
+
+	"xentrace/internal/kernel"
 )
 
 // countLost adds what the kernel lost outside the ring buffer, as far as it
@@ -30,13 +32,24 @@ func (t *Tracer) countLost(totals *Totals) error {
 	return nil
 }
 
-// recursion sums bpf_prog_info.recursion_misses (5.12). For kprobes it is
-// counted since the kernel also tells of missed kprobes (6.7).
+// tells is what this kernel tells of its own losses.
+type tells struct {
+	recursion bool
+	missed    bool
+}
+
+// whatKernelTells asks the kernel's types: bpf_prog_info.recursion_misses came
+// with 5.12; bpf_link_info tells of missed kprobes since 6.7, and only since
+// then are recursion misses counted for kprobes.
+func whatKernelTells(types *kernel.Types, b Backend) tells {
+	_, err := types.Field("", "bpf_prog_info", "recursion_misses")
+	missed := tellsMissed(types)
+	return tells{recursion: err == nil && (missed || b != Kprobe), missed: missed}
+}
+
+// recursion sums the runs that the kernel skipped; nil if it does not tell.
 func (t *Tracer) recursion() (*uint64, error) {
-	if _, err := t.facts.types.Field("", "bpf_prog_info", "recursion_misses"); err != nil {
-		return nil, nil
-	}
-	if t.choice.Backend == Kprobe && !t.tellsMissed() {
+	if !t.tells.recursion {
 		return nil, nil
 	}
 	var sum uint64
@@ -57,7 +70,7 @@ func (t *Tracer) missed() (*uint64, error) {
 	if t.attachment.returns == nil {
 		return &missed, nil
 	}
-	if !t.tellsMissed() {
+	if !t.tells.missed {
 		return nil, nil
 	}
 	info, err := t.attachment.returns.Info()
@@ -76,14 +89,13 @@ func (t *Tracer) missed() (*uint64, error) {
 	return &missed, nil
 }
 
-// tellsMissed reports whether bpf_link_info tells how often a probe was missed.
-func (t *Tracer) tellsMissed() bool {
-	types, err := t.facts.types.Cache().Kernel()
+func tellsMissed(types *kernel.Types) bool {
+	spec, err := types.Cache().Kernel()
 	if err != nil {
 		return false
 	}
 	var info *btf.Struct
-	if err := types.TypeByName("bpf_link_info", &info); err != nil {
+	if err := spec.TypeByName("bpf_link_info", &info); err != nil {
 		return false
 	}
 	return hasMember(info, "missed")

@@ -53,6 +53,8 @@ type Flow struct {
 	Proto       uint8 // IPPROTO_*
 	Source      netip.AddrPort
 	Destination netip.AddrPort
+	Seq         uint32 // of TCP, from the packet's header
+	SeqKnown    bool   // also for packets that no socket of this machine sent
 }
 
 // TCP is the state of the sending socket at the moment of the record.

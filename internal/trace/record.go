@@ -97,6 +97,8 @@ func decodeFlow(event *bpf.XentracePacketEvent) *Flow {
 		Proto:       f.Proto,
 		Source:      netip.AddrPortFrom(source, f.Sport),
 		Destination: netip.AddrPortFrom(destination, f.Dport),
+		Seq:         f.Seq,
+		SeqKnown:    f.HasSeq != 0,
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,7 +51,7 @@ type Tracer struct {
 	options    Options
 	selector   selector
 	choice     Choice
-	facts      *facts
+	tells      tells
 	attachment *attachment
 	registry   *registry
 	reader     *ringbuf.Reader
@@ -80,22 +81,26 @@ func Start(ctx context.Context, o Options) (*Tracer, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("limit of locked memory: %w", err)
 	}
-	t := &Tracer{options: o, selector: selector{o.Interfaces}, facts: &facts{types: kernel.NewTypes()}}
+	t := &Tracer{options: o, selector: selector{o.Interfaces}}
 	interfaces, err := t.interfaces(ctx)
 	if err != nil {
 		return nil, err
 	}
-	c := &chooser{options: o, interfaces: interfaces, facts: t.facts}
+	types := kernel.NewTypes()
+	c := &chooser{options: o, interfaces: interfaces, facts: &facts{types: types}}
 	t.attachment, t.choice, err = c.choose(ctx)
 	if err != nil {
 		return nil, err
 	}
+	t.tells = whatKernelTells(types, t.choice.Backend)
 	if err := t.begin(ctx, interfaces); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
 	if sentence := c.linearizes(); sentence != "" {
 		t.notify(sentence)
 	}
+	// The kernel's types are most of what the start took, and not needed again.
+	debug.FreeOSMemory()
 	return t, nil
 }
 

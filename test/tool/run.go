@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -73,6 +74,48 @@ func Start(t testing.TB, command ...string) *Run {
 // PID returns the program's process.
 func (r *Run) PID() int { return r.cmd.Process.Pid }
 
+// CPU returns the user and system time that the program has used so far.
+func (r *Run) CPU() time.Duration {
+	r.t.Helper()
+	// utime and stime, the 14th and 15th field, in hundredths of a second.
+	fields := r.proc("stat")
+	after := strings.Fields(fields[strings.LastIndexByte(fields, ')')+1:])
+	var ticks int
+	for _, field := range after[11:13] {
+		n, err := strconv.Atoi(field)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
+}
+
+// Resident returns the program's resident memory in KiB.
+func (r *Run) Resident() int {
+	r.t.Helper()
+	for line := range strings.Lines(r.proc("status")) {
+		if value, found := strings.CutPrefix(line, "VmRSS:"); found {
+			n, err := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(value), " kB"))
+			if err != nil {
+				r.t.Fatal(err)
+			}
+			return n
+		}
+	}
+	r.t.Fatal("resident memory is not told")
+	return 0
+}
+
+func (r *Run) proc(file string) string {
+	r.t.Helper()
+	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(r.PID()), file))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return string(text)
+}
+
 // Stop interrupts the program and returns what it wrote, which must be JSON.
 func (r *Run) Stop() Output {
 	r.t.Helper()
@@ -116,4 +159,15 @@ func (o *Output) Only(t testing.TB) *Interface {
 		t.Fatalf("%d interfaces in the summary, want 1: %+v", len(o.Summary.Interfaces), o.Summary.Interfaces)
 	}
 	return &o.Summary.Interfaces[0]
+}
+
+// Bounces counts the records of packets that were bounced and sent.
+func (o *Output) Bounces() uint64 {
+	var n uint64
+	for i := range o.Packets {
+		if o.Packets[i].Verdict == "bounced" {
+			n++
+		}
+	}
+	return n
 }

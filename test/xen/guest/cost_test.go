@@ -1,0 +1,132 @@
+//go:build xenlab
+
+package guest
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"xentrace/internal/rocket"
+	"xentrace/test/tool"
+)
+
+// A packet that is sent as usual runs one program at its entry and one at its
+// return, none of which refers to a hash map, and no other.
+func TestProgramsOfAnOrdinaryPacket(t *testing.T) {
+	const n, port = 1000, 7010
+	stats, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = stats.Close() }()
+	for _, backend := range backends(t) {
+		if backend == "tracepoint" {
+			continue // its hooks are not the driver's: completions run them too
+		}
+		t.Run(backend, func(t *testing.T) {
+			run := tool.Start(t, program(t), "watch", "-o", "json", "--backend", backend)
+			time.Sleep(settle)
+			before, packets := runCounts(t, backend), counter(t, "tx_packets")
+			datagrams, err := rocket.NewDatagrams(t.Context(), netip.AddrPortFrom(peerAddr(t, "ipv4"), port), rocket.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := datagrams.Send(t.Context(), n, 200); err != nil {
+				t.Fatal(err)
+			}
+			if err := datagrams.Close(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(settle)
+			after := runCounts(t, backend)
+			packets = counter(t, "tx_packets") - packets
+			for name, want := range map[string]uint64{"_begin": packets, "_end": packets, "_free": 0} {
+				if got := after[backend+name] - before[backend+name]; got != want {
+					t.Errorf("%s%s ran %d times for %d packets, want %d", backend, name, got, packets, want)
+				}
+			}
+			run.Stop()
+		})
+	}
+}
+
+// runCounts returns how often each of the tracer's programs ran, and checks their maps.
+func runCounts(t *testing.T, backend string) map[string]uint64 {
+	t.Helper()
+	counts := make(map[string]uint64)
+	for id := ebpf.ProgramID(0); ; {
+		next, err := ebpf.ProgramGetNextID(id)
+		if errors.Is(err, os.ErrNotExist) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		id = next
+		program, err := ebpf.NewProgramFromID(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := program.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		statistics, err := program.Stats()
+		if err != nil {
+			t.Fatal(err)
+		}
+		counts[info.Name] = statistics.RunCount
+		if len(info.Name) > len(backend) && info.Name[:len(backend)] == backend {
+			checkMaps(t, info)
+		}
+		if err := program.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return counts
+}
+
+func checkMaps(t *testing.T, info *ebpf.ProgramInfo) {
+	t.Helper()
+	ids, known := info.MapIDs()
+	if !known || len(ids) == 0 {
+		t.Fatalf("the maps of %s are not known", info.Name)
+	}
+	for _, id := range ids {
+		m, err := ebpf.NewMapFromID(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch m.Type() {
+		case ebpf.Array, ebpf.PerCPUArray, ebpf.RingBuf:
+		default:
+			t.Errorf("%s refers to a map of type %s", info.Name, m.Type())
+		}
+		if err := m.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// What it costs to have the tracer there: ready within two seconds, small, idle.
+func TestFigures(t *testing.T) {
+	const idle = 10 * time.Second
+	run := tool.Start(t, program(t), "watch", "-o", "json")
+	time.Sleep(time.Second)
+	began := run.CPU()
+	time.Sleep(idle)
+	cpu := run.CPU() - began
+	resident := run.Resident()
+	t.Logf("figures: ready %d ms after start, %.1f MiB resident, %.1f %% of a processor while idle",
+		run.Ready.Milliseconds(), float64(resident)/1024, 100*cpu.Seconds()/idle.Seconds())
+	if resident > 40<<10 {
+		t.Errorf("%d KiB resident, want less than 40 MiB", resident)
+	}
+	run.Stop()
+}
