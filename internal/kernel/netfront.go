@@ -24,6 +24,7 @@ func NetfrontSymbols() Wanted {
 	for _, free := range anyContextFrees {
 		want.Names = append(want.Names, free.function)
 	}
+	want.Names = append(want.Names, droppingFrees...)
 	return want
 }
 

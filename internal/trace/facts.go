@@ -24,6 +24,10 @@ type facts struct {
 	free        kernel.AnyContextFree
 	freeErr     error
 	linearizes  kernel.Answer
+
+	// This kernel frees dropped packets as if they were consumed; needed where
+	// the tracepoints stand in for the any-context free.
+	consumeIsDrop bool
 }
 
 // checkKernel refuses what no backend can run on, each in its own sentence.
@@ -79,7 +83,16 @@ func (f *facts) learnDriver(ctx context.Context) error {
 	}
 	defer reader.Close()
 	f.linearizes, err = kernel.DriverLinearizes(ctx, symbols, reader)
-	return err
+	if err != nil || f.freeErr != nil {
+		return err
+	}
+	// Code that does not tell is taken for today's: then every free counts as
+	// what it says.
+	f.consumeIsDrop, err = kernel.FreesDroppedAsConsumed(ctx, symbols, f.free, reader)
+	if err != nil {
+		return ctx.Err()
+	}
+	return nil
 }
 
 // hooksDriver says why the driver cannot be hooked into, if it cannot.
@@ -113,6 +126,9 @@ func (f *facts) configuration() bpf.XentraceConfiguration {
 		BrokenOffset: -1,
 		BounceOffset: -1,
 		TypedReads:   f.typedReads(),
+	}
+	if f.consumeIsDrop {
+		c.ConsumeIsDrop = 1
 	}
 	switch f.linearizes.Value {
 	case kernel.Linearizes:

@@ -1,0 +1,216 @@
+package trace
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unsafe"
+
+	"xentrace/bpf"
+)
+
+func newDecoder() *recordDecoder {
+	return &recordDecoder{
+		jiffy:    4 * time.Millisecond,
+		wallTime: func(monotonic uint64) time.Time { return time.Unix(1000, 0).Add(time.Duration(monotonic)) },
+	}
+}
+
+// raw is the record as the kernel side cuts it off: behind the last fragment.
+func raw(event *bpf.XentracePacketEvent, frags int) []byte {
+	length := recordHeader + frags*int(unsafe.Sizeof(event.Frags[0]))
+	return slices.Clone(unsafe.Slice((*byte)(unsafe.Pointer(event)), length))
+}
+
+// tcpEvent is the record of a dropped TCP segment; each field has its own value.
+func tcpEvent(frags int) *bpf.XentracePacketEvent {
+	e := &bpf.XentracePacketEvent{
+		TimeNs: 5_000_000_007, Len: 1426, HeadOffset: 2306, HeadLen: 66, Slots: 35, Queue: 3,
+		GsoSize: 1448, GsoSegs: 2, Verdict: bpf.XentraceVerdictVERDICT_DROPPED, Cause: bpf.XentraceCauseCAUSE_TOO_MANY_SLOTS,
+		NrFrags: uint32(frags),
+	}
+	e.Header.Kind, e.Header.Ifindex, e.Header.Netns, e.Header.Cpu = bpf.XentraceEventKindEVENT_PACKET, 4, 4026531840, 63
+	e.Tcp.SndUna, e.Tcp.SndNxt, e.Tcp.WriteSeq = 0xffffff00, 0xffffff80, 0x100
+	e.Tcp.RtoJiffies, e.Tcp.SrttUs, e.Tcp.State, e.Tcp.Retransmits, e.Tcp.Present = 51, 12345, 1, 5, 1
+	source, destination := netip.MustParseAddr("2001:db8::1").As16(), netip.MustParseAddr("2001:db8::2").As16()
+	e.Flow.Saddr, e.Flow.Daddr, e.Flow.Sport, e.Flow.Dport = source, destination, 40001, 443
+	e.Flow.Seq, e.Flow.HasSeq, e.Flow.Family, e.Flow.Proto = 0xffffff00, 1, 6, 6
+	for i := range min(frags, len(e.Frags)) {
+		e.Frags[i].Offset, e.Frags[i].Size = uint32(4056+i), uint32(80+i)
+	}
+	return e
+}
+
+// tcpPacket is what tcpEvent tells.
+func tcpPacket(frags int) Packet {
+	p := Packet{
+		Time: time.Unix(1005, 7), CPU: 63, Interface: Device{Index: 4, NetNS: 4026531840}, Queue: 3,
+		Verdict: Dropped, Cause: TooManySlots, Slots: 35, Limit: 18, Len: 1426, HeadOffset: 2306, HeadLen: 66,
+		Frags: make([]Frag, frags), GSOSize: 1448, GSOSegs: 2,
+		Flow: &Flow{Proto: 6, Source: netip.MustParseAddrPort("[2001:db8::1]:40001"), Destination: netip.MustParseAddrPort("[2001:db8::2]:443"), Seq: 0xffffff00, SeqKnown: true},
+		TCP: &TCP{State: 1, Seq: 0xffffff00, SndUna: 0xffffff00, SndNxt: 0xffffff80, WriteSeq: 0x100, Retransmits: 5,
+			RTO: 204 * time.Millisecond, SRTT: 12345 * time.Microsecond, SndQBytes: 0x200}, // sequence numbers wrap
+	}
+	for i := range p.Frags {
+		p.Frags[i] = Frag{Offset: uint32(4056 + i), Size: uint32(80 + i)}
+	}
+	return p
+}
+
+func TestDecodePacket(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		frags  int
+		change func(*bpf.XentracePacketEvent, *Packet)
+	}{
+		{"TCP over IPv6", 17, nil},
+		{"no fragments", 0, nil},
+		{"as many fragments as a kernel can be built for", 45, nil},
+		{"IPv4", 17, func(e *bpf.XentracePacketEvent, p *Packet) {
+			e.Flow.Family = 4
+			copy(e.Flow.Saddr[:], []byte{192, 0, 2, 1})
+			copy(e.Flow.Daddr[:], []byte{198, 51, 100, 2})
+			p.Flow.Source, p.Flow.Destination = netip.MustParseAddrPort("192.0.2.1:40001"), netip.MustParseAddrPort("198.51.100.2:443")
+		}},
+		{"not IP", 17, func(e *bpf.XentracePacketEvent, p *Packet) {
+			e.Flow.Family, e.Flow.HasSeq = 0, 0
+			p.Flow, p.TCP = nil, nil
+		}},
+		{"socket that is no full TCP socket", 2, func(e *bpf.XentracePacketEvent, p *Packet) {
+			e.Tcp.Present = 0
+			p.TCP = nil
+		}},
+		{"fragment of a TCP segment", 2, func(e *bpf.XentracePacketEvent, p *Packet) {
+			e.Flow.HasSeq, e.Flow.Seq = 0, 0
+			p.Flow.Seq, p.Flow.SeqKnown, p.TCP = 0, false, nil
+		}},
+		{"linearized", 17, func(e *bpf.XentracePacketEvent, p *Packet) {
+			e.Verdict, e.Cause = bpf.XentraceVerdictVERDICT_LINEARIZED, bpf.XentraceCauseCAUSE_NONE
+			p.Verdict, p.Cause = Linearized, CauseNone
+		}},
+		{"largest numbers", 1, func(e *bpf.XentracePacketEvent, p *Packet) {
+			e.Slots, e.Queue, e.GsoSize, e.GsoSegs, e.Len = 0xffff, 0xffff, 0xffff, 0xffff, 0xffffffff
+			p.Slots, p.Queue, p.GSOSize, p.GSOSegs, p.Len = 0xffff, 0xffff, 0xffff, 0xffff, 0xffffffff
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			event, want := tcpEvent(test.frags), tcpPacket(test.frags)
+			if test.change != nil {
+				test.change(event, &want)
+			}
+			d := newDecoder()
+			d.packet = *tcpEvent(45) // what an earlier record left
+			got, err := d.decodePacket(raw(event, test.frags))
+			if err != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("packet\n%+v\n%+v\n%+v, error %v, want\n%+v\n%+v\n%+v", got, got.Flow, got.TCP, err, want, want.Flow, want.TCP)
+			}
+		})
+	}
+}
+
+// Verdicts and causes are numbered as in the kernel side.
+func TestNumbersAreTheKernelSides(t *testing.T) {
+	for name, pair := range map[string][2]int{
+		"sent":             {int(Sent), int(bpf.XentraceVerdictVERDICT_SENT)},
+		"dropped":          {int(Dropped), int(bpf.XentraceVerdictVERDICT_DROPPED)},
+		"linearized":       {int(Linearized), int(bpf.XentraceVerdictVERDICT_LINEARIZED)},
+		"bounced":          {int(Bounced), int(bpf.XentraceVerdictVERDICT_BOUNCED)},
+		"over_limit":       {int(OverLimit), int(bpf.XentraceVerdictVERDICT_OVER_LIMIT)},
+		"rejected":         {int(Rejected), int(bpf.XentraceVerdictVERDICT_REJECTED)},
+		"no_queues":        {int(NoQueues), int(bpf.XentraceCauseCAUSE_NO_QUEUES)},
+		"device_broken":    {int(DeviceBroken), int(bpf.XentraceCauseCAUSE_DEVICE_BROKEN)},
+		"too_big":          {int(TooBig), int(bpf.XentraceCauseCAUSE_TOO_BIG)},
+		"too_many_slots":   {int(TooManySlots), int(bpf.XentraceCauseCAUSE_TOO_MANY_SLOTS)},
+		"linearize_failed": {int(LinearizeFailed), int(bpf.XentraceCauseCAUSE_LINEARIZE_FAILED)},
+		"bounce_failed":    {int(BounceFailed), int(bpf.XentraceCauseCAUSE_BOUNCE_FAILED)},
+		"no_carrier":       {int(NoCarrier), int(bpf.XentraceCauseCAUSE_NO_CARRIER)},
+		"sg_off":           {int(SGOff), int(bpf.XentraceCauseCAUSE_SG_OFF)},
+		"needs_gso":        {int(NeedsGSO), int(bpf.XentraceCauseCAUSE_NEEDS_GSO)},
+		"unknown":          {int(UnknownCause), int(bpf.XentraceCauseCAUSE_UNKNOWN)},
+	} {
+		if pair[0] != pair[1] {
+			t.Errorf("%s is %d, and %d in the kernel side", name, pair[0], pair[1])
+		}
+		if text := Verdict(pair[0]).String(); name != text && name != Cause(pair[0]).String() {
+			t.Errorf("%s is called neither %s nor %s", name, text, Cause(pair[0]))
+		}
+	}
+}
+
+func TestDecodeInterface(t *testing.T) {
+	for name, want := range map[string]string{"eth0": "eth0", "": "", "fifteen-letters": "fifteen-letters", "sixteen-letters!": "sixteen-letters!"} {
+		event := bpf.XentraceInterfaceEvent{}
+		event.Header.Kind, event.Header.Ifindex, event.Header.Netns = bpf.XentraceEventKindEVENT_INTERFACE, 9, 4026532999
+		copy(event.Name[:], name)
+		record := slices.Clone(unsafe.Slice((*byte)(unsafe.Pointer(&event)), unsafe.Sizeof(event)))
+		d := newDecoder()
+		kind, err := d.kind(record)
+		if err != nil || kind != bpf.XentraceEventKindEVENT_INTERFACE {
+			t.Errorf("kind %d, error %v", kind, err)
+		}
+		if got, want := d.decodeInterface(record), (Device{want, 9, 4026532999}); got != want {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+	}
+}
+
+func TestRecordsThatAreTooShort(t *testing.T) {
+	whole := raw(tcpEvent(17), 17)
+	for length := range len(whole) {
+		d := newDecoder()
+		if _, err := d.kind(whole[:length]); (err != nil) != (length < interfaceRecord) {
+			t.Fatalf("kind of %d bytes: error %v", length, err)
+		}
+		if _, err := d.decodePacket(whole[:length]); err == nil || !strings.Contains(err.Error(), "too short") && !strings.Contains(err.Error(), "shorter") {
+			t.Fatalf("%d of %d bytes: error %v", length, len(whole), err)
+		}
+	}
+	more := tcpEvent(45)
+	more.NrFrags = 46
+	if p, err := newDecoder().decodePacket(append(raw(more, 45), make([]byte, 8)...)); err == nil {
+		t.Errorf("46 fragments are taken: %d", len(p.Frags))
+	}
+}
+
+// Whatever comes out of the ring, decoding does not panic, and what is taken
+// tells just what the bytes say.
+func FuzzRecord(f *testing.F) {
+	f.Add(raw(tcpEvent(17), 17))
+	f.Add(raw(tcpEvent(45), 45))
+	f.Add(raw(tcpEvent(0), 0))
+	f.Add(make([]byte, 1024))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, record []byte) {
+		d := newDecoder()
+		if _, err := d.kind(record); err != nil {
+			if len(record) >= interfaceRecord {
+				t.Errorf("%d bytes: %v", len(record), err)
+			}
+			return
+		}
+		if name := d.decodeInterface(record).Name; len(name) > 16 || strings.Contains(name, "\x00") {
+			t.Errorf("interface called %q", name)
+		}
+		p, err := d.decodePacket(record)
+		if err != nil {
+			return
+		}
+		word := func(at uintptr) int { return int(binary.NativeEndian.Uint32(record[at:])) }
+		var e bpf.XentracePacketEvent
+		if p.Len != word(unsafe.Offsetof(e.Len)) || len(p.Frags) != word(unsafe.Offsetof(e.NrFrags)) || len(p.Frags) > 45 {
+			t.Errorf("%d bytes, %d fragments of a record of %d bytes", p.Len, len(p.Frags), len(record))
+		}
+		for i, frag := range p.Frags {
+			if at := uintptr(recordHeader + 8*i); int(frag.Offset) != word(at) || int(frag.Size) != word(at+4) {
+				t.Errorf("fragment %d: %+v", i, frag)
+			}
+		}
+		if p.Verdict.String() == "" || p.TCP != nil && record[unsafe.Offsetof(e.Tcp)+unsafe.Offsetof(e.Tcp.Present)] == 0 {
+			t.Errorf("verdict %q, TCP state %+v", p.Verdict, p.TCP)
+		}
+	})
+}
