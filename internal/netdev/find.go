@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -81,8 +82,20 @@ func Namespaces(ctx context.Context) ([]Found, error) {
 }
 
 // OpenNamespace opens the namespace with that inode number, or fails with
-// [ErrNamespaceNotFound].
+// [ErrNamespaceNotFound]. Besides those of [Namespaces] it knows those that a
+// thread of this process is in.
 func OpenNamespace(ctx context.Context, inum uint32) (*Namespace, error) {
+	own, err := filepath.Glob("/proc/self/task/*/ns/net")
+	if err != nil {
+		return nil, fmt.Errorf("threads: %w", err)
+	}
+	for _, path := range own {
+		if target, err := os.Readlink(path); err == nil && target == fmt.Sprintf("net:[%d]", inum) {
+			if ns, err := openPath(path, inum); err == nil {
+				return ns, nil // else the thread has ended, or left it
+			}
+		}
+	}
 	all, err := Namespaces(ctx)
 	if err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -135,4 +136,39 @@ func TestMountedNamespaces(t *testing.T) {
 			t.Errorf("namespace %d is at %q, want %q", inum, found[inum], path)
 		}
 	}
+}
+
+// A namespace that only a thread of this process lives in is found all the same.
+func TestOpenNamespaceOfAThread(t *testing.T) {
+	made, leave := make(chan uint32), make(chan struct{})
+	go func() {
+		runtime.LockOSThread() // and never back: the thread ends with the namespace
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			t.Error(err)
+		}
+		ns, err := Current()
+		if err != nil {
+			t.Error(err)
+			close(made)
+			return
+		}
+		inum := ns.Inum()
+		if err := ns.Close(); err != nil {
+			t.Error(err)
+		}
+		made <- inum
+		<-leave
+	}()
+	inum := <-made
+	defer close(leave)
+	ns, err := OpenNamespace(t.Context(), inum)
+	must(t, err)
+	if ns.Inum() != inum {
+		t.Errorf("namespace %d, want %d", ns.Inum(), inum)
+	}
+	interfaces, err := ns.Interfaces()
+	if err != nil || len(interfaces) != 1 || !interfaces[0].Loopback {
+		t.Errorf("interfaces %v, error %v: want lo alone", interfaces, err)
+	}
+	must(t, ns.Close())
 }
