@@ -42,6 +42,16 @@ func outputFlag() *flag {
 		bind:  wordValue(formats, func(s *settings) *string { return &s.format })}
 }
 
+func colorFlag() *flag {
+	return &flag{name: "color", value: "WHEN", words: colours, usage: "whether to write text in colours, auto being on a terminal", initial: "auto",
+		bind: wordValue(colours, func(s *settings) *string { return &s.color })}
+}
+
+func verboseFlag() *flag {
+	return &flag{name: "verbose", short: "v", usage: "tell more on standard error, such as why a better backend did not attach",
+		bind: switchValue(func(s *settings) *bool { return &s.verbose })}
+}
+
 // traceFlags are those of every command that traces; they differ in how long
 // they run if nothing is said.
 func traceFlags(duration string) []*flag {
@@ -57,12 +67,10 @@ func traceFlags(duration string) []*flag {
 		{name: "backend", value: "NAME", words: backends, usage: "how to attach, auto being the best that really does", initial: "auto",
 			bind: wordValue(backends, func(s *settings) *string { return &s.backend })},
 		outputFlag(),
-		{name: "color", value: "WHEN", words: colours, usage: "whether to write text in colours, auto being on a terminal", initial: "auto",
-			bind: wordValue(colours, func(s *settings) *string { return &s.color })},
+		colorFlag(),
 		{name: "ready-file", value: "PATH", completes: fileNames, usage: "create this file once every hook is attached",
 			bind: pathValue(func(s *settings) *string { return &s.readyFile })},
-		{name: "verbose", short: "v", usage: "tell more on standard error, such as why a better backend did not attach",
-			bind: switchValue(func(s *settings) *bool { return &s.verbose })},
+		verboseFlag(),
 	}
 }
 
