@@ -1,0 +1,53 @@
+package demo
+
+import (
+	"errors"
+	"net/netip"
+
+	"xentrace/internal/demo/network"
+)
+
+// The names stand in namespaces of their own, where no other is.
+const (
+	nearName = "demo0"
+	farName  = "demo1"
+	mtu      = 1500
+)
+
+var (
+	nearPrefix = netip.MustParsePrefix("192.0.2.1/24") // TEST-NET-1
+	farPrefix  = netip.MustParsePrefix("192.0.2.2/24")
+)
+
+// net is two network namespaces and the veth pair between them.
+type net struct{ near, far network.End }
+
+func newNet() (*net, error) {
+	near, err := network.NewNamespace()
+	if err != nil {
+		return nil, err
+	}
+	far, err := network.NewNamespace()
+	if err != nil {
+		return nil, errors.Join(err, near.Close())
+	}
+	n := &net{
+		near: network.End{Namespace: near, Name: nearName, Addresses: []netip.Prefix{nearPrefix}},
+		far:  network.End{Namespace: far, Name: farName, Addresses: []netip.Prefix{farPrefix}},
+	}
+	if err := network.Join(n.near, n.far, mtu); err != nil {
+		return nil, errors.Join(err, near.Close(), far.Close())
+	}
+	return n, nil
+}
+
+// transmitted returns the packets that the near end itself counted.
+func (n *net) transmitted() (uint64, error) {
+	sent, dropped, err := n.near.Transmitted()
+	return sent + dropped, err
+}
+
+// close removes the pair and lets go of the namespaces.
+func (n *net) close() error {
+	return errors.Join(n.near.Remove(), n.near.Namespace.Close(), n.far.Namespace.Close())
+}
