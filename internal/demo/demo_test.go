@@ -1,0 +1,107 @@
+package demo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"xentrace/internal/trace"
+)
+
+// totals are those of one interface.
+func totals(packets, oneSlot, overLimit, events uint64) trace.Totals {
+	i := trace.InterfaceTotals{Counts: trace.Counts{Packets: packets, OverLimit: overLimit}}
+	i.Slots[1], i.Slots[2], i.Slots[19] = oneSlot, packets-oneSlot-overLimit, overLimit
+	return trace.Totals{Interfaces: []trace.InterfaceTotals{i}, Events: events}
+}
+
+func TestCompare(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change func(first, second *part)
+		equal  bool
+	}{
+		{"equal", func(_, _ *part) {}, true},
+		{"a record was lost, and counted as lost", func(first, _ *part) { first.totals.Events, first.totals.Lost.Ring = 11, 1 }, true},
+		{"a record is missing", func(first, _ *part) { first.totals.Events = 11 }, false},
+		{"one too few over the limit", func(first, _ *part) { first.totals.Interfaces[0].OverLimit = 11 }, false},
+		{"one too many in the histogram", func(_, second *part) { second.totals.Interfaces[0].OverLimit = 61 }, false},
+		{"a packet was not counted", func(_, second *part) { second.transmitted++ }, false},
+		{"no interface in the totals", func(first, _ *part) { first.totals.Interfaces = nil }, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			first := &part{sent: sent{12, 6, 6}, transmitted: 372, totals: totals(372, 240, 12, 12)}
+			second := &part{sent: sent{60, 30, 30}, transmitted: 3100, totals: totals(3100, 2000, 60, 0)}
+			test.change(first, second)
+			var out bytes.Buffer
+			d := &demonstration{Options: Options{Out: &out, Width: func() int { return 100 }}}
+			err := d.compare(first, second)
+			if (err == nil) != test.equal || strings.Contains(out.String(), "They are equal") != test.equal {
+				t.Errorf("error %v, and it says:\n%s", err, out.String())
+			}
+		})
+	}
+}
+
+func TestJudge(t *testing.T) {
+	var out bytes.Buffer
+	d := &demonstration{Options: Options{Out: &out, Width: func() int { return 40 }}}
+	if err := d.judge(&part{totals: totals(372, 240, 12, 12)}); err != nil {
+		t.Fatal(err)
+	}
+	said := strings.Join(strings.Fields(out.String()), " ")
+	for _, want := range []string{"drops each of the 12.", "linearizes each of the 12:", "132 of these 372 packets"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("it does not say %q:\n%s", want, out.String())
+		}
+	}
+	for line := range strings.Lines(out.String()) {
+		if len(line) > 41 {
+			t.Errorf("line of %d columns: %q", len(line)-1, line)
+		}
+	}
+}
+
+// What ends a command ends the demo: a failure is told, an interrupt is none.
+func TestRunEnds(t *testing.T) {
+	broken := errors.New("broken")
+	for _, test := range []struct {
+		name  string
+		watch func(ctx context.Context, interrupt, attached func()) error
+		err   error
+		says  string
+	}{
+		{"before it attaches", func(context.Context, func(), func()) error { return broken }, broken, "$ xentrace watch"},
+		{"while it watches", func(_ context.Context, _, attached func()) error { attached(); return broken }, broken, "$ xentrace watch"},
+		{"interrupted", func(ctx context.Context, interrupt, attached func()) error {
+			attached()
+			interrupt()
+			<-ctx.Done()
+			return nil
+		}, nil, "Interrupted"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			ctx, interrupt := context.WithCancel(t.Context())
+			defer interrupt()
+			var out bytes.Buffer
+			err := Run(ctx, Options{
+				Out: &out, Width: func() int { return 80 },
+				Watch: func(ctx context.Context, ifname string, attached func()) (trace.Totals, error) {
+					if ifname != nearName {
+						t.Errorf("interface %s", ifname)
+					}
+					return trace.Totals{}, test.watch(ctx, interrupt, attached)
+				},
+				Hist: func(context.Context, string, func()) (trace.Totals, error) {
+					t.Error("it goes on with the histogram")
+					return trace.Totals{}, nil
+				},
+			})
+			if !errors.Is(err, test.err) || err != nil && err.Error() != "broken" || !strings.Contains(out.String(), test.says) {
+				t.Errorf("error %v, want %v, and it says:\n%s", err, test.err, out.String())
+			}
+		})
+	}
+}
