@@ -1,25 +1,36 @@
 # shellcheck shell=bash
-# One run: prepare its ramdisks, boot them, tell a failed boot from a failed program.
+# One run: put the program on the disk, boot or continue a machine, tell a failed boot
+# from a failed program.
 
-# prepare DIR PROGRAM ARGS... readies everything that QEMU boots; without a program,
-# for a shell.
-prepare() {
-	local dir=$1 module image
-	shift
+# temporary_directory makes dir, which goes with the script, and ends QEMU on a signal.
+temporary_directory() {
+	dir=$(mktemp -d "${TMPDIR:-/tmp}/xentrace-lab.XXXXXX")
+	trap 'rm -rf "$dir"' EXIT
+	trap 'stop_relay; exit 130' INT TERM HUP
+}
+
+# run_in_guest [PROGRAM ARGS...] makes one run of the program, or of a shell, with the
+# settings in force, and ends the script with its status.
+run_in_guest() {
+	local start
+	need qemu-system-x86_64 cpio xz depmod flock
 	build_programs
 	module=$(driver_module "$kernel" "$driver")
-	image=$(guest_image "$kernel" "$module")
-	mkdir -p "$dir/dom0/guest" "$dir/payload"
+	mkdir "$dir/payload"
 	payload "$dir/payload" "$@"
-	{
-		cat "$image"
-		pack "$dir/payload"
-	} >"$dir/dom0/guest/initrd"
-	cp "$cache/kernel/$kernel/vmlinux" "$dir/dom0/guest/vmlinux"
-	settings >"$dir/dom0/guest/conf"
-	guest_config "$vcpus" "$append" >"$dir/dom0/guest/guest.cfg"
-	boot_disk "$dir"
-	rm -r "$dir/dom0" "$dir/payload"
+	pack "$dir/payload" >"$dir/disk"
+	rm -r "$dir/payload"
+	start="start $(($(stat -c %s "$dir/disk") / 1048576 + 1))"
+	truncate -s "$disk_size" "$dir/disk"
+	if [[ -n $fresh ]]; then
+		run_booted "$start"
+	else
+		run_continued "$start"
+	fi
+	if [[ $status != 0 && -z $shell || $status = 12[345] || -n $keep ]]; then
+		keep_logs "status $status"
+	fi
+	exit "$status"
 }
 
 # build_programs builds the lab's own Go programs; Go's build cache makes it quick.
@@ -30,55 +41,63 @@ build_programs() {
 	build_go peer "$programs/peer"
 }
 
-# boot DIR [SHELL] boots what was prepared, once more if the guest did not come up,
-# and returns the program's status.
-boot() {
-	local dir=$1 shell=${2:-} attempt status command options
-	mapfile -t command < <(qemu_command "$dir" stdio)
-	options=(-boot "${XENTRACE_LAB_BOOT_SECONDS:-180}s" -limit "${limit}s" -log "$dir/guest.log" ${shell:+-shell})
-	for attempt in 1 2; do
-		status=0
-		# In the background, so that a signal to this script is not held up.
-		"$programs/relay" host "${options[@]}" "${command[@]}" <&0 &
-		relay=$!
-		wait "$relay" || status=$?
-		relay=""
-		[[ $status = 125 && $attempt = 1 ]] || break
-		keep_logs "$dir" "the boot that failed"
-		say "booting once more"
-	done
-	if [[ $status != 0 && -z $shell || $status = 12[345] || -n $keep ]]; then
-		keep_logs "$dir" "status $status"
-	fi
-	return "$status"
+# run_booted START boots a machine and runs the program in it.
+run_booted() {
+	local command
+	boot_ramdisk "$dir/dom0.cpio"
+	mapfile -t command < <(boot_command "$dir" "$dir/disk")
+	boot_twice -start "$1 $EPOCHSECONDS" "${command[@]}"
 }
 
-# stop_boot ends the QEMU of a boot that is under way.
-stop_boot() {
+# run_continued START runs the program in a saved machine, which is made if need be.
+run_continued() {
+	local name command options
+	name=$(machine_entry)
+	entry "$name" make_machine
+	touch "$cache/$name"
+	prune_machines
+	mapfile -t options < <(memory_file "$cache/$name/memory" off)
+	mapfile -t command < <(machine_command "$dir" "$dir/disk" "${options[@]}" -incoming defer)
+	with_relay -qmp "$dir/qmp" -restore "$cache/$name/state" -start "$1 $EPOCHSECONDS" "${command[@]}"
+	[[ $status = 125 ]] || return 0
+	keep_logs "the saved machine that failed"
+	say "booting instead"
+	rm -rf "${cache:?}/$name"
+	run_booted "$1"
+}
+
+# boot_twice ARGS... is with_relay for a boot, tried once more if it fails.
+boot_twice() {
+	with_relay "$@"
+	[[ $status = 125 ]] || return 0
+	keep_logs "the boot that failed"
+	say "booting once more"
+	with_relay "$@"
+}
+
+# with_relay ARGS... runs QEMU under `relay host` and leaves the outcome in status.
+with_relay() {
+	local options
+	status=0
+	rm -f "$dir/qmp"
+	options=(-boot "${XENTRACE_LAB_BOOT_SECONDS:-180}s" -limit "${limit}s" -log "$dir/guest.log" ${shell:+-shell})
+	# In the background, so that a signal to this script is not held up.
+	"$programs/relay" host "${options[@]}" "$@" <&0 &
+	relay=$!
+	wait "$relay" || status=$?
+	relay=""
+}
+
+# stop_relay ends the QEMU that is running, if any.
+stop_relay() {
 	[[ -z ${relay:-} ]] || { kill "$relay" && wait "$relay"; } 2>/dev/null || true
 }
 
-# keep_logs DIR WHAT saves the consoles' logs of a run that did not go well.
+# keep_logs WHAT saves the consoles' logs of a run that did not go well.
 keep_logs() {
 	local to=${keep:-$cache/log/$(date +%Y%m%d-%H%M%S)-$$}
 	mkdir -p "$to"
-	cp "$1"/{xen,guest}.log "$to/" 2>/dev/null || true
-	say "logs of this run ($2): $to"
+	cp "$dir"/{xen,guest}.log "$to/" 2>/dev/null || true
+	say "logs of this run ($1): $to"
 	find "$cache/log" -mindepth 1 -maxdepth 1 -mtime +14 -exec rm -r {} + 2>/dev/null || true
-}
-
-# temporary_directory makes dir, which goes with the script, and ends QEMU on a signal.
-temporary_directory() {
-	dir=$(mktemp -d "${TMPDIR:-/tmp}/xentrace-lab.XXXXXX")
-	trap 'rm -rf "$dir"' EXIT
-	trap 'stop_boot; exit 130' INT TERM HUP
-}
-
-# run_in_guest [PROGRAM ARGS...] makes one run of the program, or of a shell, with the
-# settings in force, and ends the script with its status.
-run_in_guest() {
-	need qemu-system-x86_64 cpio xz depmod flock
-	prepare "$dir" "$@"
-	boot "$dir" "$shell"
-	exit
 }

@@ -4,23 +4,24 @@
 
 cache=${XENTRACE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/xentrace}
 
-# entry DIR FUNCTION ARGS... makes the cache entry DIR, if it is not there yet,
-# by calling FUNCTION NEWDIR ARGS... under the cache's lock.
+# entry NAME FUNCTION ARGS... makes the cache entry NAME, if it is not there yet, by
+# calling FUNCTION NEWDIR ARGS..., one script at a time.
 entry() {
-	local dir=$cache/$1 make=$2 new
+	local dir_of_entry=$cache/$1 make=$2 new lock lock_fd
+	[[ -d $dir_of_entry ]] && return
+	lock=$cache/lock/${1//\//-}
+	mkdir -p "$(dirname "$dir_of_entry")" "$cache/lock"
 	shift 2
-	[[ -d $dir ]] && return
-	mkdir -p "$(dirname "$dir")"
-	(
-		flock 9
-		[[ -d $dir ]] && exit
-		new=$dir.new
+	exec {lock_fd}>"$lock"
+	flock "$lock_fd"
+	if [[ ! -d $dir_of_entry ]]; then
+		new=$dir_of_entry.new
 		rm -rf "$new"
 		mkdir -p "$new"
 		"$make" "$new" "$@"
-		mv "$new" "$dir"
-	) 9>"$dir.lock"
-	rm -f "$dir.lock"
+		mv "$new" "$dir_of_entry"
+	fi
+	exec {lock_fd}>&-
 }
 
 # digest reads what a cache entry is made from and prints a short name for it.

@@ -18,13 +18,13 @@ go_tool() {
 build_go() {
 	local tool
 	tool=$(go_tool)
-	(cd "$lab" && CGO_ENABLED=0 GOOS=linux GOARCH=amd64 "$tool" build -trimpath -ldflags='-s -w' -o "$2" "./$1")
+	(cd "$lab" && CGO_ENABLED=0 GOOS=linux GOARCH=amd64 "$tool" build -buildvcs=false -trimpath -ldflags='-s -w' -o "$2" "./$1")
 }
 
 # build_guest_tests OUTPUT builds the tests that run inside the guest.
 build_guest_tests() {
 	local tool
 	tool=$(go_tool)
-	(cd "$lab/../.." && CGO_ENABLED=0 GOOS=linux GOARCH=amd64 "$tool" test -c -trimpath -tags xenlab \
+	(cd "$lab/../.." && CGO_ENABLED=0 GOOS=linux GOARCH=amd64 "$tool" test -c -buildvcs=false -trimpath -tags xenlab \
 		-ldflags='-s -w' -o "$1" ./test/xen/guest)
 }

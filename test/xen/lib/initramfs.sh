@@ -15,7 +15,7 @@ dom0_image() {
 	fetch_userland
 	fetch_kernel "$dom0_kernel"
 	key=$({
-		cat "$lab"/lib/{userland,modules,initramfs}.sh "$lab"/init/{dom0,vif-lab} "$programs"/{relay,peer}
+		cat "$lab"/lib/{userland,modules,initramfs}.sh "$lab"/init/{dom0,vif-lab,block} "$programs"/{relay,peer}
 		uname_of "$dom0_kernel"
 	} | digest)
 	entry "image/dom0-$key" make_dom0_image
@@ -30,7 +30,7 @@ make_dom0_image() {
 	install_modules "$root" "$dom0_kernel" "${dom0_modules[@]}"
 	cp "$programs"/{relay,peer} "$root/bin/"
 	install -D "$lab/init/dom0" "$root/init"
-	install -D "$lab/init/vif-lab" "$root/etc/xen/scripts/vif-lab"
+	install -D -t "$root/etc/xen/scripts" "$lab"/init/{vif-lab,block}
 	: >"$root/etc/xen/xl.conf"
 	# xl looks for its helper where Debian has it.
 	install -D "$root/bin/libxl-save-helper" "$root/lib/xen-4.17/bin/libxl-save-helper"

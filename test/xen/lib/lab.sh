@@ -1,6 +1,9 @@
 # shellcheck shell=bash
 # Every part of the lab's scripts, for the commands beside lib/ to take in.
 
+# A command that fails in $(...) ends the script, as anywhere else.
+shopt -s inherit_errexit
+
 lab=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 # shellcheck source=lib/say.sh
@@ -31,5 +34,7 @@ lab=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$lab/lib/payload.sh"
 # shellcheck source=lib/qemu.sh
 . "$lab/lib/qemu.sh"
+# shellcheck source=lib/machine.sh
+. "$lab/lib/machine.sh"
 # shellcheck source=lib/boot.sh
 . "$lab/lib/boot.sh"

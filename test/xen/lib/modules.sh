@@ -1,9 +1,9 @@
 # shellcheck shell=bash
 # Kernel modules for an initramfs: the chosen ones and what they depend on.
 
-dom0_modules=(xenfs xen-privcmd xen-evtchn xen-gntdev xen-gntalloc xen-netback)
+dom0_modules=(ata_piix sd_mod xen-blkback xenfs xen-privcmd xen-evtchn xen-gntdev xen-gntalloc xen-netback)
 guest_modules=(
-	xen-netfront veth dummy 8021q bridge bonding macvlan vxlan tun ifb
+	xen-netfront xen-blkfront veth dummy 8021q bridge bonding macvlan vxlan tun ifb
 	pktgen netconsole af_packet_diag inet_diag tcp_diag udp_diag unix_diag netlink_diag
 	sch_netem sch_fq sch_tbf sch_ingress cls_bpf cls_u32 cls_matchall act_mirred
 	ip_gre ipip sit ip6_tunnel ip6_gre xt_MASQUERADE iptable_nat nft_masq nft_chain_nat

@@ -8,6 +8,7 @@ mtu=1500
 limit=600
 append=""
 keep=""
+fresh=""
 shell=""
 files=()
 environment=()
@@ -20,8 +21,8 @@ parse_options() {
 			usage
 			exit
 			;;
-		--shell)
-			shell=yes
+		--shell | --fresh)
+			printf -v "${1#--}" yes
 			shift
 			continue
 			;;

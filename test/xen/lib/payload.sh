@@ -9,8 +9,8 @@ quote() {
 	done
 }
 
-# settings prints the settings that both inits read.
-settings() {
+# run_settings prints the settings that both inits read.
+run_settings() {
 	cat <<-EOF
 		LAB_PEER=10.44.0.1
 		LAB_PEER6=fd44::1
@@ -30,7 +30,6 @@ payload() {
 	local tree=$1 program=${2:-} file pair
 	shift
 	mkdir -p "$tree/etc/lab" "$tree/lab"
-	settings >"$tree/etc/lab/conf"
 	for pair in ${environment[@]+"${environment[@]}"}; do
 		[[ $pair == *=* ]] || fail "--env wants NAME=VALUE, not $pair"
 		printf 'export %s=%s\n' "${pair%%=*}" "$(quote "${pair#*=}")"

@@ -1,18 +1,12 @@
 # shellcheck shell=bash
-# Booting: Xen, dom0 and its ramdisk under QEMU's software emulation.
+# The machine: Xen, dom0 and its ramdisk under QEMU's software emulation.
 
-# boot_disk DIR writes the dom0 ramdisk of one run, DIR/dom0.cpio: the cached part,
-# and the guest with its kernel and ramdisk in DIR/dom0/guest.
-boot_disk() {
-	local dir=$1 image
-	image=$(dom0_image)
-	{
-		cat "$image"
-		pack "$dir/dom0"
-	} >"$dir/dom0.cpio"
-}
+guest_mac=00:16:3e:00:00:01
+memory=3G
+# The size of the disk that carries a run's program into the guest.
+disk_size=1G
 
-# guest_config VCPUS EXTRA prints xl's configuration of the guest.
+# guest_config prints xl's configuration of the guest for the settings in force.
 guest_config() {
 	cat <<-EOF
 		name = "guest"
@@ -20,28 +14,45 @@ guest_config() {
 		kernel = "/guest/vmlinux"
 		ramdisk = "/guest/initrd"
 		memory = 1024
-		vcpus = $1
-		extra = "console=hvc0 panic=-1 loglevel=6 $2"
+		vcpus = $vcpus
+		extra = "console=hvc0 panic=-1 loglevel=6 $append"
 		vif = ["script=vif-lab,mac=$guest_mac,vifname=guest0"]
+		disk = ["phy:/dev/sda,xvda,r"]
 		on_crash = "destroy"
 		on_reboot = "destroy"
 	EOF
 }
-guest_mac=00:16:3e:00:00:01
 
-# qemu_command DIR SERIAL prints, one word a line, the command that boots the run in
-# DIR: Xen and dom0 write to DIR/xen.log, the guest's console is SERIAL.
+# boot_command DIR DISK MEMORY... prints, one word a line, the command that boots the
+# dom0 ramdisk DIR/dom0.cpio. Xen and dom0 write to DIR/xen.log; the guest's console is
+# QEMU's stdin and stdout. MEMORY are QEMU's options for it.
 #
 # The processor is qemu64: with AVX or SMAP, which -cpu max has, this emulation
 # corrupts a PV guest's vector registers or kills dom0. Hardware acceleration is not
 # used: where /dev/kvm exists in a virtual machine it often does not work.
-qemu_command() {
-	local dom0=$cache/kernel/$dom0_kernel/vmlinux
-	printf '%s\n' qemu-system-x86_64 \
-		-accel tcg,thread=multi -cpu qemu64 -smp 2 -m 3G \
-		-display none -nodefaults -no-reboot -nic none -parallel none -monitor none \
+boot_command() {
+	local dir=$1 disk=$2
+	shift 2
+	machine_command "$dir" "$disk" "$@"
+	printf '%s\n' \
 		-kernel "$cache/userland/xen.elf" \
 		-append "console=com1 com1=115200,8n1 dom0_mem=1G,max:1G dom0_max_vcpus=2 bootscrub=0 spec-ctrl=no" \
-		-initrd "$dom0 console=hvc0 earlyprintk=xen quiet panic=-1 mitigations=off cryptomgr.notests,$1/dom0.cpio" \
-		-serial "file:$1/xen.log" -serial "$2"
+		-initrd "$cache/kernel/$dom0_kernel/vmlinux console=hvc0 earlyprintk=xen quiet panic=-1 mitigations=off cryptomgr.notests,$dir/dom0.cpio"
+}
+
+machine_command() {
+	local dir=$1 disk=$2
+	shift 2
+	printf '%s\n' qemu-system-x86_64 \
+		-accel tcg,thread=multi -cpu qemu64 -smp 2 -m "$memory" \
+		-display none -nodefaults -no-reboot -nic none -parallel none -monitor none \
+		-qmp "unix:$dir/qmp,server=on,wait=off" \
+		-drive "file=$disk,format=raw,if=ide" \
+		-serial "file:$dir/xen.log" -serial stdio "$@"
+}
+
+# memory_file PATH SHARE prints the options for memory that lies in a file.
+memory_file() {
+	printf '%s\n' -object "memory-backend-file,id=memory,size=$memory,mem-path=$1,share=$2" \
+		-machine pc,memory-backend=memory
 }

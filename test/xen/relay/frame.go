@@ -10,7 +10,8 @@ import (
 type kind byte
 
 const (
-	begin  kind = 'b' // the guest has booted and starts the program
+	ready  kind = 'r' // the guest has booted and waits for the line that starts the program
+	begin  kind = 'b' // the guest starts the program
 	stdout kind = 'o' // what the program wrote to its stdout
 	stderr kind = 'e' // what the program wrote to its stderr
 	status kind = 's' // the program's exit status, in decimal; the last frame

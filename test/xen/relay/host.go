@@ -21,46 +21,71 @@ var (
 	errRunLimit  = errors.New("the program ran into its time limit")
 )
 
+// settings are the flags of `relay host`.
+type settings struct {
+	boot, limit time.Duration
+	log         string
+	shell       bool
+	start       string
+	qmp         string
+	save        string
+	restore     string
+}
+
+func parseSettings(args []string) (settings, []string, error) {
+	var s settings
+	flags := flag.NewFlagSet("host", flag.ContinueOnError)
+	flags.DurationVar(&s.boot, "boot", 2*time.Minute, "how long booting may take")
+	flags.DurationVar(&s.limit, "limit", 10*time.Minute, "how long the program may run")
+	flags.StringVar(&s.log, "log", os.DevNull, "file for the guest's console without the program's output")
+	flags.BoolVar(&s.shell, "shell", false, "give the console to this terminal once the guest has booted")
+	flags.StringVar(&s.start, "start", "", "line that tells the waiting guest to start the program")
+	flags.StringVar(&s.qmp, "qmp", "", "QEMU's machine protocol socket")
+	flags.StringVar(&s.save, "save", "", "save the machine's state here when the guest waits, and end")
+	flags.StringVar(&s.restore, "restore", "", "continue from the state saved here")
+	if err := flags.Parse(args); err != nil {
+		return s, nil, err
+	}
+	if flags.NArg() == 0 {
+		return s, nil, errUsage
+	}
+	return s, flags.Args(), nil
+}
+
 // session is one run of QEMU and what its console told.
 type session struct {
-	limit    time.Duration
-	terminal *terminal // nil unless the console is for a user
+	settings
+	terminal terminal
 	log      *os.File
+	guest    io.Writer // the console's input
 	cancel   context.CancelCauseFunc
 	timer    *time.Timer
 
 	began bool
 	code  int
 	ended bool   // code is the program's status
-	gone  string // dom0's sentence
+	gone  string // dom0's sentence, or ours
 }
 
 // host runs QEMU until the program in the guest has ended, a limit is reached
 // or ctx is done, and leaves no QEMU behind.
 func host(ctx context.Context, args []string) (int, error) {
-	flags := flag.NewFlagSet("host", flag.ContinueOnError)
-	boot := flags.Duration("boot", 2*time.Minute, "how long booting may take")
-	limit := flags.Duration("limit", 10*time.Minute, "how long the program may run")
-	logPath := flags.String("log", os.DevNull, "file for the guest's console without the program's output")
-	shell := flags.Bool("shell", false, "give the console to this terminal once the guest has booted")
-	if err := flags.Parse(args); err != nil {
+	set, argv, err := parseSettings(args)
+	if err != nil {
 		return exitUsage, err
 	}
-	log, err := os.OpenFile(*logPath, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
+	log, err := os.OpenFile(set.log, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
 	if err != nil {
 		return exitUsage, err
 	}
 	defer log.Close()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	s := session{limit: *limit, log: log, cancel: cancel}
-	s.timer = time.AfterFunc(*boot, func() { cancel(errBootLimit) })
+	s := session{settings: set, log: log, cancel: cancel}
+	s.timer = time.AfterFunc(set.boot, func() { cancel(errBootLimit) })
 	defer func() { s.timer.Stop() }()
-	if *shell {
-		s.terminal = &terminal{end: cancel}
-		defer s.terminal.restore()
-	}
-	err = s.run(ctx, flags.Args())
+	defer s.terminal.restore()
+	err = s.run(ctx, argv)
 	return s.verdict(context.Cause(ctx), err)
 }
 
@@ -83,59 +108,98 @@ func (s *session) run(ctx context.Context, argv []string) error {
 	if err != nil {
 		return err
 	}
-	if s.terminal != nil {
-		if s.terminal.guest, err = cmd.StdinPipe(); err != nil {
-			return err
-		}
+	if s.guest, err = cmd.StdinPipe(); err != nil {
+		return err
 	}
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	d := decoder{noise: s, onFrame: s.take}
+	if s.restore != "" {
+		if err := s.resume(ctx); err != nil {
+			kill()
+			return errors.Join(err, cmd.Wait())
+		}
+	}
+	d := decoder{noise: s, onFrame: func(k kind, payload []byte) bool { return s.take(ctx, k, payload) }}
 	err = d.read(console)
 	kill()
 	return errors.Join(err, cmd.Wait())
 }
 
+// resume continues a saved machine, whose guest waits for the start line.
+func (s *session) resume(ctx context.Context) error {
+	q, err := dialQMP(ctx, s.qmp)
+	if err != nil {
+		return err
+	}
+	defer q.close()
+	if err := q.restore(ctx, s.restore); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(s.guest, s.start)
+	return err
+}
+
+// suspend saves the machine while its guest waits for the start line.
+func (s *session) suspend(ctx context.Context) error {
+	q, err := dialQMP(ctx, s.qmp)
+	if err != nil {
+		return err
+	}
+	defer q.close()
+	return q.save(ctx, s.save)
+}
+
 // Write takes what the console says between frames: the guest's boot and its
 // kernel's messages or, in a shell, what the user is to see.
 func (s *session) Write(p []byte) (int, error) {
-	if s.began && s.terminal != nil {
+	if s.began && s.shell {
 		return os.Stdout.Write(p)
 	}
 	return s.log.Write(p)
 }
 
 // take handles one frame and reports whether more are to be expected.
-func (s *session) take(k kind, payload []byte) bool {
+func (s *session) take(ctx context.Context, k kind, payload []byte) bool {
+	var err error
 	switch k {
+	case ready:
+		if s.save != "" {
+			err = s.suspend(ctx)
+			s.ended = err == nil
+			return s.goOn(err) && !s.ended
+		}
+		_, err = fmt.Fprintln(s.guest, s.start)
 	case begin:
 		s.began = true
 		s.timer.Stop()
-		if s.terminal == nil {
+		if s.shell {
+			err = s.terminal.attach(s.guest, s.cancel)
+		} else {
 			s.timer = time.AfterFunc(s.limit, func() { s.cancel(errRunLimit) })
-		} else if err := s.terminal.attach(); err != nil {
-			s.gone = err.Error()
-			return false
 		}
 	case stdout:
-		write(os.Stdout, payload)
+		_, err = os.Stdout.Write(payload)
 	case stderr:
-		write(os.Stderr, payload)
+		_, err = os.Stderr.Write(payload)
 	case status:
-		code, err := strconv.Atoi(string(payload))
-		s.code, s.ended = code, err == nil
+		s.code, err = strconv.Atoi(string(payload))
+		s.ended = err == nil
 		return false
 	case gone:
 		s.gone = string(payload)
 		return false
 	}
-	return true
+	return s.goOn(err)
 }
 
-// write passes the program's output on. If the reader went away (a pipe into head),
-// SIGPIPE ends us here, and QEMU with us.
-func write(w io.Writer, p []byte) { _, _ = w.Write(p) }
+// goOn reports whether there was no error, and keeps its sentence if there was.
+func (s *session) goOn(err error) bool {
+	if err != nil {
+		s.gone = err.Error()
+	}
+	return err == nil
+}
 
 // verdict turns what was seen into the host's exit status and sentence.
 func (s *session) verdict(reason, err error) (int, error) {

@@ -2,7 +2,7 @@
 // a console that the kernel, too, writes to.
 //
 //	relay exec CONSOLE PROGRAM ARGS...     in the guest: run the program
-//	relay begin|status|gone CONSOLE TEXT   in the guest or dom0: send one frame
+//	relay KIND CONSOLE TEXT                in the guest or dom0: send one frame
 //	relay host [flags] QEMU ARGS...        on the host: run QEMU, whose stdout is the console
 //
 // The host prints the program's stdout and stderr as its own and ends with its
@@ -28,7 +28,7 @@ const (
 	exitStopped = 130 // interrupted
 )
 
-var errUsage = errors.New("usage: relay exec|begin|status|gone CONSOLE ..., or relay host [flags] QEMU ARGS...")
+var errUsage = errors.New("usage: relay exec CONSOLE PROGRAM..., relay ready|begin|status|gone CONSOLE TEXT, relay host [flags] QEMU ARGS...")
 
 func main() {
 	code, err := run(os.Args[1:])
@@ -47,6 +47,8 @@ func run(args []string) (int, error) {
 	switch args[0] {
 	case "exec":
 		return execProgram(args[1], args[2:])
+	case "ready":
+		return send(args[1], ready, args[2])
 	case "begin":
 		return send(args[1], begin, args[2])
 	case "status":

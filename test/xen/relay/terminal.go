@@ -18,15 +18,13 @@ var errEscape = errors.New("ended with ^]")
 
 // terminal joins the user's terminal to the guest's console.
 type terminal struct {
-	guest io.Writer // the console's input
-	end   context.CancelCauseFunc
-	saved *term.State
+	saved *term.State // as it was, nil if it is no terminal or untouched
 }
 
-// attach passes every key to the guest from now on; ^C is the guest's.
-func (t *terminal) attach() error {
-	stdin := int(os.Stdin.Fd())
-	if term.IsTerminal(stdin) {
+// attach passes every key to the guest from now on (^C is the guest's), and calls
+// end when the user wants out.
+func (t *terminal) attach(guest io.Writer, end context.CancelCauseFunc) error {
+	if stdin := int(os.Stdin.Fd()); term.IsTerminal(stdin) {
 		saved, err := term.MakeRaw(stdin)
 		if err != nil {
 			return fmt.Errorf("terminal: %w", err)
@@ -38,10 +36,10 @@ func (t *terminal) attach() error {
 		for {
 			n, err := os.Stdin.Read(buf)
 			if bytes.IndexByte(buf[:n], escape) >= 0 {
-				t.end(errEscape)
+				end(errEscape)
 				return
 			}
-			if _, werr := t.guest.Write(buf[:n]); werr != nil || err != nil {
+			if _, werr := guest.Write(buf[:n]); werr != nil || err != nil {
 				return
 			}
 		}

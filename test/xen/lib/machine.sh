@@ -1,0 +1,65 @@
+# shellcheck shell=bash
+# Saved machines. Booting takes most of a run's time, so each combination of kernel,
+# driver and settings is booted once, up to where the guest would start a program, and
+# saved there: the memory as a file, which later runs map privately, and the devices'
+# state beside it. A run continues from that, with its program on the disk.
+
+# boot_ramdisk OUT writes the dom0 ramdisk for the settings in force: the cached part,
+# and the guest with its kernel and ramdisk.
+boot_ramdisk() {
+	local out=$1 dom0 guest tree=$dir/dom0 settings=$dir/settings
+	dom0=$(dom0_image)
+	guest=$(guest_image "$kernel" "$module")
+	mkdir -p "$tree/guest" "$settings/etc/lab"
+	run_settings | tee "$settings/etc/lab/conf" >"$tree/guest/conf"
+	{
+		cat "$guest"
+		pack "$settings"
+	} >"$tree/guest/initrd"
+	cp "$cache/kernel/$kernel/vmlinux" "$tree/guest/vmlinux"
+	guest_config >"$tree/guest/guest.cfg"
+	{
+		cat "$dom0"
+		pack "$tree"
+	} >"$out"
+	rm -r "$tree" "$settings"
+}
+
+# machine_entry prints the name of the cache entry for the settings in force.
+machine_entry() {
+	local key
+	key=$({
+		dom0_image
+		guest_image "$kernel" "$module"
+		run_settings
+		guest_config
+		boot_command DIR DISK
+		qemu-system-x86_64 --version
+	} | digest)
+	echo "machine/$kernel-$driver-$key"
+}
+
+# make_machine NEW boots and saves a machine.
+make_machine() {
+	local new=$1 command options
+	say "booting kernel $(uname_of "$kernel"), driver $driver, $vcpus vcpus (later runs continue from here)"
+	boot_ramdisk "$dir/dom0.cpio"
+	truncate -s "$disk_size" "$dir/disk"
+	mapfile -t options < <(memory_file "$new/memory" on)
+	mapfile -t command < <(boot_command "$dir" "$dir/disk" "${options[@]}")
+	boot_twice -qmp "$dir/qmp" -save "$new/state" "${command[@]}"
+	if [[ $status != 0 ]]; then
+		keep_logs "status $status"
+		exit "$status"
+	fi
+	cp "$dir"/{xen,guest}.log "$new/"
+	rm "$dir/dom0.cpio"
+}
+
+# prune_machines drops the saved machines that were not used lately: each takes
+# about 700 MB.
+prune_machines() {
+	find "$cache/machine" -mindepth 1 -maxdepth 1 -type d -printf "%T@ %p\n" | sort -rn |
+		tail -n +"$((machines_kept + 1))" | cut -d" " -f2- | xargs -r rm -rf --
+}
+machines_kept=${XENTRACE_LAB_MACHINES:-8}
