@@ -65,6 +65,8 @@ func explain(err error) error {
 	switch {
 	case errors.Is(err, unix.EPERM) && !errors.Is(err, trace.ErrCannotRun):
 		return fmt.Errorf("%w: %w: run it as root, with sudo", trace.ErrCannotRun, err)
+	case errors.Is(err, unix.EOPNOTSUPP):
+		return fmt.Errorf("%w: %w: this kernel lacks veth interfaces, or its module veth is not installed", trace.ErrCannotRun, err)
 	case errors.Is(err, rocket.ErrSinglePages):
 		return fmt.Errorf("%w: %w: the demo needs blocks of several pages", trace.ErrCannotRun, err)
 	}

@@ -4,9 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
+	"xentrace/internal/rocket"
 	"xentrace/internal/trace"
 )
 
@@ -60,6 +64,27 @@ func TestJudge(t *testing.T) {
 	for line := range strings.Lines(out.String()) {
 		if len(line) > 41 {
 			t.Errorf("line of %d columns: %q", len(line)-1, line)
+		}
+	}
+}
+
+// What the machine lacks is told as such, what is broken is not.
+func TestExplain(t *testing.T) {
+	for _, test := range []struct {
+		err    error
+		cannot bool
+		says   string
+	}{
+		{nil, false, ""},
+		{fmt.Errorf("unshare: %w", unix.EPERM), true, "as root"},
+		{fmt.Errorf("%w: no privilege: %w", trace.ErrCannotRun, unix.EPERM), true, "no privilege"},
+		{fmt.Errorf("veth pair: %w", unix.EOPNOTSUPP), true, "module veth"},
+		{fmt.Errorf("udp: %w", rocket.ErrSinglePages), true, "high_order_alloc_disable"},
+		{errors.New("broken"), false, "broken"},
+	} {
+		got := explain(test.err)
+		if !errors.Is(got, test.err) || errors.Is(got, trace.ErrCannotRun) != test.cannot || got != nil && !strings.Contains(got.Error(), test.says) {
+			t.Errorf("%v is told as %v", test.err, got)
 		}
 	}
 }

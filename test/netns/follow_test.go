@@ -84,9 +84,12 @@ func TestInterfacesComeAndGo(t *testing.T) {
 	a.send(3, 10)
 	b.send(4, 20)
 	m.send(1, 5)
+	// A record is given the name that its interface has when it is read.
+	eventually(t, "8 records", func() bool { return strings.Count(watch.stdout.String(), "\n") == 8 })
 	a.rename("renamed")
 	watch.saysOnStderr("interface a is now called renamed")
 	a.send(2, 30)
+	eventually(t, "10 records", func() bool { return strings.Count(watch.stdout.String(), "\n") == 10 })
 
 	change(t, "b", netlink.LinkDel)
 	watch.saysOnStderr("interface b is gone")
