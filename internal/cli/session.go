@@ -43,7 +43,7 @@ func open(ctx context.Context, in *invocation, records bool) (*session, error) {
 		return nil, err
 	}
 	took := time.Since(began)
-	if err := errors.Join(ready.create(), s.announce(ctx, took)); err != nil {
+	if err := errors.Join(ready.create(), s.dropPrivileges(), s.announce(ctx, took)); err != nil {
 		defer s.cancel()
 		return nil, errors.Join(err, s.tracer.Close())
 	}
@@ -51,19 +51,32 @@ func open(ctx context.Context, in *invocation, records bool) (*session, error) {
 	return s, nil
 }
 
-// start attaches. An interrupt ends the attempt, but not a tracer that is
-// already running: that one is to be stopped in good order.
-func (s *session) start(ctx context.Context, records bool) error {
-	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	interrupted := context.AfterFunc(ctx, cancel)
-	tracer, err := s.in.Start(running, trace.Options{
+// options is what the flags ask of the tracer.
+func (s *session) options(records bool) trace.Options {
+	return trace.Options{
 		Interfaces: s.in.interfaces,
 		Backend:    trace.Backend(s.in.backend),
 		Records:    records,
 		RingBytes:  s.in.ringBytes,
 		Wait:       s.in.wait,
 		Notify:     s.console.Say,
-	})
+	}
+}
+
+// dropPrivileges gives up what is not needed any more. Files are open by now.
+func (s *session) dropPrivileges() error {
+	if s.in.DropPrivileges == nil {
+		return nil
+	}
+	return s.in.DropPrivileges(s.options(false))
+}
+
+// start attaches. An interrupt ends the attempt, but not a tracer that is
+// already running: that one is to be stopped in good order.
+func (s *session) start(ctx context.Context, records bool) error {
+	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	interrupted := context.AfterFunc(ctx, cancel)
+	tracer, err := s.in.Start(running, s.options(records))
 	if err != nil {
 		cancel()
 		return err
@@ -111,7 +124,7 @@ func watched(totals *trace.Totals) string {
 	var names []string
 	for i := range totals.Interfaces {
 		t := &totals.Interfaces[i]
-		names = append(names, fmt.Sprintf("%s (%s)", t.Name, t.Driver))
+		names = append(names, fmt.Sprintf("%s (%s)", t.Name, output.DriverName(t)))
 	}
 	if len(names) > most {
 		names = append(names[:most], fmt.Sprintf("%d more", len(names)-most))

@@ -43,6 +43,9 @@ type System struct {
 
 	// Start attaches a tracer; it returns once every hook is attached.
 	Start func(context.Context, trace.Options) (Tracer, error)
+	// DropPrivileges gives up what the tracer does not need once it is
+	// attached; nil keeps everything.
+	DropPrivileges func(trace.Options) error
 }
 
 // print writes text to standard output.

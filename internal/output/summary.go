@@ -55,7 +55,7 @@ func (t *Text) appendRows(b []byte, rows []row) []byte {
 
 // describe says what an interface is, behind its name.
 func describe(totals *trace.Totals, counts *trace.InterfaceTotals) string {
-	about := []string{Escape(counts.Driver), string(counts.Backend)}
+	about := []string{DriverName(counts), string(counts.Backend)}
 	switch counts.Queues {
 	case 0:
 	case 1:
@@ -176,4 +176,12 @@ func LostRecords(totals *trace.Totals) uint64 {
 		}
 	}
 	return lost
+}
+
+// DriverName is what drives the interface, for people; the kernel names nothing for lo.
+func DriverName(counts *trace.InterfaceTotals) string {
+	if counts.Driver == "" {
+		return "no driver"
+	}
+	return Escape(counts.Driver)
 }

@@ -41,6 +41,7 @@ func run(m *testing.M) int {
 	defer os.RemoveAll(directory)
 	xentrace = filepath.Join(directory, "xentrace")
 	build := exec.Command("go", "build", "-o", xentrace, "xentrace/cmd/xentrace")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is shipped
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
 		return 1
