@@ -10,38 +10,21 @@
 
 /* What the driver sees of a packet when it decides. */
 struct layout {
-	__u64 frags; /* address of skb_shared_info.frags */
 	__u32 len;
 	__u32 head_len;
 	__u32 head_offset; /* offset_in_page(skb->data) */
-	__u32 nr_frags;
 	__u32 slots;
 };
 
-static __always_inline void frag_at(__u64 address, __u32 *offset, __u32 *size)
-{
-	if (bpf_core_type_exists(struct skb_frag)) {
-		struct skb_frag *frag =
-			bpf_rdonly_cast((void *)address, bpf_core_type_id_kernel(struct skb_frag));
-
-		*offset = frag->offset;
-		*size = frag->len;
-	} else {
-		struct bio_vec *frag =
-			bpf_rdonly_cast((void *)address, bpf_core_type_id_kernel(struct bio_vec));
-
-		*offset = frag->bv_offset;
-		*size = frag->bv_len;
-	}
-}
-
+/* The length and the offset of a fragment are the second word of both kinds of skb_frag_t. */
 static __always_inline __u32 frag_slots_typed(__u64 frags, __u32 nr_frags)
 {
-	__u32 slots = 0, offset, size;
+	__u32 slots = 0;
 
 	for (__u32 i = 0; i < MAX_FRAGS && i < nr_frags; i++) {
-		frag_at(frags + i * sizeof(struct frag), &offset, &size);
-		slots += slots_of(offset, size);
+		__u64 piece = words_at(frags + i * sizeof(struct frag))->tv_nsec;
+
+		slots += slots_of(piece >> 32, (__u32)piece);
 	}
 	return slots;
 }
@@ -68,31 +51,41 @@ static __always_inline __u32 frag_slots_read(__u64 frags, __u32 nr_frags, __u32 
 	return slots;
 }
 
+static __always_inline void layout_of(struct layout *layout, struct sk_buff *skb,
+				      const struct skb_memory *memory, const bool direct)
+{
+	layout->len = LOAD(direct, skb, len);
+	layout->head_len = layout->len - LOAD(direct, skb, data_len);
+	layout->head_offset = offset_in_page(memory->data, config.page_size);
+	layout->slots = slots_of(layout->head_offset, layout->head_len);
+}
+
 static __always_inline int layout_read(struct layout *layout, struct sk_buff *skb, __u32 depth,
 				       const bool direct)
 {
+	__u32 frags = bpf_core_field_offset(struct skb_shared_info, frags);
 	struct skb_memory memory;
+	__u32 nr_frags;
 	__u64 shared;
 
-	if (skb_memory(skb, &memory, direct))
-		return -1;
-	shared = shared_info(&memory);
-	layout->len = LOAD(direct, skb, len);
-	layout->head_len = layout->len - LOAD(direct, skb, data_len);
-	layout->head_offset = offset_in_page(memory.data, config.page_size);
-	layout->frags = shared + bpf_core_field_offset(struct skb_shared_info, frags);
-	layout->slots = slots_of(layout->head_offset, layout->head_len);
 	if (config.typed_reads) {
-		struct skb_shared_info *info = bpf_rdonly_cast(
-			(void *)shared, bpf_core_type_id_kernel(struct skb_shared_info));
+		struct skb_shared_info *info;
 
-		layout->nr_frags = info->nr_frags;
-		layout->slots += frag_slots_typed(layout->frags, layout->nr_frags);
+		skb_memory_typed(skb, &memory);
+		layout_of(layout, skb, &memory, true);
+		shared = shared_info(&memory);
+		info = bpf_rdonly_cast((void *)shared,
+				       bpf_core_type_id_kernel(struct skb_shared_info));
+		layout->slots += frag_slots_typed(shared + frags, info->nr_frags);
 		return 0;
 	}
-	layout->nr_frags = BPF_CORE_READ((struct skb_shared_info *)shared, nr_frags);
-	if (layout->nr_frags)
-		layout->slots += frag_slots_read(layout->frags, layout->nr_frags, depth);
+	if (skb_memory(skb, &memory, direct))
+		return -1;
+	layout_of(layout, skb, &memory, direct);
+	shared = shared_info(&memory);
+	nr_frags = BPF_CORE_READ((struct skb_shared_info *)shared, nr_frags);
+	if (nr_frags)
+		layout->slots += frag_slots_read(shared + frags, nr_frags, depth);
 	return 0;
 }
 

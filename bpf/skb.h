@@ -120,6 +120,12 @@ struct frag {
 	__u32 offset;
 };
 
+/* Two numbers of 64 bits, in every kernel: see words_at(). */
+struct timespec64 {
+	__s64 tv_sec;
+	long tv_nsec;
+} KERNEL_TYPE;
+
 /* Where an skb's bytes are, as numbers. */
 struct skb_memory {
 	__u64 head;
@@ -133,7 +139,26 @@ extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
 #define LOAD(direct, pointer, member)                                                              \
 	((direct) ? (pointer)->member : BPF_CORE_READ(pointer, member))
 
-/* Pointers are read even where plain loads are allowed: 6.18 forbids arithmetic on those. */
+/*
+ * Kernel memory as numbers, by plain loads. 6.18 forbids arithmetic on pointers that
+ * were loaded through their own type; loaded as the members of this one they are
+ * numbers, which user space's config.typed_reads allows.
+ */
+static __always_inline struct timespec64 *words_at(__u64 address)
+{
+	return bpf_rdonly_cast((void *)address, bpf_core_type_id_kernel(struct timespec64));
+}
+
+static __always_inline void skb_memory_typed(struct sk_buff *skb, struct skb_memory *memory)
+{
+	__u32 head = bpf_core_field_offset(struct sk_buff, head);
+	__u32 data = bpf_core_field_offset(struct sk_buff, data);
+
+	memory->end = skb->end;
+	memory->head = words_at((__u64)skb + head)->tv_sec;
+	memory->data = words_at((__u64)skb + data)->tv_sec;
+}
+
 static __always_inline int skb_memory(struct sk_buff *skb, struct skb_memory *memory,
 				      const bool direct)
 {

@@ -33,6 +33,20 @@ static __noinline int capture_open(struct transmit *transmit, struct sk_buff *sk
 	return 0;
 }
 
+/* Another driver is handed a packet, or this one while nothing tells what comes of it. */
+static __always_inline int observe(struct sk_buff *skb, __u32 index, const bool direct)
+{
+	struct counters *counters = bpf_map_lookup_elem(&counters_of, &index);
+	struct layout layout;
+
+	if (!counters || layout_read(&layout, skb, 0, direct))
+		return 0;
+	count(counters, &layout);
+	if (config.records && layout.slots > SLOT_LIMIT)
+		tell_over_limit(skb, index, layout.slots);
+	return 0;
+}
+
 /* The driver is handed a packet. in_driver: the hook is on xennet_start_xmit() itself. */
 static __always_inline int transmit_begin(struct sk_buff *skb, struct net_device *dev,
 					  const bool in_driver, const bool direct)
@@ -45,6 +59,8 @@ static __always_inline int transmit_begin(struct sk_buff *skb, struct net_device
 
 	if (!enabled || !watched_find(&watched, dev, in_driver, direct))
 		return 0;
+	if (!watched.netfront || !config.driver_hooks)
+		return observe(skb, watched.index, direct);
 	counters = bpf_map_lookup_elem(&counters_of, &watched.index);
 	transmit = transmit_here();
 	if (!counters || !transmit)
@@ -57,11 +73,6 @@ static __always_inline int transmit_begin(struct sk_buff *skb, struct net_device
 	if (layout_read(&layout, skb, depth, direct))
 		return 0;
 	count(counters, &layout);
-	if (!watched.netfront || !config.driver_hooks) {
-		if (config.records && layout.slots > SLOT_LIMIT)
-			tell_over_limit(skb, watched.index, layout.slots);
-		return 0;
-	}
 	open_window(transmit, depth, skb, dev, &layout, watched.index, queue);
 	if (config.records && layout.slots > SLOT_LIMIT)
 		capture_open(transmit, skb);
