@@ -1,0 +1,151 @@
+package bench
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+
+	"xentrace/test/tool"
+)
+
+// An observer is what looks at the packets meanwhile.
+type observer struct {
+	name string
+	// program and kind tell its BPF program at the entry of the driver: what the name
+	// begins with, and the type.
+	program string
+	kind    ebpf.ProgramType
+	attach  func() (detach func())
+}
+
+const (
+	nothing     = "nothing"
+	emptyRaw    = "empty program"
+	histogram   = "xentrace hist"
+	watching    = "xentrace watch"
+	bpftraceJob = "bpftrace"
+)
+
+// observers returns all of them, in the order in which they take turns.
+func observers(tb testing.TB, l *lab) []observer {
+	return []observer{
+		{name: nothing, attach: func() func() { return func() {} }},
+		{name: emptyRaw, program: "empty", kind: ebpf.RawTracepoint, attach: func() func() { return attachEmpty(tb) }},
+		{name: histogram, program: "tracepoint_begi", kind: ebpf.RawTracepoint, attach: func() func() { return attachXentrace(tb, "hist", "-d", "0") }},
+		{name: watching, program: "tracepoint_begi", kind: ebpf.RawTracepoint, attach: func() func() { return attachXentrace(tb, "watch") }},
+		{name: bpftraceJob, kind: ebpf.TracePoint, attach: func() func() { return attachBpftrace(tb, l.ifindex) }},
+	}
+}
+
+// attachEmpty attaches a program that does nothing to the hook that xentrace's
+// tracepoint backend uses for other drivers than xen-netfront.
+func attachEmpty(tb testing.TB) (detach func()) {
+	tb.Helper()
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "empty", Type: ebpf.RawTracepoint, License: "Dual BSD/GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
+	})
+	must(tb, err)
+	attached, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: "net_dev_start_xmit", Program: program})
+	must(tb, err)
+	return func() {
+		must(tb, attached.Close())
+		must(tb, program.Close())
+	}
+}
+
+func attachXentrace(tb testing.TB, command ...string) (detach func()) {
+	tb.Helper()
+	arguments := append([]string{xentrace}, command...)
+	run := tool.Start(tb, append(arguments, "-i", "near", "--backend", "tracepoint", "-o", "json")...)
+	return func() { run.Stop() }
+}
+
+// A script that counts the slots of each packet of one interface. %d are the
+// interface and where skb_shared_info.frags is. It compares no name of an
+// interface, which would cost it more, and does not look at the namespace.
+const script = `
+BEGIN { printf("ready\n"); }
+tracepoint:net:net_dev_start_xmit
+{
+	$skb = (struct sk_buff *)args->skbaddr;
+	if ($skb->dev->ifindex == %d) {
+		$shared = (uint64)$skb->head + $skb->end;
+		$slots = (((uint64)$skb->data & 4095) + $skb->len - $skb->data_len + 4095) / 4096;
+		$frags = (uint64)((struct skb_shared_info *)$shared)->nr_frags;
+		$frag = $shared + %d;
+		$i = (uint64)0;
+		while ($i < 45) {
+			if ($i >= $frags) { break; }
+			$slots += ((*(uint32 *)($frag + 12) & 4095) + *(uint32 *)($frag + 8) + 4095) / 4096;
+			$frag += 16;
+			$i++;
+		}
+		@slots[$slots] = count();
+	}
+}
+`
+
+// bpftrace 0.17 knows no raw tracepoints on kernels such as 6.18, so its script
+// is on the classic one, which needs tracefs: mounted for it alone.
+const startBpftrace = `[ -d /sys/kernel/tracing/events ] || mount -t tracefs tracefs /sys/kernel/tracing
+exec env BPFTRACE_NO_RLIMIT=1 bpftrace -B none -e "$1"`
+
+func attachBpftrace(tb testing.TB, ifindex int) (detach func()) {
+	tb.Helper()
+	cmd := exec.Command("sh", "-c", startBpftrace, "sh", fmt.Sprintf(script, ifindex, fragsOffset(tb)))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
+	var errors strings.Builder
+	cmd.Stderr = &errors
+	stdout, err := cmd.StdoutPipe()
+	must(tb, err)
+	must(tb, cmd.Start())
+	// Printed by BEGIN, and written out once every probe is attached.
+	lines := bufio.NewScanner(stdout)
+	for lines.Scan() {
+		if lines.Text() == "ready" {
+			return func() { stopBpftrace(tb, cmd, stdout) }
+		}
+	}
+	_ = cmd.Wait()
+	tb.Fatalf("bpftrace: not attached: %s", errors.String())
+	return nil
+}
+
+func stopBpftrace(tb testing.TB, cmd *exec.Cmd, stdout io.Reader) {
+	tb.Helper()
+	must(tb, cmd.Process.Signal(os.Interrupt))
+	output, err := io.ReadAll(stdout)
+	must(tb, err)
+	must(tb, cmd.Wait())
+	if !strings.Contains(string(output), "@slots[") {
+		tb.Fatalf("bpftrace: counted nothing: %q", output)
+	}
+}
+
+// fragsOffset returns where the running kernel has skb_shared_info.frags.
+func fragsOffset(tb testing.TB) int {
+	tb.Helper()
+	types, err := btf.LoadKernelSpec()
+	must(tb, err)
+	var shared *btf.Struct
+	must(tb, types.TypeByName("skb_shared_info", &shared))
+	for _, member := range shared.Members {
+		if member.Name == "frags" {
+			return int(member.Offset.Bytes())
+		}
+	}
+	tb.Fatal("skb_shared_info has no frags")
+	return 0
+}

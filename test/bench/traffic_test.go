@@ -1,0 +1,37 @@
+package bench
+
+import (
+	"testing"
+
+	"xentrace/test/tool"
+)
+
+// The packets are what the benchmarks say they are: so many, of so many slots.
+func TestTraffic(t *testing.T) {
+	const packets = 10 * clones
+	for _, kind := range []struct {
+		name string
+		make func(*lab) traffic
+	}{
+		{"flood", newFlood},
+		{"mirrored", newMirrored},
+		{"tcp", newTCPFragments},
+	} {
+		t.Run(kind.name, func(t *testing.T) {
+			l := newLab(t)
+			sender := newSender(l, kind.make(l))
+			traffic := sender.kinds[0]
+			run := tool.Start(t, xentrace, "hist", "-d", "0", "-i", "near", "-o", "json")
+			if _, err := sender.reading(traffic, packets); err != nil {
+				t.Fatal(err)
+			}
+			output := run.Stop()
+			counted := output.Only(t)
+			// A small head may lie across the end of a page: one slot more.
+			of := counted.Slots[traffic.slots] + counted.Slots[traffic.slots+1]
+			if counted.Slots[traffic.slots] < packets/2 || of != packets || counted.Packets != packets {
+				t.Errorf("slots %v: want %d packets of %d slots", counted.Slots, packets, traffic.slots)
+			}
+		})
+	}
+}
