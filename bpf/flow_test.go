@@ -220,7 +220,7 @@ func addresses(family uint8) (source, destination [16]uint8) {
 
 func TestFlowsOfFakePackets(t *testing.T) {
 	a := newArena(t)
-	for _, typed := range []uint8{0, 1} {
+	for _, typed := range waysOfReading(t, a) {
 		r := newTracer(t, a, typed)
 		for _, h := range headers {
 			t.Run(fmt.Sprintf("%s typed %d", h.name, typed), func(t *testing.T) {

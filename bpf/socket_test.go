@@ -39,7 +39,7 @@ func TestTCPStateOfFakeSockets(t *testing.T) {
 		s.State = state
 		return s
 	}
-	for _, typed := range []uint8{0, 1} {
+	for _, typed := range waysOfReading(t, a) {
 		r := newTracer(t, a, typed)
 		for _, test := range []struct {
 			name   string
