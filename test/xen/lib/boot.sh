@@ -55,7 +55,9 @@ run_continued() {
 	name=$(machine_entry)
 	entry "$name" make_machine
 	touch "$cache/$name"
-	prune_machines
+	# A saved machine takes about 700 MB.
+	prune machine "${XENTRACE_LAB_MACHINES:-8}"
+	prune image 16
 	mapfile -t options < <(memory_file "$cache/$name/memory" off)
 	mapfile -t command < <(machine_command "$dir" "$dir/disk" "${options[@]}" -incoming defer)
 	with_relay -qmp "$dir/qmp" -restore "$cache/$name/state" -start "$1 $EPOCHSECONDS" "${command[@]}"

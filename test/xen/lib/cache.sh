@@ -26,3 +26,9 @@ entry() {
 
 # digest reads what a cache entry is made from and prints a short name for it.
 digest() { sha256sum | cut -c1-16; }
+
+# prune KIND KEEP drops the entries of a kind that were used least lately.
+prune() {
+	find "$cache/$1" -mindepth 1 -maxdepth 1 -type d ! -name '*.new' -printf '%T@ %p\n' |
+		sort -rn | tail -n +"$(($2 + 1))" | cut -d' ' -f2- | xargs -r rm -rf --
+}

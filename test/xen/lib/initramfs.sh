@@ -19,6 +19,7 @@ dom0_image() {
 		uname_of "$dom0_kernel"
 	} | digest)
 	entry "image/dom0-$key" make_dom0_image
+	touch "$cache/image/dom0-$key"
 	echo "$cache/image/dom0-$key/cpio"
 }
 
@@ -48,6 +49,7 @@ guest_image() {
 		[[ -z $module ]] || cat "$module"
 	} | digest)
 	entry "image/guest-$key" make_guest_image "$kernel" "$module"
+	touch "$cache/image/guest-$key"
 	echo "$cache/image/guest-$key/cpio"
 }
 

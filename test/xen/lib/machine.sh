@@ -55,11 +55,3 @@ make_machine() {
 	cp "$dir"/{xen,guest}.log "$new/"
 	rm "$dir/dom0.cpio"
 }
-
-# prune_machines drops the saved machines that were not used lately: each takes
-# about 700 MB.
-prune_machines() {
-	find "$cache/machine" -mindepth 1 -maxdepth 1 -type d -printf "%T@ %p\n" | sort -rn |
-		tail -n +"$((machines_kept + 1))" | cut -d" " -f2- | xargs -r rm -rf --
-}
-machines_kept=${XENTRACE_LAB_MACHINES:-8}
