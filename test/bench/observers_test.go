@@ -44,7 +44,10 @@ func observers(tb testing.TB, l *lab) []observer {
 		{name: emptyRaw, program: "empty", kind: ebpf.RawTracepoint, attach: func() func() { return attachEmpty(tb) }},
 		{name: histogram, program: "tracepoint_begi", kind: ebpf.RawTracepoint, attach: func() func() { return attachXentrace(tb, "hist", "-d", "0") }},
 		{name: watching, program: "tracepoint_begi", kind: ebpf.RawTracepoint, attach: func() func() { return attachXentrace(tb, "watch") }},
-		{name: bpftraceJob, kind: ebpf.TracePoint, attach: func() func() { return attachBpftrace(tb, l.ifindex) }},
+		{name: bpftraceJob, kind: ebpf.TracePoint, attach: func() func() {
+			detach := attachBpftrace(tb, l.ifindex)
+			return func() { detach() }
+		}},
 	}
 }
 
@@ -72,9 +75,11 @@ func attachXentrace(tb testing.TB, command ...string) (detach func()) {
 	return func() { run.Stop() }
 }
 
-// A script that counts the slots of each packet of one interface. %d are the
-// interface and where skb_shared_info.frags is. It compares no name of an
-// interface, which would cost it more, and does not look at the namespace.
+// script counts the slots of each packet of one interface, in the quickest way
+// found to write it: one read for each fragment, for its length and offset together,
+// while a comparison of the interface's name would cost more than all the rest. It
+// does not look at the namespace. The arguments are the interface and where
+// skb_shared_info has the second word of its first fragment.
 const script = `
 BEGIN { printf("ready\n"); }
 tracepoint:net:net_dev_start_xmit
@@ -82,13 +87,14 @@ tracepoint:net:net_dev_start_xmit
 	$skb = (struct sk_buff *)args->skbaddr;
 	if ($skb->dev->ifindex == %d) {
 		$shared = (uint64)$skb->head + $skb->end;
-		$slots = (((uint64)$skb->data & 4095) + $skb->len - $skb->data_len + 4095) / 4096;
-		$frags = (uint64)((struct skb_shared_info *)$shared)->nr_frags;
+		$slots = (((uint64)$skb->data & 4095) + args->len - args->data_len + 4095) / 4096;
+		$n = (uint64)((struct skb_shared_info *)$shared)->nr_frags;
 		$frag = $shared + %d;
 		$i = (uint64)0;
 		while ($i < 45) {
-			if ($i >= $frags) { break; }
-			$slots += ((*(uint32 *)($frag + 12) & 4095) + *(uint32 *)($frag + 8) + 4095) / 4096;
+			if ($i >= $n) { break; }
+			$word = *(uint64 *)$frag;
+			$slots += ((($word >> 32) & 4095) + ($word & 0xffffffff) + 4095) / 4096;
 			$frag += 16;
 			$i++;
 		}
@@ -102,9 +108,10 @@ tracepoint:net:net_dev_start_xmit
 const startBpftrace = `[ -d /sys/kernel/tracing/events ] || mount -t tracefs tracefs /sys/kernel/tracing
 exec env BPFTRACE_NO_RLIMIT=1 bpftrace -B none -e "$1"`
 
-func attachBpftrace(tb testing.TB, ifindex int) (detach func()) {
+// attachBpftrace starts the script; detach returns what it has printed.
+func attachBpftrace(tb testing.TB, ifindex int) (detach func() string) {
 	tb.Helper()
-	cmd := exec.Command("sh", "-c", startBpftrace, "sh", fmt.Sprintf(script, ifindex, fragsOffset(tb)))
+	cmd := exec.Command("sh", "-c", startBpftrace, "sh", fmt.Sprintf(script, ifindex, fragsOffset(tb)+8))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
 	var errors strings.Builder
 	cmd.Stderr = &errors
@@ -115,7 +122,7 @@ func attachBpftrace(tb testing.TB, ifindex int) (detach func()) {
 	lines := bufio.NewScanner(stdout)
 	for lines.Scan() {
 		if lines.Text() == "ready" {
-			return func() { stopBpftrace(tb, cmd, stdout) }
+			return func() string { return stopBpftrace(tb, cmd, stdout) }
 		}
 	}
 	_ = cmd.Wait()
@@ -123,7 +130,7 @@ func attachBpftrace(tb testing.TB, ifindex int) (detach func()) {
 	return nil
 }
 
-func stopBpftrace(tb testing.TB, cmd *exec.Cmd, stdout io.Reader) {
+func stopBpftrace(tb testing.TB, cmd *exec.Cmd, stdout io.Reader) string {
 	tb.Helper()
 	must(tb, cmd.Process.Signal(os.Interrupt))
 	output, err := io.ReadAll(stdout)
@@ -132,6 +139,7 @@ func stopBpftrace(tb testing.TB, cmd *exec.Cmd, stdout io.Reader) {
 	if !strings.Contains(string(output), "@slots[") {
 		tb.Fatalf("bpftrace: counted nothing: %q", output)
 	}
+	return string(output)
 }
 
 // fragsOffset returns where the running kernel has skb_shared_info.frags.

@@ -1,6 +1,8 @@
 package bench
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"xentrace/test/tool"
@@ -33,5 +35,19 @@ func TestTraffic(t *testing.T) {
 				t.Errorf("slots %v: want %d packets of %d slots", counted.Slots, packets, traffic.slots)
 			}
 		})
+	}
+}
+
+// The script counts what xentrace counts.
+func TestScript(t *testing.T) {
+	const packets = 10 * clones
+	l := newLab(t)
+	sender := newSender(l, newMirrored(l))
+	detach := attachBpftrace(t, l.ifindex)
+	if _, err := sender.reading(sender.kinds[0], packets); err != nil {
+		t.Fatal(err)
+	}
+	if output, want := detach(), fmt.Sprintf("@slots[%d]: %d\n", manyFrags+1, packets); !strings.Contains(output, want) {
+		t.Errorf("it printed %q, want %q in it", output, want)
 	}
 }
