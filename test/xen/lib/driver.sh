@@ -28,8 +28,7 @@ driver_netback_parameters() {
 	sed -n 's/^# netback: //p' "$lab/variants/$1.sed"
 }
 
-# make_driver NEW KERNEL DRIVER builds the variant, with BTF of its own where the
-# kernel has BTF for modules (5.11 and later): without it fentry cannot attach.
+# make_driver NEW KERNEL DRIVER builds the variant.
 make_driver() {
 	local new=$1 kernel=$2 driver=$3 headers=$cache/headers/$2 root
 	root=$(toolchain_for "$kernel")
@@ -42,9 +41,16 @@ make_driver() {
 		cat "$new/build.log" >&2
 		fail "the driver $driver does not build for kernel $kernel"
 	}
-	if grep -q '^CONFIG_DEBUG_INFO_BTF_MODULES=y' "$headers/build/.config"; then
-		with_toolchain "$root" "$new" env LLVM_OBJCOPY=objcopy pahole -J --btf_base "$cache/kernel/$kernel/vmlinux" "$new/xen-netfront.ko"
-	fi
+	add_btf "$new/xen-netfront.ko" "$kernel"
 	strip --strip-debug "$new/xen-netfront.ko"
 	find "$new" -mindepth 1 ! -name xen-netfront.ko ! -name build.log -delete
+}
+
+# add_btf MODULE KERNEL gives the module BTF, without which fentry cannot attach, where
+# the kernel has BTF for modules (5.11 and later). Kbuild does that itself with Debian's
+# later headers, which hold the base BTF.
+add_btf() {
+	grep -q '^CONFIG_DEBUG_INFO_BTF_MODULES=y' "$cache/headers/$2/build/.config" || return 0
+	! readelf -SW "$1" | grep -q ' \.BTF ' || return 0
+	LLVM_OBJCOPY=objcopy pahole -J --btf_base "$cache/kernel/$2/vmlinux" "$1"
 }

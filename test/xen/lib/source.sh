@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# What building a driver needs: the kernel's headers, its base BTF, and the driver's
-# source. Debian's kernel source is a build input; only xen-netfront.c is kept, and
-# nothing of it belongs into git.
+# What building a driver needs: the kernel's headers and the driver's source.
+# Debian's kernel source is a build input: only xen-netfront.c is kept, and nothing of
+# it belongs into git.
 
 fetch_headers() { entry "headers/$1" make_headers "$1"; }
 fetch_source() { entry "source/$1" make_source "$1"; }
