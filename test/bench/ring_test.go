@@ -23,20 +23,24 @@ import (
 )
 
 const (
-	stormRate    = 300_000 // events a second
+	stormRate    = 300_000           // events a second, at least
+	stormPace    = stormRate + 3_000 // what is aimed at
 	stormLength  = 5 * time.Second
-	stormEvents  = int(stormLength/time.Second) * stormRate
+	stormEvents  = int(stormLength/time.Second) * stormPace
 	stormClones  = 300
 	stormRing    = "512MiB"
 	recordGoal   = 400 // bytes
 	recordHeader = 8   // what the ring buffer itself puts before a record
 )
 
-// recordSize is what a record of a packet with that many fragments takes in the ring.
+// recordSize is how long the record of a packet with that many fragments is in the ring.
 func recordSize(frags int) int {
 	var event bpf.XentracePacketEvent
 	return recordHeader + int(unsafe.Offsetof(event.Frags)) + frags*int(unsafe.Sizeof(event.Frags[0]))
 }
+
+// ringSpace is that, rounded up to the eight bytes that records are aligned to.
+func ringSpace(frags int) int { return (recordSize(frags) + 7) &^ 7 }
 
 // An ordinary record is below the length that the sizes of rings are reckoned with.
 func TestRecordSize(t *testing.T) {
@@ -83,6 +87,7 @@ type stormed struct {
 	took    time.Duration
 	written uint64
 	lost    uint64
+	waiting int           // records in the ring when the last packet had been sent
 	bytes   int64         // of the file
 	after   time.Duration // that the program went on for after the last packet
 	cpu     time.Duration // of the program
@@ -103,12 +108,12 @@ func (l *lab) storm(sender *rocket.TCP) (s stormed) {
 	for !exists(ready) {
 		time.Sleep(time.Millisecond)
 	}
-	hurry(l.tb)
+	hurry(l.tb, true)
 	began := time.Now()
 	for s.events < stormEvents {
 		// As many as are due, and no more.
-		if due := int(time.Since(began).Seconds() * stormRate); s.events > due {
-			time.Sleep(time.Duration(s.events-due) * time.Second / stormRate)
+		if due := int(time.Since(began).Seconds() * stormPace); s.events > due {
+			time.Sleep(time.Duration(s.events-due) * time.Second / stormPace)
 		}
 		_, err := sender.Send(l.tb.Context())
 		must(l.tb, err)
@@ -116,27 +121,35 @@ func (l *lab) storm(sender *rocket.TCP) (s stormed) {
 	}
 	s.took = time.Since(began)
 	ended := time.Now()
+	hurry(l.tb, false)
+	soFar, err := output.Stat()
+	must(l.tb, err)
 	must(l.tb, cmd.Process.Signal(unix.SIGINT))
 	must(l.tb, cmd.Wait())
 	s.after = time.Since(ended)
 	s.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	s.rss = cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss
 	s.count(l.tb, output.Name())
+	s.waiting = s.events - int(float64(soFar.Size())/float64(s.bytes)*float64(s.written))
 	return s
 }
 
-// hurry has all threads of this process go before ordinary ones: the events are to
-// come at their rate, whatever else the machine does. The program that reads them
-// stays an ordinary one.
-func hurry(tb testing.TB) {
+// hurry has all threads of this process go before ordinary ones (SCHED_FIFO), or no
+// longer: the events are to come at their rate, whatever else the machine does. The
+// program that reads them stays an ordinary one.
+func hurry(tb testing.TB, on bool) {
 	tb.Helper()
+	attributes := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL}
+	if on {
+		attributes.Policy, attributes.Priority = unix.SCHED_FIFO, 1
+	}
 	threads, err := os.ReadDir("/proc/self/task")
 	must(tb, err)
 	for _, thread := range threads {
 		id, err := strconv.Atoi(thread.Name())
 		must(tb, err)
-		if err := unix.Setpriority(unix.PRIO_PROCESS, id, -20); err != nil && err != unix.ESRCH {
-			tb.Fatalf("priority of thread %d: %v", id, err)
+		if err := unix.SchedSetAttr(id, &attributes, 0); err != nil && err != unix.ESRCH {
+			tb.Fatalf("scheduling of thread %d: %v", id, err)
 		}
 	}
 }
@@ -180,12 +193,13 @@ func (s *stormed) tell(b *testing.B) {
 	t.add("bytes of a record in the ring", fmt.Sprint(recordSize(manyFrags)))
 	t.add("written", fmt.Sprint(s.written))
 	t.add("lost", fmt.Sprint(s.lost))
+	t.add("in the ring after the last packet", fmt.Sprintf("%d records, %d MiB", s.waiting, s.waiting*ringSpace(manyFrags)>>20))
 	t.add("JSON", fmt.Sprintf("%.0f MB, %.0f bytes a record", float64(s.bytes)/1e6, float64(s.bytes)/float64(max(1, s.written))))
 	t.add("done after the last packet", fmt.Sprintf("%.2f s", s.after.Seconds()))
 	t.add("CPU time of the program", fmt.Sprintf("%.2f s, %.2f µs an event", s.cpu.Seconds(), float64(s.cpu.Microseconds())/float64(max(1, s.written))))
 	t.add("resident, the ring counted twice", fmt.Sprintf("%d MiB", s.rss>>10))
 	findings.add(t)
-	findings.goal("events a second for 5 s", "≥ 300000", fmt.Sprintf("%.0f", rate), s.events >= stormEvents && rate >= 0.99*stormRate)
+	findings.goal("events a second for 5 s", "≥ 300000", fmt.Sprintf("%.0f", rate), s.events >= stormEvents && rate >= stormRate)
 	findings.goal("events lost meanwhile", "0", fmt.Sprintf("%d", s.lost), s.lost == 0 && s.written == uint64(s.events))
 	findings.goal("record, IPv4, TCP, 17 fragments", "< 400 bytes", fmt.Sprintf("%d bytes", recordSize(manyFrags)), recordSize(manyFrags) < recordGoal)
 	b.ReportMetric(rate, "events/s")
