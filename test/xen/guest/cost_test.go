@@ -19,7 +19,7 @@ import (
 // A packet that is sent as usual runs one program at its entry and one at its
 // return, none of which refers to a hash map, and no other.
 func TestProgramsOfAnOrdinaryPacket(t *testing.T) {
-	const n, port = 1000, 7010
+	const n, port = 500, 7010
 	stats, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
 	if err != nil {
 		t.Fatal(err)

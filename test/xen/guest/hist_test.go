@@ -16,7 +16,7 @@ import (
 // Concurrent senders on every processor: the histogram adds up to what the
 // interface counted, to the packet, and no drop goes without its record.
 func TestHistogramOfConcurrentSenders(t *testing.T) {
-	const senders, rounds, burst = 4, 50, 20
+	const senders, rounds, burst = 4, 20, 20
 	drops := env(t, "XENTRACE_LAB_DRIVER") == "prefix"
 	for _, backend := range backends(t) {
 		t.Run(backend, func(t *testing.T) {

@@ -26,7 +26,7 @@ func scatterGather(t *testing.T, to string) {
 // heads cross a page, how many depends on the slab's geometry. Every such drop is
 // a record, and where there is none the tracer reports none.
 func TestScatterGatherOff(t *testing.T) {
-	const held, sent, port = 8000, 1000, 7005
+	const held, sent, port = 8000, 480, 7005
 	scatterGather(t, "off")
 	t.Cleanup(func() { scatterGather(t, "on") })
 	for _, backend := range backends(t) {
