@@ -4,7 +4,6 @@ package guest
 
 import (
 	"errors"
-	"net/netip"
 	"os"
 	"testing"
 	"time"
@@ -12,7 +11,6 @@ import (
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
-	"xentrace/internal/rocket"
 	"xentrace/test/tool"
 )
 
@@ -33,16 +31,7 @@ func TestProgramsOfAnOrdinaryPacket(t *testing.T) {
 			run := tool.Start(t, program(t), "watch", "-o", "json", "--backend", backend)
 			time.Sleep(settle)
 			before, packets := runCounts(t, backend), counter(t, "tx_packets")
-			datagrams, err := rocket.NewDatagrams(t.Context(), netip.AddrPortFrom(peerAddr(t, "ipv4"), port), rocket.Options{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := datagrams.Send(t.Context(), n, 200); err != nil {
-				t.Fatal(err)
-			}
-			if err := datagrams.Close(); err != nil {
-				t.Fatal(err)
-			}
+			sendOrdinary(t, port, n)
 			time.Sleep(settle)
 			after := runCounts(t, backend)
 			packets = counter(t, "tx_packets") - packets

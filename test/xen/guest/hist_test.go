@@ -83,3 +83,18 @@ func sendMixed(ctx context.Context, to netip.AddrPort, rounds, burst int) error 
 	}
 	return nil
 }
+
+// sendOrdinary sends n datagrams, each one packet of one slot or two.
+func sendOrdinary(t *testing.T, port uint16, n int) {
+	t.Helper()
+	datagrams, err := rocket.NewDatagrams(t.Context(), netip.AddrPortFrom(peerAddr(t, "ipv4"), port), rocket.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := datagrams.Send(t.Context(), n, ordinaryLength); err != nil {
+		t.Fatal(err)
+	}
+	if err := datagrams.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

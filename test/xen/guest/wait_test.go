@@ -3,12 +3,10 @@
 package guest
 
 import (
-	"net/netip"
 	"os/exec"
 	"testing"
 	"time"
 
-	"xentrace/internal/rocket"
 	"xentrace/test/tool"
 )
 
@@ -38,16 +36,7 @@ func TestWaitForDriver(t *testing.T) {
 	<-loaded
 	time.Sleep(settle)
 	packets := counter(t, "tx_packets")
-	datagrams, err := rocket.NewDatagrams(t.Context(), netip.AddrPortFrom(peerAddr(t, "ipv4"), port), rocket.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := datagrams.Send(t.Context(), n, 200); err != nil {
-		t.Fatal(err)
-	}
-	if err := datagrams.Close(); err != nil {
-		t.Fatal(err)
-	}
+	sendOrdinary(t, port, n)
 	time.Sleep(settle)
 	packets = counter(t, "tx_packets") - packets
 	output := run.Stop()
