@@ -94,31 +94,19 @@ struct sk_buff {
  */
 #define AT_MOST(value, most) asm volatile("if %0 <= %1 goto +1\n%0 = %1" : "+r"(value) : "i"(most))
 
-/* skb_frag_t is struct bio_vec from 5.4 to 6.8. */
-struct bio_vec {
-	unsigned int bv_len;
-	unsigned int bv_offset;
-} KERNEL_TYPE;
-
-/* A type of its own again since 6.9. */
-struct skb_frag {
-	unsigned int len;
-	unsigned int offset;
-} KERNEL_TYPE;
-
-struct skb_shared_info {
-	__u8 nr_frags;
-	unsigned short gso_size;
-	unsigned short gso_segs;
-	struct skb_frag frags[1];
-} KERNEL_TYPE;
-
-/* Both kinds of skb_frag_t have had the same bytes ever since 5.4. */
+/* skb_frag_t: a struct bio_vec from 5.4 to 6.8 and a struct skb_frag later, of the same bytes. */
 struct frag {
 	__u64 page;
 	__u32 len;
 	__u32 offset;
 };
+
+struct skb_shared_info {
+	__u8 nr_frags;
+	unsigned short gso_size;
+	unsigned short gso_segs;
+	struct frag frags[1]; /* only their place is asked for */
+} KERNEL_TYPE;
 
 /* Two numbers of 64 bits, in every kernel: see words_at(). */
 struct timespec64 {
@@ -181,14 +169,6 @@ static __always_inline __u32 offset_in_page(__u64 address, __u32 page_size)
 static __always_inline __u64 shared_info(const struct skb_memory *memory)
 {
 	return memory->head + memory->end;
-}
-
-/* MAX_SKB_FRAGS of the running kernel: 17 unless it was built with more (6.4 and later). */
-static __always_inline __u32 max_frags(void)
-{
-	return (bpf_core_type_size(struct skb_shared_info) -
-		bpf_core_field_offset(struct skb_shared_info, frags)) /
-	       sizeof(struct frag);
 }
 
 static __always_inline __u32 netns_inum(struct net_device *dev, const bool direct)
