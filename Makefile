@@ -74,11 +74,11 @@ test: deps build ## all tests: Go, BPF on this kernel, and the Xen lab
 test-xen: build ## the tests in a real Xen guest; KERNEL= and DRIVER=stock|prefix choose
 	test/xen/deps
 ifneq ($(KERNEL),)
-	test/xen/suite --kernel $(KERNEL) --driver $(DRIVER) --vcpus $(VCPUS)
+	test/xen/suite --timeout 900 --kernel $(KERNEL) --driver $(DRIVER) --vcpus $(VCPUS)
 else
-	test/xen/suite --kernel 6.1 --driver prefix -- -test.skip KernelSide
-	test/xen/suite --kernel 6.1 --driver stock
-	test/xen/suite --kernel 6.12 --driver stock --vcpus 2
+	test/xen/suite --timeout 900 --kernel 6.1 --driver prefix -- -test.skip KernelSide
+	test/xen/suite --timeout 900 --kernel 6.1 --driver stock
+	test/xen/suite --timeout 900 --kernel 6.12 --driver stock --vcpus 2
 endif
 
 .PHONY: test-xen-shell
@@ -99,7 +99,8 @@ lint: go ## formatting, vet, staticcheck, shellcheck, clang-format
 	$(GO) tool staticcheck ./...
 	$(GO) tool staticcheck -tags xenlab ./test/...
 	$(CLANG_FORMAT) --dry-run --Werror bpf/*.c bpf/*.h
-	shellcheck -x $$(git ls-files | xargs -r grep -lE '^#!/bin/(ba)?sh|^# shellcheck shell=' -- )
+	shellcheck .ci/run .ci/deps test/bench/run
+	cd test/xen && shellcheck -a -x run shell suite fetch driver deps init/*
 
 .PHONY: clean
 clean: ## remove what was built, but not the lab's cache

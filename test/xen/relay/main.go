@@ -28,7 +28,7 @@ const (
 	exitStopped = 130 // interrupted
 )
 
-var errUsage = errors.New("usage: relay exec CONSOLE PROGRAM..., relay ready|begin|status|gone CONSOLE TEXT, relay host [flags] QEMU ARGS...")
+var errUsage = errors.New("usage: relay exec CONSOLE PROGRAM..., relay ready|begin|status|gone CONSOLE TEXT, relay host [flags] QEMU ARGS")
 
 func main() {
 	code, err := run(os.Args[1:])
