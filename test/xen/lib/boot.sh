@@ -20,6 +20,7 @@ run_in_guest() {
 	payload "$dir/payload" "$@"
 	pack "$dir/payload" >"$dir/disk"
 	rm -r "$dir/payload"
+	[[ $(stat -c %s "$dir/disk") -lt $((512 << 20)) ]] || fail "the program and its files are larger than 512 MiB"
 	start="start $(($(stat -c %s "$dir/disk") / 1048576 + 1))"
 	truncate -s "$disk_size" "$dir/disk"
 	if [[ -n $fresh ]]; then
@@ -82,7 +83,7 @@ with_relay() {
 	local options
 	status=0
 	rm -f "$dir/qmp"
-	options=(-boot "${XENTRACE_LAB_BOOT_SECONDS:-180}s" -limit "${limit}s" -log "$dir/guest.log" ${shell:+-shell})
+	options=(-boot "${XENTRACE_LAB_BOOT_SECONDS:-180}s" -limit "${limit}s" -log "$dir/guest.log" -disk "$dir/disk" ${shell:+-shell})
 	# In the background, so that a signal to this script is not held up.
 	"$programs/relay" host "${options[@]}" "$@" <&0 &
 	relay=$!

@@ -46,7 +46,7 @@ payload() {
 		shift
 		set -- "./$(basename "$program")" "$@"
 	fi
-	echo "relay exec /dev/hvc0 $(quote "$@")|| { code=\$?; dmesg; (exit \$code); }" >"$tree/etc/lab/command"
+	echo "relay exec /dev/xvda $(quote "$@")" >"$tree/etc/lab/command"
 }
 
 # add_file TREE HOSTPATH GUESTPATH copies into the tree, to /lab without a GUESTPATH.
@@ -71,6 +71,6 @@ interactive() {
 		setsid -c bash --norc </dev/hvc0 >/dev/hvc0 2>&1
 		code=\$?
 		stty -F /dev/hvc0 raw -echo
-		(exit \$code)
+		relay status /dev/hvc0 \$code
 	EOF
 }

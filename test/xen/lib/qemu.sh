@@ -3,7 +3,8 @@
 
 guest_mac=00:16:3e:00:00:01
 memory=3G
-# The size of the disk that carries a run's program into the guest.
+# The size of the disk that carries a run's program into the guest and its output out of
+# it: half each (relay/disk.go).
 disk_size=1G
 
 # guest_config prints xl's configuration of the guest for the settings in force.
@@ -17,7 +18,7 @@ guest_config() {
 		vcpus = $vcpus
 		extra = "console=hvc0 panic=-1 loglevel=6 $append"
 		vif = ["script=vif-lab,mac=$guest_mac,vifname=guest0"]
-		disk = ["phy:/dev/sda,xvda,r"]
+		disk = ["phy:/dev/sda,xvda,w"]
 		on_crash = "destroy"
 		on_reboot = "destroy"
 	EOF
@@ -47,7 +48,7 @@ machine_command() {
 		-accel tcg,thread=multi -cpu qemu64 -smp 2 -m "$memory" \
 		-display none -nodefaults -no-reboot -nic none -parallel none -monitor none \
 		-qmp "unix:$dir/qmp,server=on,wait=off" \
-		-drive "file=$disk,format=raw,if=ide" \
+		-drive "file=$disk,format=raw,if=ide,cache=unsafe" \
 		-serial "file:$dir/xen.log" -serial stdio "$@"
 }
 

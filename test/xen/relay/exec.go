@@ -6,16 +6,17 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
 )
 
-// framer writes frames of one kind; framers of one console share its lock.
+// framer writes frames of one kind; framers of one stream share its lock.
 type framer struct {
-	mu      *sync.Mutex
-	console io.Writer
-	kind    kind
+	mu     *sync.Mutex
+	stream io.Writer
+	kind   kind
 }
 
 // Write sends p in frames of at most maxFrame bytes.
@@ -24,8 +25,8 @@ func (f framer) Write(p []byte) (int, error) {
 	defer f.mu.Unlock()
 	for rest := p; ; {
 		n := min(len(rest), maxFrame)
-		if _, err := f.console.Write(appendFrame(nil, f.kind, rest[:n])); err != nil {
-			return 0, fmt.Errorf("console: %w", err)
+		if _, err := f.stream.Write(appendFrame(nil, f.kind, rest[:n])); err != nil {
+			return 0, fmt.Errorf("output: %w", err)
 		}
 		if rest = rest[n:]; len(rest) == 0 {
 			return len(p), nil
@@ -33,36 +34,50 @@ func (f framer) Write(p []byte) (int, error) {
 	}
 }
 
-// execProgram runs a program with its output framed onto the console and
-// returns its exit status, 128 and the signal's number if a signal ended it.
+// execProgram runs a program with its output framed onto the disk, and its status
+// after it; before that the kernel's log, if it failed.
 func execProgram(path string, argv []string) (int, error) {
-	console, err := os.OpenFile(path, os.O_WRONLY|syscall.O_NOCTTY, 0)
+	disk, err := openDiskWriter(path)
 	if err != nil {
 		return exitUsage, err
 	}
-	defer console.Close()
 	var mu sync.Mutex
-	if _, err := (framer{&mu, console, begin}).Write(nil); err != nil {
-		return exitUsage, err
+	to := func(k kind) framer { return framer{&mu, disk, k} }
+	if _, err := to(begin).Write(nil); err != nil {
+		return exitUsage, errors.Join(err, disk.Close())
 	}
+	code := wait(argv, to(stdout), to(stderr))
+	if code != 0 {
+		dmesg := exec.Command("dmesg")
+		dmesg.Stdout = to(kernelLog)
+		err = dmesg.Run()
+	}
+	_, serr := to(status).Write([]byte(strconv.Itoa(code)))
+	return 0, errors.Join(err, serr, disk.Close())
+}
+
+// wait runs a program to its end and returns its exit status, 128 and the
+// signal's number if a signal ended it.
+func wait(argv []string, out, errs io.Writer) int {
 	cmd := exec.Command(argv[0], argv[1:]...)
-	cmd.Stdout = framer{&mu, console, stdout}
-	cmd.Stderr = framer{&mu, console, stderr}
+	cmd.Stdout, cmd.Stderr = out, errs
 	// A process left behind that holds the pipes must not hold up the status.
 	cmd.WaitDelay = 2 * time.Second
-	err = cmd.Run()
+	err := cmd.Run()
 	var exit *exec.ExitError
 	switch {
-	case err == nil, errors.Is(err, exec.ErrWaitDelay):
-		return cmd.ProcessState.ExitCode(), nil
+	case err == nil:
+		return 0
+	case errors.Is(err, exec.ErrWaitDelay):
+		return cmd.ProcessState.ExitCode()
 	case errors.As(err, &exit):
 		if ws, ok := exit.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
-			return 128 + int(ws.Signal()), nil
+			return 128 + int(ws.Signal())
 		}
-		return exit.ExitCode(), nil
+		return exit.ExitCode()
 	}
-	fmt.Fprintf(cmd.Stderr, "%v\n", err)
-	return 127, nil
+	fmt.Fprintln(errs, err)
+	return 127
 }
 
 // send writes one frame to the console.

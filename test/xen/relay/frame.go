@@ -10,12 +10,13 @@ import (
 type kind byte
 
 const (
-	ready  kind = 'r' // the guest has booted and waits for the line that starts the program
-	begin  kind = 'b' // the guest starts the program
-	stdout kind = 'o' // what the program wrote to its stdout
-	stderr kind = 'e' // what the program wrote to its stderr
-	status kind = 's' // the program's exit status, in decimal; the last frame
-	gone   kind = 'x' // dom0's sentence on why no status will come
+	ready     kind = 'r' // the guest has booted and waits for the line that starts the program
+	begin     kind = 'b' // the guest starts the program
+	stdout    kind = 'o' // what the program wrote to its stdout
+	stderr    kind = 'e' // what the program wrote to its stderr
+	kernelLog kind = 'k' // the guest's kernel log, if the program failed
+	status    kind = 's' // the program's exit status, in decimal; the last frame
+	gone      kind = 'x' // dom0's sentence on why no status will come
 )
 
 // A frame is one line: mark, kind, payload. The mark never stands in a payload,

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -25,6 +26,7 @@ var (
 type settings struct {
 	boot, limit time.Duration
 	log         string
+	disk        string
 	shell       bool
 	start       string
 	qmp         string
@@ -37,7 +39,8 @@ func parseSettings(args []string) (settings, []string, error) {
 	flags := flag.NewFlagSet("host", flag.ContinueOnError)
 	flags.DurationVar(&s.boot, "boot", 2*time.Minute, "how long booting may take")
 	flags.DurationVar(&s.limit, "limit", 10*time.Minute, "how long the program may run")
-	flags.StringVar(&s.log, "log", os.DevNull, "file for the guest's console without the program's output")
+	flags.StringVar(&s.log, "log", os.DevNull, "file for the guest's console")
+	flags.StringVar(&s.disk, "disk", "", "the guest's disk, for the program's output")
 	flags.BoolVar(&s.shell, "shell", false, "give the console to this terminal once the guest has booted")
 	flags.StringVar(&s.start, "start", "", "line that tells the waiting guest to start the program")
 	flags.StringVar(&s.qmp, "qmp", "", "QEMU's machine protocol socket")
@@ -60,7 +63,9 @@ type session struct {
 	guest    io.Writer // the console's input
 	cancel   context.CancelCauseFunc
 	timer    *time.Timer
+	kill     context.CancelFunc // ends QEMU
 
+	mu    sync.Mutex // frames come from the console and from the disk
 	began bool
 	code  int
 	ended bool   // code is the program's status
@@ -98,8 +103,8 @@ func (s *session) run(ctx context.Context, argv []string) error {
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(syscall.SIGTERM), 0, 0, 0); err != nil {
 		return err
 	}
-	ctx, kill := context.WithCancel(ctx)
-	defer kill()
+	ctx, s.kill = context.WithCancel(ctx)
+	defer s.kill()
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Stderr = s.log
 	// Its own group, so that ^C reaches QEMU through us only; and never without us.
@@ -116,14 +121,36 @@ func (s *session) run(ctx context.Context, argv []string) error {
 	}
 	if s.restore != "" {
 		if err := s.resume(ctx); err != nil {
-			kill()
+			s.kill()
 			return errors.Join(err, cmd.Wait())
 		}
 	}
+	output := s.readOutput(ctx)
 	d := decoder{noise: s, onFrame: func(k kind, payload []byte) bool { return s.take(ctx, k, payload) }}
 	err = d.read(console)
-	kill()
+	s.kill()
+	err = errors.Join(err, <-output)
 	return errors.Join(err, cmd.Wait())
+}
+
+// readOutput follows the program's output on the disk, and ends QEMU when it has
+// all of it. The channel has the error when the output has been read.
+func (s *session) readOutput(ctx context.Context) <-chan error {
+	done := make(chan error, 1)
+	disk, err := os.Open(s.disk)
+	if err != nil {
+		done <- err
+		s.kill()
+		return done
+	}
+	go func() {
+		defer disk.Close()
+		r := diskReader{disk: disk}
+		d := decoder{noise: s.log, onFrame: func(k kind, payload []byte) bool { return s.take(ctx, k, payload) }}
+		done <- r.follow(ctx, &d)
+		s.kill()
+	}()
+	return done
 }
 
 // resume continues a saved machine, whose guest waits for the start line.
@@ -161,6 +188,8 @@ func (s *session) Write(p []byte) (int, error) {
 
 // take handles one frame and reports whether more are to be expected.
 func (s *session) take(ctx context.Context, k kind, payload []byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var err error
 	switch k {
 	case ready:
@@ -182,6 +211,8 @@ func (s *session) take(ctx context.Context, k kind, payload []byte) bool {
 		_, err = os.Stdout.Write(payload)
 	case stderr:
 		_, err = os.Stderr.Write(payload)
+	case kernelLog:
+		_, err = s.log.Write(payload)
 	case status:
 		s.code, err = strconv.Atoi(string(payload))
 		s.ended = err == nil

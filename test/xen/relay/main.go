@@ -1,7 +1,7 @@
-// Relay carries a program's output and exit status out of the lab's guest over
-// a console that the kernel, too, writes to.
+// Relay carries a program's output and exit status out of the lab's guest: on the
+// guest's disk, and what is short over a console that the kernel, too, writes to.
 //
-//	relay exec CONSOLE PROGRAM ARGS...     in the guest: run the program
+//	relay exec DISK PROGRAM ARGS...        in the guest: run the program
 //	relay KIND CONSOLE TEXT                in the guest or dom0: send one frame
 //	relay host [flags] QEMU ARGS...        on the host: run QEMU, whose stdout is the console
 //
@@ -28,7 +28,7 @@ const (
 	exitStopped = 130 // interrupted
 )
 
-var errUsage = errors.New("usage: relay exec CONSOLE PROGRAM..., relay ready|begin|status|gone CONSOLE TEXT, relay host [flags] QEMU ARGS")
+var errUsage = errors.New("usage: relay exec DISK PROGRAM..., relay ready|begin|status|gone CONSOLE TEXT, relay host [flags] QEMU ARGS")
 
 func main() {
 	code, err := run(os.Args[1:])
