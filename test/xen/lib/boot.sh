@@ -55,35 +55,39 @@ run_continued() {
 	local name command options
 	name=$(machine_entry)
 	entry "$name" make_machine
-	touch "$cache/$name"
+	machine=$cache/$name
+	touch "$machine"
 	# A saved machine takes about 700 MB.
-	prune machine "${XENTRACE_LAB_MACHINES:-8}"
+	prune machine "${XENTRACE_LAB_MACHINES:-6}"
 	prune image 16
-	mapfile -t options < <(memory_file "$cache/$name/memory" off)
+	mapfile -t options < <(memory_file "$machine/memory" off)
 	mapfile -t command < <(machine_command "$dir" "$dir/disk" "${options[@]}" -incoming defer)
-	with_relay -qmp "$dir/qmp" -restore "$cache/$name/state" -start "$1 $EPOCHSECONDS" "${command[@]}"
+	with_relay 60 -qmp "$dir/qmp" -restore "$machine/state" -start "$1 $EPOCHSECONDS" "${command[@]}"
 	[[ $status = 125 ]] || return 0
 	keep_logs "the saved machine that failed"
 	say "booting instead"
-	rm -rf "${cache:?}/$name"
+	rm -rf "$machine"
+	machine=""
 	run_booted "$1"
 }
 
 # boot_twice ARGS... is with_relay for a boot, tried once more if it fails.
 boot_twice() {
-	with_relay "$@"
+	with_relay 180 "$@"
 	[[ $status = 125 ]] || return 0
 	keep_logs "the boot that failed"
 	say "booting once more"
-	with_relay "$@"
+	with_relay 180 "$@"
 }
 
-# with_relay ARGS... runs QEMU under `relay host` and leaves the outcome in status.
+# with_relay SECONDS ARGS... runs QEMU under `relay host`, with so long for the guest to
+# come up, and leaves the outcome in status.
 with_relay() {
 	local options
 	status=0
 	rm -f "$dir/qmp"
-	options=(-boot "${XENTRACE_LAB_BOOT_SECONDS:-180}s" -limit "${limit}s" -log "$dir/guest.log" -disk "$dir/disk" ${shell:+-shell})
+	options=(-boot "${XENTRACE_LAB_BOOT_SECONDS:-$1}s" -limit "${limit}s" -log "$dir/guest.log" -disk "$dir/disk" ${shell:+-shell})
+	shift
 	# In the background, so that a signal to this script is not held up.
 	"$programs/relay" host "${options[@]}" "$@" <&0 &
 	relay=$!
@@ -101,6 +105,7 @@ keep_logs() {
 	local to=${keep:-$cache/log/$(date +%Y%m%d-%H%M%S)-$$}
 	mkdir -p "$to"
 	cp "$dir"/{xen,guest}.log "$to/" 2>/dev/null || true
+	[[ -z ${machine:-} ]] || cp "$machine/guest.log" "$to/boot.log"
 	say "logs of this run ($1): $to"
 	find "$cache/log" -mindepth 1 -maxdepth 1 -mtime +14 -exec rm -r {} + 2>/dev/null || true
 }

@@ -27,8 +27,10 @@ entry() {
 # digest reads what a cache entry is made from and prints a short name for it.
 digest() { sha256sum | cut -c1-16; }
 
-# prune KIND KEEP drops the entries of a kind that were used least lately.
+# prune KIND KEEP drops the entries of a kind that were used least lately, and what a
+# script that was killed left half-made.
 prune() {
+	find "$cache/$1" -mindepth 1 -maxdepth 1 -type d -name '*.new' -mmin +60 -exec rm -rf {} +
 	find "$cache/$1" -mindepth 1 -maxdepth 1 -type d ! -name '*.new' -printf '%T@ %p\n' |
 		sort -rn | tail -n +"$(($2 + 1))" | cut -d' ' -f2- | xargs -r rm -rf --
 }
