@@ -44,7 +44,6 @@ make_machine() {
 	local new=$1 command options
 	say "booting kernel $(uname_of "$kernel"), driver $driver, $vcpus vcpus (later runs continue from here)"
 	boot_ramdisk "$dir/dom0.cpio"
-	truncate -s "$disk_size" "$dir/disk"
 	mapfile -t options < <(memory_file "$new/memory" on)
 	mapfile -t command < <(boot_command "$dir" "$dir/disk" "${options[@]}")
 	boot_twice -qmp "$dir/qmp" -save "$new/state" "${command[@]}"
