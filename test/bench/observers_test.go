@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -132,14 +133,32 @@ func attachBpftrace(tb testing.TB, ifindex int) (detach func() string) {
 
 func stopBpftrace(tb testing.TB, cmd *exec.Cmd, stdout io.Reader) string {
 	tb.Helper()
-	must(tb, cmd.Process.Signal(os.Interrupt))
-	output, err := io.ReadAll(stdout)
-	must(tb, err)
-	must(tb, cmd.Wait())
-	if !strings.Contains(string(output), "@slots[") {
-		tb.Fatalf("bpftrace: counted nothing: %q", output)
+	type result struct {
+		output []byte
+		err    error
 	}
-	return string(output)
+	read := make(chan result, 1)
+	go func() {
+		output, err := io.ReadAll(stdout)
+		read <- result{output, err}
+	}()
+	var r result
+	for ended := false; !ended; {
+		// bpftrace 0.17 overlooks an interrupt that comes while it is not waiting for
+		// events, and dies of one that comes while it prints.
+		must(tb, cmd.Process.Signal(os.Interrupt))
+		select {
+		case r = <-read:
+			ended = true
+		case <-time.After(5 * time.Second):
+		}
+	}
+	must(tb, r.err)
+	must(tb, cmd.Wait())
+	if !strings.Contains(string(r.output), "@slots[") {
+		tb.Fatalf("bpftrace: counted nothing: %q", r.output)
+	}
+	return string(r.output)
 }
 
 // fragsOffset returns where the running kernel has skb_shared_info.frags.
