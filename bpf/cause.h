@@ -43,19 +43,6 @@ static __always_inline int is_gso(struct sk_buff *skb)
 	return BPF_CORE_READ((struct skb_shared_info *)shared_info(&memory), gso_size) != 0;
 }
 
-/* Over the limit, and the packet that was dropped still has fragments. */
-static __always_inline enum cause over_limit_cause(void)
-{
-	switch (config.linearizes) {
-	case LINEARIZES_YES:
-		return CAUSE_LINEARIZE_FAILED;
-	case LINEARIZES_NO:
-		return CAUSE_TOO_MANY_SLOTS;
-	default:
-		return CAUSE_UNKNOWN;
-	}
-}
-
 /* The tests that come after a bounce; skb may be the copy. */
 static __always_inline enum cause late_cause(struct sk_buff *skb, struct net_device *dev,
 					     __u32 slots)
@@ -93,8 +80,9 @@ static __noinline int drop_cause(struct window *window, struct sk_buff *skb)
 		return CAUSE_DEVICE_BROKEN;
 	if (BPF_CORE_READ(skb, len) > MAX_PACKET_LEN)
 		return CAUSE_TOO_BIG;
+	/* User space knows whether it was tried to linearize the packet. */
 	if (window->slots > SLOT_LIMIT && BPF_CORE_READ(skb, data_len))
-		return over_limit_cause();
+		return CAUSE_TOO_MANY_SLOTS;
 	if (!(window->flags & WINDOW_BOUNCED) && bounce_wanted(window, skb))
 		return CAUSE_BOUNCE_FAILED;
 	return late_cause(skb, dev, window->slots);

@@ -54,26 +54,21 @@ func drop(skb int) func(*stage) {
 
 // fates are what can become of a packet, in the driver's own steps.
 var fates = []struct {
-	name       string
-	linearizes XentraceLinearizes
-	frags      []fakeFrag
-	offset     uint64
-	steps      []func(*stage)
-	want       XentraceCounters // slots and bytes are left out
-	cause      XentraceCause
+	name   string
+	frags  []fakeFrag
+	offset uint64
+	steps  []func(*stage)
+	want   XentraceCounters // slots and bytes are left out
+	cause  XentraceCause
 }{
 	{name: "sent", frags: fitting},
 	{name: "linearized", frags: rocket, steps: []func(*stage){(*stage).linearize}, want: XentraceCounters{OverLimit: 1, Linearized: 1}},
-	{name: "driver does not linearize", linearizes: XentraceLinearizesLINEARIZES_NO, frags: rocket, steps: []func(*stage){drop(atSkb)},
+	{name: "not linearized", frags: rocket, steps: []func(*stage){drop(atSkb)},
 		want: XentraceCounters{OverLimit: 1, Dropped: 1}, cause: XentraceCauseCAUSE_TOO_MANY_SLOTS},
-	{name: "linearizing failed", linearizes: XentraceLinearizesLINEARIZES_YES, frags: rocket, steps: []func(*stage){drop(atSkb)},
-		want: XentraceCounters{OverLimit: 1, Dropped: 1}, cause: XentraceCauseCAUSE_LINEARIZE_FAILED},
-	{name: "code unread", frags: rocket, steps: []func(*stage){drop(atSkb)},
-		want: XentraceCounters{OverLimit: 1, Dropped: 1}, cause: XentraceCauseCAUSE_UNKNOWN},
-	{name: "linearized, then no carrier", linearizes: XentraceLinearizesLINEARIZES_YES, frags: rocket,
+	{name: "linearized, then no carrier", frags: rocket,
 		steps: []func(*stage){(*stage).linearize, state(noCarrier), drop(atSkb)},
 		want:  XentraceCounters{OverLimit: 1, Dropped: 1}, cause: XentraceCauseCAUSE_NO_CARRIER},
-	{name: "linearized to one slot, scatter-gather off all the same", linearizes: XentraceLinearizesLINEARIZES_YES, frags: rocket,
+	{name: "linearized to one slot, scatter-gather off all the same", frags: rocket,
 		steps: []func(*stage){(*stage).linearize, features(noBits), drop(atSkb)},
 		want:  XentraceCounters{OverLimit: 1, Dropped: 1}, cause: XentraceCauseCAUSE_SG_OFF},
 	{name: "no carrier comes before scatter-gather", frags: fitting,
@@ -81,10 +76,10 @@ var fates = []struct {
 		want:  XentraceCounters{Dropped: 1}, cause: XentraceCauseCAUSE_NO_CARRIER},
 	{name: "scatter-gather off", frags: fitting, steps: []func(*stage){features(noBits), drop(atSkb)},
 		want: XentraceCounters{Dropped: 1}, cause: XentraceCauseCAUSE_SG_OFF},
-	{name: "no queues come before everything", linearizes: XentraceLinearizesLINEARIZES_NO, frags: rocket,
+	{name: "no queues come before everything", frags: rocket,
 		steps: []func(*stage){queues(0), broken, drop(atSkb)},
 		want:  XentraceCounters{OverLimit: 1, Dropped: 1}, cause: XentraceCauseCAUSE_NO_QUEUES},
-	{name: "device broken", linearizes: XentraceLinearizesLINEARIZES_NO, frags: rocket, steps: []func(*stage){broken, drop(atSkb)},
+	{name: "device broken", frags: rocket, steps: []func(*stage){broken, drop(atSkb)},
 		want: XentraceCounters{OverLimit: 1, Dropped: 1}, cause: XentraceCauseCAUSE_DEVICE_BROKEN},
 	{name: "too big", frags: []fakeFrag{{0, 32768}, {0, 32768}}, steps: []func(*stage){drop(atSkb)},
 		want: XentraceCounters{Dropped: 1}, cause: XentraceCauseCAUSE_TOO_BIG},
@@ -133,42 +128,37 @@ func TestFates(t *testing.T) {
 	a := newArena(t)
 	ways := waysOfReading(t, a)
 	for _, records := range []uint8{0, 1} {
-		for _, linearizes := range []XentraceLinearizes{XentraceLinearizesLINEARIZES_UNKNOWN, XentraceLinearizesLINEARIZES_YES, XentraceLinearizesLINEARIZES_NO} {
-			p := loadPrograms(t, a, XentraceConfiguration{
-				PageSize: 4096, TypedReads: ways[len(ways)-1], DriverHooks: 1, Records: records, Linearizes: uint32(linearizes),
-				PrivOffset: atPriv - atDev, BrokenOffset: 1, BounceOffset: 2,
-			})
-			for _, f := range fates {
-				if f.linearizes != linearizes {
-					continue
+		p := loadPrograms(t, a, XentraceConfiguration{
+			PageSize: 4096, TypedReads: ways[len(ways)-1], DriverHooks: 1, Records: records,
+			PrivOffset: atPriv - atDev, BrokenOffset: 1, BounceOffset: 2,
+		})
+		for _, f := range fates {
+			t.Run(f.name, func(t *testing.T) {
+				a.t, p.t = t, t
+				clear(a.memory)
+				a.device()
+				s := &stage{p: p, a: a, frags: f.frags, offset: f.offset}
+				if f.offset == 0 {
+					s.offset = 256
 				}
-				t.Run(f.name, func(t *testing.T) {
-					a.t, p.t = t, t
-					clear(a.memory)
-					a.device()
-					s := &stage{p: p, a: a, frags: f.frags, offset: f.offset}
-					if f.offset == 0 {
-						s.offset = 256
-					}
-					s.begin()
-					for _, step := range f.steps {
-						step(s)
-					}
-					p.end(atSkb)
-					p.free(atSkb) // the transmit completion: no window is open any more
-					got := p.counted(fakeSlotID)
-					got.Slots, got.Bytes = f.want.Slots, 0
-					want := f.want
-					if f.cause != 0 {
-						want.Causes[f.cause] = 1
-					}
-					if got != want {
-						t.Errorf("over limit, dropped, linearized, bounced, causes: %d %d %d %d %v, want %d %d %d %d %v",
-							got.OverLimit, got.Dropped, got.Linearized, got.Bounced, got.Causes,
-							want.OverLimit, want.Dropped, want.Linearized, want.Bounced, want.Causes)
-					}
-				})
-			}
+				s.begin()
+				for _, step := range f.steps {
+					step(s)
+				}
+				p.end(atSkb)
+				p.free(atSkb) // the transmit completion: no window is open any more
+				got := p.counted(fakeSlotID)
+				got.Slots, got.Bytes = f.want.Slots, 0
+				want := f.want
+				if f.cause != 0 {
+					want.Causes[f.cause] = 1
+				}
+				if got != want {
+					t.Errorf("over limit, dropped, linearized, bounced, causes: %d %d %d %d %v, want %d %d %d %d %v",
+						got.OverLimit, got.Dropped, got.Linearized, got.Bounced, got.Causes,
+						want.OverLimit, want.Dropped, want.Linearized, want.Bounced, want.Causes)
+				}
+			})
 		}
 	}
 }

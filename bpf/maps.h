@@ -9,13 +9,6 @@
 #include "event.h"
 #include "skb.h"
 
-/* Whether the driver's code calls the linearizer. */
-enum linearizes {
-	LINEARIZES_UNKNOWN,
-	LINEARIZES_YES,
-	LINEARIZES_NO,
-};
-
 /* One configuration for all programs, fixed at load: what is off is pruned by the verifier. */
 struct configuration {
 	__u64 netfront_xmit; /* address of xennet_start_xmit, 0 if unknown */
@@ -24,11 +17,10 @@ struct configuration {
 	__s32 priv_offset;   /* of netdev_priv() from the device, -1 if unknown */
 	__s32 broken_offset; /* of netfront_info.broken, -1 if unknown */
 	__s32 bounce_offset; /* of netfront_info.bounce, -1 if unknown */
-	enum linearizes linearizes;
-	__u8 typed_reads;     /* bpf_rdonly_cast() works in these programs */
-	__u8 any_interface;   /* watch what is driven by xen-netfront, registered or not */
-	__u8 records;	      /* tell of single packets, not only count */
-	__u8 driver_hooks;    /* the free and return hooks are attached */
+	__u8 typed_reads;    /* bpf_rdonly_cast() works in these programs */
+	__u8 any_interface;  /* watch what is driven by xen-netfront, registered or not */
+	__u8 records;	     /* tell of single packets, not only count */
+	__u8 driver_hooks;   /* the free and return hooks are attached */
 	__u8 consume_is_drop; /* this kernel frees dropped packets as consumed, see traced_free() */
 };
 

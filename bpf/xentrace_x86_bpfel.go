@@ -43,13 +43,12 @@ type XentraceConfiguration struct {
 	PrivOffset    int32
 	BrokenOffset  int32
 	BounceOffset  int32
-	Linearizes    uint32
 	TypedReads    uint8
 	AnyInterface  uint8
 	Records       uint8
 	DriverHooks   uint8
 	ConsumeIsDrop uint8
-	_             [3]byte
+	_             [7]byte
 }
 
 type XentraceCounters struct {
@@ -90,14 +89,6 @@ type XentraceInterfaceEvent struct {
 	}
 	Name [16]uint8
 }
-
-type XentraceLinearizes uint32
-
-const (
-	XentraceLinearizesLINEARIZES_UNKNOWN XentraceLinearizes = 0
-	XentraceLinearizesLINEARIZES_YES     XentraceLinearizes = 1
-	XentraceLinearizesLINEARIZES_NO      XentraceLinearizes = 2
-)
 
 type XentracePacketEvent struct {
 	_      structs.HostLayout

@@ -17,12 +17,11 @@ var version, commit string
 
 func main() {
 	err := cli.Run(context.Background(), os.Args[1:], cli.System{
-		Stdout:         os.Stdout,
-		Stderr:         os.Stderr,
-		Getenv:         os.Getenv,
-		Start:          start,
-		DropPrivileges: trace.DropPrivileges,
-		Build:          cli.Build{Version: version, Commit: commit, Clang: bpf.ClangVersion},
+		Stdout: os.Stdout,
+		Stderr: os.Stderr,
+		Getenv: os.Getenv,
+		Start:  start,
+		Build:  cli.Build{Version: version, Commit: commit, Clang: bpf.ClangVersion},
 	})
 	cli.Report(os.Stderr, err)
 	os.Exit(cli.Status(err))

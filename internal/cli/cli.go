@@ -55,6 +55,8 @@ type invocation struct {
 	System
 	settings
 	args []string
+
+	keepPrivileges bool // something is still to be done that needs them
 }
 
 // parse reads the flags of a command line.

@@ -36,7 +36,7 @@ func (in *invocation) shown(records bool, finish func(output.Format, []byte, *tr
 	return func(ctx context.Context, ifname string, attached func()) (trace.Totals, error) {
 		command := *in
 		command.interfaces = []string{ifname}
-		command.DropPrivileges = nil // the network is still to be taken down
+		command.keepPrivileges = true // the network is still to be taken down
 		command.Start = func(ctx context.Context, o trace.Options) (Tracer, error) {
 			tracer, err := in.Start(ctx, o)
 			if err == nil {

@@ -163,6 +163,8 @@ func (f *fakeTracer) Stop(context.Context) error {
 	return nil
 }
 
+func (f *fakeTracer) DropPrivileges(context.Context) error { return nil }
+
 func (f *fakeTracer) Close() error {
 	f.closed.Store(true)
 	return nil

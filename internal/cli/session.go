@@ -43,7 +43,7 @@ func open(ctx context.Context, in *invocation, records bool) (*session, error) {
 		return nil, err
 	}
 	took := time.Since(began)
-	if err := errors.Join(ready.create(), s.dropPrivileges(), s.announce(ctx, took)); err != nil {
+	if err := errors.Join(ready.create(), s.announce(ctx, took), s.dropPrivileges(ctx)); err != nil {
 		defer s.cancel()
 		return nil, errors.Join(err, s.tracer.Close())
 	}
@@ -51,24 +51,13 @@ func open(ctx context.Context, in *invocation, records bool) (*session, error) {
 	return s, nil
 }
 
-// options is what the flags ask of the tracer.
-func (s *session) options(records bool) trace.Options {
-	return trace.Options{
-		Interfaces: s.in.interfaces,
-		Backend:    trace.Backend(s.in.backend),
-		Records:    records,
-		RingBytes:  s.in.ringBytes,
-		Wait:       s.in.wait,
-		Notify:     s.console.Say,
-	}
-}
-
-// dropPrivileges gives up what is not needed any more. Files are open by now.
-func (s *session) dropPrivileges() error {
-	if s.in.DropPrivileges == nil {
+// dropPrivileges gives up what is not needed any more. Files are open by now. An
+// interrupt meanwhile is dealt with later, as any other.
+func (s *session) dropPrivileges(ctx context.Context) error {
+	if s.in.keepPrivileges {
 		return nil
 	}
-	return s.in.DropPrivileges(s.options(false))
+	return s.tracer.DropPrivileges(context.WithoutCancel(ctx))
 }
 
 // start attaches. An interrupt ends the attempt, but not a tracer that is
@@ -76,7 +65,14 @@ func (s *session) dropPrivileges() error {
 func (s *session) start(ctx context.Context, records bool) error {
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	interrupted := context.AfterFunc(ctx, cancel)
-	tracer, err := s.in.Start(running, s.options(records))
+	tracer, err := s.in.Start(running, trace.Options{
+		Interfaces: s.in.interfaces,
+		Backend:    trace.Backend(s.in.backend),
+		Records:    records,
+		RingBytes:  s.in.ringBytes,
+		Wait:       s.in.wait,
+		Notify:     s.console.Say,
+	})
 	if err != nil {
 		cancel()
 		return err

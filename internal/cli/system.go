@@ -21,6 +21,8 @@ type Tracer interface {
 	Read(context.Context) (trace.Packet, error)
 	// Totals returns what was counted so far; after Stop, what was counted.
 	Totals(context.Context) (trace.Totals, error)
+	// DropPrivileges gives up what the process does not need any more.
+	DropPrivileges(context.Context) error
 	// Stop ends the counting.
 	Stop(context.Context) error
 	// Close detaches every hook.
@@ -43,9 +45,6 @@ type System struct {
 
 	// Start attaches a tracer; it returns once every hook is attached.
 	Start func(context.Context, trace.Options) (Tracer, error)
-	// DropPrivileges gives up what the tracer does not need once it is
-	// attached; nil keeps everything.
-	DropPrivileges func(trace.Options) error
 }
 
 // print writes text to standard output.

@@ -77,6 +77,25 @@ func (t *Types) EnumValue(enum, enumerator string) (uint64, error) {
 	return enumValue(spec, enum, enumerator)
 }
 
+// HasFunction reports whether a module, or the kernel proper for an empty name,
+// has a function of that name that can be hooked into by its type. The error
+// wraps [ErrNoTypes].
+func (t *Types) HasFunction(module, name string) (bool, error) {
+	spec, err := t.spec(module)
+	if err != nil {
+		return false, err
+	}
+	var function *btf.Func
+	err = spec.TypeByName(name, &function)
+	if errors.Is(err, btf.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("function %s: %w", name, err)
+	}
+	return true, nil
+}
+
 func enumValue(spec *btf.Spec, enum, enumerator string) (uint64, error) {
 	// A name may belong to several types, in a kernel built from sources that disagree.
 	candidates, err := spec.AnyTypesByName(enum)

@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 )
 
@@ -91,6 +92,54 @@ func FindAnyContextFree(symbols *Symbols, types *Types) (AnyContextFree, error) 
 		return AnyContextFree{Symbol: symbol, Consumed: consumed}, nil
 	}
 	return AnyContextFree{}, missing
+}
+
+// FindAnyContextFreeByType is [FindAnyContextFree] from the kernel's types alone,
+// which have functions that can be hooked into by their type. The symbol that it
+// returns has a name and no address.
+func FindAnyContextFreeByType(types *Types) (AnyContextFree, error) {
+	for _, free := range anyContextFrees {
+		there, err := types.HasFunction("", free.function)
+		if err != nil {
+			return AnyContextFree{}, err
+		}
+		if !there {
+			continue
+		}
+		consumed, err := types.EnumValue(free.enum, free.consumed)
+		if err != nil {
+			return AnyContextFree{}, fmt.Errorf("%s: %w", free.function, err)
+		}
+		return AnyContextFree{Symbol: Symbol{Name: free.function, Type: 'T'}, Consumed: consumed}, nil
+	}
+	return AnyContextFree{}, fmt.Errorf("%s: %w", anyContextFrees[0].function, ErrSymbolMissing)
+}
+
+// FindTypedNetfront looks for the driver in the types of the kernel proper, then
+// of its module, and returns which module has its transmit function, empty for
+// the kernel proper. The error wraps [ErrDriverNotLoaded], [ErrNoTypes] or
+// [ErrSymbolMissing].
+func FindTypedNetfront(types *Types) (module string, err error) {
+	there, err := types.HasFunction("", transmitFunction)
+	if err != nil || there {
+		return "", err
+	}
+	if !moduleLoaded(driverModule) {
+		return "", ErrDriverNotLoaded
+	}
+	if !HasModuleTypes(driverModule) {
+		return "", fmt.Errorf("module %s: %w", driverModule, ErrNoTypes)
+	}
+	there, err = types.HasFunction(driverModule, transmitFunction)
+	if err == nil && !there {
+		err = fmt.Errorf("%s: %w", transmitFunction, ErrSymbolMissing)
+	}
+	return driverModule, err
+}
+
+func moduleLoaded(module string) bool {
+	_, err := os.Stat("/sys/module/" + module)
+	return err == nil
 }
 
 func oneOf(functions []Symbol, name string) (Symbol, error) {

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"xentrace/bpf"
-	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
 )
 
@@ -28,14 +27,9 @@ func (c *chooser) choose(ctx context.Context) (*attachment, Choice, error) {
 	if c.options.Backend == Auto || c.options.Backend == "" {
 		wanted = []Backend{Fentry, Kprobe, Tracepoint}
 	}
-	if c.anyNetfront() {
-		if err := c.facts.learnDriver(ctx); err != nil {
-			return nil, Choice{}, err
-		}
-	}
 	var choice Choice
 	for _, b := range wanted {
-		a, err := c.try(b)
+		a, err := c.try(ctx, b)
 		if err == nil {
 			choice.Backend = b
 			return a, choice, nil
@@ -69,8 +63,8 @@ func (c *chooser) otherDriver() (netdev.Interface, bool) {
 }
 
 // try loads and attaches one backend.
-func (c *chooser) try(b Backend) (*attachment, error) {
-	if err := c.possible(b); err != nil {
+func (c *chooser) try(ctx context.Context, b Backend) (*attachment, error) {
+	if err := c.possible(ctx, b); err != nil {
 		return nil, err
 	}
 	spec, err := bpf.LoadXentrace()
@@ -97,21 +91,33 @@ func (c *chooser) try(b Backend) (*attachment, error) {
 	return a, nil
 }
 
-// possible says why a backend cannot work, where that is known beforehand.
-func (c *chooser) possible(b Backend) error {
+// possible learns what the backend needs to know, and says why it cannot work,
+// where that is known beforehand.
+func (c *chooser) possible(ctx context.Context, b Backend) error {
 	if b == Tracepoint {
-		return nil
+		return c.tracepointPossible(ctx)
 	}
 	if i, found := c.otherDriver(); found {
 		return fmt.Errorf("interface %s is driven by %s: %w", i, driverName(i), errOtherDriver)
 	}
-	if err := c.facts.hooksDriver(); err != nil {
-		return err
-	}
+	typesErr := c.facts.learnTypes()
 	if b == Fentry {
-		return c.facts.driverTypes()
+		return typesErr
 	}
-	return nil
+	return c.facts.learnSymbols()
+}
+
+// tracepointPossible: this backend needs nothing of the driver, but judges its
+// packets by what is known of it.
+func (c *chooser) tracepointPossible(ctx context.Context) error {
+	if !c.anyNetfront() {
+		return nil
+	}
+	_ = c.facts.learnTypes() // two causes stay unknown without
+	if err := c.facts.learnSymbols(); err != nil {
+		return nil
+	}
+	return c.facts.learnFrees(ctx)
 }
 
 func driverName(i netdev.Interface) string {
@@ -119,19 +125,4 @@ func driverName(i netdev.Interface) string {
 		return "the kernel itself"
 	}
 	return i.Driver
-}
-
-// linearizes says what the driver's code showed; empty if there is no driver.
-func (c *chooser) linearizes() string {
-	if !c.anyNetfront() {
-		return ""
-	}
-	answer := c.facts.linearizes
-	switch answer.Value {
-	case kernel.Linearizes:
-		return "the driver linearizes packets of too many slots: " + answer.Evidence
-	case kernel.Drops:
-		return "the driver drops packets of too many slots: " + answer.Evidence
-	}
-	return "whether the driver linearizes is not known, so the cause of a drop over the limit will be unknown: " + answer.Evidence
 }

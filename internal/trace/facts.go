@@ -8,22 +8,23 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/btf"
 
 	"xentrace/bpf"
 	"xentrace/internal/kernel"
 )
 
-// facts is what is known of this kernel before anything is attached.
+// facts is what is known of this kernel before anything is attached. What the
+// symbols tell is left for later where the types are enough: there are more than
+// a hundred thousand of them, and the kernel takes its time to print them.
 type facts struct {
 	types *kernel.Types
 
-	// Of the driver; only looked for if an interface of its is to be watched.
-	netfront    kernel.Netfront
-	netfrontErr error
-	free        kernel.AnyContextFree
-	freeErr     error
-	linearizes  kernel.Answer
+	module string // of the driver's functions; empty in the kernel proper
+	typed  bool   // the driver's types are known, under that module
+	free   kernel.AnyContextFree
+
+	symbols  *kernel.Symbols // nil until they are read
+	transmit uint64          // address of xennet_start_xmit, 0 if not known
 
 	// This kernel frees dropped packets as if they were consumed; needed where
 	// the tracepoints stand in for the any-context free.
@@ -65,54 +66,71 @@ func checkKernel() error {
 	return nil
 }
 
-// learnDriver looks for the driver's functions and reads its code.
-func (f *facts) learnDriver(ctx context.Context) error {
-	symbols, err := kernel.ReadSymbols(kernel.NetfrontSymbols())
+// learnTypes looks for the driver in the kernel's types, and says why it cannot
+// be hooked into by them, if it cannot.
+func (f *facts) learnTypes() (err error) {
+	if f.module, err = kernel.FindTypedNetfront(f.types); err != nil {
+		return err
+	}
+	f.typed = true
+	f.free, err = kernel.FindAnyContextFreeByType(f.types)
+	return err
+}
+
+// learnSymbols looks for the driver among the kernel's symbols, and says why it
+// cannot be hooked into by its name, if it cannot.
+func (f *facts) learnSymbols() (err error) {
+	if f.symbols == nil {
+		if f.symbols, err = kernel.ReadSymbols(kernel.NetfrontSymbols()); err != nil {
+			return err
+		}
+	}
+	netfront, err := kernel.FindNetfront(f.symbols)
 	if err != nil {
 		return err
 	}
-	f.netfront, f.netfrontErr = kernel.FindNetfront(symbols)
-	f.free, f.freeErr = kernel.FindAnyContextFree(symbols, f.types)
-	if f.netfrontErr != nil {
-		return nil
+	transmit, err := netfront.Function(transmitFunction)
+	if err != nil {
+		return err
+	}
+	f.transmit = transmit.Address
+	f.free, err = kernel.FindAnyContextFree(f.symbols, f.types)
+	return err
+}
+
+// learnFrees finds out how this kernel frees dropped packets. Code that does not
+// tell is taken for today's: every free counts as what it says.
+func (f *facts) learnFrees(ctx context.Context) error {
+	reader, err := newCodeReader(f.types)
+	if err != nil {
+		return err
+	}
+	defer reader.Close()
+	f.consumeIsDrop, err = kernel.FreesDroppedAsConsumed(ctx, f.symbols, f.free, reader)
+	if err != nil {
+		f.consumeIsDrop = false
+	}
+	return ctx.Err()
+}
+
+// linearizes reads from the driver's code whether it linearizes.
+func (f *facts) linearizes(ctx context.Context) kernel.Answer {
+	if f.symbols == nil {
+		var err error
+		if f.symbols, err = kernel.ReadSymbols(kernel.LinearizeSymbols()); err != nil {
+			return kernel.Answer{Evidence: err.Error()}
+		}
 	}
 	reader, err := newCodeReader(f.types)
 	if err != nil {
-		f.linearizes.Evidence = err.Error()
-		return nil
+		return kernel.Answer{Evidence: err.Error()}
 	}
 	defer reader.Close()
-	f.linearizes, err = kernel.DriverLinearizes(ctx, symbols, reader)
-	if err != nil || f.freeErr != nil {
-		return err
-	}
-	// Code that does not tell is taken for today's: then every free counts as
-	// what it says.
-	f.consumeIsDrop, err = kernel.FreesDroppedAsConsumed(ctx, symbols, f.free, reader)
+	answer, err := kernel.DriverLinearizes(ctx, f.symbols, reader)
 	if err != nil {
-		return ctx.Err()
+		return kernel.Answer{Evidence: err.Error()}
 	}
-	return nil
-}
-
-// hooksDriver says why the driver cannot be hooked into, if it cannot.
-func (f *facts) hooksDriver() error {
-	if f.netfrontErr != nil {
-		return f.netfrontErr
-	}
-	if _, err := f.netfront.Function(transmitFunction); err != nil {
-		return err
-	}
-	return f.freeErr
-}
-
-// driverTypes says why the driver's functions cannot be hooked into by their
-// types, if they cannot.
-func (f *facts) driverTypes() error {
-	if f.netfront.Module != "" && !kernel.HasModuleTypes(f.netfront.Module) {
-		return fmt.Errorf("module %s: %w", f.netfront.Module, kernel.ErrNoTypes)
-	}
-	return nil
+	return answer
 }
 
 // configuration is what the kernel side is told of this kernel. A driver whose
@@ -126,23 +144,15 @@ func (f *facts) configuration() bpf.XentraceConfiguration {
 		BrokenOffset: -1,
 		BounceOffset: -1,
 		TypedReads:   f.typedReads(),
+		NetfrontXmit: f.transmit,
 	}
 	if f.consumeIsDrop {
 		c.ConsumeIsDrop = 1
 	}
-	switch f.linearizes.Value {
-	case kernel.Linearizes:
-		c.Linearizes = uint32(bpf.XentraceLinearizesLINEARIZES_YES)
-	case kernel.Drops:
-		c.Linearizes = uint32(bpf.XentraceLinearizesLINEARIZES_NO)
-	}
-	if transmit, err := f.netfront.Function(transmitFunction); f.netfrontErr == nil && err == nil {
-		c.NetfrontXmit = transmit.Address
-	}
 	if offset, err := f.types.NetdevPrivOffset(); err == nil {
 		c.PrivOffset = int32(offset)
 	}
-	if f.netfrontErr == nil && f.driverTypes() == nil {
+	if f.typed {
 		c.BrokenOffset = f.driverOffset("broken")
 		c.BounceOffset = f.driverOffset("bounce")
 	}
@@ -150,7 +160,7 @@ func (f *facts) configuration() bpf.XentraceConfiguration {
 }
 
 func (f *facts) driverOffset(member string) int32 {
-	field, err := f.types.Field(f.netfront.Module, "netfront_info", member)
+	field, err := f.types.Field(f.module, "netfront_info", member)
 	if err != nil {
 		return -1
 	}
@@ -160,12 +170,7 @@ func (f *facts) driverOffset(member string) int32 {
 // typedReads reports whether the kernel has bpf_rdonly_cast, which came with
 // 6.2. Whether a type of program may call it is found out by loading.
 func (f *facts) typedReads() uint8 {
-	types, err := f.types.Cache().Kernel()
-	if err != nil {
-		return 0
-	}
-	var function *btf.Func
-	if err := types.TypeByName("bpf_rdonly_cast", &function); err != nil {
+	if there, err := f.types.HasFunction("", "bpf_rdonly_cast"); err != nil || !there {
 		return 0
 	}
 	return 1

@@ -52,6 +52,7 @@ type Tracer struct {
 	selector   selector
 	choice     Choice
 	tells      tells
+	linearizes linearization
 	attachment *attachment
 	registry   *registry
 	reader     *ringbuf.Reader
@@ -63,9 +64,10 @@ type Tracer struct {
 	ended   atomic.Pointer[time.Time] // set by Stop
 	events  atomic.Uint64             // records delivered
 
-	cancel    context.CancelFunc
-	following sync.WaitGroup
-	notifying sync.Mutex
+	background context.Context // of what goes on until Close
+	cancel     context.CancelFunc
+	following  sync.WaitGroup
+	notifying  sync.Mutex
 }
 
 // Start attaches the tracer. It returns once every hook is attached and the
@@ -81,27 +83,42 @@ func Start(ctx context.Context, o Options) (*Tracer, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("limit of locked memory: %w", err)
 	}
-	t := &Tracer{options: o, selector: selector{o.Interfaces}}
+	t := &Tracer{options: o, selector: selector{o.Interfaces}, linearizes: linearization{known: make(chan struct{})}}
 	interfaces, err := t.interfaces(ctx)
 	if err != nil {
 		return nil, err
 	}
-	types := kernel.NewTypes()
-	c := &chooser{options: o, interfaces: interfaces, facts: &facts{types: types}}
+	f := &facts{types: kernel.NewTypes()}
+	c := &chooser{options: o, interfaces: interfaces, facts: f}
 	t.attachment, t.choice, err = c.choose(ctx)
 	if err != nil {
 		return nil, err
 	}
-	t.tells = whatKernelTells(types, t.choice.Backend)
+	t.tells = whatKernelTells(f.types, t.choice.Backend)
 	if err := t.begin(ctx, interfaces); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
-	if sentence := c.linearizes(); sentence != "" {
-		t.notify(sentence)
-	}
-	// The kernel's types are most of what the start took, and not needed again.
-	debug.FreeOSMemory()
+	t.readCode(f, c.anyNetfront())
 	return t, nil
+}
+
+// readCode finds out, beside the counting, whether the driver linearizes.
+func (t *Tracer) readCode(f *facts, driver bool) {
+	if !driver {
+		close(t.linearizes.known)
+		debug.FreeOSMemory()
+		return
+	}
+	t.following.Go(func() {
+		t.linearizes.answer = f.linearizes(t.background)
+		close(t.linearizes.known)
+		if t.background.Err() == nil {
+			t.notify(t.linearizes.sentence())
+		}
+		// The kernel's types and symbols are most of what the start took.
+		f.types, f.symbols = nil, nil
+		debug.FreeOSMemory()
+	})
 }
 
 // interfaces returns those to begin with, and waits for one if asked to.
@@ -141,7 +158,7 @@ func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error
 	t.reader.SetDeadline(time.Now()) // the first Read looks before it waits
 	// Not the caller's context: interfaces are followed until Close.
 	following, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	t.cancel = cancel
+	t.background, t.cancel = following, cancel
 	events, done, err := t.selector.watch(following)
 	if err != nil {
 		return fmt.Errorf("watch for interfaces: %w", err)
@@ -217,6 +234,9 @@ func (t *Tracer) Totals(ctx context.Context) (Totals, error) {
 	}
 	for i := range totals.Interfaces {
 		totals.Interfaces[i].Backend = t.choice.Backend
+		if err := t.linearizes.refineCounts(t.background, &totals.Interfaces[i].Counts); err != nil {
+			return Totals{}, err
+		}
 		totals.Lost.Ring += totals.Interfaces[i].RingLost
 	}
 	if reason := t.registry.missing(); reason != "" {
