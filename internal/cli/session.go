@@ -57,7 +57,12 @@ func (s *session) dropPrivileges(ctx context.Context) error {
 	if s.in.keepPrivileges {
 		return nil
 	}
-	return s.tracer.DropPrivileges(context.WithoutCancel(ctx))
+	err := s.tracer.DropPrivileges(context.WithoutCancel(ctx))
+	if errors.Is(err, errors.ErrUnsupported) {
+		s.console.Say("privileges are kept: a binary built with cgo cannot give them up on all of its threads, one built with CGO_ENABLED=0 can")
+		return nil
+	}
+	return err
 }
 
 // start attaches. An interrupt ends the attempt, but not a tracer that is

@@ -9,7 +9,8 @@ import (
 )
 
 // KeepOnly gives up every capability of this process, on all its threads and
-// for good, but those named that it has.
+// for good, but those named that it has. The error wraps errors.ErrUnsupported
+// in a binary built with cgo, whose threads the Go runtime does not know all of.
 func KeepOnly(keep ...Capability) error {
 	has, err := ReadCapabilities()
 	if err != nil {
