@@ -56,14 +56,14 @@ func Start(t testing.TB, command ...string) *Run {
 	go func() { r.ended <- r.cmd.Wait() }()
 	t.Cleanup(func() { _ = r.cmd.Process.Kill() })
 	for {
-		if _, err := os.Stat(ready); err == nil {
-			r.Ready = time.Since(began)
+		if file, err := os.Stat(ready); err == nil {
+			r.Ready = file.ModTime().Sub(began)
 			return r
 		}
 		select {
 		case err := <-r.ended:
 			t.Fatalf("%s: ended before it was ready: %v\n%s", strings.Join(command, " "), err, r.stderr.String())
-		case <-time.After(2 * time.Millisecond):
+		case <-time.After(50 * time.Millisecond): // looking is dear on an emulated processor
 		}
 		if time.Since(began) > patience {
 			t.Fatalf("%s: not ready after %v\n%s", strings.Join(command, " "), patience, r.stderr.String())
