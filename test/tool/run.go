@@ -57,7 +57,8 @@ func Start(t testing.TB, command ...string) *Run {
 	t.Cleanup(func() { _ = r.cmd.Process.Kill() })
 	for {
 		if file, err := os.Stat(ready); err == nil {
-			r.Ready = file.ModTime().Sub(began)
+			// It got its name when all was attached, and was written before.
+			r.Ready = time.Unix(file.Sys().(*syscall.Stat_t).Ctim.Unix()).Sub(began)
 			return r
 		}
 		select {
