@@ -89,7 +89,7 @@ func TestCompletionScriptsParse(t *testing.T) {
 				}
 			}
 			if _, err := exec.LookPath(shell); err != nil && shell != "bash" {
-				t.Skipf("%s is not installed", shell)
+				t.Fatalf("%s is not installed: make deps does it", shell)
 			}
 			checkScript(t, script, shell, "-n")
 		})
@@ -149,7 +149,7 @@ func TestManualPages(t *testing.T) {
 				t.Error("not plain ASCII")
 			}
 			if _, err := exec.LookPath("groff"); err != nil {
-				t.Skip("groff is not installed")
+				t.Fatal("groff is not installed: make deps does it")
 			}
 			checkScript(t, text, "groff", "-man", "-Tascii", "-ww", "-z")
 		})

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -288,6 +289,11 @@ func TestWatchRockets(t *testing.T) {
 		t.Run(backend, func(t *testing.T) {
 			m := watchTraffic(t, backend, drops)
 			i := m.checkTotals(t)
+			// What it read from the code of this very driver.
+			notice := map[bool]string{true: "the driver drops packets of too many slots", false: "the driver linearizes packets of too many slots"}[drops]
+			if !strings.Contains(m.output.Stderr, notice) {
+				t.Errorf("notices %q, want %q among them", m.output.Stderr, notice)
+			}
 			if drops {
 				m.checkRecords(t, "dropped", "too_many_slots")
 				m.checkDropped(t, i)

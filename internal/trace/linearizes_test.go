@@ -1,0 +1,61 @@
+package trace
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"xentrace/internal/kernel"
+)
+
+func TestCauseOverTheLimit(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		answer kernel.Linearization
+		want   Cause
+	}{
+		{"the driver linearizes, so that failed", kernel.Linearizes, LinearizeFailed},
+		{"the driver does not", kernel.Drops, TooManySlots},
+		{"its code does not tell", kernel.Unknown, UnknownCause},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			l := linearization{known: make(chan struct{}), answer: kernel.Answer{Value: test.answer}}
+			close(l.known)
+			over, other := TooManySlots, SGOff
+			if err := errors.Join(l.refine(t.Context(), &over), l.refine(t.Context(), &other)); err != nil {
+				t.Fatal(err)
+			}
+			if over != test.want || other != SGOff {
+				t.Errorf("causes %q and %q, want %q and sg_off", over, other, test.want)
+			}
+			counts := Counts{Dropped: 12}
+			counts.Causes[TooManySlots], counts.Causes[UnknownCause], counts.Causes[SGOff] = 7, 2, 3
+			if err := l.refineCounts(t.Context(), &counts); err != nil {
+				t.Fatal(err)
+			}
+			want := [NumCauses]uint64{UnknownCause: 2, SGOff: 3}
+			want[test.want] += 7
+			if counts.Causes != want {
+				t.Errorf("causes %v, want %v", counts.Causes, want)
+			}
+		})
+	}
+}
+
+// Nothing is given a name before the answer is there, and only a packet over the
+// limit waits for it.
+func TestCauseWaitsForTheAnswer(t *testing.T) {
+	l := linearization{known: make(chan struct{})}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	over, other := TooManySlots, NoCarrier
+	if err := l.refine(ended, &over); !errors.Is(err, context.Canceled) {
+		t.Errorf("over the limit: %v, want the end of the context", err)
+	}
+	if err := l.refine(ended, &other); err != nil || other != NoCarrier {
+		t.Errorf("another cause: %v, %q", err, other)
+	}
+	if err := l.refineCounts(ended, &Counts{}); err != nil {
+		t.Errorf("no drop over the limit: %v", err)
+	}
+}
