@@ -74,6 +74,8 @@ func (s *session) start(ctx context.Context, records bool) error {
 		Interfaces: s.in.interfaces,
 		Backend:    trace.Backend(s.in.backend),
 		Records:    records,
+		Drops:      trace.Drops(s.in.drops),
+		DropsHook:  trace.DropsHook(s.in.dropsHook),
 		RingBytes:  s.in.ringBytes,
 		Wait:       s.in.wait,
 		Notify:     s.console.Say,

@@ -105,11 +105,12 @@ func cut(s string, columns int) string {
 // StatusLine tells how a run goes. before is the snapshot that rates are
 // reckoned from; left is the time to go, 0 where there is no end.
 func StatusLine(before, now *trace.Totals, left time.Duration) string {
-	var packets, earlier, dropped, linearized, overLimit uint64
+	var packets, earlier, dropped, elsewhere, linearized, overLimit uint64
 	for i := range now.Interfaces {
 		t := &now.Interfaces[i]
 		packets += t.Packets
 		dropped += t.Dropped
+		elsewhere += t.Elsewhere
 		linearized += t.Linearized
 		overLimit += t.OverLimit
 	}
@@ -120,8 +121,12 @@ func StatusLine(before, now *trace.Totals, left time.Duration) string {
 	if packets > earlier {
 		rate = perSecond(packets-earlier, now.Duration-before.Duration)
 	}
+	drops := grouped(dropped)
+	if now.Drops == trace.DropsAll {
+		drops += "  elsewhere " + grouped(elsewhere)
+	}
 	line := fmt.Sprintf("lost %d  dropped %s  linearized %s  over limit %s  %s packets/s  %s",
-		LostRecords(now), grouped(dropped), grouped(linearized), grouped(overLimit), grouped(rate), clock(now.Duration))
+		LostRecords(now), drops, grouped(linearized), grouped(overLimit), grouped(rate), clock(now.Duration))
 	if left > 0 {
 		line += " (" + clock(left) + " to go)"
 	}

@@ -87,6 +87,9 @@ func interfaceRows(totals *trace.Totals, counts *trace.InterfaceTotals) []row {
 			row{"linearized", grouped(counts.Linearized), "", verdictColour(trace.Linearized)},
 			row{"bounced", grouped(counts.Bounced), "", verdictColour(trace.Bounced)})
 	}
+	if totals.Drops == trace.DropsAll {
+		rows = append(rows, row{"elsewhere", grouped(counts.Elsewhere), elsewhereNote(counts), verdictColour(trace.Dropped)})
+	}
 	return append(rows, txDroppedRow(totals, counts))
 }
 

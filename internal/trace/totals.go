@@ -18,6 +18,8 @@ type Counts struct {
 	Bounced    uint64 // copied for the head's sake or because the backend is not trusted
 	Causes     [NumCauses]uint64
 	RingLost   uint64 // records for which the ring buffer had no room
+	Elsewhere  uint64 // packets dropped outside the driver, if that was asked for
+	reasons    [numReasons]uint64
 }
 
 // InterfaceTotals is one watched interface and what was counted for it.
@@ -27,6 +29,10 @@ type InterfaceTotals struct {
 	Backend Backend
 	Gone    bool // removed, or moved to another namespace, since
 	Counts
+
+	// Reasons are why packets were dropped outside the driver, as Packet.Reason
+	// names them; nil if that was not asked for, or the kernel tells none.
+	Reasons map[string]uint64
 
 	// TxDroppedDelta is what the interface's own tx_dropped moved by since the
 	// hooks were attached; nil where it could not be read.
@@ -46,6 +52,7 @@ type Lost struct {
 type Totals struct {
 	Time       time.Time // when the snapshot was taken
 	Duration   time.Duration
+	Drops      Drops // what was asked for
 	Interfaces []InterfaceTotals
 	Events     uint64 // records delivered
 	Lost       Lost
