@@ -45,15 +45,19 @@ type DropReasons struct {
 // ReadDropReasons takes the names from the kernel's types. It returns nil for a
 // kernel whose tracepoint skb:kfree_skb tells no reasons: those came with 5.17.
 func ReadDropReasons(types *Types) (*DropReasons, error) {
-	has, err := freesHaveReasons(types)
-	if err != nil || !has {
-		return nil, err
-	}
 	spec, err := types.spec("")
 	if err != nil {
 		return nil, err
 	}
-	r := &DropReasons{subsystems: make(map[uint32]string), learned: make(map[uint32]bool)}
+	return dropReasonsOf(spec)
+}
+
+func dropReasonsOf(spec *btf.Spec) (*DropReasons, error) {
+	has, err := freesHaveReasons(spec)
+	if err != nil || !has {
+		return nil, err
+	}
+	r := &DropReasons{learned: make(map[uint32]bool)}
 	if r.names, err = enumNames(spec, dropReasonEnum, dropReasonPrefix); err != nil {
 		return nil, err
 	}
@@ -62,12 +66,11 @@ func ReadDropReasons(types *Types) (*DropReasons, error) {
 			r.Consumed = number
 		}
 	}
-	names, err := enumNames(spec, subsystemEnum, subsystemPrefix)
-	if err != nil && !errors.Is(err, ErrNoSuchType) { // subsystems came with 6.4
+	r.subsystems, err = enumNames(spec, subsystemEnum, subsystemPrefix)
+	if err != nil && !errors.Is(err, ErrNoSuchType) { // they came with 6.4
 		return nil, err
 	}
-	r.subsystems = names
-	for _, subsystem := range names {
+	for _, subsystem := range r.subsystems {
 		r.learn(spec, ownEnum(subsystem))
 	}
 	return r, nil
@@ -75,11 +78,7 @@ func ReadDropReasons(types *Types) (*DropReasons, error) {
 
 // freesHaveReasons tells whether the tracepoint has a third argument, the reason;
 // the first one of its prototype is not the tracepoint's own.
-func freesHaveReasons(types *Types) (bool, error) {
-	spec, err := types.spec("")
-	if err != nil {
-		return false, err
-	}
+func freesHaveReasons(spec *btf.Spec) (bool, error) {
 	var prototype *btf.Typedef
 	if err := spec.TypeByName("btf_trace_kfree_skb", &prototype); err != nil {
 		return false, fmt.Errorf("tracepoint kfree_skb: %w", ErrNoSuchType)

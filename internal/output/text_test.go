@@ -51,6 +51,8 @@ func TestTextGolden(t *testing.T) {
 	whole.Whole = true
 	colour := text(100)
 	colour.Color = true
+	stacks := text(100)
+	stacks.Stacks = true
 	for name, got := range map[string][]byte{
 		"lines-100.txt":      lines(text(100)),
 		"lines-80.txt":       lines(text(80)),
@@ -61,6 +63,8 @@ func TestTextGolden(t *testing.T) {
 		"summary-80.txt":     text(80).AppendSummary(nil, sampleTotals()),
 		"summary-quiet.txt":  text(100).AppendSummary(nil, quietTotals()),
 		"summary-colour.txt": colour.AppendSummary(nil, sampleTotals()),
+		"lines-stacks.txt":      lines(stacks),
+		"summary-elsewhere.txt": text(100).AppendSummary(nil, elsewhereTotals()),
 		"hist-100.txt":       text(100).AppendHistogram(nil, sampleTotals()),
 		"hist-80.txt":        text(80).AppendHistogram(nil, sampleTotals()),
 		"hist-ascii.txt":     plain.AppendHistogram(nil, sampleTotals()),
@@ -219,7 +223,9 @@ func TestBarIsToScale(t *testing.T) {
 }
 
 func TestAnyDropped(t *testing.T) {
-	if !AnyDropped(sampleTotals()) || AnyDropped(quietTotals()) || AnyDropped(&trace.Totals{}) {
+	elsewhere := quietTotals()
+	elsewhere.Interfaces[0].Elsewhere = 1
+	if !AnyDropped(sampleTotals()) || !AnyDropped(elsewhere) || AnyDropped(quietTotals()) || AnyDropped(&trace.Totals{}) {
 		t.Error("AnyDropped is wrong")
 	}
 }
