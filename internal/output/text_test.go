@@ -54,22 +54,22 @@ func TestTextGolden(t *testing.T) {
 	stacks := text(100)
 	stacks.Stacks = true
 	for name, got := range map[string][]byte{
-		"lines-100.txt":      lines(text(100)),
-		"lines-80.txt":       lines(text(80)),
-		"lines-130.txt":      lines(text(130)),
-		"lines-file.txt":     lines(whole),
-		"lines-colour.txt":   lines(colour),
-		"summary-100.txt":    text(100).AppendSummary(nil, sampleTotals()),
-		"summary-80.txt":     text(80).AppendSummary(nil, sampleTotals()),
-		"summary-quiet.txt":  text(100).AppendSummary(nil, quietTotals()),
-		"summary-colour.txt": colour.AppendSummary(nil, sampleTotals()),
+		"lines-100.txt":         lines(text(100)),
+		"lines-80.txt":          lines(text(80)),
+		"lines-130.txt":         lines(text(130)),
+		"lines-file.txt":        lines(whole),
+		"lines-colour.txt":      lines(colour),
+		"summary-100.txt":       text(100).AppendSummary(nil, sampleTotals()),
+		"summary-80.txt":        text(80).AppendSummary(nil, sampleTotals()),
+		"summary-quiet.txt":     text(100).AppendSummary(nil, quietTotals()),
+		"summary-colour.txt":    colour.AppendSummary(nil, sampleTotals()),
 		"lines-stacks.txt":      lines(stacks),
 		"summary-elsewhere.txt": text(100).AppendSummary(nil, elsewhereTotals()),
-		"hist-100.txt":       text(100).AppendHistogram(nil, sampleTotals()),
-		"hist-80.txt":        text(80).AppendHistogram(nil, sampleTotals()),
-		"hist-ascii.txt":     plain.AppendHistogram(nil, sampleTotals()),
-		"hist-quiet.txt":     text(100).AppendHistogram(nil, quietTotals()),
-		"hist-colour.txt":    colour.AppendHistogram(nil, sampleTotals()),
+		"hist-100.txt":          text(100).AppendHistogram(nil, sampleTotals()),
+		"hist-80.txt":           text(80).AppendHistogram(nil, sampleTotals()),
+		"hist-ascii.txt":        plain.AppendHistogram(nil, sampleTotals()),
+		"hist-quiet.txt":        text(100).AppendHistogram(nil, quietTotals()),
+		"hist-colour.txt":       colour.AppendHistogram(nil, sampleTotals()),
 	} {
 		t.Run(name, func(t *testing.T) { golden(t, name, got) })
 	}

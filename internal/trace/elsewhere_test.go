@@ -75,7 +75,7 @@ func TestStackBeginsWithWhatDropped(t *testing.T) {
 			var addresses []uint64
 			for i, name := range test.frames {
 				frames = append(frames, kernel.Frame{Function: name})
-				addresses = append(addresses, uint64(0xffffffff81000000+i))
+				addresses = append(addresses, 0xffffffff81000000+uint64(i))
 			}
 			var location uint64
 			if test.location >= 0 {
