@@ -45,10 +45,54 @@ func TestProgramsOfAnOrdinaryPacket(t *testing.T) {
 	}
 }
 
+// With --drops all a packet that was sent costs one more program run, at its
+// completion, which is far shorter than that at its entry.
+func TestCompletionCostsLittle(t *testing.T) {
+	const n, port = 2000, 7014
+	stats, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = stats.Close() }()
+	begin := backends(t)[0] + "_begin"
+	run := tool.Start(t, program(t), "watch", "-o", "json", "--drops", "all", "--backend", backends(t)[0])
+	sendOrdinary(t, port, n)
+	time.Sleep(settle)
+	all := runStatistics(t)
+	run.Stop()
+	each := func(name string) time.Duration { return all[name].Runtime / time.Duration(max(1, all[name].RunCount)) }
+	t.Logf("%d completions at %v, %d entries at %v", all["elsewhere_free"].RunCount, each("elsewhere_free"), all[begin].RunCount, each(begin))
+	if all["elsewhere_free"].RunCount < n || all[begin].RunCount < n {
+		t.Errorf("%d runs at completions, %d at entries, want at least %d", all["elsewhere_free"].RunCount, all[begin].RunCount, n)
+	}
+	if each("elsewhere_free") > each(begin)/2 {
+		t.Errorf("a completion takes %v, want less than half of the %v of an entry", each("elsewhere_free"), each(begin))
+	}
+}
+
+// runStatistics returns those of every program, by name.
+func runStatistics(t *testing.T) map[string]*ebpf.ProgramStats {
+	t.Helper()
+	all := make(map[string]*ebpf.ProgramStats)
+	eachProgram(t, func(info *ebpf.ProgramInfo, statistics *ebpf.ProgramStats) { all[info.Name] = statistics })
+	return all
+}
+
 // runCounts returns how often each of the tracer's programs ran, and checks their maps.
 func runCounts(t *testing.T, backend string) map[string]uint64 {
 	t.Helper()
 	counts := make(map[string]uint64)
+	eachProgram(t, func(info *ebpf.ProgramInfo, statistics *ebpf.ProgramStats) {
+		counts[info.Name] = statistics.RunCount
+		if len(info.Name) > len(backend) && info.Name[:len(backend)] == backend {
+			checkMaps(t, info)
+		}
+	})
+	return counts
+}
+
+func eachProgram(t *testing.T, f func(*ebpf.ProgramInfo, *ebpf.ProgramStats)) {
+	t.Helper()
 	for id := ebpf.ProgramID(0); ; {
 		next, err := ebpf.ProgramGetNextID(id)
 		if errors.Is(err, os.ErrNotExist) {
@@ -70,15 +114,11 @@ func runCounts(t *testing.T, backend string) map[string]uint64 {
 		if err != nil {
 			t.Fatal(err)
 		}
-		counts[info.Name] = statistics.RunCount
-		if len(info.Name) > len(backend) && info.Name[:len(backend)] == backend {
-			checkMaps(t, info)
-		}
+		f(info, statistics)
 		if err := program.Close(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return counts
 }
 
 func checkMaps(t *testing.T, info *ebpf.ProgramInfo) {
