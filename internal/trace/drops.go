@@ -2,6 +2,7 @@ package trace
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/cilium/ebpf"
@@ -34,8 +35,8 @@ type elsewhere struct {
 	hook       DropsHook
 	functions  []kernel.DropFunction // that kprobes go on
 	reasons    *kernel.DropReasons   // nil on kernels without
-	completion uint64                // address of net_tx_action, 0 if it is hidden
-	hidden     error                 // why it is
+	completion uint64                // address of net_tx_action, 0 if it is not known
+	hidden     error                 // why it is 0
 }
 
 // learnElsewhere finds out what the kernel side has to know of drops elsewhere.
@@ -108,7 +109,7 @@ func (e *elsewhere) begin(a *attachment) error {
 
 // notice is what a user should know, or empty.
 func (e *elsewhere) notice() string {
-	if e.hidden == nil {
+	if !errors.Is(e.hidden, kernel.ErrAddressesHidden) {
 		return ""
 	}
 	return fmt.Sprintf("drops elsewhere have no stack: %v", e.hidden)

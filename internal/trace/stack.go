@@ -50,6 +50,9 @@ func (s *stacks) name(addresses []uint64, location uint64) []string {
 	}
 	frames := make([]kernel.Frame, len(addresses))
 	for i, address := range addresses {
+		if i == 0 && location == 0 {
+			address++ // of a kprobe: where the processor is, not where it will return to
+		}
 		frames[i] = s.frame(address)
 	}
 	names := make([]string, 0, len(frames))
