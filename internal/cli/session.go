@@ -111,6 +111,9 @@ func (s *session) announce(ctx context.Context, took time.Duration) error {
 	case len(refused) > 0:
 		sentence += fmt.Sprintf("; %s did not attach", strings.Join(refused, " and "))
 	}
+	if s.in.drops == string(trace.DropsAll) {
+		sentence += "; drops elsewhere by " + s.in.dropsHook
+	}
 	s.console.Say(sentence)
 	if s.in.verbose {
 		for _, r := range choice.Refusals {
