@@ -355,3 +355,23 @@ func TestDropsElsewhereAsText(t *testing.T) {
 		}
 	}
 }
+
+// Every drop is counted, also those whose records found no room.
+func TestLostRecordsOfDropsElsewhere(t *testing.T) {
+	const n = 500
+	l := newLab(t)
+	sink := l.udpSink(farAddress.Addr())
+	filter(t, netlink.HANDLE_MIN_EGRESS)
+	watch := watchAll(t, "--ring-size", "4KiB")
+	must(t, unix.Kill(watch.PID(), unix.SIGSTOP))
+	datagrams(t, sink.Local(), n)
+	must(t, unix.Kill(watch.PID(), unix.SIGCONT))
+	output := watch.Stop()
+	i := output.Only(t)
+	if told, lost := uint64(len(output.Packets)), output.Summary.Lost.Ring; told+lost != n || told == 0 || lost < n/2 {
+		t.Errorf("%d records, %d lost, want %d together and most lost", told, lost, n)
+	}
+	if i.Elsewhere == nil || *i.Elsewhere != n || i.Reasons["TC_EGRESS"] != n {
+		t.Errorf("%v dropped elsewhere, reasons %v, want %d", i.Elsewhere, i.Reasons, n)
+	}
+}
