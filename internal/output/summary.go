@@ -123,7 +123,11 @@ func txDroppedRow(totals *trace.Totals, counts *trace.InterfaceTotals) row {
 		return row{"tx_dropped", "?", "not known: " + totals.Missing["tx_dropped_delta"], ""}
 	}
 	note := verdict.Difference(counts)
-	if note == "" {
+	switch {
+	case note != "":
+	case counts.Elsewhere != 0:
+		note = "what the interface's own counter moved by: the driver's drops; it does not hold what a queue or a packet filter dropped"
+	default:
 		note = "what the interface's own counter moved by: the same"
 	}
 	return row{"tx_dropped", grouped(*counts.TxDroppedDelta), note, ""}

@@ -222,6 +222,18 @@ func TestBarIsToScale(t *testing.T) {
 	}
 }
 
+func TestTxDroppedBesideDropsElsewhere(t *testing.T) {
+	totals := quietTotals()
+	totals.Drops = trace.DropsAll
+	totals.Interfaces[0].Elsewhere = 7
+	got := string(text(300).AppendSummary(nil, totals))
+	for _, part := range []string{"elsewhere        7  dropped on their way to the driver\n", "tx_dropped       0  what the interface's own counter moved by: the driver's drops; it does not hold", "\nelsewhere (7): "} {
+		if !strings.Contains(got, part) {
+			t.Errorf("%q is not in\n%s", part, got)
+		}
+	}
+}
+
 func TestAnyDropped(t *testing.T) {
 	elsewhere := quietTotals()
 	elsewhere.Interfaces[0].Elsewhere = 1
