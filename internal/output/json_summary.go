@@ -10,7 +10,6 @@ import (
 
 // notTracked names the keys of the summary that have no value yet, and why.
 var notTracked = map[string]string{
-	"rejected":      "the backend's answers are not looked at",
 	"flows_stalled": "flows are not followed",
 	"flows":         "flows are not followed",
 }
@@ -55,7 +54,8 @@ func appendInterface(b []byte, t *trace.InterfaceTotals) []byte {
 	b = appendUint(b, `,"dropped":`, t.Dropped)
 	b = appendUint(b, `,"linearized":`, t.Linearized)
 	b = appendUint(b, `,"bounced":`, t.Bounced)
-	b = append(b, `,"rejected":null,"causes":{`...)
+	b = appendMaybe(b, `,"rejected":`, t.Rejected)
+	b = append(b, `,"causes":{`...)
 	for i, c := range trace.Causes() {
 		if i > 0 {
 			b = append(b, ',')

@@ -87,7 +87,17 @@ func interfaceRows(totals *trace.Totals, counts *trace.InterfaceTotals) []row {
 			row{"linearized", grouped(counts.Linearized), "", verdictColour(trace.Linearized)},
 			row{"bounced", grouped(counts.Bounced), "", verdictColour(trace.Bounced)})
 	}
+	if counts.Rejected != nil {
+		rows = append(rows, row{"rejected", grouped(*counts.Rejected), rejectedNote(counts), verdictColour(trace.Rejected)})
+	}
 	return append(rows, txDroppedRow(totals, counts))
+}
+
+func rejectedNote(counts *trace.InterfaceTotals) string {
+	if *counts.Rejected == 0 {
+		return ""
+	}
+	return "refused by the backend; the interface counts them as sent"
 }
 
 func overLimitNote(counts *trace.InterfaceTotals) string {
