@@ -150,7 +150,10 @@ static __always_inline bool queue_counted(__u32 *index, __u64 queue)
 	return interface || config.any_interface;
 }
 
-/* Counts a refused packet and tells of it. Verified by itself, so that loops may call it. */
+/*
+ * Counts a refused packet and tells of it. Like the other global functions here it
+ * is one so that verifiers look at it once, and not for each turn of a loop.
+ */
 __noinline int rejected(__u64 skb)
 {
 	struct collection *run = collection_here();
@@ -171,8 +174,8 @@ __noinline int rejected(__u64 skb)
 	return emit(&run->work.event, index, VERDICT_REJECTED, CAUSE_NONE);
 }
 
-/* Notes the other requests of a packet. */
-__noinline int told_rest(__u64 skb, __u32 but)
+/* Notes the requests of a packet. */
+__noinline int told_note(__u64 skb)
 {
 	struct collection *run = collection_here();
 	struct told *told;
@@ -183,7 +186,7 @@ __noinline int told_rest(__u64 skb, __u32 but)
 	if (!told)
 		return 0;
 	for (__u32 id = 0; id < RING_SLOTS; id++) {
-		if (run->skbs[id] == skb && id != but)
+		if (run->skbs[id] == skb)
 			told_set(told, id);
 	}
 	return 0;
@@ -212,14 +215,20 @@ __noinline int responded(__u32 cons)
 	if (entry->status >= 0 || !skb) /* a frame from xennet_xdp_xmit() has no skb */
 		return 0;
 	rejected(skb);
-	return told_rest(skb, entry->id);
+	told_note(skb);
+	told_clear(told, entry->id); /* this one has its response */
+	return 0;
 }
 
 /* Looks at every response of a run, where one is an error or may follow one. */
-static __noinline int run_judge(struct collection *run, __u32 count)
+__noinline int run_judge(__u32 count)
 {
-	struct told *told = told_find(run->queue);
+	struct collection *run = collection_here();
+	struct told *told;
 
+	if (!run)
+		return 0;
+	told = told_find(run->queue);
 	if (!told)
 		return 0;
 	told_begin(told, run);
@@ -297,7 +306,7 @@ static __always_inline int collect_end(void)
 	    !bpf_probe_read_kernel(&sring, sizeof(sring), (void *)run->queue + responses.sring) &&
 	    !run_read(run, sring + responses.ring, count) &&
 	    (any_error(run, count) || told_requests))
-		run_judge(run, count);
+		run_judge(count);
 	run->queue = 0;
 	return 0;
 }

@@ -33,6 +33,11 @@ type InterfaceTotals struct {
 	// counted them as sent; nil where that is not looked at.
 	Rejected *uint64
 
+	// Stuck is how long, all in all, a transmit queue was full and the backend took
+	// nothing from it; nil where that is not looked at. StuckNow: it lasts.
+	Stuck    *time.Duration
+	StuckNow bool
+
 	// TxDroppedDelta is what the interface's own tx_dropped moved by since the
 	// hooks were attached; nil where it could not be read.
 	TxDroppedDelta *uint64

@@ -55,6 +55,7 @@ type Tracer struct {
 	tells      tells
 	linearizes linearization
 	rejections rejections
+	stuck      *stuckWatch
 	attachment *attachment
 	registry   *registry
 	reader     *ringbuf.Reader
@@ -112,10 +113,12 @@ func Start(ctx context.Context, o Options) (*Tracer, error) {
 func (t *Tracer) readCode(f *facts, driver bool) {
 	if !driver {
 		close(t.linearizes.known)
+		t.stuck.setMissing("only interfaces of xen-netfront are looked at")
 		debug.FreeOSMemory()
 		return
 	}
 	t.following.Go(func() {
+		t.startStuckWatch(f.types)
 		t.linearizes.answer = f.linearizes(t.background)
 		close(t.linearizes.known)
 		if t.background.Err() == nil {
@@ -158,6 +161,7 @@ func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error
 		return err
 	}
 	t.decoder = recordDecoder{jiffy: time.Second / time.Duration(ticks), wallTime: (&kernelClock{}).wallTime}
+	t.stuck = newStuckWatch(t.decoder.jiffy)
 	if t.reader, err = ringbuf.NewReader(maps[bpf.XentraceMapEvents]); err != nil {
 		return fmt.Errorf("ring buffer: %w", err)
 	}
@@ -249,5 +253,6 @@ func (t *Tracer) Totals(ctx context.Context) (Totals, error) {
 		totals.Missing["tx_dropped_delta"] = reason
 	}
 	t.rejections.fill(&totals)
+	t.stuck.fill(&totals)
 	return totals, t.countLost(&totals)
 }

@@ -169,10 +169,11 @@ type measured struct {
 }
 
 // watchTraffic sends the traffic under the eyes of xentrace.
-func watchTraffic(t *testing.T, backend string, drops bool) measured {
+func watchTraffic(t *testing.T, backend string, drops bool, flags ...string) measured {
 	t.Helper()
 	ask(t, "reset")
-	run := tool.Start(t, program(t), "watch", "-o", "json", "--backend", backend)
+	command := append([]string{program(t), "watch", "-o", "json", "--backend", backend}, flags...)
+	run := tool.Start(t, command...)
 	time.Sleep(settle)
 	packets, dropped := counter(t, "tx_packets"), counter(t, "tx_dropped")
 	began := time.Now()
