@@ -38,14 +38,7 @@ func TestRejectedPackets(t *testing.T) {
 	needNoCheck(t, false)
 	for _, backend := range backends(t) {
 		t.Run(backend, func(t *testing.T) {
-			before := ask(t, "counts").Vif
-			m := watchTraffic(t, backend, true, "--rejected")
-			after := ask(t, "counts").Vif
-			for name := range after {
-				if moved := after[name] - before[name]; moved != 0 {
-					t.Logf("vif %s moved by %d", name, moved)
-				}
-			}
+			m := watchTraffic(t, backend, true, amount{rockets: 50, datagrams: 2000, bytes: 100_000}, "--rejected")
 			i := m.checkTotals(t)
 			for key, sent := range m.sent.rockets {
 				if sent.Slots <= acceptedSlots {
@@ -61,7 +54,7 @@ func TestRejectedPackets(t *testing.T) {
 				return
 			}
 			m.checkRecords(t, "rejected", "")
-			if n := uint64(len(m.output.Packets)); i.Rejected == nil || *i.Rejected != n || n < 2*rockets {
+			if n, rockets := uint64(len(m.output.Packets)), uint64(m.sent.amount.rockets); i.Rejected == nil || *i.Rejected != n || n < 2*rockets {
 				t.Errorf("%v rejected, %d records, want as many, and at least %d", i.Rejected, n, 2*rockets)
 			}
 			if reason := m.output.Summary.Missing["rejected"]; reason != "" {
@@ -87,11 +80,12 @@ func (m *measured) checkRejectedUnknown(t *testing.T) {
 // checkOrdinaryArrived checks that the peer received all but the rockets.
 func (m *measured) checkOrdinaryArrived(t *testing.T) {
 	t.Helper()
-	if got := received(t, "udp", "ipv4", udpOrdinaryPort, ordinaryUDP*ordinaryLength); got.Datagrams != ordinaryUDP {
-		t.Errorf("%d ordinary datagrams arrived, want %d", got.Datagrams, ordinaryUDP)
+	much := m.sent.amount
+	if got := received(t, "udp", "ipv4", udpOrdinaryPort, uint64(much.datagrams*ordinaryLength)); got.Datagrams != uint64(much.datagrams) {
+		t.Errorf("%d ordinary datagrams arrived, want %d", got.Datagrams, much.datagrams)
 	}
-	if got := received(t, "tcp", "ipv4", tcpOrdinaryPort, ordinaryTCP); got.Bytes != ordinaryTCP {
-		t.Errorf("%d bytes of the stream arrived, want %d", got.Bytes, ordinaryTCP)
+	if got := received(t, "tcp", "ipv4", tcpOrdinaryPort, uint64(much.bytes)); got.Bytes != uint64(much.bytes) {
+		t.Errorf("%d bytes of the stream arrived, want %d", got.Bytes, much.bytes)
 	}
 	if got := received(t, "udp", "ipv4", udpRocketPort, 0); got.Datagrams != 0 {
 		t.Errorf("%d rockets arrived, want none", got.Datagrams)
