@@ -185,6 +185,7 @@ func (w *stuckWatch) fill(totals *Totals) {
 		t := &totals.Interfaces[n]
 		i := w.interfaces[deviceKey{t.Index, t.NetNS}]
 		if i == nil {
+			totals.Missing["stuck_ms"] = fmt.Sprintf("the queues of %s were not looked at: only those of xen-netfront are, once a second", t.Name)
 			continue
 		}
 		stuck := w.time(i.before)

@@ -140,7 +140,7 @@ var verdictRules = map[trace.Verdict]Rule{
 				Effect: "Compare the packets with each other: netback refuses those of more than 19 slots, those shorter than an Ethernet header in their first slot, and those whose memory it cannot map or copy. A packet over the limit comes from a driver that does not keep to it: update the guest's kernel.",
 			},
 			{
-				Effect: "In dom0 no counter tells of it either, but the kernel's log says why once dynamic debug is on: echo 'module xen_netback +p' > /sys/kernel/debug/dynamic_debug/control",
+				Effect: "In dom0 no counter tells of it either, but the kernel's log says why once dynamic debug is on: echo 'module xen_netback +p' > /sys/kernel/debug/dynamic_debug/control is the command there.",
 			},
 		},
 	},
