@@ -186,7 +186,7 @@ func (r *tracer) record() *XentracePacketEvent {
 }
 
 // readRecord returns the next record.
-func readRecord(t *testing.T, reader *ringbuf.Reader) *XentracePacketEvent {
+func readRecord(t testing.TB, reader *ringbuf.Reader) *XentracePacketEvent {
 	t.Helper()
 	reader.SetDeadline(time.Now().Add(time.Second))
 	raw, err := reader.Read()

@@ -10,7 +10,7 @@ import (
 // programs are those of the tracepoint backend, run by hand on fake packets.
 // They share all code below the fetching of arguments with the other backends.
 type programs struct {
-	t          *testing.T
+	t          testing.TB
 	collection *ebpf.Collection
 	arena      *arena
 }
@@ -33,7 +33,7 @@ func loadPrograms(t *testing.T, a *arena, cfg XentraceConfiguration) *programs {
 }
 
 // loadSpec loads what is left in the spec and lets the counting begin.
-func loadSpec(t *testing.T, a *arena, spec *ebpf.CollectionSpec) *programs {
+func loadSpec(t testing.TB, a *arena, spec *ebpf.CollectionSpec) *programs {
 	t.Helper()
 	collection, err := ebpf.NewCollection(spec)
 	var rejected *ebpf.VerifierError

@@ -2,10 +2,12 @@ package bpf
 
 import (
 	"encoding/binary"
+	"strconv"
 	"testing"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
+	"golang.org/x/sys/unix"
 )
 
 // The fake queue: where its members lie, as the tests tell the program. The page
@@ -32,12 +34,12 @@ type ring struct {
 // newRing loads the programs of xennet_tx_buf_gc. They are fentry programs, which
 // cannot be run by hand: as raw tracepoint programs they find their arguments at
 // the same place.
-func newRing(t *testing.T) *ring {
+func newRing(t testing.TB) *ring {
 	t.Helper()
 	return newRingOf(t, XentraceConfiguration{PageSize: 4096, Records: 1})
 }
 
-func newRingOf(t *testing.T, cfg XentraceConfiguration) *ring {
+func newRingOf(t testing.TB, cfg XentraceConfiguration) *ring {
 	t.Helper()
 	a := newArena(t)
 	a.device()
@@ -285,5 +287,39 @@ func TestRejectedForgetsOldConnection(t *testing.T) {
 	}
 	if requests != 0 {
 		t.Errorf("%d requests are waited for, want 0", requests)
+	}
+}
+
+// What a run of xennet_tx_buf_gc() pays, as the kernel counts it: two good answers,
+// or a full ring of them.
+func BenchmarkCollect(b *testing.B) {
+	for _, answers := range []int{2, 256} {
+		b.Run(strconv.Itoa(answers), func(b *testing.B) {
+			r := newRing(b)
+			for i := range answers {
+				r.respond(uint32(i), answer{i, answerOK})
+			}
+			r.arena.flush()
+			stats, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer func() { _ = stats.Close() }()
+			for b.Loop() {
+				r.setCons(0)
+				r.arena.flush()
+				r.run(XentraceProgFentryGcBegin, r.arena.address+atQueue)
+				r.setCons(uint32(answers))
+				r.arena.flush()
+				r.run(XentraceProgFentryGcEnd, r.arena.address+atQueue)
+			}
+			for _, name := range []string{XentraceProgFentryGcBegin, XentraceProgFentryGcEnd} {
+				s, err := r.collection.Programs[name].Stats()
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.ReportMetric(float64(s.Runtime.Nanoseconds())/float64(s.RunCount), name+"-ns")
+			}
+		})
 	}
 }

@@ -35,8 +35,16 @@ var errNotThisRing = errors.New("the driver's transmit ring has another shape th
 // the kernel proper for an empty name. The error wraps [ErrNoTypes] or
 // [ErrNoSuchType], or says in what the driver differs.
 func (t *Types) TransmitRing(module string) (TransmitRing, error) {
+	spec, err := t.spec(module)
+	if err != nil {
+		return TransmitRing{}, err
+	}
+	return transmitRingOf(spec)
+}
+
+func transmitRingOf(spec *btf.Spec) (TransmitRing, error) {
 	var r TransmitRing
-	var tx Field
+	var tx uint32
 	for _, want := range []struct {
 		offset            *uint32
 		structure, member string
@@ -44,27 +52,31 @@ func (t *Types) TransmitRing(module string) (TransmitRing, error) {
 		{&r.ID, "netfront_queue", "id"},
 		{&r.Info, "netfront_queue", "info"},
 		{&r.Netdev, "netfront_info", "netdev"},
-		{&tx.Offset, "netfront_queue", "tx"},
+		{&tx, "netfront_queue", "tx"},
 		{&r.RspCons, "xen_netif_tx_front_ring", "rsp_cons"},
 		{&r.Sring, "xen_netif_tx_front_ring", "sring"},
 		{&r.Ring, "xen_netif_tx_sring", "ring"},
 		{&r.TxSkbs, "netfront_queue", "tx_skbs"},
 	} {
-		field, err := t.Field(module, want.structure, want.member)
+		found, err := structureOf(spec, want.structure)
 		if err != nil {
 			return TransmitRing{}, err
 		}
+		field, err := fieldOf(found.Members, want.member)
+		if err != nil {
+			return TransmitRing{}, fmt.Errorf("struct %s, member %s: %w", want.structure, want.member, err)
+		}
 		*want.offset = field.Offset
 	}
-	r.RspCons += tx.Offset
-	r.Sring += tx.Offset
-	return r, t.checkRingShape(module)
+	r.RspCons += tx
+	r.Sring += tx
+	return r, checkRingShape(spec)
 }
 
 // checkRingShape refuses a driver whose ring or table of packets is not as the
 // kernel side reads it.
-func (t *Types) checkRingShape(module string) error {
-	queue, err := t.structure(module, "netfront_queue")
+func checkRingShape(spec *btf.Spec) error {
+	queue, err := structureOf(spec, "netfront_queue")
 	if err != nil {
 		return err
 	}
@@ -73,12 +85,12 @@ func (t *Types) checkRingShape(module string) error {
 			return fmt.Errorf("%w: tx_skbs is no array of %d packets", errNotThisRing, ringSlots)
 		}
 	}
-	entry, err := t.StructSize(module, "xen_netif_tx_request")
+	request, err := structureOf(spec, "xen_netif_tx_request")
 	if err != nil {
 		return err
 	}
-	if entry != ringEntryBytes {
-		return fmt.Errorf("%w: its requests have %d bytes, not %d", errNotThisRing, entry, ringEntryBytes)
+	if request.Size != ringEntryBytes {
+		return fmt.Errorf("%w: its requests have %d bytes, not %d", errNotThisRing, request.Size, ringEntryBytes)
 	}
 	return nil
 }
