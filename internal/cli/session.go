@@ -78,6 +78,7 @@ func (s *session) start(ctx context.Context, records bool) error {
 		DropsHook:  trace.DropsHook(s.in.dropsHook),
 		RingBytes:  s.in.ringBytes,
 		Wait:       s.in.wait,
+		Rejected:   s.in.rejected,
 		Notify:     s.console.Say,
 	})
 	if err != nil {

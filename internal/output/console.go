@@ -105,7 +105,8 @@ func cut(s string, columns int) string {
 // StatusLine tells how a run goes. before is the snapshot that rates are
 // reckoned from; left is the time to go, 0 where there is no end.
 func StatusLine(before, now *trace.Totals, left time.Duration) string {
-	var packets, earlier, dropped, elsewhere, linearized, overLimit uint64
+	var packets, earlier, dropped, elsewhere, linearized, overLimit, rejected uint64
+	responses := false
 	for i := range now.Interfaces {
 		t := &now.Interfaces[i]
 		packets += t.Packets
@@ -113,6 +114,10 @@ func StatusLine(before, now *trace.Totals, left time.Duration) string {
 		elsewhere += t.Elsewhere
 		linearized += t.Linearized
 		overLimit += t.OverLimit
+		if t.Rejected != nil {
+			responses = true
+			rejected += *t.Rejected
+		}
 	}
 	for i := range before.Interfaces {
 		earlier += before.Interfaces[i].Packets
@@ -121,12 +126,15 @@ func StatusLine(before, now *trace.Totals, left time.Duration) string {
 	if packets > earlier {
 		rate = perSecond(packets-earlier, now.Duration-before.Duration)
 	}
-	drops := grouped(dropped)
+	line := fmt.Sprintf("lost %d  dropped %s  ", LostRecords(now), grouped(dropped))
 	if now.Drops == trace.DropsAll {
-		drops += "  elsewhere " + grouped(elsewhere)
+		line += fmt.Sprintf("elsewhere %s  ", grouped(elsewhere))
 	}
-	line := fmt.Sprintf("lost %d  dropped %s  linearized %s  over limit %s  %s packets/s  %s",
-		LostRecords(now), drops, grouped(linearized), grouped(overLimit), grouped(rate), clock(now.Duration))
+	line += fmt.Sprintf("linearized %s  over limit %s  ", grouped(linearized), grouped(overLimit))
+	if responses {
+		line += fmt.Sprintf("rejected %s  ", grouped(rejected))
+	}
+	line += fmt.Sprintf("%s packets/s  %s", grouped(rate), clock(now.Duration))
 	if left > 0 {
 		line += " (" + clock(left) + " to go)"
 	}

@@ -19,6 +19,7 @@ type chooser struct {
 	interfaces []netdev.Interface
 	facts      *facts
 	elsewhere  *elsewhere // nil unless drops outside the driver are told of
+	rejections rejections // of the backend that was tried last
 }
 
 // choose attaches the backend that was asked for, or the best one that really
@@ -88,16 +89,22 @@ func (c *chooser) try(ctx context.Context, b Backend) (*attachment, error) {
 		spec.Programs[bpf.XentraceProgFentryFree].AttachTo = c.facts.free.Symbol.Name
 	}
 	spec.Maps[bpf.XentraceMapEvents].MaxEntries = uint32(c.options.RingBytes)
-	hooks := hooksOf(b, netfront)
 	if c.elsewhere == nil {
 		withoutElsewhere(spec)
-	} else {
-		if err := c.elsewhere.configure(spec); err != nil {
-			return nil, err
-		}
-		hooks = append(hooks, c.elsewhere.hooks()...)
+	} else if err := c.elsewhere.configure(spec); err != nil {
+		return nil, err
 	}
-	a, err := attach(spec, hooks, driverNames{free: c.facts.free.Symbol.Name}, cfg, c.facts.types.Cache())
+	c.rejections = c.facts.learnRejections(c.options.Rejected, b)
+	if err := c.rejections.configure(spec); err != nil {
+		return nil, err
+	}
+	names := driverNames{free: c.facts.free.Symbol.Name}
+	a, err := attach(spec, c.hooks(b, netfront), names, cfg, c.facts.types.Cache())
+	if err != nil && c.rejections.counted() {
+		// What the driver itself does is worth more than what was asked for beside it.
+		c.rejections = rejections{missing: fmt.Sprintf("the hooks on %s did not attach: %v", collectFunction, explain(err))}
+		a, err = attach(spec, c.hooks(b, netfront), names, cfg, c.facts.types.Cache())
+	}
 	if err != nil {
 		return nil, explain(err)
 	}

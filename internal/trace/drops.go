@@ -149,3 +149,12 @@ func (c *chooser) learnElsewhere(ctx context.Context) error {
 	}
 	return a.close()
 }
+
+// hooks are those of the backend, and those for drops elsewhere.
+func (c *chooser) hooks(b Backend, driver bool) []hook {
+	hooks := hooksOf(b, driver, c.rejections.counted())
+	if c.elsewhere != nil {
+		hooks = append(hooks, c.elsewhere.hooks()...)
+	}
+	return hooks
+}

@@ -41,6 +41,7 @@ type Options struct {
 	DropsHook  DropsHook // how drops outside the driver are noticed
 	RingBytes  int       // size of the ring buffer, a power of two and a multiple of the page size; 0 for the default
 	Wait       bool      // wait for an interface to appear instead of failing
+	Rejected   bool      // look at the backend's responses, too: which packets it refused
 
 	// Notify is told, in whole sentences, what a user should know while the
 	// tracer runs: an interface that came or went, what the driver's code
@@ -57,6 +58,8 @@ type Tracer struct {
 	linearizes linearization
 	elsewhere  *elsewhere // nil unless drops outside the driver are told of
 	stacks     stacks
+	rejections rejections
+	stuck      *stuckWatch
 	attachment *attachment
 	registry   *registry
 	reader     *ringbuf.Reader
@@ -102,6 +105,10 @@ func Start(ctx context.Context, o Options) (*Tracer, error) {
 	if t.elsewhere = c.elsewhere; t.elsewhere != nil && t.elsewhere.notice() != "" {
 		t.notify(t.elsewhere.notice())
 	}
+	t.rejections = c.rejections
+	if sentence := t.rejections.sentence(o.Rejected); sentence != "" {
+		t.notify(sentence)
+	}
 	if err := t.begin(ctx, interfaces); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
@@ -113,10 +120,12 @@ func Start(ctx context.Context, o Options) (*Tracer, error) {
 func (t *Tracer) readCode(f *facts, driver bool) {
 	if !driver {
 		close(t.linearizes.known)
+		t.stuck.setMissing("only interfaces of xen-netfront are looked at")
 		debug.FreeOSMemory()
 		return
 	}
 	t.following.Go(func() {
+		t.startStuckWatch(f.types)
 		t.linearizes.answer = f.linearizes(t.background)
 		close(t.linearizes.known)
 		if t.background.Err() == nil {
@@ -160,6 +169,7 @@ func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error
 		return err
 	}
 	t.decoder = recordDecoder{jiffy: time.Second / time.Duration(ticks), wallTime: (&kernelClock{}).wallTime}
+	t.stuck = newStuckWatch(t.decoder.jiffy)
 	if t.reader, err = ringbuf.NewReader(maps[bpf.XentraceMapEvents]); err != nil {
 		return fmt.Errorf("ring buffer: %w", err)
 	}
@@ -251,5 +261,7 @@ func (t *Tracer) Totals(ctx context.Context) (Totals, error) {
 		totals.Missing["tx_dropped_delta"] = reason
 	}
 	t.countElsewhere(&totals)
+	t.rejections.fill(&totals)
+	t.stuck.fill(&totals)
 	return totals, t.countLost(&totals)
 }

@@ -89,6 +89,7 @@ type Interface struct {
 	TxDroppedDelta *uint64 `json:"tx_dropped_delta"`
 	Elsewhere      *uint64
 	Reasons        map[string]uint64
+	StuckMs        *uint64 `json:"stuck_ms"`
 }
 
 // Summary is the object of type "summary".
