@@ -36,7 +36,7 @@ func ReadFunctions() (*Functions, error) {
 }
 
 func parseFunctions(r io.Reader) (*Functions, error) {
-	f := &Functions{modules: []string{""}}
+	f := &Functions{places: make([]functionPlace, 0, 128<<10), names: make([]byte, 0, 3<<20), modules: []string{""}}
 	seen := false
 	err := eachLine(r, func(line []byte) error {
 		symbol, place, err := parseLine(line)
@@ -55,7 +55,6 @@ func parseFunctions(r io.Reader) (*Functions, error) {
 	}
 	// Of several names for one address the first one stays first.
 	slices.SortStableFunc(f.places, func(a, b functionPlace) int { return cmp.Compare(a.address, b.address) })
-	f.places, f.names = slices.Clip(f.places), slices.Clip(f.names)
 	return f, nil
 }
 
