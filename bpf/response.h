@@ -144,9 +144,35 @@ static __always_inline bool queue_counted(__u32 *index, __u64 queue)
 }
 
 /*
- * Counts a refused packet and tells of it. Like the other global functions here it
- * is one so that verifiers look at it once, and not for each turn of a loop.
+ * The global functions from here on are verified each by itself and once. In one
+ * piece they are too much for 6.1, which follows every path again behind a capture and
+ * in each turn of a loop.
  */
+
+/* Notes everything about a refused packet. */
+__noinline int rejected_capture(__u64 skb)
+{
+	struct collection *run = collection_here();
+
+	return run ? capture(&run->work, (void *)skb, 0) : -1;
+}
+
+/* Tells of the packet that was noted. */
+__noinline int rejected_emit(__u32 index)
+{
+	struct collection *run = collection_here();
+	struct packet_event *event;
+
+	if (!run)
+		return 0;
+	event = &run->work.event;
+	event->slots = captured_slots(event);
+	bpf_probe_read_kernel(&event->queue, sizeof(event->queue),
+			      (void *)run->queue + responses.id);
+	return emit(event, index, VERDICT_REJECTED, CAUSE_NONE);
+}
+
+/* Counts a refused packet and tells of it. */
 __noinline int rejected(__u64 skb)
 {
 	struct collection *run = collection_here();
@@ -159,12 +185,9 @@ __noinline int rejected(__u64 skb)
 	if (!counters)
 		return 0;
 	counters->rejected++;
-	if (!config.records || capture(&run->work, (void *)skb, 0))
-		return 0;
-	run->work.event.slots = captured_slots(&run->work.event);
-	bpf_probe_read_kernel(&run->work.event.queue, sizeof(run->work.event.queue),
-			      (void *)run->queue + responses.id);
-	return emit(&run->work.event, index, VERDICT_REJECTED, CAUSE_NONE);
+	if (config.records && !rejected_capture(skb))
+		rejected_emit(index);
+	return 0;
 }
 
 /* 1 if they are the same, without a branch: in a loop each would double the verifier's paths. */
