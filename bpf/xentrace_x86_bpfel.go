@@ -38,6 +38,7 @@ type XentraceCodeChunk struct {
 type XentraceCollection struct {
 	_       structs.HostLayout
 	Queue   uint64
+	Ring    uint64
 	Cons    uint32
 	Pad     uint32
 	Skbs    [256]uint64
