@@ -37,7 +37,6 @@ type XentraceCodeChunk struct {
 
 type XentraceConfiguration struct {
 	_             structs.HostLayout
-	NetfrontXmit  uint64
 	PageSize      uint32
 	Consumed      uint32
 	PrivOffset    int32
@@ -48,7 +47,7 @@ type XentraceConfiguration struct {
 	Records       uint8
 	DriverHooks   uint8
 	ConsumeIsDrop uint8
-	_             [7]byte
+	_             [3]byte
 }
 
 type XentraceCounters struct {
@@ -205,6 +204,7 @@ const (
 	XentraceProgTracepointFree    = "tracepoint_free"
 	XentraceVarConfig             = "config"
 	XentraceVarEnabled            = "enabled"
+	XentraceVarNetfrontXmit       = "netfront_xmit"
 )
 
 // LoadXentrace returns the embedded CollectionSpec for Xentrace.
@@ -278,8 +278,9 @@ type XentraceMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type XentraceVariableSpecs struct {
-	Config  *ebpf.VariableSpec `ebpf:"config"`
-	Enabled *ebpf.VariableSpec `ebpf:"enabled"`
+	Config       *ebpf.VariableSpec `ebpf:"config"`
+	Enabled      *ebpf.VariableSpec `ebpf:"enabled"`
+	NetfrontXmit *ebpf.VariableSpec `ebpf:"netfront_xmit"`
 }
 
 // XentraceObjects contains all objects after they have been loaded into the kernel.
@@ -325,8 +326,9 @@ func (m *XentraceMaps) Close() error {
 //
 // It can be passed to LoadXentraceObjects or ebpf.CollectionSpec.LoadAndAssign.
 type XentraceVariables struct {
-	Config  *ebpf.Variable `ebpf:"config"`
-	Enabled *ebpf.Variable `ebpf:"enabled"`
+	Config       *ebpf.Variable `ebpf:"config"`
+	Enabled      *ebpf.Variable `ebpf:"enabled"`
+	NetfrontXmit *ebpf.Variable `ebpf:"netfront_xmit"`
 }
 
 // XentracePrograms contains all programs after they have been loaded into the kernel.
