@@ -43,6 +43,20 @@ func (g *generations) current() *generation {
 	return g.all[len(g.all)-1]
 }
 
+// lastRead returns the latest one whose code was read, else the present one.
+func (g *generations) lastRead() *generation {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i := len(g.all) - 1; i >= 0; i-- {
+		select {
+		case <-g.all[i].known:
+			return g.all[i]
+		default:
+		}
+	}
+	return g.all[len(g.all)-1]
+}
+
 // at returns the one that a packet of that moment was handed to.
 func (g *generations) at(moment uint64) *generation {
 	g.mu.Lock()

@@ -4,7 +4,9 @@ import (
 	"fmt"
 
 	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/link"
 
+	"xentrace/bpf"
 	"xentrace/internal/kernel"
 )
 
@@ -67,26 +69,37 @@ func (t *Tracer) recursion() (*uint64, error) {
 // kretprobe.
 func (t *Tracer) missed() (*uint64, error) {
 	var missed uint64
-	if t.attachment.returns == nil {
-		return &missed, nil
+	for i := range t.attachment.hooks {
+		h := &t.attachment.hooks[i]
+		if h.program != bpf.XentraceProgKprobeEnd {
+			continue
+		}
+		if !t.tells.missed {
+			return nil, nil
+		}
+		missed += h.missed
+		if h.link != nil {
+			missed += missedBy(h.link)
+		}
 	}
-	if !t.tells.missed {
-		return nil, nil
-	}
-	info, err := t.attachment.returns.Info()
+	return &missed, nil
+}
+
+// missedBy returns how many hits a kprobe missed, as far as the kernel tells.
+func missedBy(l link.Link) uint64 {
+	info, err := l.Info()
 	if err != nil {
-		return nil, fmt.Errorf("state of the kretprobe: %w", err)
+		return 0
 	}
 	event := info.PerfEvent()
 	if event == nil {
-		return nil, nil
+		return 0
 	}
 	probe := event.Kprobe()
 	if probe == nil {
-		return nil, nil
+		return 0
 	}
-	missed = probe.Missed
-	return &missed, nil
+	return probe.Missed
 }
 
 func tellsMissed(types *kernel.Types) bool {

@@ -91,7 +91,7 @@ func (t *Tracer) take(ctx context.Context, raw []byte) (Packet, bool, error) {
 		if err != nil {
 			return Packet{}, false, err
 		}
-		if err := t.linearizes.refine(t.background, &packet.Cause); err != nil {
+		if err := t.driver.generations.refine(t.background, t.decoder.packet.TimeNs, &packet.Cause); err != nil {
 			return Packet{}, false, err
 		}
 		packet.Interface.Name = t.registry.name(deviceKey{packet.Interface.Index, packet.Interface.NetNS})

@@ -27,6 +27,7 @@ type watchedInterface struct {
 	firstCounts Counts // counted for it before it was registered
 	finalCounts Counts // once it is gone
 	gone        bool
+	driver      *generation // the driver's, as it was when the interface came
 
 	txDroppedBase  *uint64
 	txDroppedFinal *uint64
@@ -48,13 +49,16 @@ type registry struct {
 	crowded   bool              // an interface found no place, and is counted in place 0 for good
 
 	names atomic.Pointer[map[deviceKey]string] // for records; replaced, never changed
+
+	drivers *generations
 }
 
-func newRegistry(table, counters *ebpf.Map) *registry {
+func newRegistry(table, counters *ebpf.Map, drivers *generations) *registry {
 	r := &registry{
 		table:    interfaceTable{table},
 		counters: counters,
 		active:   make(map[deviceKey]*watchedInterface),
+		drivers:  drivers,
 	}
 	for slot := counters.MaxEntries() - 1; slot > 0; slot-- {
 		r.free = append(r.free, slot)
@@ -95,7 +99,7 @@ func (r *registry) add(ctx context.Context, i netdev.Interface, toldByKernel boo
 		r.crowded = true
 		return false, fmt.Errorf("interface %s: %d interfaces are watched already, and its packets are counted together with those of others that came too late", i, len(r.active))
 	}
-	w := &watchedInterface{Interface: i, slot: r.free[len(r.free)-1]}
+	w := &watchedInterface{Interface: i, slot: r.free[len(r.free)-1], driver: r.drivers.current()}
 	w.readTxDropped(ctx, &w.txDroppedBase)
 	if err := r.clear(w.slot); err != nil {
 		return false, err
@@ -155,6 +159,18 @@ func (r *registry) remove(key deviceKey) (netdev.Interface, bool, error) {
 	w.slot = 0
 	delete(r.active, key)
 	return w.Interface, true, nil
+}
+
+// anyNetfront tells whether an interface of xen-netfront is watched now.
+func (r *registry) anyNetfront() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, w := range r.active {
+		if w.IsNetfront() {
+			return true
+		}
+	}
+	return false
 }
 
 // finish takes the final tx_dropped of every interface.
@@ -218,6 +234,9 @@ func (r *registry) totals(ctx context.Context) ([]InterfaceTotals, error) {
 		return nil, err
 	}
 	if others := others.minus(&r.early); others.Packets != 0 {
+		if err := r.drivers.lastRead().refineCounts(ctx, &others); err != nil {
+			return nil, err
+		}
 		all = append(all, InterfaceTotals{Driver: netdev.DriverNetfront, Counts: others})
 	}
 	return all, nil
@@ -232,6 +251,9 @@ func (r *registry) interfaceTotals(ctx context.Context, w *watchedInterface) (In
 		}
 	}
 	counts.add(&w.firstCounts)
+	if err := w.driver.refineCounts(ctx, &counts); err != nil {
+		return InterfaceTotals{}, err
+	}
 	t := InterfaceTotals{
 		Device: Device{Name: w.Name, Index: w.Index, NetNS: w.Namespace},
 		Driver: w.Driver,

@@ -52,7 +52,8 @@ type Tracer struct {
 	selector   selector
 	choice     Choice
 	tells      tells
-	linearizes linearization
+	driver     driverModule
+	gaps       gaps
 	attachment *attachment
 	registry   *registry
 	reader     *ringbuf.Reader
@@ -68,6 +69,9 @@ type Tracer struct {
 	cancel     context.CancelFunc
 	following  sync.WaitGroup
 	notifying  sync.Mutex
+
+	linkedToModule bool // fentry holds the driver's module
+	sayHolds       sync.Once
 }
 
 // Start attaches the tracer. It returns once every hook is attached and the
@@ -83,42 +87,61 @@ func Start(ctx context.Context, o Options) (*Tracer, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("limit of locked memory: %w", err)
 	}
-	t := &Tracer{options: o, selector: selector{o.Interfaces}, linearizes: linearization{known: make(chan struct{})}}
-	interfaces, err := t.interfaces(ctx)
-	if err != nil {
-		return nil, err
-	}
-	f := &facts{types: kernel.NewTypes()}
-	c := &chooser{options: o, interfaces: interfaces, facts: f}
-	t.attachment, t.choice, err = c.choose(ctx)
-	if err != nil {
-		return nil, err
-	}
-	t.tells = whatKernelTells(f.types, t.choice.Backend)
-	if err := t.begin(ctx, interfaces); err != nil {
+	t := &Tracer{options: o, selector: selector{o.Interfaces}}
+	// Not the caller's context: what goes on in the background does so until Close.
+	t.background, t.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	if err := t.start(ctx); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
-	t.readCode(f, c.anyNetfront())
 	return t, nil
 }
 
+// start does it; what it has done by the time of an error is undone by Close.
+func (t *Tracer) start(ctx context.Context) error {
+	interfaces, err := t.interfaces(ctx)
+	if err != nil {
+		return err
+	}
+	moduleEvents := t.watchDriver(t.background)
+	f := &facts{types: kernel.NewTypes()}
+	c := &chooser{options: t.options, interfaces: interfaces, facts: f}
+	t.attachment, t.choice, err = c.choose(ctx)
+	if err != nil {
+		return err
+	}
+	t.tells = whatKernelTells(f.types, t.choice.Backend)
+	first := t.driver.generations.begin(0, "")
+	t.linkedToModule = t.choice.Backend == Fentry && t.driver.there
+	t.driver.follows = c.anyNetfront() && t.choice.Backend != Fentry && t.driver.there
+	t.driver.config = f.configuration()
+	if err := t.begin(ctx, interfaces); err != nil {
+		return err
+	}
+	if t.driver.follows {
+		t.following.Go(func() { t.followDriver(t.background, moduleEvents) })
+	}
+	t.readCode(first, f, c.anyNetfront())
+	return nil
+}
+
 // readCode finds out, beside the counting, whether the driver linearizes.
-func (t *Tracer) readCode(f *facts, driver bool) {
+func (t *Tracer) readCode(g *generation, f *facts, driver bool) {
 	if !driver {
-		close(t.linearizes.known)
+		g.settle("no interface is driven by xen-netfront")
 		debug.FreeOSMemory()
 		return
 	}
-	t.following.Go(func() {
-		t.linearizes.answer = f.linearizes(t.background)
-		close(t.linearizes.known)
-		if t.background.Err() == nil {
-			t.notify(t.linearizes.sentence())
-		}
-		// The kernel's types and symbols are most of what the start took.
-		f.types, f.symbols = nil, nil
-		debug.FreeOSMemory()
-	})
+	t.following.Go(func() { t.readDriver(g, f) })
+}
+
+// readDriver reads the driver's code and tells what it shows.
+func (t *Tracer) readDriver(g *generation, f *facts) {
+	if g.tell(f.linearizes(t.background)) && t.background.Err() == nil {
+		t.notify(g.sentence())
+	}
+	// The kernel's types and symbols are most of what this took.
+	f.types, f.symbols = nil, nil
+	debug.FreeOSMemory()
 }
 
 // interfaces returns those to begin with, and waits for one if asked to.
@@ -141,7 +164,7 @@ func (t *Tracer) interfaces(ctx context.Context) ([]netdev.Interface, error) {
 // begin registers the interfaces and lets the counting begin.
 func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error {
 	maps := t.attachment.collection.Maps
-	t.registry = newRegistry(maps[bpf.XentraceMapInterfaces], maps[bpf.XentraceMapCountersOf])
+	t.registry = newRegistry(maps[bpf.XentraceMapInterfaces], maps[bpf.XentraceMapCountersOf], &t.driver.generations)
 	for _, i := range interfaces {
 		if _, err := t.registry.add(ctx, i, false); err != nil {
 			return err
@@ -156,17 +179,17 @@ func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error
 		return fmt.Errorf("ring buffer: %w", err)
 	}
 	t.reader.SetDeadline(time.Now()) // the first Read looks before it waits
-	// Not the caller's context: interfaces are followed until Close.
-	following, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	t.background, t.cancel = following, cancel
-	events, done, err := t.selector.watch(following)
+	events, done, err := t.selector.watch(t.background)
 	if err != nil {
 		return fmt.Errorf("watch for interfaces: %w", err)
 	}
 	t.following.Go(func() {
 		defer done()
-		t.follow(following, events)
+		t.follow(t.background, events)
 	})
+	if err := t.followClock(t.background); err != nil {
+		return err
+	}
 	t.registry.rebase(ctx)
 	t.started = time.Now()
 	return t.attachment.enable(true)
@@ -204,15 +227,16 @@ func (t *Tracer) Stop(ctx context.Context) error {
 
 // Close detaches every hook and frees what the tracer holds.
 func (t *Tracer) Close() error {
-	if t.cancel != nil {
-		t.cancel()
-		t.following.Wait()
-	}
+	t.cancel()
+	t.following.Wait()
 	var err error
 	if t.reader != nil {
 		err = t.reader.Close()
 	}
-	return errors.Join(err, t.attachment.close())
+	if t.attachment != nil {
+		err = errors.Join(err, t.attachment.close())
+	}
+	return err
 }
 
 // Totals returns what was counted until now, or until Stop.
@@ -230,13 +254,11 @@ func (t *Tracer) Totals(ctx context.Context) (Totals, error) {
 		Duration:   now.Sub(t.started),
 		Interfaces: interfaces,
 		Events:     t.events.Load(),
+		Gaps:       t.gaps.list(),
 		Missing:    make(map[string]string),
 	}
 	for i := range totals.Interfaces {
 		totals.Interfaces[i].Backend = t.choice.Backend
-		if err := t.linearizes.refineCounts(t.background, &totals.Interfaces[i].Counts); err != nil {
-			return Totals{}, err
-		}
 		totals.Lost.Ring += totals.Interfaces[i].RingLost
 	}
 	if reason := t.registry.missing(); reason != "" {
