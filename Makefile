@@ -81,6 +81,15 @@ else
 	test/xen/suite --timeout 900 --kernel 6.12 --driver stock --vcpus 2
 endif
 
+# How long the soak sends; CI has less time.
+SOAK := 10m
+
+.PHONY: test-xen-soak
+test-xen-soak: build ## traffic from two processors for SOAK=10m while the interface is toggled, in a Xen guest
+	test/xen/deps
+	test/xen/suite --timeout 1800 --kernel $(or $(KERNEL),6.1) --driver $(or $(DRIVER),prefix) --vcpus 2 \
+		--env XENTRACE_SOAK=$(SOAK) -- -test.run '^TestSoak$$' -test.timeout 30m
+
 .PHONY: test-xen-shell
 test-xen-shell: build ## a shell in a Xen guest
 	test/xen/deps

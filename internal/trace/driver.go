@@ -183,7 +183,7 @@ func sameDriver(a, b bpf.XentraceConfiguration) bool {
 // holdsDriver says how to let go of the driver's module, once, when no interface is
 // left that would be watched.
 func (t *Tracer) holdsDriver() {
-	if t.choice.Backend != Fentry || !t.linkedToModule || t.registry.anyNetfront() {
+	if !t.choice.HoldsDriver || t.registry.anyNetfront() {
 		return
 	}
 	t.sayHolds.Do(func() {

@@ -69,9 +69,7 @@ type Tracer struct {
 	cancel     context.CancelFunc
 	following  sync.WaitGroup
 	notifying  sync.Mutex
-
-	linkedToModule bool // fentry holds the driver's module
-	sayHolds       sync.Once
+	sayHolds   sync.Once
 }
 
 // Start attaches the tracer. It returns once every hook is attached and the
@@ -111,7 +109,7 @@ func (t *Tracer) start(ctx context.Context) error {
 	}
 	t.tells = whatKernelTells(f.types, t.choice.Backend)
 	first := t.driver.generations.begin(0, "")
-	t.linkedToModule = t.choice.Backend == Fentry && t.driver.there
+	t.choice.HoldsDriver = t.choice.Backend == Fentry && t.driver.there
 	t.driver.follows = c.anyNetfront() && t.choice.Backend != Fentry && t.driver.there
 	t.driver.config = f.configuration()
 	if err := t.begin(ctx, interfaces); err != nil {

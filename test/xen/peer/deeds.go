@@ -10,7 +10,7 @@ import (
 
 // answerFirst is how long an action waits: its answer leaves by the interface that
 // the action may take away.
-const answerFirst = 300 * time.Millisecond
+const answerFirst = time.Second
 
 // deeds are what dom0 does to the guest on request, one at a time.
 type deeds struct {
