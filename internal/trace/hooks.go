@@ -105,16 +105,18 @@ func attach(spec *ebpf.CollectionSpec, hooks []hook, names driverNames, cfg bpf.
 	}
 	a := &attachment{collection: collection, names: names}
 	for _, h := range hooks {
-		program := spec.Programs[h.program]
-		a.hooks = append(a.hooks, attachedHook{
-			hook:     h,
-			inDriver: program.Type == ebpf.Kprobe && strings.HasPrefix(program.AttachTo, driverPrefix),
-		})
+		a.hooks = append(a.hooks, attachedHook{hook: h, inDriver: inDriver(spec.Programs[h.program])})
 	}
 	if err := a.attachAll(); err != nil {
 		return nil, errors.Join(err, a.close())
 	}
 	return a, nil
+}
+
+// inDriver tells whether a program is a kprobe on a function of the driver, by the name
+// in its section.
+func inDriver(program *ebpf.ProgramSpec) bool {
+	return program.Type == ebpf.Kprobe && strings.HasPrefix(program.AttachTo, driverPrefix)
 }
 
 // attachAll attaches the hooks that are not attached.

@@ -58,6 +58,11 @@ func (l *linearization) wait(ctx context.Context) error {
 	select {
 	case <-l.known:
 		return nil
+	default:
+	}
+	select {
+	case <-l.known:
+		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
