@@ -42,7 +42,7 @@ type registry struct {
 	counters *ebpf.Map
 	active   map[deviceKey]*watchedInterface
 	all      []*watchedInterface // in the order in which they came
-	free     []uint32            // places in the counters
+	free     []uint32            // places in the counters, the one longest free first
 
 	early     Counts            // place 0: packets of interfaces that were not registered yet
 	lastEarly *watchedInterface // the one that the kernel side told of last
@@ -60,7 +60,7 @@ func newRegistry(table, counters *ebpf.Map, drivers *generations) *registry {
 		active:   make(map[deviceKey]*watchedInterface),
 		drivers:  drivers,
 	}
-	for slot := counters.MaxEntries() - 1; slot > 0; slot-- {
+	for slot := uint32(1); slot < counters.MaxEntries(); slot++ {
 		r.free = append(r.free, slot)
 	}
 	r.publishNames()
@@ -99,7 +99,7 @@ func (r *registry) add(ctx context.Context, i netdev.Interface, toldByKernel boo
 		r.crowded = true
 		return false, fmt.Errorf("interface %s: %d interfaces are watched already, and its packets are counted together with those of others that came too late", i, len(r.active))
 	}
-	w := &watchedInterface{Interface: i, slot: r.free[len(r.free)-1], driver: r.drivers.current()}
+	w := &watchedInterface{Interface: i, slot: r.free[0], driver: r.drivers.current()}
 	w.readTxDropped(ctx, &w.txDroppedBase)
 	if err := r.clear(w.slot); err != nil {
 		return false, err
@@ -107,7 +107,7 @@ func (r *registry) add(ctx context.Context, i netdev.Interface, toldByKernel boo
 	if err := r.table.insert(key, w.slot, i.IsNetfront()); err != nil {
 		return false, err
 	}
-	r.free = r.free[:len(r.free)-1]
+	r.free = r.free[1:]
 	r.active[key] = w
 	r.all = append(r.all, w)
 	if toldByKernel {
