@@ -125,16 +125,10 @@ func (t *Tracer) driverCame(loading kernel.Module) {
 	}
 	d.there, d.loading = true, loading
 	generation := d.generations.current()
-	if t.choice.Backend == Kprobe {
-		t.driverIsBack()
-	}
-	t.following.Go(func() { t.learnDriver(generation, loading) })
-}
-
-func (t *Tracer) driverIsBack() {
 	if gap, open := t.gaps.end(GapDriverUnloaded, time.Now()); open {
 		t.notify(fmt.Sprintf("the xen-netfront driver is back and watched again; nothing was counted for %s", seconds(gap.To.Sub(gap.From))))
 	}
+	t.following.Go(func() { t.learnDriver(generation, loading) })
 }
 
 // learnDriver reads what there is to know of a driver that was loaded again.
@@ -166,11 +160,7 @@ func (t *Tracer) useDriver(f *facts, loading kernel.Module) error {
 		t.gaps.begin(GapDriverUnloaded, time.Now())
 		return errors.Join(errOtherLayout, t.attachment.detachDriver())
 	}
-	err := t.attachment.setTransmit(f.transmit)
-	if t.choice.Backend == Tracepoint {
-		t.driverIsBack()
-	}
-	return err
+	return t.attachment.setTransmit(f.transmit)
 }
 
 // sameDriver reports whether what the kernel side was told of a driver holds for

@@ -93,6 +93,10 @@ func (r *registry) add(ctx context.Context, i netdev.Interface, toldByKernel boo
 	if w := r.active[key]; w != nil {
 		w.Interface = i
 		r.publishNames()
+		if toldByKernel { // of packets from before it was added
+			r.lastEarly = w
+			return false, r.settleEarly()
+		}
 		return false, nil
 	}
 	if len(r.free) == 0 {
@@ -147,6 +151,12 @@ func (r *registry) remove(key deviceKey) (netdev.Interface, bool, error) {
 	}
 	if err := r.table.remove(key); err != nil {
 		return w.Interface, true, err
+	}
+	if r.lastEarly == w {
+		if err := r.settleEarly(); err != nil {
+			return w.Interface, true, err
+		}
+		r.lastEarly = nil
 	}
 	counts, err := r.read(w.slot)
 	if err != nil {
