@@ -27,7 +27,8 @@ type driverModule struct {
 	mu      sync.Mutex
 	follows bool // the driver may go
 	loading kernel.Module
-	there   bool // loading is in the kernel, and hooked into
+	there   bool      // loading is in the kernel, and hooked into
+	seen    time.Time // when it was so last
 	refused error
 	config  bpf.XentraceConfiguration // what the kernel side was told of the first one
 
@@ -41,6 +42,7 @@ func bootTime() uint64 { return uint64(readClocks().boot) }
 // must be called before the hooks are attached, so that nothing is missed.
 func (t *Tracer) watchDriver(ctx context.Context) <-chan kernel.ModuleEvent {
 	t.driver.loading, t.driver.there = kernel.LoadedModule(kernel.NetfrontModule)
+	t.driver.seen = time.Now()
 	events, err := kernel.WatchModule(ctx, kernel.NetfrontModule)
 	if err != nil {
 		return nil // it is looked at now and then anyway
@@ -85,8 +87,14 @@ func (t *Tracer) lookAtDriver() bool {
 		return true
 	}
 	loading, loaded := kernel.LoadedModule(kernel.NetfrontModule)
-	if d.there && (!loaded || loading != d.loading) {
-		t.driverLeft()
+	switch {
+	case d.there && !loaded:
+		t.driverLeft(time.Now())
+	case d.there && loading != d.loading:
+		// It went and came in one look, so nobody knows since when.
+		t.driverLeft(d.seen)
+	case d.there:
+		d.seen = time.Now()
 	}
 	// A module that is leaving still has its directory for a moment.
 	if !d.there && loaded && loading != d.loading {
@@ -97,10 +105,10 @@ func (t *Tracer) lookAtDriver() bool {
 
 // driverLeft lets go of what is left of the hooks. From now on packets are not seen,
 // and those that come after are another driver's.
-func (t *Tracer) driverLeft() {
+func (t *Tracer) driverLeft(since time.Time) {
 	d := &t.driver
 	d.there, d.refused = false, nil
-	t.gaps.begin(GapDriverUnloaded, time.Now())
+	t.gaps.begin(GapDriverUnloaded, since)
 	d.generations.begin(bootTime(), "the driver was unloaded before its code was read")
 	err := errors.Join(t.attachment.detachDriver(), t.attachment.setTransmit(0))
 	if t.choice.Backend == Kprobe {

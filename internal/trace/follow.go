@@ -112,8 +112,7 @@ func (t *Tracer) follow(ctx context.Context, events <-chan netdev.Event) {
 
 func (t *Tracer) followPresent(ctx context.Context, event netdev.Event) {
 	i := event.Interface
-	known := t.registry.name(deviceKey{i.Index, i.Namespace}) != ""
-	if !known && !t.selector.wants(i) {
+	if _, known := t.registry.lookUp(deviceKey{i.Index, i.Namespace}); !known && !t.selector.wants(i) {
 		return
 	}
 	if t.choice.Backend != Tracepoint && !i.IsNetfront() {

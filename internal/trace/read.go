@@ -91,12 +91,22 @@ func (t *Tracer) take(ctx context.Context, raw []byte) (Packet, bool, error) {
 		if err != nil {
 			return Packet{}, false, err
 		}
-		if err := t.driver.generations.refine(t.background, t.decoder.packet.TimeNs, &packet.Cause); err != nil {
+		if err := t.complete(&packet); err != nil {
 			return Packet{}, false, err
 		}
-		packet.Interface.Name = t.registry.name(deviceKey{packet.Interface.Index, packet.Interface.NetNS})
 		t.events.Add(1)
 		return packet, true, nil
 	}
 	return Packet{}, false, fmt.Errorf("record of kind %d: not known", kind)
+}
+
+// complete adds to a packet what the kernel side leaves open. Its interface tells which
+// loading of the driver it was handed to; the time does for one that is not known yet.
+func (t *Tracer) complete(p *Packet) error {
+	i, known := t.registry.lookUp(deviceKey{p.Interface.Index, p.Interface.NetNS})
+	p.Interface.Name = i.name
+	if !known {
+		return t.driver.generations.refine(t.background, t.decoder.packet.TimeNs, &p.Cause)
+	}
+	return i.driver.refine(t.background, &p.Cause)
 }

@@ -48,7 +48,7 @@ type registry struct {
 	lastEarly *watchedInterface // the one that the kernel side told of last
 	crowded   bool              // an interface found no place, and is counted in place 0 for good
 
-	names atomic.Pointer[map[deviceKey]string] // for records; replaced, never changed
+	known atomic.Pointer[map[deviceKey]knownInterface] // for records; replaced, never changed
 
 	drivers *generations
 }
@@ -63,21 +63,28 @@ func newRegistry(table, counters *ebpf.Map, drivers *generations) *registry {
 	for slot := uint32(1); slot < counters.MaxEntries(); slot++ {
 		r.free = append(r.free, slot)
 	}
-	r.publishNames()
+	r.publishKnown()
 	return r
 }
 
-// name returns what the interface is called now, or was called last.
-func (r *registry) name(key deviceKey) string {
-	return (*r.names.Load())[key]
+// knownInterface is what the records of an interface need.
+type knownInterface struct {
+	name   string // what it is called now, or was called last
+	driver *generation
 }
 
-func (r *registry) publishNames() {
-	names := make(map[deviceKey]string, len(r.all))
+// lookUp returns what is known of an interface, gone or not.
+func (r *registry) lookUp(key deviceKey) (knownInterface, bool) {
+	i, known := (*r.known.Load())[key]
+	return i, known
+}
+
+func (r *registry) publishKnown() {
+	all := make(map[deviceKey]knownInterface, len(r.all))
 	for _, w := range r.all {
-		names[w.key()] = w.Name
+		all[w.key()] = knownInterface{w.Name, w.driver}
 	}
-	r.names.Store(&names)
+	r.known.Store(&all)
 }
 
 func (w *watchedInterface) key() deviceKey {
@@ -92,7 +99,7 @@ func (r *registry) add(ctx context.Context, i netdev.Interface, toldByKernel boo
 	key := deviceKey{i.Index, i.Namespace}
 	if w := r.active[key]; w != nil {
 		w.Interface = i
-		r.publishNames()
+		r.publishKnown()
 		if toldByKernel { // of packets from before it was added
 			r.lastEarly = w
 			return false, r.settleEarly()
@@ -120,7 +127,7 @@ func (r *registry) add(ctx context.Context, i netdev.Interface, toldByKernel boo
 			return false, err
 		}
 	}
-	r.publishNames()
+	r.publishKnown()
 	return true, nil
 }
 
