@@ -186,7 +186,7 @@ func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error
 		t.follow(t.background, events)
 	})
 	if err := t.followClock(t.background); err != nil {
-		return err
+		t.notify(fmt.Sprintf("times in which the machine does not run are not told: %v", err))
 	}
 	t.registry.rebase(ctx)
 	t.started = time.Now()
