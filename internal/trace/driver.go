@@ -26,10 +26,8 @@ const (
 type driverModule struct {
 	mu      sync.Mutex
 	follows bool // the driver may go
-	loading kernel.Module
-	there   bool      // loading is in the kernel, and hooked into
-	seen    time.Time // when it was so last
-	refused error
+	module  moduleState
+	refused error // why it could not be hooked into, as told last
 	config  bpf.XentraceConfiguration // what the kernel side was told of the first one
 
 	generations generations
@@ -41,8 +39,9 @@ func bootTime() uint64 { return uint64(readClocks().boot) }
 // watchDriver subscribes to what the kernel announces of the driver's module. It
 // must be called before the hooks are attached, so that nothing is missed.
 func (t *Tracer) watchDriver(ctx context.Context) <-chan kernel.ModuleEvent {
-	t.driver.loading, t.driver.there = kernel.LoadedModule(kernel.NetfrontModule)
-	t.driver.seen = time.Now()
+	if loading, loaded := kernel.LoadedModule(kernel.NetfrontModule); loaded {
+		t.driver.module.hooked(time.Now(), loading)
+	}
 	events, err := kernel.WatchModule(ctx, kernel.NetfrontModule)
 	if err != nil {
 		return nil // it is looked at now and then anyway
@@ -87,27 +86,21 @@ func (t *Tracer) lookAtDriver() bool {
 		return true
 	}
 	loading, loaded := kernel.LoadedModule(kernel.NetfrontModule)
-	switch {
-	case d.there && !loaded:
-		t.driverLeft(time.Now())
-	case d.there && loading != d.loading:
-		// It went and came in one look, so nobody knows since when.
-		t.driverLeft(d.seen)
-	case d.there:
-		d.seen = time.Now()
+	change := d.module.look(time.Now(), loading, loaded)
+	if change.left {
+		t.driverLeft(change.since)
 	}
-	// A module that is leaving still has its directory for a moment.
-	if !d.there && loaded && loading != d.loading {
+	if change.back {
 		t.driverCame(loading)
 	}
-	return d.there
+	return d.module.there
 }
 
 // driverLeft lets go of what is left of the hooks. From now on packets are not seen,
 // and those that come after are another driver's.
 func (t *Tracer) driverLeft(since time.Time) {
 	d := &t.driver
-	d.there, d.refused = false, nil
+	d.refused = nil
 	t.gaps.begin(GapDriverUnloaded, since)
 	d.generations.begin(bootTime(), "the driver was unloaded before its code was read")
 	err := errors.Join(t.attachment.detachDriver(), t.attachment.setTransmit(0))
@@ -131,7 +124,7 @@ func (t *Tracer) driverCame(loading kernel.Module) {
 		}
 		return
 	}
-	d.there, d.loading = true, loading
+	d.module.hooked(time.Now(), loading)
 	generation := d.generations.current()
 	if gap, open := t.gaps.end(GapDriverUnloaded, time.Now()); open {
 		t.notify(fmt.Sprintf("the xen-netfront driver is back and watched again; nothing was counted for %s", seconds(gap.To.Sub(gap.From))))
@@ -161,7 +154,7 @@ func (t *Tracer) useDriver(f *facts, loading kernel.Module) error {
 	d := &t.driver
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.there || d.loading != loading {
+	if !d.module.there || d.module.loading != loading {
 		return nil
 	}
 	if !sameDriver(d.config, f.configuration()) {

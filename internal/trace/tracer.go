@@ -109,8 +109,8 @@ func (t *Tracer) start(ctx context.Context) error {
 	}
 	t.tells = whatKernelTells(f.types, t.choice.Backend)
 	first := t.driver.generations.begin(0, "")
-	t.choice.HoldsDriver = t.choice.Backend == Fentry && t.driver.there
-	t.driver.follows = c.anyNetfront() && t.choice.Backend != Fentry && t.driver.there
+	t.choice.HoldsDriver = t.choice.Backend == Fentry && t.driver.module.there
+	t.driver.follows = c.anyNetfront() && t.choice.Backend != Fentry && t.driver.module.there
 	t.driver.config = f.configuration()
 	if err := t.begin(ctx, interfaces); err != nil {
 		return err
