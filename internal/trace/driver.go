@@ -27,7 +27,7 @@ type driverModule struct {
 	mu      sync.Mutex
 	follows bool // the driver may go
 	module  moduleState
-	refused error // why it could not be hooked into, as told last
+	refused error                     // why it could not be hooked into, as told last
 	config  bpf.XentraceConfiguration // what the kernel side was told of the first one
 
 	generations generations
@@ -117,6 +117,8 @@ func (t *Tracer) driverLeft(since time.Time) {
 func (t *Tracer) driverCame(loading kernel.Module) {
 	d := &t.driver
 	if err := t.attachment.attachAll(); err != nil {
+		// What is attached by now may be gone at the next attempt.
+		err = errors.Join(err, t.attachment.detachDriver())
 		// A module can be seen before it can be hooked into, so it is tried again.
 		if d.refused == nil || d.refused.Error() != err.Error() {
 			d.refused = err
