@@ -24,7 +24,7 @@ const (
 // driverModule follows the comings and goings of the driver's module. A driver that
 // is built into the kernel, or that the fentry backend holds in place, does not go.
 type driverModule struct {
-	mu      sync.Mutex
+	mu      sync.Mutex // guards the hooks of the attachment, too
 	follows bool // the driver may go
 	module  moduleState
 	refused error                     // why it could not be hooked into, as told last

@@ -68,6 +68,8 @@ func (t *Tracer) recursion() (*uint64, error) {
 // missed returns how many returns the kretprobe missed; none if there is no
 // kretprobe.
 func (t *Tracer) missed() (*uint64, error) {
+	t.driver.mu.Lock() // hooks come and go with it
+	defer t.driver.mu.Unlock()
 	var missed uint64
 	for i := range t.attachment.hooks {
 		h := &t.attachment.hooks[i]
