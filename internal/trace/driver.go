@@ -25,7 +25,7 @@ const (
 // is built into the kernel, or that the fentry backend holds in place, does not go.
 type driverModule struct {
 	mu      sync.Mutex // guards the hooks of the attachment, too
-	follows bool // the driver may go
+	follows bool       // the driver may go
 	module  moduleState
 	refused error                     // why it could not be hooked into, as told last
 	config  bpf.XentraceConfiguration // what the kernel side was told of the first one
