@@ -106,12 +106,12 @@ func (t *Tracer) leapt(before, now clocks) {
 		// As the wall clock has it now: had it been set as well, nothing tells when.
 		to := time.Unix(0, int64(now.wall))
 		t.gaps.add(Gap{From: to.Add(-suspended), To: to, Reason: GapSuspended})
-		t.notify(fmt.Sprintf("the machine did not run for %s: it was suspended, or saved and restored; that time is not in the duration", seconds(suspended)))
+		t.notify(fmt.Sprintf("the machine did not run for %s: it was suspended, or saved and restored; that time is not in the duration", tenths(suspended)))
 	}
 	if set != 0 {
-		t.notify(fmt.Sprintf("the wall clock was set by %s: times before and after differ by that much; durations are not affected", seconds(set)))
+		t.notify(fmt.Sprintf("the wall clock was set by %s: times before and after differ by that much; durations are not affected", tenths(set)))
 	}
 }
 
-// seconds is a duration for a sentence.
-func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
+// tenths is a duration for a sentence.
+func tenths(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }

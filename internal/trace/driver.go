@@ -129,7 +129,7 @@ func (t *Tracer) driverCame(loading kernel.Module) {
 	d.module.hooked(time.Now(), loading)
 	generation := d.generations.current()
 	if gap, open := t.gaps.end(GapDriverUnloaded, time.Now()); open {
-		t.notify(fmt.Sprintf("the xen-netfront driver is back and watched again; nothing was counted for %s", seconds(gap.To.Sub(gap.From))))
+		t.notify(fmt.Sprintf("the xen-netfront driver is back and watched again; nothing was counted for %s", tenths(gap.To.Sub(gap.From))))
 	}
 	t.following.Go(func() { t.learnDriver(generation, loading) })
 }
@@ -159,7 +159,8 @@ func (t *Tracer) useDriver(f *facts, loading kernel.Module) error {
 	if !d.module.there || d.module.loading != loading {
 		return nil
 	}
-	if !sameDriver(d.config, f.configuration()) {
+	ring := f.learnRejections(t.rejections.counted(), t.choice.Backend)
+	if !sameDriver(d.config, f.configuration()) || t.rejections.counted() && ring != t.rejections {
 		t.gaps.begin(GapDriverUnloaded, time.Now())
 		return errors.Join(errOtherLayout, t.attachment.detachDriver())
 	}

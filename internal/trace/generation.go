@@ -1,9 +1,6 @@
 package trace
 
-import (
-	"context"
-	"sync"
-)
+import "sync"
 
 // A generation is the driver from one loading of its module to the next. Another
 // driver may have been loaded, so each has an answer of its own to what became of
@@ -66,12 +63,4 @@ func (g *generations) at(moment uint64) *generation {
 		i--
 	}
 	return g.all[i]
-}
-
-// refine gives the cause of a packet its name that the kernel side leaves open.
-func (g *generations) refine(ctx context.Context, moment uint64, c *Cause) error {
-	if *c != TooManySlots {
-		return nil
-	}
-	return g.at(moment).refine(ctx, c)
 }

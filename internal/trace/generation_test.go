@@ -30,7 +30,7 @@ func TestCauseByGeneration(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			cause := TooManySlots
-			if err := g.refine(t.Context(), test.moment, &cause); err != nil {
+			if err := g.at(test.moment).refine(t.Context(), &cause); err != nil {
 				t.Fatal(err)
 			}
 			if cause != test.want {
@@ -39,7 +39,7 @@ func TestCauseByGeneration(t *testing.T) {
 		})
 	}
 	cause := NoCarrier
-	if err := g.refine(t.Context(), 1, &cause); err != nil || cause != NoCarrier {
+	if err := g.at(1).refine(t.Context(), &cause); err != nil || cause != NoCarrier {
 		t.Errorf("a cause that needs no code became %q (%v)", cause, err)
 	}
 }
@@ -53,10 +53,10 @@ func TestWaitsForItsOwnGeneration(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	cause := TooManySlots
-	if err := g.refine(ended, 2000, &cause); !errors.Is(err, context.Canceled) {
+	if err := g.at(2000).refine(ended, &cause); !errors.Is(err, context.Canceled) {
 		t.Errorf("a packet of the driver being read: %v, want the end of the context", err)
 	}
-	if err := g.refine(ended, 10, &cause); err != nil || cause != TooManySlots {
+	if err := g.at(10).refine(ended, &cause); err != nil || cause != TooManySlots {
 		t.Errorf("a packet of the driver before: %v, cause %q", err, cause)
 	}
 	if g.lastRead() != first {

@@ -3,6 +3,7 @@ package trace
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -40,12 +41,16 @@ func attachRaw(tracepoint string) func(*ebpf.Program, driverNames) (link.Link, e
 	}
 }
 
-func attachEntry(p *ebpf.Program, _ driverNames) (link.Link, error) {
-	return link.Kprobe(transmitFunction, p, nil)
+func attachEntry(function string) func(*ebpf.Program, driverNames) (link.Link, error) {
+	return func(p *ebpf.Program, _ driverNames) (link.Link, error) {
+		return link.Kprobe(function, p, nil)
+	}
 }
 
-func attachReturn(p *ebpf.Program, _ driverNames) (link.Link, error) {
-	return link.Kretprobe(transmitFunction, p, nil)
+func attachReturn(function string) func(*ebpf.Program, driverNames) (link.Link, error) {
+	return func(p *ebpf.Program, _ driverNames) (link.Link, error) {
+		return link.Kretprobe(function, p, nil)
+	}
 }
 
 func attachFree(p *ebpf.Program, names driverNames) (link.Link, error) {
@@ -54,21 +59,33 @@ func attachFree(p *ebpf.Program, names driverNames) (link.Link, error) {
 
 // hooksOf returns the hooks of a backend, those first that must be there before
 // a packet enters. driver: packets of xen-netfront are to be judged, not only
-// counted.
-func hooksOf(b Backend, driver bool) []hook {
+// counted. responses: what the backend refused is to be counted, too.
+func hooksOf(b Backend, driver, responses bool) []hook {
 	switch {
 	case b == Fentry:
-		return []hook{
+		hooks := []hook{
 			{bpf.XentraceProgFentryFree, attachTracing},
 			{bpf.XentraceProgFentryEnd, attachTracing},
 			{bpf.XentraceProgFentryBegin, attachTracing},
 		}
-	case b == Kprobe:
-		return []hook{
-			{bpf.XentraceProgKprobeFree, attachFree},
-			{bpf.XentraceProgKprobeEnd, attachReturn},
-			{bpf.XentraceProgKprobeBegin, attachEntry},
+		if responses {
+			hooks = append(hooks,
+				hook{bpf.XentraceProgFentryGcEnd, attachTracing},
+				hook{bpf.XentraceProgFentryGcBegin, attachTracing})
 		}
+		return hooks
+	case b == Kprobe:
+		hooks := []hook{
+			{bpf.XentraceProgKprobeFree, attachFree},
+			{bpf.XentraceProgKprobeEnd, attachReturn(transmitFunction)},
+			{bpf.XentraceProgKprobeBegin, attachEntry(transmitFunction)},
+		}
+		if responses {
+			hooks = append(hooks,
+				hook{bpf.XentraceProgKprobeGcEnd, attachReturn(collectFunction)},
+				hook{bpf.XentraceProgKprobeGcBegin, attachEntry(collectFunction)})
+		}
+		return hooks
 	case driver:
 		return []hook{
 			{bpf.XentraceProgTracepointConsume, attachRaw("consume_skb")},
@@ -91,6 +108,7 @@ type attachment struct {
 // detached.
 type attachedHook struct {
 	hook
+	isReturn bool      // a kretprobe
 	inDriver bool      // a kprobe on a function of the driver: it dies with the driver's module
 	link     link.Link // nil while it is not attached
 	missed   uint64    // by links that are closed
@@ -105,7 +123,8 @@ func attach(spec *ebpf.CollectionSpec, hooks []hook, names driverNames, cfg bpf.
 	}
 	a := &attachment{collection: collection, names: names}
 	for _, h := range hooks {
-		a.hooks = append(a.hooks, attachedHook{hook: h, inDriver: inDriver(spec.Programs[h.program])})
+		program := spec.Programs[h.program]
+		a.hooks = append(a.hooks, attachedHook{hook: h, inDriver: inDriver(program), isReturn: isReturn(program)})
 	}
 	if err := a.attachAll(); err != nil {
 		return nil, errors.Join(err, a.close())
@@ -117,6 +136,11 @@ func attach(spec *ebpf.CollectionSpec, hooks []hook, names driverNames, cfg bpf.
 // in its section.
 func inDriver(program *ebpf.ProgramSpec) bool {
 	return program.Type == ebpf.Kprobe && strings.HasPrefix(program.AttachTo, driverPrefix)
+}
+
+// isReturn tells whether a program is a kretprobe.
+func isReturn(program *ebpf.ProgramSpec) bool {
+	return strings.HasPrefix(program.SectionName, "kretprobe/")
 }
 
 // attachAll attaches the hooks that are not attached.
@@ -206,7 +230,7 @@ func load(spec *ebpf.CollectionSpec, hooks []hook, cfg bpf.XentraceConfiguration
 		wanted[h.program] = spec.Programs[h.program]
 	}
 	spec.Programs = wanted
-	delete(spec.Maps, bpf.XentraceMapCode)
+	keepReferenced(spec)
 	if cfg.TypedReads != 0 {
 		collection, err := loadConfigured(spec, cfg, types, ebpf.ProgramOptions{LogDisabled: true})
 		if err == nil {
@@ -215,6 +239,17 @@ func load(spec *ebpf.CollectionSpec, hooks []hook, cfg bpf.XentraceConfiguration
 		cfg.TypedReads = 0
 	}
 	return loadConfigured(spec, cfg, types, ebpf.ProgramOptions{})
+}
+
+// keepReferenced drops the maps that none of the programs refers to.
+func keepReferenced(spec *ebpf.CollectionSpec) {
+	referenced := make(map[string]bool)
+	for _, p := range spec.Programs {
+		for i := range p.Instructions {
+			referenced[p.Instructions[i].Reference()] = true
+		}
+	}
+	maps.DeleteFunc(spec.Maps, func(name string, _ *ebpf.MapSpec) bool { return !referenced[name] })
 }
 
 func loadConfigured(spec *ebpf.CollectionSpec, cfg bpf.XentraceConfiguration, types *btf.Cache, options ebpf.ProgramOptions) (*ebpf.Collection, error) {

@@ -12,9 +12,10 @@ func TestHooksInDriver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]bool{bpf.XentraceProgKprobeBegin: true, bpf.XentraceProgKprobeEnd: true, bpf.XentraceProgKprobeFree: false}
+	want := map[string]bool{bpf.XentraceProgKprobeBegin: true, bpf.XentraceProgKprobeEnd: true, bpf.XentraceProgKprobeFree: false,
+		bpf.XentraceProgKprobeGcBegin: true, bpf.XentraceProgKprobeGcEnd: true}
 	for _, backend := range []Backend{Fentry, Kprobe, Tracepoint} {
-		for _, h := range hooksOf(backend, true) {
+		for _, h := range hooksOf(backend, true, true) {
 			got := inDriver(spec.Programs[h.program])
 			if expected, known := want[h.program]; known && got != expected || !known && got && backend != Kprobe {
 				t.Errorf("%s goes with the driver's module: %v", h.program, got)

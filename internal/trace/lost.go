@@ -6,7 +6,6 @@ import (
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 
-	"xentrace/bpf"
 	"xentrace/internal/kernel"
 )
 
@@ -65,7 +64,7 @@ func (t *Tracer) recursion() (*uint64, error) {
 	return &sum, nil
 }
 
-// missed returns how many returns the kretprobe missed; none if there is no
+// missed returns how many returns the kretprobes missed; none if there is no
 // kretprobe.
 func (t *Tracer) missed() (*uint64, error) {
 	t.driver.mu.Lock() // hooks come and go with it
@@ -73,7 +72,7 @@ func (t *Tracer) missed() (*uint64, error) {
 	var missed uint64
 	for i := range t.attachment.hooks {
 		h := &t.attachment.hooks[i]
-		if h.program != bpf.XentraceProgKprobeEnd {
+		if !h.isReturn {
 			continue
 		}
 		if !t.tells.missed {

@@ -94,6 +94,9 @@ func (t *Tracer) take(ctx context.Context, raw []byte) (Packet, bool, error) {
 		if err := t.complete(&packet); err != nil {
 			return Packet{}, false, err
 		}
+		if packet.Verdict == Sent {
+			return Packet{}, false, nil
+		}
 		t.events.Add(1)
 		return packet, true, nil
 	}
@@ -106,7 +109,7 @@ func (t *Tracer) complete(p *Packet) error {
 	i, known := t.registry.lookUp(deviceKey{p.Interface.Index, p.Interface.NetNS})
 	p.Interface.Name = i.name
 	if !known {
-		return t.driver.generations.refine(t.background, t.decoder.packet.TimeNs, &p.Cause)
+		i.driver = t.driver.generations.at(t.decoder.packet.TimeNs)
 	}
-	return i.driver.refine(t.background, &p.Cause)
+	return errors.Join(i.driver.refine(t.background, &p.Cause), i.driver.refineVerdict(t.background, &p.Verdict))
 }

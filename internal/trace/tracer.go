@@ -39,6 +39,7 @@ type Options struct {
 	Records    bool // false: count only, no record is made
 	RingBytes  int  // size of the ring buffer, a power of two and a multiple of the page size; 0 for the default
 	Wait       bool // wait for an interface to appear instead of failing
+	Rejected   bool // look at the backend's responses, too: which packets it refused
 
 	// Notify is told, in whole sentences, what a user should know while the
 	// tracer runs: an interface that came or went, what the driver's code
@@ -54,6 +55,8 @@ type Tracer struct {
 	tells      tells
 	driver     driverModule
 	gaps       gaps
+	rejections rejections
+	stuck      *stuckWatch
 	attachment *attachment
 	registry   *registry
 	reader     *ringbuf.Reader
@@ -108,6 +111,10 @@ func (t *Tracer) start(ctx context.Context) error {
 		return err
 	}
 	t.tells = whatKernelTells(f.types, t.choice.Backend)
+	t.rejections = c.rejections
+	if sentence := t.rejections.sentence(t.options.Rejected); sentence != "" {
+		t.notify(sentence)
+	}
 	first := t.driver.generations.begin(0, "")
 	t.choice.HoldsDriver = t.choice.Backend == Fentry && t.driver.module.there
 	t.driver.follows = c.anyNetfront() && t.choice.Backend != Fentry && t.driver.module.there
@@ -126,10 +133,14 @@ func (t *Tracer) start(ctx context.Context) error {
 func (t *Tracer) readCode(g *generation, f *facts, driver bool) {
 	if !driver {
 		g.settle("no interface is driven by xen-netfront")
+		t.stuck.setMissing("only interfaces of xen-netfront are looked at")
 		debug.FreeOSMemory()
 		return
 	}
-	t.following.Go(func() { t.readDriver(g, f) })
+	t.following.Go(func() {
+		t.startStuckWatch(f.types)
+		t.readDriver(g, f)
+	})
 }
 
 // readDriver reads the driver's code and tells what it shows.
@@ -173,6 +184,7 @@ func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error
 		return err
 	}
 	t.decoder = recordDecoder{jiffy: time.Second / time.Duration(ticks), wallTime: (&kernelClock{}).wallTime}
+	t.stuck = newStuckWatch(t.decoder.jiffy)
 	if t.reader, err = ringbuf.NewReader(maps[bpf.XentraceMapEvents]); err != nil {
 		return fmt.Errorf("ring buffer: %w", err)
 	}
@@ -262,5 +274,7 @@ func (t *Tracer) Totals(ctx context.Context) (Totals, error) {
 	if reason := t.registry.missing(); reason != "" {
 		totals.Missing["tx_dropped_delta"] = reason
 	}
+	t.rejections.fill(&totals)
+	t.stuck.fill(&totals)
 	return totals, t.countLost(&totals)
 }

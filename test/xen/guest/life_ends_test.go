@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
+	bpflink "github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
 	"xentrace/test/tool"
@@ -43,7 +43,7 @@ func held(t *testing.T) string {
 		next, err := ebpf.MapGetNextID(ebpf.MapID(id))
 		return uint32(next), err
 	})
-	links := new(link.Iterator)
+	links := new(bpflink.Iterator)
 	defer links.Close()
 	for links.Next() {
 		all = append(all, fmt.Sprintf("link %d", links.ID))
