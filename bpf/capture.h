@@ -59,7 +59,7 @@ static __noinline int capture(struct workspace *work, struct sk_buff *skb, __u32
 		return -1;
 	info = (void *)shared_info(&memory);
 	header_fill(&event->header, EVENT_PACKET, dev);
-	event->time_ns = bpf_ktime_get_ns();
+	event->time_ns = bpf_ktime_get_boot_ns();
 	event->len = BPF_CORE_READ(skb, len);
 	event->head_len = event->len - BPF_CORE_READ(skb, data_len);
 	event->head_offset = offset_in_page(memory.data, config.page_size);
