@@ -74,6 +74,16 @@ static __noinline int capture(struct workspace *work, struct sk_buff *skb, __u32
 	return 0;
 }
 
+/* What its parts add up to, for a packet that the driver was handed before, or never. */
+static __noinline int captured_slots(struct packet_event *event)
+{
+	__u32 slots = slots_of(event->head_offset, event->head_len);
+
+	for (__u32 i = 0; i < MAX_FRAGS && i < event->nr_frags; i++)
+		slots += slots_of(event->frags[i].offset, event->frags[i].size);
+	return slots;
+}
+
 static __noinline int emit(struct packet_event *event, __u32 index, __u32 verdict, __u32 cause)
 {
 	struct counters *counters = bpf_map_lookup_elem(&counters_of, &index);
