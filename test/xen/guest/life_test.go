@@ -86,8 +86,8 @@ type life struct {
 	run     *tool.Run
 	at      place
 
-	begin      total // of the present interface
-	sum        total // of those that are gone
+	begin      total  // of the present interface
+	sum        total  // of those that are gone
 	dropped    uint64 // rockets
 	linearized uint64
 	began      time.Time
