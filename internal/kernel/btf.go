@@ -144,6 +144,29 @@ func (t *Types) StructSize(module, structure string) (uint32, error) {
 	return found.Size, nil
 }
 
+// MaxFrags is MAX_SKB_FRAGS of this kernel: how many fragments an skb can have
+// besides its head. It is configurable from 6.4 on (CONFIG_MAX_SKB_FRAGS, 17 to 45).
+func (t *Types) MaxFrags() (int, error) {
+	found, err := t.structure("", "skb_shared_info")
+	if err != nil {
+		return 0, err
+	}
+	return arrayLength(found.Members, "frags")
+}
+
+func arrayLength(members []btf.Member, name string) (int, error) {
+	for _, member := range members {
+		if member.Name != name {
+			continue
+		}
+		if array, is := btf.UnderlyingType(member.Type).(*btf.Array); is {
+			return int(array.Nelems), nil
+		}
+		return 0, fmt.Errorf("member %s: it is no array", name)
+	}
+	return 0, fmt.Errorf("member %s: %w", name, ErrNoSuchType)
+}
+
 func (t *Types) structure(module, name string) (*btf.Struct, error) {
 	spec, err := t.spec(module)
 	if err != nil {
