@@ -27,7 +27,7 @@ type result struct {
 func runWith(t *testing.T, fake *fakeTracer, args ...string) result {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	system := System{Stdout: &stdout, Stderr: &stderr, Getenv: func(string) string { return "" }}
+	system := System{Stdout: &stdout, Stderr: &stderr, Getenv: func(string) string { return "" }, Machine: fakeMachine}
 	if fake != nil {
 		system.Start = fake.start
 	}
@@ -65,6 +65,14 @@ func TestUsageErrors(t *testing.T) {
 		"no name":             {"watch --interface=", []string{"no name"}},
 		"no directory":        {"watch --ready-file /nonexistent/ready", []string{"ready file /nonexistent/ready", "no such file or directory"}},
 		"directory":           {"watch --ready-file /", []string{"ready file /: not a regular file"}},
+		"file and interface":  {"check --driver-file /x -i eth0", []string{"--driver-file looks at that file only"}},
+		"file and ec2rl":      {"check --driver-file /x --ec2rl", []string{"--driver-file looks at that file only"}},
+		"no driver file":      {"check --driver-file /nonexistent/x.ko", []string{"driver file /nonexistent/x.ko: no such file or directory"}},
+		"no driver at all":    {"check --driver-file=", []string{"no path"}},
+		"directory of driver": {"check --driver-file /", []string{"driver file /: not a regular file"}},
+		"no observation":      {"check --observe 0s", []string{`"0s"`, "--observe", "not longer than nothing"}},
+		"odd observation":     {"check --observe long", []string{"not a duration"}},
+		"check elsewhere":     {"check eth0", []string{`unexpected argument "eth0"`}},
 		"escape":              {"wa\x1b[31m", []string{`"wa\x1b[31m"`}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -16,6 +16,7 @@ type Text struct {
 	Color    bool
 	Blocks   bool           // draw with block characters; plain ASCII otherwise
 	Location *time.Location // of the times shown
+	Evidence bool           // of findings where nothing is wrong too
 
 	// Columns are as wide as what turned up in them so far, to leave room for
 	// the flow.
