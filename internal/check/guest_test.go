@@ -59,8 +59,8 @@ func newGuest() *guest {
 		"proc/uptime":                                     "360000.00 700000.00",
 		"proc/cpuinfo":                                    "flags\t\t: fpu vme hypervisor\n",
 		"proc/interrupts": "           CPU0       CPU1\n" +
-			"  72:       5000        100  xen-dyn  -event  eth0-q0-tx\n" +
-			"  73:        100       5000  xen-dyn  -event  eth0-q0-rx\n NMI:  0  0   Non-maskable interrupts\n",
+			"  72:       5000        100  xen-dyn  -event  vif0-q0-tx\n" +
+			"  73:        100       5000  xen-dyn  -event  vif0-q0-rx\n NMI:  0  0   Non-maskable interrupts\n",
 	})
 	g.link("sys/class/net/eth0", "../../devices/vif-0/net/eth0")
 	g.link("sys/devices/vif-0/net/eth0/device/driver/module", "../../../../module/xen_netfront")

@@ -55,11 +55,17 @@ func (r *reader) readInterrupts() Known[[]Interrupt] {
 	return known(all)
 }
 
-// serves tells whether the interrupt is the interface's: xen-netfront calls them
-// eth0, or eth0-q0-tx and eth0-q0-rx. The name is that from when it was set up.
-func (n *Interrupt) serves(ifname string) bool {
-	rest, is := strings.CutPrefix(n.Name, ifname)
-	return is && (rest == "" || strings.HasPrefix(rest, "-q") || rest == "-tx" || rest == "-rx")
+// serves tells whether the interrupt is the interface's. xen-netfront calls them
+// by the number of its device, vif0-q0-tx and vif0-q0-rx; older ones by the name that
+// the interface had when it was set up, such as eth0.
+func (n *Interrupt) serves(i *Interface) bool {
+	for _, name := range []string{strings.ReplaceAll(i.BusInfo, "-", ""), i.Name} {
+		rest, is := strings.CutPrefix(n.Name, name)
+		if is && (rest == "" || strings.HasPrefix(rest, "-q") || rest == "-tx" || rest == "-rx") {
+			return true
+		}
+	}
+	return false
 }
 
 func (m *Machine) interrupts(i *Interface) Finding {
@@ -68,13 +74,13 @@ func (m *Machine) interrupts(i *Interface) Finding {
 		f.Status, f.Message = Unknown, "Where the interface's interrupts go cannot be told: "+m.Sources.Missing+"."
 		return f
 	}
-	if m.CPUs == 1 || m.sameName(i) {
-		return Finding{} // nowhere else to go, or not told apart
+	if m.CPUs == 1 {
+		return Finding{} // nowhere else to go
 	}
 	var numbers []string
 	var total []uint64
 	for _, interrupt := range m.Sources.Value {
-		if !interrupt.serves(i.Name) {
+		if !interrupt.serves(i) {
 			continue
 		}
 		numbers = append(numbers, interrupt.Number)
@@ -84,22 +90,11 @@ func (m *Machine) interrupts(i *Interface) Finding {
 		}
 	}
 	if len(numbers) == 0 {
-		f.Status, f.Message = Unknown, "Where the interface's interrupts go cannot be told: /proc/interrupts has none of its name, which changes if the interface was renamed."
+		f.Status, f.Message = Unknown, "Where the interface's interrupts go cannot be told: /proc/interrupts has none of its name."
 		return f
 	}
 	f.judgeInterrupts(numbers, total)
 	return f
-}
-
-// sameName tells whether two interfaces, of different namespaces, have this name.
-func (m *Machine) sameName(i *Interface) bool {
-	n := 0
-	for other := range m.Interfaces {
-		if m.Interfaces[other].Name == i.Name {
-			n++
-		}
-	}
-	return n > 1
 }
 
 func (f *Finding) judgeInterrupts(numbers []string, total []uint64) {

@@ -150,6 +150,10 @@ func situations() []situation {
 		{"all interrupts on one processor", func(g *guest) {
 			g.write(map[string]string{"proc/interrupts": "  CPU0 CPU1\n 72: 50000 1 xen-dyn -event eth0-q0-tx\n 73: 60000 0 xen-dyn -event eth0-q0-rx\n 74: 0 90000 xen-dyn -event eth01"})
 		}, "WARN interrupts", Interrupts, []string{"All 2 interrupts of the interface go to CPU 0", "echo 2 > /proc/irq/73/smp_affinity", "count 110001"}},
+		{"interrupts of another name", func(g *guest) {
+			g.write(map[string]string{"proc/interrupts": "  CPU0 CPU1\n 72: 50000 1 xen-dyn -event vif00-q0-tx"})
+		},
+			"UNKNOWN interrupts", Interrupts, []string{"/proc/interrupts has none of its name"}},
 		{"an ENA that no driver has", func(g *guest) {
 			g.write(map[string]string{"sys/bus/pci/devices/0000:00:05.0/vendor": "0x1d0f", "sys/bus/pci/devices/0000:00:05.0/device": "0xec20"})
 		}, "WARN better_device", BetterDevice, []string{"an Amazon ENA at 0000:00:05.0 that no driver has taken", "modprobe ena"}},

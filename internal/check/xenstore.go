@@ -21,7 +21,7 @@ const (
 	xenstoreError      = 16
 	xenstoreMostBytes  = 4096
 	xenstoreHeader     = 16
-	xenstorePatience   = 300 * time.Millisecond
+	xenstorePatience   = 3 * time.Second // it answers at once, unless the machine is an emulated one
 	xenstoreNoSuchPath = "ENOENT"
 )
 
