@@ -7,7 +7,7 @@ import (
 
 const (
 	arm64InstructionBytes = 4
-	arm64BreakFault       = 0x100 // fills memory of modules that holds no code
+	maxVeneerBytes        = 4 * arm64InstructionBytes
 )
 
 // decodeARM64 decodes one instruction of 64-bit ARM code as far as the flow of
@@ -89,4 +89,22 @@ func arm64Exception(word uint32) flow {
 	default:
 		return flowTrap
 	}
+}
+
+// arm64Veneer recognizes an entry of a module's table of calls that go far: adrp
+// x16, add x16, br x16, with a landing instruction before it or not.
+func arm64Veneer(code []byte, address uint64) (uint64, bool) {
+	const page, landing = 4096, 0xd503245f
+	if len(code) >= arm64InstructionBytes && binary.LittleEndian.Uint32(code) == landing {
+		code, address = code[arm64InstructionBytes:], address+arm64InstructionBytes
+	}
+	if len(code) < 3*arm64InstructionBytes {
+		return 0, false
+	}
+	adrp, add, br := binary.LittleEndian.Uint32(code), binary.LittleEndian.Uint32(code[4:]), binary.LittleEndian.Uint32(code[8:])
+	if adrp&0x9f00001f != 0x90000010 || add&0xffc003ff != 0x91000210 || br != 0xd61f0200 {
+		return 0, false
+	}
+	pages := int64(adrp>>5&0x7ffff<<2|adrp>>29&3) << 43 >> 43
+	return address&^(page-1) + uint64(pages*page) + uint64(add>>10&0xfff), true
 }

@@ -63,6 +63,54 @@ func TestDecodeARM64(t *testing.T) {
 	}
 }
 
+// A module whose calls go through the loader's veneers.
+func TestARM64Veneers(t *testing.T) {
+	const (
+		pullTailAt = 0xffffd00010203458
+		freeAt     = 0xffffd00010303000
+		driverAt   = 0xffffd00078001000
+		veneersAt  = 0xffffd00078000ff0 // right before the driver's first function
+	)
+	veneer := func(at, to uint64, landing bool) []byte {
+		code := []uint32{}
+		if landing {
+			code, at = append(code, 0xd503245f), at+4
+		}
+		pages := uint32(to>>12 - at>>12)
+		code = append(code, 0x90000010|pages&3<<29|pages>>2&0x7ffff<<5, 0x91000210|uint32(to&0xfff)<<10, 0xd61f0200)
+		return words(code...)
+	}
+	for _, landing := range []bool{false, true} {
+		code := veneer(veneersAt, pullTailAt, landing)
+		if got, is := arm64Veneer(code, veneersAt); !is || got != pullTailAt {
+			t.Errorf("%#x, %v, want %#x", got, is, uint64(pullTailAt))
+		}
+	}
+	if _, is := arm64Veneer(words(0xd503245f, 0xd503201f, 0xd61f0200, 0), veneersAt); is {
+		t.Error("other code is taken for a veneer")
+	}
+	for _, test := range []struct {
+		name string
+		to   uint64
+		want Linearization
+	}{{"to the linearizer", pullTailAt, Linearizes}, {"to another function", freeAt, Drops}} {
+		t.Run(test.name, func(t *testing.T) {
+			driver := words(0xd503245f, 0xd503201f, 0x97fffffa, 0xd65f03c0) // bti c; nop; bl of the veneer; ret
+			core := words(0xd503245f, 0xd65f03c0)
+			kernel := fakeKernel{
+				&listing{name: "__pskb_pull_tail", at: pullTailAt, code: core}, &listing{name: "__dev_kfree_skb_any", at: freeAt, code: core},
+				&listing{at: veneersAt, code: veneer(veneersAt, test.to, false)},
+				&listing{name: transmitFunction, module: driverModule, at: driverAt, code: driver},
+				&listing{name: "netif_exit", module: driverModule, at: driverAt + uint64(len(driver)), code: core},
+			}
+			answer, err := driverLinearizes(t.Context(), "arm64", kernel.symbols(t), kernel)
+			if err != nil || answer.Value != test.want {
+				t.Errorf("%s: %q, error %v; want %s", answer.Value, answer.Evidence, err, test.want)
+			}
+		})
+	}
+}
+
 // TestDecodeARM64Agrees compares with a full disassembler on random branches.
 func TestDecodeARM64Agrees(t *testing.T) {
 	const at = 0x10000000

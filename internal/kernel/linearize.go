@@ -75,7 +75,7 @@ func DriverLinearizes(ctx context.Context, symbols *Symbols, reader CodeReader) 
 }
 
 func driverLinearizes(ctx context.Context, architecture string, symbols *Symbols, reader CodeReader) (Answer, error) {
-	decode, err := decoderFor(architecture)
+	machine, err := machineFor(architecture)
 	if err != nil {
 		return Answer{Unknown, err.Error()}, nil
 	}
@@ -91,7 +91,7 @@ func driverLinearizes(ctx context.Context, architecture string, symbols *Symbols
 	}
 	var answers []Answer
 	for _, entry := range entries {
-		answer, err := newWalk(symbols, reader, decode).from(ctx, entry)
+		answer, err := newWalk(symbols, reader, machine).from(ctx, entry)
 		if err != nil {
 			return Answer{}, err
 		}
@@ -113,14 +113,15 @@ func agree(entries []Symbol, answers []Answer) Answer {
 	return answers[0]
 }
 
-// decoderFor returns the instruction decoder of an architecture, in Go's name of it.
-func decoderFor(architecture string) (decoder, error) {
+// machineFor returns what the code of an architecture, in Go's name of it, is read
+// with.
+func machineFor(architecture string) (machine, error) {
 	for _, machine := range machines() {
 		if machine.architecture == architecture {
-			return machine.decode, nil
+			return machine, nil
 		}
 	}
-	return nil, fmt.Errorf("machine code of %s is not read", architecture)
+	return machine{}, fmt.Errorf("machine code of %s is not read", architecture)
 }
 
 func textOf(symbols []Symbol) []Symbol {

@@ -11,6 +11,9 @@ type machine struct {
 	architecture string // in Go's name of it
 	decode       decoder
 	relocations  map[uint32]operand // those of calls and jumps, by type
+	// veneer returns where a call goes that passes through code of the module
+	// loader, where the architecture's calls do not reach far.
+	veneer func(code []byte, address uint64) (target uint64, is bool)
 }
 
 // An operand is where an instruction holds the distance to its target.
@@ -21,11 +24,11 @@ type operand struct {
 // machines has every architecture whose code is read.
 func machines() map[elf.Machine]machine {
 	return map[elf.Machine]machine{
-		elf.EM_X86_64: {"amd64", decodeX86, map[uint32]operand{
+		elf.EM_X86_64: {architecture: "amd64", decode: decodeX86, relocations: map[uint32]operand{
 			uint32(elf.R_X86_64_PC32):  {bits: 32},
 			uint32(elf.R_X86_64_PLT32): {bits: 32},
 		}},
-		elf.EM_AARCH64: {"arm64", decodeARM64, map[uint32]operand{
+		elf.EM_AARCH64: {architecture: "arm64", decode: decodeARM64, veneer: arm64Veneer, relocations: map[uint32]operand{
 			uint32(elf.R_AARCH64_CALL26):   {bits: 26, scale: 2},
 			uint32(elf.R_AARCH64_JUMP26):   {bits: 26, scale: 2},
 			uint32(elf.R_AARCH64_CONDBR19): {bits: 19, lowest: 5, scale: 2},

@@ -61,7 +61,7 @@ func (p *part) place(address uint64) string {
 // linearizer.
 type walk struct {
 	symbols *Symbols
-	decode  decoder
+	machine machine
 	code    *codeCache
 
 	targetLow, targetHigh uint64
@@ -80,10 +80,10 @@ type walk struct {
 	calls    int
 }
 
-func newWalk(symbols *Symbols, reader CodeReader, decode decoder) *walk {
+func newWalk(symbols *Symbols, reader CodeReader, machine machine) *walk {
 	w := &walk{
 		symbols:   symbols,
-		decode:    decode,
+		machine:   machine,
 		code:      &codeCache{reader: reader, chunks: map[uint64][]byte{}},
 		returns:   map[uint64]bool{},
 		indirect:  map[uint64]bool{},
@@ -255,7 +255,7 @@ func (w *walk) step(ctx context.Context, p *part, address uint64) (instruction, 
 	if err != nil {
 		return instruction{}, err
 	}
-	inst, err := w.decode(code, address)
+	inst, err := w.machine.decode(code, address)
 	if err != nil {
 		return instruction{}, fmt.Errorf("%w: %s: %w", errWalk, p.place(address), err)
 	}
@@ -298,7 +298,7 @@ func (w *walk) leave(ctx context.Context, p *part, address uint64, inst instruct
 	case to.known:
 		branch = to.address
 	case to.elsewhere && !fentry:
-		w.leaves[inst.target] = p.place(address)
+		w.leaves[to.address] = p.place(address)
 	}
 	return goesOn, branch
 }
