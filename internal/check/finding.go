@@ -1,7 +1,9 @@
 package check
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 
 	"xentrace/internal/verdict"
 )
@@ -141,10 +143,15 @@ func (m *Machine) adviseAll(advice []verdict.Advice) []verdict.Advice {
 			continue
 		}
 		for i := range m.Interfaces {
-			if m.Interfaces[i].IsNetfront() {
+			if m.Interfaces[i].IsNetfront() && !m.Interfaces[i].already(a) {
 				complete = append(complete, m.advise(&m.Interfaces[i], a)...)
 			}
 		}
 	}
 	return complete
+}
+
+// already tells that the advice would change nothing.
+func (i *Interface) already(a verdict.Advice) bool {
+	return i.MTU <= plainMTU && strings.HasSuffix(a.Command, fmt.Sprintf(" mtu %d", plainMTU))
 }

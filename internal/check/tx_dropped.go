@@ -22,11 +22,11 @@ func (m *Machine) txDropped(i *Interface) Finding {
 	f.Evidence = []Fact{{"tx_dropped", dropped}, {"tx_packets", c.Later.TxPackets}, {"uptime_hours", hours},
 		{"tx_dropped_meanwhile", moved}, {"meanwhile_ms", c.After.Milliseconds()}}
 	if dropped == 0 {
-		f.Message = "No packet was dropped on the way out since the interface came up."
+		f.Message = "No packet was dropped on the way out since the interface was made."
 		return f
 	}
 	f.Status = Warn
-	f.Message = fmt.Sprintf("%d packets were dropped on the way out, against %d sent, since the interface came up%s.", dropped, c.Later.TxPackets, m.rate(dropped))
+	f.Message = fmt.Sprintf("%d packets were dropped on the way out, against %d sent, since the interface was made%s.", dropped, c.Later.TxPackets, m.rate(dropped))
 	if moved > 0 {
 		f.Status = Fail
 		f.Message += fmt.Sprintf(" %d of them while this command ran (%d ms).", moved, c.After.Milliseconds())
