@@ -127,8 +127,12 @@ func (m *Machine) advise(i *Interface, advice ...verdict.Advice) []verdict.Advic
 			continue
 		}
 		complete[n].Command = a.For(i.Name)
-		if i.Namespace != m.NetNS && i.Path != "" {
-			complete[n].Command = "nsenter --net=" + i.Path + " -- " + complete[n].Command
+		switch {
+		case i.Namespace == m.NetNS || i.Path == "":
+		case strings.Contains(a.Command, "/sys/"): // which shows the caller's interfaces
+			complete[n].Command = ""
+		default:
+			complete[n].Command = "nsenter --net=" + verdict.Quote(i.Path) + " -- " + complete[n].Command
 		}
 	}
 	return complete

@@ -37,7 +37,7 @@ func (m *Machine) queues(i *Interface) Finding {
 		f.Status = Warn
 		f.Message = fmt.Sprintf("The interface has one queue for %d processors: the backend offers no more, so all small packets go through one ring and one interrupt.", m.CPUs)
 		f.Advice = m.advise(i, verdict.Advice{
-			Command: "sh -c 'echo " + mask(m.CPUs) + " > /sys/class/net/{ifname}/queues/rx-0/rps_cpus'",
+			Command: "echo " + mask(m.CPUs) + " | tee /sys/class/net/{ifname}/queues/rx-0/rps_cpus",
 			Effect:  "Received packets are spread over all processors. More queues are for dom0 to offer (max_queues of xen-netback).",
 			Cost:    "An interrupt between processors for each packet that moves.",
 		})

@@ -146,7 +146,7 @@ func situations() []situation {
 		{"one queue by the backend", func(g *guest) {
 			g.write(map[string]string{"sys/module/xen_netfront/parameters/max_queues": "8", "sys/devices/system/cpu/online": "0-2,4-8"})
 			g.interfaces[0].Queues = 1
-		}, "WARN queues", Queues, []string{"one queue for 8 processors: the backend offers no more", "echo ff > /sys/class/net/eth0/queues/rx-0/rps_cpus"}},
+		}, "WARN queues", Queues, []string{"one queue for 8 processors: the backend offers no more", "echo ff | tee /sys/class/net/eth0/queues/rx-0/rps_cpus"}},
 		{"all interrupts on one processor", func(g *guest) {
 			g.write(map[string]string{"proc/interrupts": "  CPU0 CPU1\n 72: 50000 1 xen-dyn -event eth0-q0-tx\n 73: 60000 0 xen-dyn -event eth0-q0-rx\n 74: 0 90000 xen-dyn -event eth01"})
 		}, "WARN interrupts", Interrupts, []string{"All 2 interrupts of the interface go to CPU 0", "echo 2 > /proc/irq/73/smp_affinity", "count 110001"}},
@@ -188,10 +188,13 @@ func situations() []situation {
 			"", DriverOf, []string{"eth0 is driven by virtio_net, not by xen-netfront"}},
 		{"an interface in a container's namespace", func(g *guest) {
 			inside := netfront("eth0", 1500)
-			inside.Namespace, inside.Path = 4026532999, "/proc/77/ns/net"
+			inside.Namespace, inside.Path, inside.Queues = 4026532999, "/run/netns/a b", 1
 			g.interfaces = []Interface{inside}
 			g.turnOff("sg")
-		}, "FAIL scatter_gather", ScatterGather, []string{"nsenter --net=/proc/77/ns/net -- ethtool -K eth0 sg on"}},
+		}, "FAIL scatter_gather, WARN queues", ScatterGather, []string{"nsenter --net='/run/netns/a b' -- ethtool -K eth0 sg on"}},
+		{"a name that is a command", func(g *guest) {
+			g.interfaces[0].Name, g.interfaces[0].Queues = "$(reboot)", 1
+		}, "WARN queues", Queues, []string{"echo 3 | tee /sys/class/net/'$(reboot)'/queues/rx-0/rps_cpus"}},
 	}
 }
 
