@@ -35,6 +35,8 @@ func checkCommand() *command {
 				bind: switchValue(func(s *settings) *bool { return &s.ec2rl })},
 			{name: "observe", value: "TIME", usage: "trace the interfaces for this time first, such as 5s, and tell how often small packets cross a page (needs root)",
 				bind: observeValue},
+			{name: "ready-file", value: "PATH", completes: fileNames, usage: "with --observe, create this file once every hook is attached",
+				bind: pathValue(func(s *settings) *string { return &s.readyFile })},
 			outputFlag(),
 			colorFlag(),
 			{name: "verbose", short: "v", usage: "tell the evidence of findings that are OK too",
@@ -71,13 +73,18 @@ func (in *invocation) report(ctx context.Context) (*check.Report, error) {
 		}
 		return fileReport(ctx, in.driverFile)
 	}
+	if in.readyFile != "" && in.observe == 0 {
+		return nil, usageError{errors.New("check: --ready-file goes with --observe: nothing else attaches anything")}
+	}
 	source, err := in.Machine()
 	if err != nil {
 		return nil, err
 	}
 	var observed *observation
 	if in.observe > 0 {
-		observed = in.observeFor(ctx)
+		if observed, err = in.observeFor(ctx); err != nil {
+			return nil, err
+		}
 		ctx = context.WithoutCancel(ctx) // an interrupt ends the observing
 	}
 	machine, err := check.Read(ctx, source, in.interfaces)
@@ -131,11 +138,20 @@ type observation struct {
 	err    error
 }
 
-// observeFor traces for a while.
-func (in *invocation) observeFor(ctx context.Context) *observation {
+// observeFor traces for a while. What keeps the tracer from it is part of the
+// observation; the error is about the ready file.
+func (in *invocation) observeFor(ctx context.Context) (*observation, error) {
+	ready, err := prepareReadyFile(in.readyFile)
+	if err != nil {
+		return nil, err
+	}
+	defer ready.discard()
 	tracer, err := in.Start(ctx, trace.Options{Interfaces: in.interfaces, Backend: trace.Auto})
 	if err != nil {
-		return &observation{err: err}
+		return &observation{err: err}, nil
+	}
+	if err := ready.create(); err != nil {
+		return nil, errors.Join(err, tracer.Close())
 	}
 	timer := time.NewTimer(in.observe)
 	defer timer.Stop()
@@ -146,7 +162,7 @@ func (in *invocation) observeFor(ctx context.Context) *observation {
 	last := context.WithoutCancel(ctx)
 	stopped := tracer.Stop(last)
 	totals, err := tracer.Totals(last)
-	return &observation{totals, errors.Join(stopped, err, tracer.Close())}
+	return &observation{totals, errors.Join(stopped, err, tracer.Close())}, nil
 }
 
 // addTo gives each interface what was counted on it.

@@ -128,7 +128,11 @@ func TestCheckOfAMissingInterface(t *testing.T) {
 func TestCheckObserves(t *testing.T) {
 	fake := newFake()
 	fake.verdict = trace.Linearized
-	got := runWith(t, fake, "check", "--observe", "10ms", "-o", "json")
+	ready := filepath.Join(t.TempDir(), "ready")
+	got := runWith(t, fake, "check", "--observe", "10ms", "--ready-file", ready, "-o", "json")
+	if _, err := os.Stat(ready); err != nil {
+		t.Errorf("the ready file: %v", err)
+	}
 	if !fake.closed.Load() || !fake.stopped.Load() || fake.options.Records {
 		t.Errorf("the tracer was closed: %v, stopped: %v, made records: %v", fake.closed.Load(), fake.stopped.Load(), fake.options.Records)
 	}

@@ -71,6 +71,7 @@ func TestUsageErrors(t *testing.T) {
 		"no driver at all":    {"check --driver-file=", []string{"no path"}},
 		"directory of driver": {"check --driver-file /", []string{"driver file /: not a regular file"}},
 		"no observation":      {"check --observe 0s", []string{`"0s"`, "--observe", "not longer than nothing"}},
+		"ready for nothing":   {"check --ready-file /x", []string{"--ready-file goes with --observe"}},
 		"odd observation":     {"check --observe long", []string{"not a duration"}},
 		"check elsewhere":     {"check eth0", []string{`unexpected argument "eth0"`}},
 		"escape":              {"wa\x1b[31m", []string{`"wa\x1b[31m"`}},

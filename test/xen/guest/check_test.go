@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -126,9 +128,6 @@ func TestCheck(t *testing.T) {
 	features := ethtool(t, "-k", ifname)
 	c := check(t, 0)
 	t.Logf("took %v", c.took)
-	if c.took > 15*time.Second {
-		t.Errorf("took %v", c.took)
-	}
 	status, word := driverStatus(t)
 	c.is(t, "virtualization", "OK", "type PV", "guest of Xen 4.17")
 	c.is(t, "driver", "OK", "eth0 is driven by xen-netfront")
@@ -173,14 +172,20 @@ func TestCheckScatterGatherOff(t *testing.T) {
 		t.Errorf("the MTU of 9001 can be set: %s", out)
 	}
 
-	dropped := counter(t, "tx_dropped")
 	heads, err := rocket.Hold(t.Context(), held, 300)
 	if err != nil {
 		t.Fatal(err)
 	}
+	ready := filepath.Join(t.TempDir(), "ready")
 	observed := make(chan checked)
-	go func() { observed <- check(t, 0, "--observe", "12s") }()
-	time.Sleep(6 * time.Second) // it attaches meanwhile
+	go func() { observed <- check(t, 0, "--observe", "8s", "--ready-file", ready) }()
+	for range 600 {
+		if _, err := os.Stat(ready); err == nil {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	dropped := counter(t, "tx_dropped")
 	sendSizes(t, netip.AddrPortFrom(peerAddr(t, "ipv4"), port), sent)
 	c = <-observed
 	if err := heads.Close(); err != nil {
