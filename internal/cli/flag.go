@@ -24,12 +24,15 @@ type settings struct {
 	verbose    bool
 	readyFile  string
 	wait       bool
+	rejected   bool
 	ringBytes  int
 	count      int
 	exitCode   bool
 	driverFile string
 	ec2rl      bool
 	observe    time.Duration
+	drops      string
+	dropsHook  string
 	help       bool
 }
 
@@ -39,6 +42,8 @@ func defaults() settings {
 		format:    "text",
 		color:     "auto",
 		ringBytes: trace.DefaultRingBytes,
+		drops:     string(trace.DropsDriver),
+		dropsHook: string(trace.DropsTracepoint),
 	}
 }
 

@@ -21,10 +21,11 @@ type Format interface {
 	AppendReport(b []byte, r *check.Report) []byte
 }
 
-// AnyDropped tells whether the driver dropped a packet on any interface.
+// AnyDropped tells whether a packet was dropped on any interface: by the driver, or
+// elsewhere where that was asked for.
 func AnyDropped(t *trace.Totals) bool {
 	for i := range t.Interfaces {
-		if t.Interfaces[i].Dropped != 0 {
+		if t.Interfaces[i].Dropped+t.Interfaces[i].Elsewhere != 0 {
 			return true
 		}
 	}
