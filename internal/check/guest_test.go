@@ -159,11 +159,11 @@ func (g *guest) source() Source {
 					return again, nil
 				}}, nil
 		},
-		LiveCode:  func(context.Context) (kernel.Answer, error) { return g.live, g.liveErr },
-		MaxFrags:  func() (int, error) { return g.frags, g.fragsErr },
-		Log:       func(context.Context) ([]string, error) { return g.log, g.logErr },
-		Xenstore:  func(context.Context, []string) (map[string]string, error) { return g.store, g.storeErr },
-		Signature: func() string { return g.signature },
+		LiveCode:   func(context.Context) (kernel.Answer, error) { return g.live, g.liveErr },
+		SharedInfo: func() (kernel.SharedInfo, error) { return kernel.SharedInfo{MaxFrags: g.frags, Bytes: 320}, g.fragsErr },
+		Log:        func(context.Context) ([]string, error) { return g.log, g.logErr },
+		Xenstore:   func(context.Context, []string) (map[string]string, error) { return g.store, g.storeErr },
+		Signature:  func() string { return g.signature },
 	}
 }
 

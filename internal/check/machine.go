@@ -37,7 +37,7 @@ type Machine struct {
 	Code       Code
 	Slab       Known[Slab]
 	Log        Known[Log]
-	MaxFrags   Known[int]
+	SharedInfo Known[kernel.SharedInfo]
 	Trusted    Known[Trust] // the driver's parameter
 	MaxQueues  Known[int]   // the driver's parameter
 	CPUs       int          // online; 0 if not known

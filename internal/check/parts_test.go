@@ -12,10 +12,12 @@ import (
 )
 
 func TestCrossing(t *testing.T) {
-	for _, test := range []struct{ bytes, objects, want int }{
-		{576, 14, 1}, {640, 12, 1}, {640, 25, 3}, {704, 23, 3}, {640, 6, 0}, {512, 16, 0}, {4096, 4, 0}, {0, 0, 0},
+	const tail = 320 // of 17 fragments
+	for _, test := range []struct{ bytes, objects, tail, want int }{
+		{576, 14, tail, 1}, {640, 12, tail, 1}, {640, 25, tail, 2}, {704, 23, tail, 1}, {704, 11, tail, 0}, {640, 6, tail, 0}, {512, 16, tail, 0}, {4096, 4, tail, 0}, {0, 0, tail, 0},
+		{704, 23, 0, 3}, {704, 11, 0, 1}, // where the end of the head is not known
 	} {
-		if got := (Slab{test.bytes, test.objects}).Crossing(); got != test.want {
+		if got := (Slab{test.bytes, test.objects, test.tail}).Crossing(); got != test.want {
 			t.Errorf("%d bytes, %d in a slab: %d cross a page, want %d", test.bytes, test.objects, got, test.want)
 		}
 	}
@@ -117,8 +119,8 @@ func TestThisMachine(t *testing.T) {
 	if len(find(findings, Virtualization)) != 1 || len(find(findings, DriverOf)) != 1 {
 		t.Errorf("%+v", findings)
 	}
-	if frags, err := source.MaxFrags(); err != nil || frags < 17 || frags > 45 {
-		t.Errorf("MAX_SKB_FRAGS %d, error %v; want 17 to 45", frags, err)
+	if info, err := source.SharedInfo(); err != nil || info.MaxFrags < 17 || info.MaxFrags > 45 || info.Bytes < 320 || info.Bytes%64 != 0 {
+		t.Errorf("%+v, error %v; want 17 to 45 fragments in 320 bytes or more", info, err)
 	}
 }
 

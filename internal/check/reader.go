@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
 )
 
@@ -35,7 +36,7 @@ func Read(ctx context.Context, source Source, names []string) (*Machine, error) 
 	if m.Unbound = r.unbound(); m.concerned() { // what takes longest, side by side
 		work.Go(func() { m.Code.Live = r.liveCode(ctx) })
 		work.Go(func() { m.readFile(ctx, r) })
-		work.Go(func() { m.MaxFrags = r.maxFrags() })
+		work.Go(func() { m.SharedInfo = r.sharedInfo() })
 		work.Go(func() { m.Log = r.log(ctx) })
 		work.Go(func() { r.readTrust(ctx, m) })
 	}
@@ -48,6 +49,7 @@ func Read(ctx context.Context, source Source, names []string) (*Machine, error) 
 	m.PCI = r.readPCI()
 	r.readForEC2RL(m)
 	work.Wait()
+	m.Slab.Value.Tail = m.SharedInfo.Value.Bytes
 	for n := range m.Interfaces {
 		countAgain(&m.Interfaces[n], links.Again, time.Since(began))
 	}
@@ -124,12 +126,12 @@ func (r *reader) exists(name string) bool {
 	return err == nil
 }
 
-func (r *reader) maxFrags() Known[int] {
-	frags, err := r.source.MaxFrags()
+func (r *reader) sharedInfo() Known[kernel.SharedInfo] {
+	info, err := r.source.SharedInfo()
 	if err != nil {
-		return missing[int](why(err))
+		return missing[kernel.SharedInfo](why(err))
 	}
-	return known(frags)
+	return known(info)
 }
 
 // countCPUs counts those that are online, from a list such as 0-3,5.

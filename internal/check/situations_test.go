@@ -60,11 +60,15 @@ func situations() []situation {
 			g.turnOff("sg")
 		}, "WARN scatter_gather", ScatterGather, []string{"still fit one slot", "ethtool -K eth0 sg on tso on gso on", "small_heads_crossing 0"}},
 		{"scatter-gather off on 6.12", func(g *guest) { g.turnOff("sg") },
-			"FAIL scatter_gather", ScatterGather, []string{"up to 3 of 23, by the size of the buffers (704 bytes)", "ethtool -K eth0 sg on"}},
+			"FAIL scatter_gather", ScatterGather, []string{"up to 1 of 23, by the size of the buffers (704 bytes)", "ethtool -K eth0 sg on"}},
 		{"scatter-gather off on 6.18", func(g *guest) {
 			g.write(map[string]string{"sys/kernel/slab/skbuff_small_head/slab_size": "576", "sys/kernel/slab/skbuff_small_head/objs_per_slab": "14"})
 			g.turnOff("sg")
 		}, "FAIL scatter_gather", ScatterGather, []string{"up to 1 of 14"}},
+		{"scatter-gather off on 7.2, one processor", func(g *guest) {
+			g.write(map[string]string{"sys/kernel/slab/skbuff_small_head/slab_size": "704", "sys/kernel/slab/skbuff_small_head/objs_per_slab": "11"})
+			g.turnOff("sg")
+		}, "WARN scatter_gather", ScatterGather, []string{"still fit one slot", "small_heads_crossing 0"}},
 		{"scatter-gather off, one processor, a slab of one page", func(g *guest) {
 			g.write(map[string]string{"sys/kernel/slab/skbuff_small_head/slab_size": "640", "sys/kernel/slab/skbuff_small_head/objs_per_slab": "6"})
 			g.turnOff("sg")

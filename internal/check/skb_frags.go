@@ -10,11 +10,14 @@ import (
 // skbFrags compares how many pieces this kernel's packets can have with the
 // driver's limit.
 func (m *Machine) skbFrags() Finding {
-	f := Finding{ID: SkbFrags, Evidence: []Fact{{"max_skb_frags", m.MaxFrags.fact()}, {"limit", slots.Limit}}}
-	frags := m.MaxFrags.Value
+	f := Finding{ID: SkbFrags, Evidence: []Fact{{"max_skb_frags", nil}, {"limit", slots.Limit}}}
+	frags := m.SharedInfo.Value.MaxFrags
+	if m.SharedInfo.Missing == "" {
+		f.Evidence[0].Value = frags
+	}
 	switch {
-	case m.MaxFrags.Missing != "":
-		f.Status, f.Message = Unknown, "How many fragments a packet of this kernel can have is not known: "+m.MaxFrags.Missing+"."
+	case m.SharedInfo.Missing != "":
+		f.Status, f.Message = Unknown, "How many fragments a packet of this kernel can have is not known: "+m.SharedInfo.Missing+"."
 	case frags < slots.Limit:
 		f.Message = fmt.Sprintf("A packet of this kernel has at most %d fragments and a head: no more than the %d slots, as long as no piece crosses a page.", frags, slots.Limit)
 	case m.Code.linearizes() == kernel.Drops:

@@ -20,13 +20,17 @@ const smallHeads = "skbuff_small_head"
 type Slab struct {
 	Bytes   int // from one object to the next; 0 if the kernel has no such cache
 	Objects int // in one slab, which begins with a page
+	Tail    int // bytes at the end of an object that hold nothing of the packet; 0 if not known
 }
 
-// Crossing is how many objects of a slab lie across the end of a page.
+// Crossing is how many objects of a slab have the end of a page within the room for
+// a packet. A packet in such an object crosses it if its own bytes lie on both
+// sides.
 func (s Slab) Crossing() int {
 	crossing := 0
 	for n := range s.Objects {
-		if first := n * s.Bytes; first/slots.PageSize != (first+s.Bytes-1)/slots.PageSize {
+		first, last := n*s.Bytes, (n+1)*s.Bytes-s.Tail-1
+		if first/slots.PageSize != last/slots.PageSize {
 			crossing++
 		}
 	}
@@ -49,7 +53,7 @@ func (r *reader) readSlab() Known[Slab] {
 			return missing[Slab](number.Missing)
 		}
 	}
-	return known(Slab{bytes.Value, objects.Value})
+	return known(Slab{Bytes: bytes.Value, Objects: objects.Value})
 }
 
 // readSlabinfo reads the columns name, active, all, size, per slab.
@@ -71,7 +75,7 @@ func (r *reader) readSlabinfo() Known[Slab] {
 		if errBytes != nil || errObjects != nil {
 			return missing[Slab](fmt.Sprintf("/proc/slabinfo: line %q is not understood", strings.TrimSpace(line)))
 		}
-		return known(Slab{bytes, objects})
+		return known(Slab{Bytes: bytes, Objects: objects})
 	}
 	return known(Slab{})
 }

@@ -23,8 +23,8 @@ type Source struct {
 	Links func(ctx context.Context, names []string) (Links, error)
 	// LiveCode reads the running driver's code.
 	LiveCode func(context.Context) (kernel.Answer, error)
-	// MaxFrags is MAX_SKB_FRAGS of the running kernel.
-	MaxFrags func() (int, error)
+	// SharedInfo is what the running kernel keeps at the end of every head.
+	SharedInfo func() (kernel.SharedInfo, error)
 	// Log returns the records of the kernel's log as /dev/kmsg has them.
 	Log func(context.Context) ([]string, error)
 	// Xenstore returns what is at paths relative to this domain's own; of those
@@ -53,14 +53,14 @@ func Running() (Source, error) {
 		return Source{}, err
 	}
 	return Source{
-		Files:     os.DirFS("/"),
-		Links:     readLinks,
-		LiveCode:  readLiveCode,
-		MaxFrags:  func() (int, error) { return kernel.NewTypes().MaxFrags() },
-		Log:       readLog,
-		Xenstore:  readXenstore,
-		Signature: processorSignature,
-		Release:   release.Text,
+		Files:      os.DirFS("/"),
+		Links:      readLinks,
+		LiveCode:   readLiveCode,
+		SharedInfo: kernel.NewTypes().SharedInfo,
+		Log:        readLog,
+		Xenstore:   readXenstore,
+		Signature:  processorSignature,
+		Release:    release.Text,
 	}, nil
 }
 

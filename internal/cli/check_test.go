@@ -43,10 +43,10 @@ func fakeMachine() (check.Source, error) {
 		LiveCode: func(context.Context) (kernel.Answer, error) {
 			return kernel.Answer{Value: kernel.Linearizes, Evidence: "xennet_start_xmit+0x81a calls __pskb_pull_tail"}, nil
 		},
-		MaxFrags:  func() (int, error) { return 17, nil },
-		Log:       func(context.Context) ([]string, error) { return nil, nil },
-		Xenstore:  func(context.Context, []string) (map[string]string, error) { return nil, errors.New("no store") },
-		Signature: func() string { return "" },
+		SharedInfo: func() (kernel.SharedInfo, error) { return kernel.SharedInfo{MaxFrags: 17, Bytes: 320}, nil },
+		Log:        func(context.Context) ([]string, error) { return nil, nil },
+		Xenstore:   func(context.Context, []string) (map[string]string, error) { return nil, errors.New("no store") },
+		Signature:  func() string { return "" },
 	}, nil
 }
 

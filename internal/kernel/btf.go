@@ -144,14 +144,24 @@ func (t *Types) StructSize(module, structure string) (uint32, error) {
 	return found.Size, nil
 }
 
-// MaxFrags is MAX_SKB_FRAGS of this kernel: how many fragments an skb can have
-// besides its head. It is configurable from 6.4 on (CONFIG_MAX_SKB_FRAGS, 17 to 45).
-func (t *Types) MaxFrags() (int, error) {
+// A SharedInfo is what this kernel keeps at the end of every head, struct
+// skb_shared_info.
+type SharedInfo struct {
+	MaxFrags int // MAX_SKB_FRAGS, 17 to 45 from 6.4 on (CONFIG_MAX_SKB_FRAGS)
+	Bytes    int // in whole cache lines, as SKB_DATA_ALIGN makes them
+}
+
+// cacheLine is SMP_CACHE_BYTES of amd64 and arm64.
+const cacheLine = 64
+
+// SharedInfo reads it from the kernel's types.
+func (t *Types) SharedInfo() (SharedInfo, error) {
 	found, err := t.structure("", "skb_shared_info")
 	if err != nil {
-		return 0, err
+		return SharedInfo{}, err
 	}
-	return arrayLength(found.Members, "frags")
+	frags, err := arrayLength(found.Members, "frags")
+	return SharedInfo{frags, int(alignUp(found.Size, cacheLine))}, err
 }
 
 func arrayLength(members []btf.Member, name string) (int, error) {
