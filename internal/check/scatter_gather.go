@@ -37,8 +37,8 @@ type scatterGatherRule struct {
 }
 
 var scatterGatherRules = []scatterGatherRule{
-	{false, straddleSome, Fail, "Scatter-gather is off, so a packet that needs two slots is dropped. On this kernel small packets do when their buffer crosses a page: {some}."},
-	{true, straddleSome, Fail, "Scatter-gather is off. That keeps packets of more than 18 slots away from this driver, which would drop them, but small packets whose buffer crosses a page are dropped instead: {some}."},
+	{false, straddleSome, Fail, "Scatter-gather is off, so a packet that needs two slots is dropped. On this kernel small packets do when their buffer crosses a page, which is so for {some}. A buffer is used again at once, so the losses come in runs."},
+	{true, straddleSome, Fail, "Scatter-gather is off. That keeps packets of more than 18 slots away from this driver, which would drop them, but small packets whose buffer crosses a page are dropped instead, which is so for {some}. A buffer is used again at once, so the losses come in runs."},
 	{false, straddleNever, Warn, "Scatter-gather is off. On this kernel the packets that this machine sends itself still fit one slot; forwarded ones that cross a page are dropped, and sending takes more processor time."},
 	{true, straddleNever, Warn, "Scatter-gather is off, which keeps packets of more than 18 slots away from this driver, which would drop them. Forwarded packets that cross a page are dropped, and sending takes more processor time."},
 	{false, straddleUnknown, Warn, "Scatter-gather is off, so a packet that needs two slots is dropped. Whether small packets do on this kernel is not known: {missing}."},
@@ -58,7 +58,7 @@ func (m *Machine) scatterGather(i *Interface) Finding {
 	case sg.Active:
 		f.Message = "Scatter-gather is on: packets of up to 18 slots go out as they are."
 		if m.straddling() == straddleSome {
-			f.Message += " Leave it on: without it small packets are lost here, " + m.some() + "."
+			f.Message += " Leave it on: without it small packets are lost here when their buffer crosses a page, which is so for " + m.some() + "."
 		}
 	default:
 		f.Status, f.Message = m.scatterGatherOff(drops)
@@ -91,13 +91,14 @@ func (m *Machine) scatterGatherAdvice(requested, drops bool) []verdict.Advice {
 	}
 }
 
-// some says how many small buffers cross a page.
+// some says how many small buffers cross a page. It is no share of packets: what
+// was freed last is used first.
 func (m *Machine) some() string {
 	if m.straddling() != straddleSome {
 		return ""
 	}
 	s := m.Slab.Value
-	return fmt.Sprintf("up to %d of %d, by the size of the buffers (%d bytes)", s.Crossing(), s.Objects, s.Bytes)
+	return fmt.Sprintf("%d of %d buffers of %d bytes", s.Crossing(), s.Objects, s.Bytes)
 }
 
 func (m *Machine) slabEvidence() []Fact {

@@ -60,11 +60,11 @@ func situations() []situation {
 			g.turnOff("sg")
 		}, "WARN scatter_gather", ScatterGather, []string{"still fit one slot", "ethtool -K eth0 sg on tso on gso on", "small_heads_crossing 0"}},
 		{"scatter-gather off on 6.12", func(g *guest) { g.turnOff("sg") },
-			"FAIL scatter_gather", ScatterGather, []string{"up to 1 of 23, by the size of the buffers (704 bytes)", "ethtool -K eth0 sg on"}},
+			"FAIL scatter_gather", ScatterGather, []string{"1 of 23 buffers of 704 bytes", "ethtool -K eth0 sg on"}},
 		{"scatter-gather off on 6.18", func(g *guest) {
 			g.write(map[string]string{"sys/kernel/slab/skbuff_small_head/slab_size": "576", "sys/kernel/slab/skbuff_small_head/objs_per_slab": "14"})
 			g.turnOff("sg")
-		}, "FAIL scatter_gather", ScatterGather, []string{"up to 1 of 14"}},
+		}, "FAIL scatter_gather", ScatterGather, []string{"1 of 14 buffers of 576 bytes"}},
 		{"scatter-gather off on 7.2, one processor", func(g *guest) {
 			g.write(map[string]string{"sys/kernel/slab/skbuff_small_head/slab_size": "704", "sys/kernel/slab/skbuff_small_head/objs_per_slab": "11"})
 			g.turnOff("sg")
@@ -77,7 +77,7 @@ func situations() []situation {
 			g.without("sys/kernel/slab")
 			g.write(map[string]string{"proc/slabinfo": "slabinfo - version: 2.1\n# name\nskbuff_small_head 100 112 640 12 2 : tunables"})
 			g.turnOff("sg")
-		}, "FAIL scatter_gather", ScatterGather, []string{"up to 1 of 12, by the size of the buffers (640 bytes)"}},
+		}, "FAIL scatter_gather", ScatterGather, []string{"1 of 12 buffers of 640 bytes"}},
 		{"scatter-gather off, not root", func(g *guest) {
 			g.unprivileged()
 			g.liveErr = nil
