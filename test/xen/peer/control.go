@@ -41,6 +41,8 @@ func (c control) command(line string) counts.Counts {
 	case "counts":
 	case "reset":
 		reset = true
+	case "stall":
+		err = c.stall(argument)
 	case "mtu":
 		err = os.WriteFile(filepath.Join(c.vif, "mtu"), []byte(argument), 0)
 	default:

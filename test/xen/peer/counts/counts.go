@@ -45,8 +45,9 @@ func (c Counts) Sink(proto, family string, port int) Sink {
 }
 
 // Ask sends one command to the peer at the given address and returns its answer:
-// "counts"; "reset", which answers with the counts before it clears them; or
-// "mtu N", which sets the MTU of dom0's vif.
+// "counts"; "reset", which answers with the counts before it clears them;
+// "mtu N", which sets the MTU of dom0's vif; or "stall N", after which dom0 takes
+// nothing from the guest for N milliseconds, beginning a tenth of a second later.
 func Ask(ctx context.Context, addr, command string) (Counts, error) {
 	var c Counts
 	var dialer net.Dialer
