@@ -17,23 +17,24 @@ const tracing = "/sys/kernel/tracing"
 // (5.10 to 7.2): a witness of bounces that shares nothing with xentrace.
 const copyProbe = "lab_copy"
 
-// countCopies begins to count, until the test ends, and returns how to read the sum.
-func countCopies(t *testing.T) func() uint64 {
+// countCopies counts them until the test ends.
+func countCopies(t *testing.T) {
 	t.Helper()
 	events := filepath.Join(tracing, "kprobe_events")
 	enable := filepath.Join(tracing, "events/lab", copyProbe, "enable")
+	// Nobody reads the events. Without this the scheduler's code would be patched too,
+	// which an emulated machine of two processors does not always survive.
+	set(t, filepath.Join(tracing, "options/record-cmd"), "0")
 	set(t, events, fmt.Sprintf("p:lab/%s skb_copy_header", copyProbe))
 	set(t, enable, "1")
 	t.Cleanup(func() {
 		set(t, enable, "0")
 		set(t, events, fmt.Sprintf("-:lab/%s", copyProbe))
 	})
-	before := copiesSoFar(t)
-	return func() uint64 { return copiesSoFar(t) - before }
 }
 
-// copiesSoFar reads the probe's count; a miss would make it wrong, so there is none.
-func copiesSoFar(t *testing.T) uint64 {
+// copies reads the probe's count; a miss would make it wrong, so there is none.
+func copies(t *testing.T) uint64 {
 	t.Helper()
 	for line := range strings.Lines(readFile(t, filepath.Join(tracing, "kprobe_profile"))) {
 		fields := strings.Fields(line)

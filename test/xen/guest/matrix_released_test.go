@@ -19,7 +19,6 @@ func released(t *testing.T, g *group, backend string) {
 	r := &g.rows[0]
 	ask(t, "reset")
 	quiet(t)
-	copies := countCopies(t)
 	run := tool.Start(t, program(t), "watch", "-o", "json", "--backend", backend)
 	time.Sleep(settle)
 	begin := counters(t)
@@ -44,13 +43,13 @@ func released(t *testing.T, g *group, backend string) {
 	output := run.Stop()
 	time.Sleep(time.Until(stalled.Add(stall*time.Millisecond + settle)))
 	do(t, "netfront", "bind")
-	judgeReleased(t, g, backend, &output, moved, copies(), sent{path: n, ordinary: ordinary})
+	judgeReleased(t, g, backend, &output, moved, sent{path: n, ordinary: ordinary})
 }
 
 // judgeReleased: the interface counted everything as sent, and some did not arrive.
-func judgeReleased(t *testing.T, g *group, backend string, output *tool.Output, moved interfaceCounters, copies uint64, what sent) {
+func judgeReleased(t *testing.T, g *group, backend string, output *tool.Output, moved interfaceCounters, what sent) {
 	t.Helper()
-	s := g.session(t, backend, output, moved, copies)
+	s := g.session(t, backend, output, moved)
 	w := &walk{row: &g.rows[0], sent: what, moved: moved, said: map[string]uint64{}}
 	attribute(&s, []*walk{w}, output.Packets)
 	answer := ask(t, "counts")

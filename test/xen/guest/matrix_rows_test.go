@@ -23,7 +23,7 @@ func groups() []*group {
 		}},
 		{name: "untrusted", driver: "stock", untrusted: true, rows: []row{
 			{path: "bounced_untrusted", port: 7007, send: plain, verdict: "bounced", unreported: true},
-			{path: "bounced_then_dropped", port: 7008, prepare: both(tap(wholeFrames), sgOff), send: forwarded, verdict: "dropped", cause: "sg_off"},
+			{path: "bounced_then_dropped", port: 7008, prepare: both(tap(heldFrames), sgOff), send: forwarded, verdict: "dropped", cause: "sg_off"},
 		}},
 		{name: "prefix", driver: "prefix", rows: []row{
 			{path: "too_many_slots", port: 7009, send: manySlots, verdict: "dropped", cause: "too_many_slots"},

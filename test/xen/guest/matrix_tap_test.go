@@ -4,8 +4,10 @@ package guest
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"os"
 	"runtime"
 	"testing"
@@ -22,7 +24,8 @@ import (
 const (
 	tapName   = "lab0"
 	tapSource = "10.45.0.2"
-	tapOwn    = "10.45.0.1/24"
+	tapOwn    = "10.45.0.1"
+	heldPort  = 7000
 )
 
 // frames is how the frames are made.
@@ -30,6 +33,10 @@ type frames struct {
 	count    int
 	pull     int // bytes at the front that an XDP program takes away again
 	min, max int // payload
+	// hold, if not 0, is after how many frames one comes that stays in this machine,
+	// unread: a driver that is done with each frame at once leaves the fragment to the
+	// next, which lies at the same place then.
+	hold int
 }
 
 var (
@@ -37,6 +44,7 @@ var (
 	shortHeads = frames{count: 2400, pull: 56, min: 100, max: 1200}
 	// Heads that cross a page, for one frame in three.
 	wholeFrames = frames{count: 300, min: 1300, max: 1400}
+	heldFrames  = frames{count: 300, min: 1300, max: 1400, hold: 5}
 )
 
 // openTap is the device while it is there.
@@ -68,7 +76,7 @@ func tap(f frames) func(t *testing.T) func() {
 			detach = pullHead(t, f.pull)
 		}
 		do(t, "ip", "link", "set", tapName, "up")
-		do(t, "ip", "address", "add", tapOwn, "dev", tapName)
+		do(t, "ip", "address", "add", tapOwn+"/24", "dev", tapName)
 		sysctl(t, "net.ipv4.ip_forward=1")
 		device, err := net.InterfaceByName(tapName)
 		if err != nil {
@@ -122,29 +130,39 @@ func forwarded(t *testing.T, r *row) sent {
 	defer runtime.UnlockOSThread()
 	f := openTap
 	random := rand.New(rand.NewPCG(1, uint64(r.port)))
-	s := sent{path: uint64(f.count / rounds * rounds)}
+	held, err := net.ListenPacket("udp4", fmt.Sprintf("%s:%d", tapOwn, heldPort))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = held.Close() }()
+	var s sent
 	s.ordinary = inRounds(t, f.count/rounds, func() error {
 		length := f.min + random.IntN(f.max-f.min)
-		_, err := f.file.Write(append(make([]byte, f.pull), frame(t, f.mac, r, length)...))
+		s.path++
+		if f.hold > 0 && s.path%uint64(f.hold) == 0 {
+			if _, err := f.file.Write(frame(f.mac, netip.AddrPortFrom(netip.MustParseAddr(tapOwn), heldPort), length)); err != nil {
+				return err
+			}
+		}
+		_, err := f.file.Write(append(make([]byte, f.pull), frame(f.mac, r.address(t), length)...))
 		return err
 	})
 	return s
 }
 
-// frame is an Ethernet frame with a datagram to the row's port.
-func frame(t *testing.T, to net.HardwareAddr, r *row, length int) []byte {
-	t.Helper()
+// frame is an Ethernet frame with a datagram.
+func frame(to net.HardwareAddr, address netip.AddrPort, length int) []byte {
 	out := append([]byte{}, to...)
 	out = append(out, 2, 0, 0, 0, 0, 1, 8, 0)
 	ip := make([]byte, 20)
 	ip[0], ip[8], ip[9] = 0x45, 64, unix.IPPROTO_UDP
 	binary.BigEndian.PutUint16(ip[2:], uint16(20+8+length))
 	copy(ip[12:], net.ParseIP(tapSource).To4())
-	copy(ip[16:], peerAddr(t, "ipv4").AsSlice())
+	copy(ip[16:], address.Addr().AsSlice())
 	binary.BigEndian.PutUint16(ip[10:], checksum(ip))
 	udp := make([]byte, 8+length)
-	binary.BigEndian.PutUint16(udp[0:], 7000)
-	binary.BigEndian.PutUint16(udp[2:], uint16(r.port))
+	binary.BigEndian.PutUint16(udp[0:], heldPort)
+	binary.BigEndian.PutUint16(udp[2:], address.Port())
 	binary.BigEndian.PutUint16(udp[4:], uint16(8+length))
 	return append(append(out, ip...), udp...)
 }

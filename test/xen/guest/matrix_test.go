@@ -22,6 +22,7 @@ const driverDir = "drivers"
 // TestMatrix walks every path of the driver under every backend, and writes a cell
 // for each (package cell). A cell that does not agree fails the test as well.
 func TestMatrix(t *testing.T) {
+	countCopies(t)
 	for _, g := range groups() {
 		t.Run(g.name, func(t *testing.T) {
 			g.load(t)
@@ -98,7 +99,6 @@ func (g *group) run(t *testing.T, backend string) {
 		g.alone(t, g, backend)
 		return
 	}
-	copies := countCopies(t)
 	ask(t, "reset")
 	time.Sleep(settle)
 	run := tool.Start(t, slices.Concat([]string{program(t), "watch", "-o", "json", "--backend", backend}, g.flags())...)
@@ -111,7 +111,7 @@ func (g *group) run(t *testing.T, backend string) {
 	quiet(t)
 	moved := counters(t).since(begin)
 	output := run.Stop()
-	s := g.session(t, backend, &output, moved, copies())
+	s := g.session(t, backend, &output, moved)
 	attribute(&s, walks, output.Packets)
 	faults := sessionFaults(&s, &output)
 	for _, w := range walks {
@@ -161,14 +161,14 @@ func writeSession(t *testing.T, s cell.Session) {
 }
 
 // session is what the run as a whole told, and what the interface counted.
-func (g *group) session(t *testing.T, backend string, output *tool.Output, moved interfaceCounters, copies uint64) cell.Session {
+func (g *group) session(t *testing.T, backend string, output *tool.Output, moved interfaceCounters) cell.Session {
 	t.Helper()
 	i := output.Only(t)
 	s := cell.Session{
 		Kernel: env(t, "XENTRACE_MATRIX_KERNEL"), Name: g.name, Backend: backend,
 		Counted: i.Counted(), TxPackets: moved.packets, TxDropped: moved.dropped,
 		Dropped: i.Dropped, Causes: map[string]uint64{}, Linearized: i.Linearized, Bounced: i.Bounced,
-		Copies: copies, Records: uint64(len(output.Packets)),
+		Copies: moved.copies, Records: uint64(len(output.Packets)),
 	}
 	for cause, n := range i.Causes {
 		if n > 0 {

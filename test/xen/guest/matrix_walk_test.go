@@ -48,7 +48,6 @@ type walk struct {
 	why            string // it could not be
 	sent           sent
 	moved          interfaceCounters
-	copies         uint64
 	path, ordinary uint64 // arrived at the peer
 	records        []*tool.Packet
 	said           map[string]uint64
@@ -70,10 +69,10 @@ func (r *row) walk(t *testing.T) *walk {
 		undo = r.prepare(t)
 	}
 	quiet(t)
-	before, copies := counters(t), copiesSoFar(t)
+	before := counters(t)
 	w.sent = r.send(t, r)
 	quiet(t)
-	w.moved, w.copies = counters(t).since(before), copiesSoFar(t)-copies
+	w.moved = counters(t).since(before)
 	undo()
 	w.path = received(t, "udp", "ipv4", r.port, 0).Datagrams
 	w.ordinary = received(t, "udp", "ipv4", ordinaryPort, w.sent.ordinary*ordinaryLength).Datagrams
@@ -132,7 +131,7 @@ func (w *walk) struck() uint64 {
 	case w.verdict == "dropped":
 		return w.moved.dropped
 	case w.verdict == "bounced":
-		return w.copies
+		return w.moved.copies
 	}
 	return w.sent.struck
 }
@@ -226,16 +225,17 @@ func typed(t *testing.T) bool {
 	return err == nil
 }
 
-// interfaceCounters are those of the interface that the driver moves.
-type interfaceCounters struct{ packets, dropped uint64 }
+// interfaceCounters are those of the interface that the driver moves, and the bounce
+// copies that it made.
+type interfaceCounters struct{ packets, dropped, copies uint64 }
 
 func counters(t *testing.T) interfaceCounters {
 	t.Helper()
-	return interfaceCounters{counter(t, "tx_packets"), counter(t, "tx_dropped")}
+	return interfaceCounters{counter(t, "tx_packets"), counter(t, "tx_dropped"), copies(t)}
 }
 
 func (c interfaceCounters) since(before interfaceCounters) interfaceCounters {
-	return interfaceCounters{c.packets - before.packets, c.dropped - before.dropped}
+	return interfaceCounters{c.packets - before.packets, c.dropped - before.dropped, c.copies - before.copies}
 }
 
 // quiet waits until the interface has sent nothing for a while.
