@@ -47,8 +47,9 @@ struct net_device {
 	possible_net_t nd_net;
 } KERNEL_TYPE;
 
-enum netdev_state_t {
-	__LINK_STATE_NOCARRIER = 2, /* the running kernel's value is used */
+enum netdev_state_t { /* the running kernel's values are used */
+	__LINK_STATE_PRESENT = 1,
+	__LINK_STATE_NOCARRIER = 2,
 };
 
 struct sock_common {

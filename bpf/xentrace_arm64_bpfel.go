@@ -35,6 +35,21 @@ type XentraceCodeChunk struct {
 	Bytes [4096]uint8
 }
 
+type XentraceCollection struct {
+	_       structs.HostLayout
+	Queue   uint64
+	Cons    uint32
+	Pad     uint32
+	Skbs    [256]uint64
+	Entries [256]struct {
+		_      structs.HostLayout
+		Id     uint16
+		Status int16
+		Rest   uint64
+	}
+	Work XentraceWorkspace
+}
+
 type XentraceConfiguration struct {
 	_             structs.HostLayout
 	NetfrontXmit  uint64
@@ -58,6 +73,7 @@ type XentraceCounters struct {
 	Dropped    uint64
 	Linearized uint64
 	Bounced    uint64
+	Rejected   uint64
 	RingLost   uint64
 	Causes     [11]uint64
 	Slots      [256]uint64
@@ -142,6 +158,37 @@ type XentracePacketEvent struct {
 	_ [4]byte
 }
 
+type XentraceQueues struct {
+	_       structs.HostLayout
+	Jiffies uint64
+	Ready   uint32
+	Count   uint32
+	Queue   [64]struct {
+		_          structs.HostLayout
+		TransStart uint64
+		Stopped    uint64
+	}
+}
+
+type XentraceResponseLayout struct {
+	_       structs.HostLayout
+	Id      uint32
+	Info    uint32
+	Netdev  uint32
+	RspCons uint32
+	Sring   uint32
+	Ring    uint32
+	TxSkbs  uint32
+}
+
+type XentraceTold struct {
+	_     structs.HostLayout
+	Queue uint64
+	Ids   [4]uint64
+	Cons  uint32
+	Count uint32
+}
+
 type XentraceTransmit struct {
 	_                   structs.HostLayout
 	Unregistered        XentraceInterfaceEvent
@@ -187,24 +234,34 @@ type XentraceWorkspace struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	XentraceMapCode               = "code"
+	XentraceMapCollections        = "collections"
 	XentraceMapCountersOf         = "counters_of"
 	XentraceMapEvents             = "events"
 	XentraceMapInterfaces         = "interfaces"
+	XentraceMapQueuesNow          = "queues_now"
+	XentraceMapToldOf             = "told_of"
 	XentraceMapTransmits          = "transmits"
 	XentraceMapWorkspaces         = "workspaces"
 	XentraceProgFentryBegin       = "fentry_begin"
 	XentraceProgFentryEnd         = "fentry_end"
 	XentraceProgFentryFree        = "fentry_free"
+	XentraceProgFentryGcBegin     = "fentry_gc_begin"
+	XentraceProgFentryGcEnd       = "fentry_gc_end"
 	XentraceProgKprobeBegin       = "kprobe_begin"
 	XentraceProgKprobeEnd         = "kprobe_end"
 	XentraceProgKprobeFree        = "kprobe_free"
+	XentraceProgKprobeGcBegin     = "kprobe_gc_begin"
+	XentraceProgKprobeGcEnd       = "kprobe_gc_end"
 	XentraceProgReadCode          = "read_code"
+	XentraceProgReadQueues        = "read_queues"
 	XentraceProgTracepointBegin   = "tracepoint_begin"
 	XentraceProgTracepointConsume = "tracepoint_consume"
 	XentraceProgTracepointEnd     = "tracepoint_end"
 	XentraceProgTracepointFree    = "tracepoint_free"
 	XentraceVarConfig             = "config"
 	XentraceVarEnabled            = "enabled"
+	XentraceVarResponses          = "responses"
+	XentraceVarToldRequests       = "told_requests"
 )
 
 // LoadXentrace returns the embedded CollectionSpec for Xentrace.
@@ -252,10 +309,15 @@ type XentraceProgramSpecs struct {
 	FentryBegin       *ebpf.ProgramSpec `ebpf:"fentry_begin"`
 	FentryEnd         *ebpf.ProgramSpec `ebpf:"fentry_end"`
 	FentryFree        *ebpf.ProgramSpec `ebpf:"fentry_free"`
+	FentryGcBegin     *ebpf.ProgramSpec `ebpf:"fentry_gc_begin"`
+	FentryGcEnd       *ebpf.ProgramSpec `ebpf:"fentry_gc_end"`
 	KprobeBegin       *ebpf.ProgramSpec `ebpf:"kprobe_begin"`
 	KprobeEnd         *ebpf.ProgramSpec `ebpf:"kprobe_end"`
 	KprobeFree        *ebpf.ProgramSpec `ebpf:"kprobe_free"`
+	KprobeGcBegin     *ebpf.ProgramSpec `ebpf:"kprobe_gc_begin"`
+	KprobeGcEnd       *ebpf.ProgramSpec `ebpf:"kprobe_gc_end"`
 	ReadCode          *ebpf.ProgramSpec `ebpf:"read_code"`
+	ReadQueues        *ebpf.ProgramSpec `ebpf:"read_queues"`
 	TracepointBegin   *ebpf.ProgramSpec `ebpf:"tracepoint_begin"`
 	TracepointConsume *ebpf.ProgramSpec `ebpf:"tracepoint_consume"`
 	TracepointEnd     *ebpf.ProgramSpec `ebpf:"tracepoint_end"`
@@ -266,20 +328,25 @@ type XentraceProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type XentraceMapSpecs struct {
-	Code       *ebpf.MapSpec `ebpf:"code"`
-	CountersOf *ebpf.MapSpec `ebpf:"counters_of"`
-	Events     *ebpf.MapSpec `ebpf:"events"`
-	Interfaces *ebpf.MapSpec `ebpf:"interfaces"`
-	Transmits  *ebpf.MapSpec `ebpf:"transmits"`
-	Workspaces *ebpf.MapSpec `ebpf:"workspaces"`
+	Code        *ebpf.MapSpec `ebpf:"code"`
+	Collections *ebpf.MapSpec `ebpf:"collections"`
+	CountersOf  *ebpf.MapSpec `ebpf:"counters_of"`
+	Events      *ebpf.MapSpec `ebpf:"events"`
+	Interfaces  *ebpf.MapSpec `ebpf:"interfaces"`
+	QueuesNow   *ebpf.MapSpec `ebpf:"queues_now"`
+	ToldOf      *ebpf.MapSpec `ebpf:"told_of"`
+	Transmits   *ebpf.MapSpec `ebpf:"transmits"`
+	Workspaces  *ebpf.MapSpec `ebpf:"workspaces"`
 }
 
 // XentraceVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type XentraceVariableSpecs struct {
-	Config  *ebpf.VariableSpec `ebpf:"config"`
-	Enabled *ebpf.VariableSpec `ebpf:"enabled"`
+	Config       *ebpf.VariableSpec `ebpf:"config"`
+	Enabled      *ebpf.VariableSpec `ebpf:"enabled"`
+	Responses    *ebpf.VariableSpec `ebpf:"responses"`
+	ToldRequests *ebpf.VariableSpec `ebpf:"told_requests"`
 }
 
 // XentraceObjects contains all objects after they have been loaded into the kernel.
@@ -302,20 +369,26 @@ func (o *XentraceObjects) Close() error {
 //
 // It can be passed to LoadXentraceObjects or ebpf.CollectionSpec.LoadAndAssign.
 type XentraceMaps struct {
-	Code       *ebpf.Map `ebpf:"code"`
-	CountersOf *ebpf.Map `ebpf:"counters_of"`
-	Events     *ebpf.Map `ebpf:"events"`
-	Interfaces *ebpf.Map `ebpf:"interfaces"`
-	Transmits  *ebpf.Map `ebpf:"transmits"`
-	Workspaces *ebpf.Map `ebpf:"workspaces"`
+	Code        *ebpf.Map `ebpf:"code"`
+	Collections *ebpf.Map `ebpf:"collections"`
+	CountersOf  *ebpf.Map `ebpf:"counters_of"`
+	Events      *ebpf.Map `ebpf:"events"`
+	Interfaces  *ebpf.Map `ebpf:"interfaces"`
+	QueuesNow   *ebpf.Map `ebpf:"queues_now"`
+	ToldOf      *ebpf.Map `ebpf:"told_of"`
+	Transmits   *ebpf.Map `ebpf:"transmits"`
+	Workspaces  *ebpf.Map `ebpf:"workspaces"`
 }
 
 func (m *XentraceMaps) Close() error {
 	return _XentraceClose(
 		m.Code,
+		m.Collections,
 		m.CountersOf,
 		m.Events,
 		m.Interfaces,
+		m.QueuesNow,
+		m.ToldOf,
 		m.Transmits,
 		m.Workspaces,
 	)
@@ -325,8 +398,10 @@ func (m *XentraceMaps) Close() error {
 //
 // It can be passed to LoadXentraceObjects or ebpf.CollectionSpec.LoadAndAssign.
 type XentraceVariables struct {
-	Config  *ebpf.Variable `ebpf:"config"`
-	Enabled *ebpf.Variable `ebpf:"enabled"`
+	Config       *ebpf.Variable `ebpf:"config"`
+	Enabled      *ebpf.Variable `ebpf:"enabled"`
+	Responses    *ebpf.Variable `ebpf:"responses"`
+	ToldRequests *ebpf.Variable `ebpf:"told_requests"`
 }
 
 // XentracePrograms contains all programs after they have been loaded into the kernel.
@@ -336,10 +411,15 @@ type XentracePrograms struct {
 	FentryBegin       *ebpf.Program `ebpf:"fentry_begin"`
 	FentryEnd         *ebpf.Program `ebpf:"fentry_end"`
 	FentryFree        *ebpf.Program `ebpf:"fentry_free"`
+	FentryGcBegin     *ebpf.Program `ebpf:"fentry_gc_begin"`
+	FentryGcEnd       *ebpf.Program `ebpf:"fentry_gc_end"`
 	KprobeBegin       *ebpf.Program `ebpf:"kprobe_begin"`
 	KprobeEnd         *ebpf.Program `ebpf:"kprobe_end"`
 	KprobeFree        *ebpf.Program `ebpf:"kprobe_free"`
+	KprobeGcBegin     *ebpf.Program `ebpf:"kprobe_gc_begin"`
+	KprobeGcEnd       *ebpf.Program `ebpf:"kprobe_gc_end"`
 	ReadCode          *ebpf.Program `ebpf:"read_code"`
+	ReadQueues        *ebpf.Program `ebpf:"read_queues"`
 	TracepointBegin   *ebpf.Program `ebpf:"tracepoint_begin"`
 	TracepointConsume *ebpf.Program `ebpf:"tracepoint_consume"`
 	TracepointEnd     *ebpf.Program `ebpf:"tracepoint_end"`
@@ -351,10 +431,15 @@ func (p *XentracePrograms) Close() error {
 		p.FentryBegin,
 		p.FentryEnd,
 		p.FentryFree,
+		p.FentryGcBegin,
+		p.FentryGcEnd,
 		p.KprobeBegin,
 		p.KprobeEnd,
 		p.KprobeFree,
+		p.KprobeGcBegin,
+		p.KprobeGcEnd,
 		p.ReadCode,
+		p.ReadQueues,
 		p.TracepointBegin,
 		p.TracepointConsume,
 		p.TracepointEnd,

@@ -24,6 +24,7 @@ type settings struct {
 	verbose    bool
 	readyFile  string
 	wait       bool
+	rejected   bool
 	ringBytes  int
 	count      int
 	exitCode   bool

@@ -76,6 +76,7 @@ func (s *session) start(ctx context.Context, records bool) error {
 		Records:    records,
 		RingBytes:  s.in.ringBytes,
 		Wait:       s.in.wait,
+		Rejected:   s.in.rejected,
 		Notify:     s.console.Say,
 	})
 	if err != nil {

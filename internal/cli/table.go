@@ -66,6 +66,8 @@ func traceFlags(duration string) []*flag {
 			bind: durationValue},
 		{name: "backend", value: "NAME", words: backends, usage: "how to attach, auto being the best that really does", initial: "auto",
 			bind: wordValue(backends, func(s *settings) *string { return &s.backend })},
+		{name: "rejected", usage: "tell of packets that the backend refused, too: the driver counts them as sent",
+			bind: switchValue(func(s *settings) *bool { return &s.rejected })},
 		outputFlag(),
 		colorFlag(),
 		{name: "ready-file", value: "PATH", completes: fileNames, usage: "create this file once every hook is attached",

@@ -87,7 +87,28 @@ func interfaceRows(totals *trace.Totals, counts *trace.InterfaceTotals) []row {
 			row{"linearized", grouped(counts.Linearized), "", verdictColour(trace.Linearized)},
 			row{"bounced", grouped(counts.Bounced), "", verdictColour(trace.Bounced)})
 	}
+	if counts.Rejected != nil {
+		rows = append(rows, row{"rejected", grouped(*counts.Rejected), rejectedNote(counts), verdictColour(trace.Rejected)})
+	}
+	if counts.Stuck != nil && *counts.Stuck != 0 {
+		rows = append(rows, row{"stuck", seconds(*counts.Stuck), stuckNote(counts), red})
+	}
 	return append(rows, txDroppedRow(totals, counts))
+}
+
+func stuckNote(counts *trace.InterfaceTotals) string {
+	note := "a transmit queue was full and the backend took nothing from it"
+	if counts.StuckNow {
+		note += "; it still is: nothing leaves through it"
+	}
+	return note
+}
+
+func rejectedNote(counts *trace.InterfaceTotals) string {
+	if *counts.Rejected == 0 {
+		return ""
+	}
+	return "refused by the backend; the interface counts them as sent"
 }
 
 func overLimitNote(counts *trace.InterfaceTotals) string {

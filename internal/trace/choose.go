@@ -18,6 +18,7 @@ type chooser struct {
 	options    Options
 	interfaces []netdev.Interface
 	facts      *facts
+	rejections rejections // of the backend that was tried last
 }
 
 // choose attaches the backend that was asked for, or the best one that really
@@ -84,7 +85,11 @@ func (c *chooser) try(ctx context.Context, b Backend) (*attachment, error) {
 		spec.Programs[bpf.XentraceProgFentryFree].AttachTo = c.facts.free.Symbol.Name
 	}
 	spec.Maps[bpf.XentraceMapEvents].MaxEntries = uint32(c.options.RingBytes)
-	a, err := attach(spec, hooksOf(b, netfront), driverNames{free: c.facts.free.Symbol.Name}, cfg, c.facts.types.Cache())
+	c.rejections = c.facts.learnRejections(c.options.Rejected, b)
+	if err := c.rejections.configure(spec); err != nil {
+		return nil, err
+	}
+	a, err := attach(spec, hooksOf(b, netfront, c.rejections.counted()), driverNames{free: c.facts.free.Symbol.Name}, cfg, c.facts.types.Cache())
 	if err != nil {
 		return nil, explain(err)
 	}

@@ -94,6 +94,12 @@ func (t *Tracer) take(ctx context.Context, raw []byte) (Packet, bool, error) {
 		if err := t.linearizes.refine(t.background, &packet.Cause); err != nil {
 			return Packet{}, false, err
 		}
+		if err := t.linearizes.refineVerdict(t.background, &packet.Verdict); err != nil {
+			return Packet{}, false, err
+		}
+		if packet.Verdict == Sent {
+			return Packet{}, false, nil
+		}
 		packet.Interface.Name = t.registry.name(deviceKey{packet.Interface.Index, packet.Interface.NetNS})
 		t.events.Add(1)
 		return packet, true, nil

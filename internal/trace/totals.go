@@ -16,6 +16,7 @@ type Counts struct {
 	Dropped    uint64
 	Linearized uint64
 	Bounced    uint64 // copied for the head's sake or because the backend is not trusted
+	rejected   uint64 // see InterfaceTotals.Rejected
 	Causes     [NumCauses]uint64
 	RingLost   uint64 // records for which the ring buffer had no room
 }
@@ -27,6 +28,15 @@ type InterfaceTotals struct {
 	Backend Backend
 	Gone    bool // removed, or moved to another namespace, since
 	Counts
+
+	// Rejected counts packets that the backend refused after the driver had
+	// counted them as sent; nil where that is not looked at.
+	Rejected *uint64
+
+	// Stuck is how long, all in all, a transmit queue was full and the backend took
+	// nothing from it; nil where that is not looked at. StuckNow: it lasts.
+	Stuck    *time.Duration
+	StuckNow bool
 
 	// TxDroppedDelta is what the interface's own tx_dropped moved by since the
 	// hooks were attached; nil where it could not be read.

@@ -39,6 +39,7 @@ type Options struct {
 	Records    bool // false: count only, no record is made
 	RingBytes  int  // size of the ring buffer, a power of two and a multiple of the page size; 0 for the default
 	Wait       bool // wait for an interface to appear instead of failing
+	Rejected   bool // look at the backend's responses, too: which packets it refused
 
 	// Notify is told, in whole sentences, what a user should know while the
 	// tracer runs: an interface that came or went, what the driver's code
@@ -53,6 +54,8 @@ type Tracer struct {
 	choice     Choice
 	tells      tells
 	linearizes linearization
+	rejections rejections
+	stuck      *stuckWatch
 	attachment *attachment
 	registry   *registry
 	reader     *ringbuf.Reader
@@ -95,6 +98,10 @@ func Start(ctx context.Context, o Options) (*Tracer, error) {
 		return nil, err
 	}
 	t.tells = whatKernelTells(f.types, t.choice.Backend)
+	t.rejections = c.rejections
+	if sentence := t.rejections.sentence(o.Rejected); sentence != "" {
+		t.notify(sentence)
+	}
 	if err := t.begin(ctx, interfaces); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
@@ -106,10 +113,12 @@ func Start(ctx context.Context, o Options) (*Tracer, error) {
 func (t *Tracer) readCode(f *facts, driver bool) {
 	if !driver {
 		close(t.linearizes.known)
+		t.stuck.setMissing("only interfaces of xen-netfront are looked at")
 		debug.FreeOSMemory()
 		return
 	}
 	t.following.Go(func() {
+		t.startStuckWatch(f.types)
 		t.linearizes.answer = f.linearizes(t.background)
 		close(t.linearizes.known)
 		if t.background.Err() == nil {
@@ -152,6 +161,7 @@ func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error
 		return err
 	}
 	t.decoder = recordDecoder{jiffy: time.Second / time.Duration(ticks), wallTime: (&kernelClock{}).wallTime}
+	t.stuck = newStuckWatch(t.decoder.jiffy)
 	if t.reader, err = ringbuf.NewReader(maps[bpf.XentraceMapEvents]); err != nil {
 		return fmt.Errorf("ring buffer: %w", err)
 	}
@@ -242,5 +252,7 @@ func (t *Tracer) Totals(ctx context.Context) (Totals, error) {
 	if reason := t.registry.missing(); reason != "" {
 		totals.Missing["tx_dropped_delta"] = reason
 	}
+	t.rejections.fill(&totals)
+	t.stuck.fill(&totals)
 	return totals, t.countLost(&totals)
 }
