@@ -38,12 +38,12 @@ func groups() []*group {
 			{path: "linearized_then_dropped", port: 7023, send: manySlots, verdict: "dropped", cause: "sg_off"},
 			{path: "needs_gso", port: 7024, send: segments, verdict: "dropped", cause: "needs_gso"},
 		}},
+		{name: "nocheck", driver: "nocheck", flags: []string{"--rejected"}, rows: []row{
+			{path: "rejected", port: 7012, send: manySlots, verdict: "rejected"},
+		}},
 		{name: "released", driver: "stock", alone: released, rows: []row{{path: "released", port: 7010}}},
 	}
 }
-
-// flags are what the program is told besides.
-func (g *group) flags() []string { return nil }
 
 // both prepares the interface in two ways.
 func both(first, second func(t *testing.T) func()) func(t *testing.T) func() {

@@ -14,7 +14,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/link"
+	xdp "github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
 
@@ -111,7 +111,7 @@ func pullHead(t *testing.T, n int) (detach func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	attached, err := link.AttachXDP(link.XDPOptions{Program: program, Interface: device.Index, Flags: link.XDPDriverMode})
+	attached, err := xdp.AttachXDP(xdp.XDPOptions{Program: program, Interface: device.Index, Flags: xdp.XDPDriverMode})
 	if err != nil {
 		t.Fatal(err)
 	}

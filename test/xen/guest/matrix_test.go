@@ -36,8 +36,9 @@ func TestMatrix(t *testing.T) {
 // A group is paths that are walked in one run of xentrace, on one driver.
 type group struct {
 	name      string
-	driver    string // stock, or a variant's name
-	untrusted bool   // the frontend is told not to trust its backend
+	driver    string   // stock, or a variant's name
+	untrusted bool     // the frontend is told not to trust its backend
+	flags     []string // that the program is run with besides
 	rows      []row
 	// alone runs its rows in a way of its own instead.
 	alone func(t *testing.T, g *group, backend string)
@@ -101,7 +102,7 @@ func (g *group) run(t *testing.T, backend string) {
 	}
 	ask(t, "reset")
 	time.Sleep(settle)
-	run := tool.Start(t, slices.Concat([]string{program(t), "watch", "-o", "json", "--backend", backend}, g.flags())...)
+	run := tool.Start(t, slices.Concat([]string{program(t), "watch", "-o", "json", "--backend", backend}, g.flags)...)
 	time.Sleep(settle)
 	begin := counters(t)
 	var walks []*walk
@@ -115,6 +116,7 @@ func (g *group) run(t *testing.T, backend string) {
 	attribute(&s, walks, output.Packets)
 	faults := sessionFaults(&s, &output)
 	for _, w := range walks {
+		w.missing = output.Summary.Missing[w.verdict]
 		w.judge(t, backend, faults).report(t)
 	}
 	writeSession(t, s)

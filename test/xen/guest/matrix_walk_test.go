@@ -46,6 +46,7 @@ type sent struct {
 type walk struct {
 	*row
 	why            string // it could not be
+	missing        string // why xentrace says that it cannot see the path's packets
 	sent           sent
 	moved          interfaceCounters
 	path, ordinary uint64 // arrived at the peer
@@ -122,6 +123,9 @@ func (w *walk) judge(t *testing.T, backend string, faults []string) *verdict {
 	v.Struck = w.struck()
 	w.judgeRecords(t, v)
 	w.judgeCounters(v)
+	if w.missing != "" && len(v.faults) == 0 {
+		v.Status, v.Why = cell.Impossible, fmt.Sprintf("xentrace says that it cannot see them, and reports none: %s", w.missing)
+	}
 	return v
 }
 
@@ -146,7 +150,7 @@ func (w *walk) judgeRecords(t *testing.T, v *verdict) {
 	}
 	want = strings.TrimSpace(want + " " + cause)
 	count := v.Struck
-	if w.unreported {
+	if w.unreported || w.missing != "" {
 		count = 0
 	}
 	if got := w.said[want]; want != "" && got != count {
