@@ -64,6 +64,7 @@ func (r *row) walk(t *testing.T) *walk {
 			return w
 		}
 	}
+	began := time.Now()
 	ask(t, "reset")
 	undo := func() {}
 	if r.prepare != nil {
@@ -77,6 +78,7 @@ func (r *row) walk(t *testing.T) *walk {
 	undo()
 	w.path = received(t, "udp", "ipv4", r.port, 0).Datagrams
 	w.ordinary = received(t, "udp", "ipv4", ordinaryPort, w.sent.ordinary*ordinaryLength).Datagrams
+	t.Logf("%s walked in %v", r.path, time.Since(began).Round(time.Millisecond))
 	return w
 }
 
