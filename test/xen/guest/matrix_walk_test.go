@@ -76,24 +76,53 @@ func (r *row) walk(t *testing.T) *walk {
 	quiet(t)
 	w.moved = counters(t).since(before)
 	undo()
-	w.path = received(t, "udp", "ipv4", r.port, 0).Datagrams
-	w.ordinary = received(t, "udp", "ipv4", ordinaryPort, w.sent.ordinary*ordinaryLength).Datagrams
+	w.path = arrived(t, r.port, w.sent.path-w.lost())
+	w.ordinary = arrived(t, ordinaryPort, w.sent.ordinary)
 	t.Logf("%s walked in %v", r.path, time.Since(began).Round(time.Millisecond))
 	return w
 }
 
+// arrived waits a while until the peer has that many datagrams on a port, and
+// returns how many it has then.
+func arrived(t *testing.T, port int, datagrams uint64) uint64 {
+	t.Helper()
+	var n uint64
+	for range 50 {
+		if n = ask(t, "counts").Sink("udp", "ipv4", port).Datagrams; n >= datagrams {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return n
+}
+
+// lost is how many of the row's packets cannot arrive.
+func (w *walk) lost() uint64 {
+	switch w.verdict {
+	case "dropped":
+		return w.moved.dropped
+	case "rejected":
+		return w.sent.struck
+	}
+	return 0
+}
+
 // attribute gives each record to the row whose packets it tells of. Another one is
-// false unless it shows by itself what happened to its packet.
+// false, unless it is of a bounce that shows by itself why it was one; how many
+// bounces there were is checked for the run as a whole.
 func attribute(s *cell.Session, walks []*walk, records []tool.Packet) {
 	for i := range records {
 		p := &records[i]
 		own := false
 		for _, w := range walks {
-			if w.why == "" && p.Flow != nil && p.Flow.Dport == w.port {
+			if w.why != "" || p.Flow == nil || p.Flow.Dport != w.port {
+				continue
+			}
+			if w.verdict == "bounced" || !shortHead(p) {
 				w.records = append(w.records, p)
 				w.said[strings.TrimSpace(p.Verdict+" "+text(p.Cause))]++
-				own = true
 			}
+			own = true
 		}
 		if !own && !shortHead(p) {
 			s.FalseRecords++
@@ -177,12 +206,9 @@ func (w *walk) judgeCounters(v *verdict) {
 	if w.sent.struck != 0 && v.Struck != w.sent.struck {
 		v.wrong("%d packets took the path, of %d that were to", v.Struck, w.sent.struck)
 	}
-	var dropped, lost uint64
+	var dropped uint64
 	if w.verdict == "dropped" {
 		dropped = v.Struck
-	}
-	if lost = dropped; w.verdict == "rejected" {
-		lost = v.Struck
 	}
 	if v.TxDropped != dropped {
 		v.wrong("tx_dropped moved by %d, want %d", v.TxDropped, dropped)
@@ -190,8 +216,8 @@ func (w *walk) judgeCounters(v *verdict) {
 	if sum := v.TxPackets + v.TxDropped; sum < v.Sent.Path+v.Sent.Ordinary {
 		v.wrong("the interface counted %d packets, %d were sent", sum, v.Sent.Path+v.Sent.Ordinary)
 	}
-	if !w.sent.unseen && v.Arrived.Path != v.Sent.Path-lost {
-		v.wrong("%d of the path's packets arrived, want %d of %d", v.Arrived.Path, v.Sent.Path-lost, v.Sent.Path)
+	if want := v.Sent.Path - w.lost(); !w.sent.unseen && v.Arrived.Path != want {
+		v.wrong("%d of the path's packets arrived, want %d of %d", v.Arrived.Path, want, v.Sent.Path)
 	}
 	if v.Arrived.Ordinary != v.Sent.Ordinary {
 		v.wrong("%d ordinary packets arrived, want all %d", v.Arrived.Ordinary, v.Sent.Ordinary)
