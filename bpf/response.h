@@ -102,13 +102,6 @@ static __always_inline bool told_get(const struct told *told, __u32 id)
 	return told->ids[id / 64 % (RING_SLOTS / 64)] >> (id % 64) & 1;
 }
 
-static __always_inline void told_set(struct told *told, __u32 id)
-{
-	told->ids[id / 64 % (RING_SLOTS / 64)] |= 1ull << (id % 64);
-	told->count++;
-	__sync_fetch_and_add(&told_requests, 1);
-}
-
 static __always_inline void told_clear(struct told *told, __u32 id)
 {
 	told->ids[id / 64 % (RING_SLOTS / 64)] &= ~(1ull << (id % 64));
@@ -174,21 +167,39 @@ __noinline int rejected(__u64 skb)
 	return emit(&run->work.event, index, VERDICT_REJECTED, CAUSE_NONE);
 }
 
-/* Notes the requests of a packet. */
+/* 1 if they are the same, without a branch: in a loop each would double the verifier's paths. */
+static __always_inline __u64 is_same(__u64 a, __u64 b)
+{
+	__u64 difference = a ^ b;
+
+	return ~(difference | -difference) >> 63;
+}
+
+/* Notes the requests of a packet, none of which was noted before. */
 __noinline int told_note(__u64 skb)
 {
 	struct collection *run = collection_here();
 	struct told *told;
+	__u64 requests = 0;
 
 	if (!run)
 		return 0;
 	told = told_find(run->queue);
 	if (!told)
 		return 0;
-	for (__u32 id = 0; id < RING_SLOTS; id++) {
-		if (run->skbs[id] == skb)
-			told_set(told, id);
+	for (__u32 word = 0; word < RING_SLOTS / 64; word++) {
+		__u64 ids = 0;
+
+		for (__u32 bit = 0; bit < 64; bit++) {
+			__u64 same = is_same(run->skbs[64 * word + bit], skb);
+
+			ids |= same << bit;
+			requests += same;
+		}
+		told->ids[word] |= ids;
 	}
+	told->count += requests;
+	__sync_fetch_and_add(&told_requests, requests);
 	return 0;
 }
 

@@ -89,7 +89,13 @@ func (c *chooser) try(ctx context.Context, b Backend) (*attachment, error) {
 	if err := c.rejections.configure(spec); err != nil {
 		return nil, err
 	}
-	a, err := attach(spec, hooksOf(b, netfront, c.rejections.counted()), driverNames{free: c.facts.free.Symbol.Name}, cfg, c.facts.types.Cache())
+	names := driverNames{free: c.facts.free.Symbol.Name}
+	a, err := attach(spec, hooksOf(b, netfront, c.rejections.counted()), names, cfg, c.facts.types.Cache())
+	if err != nil && c.rejections.counted() {
+		// What the driver itself does is worth more than what was asked for beside it.
+		c.rejections = rejections{missing: fmt.Sprintf("the hooks on %s did not attach: %v", collectFunction, explain(err))}
+		a, err = attach(spec, hooksOf(b, netfront, false), names, cfg, c.facts.types.Cache())
+	}
 	if err != nil {
 		return nil, explain(err)
 	}

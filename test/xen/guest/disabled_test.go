@@ -28,7 +28,7 @@ func TestDisabledByBackend(t *testing.T) {
 	needNoCheck(t, true)
 	runs := make(map[string]*tool.Run)
 	for _, backend := range backends(t) {
-		runs[backend] = tool.Start(t, program(t), "watch", "-o", "json", "--backend", backend)
+		runs[backend] = tool.Start(t, program(t), "watch", "-o", "json", "--rejected", "--backend", backend)
 	}
 	time.Sleep(settle)
 	disable(t)
@@ -89,7 +89,7 @@ func fill(t *testing.T) {
 }
 
 // An interface that is set down has stopped queues, too; nothing is wrong with it.
-func TestSetDownIsNotDisabled(t *testing.T) {
+func TestSetDownIsNotStuck(t *testing.T) {
 	const n, port = 100, 7012
 	run := tool.Start(t, program(t), "watch", "-o", "json")
 	time.Sleep(settle)
