@@ -110,6 +110,15 @@ func TestCellTwice(t *testing.T) {
 	}
 }
 
+// A line that the end of a run tore is not passed over.
+func TestTornLine(t *testing.T) {
+	for _, line := range []string{"cell {\"Kernel\":\"6.1\",", "session {\"Kernel\""} {
+		if err := newMatrix([]string{"6.1"}).read("PASS\n" + line); err == nil {
+			t.Errorf("%q was read", line)
+		}
+	}
+}
+
 func TestPage(t *testing.T) {
 	kernels := []string{"5.10", "6.1"}
 	dir := logs(t, kernels, func(c *cell.Cell) bool {
