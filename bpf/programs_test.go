@@ -15,7 +15,8 @@ type programs struct {
 	arena      *arena
 }
 
-func loadPrograms(t *testing.T, a *arena, cfg XentraceConfiguration) *programs {
+// loadPrograms loads them as cfg says, and with what else there is to configure.
+func loadPrograms(t *testing.T, a *arena, cfg XentraceConfiguration, others ...func(*ebpf.CollectionSpec) error) *programs {
 	t.Helper()
 	spec, err := LoadXentrace()
 	if err != nil {
@@ -28,6 +29,11 @@ func loadPrograms(t *testing.T, a *arena, cfg XentraceConfiguration) *programs {
 	}
 	if err := spec.Variables[XentraceVarConfig].Set(cfg); err != nil {
 		t.Fatal(err)
+	}
+	for _, configure := range others {
+		if err := configure(spec); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return loadSpec(t, a, spec)
 }

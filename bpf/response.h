@@ -44,6 +44,7 @@ struct ring_entry {
 /* One run of xennet_tx_buf_gc(). */
 struct collection {
 	__u64 queue; /* 0: none */
+	__u64 ring;  /* its first entry, in the page shared with the backend */
 	__u32 cons;  /* rsp_cons at its entry */
 	__u32 pad;
 	__u64 skbs[RING_SLOTS]; /* tx_skbs at its entry: it clears them */
@@ -144,9 +145,35 @@ static __always_inline bool queue_counted(__u32 *index, __u64 queue)
 }
 
 /*
- * Counts a refused packet and tells of it. Like the other global functions here it
- * is one so that verifiers look at it once, and not for each turn of a loop.
+ * The global functions from here on are verified each by itself and once. In one
+ * piece they are too much for 6.1, which follows every path again behind a capture and
+ * in each turn of a loop.
  */
+
+/* Notes everything about a refused packet. */
+__noinline int rejected_capture(__u64 skb)
+{
+	struct collection *run = collection_here();
+
+	return run ? capture(&run->work, (void *)skb, 0) : -1;
+}
+
+/* Tells of the packet that was noted. */
+__noinline int rejected_emit(__u32 index)
+{
+	struct collection *run = collection_here();
+	struct packet_event *event;
+
+	if (!run)
+		return 0;
+	event = &run->work.event;
+	event->slots = captured_slots(event);
+	bpf_probe_read_kernel(&event->queue, sizeof(event->queue),
+			      (void *)run->queue + responses.id);
+	return emit(event, index, VERDICT_REJECTED, CAUSE_NONE);
+}
+
+/* Counts a refused packet and tells of it. */
 __noinline int rejected(__u64 skb)
 {
 	struct collection *run = collection_here();
@@ -159,12 +186,9 @@ __noinline int rejected(__u64 skb)
 	if (!counters)
 		return 0;
 	counters->rejected++;
-	if (!config.records || capture(&run->work, (void *)skb, 0))
-		return 0;
-	run->work.event.slots = captured_slots(&run->work.event);
-	bpf_probe_read_kernel(&run->work.event.queue, sizeof(run->work.event.queue),
-			      (void *)run->queue + responses.id);
-	return emit(&run->work.event, index, VERDICT_REJECTED, CAUSE_NONE);
+	if (config.records && !rejected_capture(skb))
+		rejected_emit(index);
+	return 0;
 }
 
 /* 1 if they are the same, without a branch: in a loop each would double the verifier's paths. */
@@ -252,25 +276,33 @@ __noinline int run_judge(__u32 count)
 /* Fewer responses than this are read one by one, more with the whole ring: what costs less. */
 #define FEW_RESPONSES 12
 
-/* Reads the responses of a run, each to its place in the ring. */
-static __always_inline int run_read(struct collection *run, __u64 ring, __u32 count)
+/* Reads a few responses, each to its place in the ring; returns whether one is an error. */
+__noinline int few_errors(__u32 count)
 {
-	if (count > FEW_RESPONSES)
-		return bpf_probe_read_kernel(run->entries, sizeof(run->entries), (void *)ring);
-	for (__u32 i = 0; i < FEW_RESPONSES && i < count; i++) {
-		__u32 place = (run->cons + i) % RING_SLOTS;
-
-		if (bpf_probe_read_kernel(&run->entries[place], sizeof(run->entries[place]),
-					  (void *)ring + place * sizeof(run->entries[place])))
-			return -1;
-	}
-	return 0;
-}
-
-static __always_inline bool any_error(const struct collection *run, __u32 count)
-{
+	struct collection *run = collection_here();
 	__u32 errors = 0;
 
+	if (!run)
+		return 0;
+	for (__u32 i = 0; i < FEW_RESPONSES && i < count; i++) {
+		struct ring_entry *entry = &run->entries[(run->cons + i) % RING_SLOTS];
+
+		bpf_probe_read_kernel(entry, sizeof(*entry),
+				      (void *)run->ring +
+					      (run->cons + i) % RING_SLOTS * sizeof(*entry));
+		errors |= entry->status < 0;
+	}
+	return errors;
+}
+
+/* The same for any number of them. */
+__noinline int many_errors(__u32 count)
+{
+	struct collection *run = collection_here();
+	__u32 errors = 0;
+
+	if (!run || bpf_probe_read_kernel(run->entries, sizeof(run->entries), (void *)run->ring))
+		return 0;
 	for (__u32 i = 0; i < RING_SLOTS && i < count; i++)
 		errors |= run->entries[(run->cons + i) % RING_SLOTS].status < 0;
 	return errors;
@@ -309,15 +341,18 @@ static __always_inline int collect_end(void)
 	struct collection *run = collection_here();
 	__u64 sring = 0;
 	__u32 count;
+	int errors;
 
 	if (!enabled || !run || !run->queue)
 		return 0;
 	count = rsp_cons_of(run->queue) - run->cons;
 	if (count && count <= RING_SLOTS &&
-	    !bpf_probe_read_kernel(&sring, sizeof(sring), (void *)run->queue + responses.sring) &&
-	    !run_read(run, sring + responses.ring, count) &&
-	    (any_error(run, count) || told_requests))
-		run_judge(count);
+	    !bpf_probe_read_kernel(&sring, sizeof(sring), (void *)run->queue + responses.sring)) {
+		run->ring = sring + responses.ring;
+		errors = count <= FEW_RESPONSES ? few_errors(count) : many_errors(count);
+		if (errors || told_requests)
+			run_judge(count);
+	}
 	run->queue = 0;
 	return 0;
 }

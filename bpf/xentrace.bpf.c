@@ -6,6 +6,7 @@
  * header, nothing else. User space loads only those of the backend it chose.
  */
 #include "code.h"
+#include "elsewhere.h"
 #include "queues.h"
 #include "registers.h"
 #include "response.h"
@@ -113,6 +114,35 @@ SEC("raw_tp/consume_skb")
 int tracepoint_consume(struct bpf_raw_tracepoint_args *ctx)
 {
 	return traced_free((void *)ctx->args[0], true);
+}
+
+/* Drops elsewhere: beside any backend, one of these ways. */
+
+SEC("raw_tp/kfree_skb")
+int elsewhere_free(struct bpf_raw_tracepoint_args *ctx)
+{
+	/* Without reasons the tracepoint has no third argument that could be read. */
+	__u32 reason = elsewhere_config.has_reason ? ctx->args[2] : 0;
+
+	return elsewhere_traced(ctx, (void *)ctx->args[0], ctx->args[1], reason);
+}
+
+SEC("kprobe/kfree_skb_reason")
+int kprobe_elsewhere(struct pt_regs *ctx)
+{
+	return elsewhere_called(ctx, (void *)FIRST_ARGUMENT(ctx), SECOND_ARGUMENT(ctx));
+}
+
+SEC("kprobe/sk_skb_reason_drop")
+int kprobe_elsewhere_socket(struct pt_regs *ctx)
+{
+	return elsewhere_called(ctx, (void *)SECOND_ARGUMENT(ctx), THIRD_ARGUMENT(ctx));
+}
+
+SEC("kprobe/kfree_skb_list_reason")
+int kprobe_elsewhere_list(struct pt_regs *ctx)
+{
+	return elsewhere_called_list(ctx, (void *)FIRST_ARGUMENT(ctx), SECOND_ARGUMENT(ctx));
 }
 
 /* Never attached. */

@@ -28,6 +28,8 @@ type settings struct {
 	ringBytes  int
 	count      int
 	exitCode   bool
+	drops      string
+	dropsHook  string
 	help       bool
 }
 
@@ -37,6 +39,8 @@ func defaults() settings {
 		format:    "text",
 		color:     "auto",
 		ringBytes: trace.DefaultRingBytes,
+		drops:     string(trace.DropsDriver),
+		dropsHook: string(trace.DropsTracepoint),
 	}
 }
 

@@ -26,7 +26,7 @@ func (JSON) AppendSummary(b []byte, t *trace.Totals) []byte {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = appendInterface(b, &t.Interfaces[i])
+		b = appendInterface(b, t, &t.Interfaces[i])
 	}
 	b = appendUint(b, `],"flows_stalled":null,"events":`, t.Events)
 	b = appendUint(b, `,"lost":{"ring":`, t.Lost.Ring)
@@ -38,7 +38,7 @@ func (JSON) AppendSummary(b []byte, t *trace.Totals) []byte {
 	return append(b, "}\n"...)
 }
 
-func appendInterface(b []byte, t *trace.InterfaceTotals) []byte {
+func appendInterface(b []byte, totals *trace.Totals, t *trace.InterfaceTotals) []byte {
 	b = append(b, `{"ifname":`...)
 	b = appendString(b, t.Name)
 	b = appendInt(b, `,"ifindex":`, t.Index)
@@ -66,6 +66,7 @@ func appendInterface(b []byte, t *trace.InterfaceTotals) []byte {
 	}
 	b = appendMaybe(b, `},"tx_dropped_delta":`, t.TxDroppedDelta)
 	b = appendMaybe(b, `,"stuck_ms":`, milliseconds(t.Stuck))
+	b = appendElsewhere(b, totals, t)
 	return append(b, '}')
 }
 

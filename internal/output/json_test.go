@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -79,6 +80,13 @@ func line(p *trace.Packet) packetLine {
 	if p.Cause != trace.CauseNone {
 		cause := p.Cause.String()
 		l.Cause = &cause
+	}
+	if p.Layer == trace.LayerElsewhere {
+		l.Layer = "elsewhere"
+		l.Stack = append(l.Stack, p.Stack...)
+	}
+	if p.Reason != "" {
+		l.Reason = &p.Reason
 	}
 	for _, f := range p.Frags {
 		l.Frags = append(l.Frags, fragPart{f.Offset, f.Size, slots.Of(f.Offset, f.Size)})
@@ -163,7 +171,8 @@ const summaryKeys = "type time duration_ms interfaces interfaces.ifname interfac
 	"interfaces.over_limit interfaces.dropped interfaces.linearized interfaces.bounced interfaces.rejected interfaces.causes " +
 	"interfaces.causes.no_queues interfaces.causes.device_broken interfaces.causes.too_big interfaces.causes.too_many_slots " +
 	"interfaces.causes.linearize_failed interfaces.causes.bounce_failed interfaces.causes.no_carrier interfaces.causes.sg_off " +
-	"interfaces.causes.needs_gso interfaces.causes.unknown interfaces.tx_dropped_delta interfaces.stuck_ms flows_stalled events " +
+	"interfaces.causes.needs_gso interfaces.causes.unknown interfaces.tx_dropped_delta interfaces.stuck_ms " +
+	"interfaces.elsewhere interfaces.reasons flows_stalled events " +
 	"lost lost.ring lost.flows lost.recursion lost.missed missing " +
 	"missing.flows missing.flows_stalled missing.recursion missing.rejected missing.stuck_ms missing.tx_dropped_delta"
 
@@ -234,6 +243,35 @@ func TestSummaryValues(t *testing.T) {
 		if got.Missing[key] == "" {
 			t.Errorf("no reason for %s being null", key)
 		}
+	}
+}
+
+func TestDropsElsewhereInTheSummary(t *testing.T) {
+	type numbers struct {
+		Interfaces []struct {
+			Elsewhere *uint64
+			Reasons   map[string]uint64
+		}
+	}
+	var asked, notAsked, noReasons numbers
+	without := elsewhereTotals()
+	without.Interfaces[0].Reasons = nil
+	for totals, into := range map[*trace.Totals]*numbers{elsewhereTotals(): &asked, sampleTotals(): &notAsked, without: &noReasons} {
+		if err := json.Unmarshal(JSON{}.AppendSummary(nil, totals), into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if i := asked.Interfaces[0]; *i.Elsewhere != 1204 || !maps.Equal(i.Reasons, elsewhereTotals().Interfaces[0].Reasons) {
+		t.Errorf("%d dropped elsewhere for %v", *i.Elsewhere, i.Reasons)
+	}
+	if i := asked.Interfaces[1]; *i.Elsewhere != 0 || i.Reasons == nil {
+		t.Errorf("%d dropped elsewhere for %v, want 0 and {}", *i.Elsewhere, i.Reasons)
+	}
+	if i := notAsked.Interfaces[0]; i.Elsewhere != nil || i.Reasons != nil {
+		t.Errorf("%v dropped elsewhere for %v, want nulls", i.Elsewhere, i.Reasons)
+	}
+	if i := noReasons.Interfaces[0]; *i.Elsewhere != 1204 || i.Reasons != nil {
+		t.Errorf("%v dropped elsewhere for %v, want 1204 and null", i.Elsewhere, i.Reasons)
 	}
 }
 

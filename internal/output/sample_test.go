@@ -65,6 +65,18 @@ func samplePackets() []trace.Packet {
 			p.Verdict, p.Cause, p.Slots, p.Len, p.Flow, p.TCP = trace.OverLimit, trace.CauseNone, 19, 17070, nil, nil
 			p.Interface = trace.Device{Name: "a\x1b[31m\"b", Index: 7, NetNS: 4026532281}
 		}),
+		with(func(p *trace.Packet) {
+			p.Layer, p.Cause, p.Slots, p.TCP = trace.LayerElsewhere, trace.CauseNone, 1, nil
+			p.Flow = &trace.Flow{Proto: 17, Source: netip.MustParseAddrPort("10.0.0.5:53"), Destination: netip.MustParseAddrPort("10.0.0.9:40000")}
+			p.Reason, p.Stack = "QDISC_DROP", []string{"__dev_queue_xmit+0xd01", "ip_finish_output2+0x2c1", "udp_sendmsg+0x9e6"}
+		}),
+		with(func(p *trace.Packet) {
+			p.Layer, p.Cause, p.Slots, p.Flow = trace.LayerElsewhere, trace.CauseNone, 1, tcpFlow("[2001:db8:1234:5678:9abc:def0:1234:5678]:49152", "[2001:db8:8765:4321:fedc:ba98:8765:4321]:65535")
+			p.Stack = []string{"nft_do_chain+0x1f [nf\x1btables]"}
+		}),
+		with(func(p *trace.Packet) {
+			p.Layer, p.Cause, p.Slots, p.Flow, p.TCP = trace.LayerElsewhere, trace.CauseNone, 1, nil, nil
+		}),
 	}
 }
 
@@ -103,6 +115,17 @@ func sampleTotals() *trace.Totals {
 			"tx_dropped_delta": "the interface went away",
 		},
 	}
+}
+
+// elsewhereTotals is a run with drops outside the driver, on a kernel that tells
+// reasons.
+func elsewhereTotals() *trace.Totals {
+	totals := sampleTotals()
+	totals.Drops = trace.DropsAll
+	totals.Interfaces[0].Elsewhere = 1204
+	totals.Interfaces[0].Reasons = map[string]uint64{"QDISC_DROP": 1200, "NETFILTER_DROP": 3, "SOME_NEW_REASON": 1}
+	totals.Interfaces[1].Reasons = map[string]uint64{}
+	return totals
 }
 
 // quietTotals is a run in which nothing went wrong.

@@ -87,6 +87,9 @@ func interfaceRows(totals *trace.Totals, counts *trace.InterfaceTotals) []row {
 			row{"linearized", grouped(counts.Linearized), "", verdictColour(trace.Linearized)},
 			row{"bounced", grouped(counts.Bounced), "", verdictColour(trace.Bounced)})
 	}
+	if totals.Drops == trace.DropsAll {
+		rows = append(rows, row{"elsewhere", grouped(counts.Elsewhere), elsewhereNote(counts), verdictColour(trace.Dropped)})
+	}
 	if counts.Rejected != nil {
 		rows = append(rows, row{"rejected", grouped(*counts.Rejected), rejectedNote(counts), verdictColour(trace.Rejected)})
 	}
@@ -141,7 +144,11 @@ func txDroppedRow(totals *trace.Totals, counts *trace.InterfaceTotals) row {
 		return row{"tx_dropped", "?", "not known: " + totals.Missing["tx_dropped_delta"], ""}
 	}
 	note := verdict.Difference(counts)
-	if note == "" {
+	switch {
+	case note != "":
+	case counts.Elsewhere != 0:
+		note = "what the interface's own counter moved by: the driver's drops; it does not hold what a queue or a packet filter dropped"
+	default:
 		note = "what the interface's own counter moved by: the same"
 	}
 	return row{"tx_dropped", grouped(*counts.TxDroppedDelta), note, ""}

@@ -28,6 +28,10 @@ func (c *Counts) each(other *Counts, f func(a *uint64, b uint64)) {
 	f(&c.Bounced, other.Bounced)
 	f(&c.rejected, other.rejected)
 	f(&c.RingLost, other.RingLost)
+	f(&c.Elsewhere, other.Elsewhere)
+	for i := range c.reasons {
+		f(&c.reasons[i], other.reasons[i])
+	}
 	for i := range c.Causes {
 		f(&c.Causes[i], other.Causes[i])
 	}

@@ -19,6 +19,8 @@ type Counts struct {
 	rejected   uint64 // see InterfaceTotals.Rejected
 	Causes     [NumCauses]uint64
 	RingLost   uint64 // records for which the ring buffer had no room
+	Elsewhere  uint64 // packets dropped outside the driver, if that was asked for
+	reasons    [numReasons]uint64
 }
 
 // InterfaceTotals is one watched interface and what was counted for it.
@@ -29,6 +31,9 @@ type InterfaceTotals struct {
 	Gone    bool // removed, or moved to another namespace, since
 	Counts
 
+	// Reasons are why packets were dropped outside the driver, as Packet.Reason
+	// names them; nil if that was not asked for, or the kernel tells none.
+	Reasons map[string]uint64
 	// Rejected counts packets that the backend refused after the driver had
 	// counted them as sent; nil where that is not looked at.
 	Rejected *uint64
@@ -56,6 +61,7 @@ type Lost struct {
 type Totals struct {
 	Time       time.Time // when the snapshot was taken
 	Duration   time.Duration
+	Drops      Drops // what was asked for
 	Interfaces []InterfaceTotals
 	Events     uint64 // records delivered
 	Lost       Lost

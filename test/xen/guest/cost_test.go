@@ -86,6 +86,32 @@ func TestRejectedCost(t *testing.T) {
 	}
 }
 
+// With --drops all a packet that was sent costs one more program run, at its
+// completion, which is far shorter than that at its entry.
+func TestCompletionCostsLittle(t *testing.T) {
+	const n, port = 2000, 7014
+	stats, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = stats.Close() }()
+	backend := backends(t)[0]
+	run := tool.Start(t, program(t), "watch", "-o", "json", "--drops", "all", "--backend", backend)
+	sendOrdinary(t, port, n)
+	time.Sleep(settle)
+	runs := programRuns(t, backend)
+	run.Stop()
+	completion, begin := runs["elsewhere_free"], runs[backend+"_begin"]
+	if completion == nil || begin == nil || completion.RunCount < n || begin.RunCount < n {
+		t.Fatalf("runs at completions %+v, at entries %+v, want at least %d", completion, begin, n)
+	}
+	atCompletion, atBegin := completion.Runtime/time.Duration(completion.RunCount), begin.Runtime/time.Duration(begin.RunCount)
+	t.Logf("%d completions at %v, %d entries at %v", completion.RunCount, atCompletion, begin.RunCount, atBegin)
+	if atCompletion > atBegin/2 {
+		t.Errorf("a completion takes %v, want less than half of the %v of an entry", atCompletion, atBegin)
+	}
+}
+
 // runCounts returns how often each of the tracer's programs ran, and checks their maps.
 func runCounts(t *testing.T, backend string) map[string]uint64 {
 	t.Helper()
