@@ -15,6 +15,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	xdp "github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 )
 
@@ -95,6 +96,9 @@ func tap(f frames) func(t *testing.T) func() {
 // pullHead has the device take n bytes off each frame's front.
 func pullHead(t *testing.T, n int) (detach func()) {
 	t.Helper()
+	if err := rlimit.RemoveMemlock(); err != nil { // counts before 5.11
+		t.Fatal(err)
+	}
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Type: ebpf.XDP, License: "Dual BSD/GPL",
 		Instructions: asm.Instructions{
