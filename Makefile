@@ -21,7 +21,7 @@ BPF_INCLUDE := /usr/include/$(shell dpkg-architecture -qDEB_HOST_MULTIARCH 2>/de
 PREFIX := /usr/local
 MAN1 := $(PREFIX)/share/man/man1
 
-# make test-xen KERNEL=6.12 DRIVER=stock VCPUS=2; without them, the three below.
+# make test-xen KERNEL=6.12 DRIVER=stock VCPUS=2; without them, those below.
 KERNEL :=
 DRIVER := $(if $(KERNEL),stock)
 VCPUS := 1
@@ -74,11 +74,12 @@ test: deps build ## all tests: Go, BPF on this kernel, and the Xen lab
 test-xen: build ## the tests in a real Xen guest; KERNEL= and DRIVER=stock|prefix choose
 	test/xen/deps
 ifneq ($(KERNEL),)
-	test/xen/suite --timeout 900 --kernel $(KERNEL) --driver $(DRIVER) --vcpus $(VCPUS)
+	test/xen/suite --timeout 1800 --kernel $(KERNEL) --driver $(DRIVER) --vcpus $(VCPUS)
 else
-	test/xen/suite --timeout 900 --kernel 6.1 --driver prefix -- -test.skip KernelSide
-	test/xen/suite --timeout 900 --kernel 6.1 --driver stock
-	test/xen/suite --timeout 900 --kernel 6.12 --driver stock --vcpus 2
+	test/xen/suite --timeout 900 --kernel 6.1 --driver prefix -- -test.skip 'KernelSide|Life|Soak'
+	test/xen/suite --timeout 900 --kernel 6.1 --driver stock -- -test.skip 'Life|Soak'
+	test/xen/suite --timeout 900 --kernel 6.12 --driver stock --vcpus 2 -- -test.skip 'Life|Soak'
+	test/xen/suite --timeout 1800 --kernel 6.1 --driver prefix --vcpus 2 -- -test.run 'Life|Soak'
 	test/xen/matrix --kernel 6.1 --kernel 6.12
 endif
 
@@ -86,6 +87,15 @@ endif
 test-xen-all: build ## every path of the driver on every kernel under every backend; writes docs/kernels.md
 	test/xen/deps
 	test/xen/matrix --table docs/kernels.md
+
+# How long the soak sends; CI has less time.
+SOAK := 10m
+
+.PHONY: test-xen-soak
+test-xen-soak: build ## traffic from two processors for SOAK=10m while the interface is toggled, in a Xen guest
+	test/xen/deps
+	test/xen/suite --timeout 1800 --kernel $(or $(KERNEL),6.1) --driver $(or $(DRIVER),prefix) --vcpus 2 \
+		--env XENTRACE_SOAK=$(SOAK) -- -test.run '^TestSoak$$' -test.timeout 30m
 
 .PHONY: test-xen-shell
 test-xen-shell: build ## a shell in a Xen guest

@@ -59,7 +59,7 @@ static __noinline int capture(struct workspace *work, struct sk_buff *skb, __u32
 		return -1;
 	info = (void *)shared_info(&memory);
 	header_fill(&event->header, EVENT_PACKET, dev);
-	event->time_ns = bpf_ktime_get_ns();
+	event->time_ns = bpf_ktime_get_boot_ns();
 	event->len = BPF_CORE_READ(skb, len);
 	event->head_len = event->len - BPF_CORE_READ(skb, data_len);
 	event->head_offset = offset_in_page(memory.data, config.page_size);
@@ -72,6 +72,16 @@ static __noinline int capture(struct workspace *work, struct sk_buff *skb, __u32
 	flow_read(&event->flow, skb);
 	tcp_read(&event->tcp, skb);
 	return 0;
+}
+
+/* What its parts add up to, for a packet that the driver was handed before, or never. */
+static __noinline int captured_slots(struct packet_event *event)
+{
+	__u32 slots = slots_of(event->head_offset, event->head_len);
+
+	for (__u32 i = 0; i < MAX_FRAGS && i < event->nr_frags; i++)
+		slots += slots_of(event->frags[i].offset, event->frags[i].size);
+	return slots;
 }
 
 static __noinline int emit(struct packet_event *event, __u32 index, __u32 verdict, __u32 cause)

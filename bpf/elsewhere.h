@@ -222,15 +222,6 @@ static __noinline bool is_completion(struct elsewhere_head *head, __u64 location
 	return true;
 }
 
-static __noinline int slots_captured(struct packet_event *event)
-{
-	__u32 slots = slots_of(event->head_offset, event->head_len);
-
-	for (__u32 i = 0; i < MAX_FRAGS && i < event->nr_frags; i++)
-		slots += slots_of(event->frags[i].offset, event->frags[i].size);
-	return slots;
-}
-
 static __noinline int emit_elsewhere(struct elsewhere_event *event, __u32 index)
 {
 	__u64 size = event->packet.nr_frags;
@@ -265,7 +256,7 @@ static __always_inline int tell_elsewhere(void *ctx, struct elsewhere_space *spa
 	header_fill(&head->header, EVENT_ELSEWHERE, out->dev);
 	head->location = location;
 	head->reason = reason;
-	space->work.event.slots = slots_captured(&space->work.event);
+	space->work.event.slots = captured_slots(&space->work.event);
 	return emit_elsewhere((void *)space, out->watched.index);
 }
 

@@ -84,7 +84,7 @@ struct interface_event {
 
 struct packet_event {
 	struct event_header header;
-	__u64 time_ns; /* CLOCK_MONOTONIC */
+	__u64 time_ns; /* CLOCK_BOOTTIME, which a machine that was saved does not lose */
 	__u32 len;
 	__u32 head_offset;
 	__u32 head_len;

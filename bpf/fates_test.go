@@ -218,3 +218,29 @@ func TestWindowsNestAndHeal(t *testing.T) {
 		t.Errorf("linearized %d, dropped %d: want the inner dropped and the outer linearized", c.Linearized, c.Dropped)
 	}
 }
+
+// A window that a device left behind when it vanished is not settled for the next
+// device that gets its address, nor does it stand in the way of others.
+func TestWindowOfAVanishedDevice(t *testing.T) {
+	const nextPlace = fakeSlotID + 1
+	a := newArena(t)
+	p := loadPrograms(t, a, XentraceConfiguration{
+		PageSize: 4096, DriverHooks: 1, PrivOffset: -1, BrokenOffset: -1, BounceOffset: -1,
+	})
+	a.device()
+	s := &stage{p: p, a: a, frags: rocket, offset: 256}
+	s.begin() // its end is missed, and the device goes
+	p.watchAs(nextPlace)
+	s.begin()
+	p.end(atSkb)
+	s.frags = fitting
+	s.begin()
+	p.free(atSkb)
+	p.end(atSkb)
+	if c := p.counted(fakeSlotID); c.OverLimit != 1 || c.Linearized != 0 || c.Dropped != 0 {
+		t.Errorf("the device that is gone: %d over the limit, %d linearized, %d dropped, want its one packet without a verdict", c.OverLimit, c.Linearized, c.Dropped)
+	}
+	if c := p.counted(nextPlace); c.OverLimit != 1 || c.Linearized != 1 || c.Dropped != 1 {
+		t.Errorf("the next device: %d over the limit, %d linearized, %d dropped, want 1 of each", c.OverLimit, c.Linearized, c.Dropped)
+	}
+}

@@ -11,7 +11,6 @@
 
 /* One configuration for all programs, fixed at load: what is off is pruned by the verifier. */
 struct configuration {
-	__u64 netfront_xmit; /* address of xennet_start_xmit, 0 if unknown */
 	__u32 page_size;
 	__u32 consumed;	     /* second argument of the free function that does not mean "dropped" */
 	__s32 priv_offset;   /* of netdev_priv() from the device, -1 if unknown */
@@ -28,6 +27,9 @@ const volatile struct configuration config = {.page_size = 4096};
 
 /* Set once every hook is attached, so that no packet is seen by half of them. */
 volatile __u32 enabled;
+
+/* Address of xennet_start_xmit, 0 if unknown: another one each time the module is loaded. */
+volatile __u64 netfront_xmit;
 
 /*
  * The registered interfaces: open addressing, written by user space only. An

@@ -59,11 +59,14 @@ func loadSpec(t testing.TB, a *arena, spec *ebpf.CollectionSpec) *programs {
 }
 
 // watch registers the fake interface as one of xen-netfront's.
-func (p *programs) watch() {
+func (p *programs) watch() { p.watchAs(fakeSlotID) }
+
+// watchAs has it counted in that place.
+func (p *programs) watchAs(slot uint32) {
 	p.t.Helper()
 	var index, netns uint32 = fakeIndex, fakeNetNS
 	place := (index ^ netns<<8) * 0x9e3779b1 >> 24
-	entry := XentraceInterface{Ifindex: index, Netns: netns, Index: fakeSlotID, Netfront: 1}
+	entry := XentraceInterface{Ifindex: index, Netns: netns, Index: slot, Netfront: 1}
 	if err := p.collection.Maps[XentraceMapInterfaces].Put(place, entry); err != nil {
 		p.t.Fatal(err)
 	}

@@ -120,16 +120,6 @@ static __always_inline void told_begin(struct told *told, const struct collectio
 	told->queue = run->queue;
 }
 
-/* What its parts add up to: the packet as it was put on the ring. */
-static __always_inline __u32 captured_slots(const struct packet_event *event)
-{
-	__u32 slots = slots_of(event->head_offset, event->head_len);
-
-	for (__u32 i = 0; i < MAX_FRAGS && i < event->nr_frags; i++)
-		slots += slots_of(event->frags[i].offset, event->frags[i].size);
-	return slots;
-}
-
 /* The place in the counters, or none. Whatever was refused was sent before, and told of then. */
 static __always_inline bool queue_counted(__u32 *index, __u64 queue)
 {

@@ -35,11 +35,12 @@ struct watched {
 static __always_inline bool is_netfront(struct net_device *dev, const bool direct)
 {
 	const struct net_device_ops *ops;
+	__u64 xmit = netfront_xmit;
 
-	if (!config.netfront_xmit)
+	if (!xmit)
 		return false;
 	ops = LOAD(direct, dev, netdev_ops);
-	return (__u64)BPF_CORE_READ(ops, ndo_start_xmit) == config.netfront_xmit;
+	return (__u64)BPF_CORE_READ(ops, ndo_start_xmit) == xmit;
 }
 
 static __always_inline bool watched_find(struct watched *watched, struct net_device *dev,

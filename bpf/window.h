@@ -63,8 +63,12 @@ static __noinline int close_from(struct transmit *transmit, __u32 first)
 	return 0;
 }
 
-/* Makes room for a window of this device and queue; returns its depth. */
-static __noinline int close_stale(struct transmit *transmit, __u64 dev, __u32 queue)
+/*
+ * Makes room for a window of this device and queue; returns its depth. One that is left
+ * of a device which is gone, and had this one's address, gets no verdict any more: its
+ * interface was counted elsewhere.
+ */
+static __noinline int close_stale(struct transmit *transmit, __u64 dev, __u32 queue, __u32 index)
 {
 	__u32 depth = transmit->depth;
 
@@ -74,7 +78,8 @@ static __noinline int close_stale(struct transmit *transmit, __u64 dev, __u32 qu
 		if (i >= depth)
 			break;
 		if (window->dev == dev && window->queue == queue) {
-			close_from(transmit, i);
+			if (window->index == index)
+				close_from(transmit, i);
 			return i;
 		}
 	}

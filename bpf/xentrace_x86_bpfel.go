@@ -53,7 +53,6 @@ type XentraceCollection struct {
 
 type XentraceConfiguration struct {
 	_             structs.HostLayout
-	NetfrontXmit  uint64
 	PageSize      uint32
 	Consumed      uint32
 	PrivOffset    int32
@@ -64,7 +63,7 @@ type XentraceConfiguration struct {
 	Records       uint8
 	DriverHooks   uint8
 	ConsumeIsDrop uint8
-	_             [7]byte
+	_             [3]byte
 }
 
 type XentraceCounters struct {
@@ -312,6 +311,7 @@ const (
 	XentraceVarConfig                 = "config"
 	XentraceVarElsewhereConfig        = "elsewhere_config"
 	XentraceVarEnabled                = "enabled"
+	XentraceVarNetfrontXmit           = "netfront_xmit"
 	XentraceVarResponses              = "responses"
 	XentraceVarToldRequests           = "told_requests"
 )
@@ -406,6 +406,7 @@ type XentraceVariableSpecs struct {
 	Config          *ebpf.VariableSpec `ebpf:"config"`
 	ElsewhereConfig *ebpf.VariableSpec `ebpf:"elsewhere_config"`
 	Enabled         *ebpf.VariableSpec `ebpf:"enabled"`
+	NetfrontXmit    *ebpf.VariableSpec `ebpf:"netfront_xmit"`
 	Responses       *ebpf.VariableSpec `ebpf:"responses"`
 	ToldRequests    *ebpf.VariableSpec `ebpf:"told_requests"`
 }
@@ -469,6 +470,7 @@ type XentraceVariables struct {
 	Config          *ebpf.Variable `ebpf:"config"`
 	ElsewhereConfig *ebpf.Variable `ebpf:"elsewhere_config"`
 	Enabled         *ebpf.Variable `ebpf:"enabled"`
+	NetfrontXmit    *ebpf.Variable `ebpf:"netfront_xmit"`
 	Responses       *ebpf.Variable `ebpf:"responses"`
 	ToldRequests    *ebpf.Variable `ebpf:"told_requests"`
 }

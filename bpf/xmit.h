@@ -68,7 +68,7 @@ static __always_inline int transmit_begin(struct sk_buff *skb, struct net_device
 	queue = LOAD(direct, skb, queue_mapping);
 	depth = transmit->depth;
 	if (depth)
-		depth = close_stale(transmit, (__u64)dev, queue);
+		depth = close_stale(transmit, (__u64)dev, queue, watched.index);
 	depth %= WINDOWS;
 	if (layout_read(&layout, skb, depth, direct))
 		return 0;

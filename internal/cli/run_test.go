@@ -316,3 +316,18 @@ func TestFullDiskIsAFailure(t *testing.T) {
 		t.Error("the tracer was left attached")
 	}
 }
+
+// With -v it says how to let go of a driver that it keeps from being unloaded.
+func TestHeldDriverIsSaid(t *testing.T) {
+	const says = "holds the driver's module"
+	for _, holds := range []bool{false, true} {
+		f := newFake()
+		f.choice.HoldsDriver = holds
+		if got := runWith(t, f, "watch", "-v", "-d", "10ms"); strings.Contains(got.stderr, says) != holds {
+			t.Errorf("a driver that is held: %v; standard error %q", holds, got.stderr)
+		}
+		if got := runWith(t, f, "watch", "-d", "10ms"); strings.Contains(got.stderr, says) {
+			t.Errorf("without -v: standard error %q", got.stderr)
+		}
+	}
+}

@@ -120,6 +120,9 @@ func (s *session) announce(ctx context.Context, took time.Duration) error {
 		for _, r := range choice.Refusals {
 			s.console.Say(fmt.Sprintf("%s did not attach: %v", r.Backend, r.Err))
 		}
+		if choice.HoldsDriver {
+			s.console.Say("this backend holds the driver's module in place while it runs: stop it, or use --backend kprobe, to unload the driver")
+		}
 		s.console.Say(fmt.Sprintf("attached in %d ms; the ring buffer has %d KiB", took.Milliseconds(), s.in.ringBytes>>10))
 	}
 	return nil

@@ -69,7 +69,7 @@ func traceFlags(duration string) []*flag {
 			bind: switchValue(func(s *settings) *bool { return &s.wait })},
 		{name: "duration", short: "d", value: "TIME", usage: "stop after this time, such as 30s; 0 is never", initial: duration,
 			bind: durationValue},
-		{name: "backend", value: "NAME", words: backends, usage: "how to attach, auto being the best that really does", initial: "auto",
+		{name: "backend", value: "NAME", words: backends, usage: "how to attach, auto being the best that really does; fentry keeps the driver's module from being unloaded", initial: "auto",
 			bind: wordValue(backends, func(s *settings) *string { return &s.backend })},
 		{name: "rejected", usage: "tell of packets that the backend refused, too: the driver counts them as sent",
 			bind: switchValue(func(s *settings) *bool { return &s.rejected })},

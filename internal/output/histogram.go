@@ -24,7 +24,7 @@ func (t *Text) AppendHistogram(b []byte, totals *trace.Totals) []byte {
 	if len(seenRules(totals)) > 0 {
 		b = appendWrapped(append(b, '\n'), "xentrace watch tells which packets these are, why, and what to do.", 0, t.width())
 	}
-	return appendClosing(append(b, '\n'), totals, t.width())
+	return t.appendEnd(b, totals)
 }
 
 // bars is the geometry of one drawn histogram.

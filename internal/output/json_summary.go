@@ -33,7 +33,8 @@ func (JSON) AppendSummary(b []byte, t *trace.Totals) []byte {
 	b = append(b, `,"flows":null`...)
 	b = appendMaybe(b, `,"recursion":`, t.Lost.Recursion)
 	b = appendMaybe(b, `,"missed":`, t.Lost.Missed)
-	b = append(b, `},"missing":`...)
+	b = appendGaps(append(b, '}'), t.Gaps)
+	b = append(b, `,"missing":`...)
 	b = appendMissing(b, t)
 	return append(b, "}\n"...)
 }
@@ -68,6 +69,30 @@ func appendInterface(b []byte, totals *trace.Totals, t *trace.InterfaceTotals) [
 	b = appendMaybe(b, `,"stuck_ms":`, milliseconds(t.Stuck))
 	b = appendElsewhere(b, totals, t)
 	return append(b, '}')
+}
+
+// appendGaps appends when nothing could be counted; null is the end of one that
+// lasted to the end.
+func appendGaps(b []byte, gaps []trace.Gap) []byte {
+	b = append(b, `,"gaps":[`...)
+	for i, gap := range gaps {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, `{"from":"`...)
+		b = appendTime(b, gap.From)
+		b = append(b, `","to":`...)
+		if gap.To.IsZero() {
+			b = append(b, "null"...)
+		} else {
+			b = appendTime(append(b, '"'), gap.To)
+			b = append(b, '"')
+		}
+		b = append(b, `,"reason":"`...)
+		b = append(b, gap.Reason...)
+		b = append(b, `"}`...)
+	}
+	return append(b, ']')
 }
 
 // appendSlots appends the histogram: slots to packets, fewest slots first,

@@ -173,7 +173,7 @@ const summaryKeys = "type time duration_ms interfaces interfaces.ifname interfac
 	"interfaces.causes.linearize_failed interfaces.causes.bounce_failed interfaces.causes.no_carrier interfaces.causes.sg_off " +
 	"interfaces.causes.needs_gso interfaces.causes.unknown interfaces.tx_dropped_delta interfaces.stuck_ms " +
 	"interfaces.elsewhere interfaces.reasons flows_stalled events " +
-	"lost lost.ring lost.flows lost.recursion lost.missed missing " +
+	"lost lost.ring lost.flows lost.recursion lost.missed gaps missing " +
 	"missing.flows missing.flows_stalled missing.recursion missing.rejected missing.stuck_ms missing.tx_dropped_delta"
 
 func TestKeysAndTheirOrder(t *testing.T) {

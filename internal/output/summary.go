@@ -18,7 +18,30 @@ func (t *Text) AppendSummary(b []byte, totals *trace.Totals) []byte {
 		b = t.appendInterface(b, totals, i)
 	}
 	b = t.appendRules(b, totals)
-	return appendClosing(append(b, '\n'), totals, t.width())
+	return t.appendEnd(b, totals)
+}
+
+// appendEnd appends what is told of the whole run.
+func (t *Text) appendEnd(b []byte, totals *trace.Totals) []byte {
+	b = append(b, '\n')
+	for _, gap := range totals.Gaps {
+		b = appendWrapped(b, t.gapSentence(gap), 0, t.width())
+	}
+	return appendClosing(b, totals, t.width())
+}
+
+// gapSentence says when nothing could be counted, and why.
+func (t *Text) gapSentence(gap trace.Gap) string {
+	from := gap.From.In(t.location()).Format(timeLayout)
+	until, length := "the end", ""
+	if !gap.To.IsZero() {
+		until, length = gap.To.In(t.location()).Format(timeLayout), " ("+seconds(gap.To.Sub(gap.From))+")"
+	}
+	why := "the xen-netfront driver was not loaded, and what it sent right after that was not seen"
+	if gap.Reason == trace.GapSuspended {
+		why = "the machine did not run: it was suspended, or saved and restored"
+	}
+	return "gap from " + from + " to " + until + length + ": " + why
 }
 
 // A row of the table of one interface: a number and what there is to say to it.

@@ -32,4 +32,8 @@ type Refusal struct {
 type Choice struct {
 	Backend  Backend
 	Refusals []Refusal
+
+	// HoldsDriver: the driver is a module, and cannot be unloaded before the tracer
+	// is closed.
+	HoldsDriver bool
 }

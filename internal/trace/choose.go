@@ -108,6 +108,9 @@ func (c *chooser) try(ctx context.Context, b Backend) (*attachment, error) {
 	if err != nil {
 		return nil, explain(err)
 	}
+	if err := a.setTransmit(c.facts.transmit); err != nil {
+		return nil, errors.Join(err, a.close())
+	}
 	if c.elsewhere != nil {
 		if err := c.elsewhere.begin(a); err != nil {
 			return nil, errors.Join(err, a.close())

@@ -1,6 +1,10 @@
 package trace
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -10,28 +14,104 @@ import (
 // wall clock may be set, or slewed, while the tracer runs.
 const clockInterval = time.Second
 
-// kernelClock turns the kernel's CLOCK_MONOTONIC, in which records are
-// stamped, into wall time.
+// kernelClock turns the kernel's CLOCK_BOOTTIME, in which records are stamped,
+// into wall time. Unlike CLOCK_MONOTONIC it goes on while the machine is suspended,
+// as the wall clock does.
 type kernelClock struct {
-	offset time.Duration // of the wall clock, as Unix time, from the monotonic clock
-	taken  uint64        // monotonic
+	offset time.Duration // of the wall clock, as Unix time, from CLOCK_BOOTTIME
+	taken  uint64        // CLOCK_BOOTTIME
 }
 
-// wallTime returns the wall time of a moment on the monotonic clock.
-func (c *kernelClock) wallTime(monotonic uint64) time.Time {
-	if c.taken == 0 || monotonic > c.taken+uint64(clockInterval) {
-		c.take()
+// wallTime returns the wall time of a moment on CLOCK_BOOTTIME.
+func (c *kernelClock) wallTime(moment uint64) time.Time {
+	if c.taken == 0 || moment > c.taken+uint64(clockInterval) {
+		now := readClocks()
+		c.taken, c.offset = uint64(now.boot), now.wall-now.boot
 	}
-	return time.Unix(0, int64(monotonic)+int64(c.offset))
+	return time.Unix(0, int64(moment)+int64(c.offset))
 }
 
-func (c *kernelClock) take() {
-	var monotonic, wall unix.Timespec
-	// Neither clock can be missing, and a wrong clock id is a mistake of ours.
-	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &monotonic) != nil ||
-		unix.ClockGettime(unix.CLOCK_REALTIME, &wall) != nil {
-		return
+// clocks are the kernel's at one moment, each since its own beginning.
+type clocks struct{ wall, boot, monotonic time.Duration }
+
+func readClocks() clocks {
+	read := func(id int32) time.Duration {
+		var now unix.Timespec
+		_ = unix.ClockGettime(id, &now) // none can be missing, and a wrong id is a mistake of ours
+		return time.Duration(now.Nano())
 	}
-	c.taken = uint64(monotonic.Nano())
-	c.offset = time.Duration(wall.Nano() - monotonic.Nano())
+	return clocks{read(unix.CLOCK_REALTIME), read(unix.CLOCK_BOOTTIME), read(unix.CLOCK_MONOTONIC)}
 }
+
+// leastLeap is what is told of: less is what reading three clocks one after the
+// other, or a daemon that keeps the time, may make.
+const leastLeap = 200 * time.Millisecond
+
+// leaps returns what lies between two readings that is not the passing of time:
+// how long the machine was suspended, and by how much the wall clock was set.
+func (c clocks) leaps(later clocks) (suspended, set time.Duration) {
+	suspended = later.boot - later.monotonic - (c.boot - c.monotonic)
+	set = later.wall - later.boot - (c.wall - c.boot)
+	if suspended < leastLeap {
+		suspended = 0
+	}
+	if set.Abs() < leastLeap {
+		set = 0
+	}
+	return suspended, set
+}
+
+// followClock tells of leaps of the wall clock until ctx ends.
+func (t *Tracer) followClock(ctx context.Context) error {
+	timer, err := leapTimer()
+	if err != nil {
+		return err
+	}
+	before := readClocks()
+	t.following.Go(func() {
+		defer timer.Close()
+		// A deadline in the past makes a waiting read return.
+		stop := context.AfterFunc(ctx, func() { _ = timer.SetReadDeadline(time.Unix(1, 0)) })
+		defer stop()
+		for {
+			if _, err := timer.Read(make([]byte, 8)); !errors.Is(err, unix.ECANCELED) {
+				return
+			}
+			now := readClocks()
+			t.leapt(before, now)
+			before = now
+		}
+	})
+	return nil
+}
+
+// leapTimer makes a timer that is never up, whose read fails with ECANCELED whenever
+// the wall clock leaps.
+func leapTimer() (*os.File, error) {
+	fd, err := unix.TimerfdCreate(unix.CLOCK_REALTIME, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("timer: %w", err)
+	}
+	never := unix.ItimerSpec{Value: unix.NsecToTimespec(1<<63 - 1)}
+	if err := unix.TimerfdSettime(fd, unix.TFD_TIMER_ABSTIME|unix.TFD_TIMER_CANCEL_ON_SET, &never, nil); err != nil {
+		return nil, errors.Join(fmt.Errorf("timer: %w", err), unix.Close(fd))
+	}
+	return os.NewFile(uintptr(fd), "timer"), nil
+}
+
+// leapt tells what made the wall clock leap.
+func (t *Tracer) leapt(before, now clocks) {
+	suspended, set := before.leaps(now)
+	if suspended > 0 {
+		// As the wall clock has it now: had it been set as well, nothing tells when.
+		to := time.Unix(0, int64(now.wall))
+		t.gaps.add(Gap{From: to.Add(-suspended), To: to, Reason: GapSuspended})
+		t.notify(fmt.Sprintf("the machine did not run for %s: it was suspended, or saved and restored; that time is not in the duration", tenths(suspended)))
+	}
+	if set != 0 {
+		t.notify(fmt.Sprintf("the wall clock was set by %s: times before and after differ by that much; durations are not affected", tenths(set)))
+	}
+}
+
+// tenths is a duration for a sentence.
+func tenths(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }

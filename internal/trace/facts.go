@@ -156,7 +156,6 @@ func (f *facts) configuration() bpf.XentraceConfiguration {
 		BrokenOffset: -1,
 		BounceOffset: -1,
 		TypedReads:   f.typedReads(),
-		NetfrontXmit: f.transmit,
 	}
 	if f.consumeIsDrop {
 		c.ConsumeIsDrop = 1

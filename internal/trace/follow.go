@@ -112,14 +112,14 @@ func (t *Tracer) follow(ctx context.Context, events <-chan netdev.Event) {
 
 func (t *Tracer) followPresent(ctx context.Context, event netdev.Event) {
 	i := event.Interface
-	known := t.registry.name(deviceKey{i.Index, i.Namespace}) != ""
-	if !known && !t.selector.wants(i) {
+	if _, known := t.registry.lookUp(deviceKey{i.Index, i.Namespace}); !known && !t.selector.wants(i) {
 		return
 	}
 	if t.choice.Backend != Tracepoint && !i.IsNetfront() {
 		t.notify(fmt.Sprintf("interface %s is driven by %s, which the %s backend does not see: use --backend tracepoint", i, i.Driver, t.choice.Backend))
 		return
 	}
+	t.lookAtDriver() // the interface is of the driver that is loaded now
 	added, err := t.registry.add(ctx, i, false)
 	switch {
 	case err != nil:
@@ -144,6 +144,7 @@ func (t *Tracer) followGone(event netdev.Event) {
 		return
 	}
 	t.notify(fmt.Sprintf("interface %s is gone", i))
+	t.holdsDriver()
 }
 
 // told registers an interface that the kernel side saw traffic on before the
@@ -157,6 +158,7 @@ func (t *Tracer) told(ctx context.Context, d Device) {
 	if errors.Join(err, namespace.Close()) != nil {
 		return
 	}
+	t.lookAtDriver()
 	added, err := t.registry.add(ctx, i, true)
 	if err != nil {
 		t.notify(err.Error())

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -12,8 +13,12 @@ import (
 	"xentrace/bpf"
 )
 
-// transmitFunction is ndo_start_xmit of xen-netfront.
-const transmitFunction = "xennet_start_xmit"
+const (
+	// transmitFunction is ndo_start_xmit of xen-netfront.
+	transmitFunction = "xennet_start_xmit"
+	// driverPrefix is what the names of the driver's functions begin with.
+	driverPrefix = "xennet_"
+)
 
 // A hook is one program of a backend and what it is attached to.
 type hook struct {
@@ -95,8 +100,18 @@ func hooksOf(b Backend, driver, responses bool) []hook {
 // attachment is a backend in place: its programs, maps and links.
 type attachment struct {
 	collection *ebpf.Collection
-	links      []link.Link // kept: a link that is collected is detached
-	returns    []link.Link // the kretprobes among them
+	hooks      []attachedHook
+	names      driverNames
+}
+
+// attachedHook is a hook with its link, which is kept: one that is collected is
+// detached.
+type attachedHook struct {
+	hook
+	isReturn bool      // a kretprobe
+	inDriver bool      // a kprobe on a function of the driver: it dies with the driver's module
+	link     link.Link // nil while it is not attached
+	missed   uint64    // by links that are closed
 }
 
 // attach loads the programs of the hooks and attaches them. Nothing is counted
@@ -106,18 +121,58 @@ func attach(spec *ebpf.CollectionSpec, hooks []hook, names driverNames, cfg bpf.
 	if err != nil {
 		return nil, err
 	}
-	a := &attachment{collection: collection}
+	a := &attachment{collection: collection, names: names}
 	for _, h := range hooks {
-		l, err := h.attach(collection.Programs[h.program], names)
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("%s: %w", h.program, err), a.close())
-		}
-		a.links = append(a.links, l)
-		if h.program == bpf.XentraceProgKprobeEnd || h.program == bpf.XentraceProgKprobeGcEnd {
-			a.returns = append(a.returns, l)
-		}
+		program := spec.Programs[h.program]
+		a.hooks = append(a.hooks, attachedHook{hook: h, inDriver: inDriver(program), isReturn: isReturn(program)})
+	}
+	if err := a.attachAll(); err != nil {
+		return nil, errors.Join(err, a.close())
 	}
 	return a, nil
+}
+
+// inDriver tells whether a program is a kprobe on a function of the driver, by the name
+// in its section.
+func inDriver(program *ebpf.ProgramSpec) bool {
+	return program.Type == ebpf.Kprobe && strings.HasPrefix(program.AttachTo, driverPrefix)
+}
+
+// isReturn tells whether a program is a kretprobe.
+func isReturn(program *ebpf.ProgramSpec) bool {
+	return strings.HasPrefix(program.SectionName, "kretprobe/")
+}
+
+// attachAll attaches the hooks that are not attached.
+func (a *attachment) attachAll() error {
+	for i := range a.hooks {
+		h := &a.hooks[i]
+		if h.link != nil {
+			continue
+		}
+		l, err := h.attach(a.collection.Programs[h.program], a.names)
+		if err != nil {
+			return fmt.Errorf("%s: %w", h.program, err)
+		}
+		h.link = l
+	}
+	return nil
+}
+
+// detachDriver closes what is left of the hooks in the driver's functions, after
+// its module took them along.
+func (a *attachment) detachDriver() error {
+	var err error
+	for i := range a.hooks {
+		h := &a.hooks[i]
+		if !h.inDriver || h.link == nil {
+			continue
+		}
+		h.missed += missedBy(h.link)
+		err = errors.Join(err, h.link.Close())
+		h.link = nil
+	}
+	return err
 }
 
 // enable starts or stops the counting.
@@ -132,11 +187,35 @@ func (a *attachment) enable(on bool) error {
 	return nil
 }
 
+// forgetWindows closes what the driver had open when it was taken away: a return that
+// was missed is not to be taken for that of a packet of the next driver.
+func (a *attachment) forgetWindows() error {
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return fmt.Errorf("number of CPUs: %w", err)
+	}
+	if err := a.collection.Maps[bpf.XentraceMapTransmits].Put(uint32(0), make([]bpf.XentraceTransmit, cpus)); err != nil {
+		return fmt.Errorf("windows of the kernel side: %w", err)
+	}
+	return nil
+}
+
+// setTransmit tells the kernel side where the driver's transmit function is; 0 while
+// that is not known.
+func (a *attachment) setTransmit(address uint64) error {
+	if err := a.collection.Variables[bpf.XentraceVarNetfrontXmit].Set(address); err != nil {
+		return fmt.Errorf("driver's address for the kernel side: %w", err)
+	}
+	return nil
+}
+
 // close detaches everything.
 func (a *attachment) close() error {
 	var err error
-	for _, l := range a.links {
-		err = errors.Join(err, l.Close())
+	for i := range a.hooks {
+		if l := a.hooks[i].link; l != nil {
+			err = errors.Join(err, l.Close())
+		}
 	}
 	a.collection.Close()
 	return err

@@ -2,6 +2,7 @@ package trace
 
 import (
 	"context"
+	"sync"
 
 	"xentrace/internal/kernel"
 )
@@ -9,8 +10,25 @@ import (
 // linearization is what the driver's code shows of packets over the limit. It is
 // read while the tracer already counts: the kernel side needs no answer.
 type linearization struct {
+	once   sync.Once
 	known  chan struct{} // closed once answer is there
 	answer kernel.Answer
+}
+
+// tell sets the answer, if none is there yet, and reports whether it did.
+func (l *linearization) tell(answer kernel.Answer) bool {
+	first := false
+	l.once.Do(func() {
+		l.answer = answer
+		close(l.known)
+		first = true
+	})
+	return first
+}
+
+// settle makes do without an answer.
+func (l *linearization) settle(evidence string) bool {
+	return l.tell(kernel.Answer{Evidence: evidence})
 }
 
 // sentence says it for a user.
@@ -37,6 +55,11 @@ func (l *linearization) cause() Cause {
 
 // wait returns once the answer is there.
 func (l *linearization) wait(ctx context.Context) error {
+	select {
+	case <-l.known:
+		return nil
+	default:
+	}
 	select {
 	case <-l.known:
 		return nil

@@ -19,8 +19,8 @@ func TestCauseOverTheLimit(t *testing.T) {
 		{"its code does not tell", kernel.Unknown, UnknownCause},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			l := linearization{known: make(chan struct{}), answer: kernel.Answer{Value: test.answer}}
-			close(l.known)
+			l := linearization{known: make(chan struct{})}
+			l.tell(kernel.Answer{Value: test.answer})
 			over, other := TooManySlots, SGOff
 			if err := errors.Join(l.refine(t.Context(), &over), l.refine(t.Context(), &other)); err != nil {
 				t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/link"
 
 	"xentrace/internal/kernel"
 )
@@ -66,26 +67,40 @@ func (t *Tracer) recursion() (*uint64, error) {
 // missed returns how many returns the kretprobes missed; none if there is no
 // kretprobe.
 func (t *Tracer) missed() (*uint64, error) {
+	t.driver.mu.Lock() // hooks come and go with it
+	defer t.driver.mu.Unlock()
 	var missed uint64
-	if len(t.attachment.returns) > 0 && !t.tells.missed {
-		return nil, nil
-	}
-	for _, l := range t.attachment.returns {
-		info, err := l.Info()
-		if err != nil {
-			return nil, fmt.Errorf("state of the kretprobe: %w", err)
+	for i := range t.attachment.hooks {
+		h := &t.attachment.hooks[i]
+		if !h.isReturn {
+			continue
 		}
-		event := info.PerfEvent()
-		if event == nil {
+		if !t.tells.missed {
 			return nil, nil
 		}
-		probe := event.Kprobe()
-		if probe == nil {
-			return nil, nil
+		missed += h.missed
+		if h.link != nil {
+			missed += missedBy(h.link)
 		}
-		missed += probe.Missed
 	}
 	return &missed, nil
+}
+
+// missedBy returns how many hits a kprobe missed, as far as the kernel tells.
+func missedBy(l link.Link) uint64 {
+	info, err := l.Info()
+	if err != nil {
+		return 0
+	}
+	event := info.PerfEvent()
+	if event == nil {
+		return 0
+	}
+	probe := event.Kprobe()
+	if probe == nil {
+		return 0
+	}
+	return probe.Missed
 }
 
 func tellsMissed(types *kernel.Types) bool {

@@ -10,14 +10,16 @@ import (
 
 // DropPrivileges gives up what the tracer does not need any more once the
 // driver's code is read, for the whole process and for good. It keeps CAP_BPF
-// and CAP_PERFMON, to read the maps and the programs' statistics, and, to look
-// at interfaces of other network namespaces than the caller's, CAP_SYS_ADMIN and
-// CAP_SYS_PTRACE. To name the stacks of drops outside the driver it keeps CAP_SYSLOG.
+// and CAP_PERFMON, to read the maps and the programs' statistics and to hook into
+// a driver that is loaded again; CAP_SYSLOG, to find the code of that, unless the
+// driver cannot go, and to name the stacks of drops outside the driver; and, to
+// look at interfaces of other network namespaces than the caller's, CAP_SYS_ADMIN
+// and CAP_SYS_PTRACE.
 func (t *Tracer) DropPrivileges(ctx context.Context) error {
-	if err := t.linearizes.wait(ctx); err != nil {
+	if err := t.driver.generations.current().wait(ctx); err != nil {
 		return err
 	}
-	keep := []kernel.Capability{unix.CAP_BPF, unix.CAP_PERFMON}
+	keep := append([]kernel.Capability{unix.CAP_BPF, unix.CAP_PERFMON}, t.driver.privileges()...)
 	if !t.selector.named() {
 		keep = append(keep, unix.CAP_SYS_ADMIN, unix.CAP_SYS_PTRACE)
 	}

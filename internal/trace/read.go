@@ -91,7 +91,8 @@ func (t *Tracer) take(ctx context.Context, raw []byte) (Packet, bool, error) {
 		if err != nil {
 			return Packet{}, false, err
 		}
-		packet.Interface.Name = t.registry.name(deviceKey{packet.Interface.Index, packet.Interface.NetNS})
+		i, _ := t.registry.lookUp(deviceKey{packet.Interface.Index, packet.Interface.NetNS})
+		packet.Interface.Name = i.name
 		t.events.Add(1)
 		return packet, true, nil
 	case bpf.XentraceEventKindEVENT_PACKET:
@@ -99,18 +100,25 @@ func (t *Tracer) take(ctx context.Context, raw []byte) (Packet, bool, error) {
 		if err != nil {
 			return Packet{}, false, err
 		}
-		if err := t.linearizes.refine(t.background, &packet.Cause); err != nil {
-			return Packet{}, false, err
-		}
-		if err := t.linearizes.refineVerdict(t.background, &packet.Verdict); err != nil {
+		if err := t.complete(&packet); err != nil {
 			return Packet{}, false, err
 		}
 		if packet.Verdict == Sent {
 			return Packet{}, false, nil
 		}
-		packet.Interface.Name = t.registry.name(deviceKey{packet.Interface.Index, packet.Interface.NetNS})
 		t.events.Add(1)
 		return packet, true, nil
 	}
 	return Packet{}, false, fmt.Errorf("record of kind %d: not known", kind)
+}
+
+// complete adds to a packet what the kernel side leaves open. Its interface tells which
+// loading of the driver it was handed to; the time does for one that is not known yet.
+func (t *Tracer) complete(p *Packet) error {
+	i, known := t.registry.lookUp(deviceKey{p.Interface.Index, p.Interface.NetNS})
+	p.Interface.Name = i.name
+	if !known {
+		i.driver = t.driver.generations.at(t.decoder.packet.TimeNs)
+	}
+	return errors.Join(i.driver.refine(t.background, &p.Cause), i.driver.refineVerdict(t.background, &p.Verdict))
 }

@@ -27,6 +27,7 @@ type watchedInterface struct {
 	firstCounts Counts // counted for it before it was registered
 	finalCounts Counts // once it is gone
 	gone        bool
+	driver      *generation // the driver's, as it was when the interface came
 
 	txDroppedBase  *uint64
 	txDroppedFinal *uint64
@@ -42,39 +43,49 @@ type registry struct {
 	elsewhere *ebpf.Map // counters of drops outside the driver; nil if they are not counted
 	active    map[deviceKey]*watchedInterface
 	all       []*watchedInterface // in the order in which they came
-	free      []uint32            // places in the counters
+	free      []uint32            // places in the counters, the one longest free first
 
 	early     Counts            // place 0: packets of interfaces that were not registered yet
 	lastEarly *watchedInterface // the one that the kernel side told of last
 	crowded   bool              // an interface found no place, and is counted in place 0 for good
 
-	names atomic.Pointer[map[deviceKey]string] // for records; replaced, never changed
+	known atomic.Pointer[map[deviceKey]knownInterface] // for records; replaced, never changed
+
+	drivers *generations
 }
 
-func newRegistry(table, counters *ebpf.Map) *registry {
+func newRegistry(table, counters *ebpf.Map, drivers *generations) *registry {
 	r := &registry{
 		table:    interfaceTable{table},
 		counters: counters,
 		active:   make(map[deviceKey]*watchedInterface),
+		drivers:  drivers,
 	}
-	for slot := counters.MaxEntries() - 1; slot > 0; slot-- {
+	for slot := uint32(1); slot < counters.MaxEntries(); slot++ {
 		r.free = append(r.free, slot)
 	}
-	r.publishNames()
+	r.publishKnown()
 	return r
 }
 
-// name returns what the interface is called now, or was called last.
-func (r *registry) name(key deviceKey) string {
-	return (*r.names.Load())[key]
+// knownInterface is what the records of an interface need.
+type knownInterface struct {
+	name   string // what it is called now, or was called last
+	driver *generation
 }
 
-func (r *registry) publishNames() {
-	names := make(map[deviceKey]string, len(r.all))
+// lookUp returns what is known of an interface, gone or not.
+func (r *registry) lookUp(key deviceKey) (knownInterface, bool) {
+	i, known := (*r.known.Load())[key]
+	return i, known
+}
+
+func (r *registry) publishKnown() {
+	all := make(map[deviceKey]knownInterface, len(r.all))
 	for _, w := range r.all {
-		names[w.key()] = w.Name
+		all[w.key()] = knownInterface{w.Name, w.driver}
 	}
-	r.names.Store(&names)
+	r.known.Store(&all)
 }
 
 func (w *watchedInterface) key() deviceKey {
@@ -89,14 +100,18 @@ func (r *registry) add(ctx context.Context, i netdev.Interface, toldByKernel boo
 	key := deviceKey{i.Index, i.Namespace}
 	if w := r.active[key]; w != nil {
 		w.Interface = i
-		r.publishNames()
+		r.publishKnown()
+		if toldByKernel { // of packets from before it was added
+			r.lastEarly = w
+			return false, r.settleEarly()
+		}
 		return false, nil
 	}
 	if len(r.free) == 0 {
 		r.crowded = true
 		return false, fmt.Errorf("interface %s: %d interfaces are watched already, and its packets are counted together with those of others that came too late", i, len(r.active))
 	}
-	w := &watchedInterface{Interface: i, slot: r.free[len(r.free)-1]}
+	w := &watchedInterface{Interface: i, slot: r.free[0], driver: r.drivers.current()}
 	w.readTxDropped(ctx, &w.txDroppedBase)
 	if err := r.clear(w.slot); err != nil {
 		return false, err
@@ -104,7 +119,7 @@ func (r *registry) add(ctx context.Context, i netdev.Interface, toldByKernel boo
 	if err := r.table.insert(key, w.slot, i.IsNetfront()); err != nil {
 		return false, err
 	}
-	r.free = r.free[:len(r.free)-1]
+	r.free = r.free[1:]
 	r.active[key] = w
 	r.all = append(r.all, w)
 	if toldByKernel {
@@ -113,7 +128,7 @@ func (r *registry) add(ctx context.Context, i netdev.Interface, toldByKernel boo
 			return false, err
 		}
 	}
-	r.publishNames()
+	r.publishKnown()
 	return true, nil
 }
 
@@ -145,6 +160,12 @@ func (r *registry) remove(key deviceKey) (netdev.Interface, bool, error) {
 	if err := r.table.remove(key); err != nil {
 		return w.Interface, true, err
 	}
+	if r.lastEarly == w {
+		if err := r.settleEarly(); err != nil {
+			return w.Interface, true, err
+		}
+		r.lastEarly = nil
+	}
 	counts, err := r.read(w.slot)
 	if err != nil {
 		return w.Interface, true, err
@@ -156,6 +177,18 @@ func (r *registry) remove(key deviceKey) (netdev.Interface, bool, error) {
 	w.slot = 0
 	delete(r.active, key)
 	return w.Interface, true, nil
+}
+
+// anyNetfront tells whether an interface of xen-netfront is watched now.
+func (r *registry) anyNetfront() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, w := range r.active {
+		if w.IsNetfront() {
+			return true
+		}
+	}
+	return false
 }
 
 // finish takes the final tx_dropped of every interface.
@@ -219,6 +252,9 @@ func (r *registry) totals(ctx context.Context) ([]InterfaceTotals, error) {
 		return nil, err
 	}
 	if others := others.minus(&r.early); others.Packets+others.Elsewhere != 0 {
+		if err := r.drivers.lastRead().refineCounts(ctx, &others); err != nil {
+			return nil, err
+		}
 		all = append(all, InterfaceTotals{Driver: netdev.DriverNetfront, Counts: others})
 	}
 	return all, nil
@@ -233,6 +269,9 @@ func (r *registry) interfaceTotals(ctx context.Context, w *watchedInterface) (In
 		}
 	}
 	counts.add(&w.firstCounts)
+	if err := w.driver.refineCounts(ctx, &counts); err != nil {
+		return InterfaceTotals{}, err
+	}
 	t := InterfaceTotals{
 		Device: Device{Name: w.Name, Index: w.Index, NetNS: w.Namespace},
 		Driver: w.Driver,

@@ -59,11 +59,14 @@ type Lost struct {
 
 // Totals is a snapshot of all that was counted since the hooks were attached.
 type Totals struct {
-	Time       time.Time // when the snapshot was taken
+	Time time.Time // when the snapshot was taken
+	// Duration is how long the machine ran meanwhile (CLOCK_MONOTONIC): while it is
+	// suspended, or saved, it does not; while it is paused it does, for all it knows.
 	Duration   time.Duration
 	Drops      Drops // what was asked for
 	Interfaces []InterfaceTotals
 	Events     uint64 // records delivered
 	Lost       Lost
+	Gaps       []Gap             // in the order in which they began
 	Missing    map[string]string // why a value above is nil, by its JSON key
 }

@@ -55,9 +55,10 @@ type Tracer struct {
 	selector   selector
 	choice     Choice
 	tells      tells
-	linearizes linearization
 	elsewhere  *elsewhere // nil unless drops outside the driver are told of
 	stacks     stacks
+	driver     driverModule
+	gaps       gaps
 	rejections rejections
 	stuck      *stuckWatch
 	attachment *attachment
@@ -75,6 +76,7 @@ type Tracer struct {
 	cancel     context.CancelFunc
 	following  sync.WaitGroup
 	notifying  sync.Mutex
+	sayHolds   sync.Once
 }
 
 // Start attaches the tracer. It returns once every hook is attached and the
@@ -90,51 +92,72 @@ func Start(ctx context.Context, o Options) (*Tracer, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("limit of locked memory: %w", err)
 	}
-	t := &Tracer{options: o, selector: selector{o.Interfaces}, linearizes: linearization{known: make(chan struct{})}}
+	t := &Tracer{options: o, selector: selector{o.Interfaces}}
+	// Not the caller's context: what goes on in the background does so until Close.
+	t.background, t.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	if err := t.start(ctx); err != nil {
+		return nil, errors.Join(err, t.Close())
+	}
+	return t, nil
+}
+
+// start does it; what it has done by the time of an error is undone by Close.
+func (t *Tracer) start(ctx context.Context) error {
 	interfaces, err := t.interfaces(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	f := &facts{types: kernel.NewTypes(), drops: o.Drops}
-	c := &chooser{options: o, interfaces: interfaces, facts: f}
+	moduleEvents := t.watchDriver(t.background)
+	f := &facts{types: kernel.NewTypes(), drops: t.options.Drops}
+	c := &chooser{options: t.options, interfaces: interfaces, facts: f}
 	t.attachment, t.choice, err = c.choose(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	t.tells = whatKernelTells(f.types, t.choice.Backend)
 	if t.elsewhere = c.elsewhere; t.elsewhere != nil && t.elsewhere.notice() != "" {
 		t.notify(t.elsewhere.notice())
 	}
 	t.rejections = c.rejections
-	if sentence := t.rejections.sentence(o.Rejected); sentence != "" {
+	if sentence := t.rejections.sentence(t.options.Rejected); sentence != "" {
 		t.notify(sentence)
 	}
+	first := t.driver.generations.begin(0, "")
+	t.choice.HoldsDriver = t.choice.Backend == Fentry && t.driver.module.there
+	t.driver.follows = c.anyNetfront() && t.choice.Backend != Fentry && t.driver.module.there
+	t.driver.config = f.configuration()
 	if err := t.begin(ctx, interfaces); err != nil {
-		return nil, errors.Join(err, t.Close())
+		return err
 	}
-	t.readCode(f, c.anyNetfront())
-	return t, nil
+	if t.driver.follows {
+		t.following.Go(func() { t.followDriver(t.background, moduleEvents) })
+	}
+	t.readCode(first, f, c.anyNetfront())
+	return nil
 }
 
 // readCode finds out, beside the counting, whether the driver linearizes.
-func (t *Tracer) readCode(f *facts, driver bool) {
+func (t *Tracer) readCode(g *generation, f *facts, driver bool) {
 	if !driver {
-		close(t.linearizes.known)
+		g.settle("no interface is driven by xen-netfront")
 		t.stuck.setMissing("only interfaces of xen-netfront are looked at")
 		debug.FreeOSMemory()
 		return
 	}
 	t.following.Go(func() {
 		t.startStuckWatch(f.types)
-		t.linearizes.answer = f.linearizes(t.background)
-		close(t.linearizes.known)
-		if t.background.Err() == nil {
-			t.notify(t.linearizes.sentence())
-		}
-		// The kernel's types and symbols are most of what the start took.
-		f.types, f.symbols = nil, nil
-		debug.FreeOSMemory()
+		t.readDriver(g, f)
 	})
+}
+
+// readDriver reads the driver's code and tells what it shows.
+func (t *Tracer) readDriver(g *generation, f *facts) {
+	if g.tell(f.linearizes(t.background)) && t.background.Err() == nil {
+		t.notify(g.sentence())
+	}
+	// The kernel's types and symbols are most of what this took.
+	f.types, f.symbols = nil, nil
+	debug.FreeOSMemory()
 }
 
 // interfaces returns those to begin with, and waits for one if asked to.
@@ -157,7 +180,7 @@ func (t *Tracer) interfaces(ctx context.Context) ([]netdev.Interface, error) {
 // begin registers the interfaces and lets the counting begin.
 func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error {
 	maps := t.attachment.collection.Maps
-	t.registry = newRegistry(maps[bpf.XentraceMapInterfaces], maps[bpf.XentraceMapCountersOf])
+	t.registry = newRegistry(maps[bpf.XentraceMapInterfaces], maps[bpf.XentraceMapCountersOf], &t.driver.generations)
 	t.registry.elsewhere = maps[bpf.XentraceMapElsewhereCountersOf]
 	for _, i := range interfaces {
 		if _, err := t.registry.add(ctx, i, false); err != nil {
@@ -174,17 +197,17 @@ func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error
 		return fmt.Errorf("ring buffer: %w", err)
 	}
 	t.reader.SetDeadline(time.Now()) // the first Read looks before it waits
-	// Not the caller's context: interfaces are followed until Close.
-	following, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	t.background, t.cancel = following, cancel
-	events, done, err := t.selector.watch(following)
+	events, done, err := t.selector.watch(t.background)
 	if err != nil {
 		return fmt.Errorf("watch for interfaces: %w", err)
 	}
 	t.following.Go(func() {
 		defer done()
-		t.follow(following, events)
+		t.follow(t.background, events)
 	})
+	if err := t.followClock(t.background); err != nil {
+		t.notify(fmt.Sprintf("times in which the machine does not run are not told: %v", err))
+	}
 	t.registry.rebase(ctx)
 	t.started = time.Now()
 	return t.attachment.enable(true)
@@ -222,15 +245,16 @@ func (t *Tracer) Stop(ctx context.Context) error {
 
 // Close detaches every hook and frees what the tracer holds.
 func (t *Tracer) Close() error {
-	if t.cancel != nil {
-		t.cancel()
-		t.following.Wait()
-	}
+	t.cancel()
+	t.following.Wait()
 	var err error
 	if t.reader != nil {
 		err = t.reader.Close()
 	}
-	return errors.Join(err, t.attachment.close())
+	if t.attachment != nil {
+		err = errors.Join(err, t.attachment.close())
+	}
+	return err
 }
 
 // Totals returns what was counted until now, or until Stop.
@@ -248,13 +272,11 @@ func (t *Tracer) Totals(ctx context.Context) (Totals, error) {
 		Duration:   now.Sub(t.started),
 		Interfaces: interfaces,
 		Events:     t.events.Load(),
+		Gaps:       t.gaps.list(),
 		Missing:    make(map[string]string),
 	}
 	for i := range totals.Interfaces {
 		totals.Interfaces[i].Backend = t.choice.Backend
-		if err := t.linearizes.refineCounts(t.background, &totals.Interfaces[i].Counts); err != nil {
-			return Totals{}, err
-		}
 		totals.Lost.Ring += totals.Interfaces[i].RingLost
 	}
 	if reason := t.registry.missing(); reason != "" {

@@ -105,7 +105,15 @@ type Summary struct {
 		Recursion *uint64
 		Missed    *uint64
 	}
+	Gaps    []Gap
 	Missing map[string]string
+}
+
+// Gap is a time in which nothing could be counted.
+type Gap struct {
+	From   time.Time
+	To     *time.Time // null if it lasted until the end
+	Reason string
 }
 
 // parse reads the objects that the program wrote, one a line.

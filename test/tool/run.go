@@ -24,7 +24,7 @@ type Run struct {
 	t      testing.TB
 	cmd    *exec.Cmd
 	stdout bytes.Buffer
-	stderr bytes.Buffer
+	stderr spoken
 	ended  chan error
 
 	Ready time.Duration // from the start until every hook was attached

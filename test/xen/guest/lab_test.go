@@ -87,3 +87,12 @@ func readFile(t *testing.T, path string) string {
 	}
 	return strings.TrimSpace(string(text))
 }
+
+func atoi(t *testing.T, value string) int {
+	t.Helper()
+	n, err := strconv.Atoi(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}

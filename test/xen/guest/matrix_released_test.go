@@ -15,7 +15,8 @@ import (
 // taking them, the device is unbound, and the driver frees what is on its ring.
 // Nobody counts that as a drop, and neither does xentrace.
 func released(t *testing.T, g *group, backend string) {
-	const n, stall = 60, 3000 // packets that fit into the ring; milliseconds
+	const n = 60 // fit into the ring
+	const begins, stall = 2500 * time.Millisecond, 5 * time.Second
 	r := &g.rows[0]
 	ask(t, "reset")
 	quiet(t)
@@ -23,9 +24,9 @@ func released(t *testing.T, g *group, backend string) {
 	time.Sleep(settle)
 	begin := counters(t)
 	ordinary := inRounds(t, 0, nil)
-	ask(t, "stall 3000")
-	stalled := time.Now()
-	time.Sleep(settle)
+	done := dom0(t, "stall 5")
+	asked := time.Now()
+	time.Sleep(begins)
 	datagrams, err := rocket.NewDatagrams(t.Context(), r.address(t), rocket.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -38,11 +39,12 @@ func released(t *testing.T, g *group, backend string) {
 	}
 	quiet(t)
 	moved := counters(t).since(begin)
-	do(t, "netfront", "unbind")
+	command(t, "netfront", "unbind")
 	time.Sleep(settle)
 	output := run.Stop()
-	time.Sleep(time.Until(stalled.Add(stall*time.Millisecond + settle)))
-	do(t, "netfront", "bind")
+	time.Sleep(time.Until(asked.Add(begins + stall)))
+	command(t, "netfront", "bind")
+	done()
 	judgeReleased(t, g, backend, &output, moved, sent{path: n, ordinary: ordinary})
 }
 

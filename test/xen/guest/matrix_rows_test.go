@@ -61,15 +61,15 @@ func both(first, second func(t *testing.T) func()) func(t *testing.T) func() {
 func mtu(to string) func(t *testing.T) func() {
 	return func(t *testing.T) func() {
 		before := readFile(t, filepath.Join("/sys/class/net", ifname, "mtu"))
-		do(t, "ip", "link", "set", ifname, "mtu", to)
-		return func() { do(t, "ip", "link", "set", ifname, "mtu", before) }
+		command(t, "ip", "link", "set", ifname, "mtu", to)
+		return func() { command(t, "ip", "link", "set", ifname, "mtu", before) }
 	}
 }
 
 // sgOff switches scatter-gather off.
 func sgOff(t *testing.T) func() {
 	scatterGather(t, "off")
-	return func() { do(t, "ethtool", "-K", ifname, "sg", "on", "tso", "on") }
+	return func() { command(t, "ethtool", "-K", ifname, "sg", "on", "tso", "on") }
 }
 
 // noSmallHeads says why no small head crosses a page here.

@@ -59,7 +59,7 @@ var openTap struct {
 func tap(f frames) func(t *testing.T) func() {
 	return func(t *testing.T) func() {
 		t.Helper()
-		do(t, "modprobe", "tun")
+		command(t, "modprobe", "tun")
 		fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_NONBLOCK, 0)
 		if err != nil {
 			t.Fatal(err)
@@ -76,8 +76,8 @@ func tap(f frames) func(t *testing.T) func() {
 		if f.pull > 0 {
 			detach = pullHead(t, f.pull)
 		}
-		do(t, "ip", "link", "set", tapName, "up")
-		do(t, "ip", "address", "add", tapOwn+"/24", "dev", tapName)
+		command(t, "ip", "link", "set", tapName, "up")
+		command(t, "ip", "address", "add", tapOwn+"/24", "dev", tapName)
 		sysctl(t, "net.ipv4.ip_forward=1")
 		device, err := net.InterfaceByName(tapName)
 		if err != nil {
@@ -85,10 +85,12 @@ func tap(f frames) func(t *testing.T) func() {
 		}
 		openTap.frames, openTap.mac = &f, device.HardwareAddr
 		openTap.file = os.NewFile(uintptr(fd), "tap")
+		file := openTap.file
+		t.Cleanup(func() { _ = file.Close() }) // if the test fails before
 		return func() {
 			detach()
 			sysctl(t, "net.ipv4.ip_forward=0")
-			_ = openTap.file.Close()
+			_ = file.Close()
 		}
 	}
 }

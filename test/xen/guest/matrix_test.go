@@ -52,14 +52,14 @@ func (g *group) load(t *testing.T) {
 	if g.driver != "stock" {
 		arguments = append(arguments, filepath.Join(driverDir, g.driver+".ko"))
 	}
-	do(t, "netfront", arguments...)
+	command(t, append([]string{"netfront"}, arguments...)...)
 	if g.untrusted {
 		// The parameter is read when the interface connects.
 		if err := os.WriteFile("/sys/module/xen_netfront/parameters/trusted", []byte("0"), 0); err != nil {
 			t.Fatal(err)
 		}
-		do(t, "netfront", "unbind")
-		do(t, "netfront", "bind")
+		command(t, "netfront", "unbind")
+		command(t, "netfront", "bind")
 	}
 	quiet(t)
 }
@@ -80,14 +80,6 @@ func unload(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 	}
 	t.Fatalf("netfront unload: %s", out)
-}
-
-// do runs a command that must succeed.
-func do(t *testing.T, name string, arguments ...string) {
-	t.Helper()
-	if out, err := exec.Command(name, arguments...).CombinedOutput(); err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(arguments, " "), err, out)
-	}
 }
 
 // run walks the group's paths under one backend.

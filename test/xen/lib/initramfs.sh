@@ -15,7 +15,7 @@ dom0_image() {
 	fetch_userland
 	fetch_kernel "$dom0_kernel"
 	key=$({
-		cat "$lab"/lib/{userland,modules,initramfs}.sh "$lab"/init/{dom0,vif-lab,block} "$programs"/{relay,peer}
+		cat "$lab"/lib/{userland,modules,initramfs}.sh "$lab"/init/{dom0,vif-lab,block,toolstack} "$programs"/{relay,peer}
 		uname_of "$dom0_kernel"
 	} | digest)
 	entry "image/dom0-$key" make_dom0_image
@@ -31,6 +31,7 @@ make_dom0_image() {
 	install_modules "$root" "$dom0_kernel" "${dom0_modules[@]}"
 	cp "$programs"/{relay,peer} "$root/bin/"
 	install -D "$lab/init/dom0" "$root/init"
+	install -D "$lab/init/toolstack" "$root/bin/toolstack"
 	install -D -t "$root/etc/xen/scripts" "$lab"/init/{vif-lab,block}
 	: >"$root/etc/xen/xl.conf"
 	# xl looks for its helper where Debian has it.

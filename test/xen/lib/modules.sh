@@ -41,6 +41,17 @@ module_files() {
 	done | sed '/^$/d'
 }
 
+# print_module KERNEL NAME prints a module of Debian's, decompressed.
+print_module() {
+	local path
+	path=$(find "$cache/kernel/$1/modules" -name "$2.ko*" -print -quit)
+	case $path in
+	*.xz) xz -dc "$path" ;;
+	*.zst) zstd -qdc "$path" ;;
+	*) cat "$path" ;;
+	esac
+}
+
 # index_modules TREE makes modules.dep, which Debian makes when the package is installed.
 index_modules() {
 	local tree=$1 base

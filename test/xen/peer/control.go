@@ -16,10 +16,11 @@ import (
 // vifDir is the sysfs directory of the guest's vif; dom0's vif script links it.
 const vifDir = "/run/vif"
 
-// control answers commands about the ledger and the vif.
+// control answers commands about the ledger, the vif and the guest.
 type control struct {
 	ledger *ledger
 	vif    string // sysfs directory of the interface
+	deeds  *deeds
 }
 
 // answer handles one control connection.
@@ -41,14 +42,15 @@ func (c control) command(line string) counts.Counts {
 	case "counts":
 	case "reset":
 		reset = true
-	case "stall":
-		err = c.stall(argument)
 	case "mtu":
 		err = os.WriteFile(filepath.Join(c.vif, "mtu"), []byte(argument), 0)
+	case "do":
+		err = c.deeds.begin(strings.Fields(argument))
 	default:
 		err = fmt.Errorf("no command %q", word)
 	}
 	answer := counts.Counts{Sinks: c.ledger.read(reset), Vif: map[string]uint64{}}
+	answer.Doing, answer.Done, answer.Failed = c.deeds.state()
 	if err == nil {
 		err = c.readVif(&answer)
 	}

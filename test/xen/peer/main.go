@@ -4,7 +4,7 @@
 // On 10.44.0.1 and fd44::1 (in the guest: XENTRACE_PEER, XENTRACE_PEER6):
 //
 //	7000 TCP            control: one command a line, one JSON object a line back
-//	                    (package counts): counts, reset, mtu N, stall MS
+//	                    (package counts): counts, reset, mtu N, do ACTION
 //	7001 to 7032 UDP    sinks, which count datagrams and bytes
 //	7001 to 7032 TCP    sinks, which count connections and bytes
 //	9 UDP and TCP       discard: received, not counted
@@ -61,7 +61,7 @@ func serve(ctx context.Context) error {
 	if err := listenTCP(ctx, echoPort, echo); err != nil {
 		return err
 	}
-	c := control{ledger: &l, vif: vifDir}
+	c := control{ledger: &l, vif: vifDir, deeds: &deeds{program: "toolstack"}}
 	if err := listenTCP(ctx, counts.ControlPort, c.answer); err != nil {
 		return err
 	}

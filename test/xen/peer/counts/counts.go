@@ -32,6 +32,10 @@ type Counts struct {
 	Vif   map[string]uint64 `json:"vif"`
 	MTU   int               `json:"mtu"`   // of dom0's vif
 	Error string            `json:"error"` // why a command was refused; empty if it was not
+
+	Doing  string `json:"doing"`  // what "do" has dom0 doing to the guest now; empty for nothing
+	Done   int    `json:"done"`   // how many such actions have ended
+	Failed string `json:"failed"` // what the last one that ended said, if it failed
 }
 
 // Sink returns the counts of one sink, zeros if it received nothing.
@@ -45,9 +49,10 @@ func (c Counts) Sink(proto, family string, port int) Sink {
 }
 
 // Ask sends one command to the peer at the given address and returns its answer:
-// "counts"; "reset", which answers with the counts before it clears them;
-// "mtu N", which sets the MTU of dom0's vif; or "stall N", after which dom0 takes
-// nothing from the guest for N milliseconds, beginning a tenth of a second later.
+// "counts"; "reset", which answers with the counts before it clears them; "mtu N",
+// which sets the MTU of dom0's vif; or "do ACTION", which has dom0 do something to the
+// guest (init/toolstack lists the actions). An action may take the network or the guest
+// itself away, so it begins a moment after the answer; a later one says that it ended.
 func Ask(ctx context.Context, addr, command string) (Counts, error) {
 	var c Counts
 	var dialer net.Dialer

@@ -1,0 +1,81 @@
+package trace
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"xentrace/internal/kernel"
+)
+
+// A packet is judged by the driver that it was handed to, whenever its record is read.
+func TestCauseByGeneration(t *testing.T) {
+	var g generations
+	g.begin(0, "").tell(kernel.Answer{Value: kernel.Drops})
+	g.begin(1000, "unloaded").tell(kernel.Answer{Value: kernel.Linearizes})
+	g.begin(2000, "unloaded") // its code is never read
+	g.begin(3000, "unloaded before its code was read").tell(kernel.Answer{Value: kernel.Drops})
+	for _, test := range []struct {
+		name   string
+		moment uint64
+		want   Cause
+	}{
+		{"the first driver", 1, TooManySlots},
+		{"the first driver's last packet", 999, TooManySlots},
+		{"the second driver", 1000, LinearizeFailed},
+		{"the second driver's last packet", 1999, LinearizeFailed},
+		{"a driver that went before its code was read", 2500, UnknownCause},
+		{"the present driver", 3000, TooManySlots},
+		{"the present driver, later", 1 << 62, TooManySlots},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			cause := TooManySlots
+			if err := g.at(test.moment).refine(t.Context(), &cause); err != nil {
+				t.Fatal(err)
+			}
+			if cause != test.want {
+				t.Errorf("cause %q, want %q", cause, test.want)
+			}
+		})
+	}
+	cause := NoCarrier
+	if err := g.at(1).refine(t.Context(), &cause); err != nil || cause != NoCarrier {
+		t.Errorf("a cause that needs no code became %q (%v)", cause, err)
+	}
+}
+
+// Only packets of a driver whose code is being read wait for it.
+func TestWaitsForItsOwnGeneration(t *testing.T) {
+	var g generations
+	first := g.begin(0, "")
+	first.tell(kernel.Answer{Value: kernel.Drops})
+	g.begin(1000, "")
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	cause := TooManySlots
+	if err := g.at(2000).refine(ended, &cause); !errors.Is(err, context.Canceled) {
+		t.Errorf("a packet of the driver being read: %v, want the end of the context", err)
+	}
+	if err := g.at(10).refine(ended, &cause); err != nil || cause != TooManySlots {
+		t.Errorf("a packet of the driver before: %v, cause %q", err, cause)
+	}
+	if g.lastRead() != first {
+		t.Error("the last driver whose code was read is not the first")
+	}
+	if first.settle("too late") || first.answer.Value != kernel.Drops {
+		t.Errorf("an answer was taken back: %+v", first.answer)
+	}
+}
+
+func TestSameDriver(t *testing.T) {
+	config := (&facts{types: kernel.NewTypes(), typed: false}).configuration()
+	other, another := config, config
+	other.ConsumeIsDrop = 1 - config.ConsumeIsDrop
+	another.BrokenOffset = 4096
+	if !sameDriver(config, config) || !sameDriver(config, other) {
+		t.Error("a driver differs from itself")
+	}
+	if sameDriver(config, another) {
+		t.Error("drivers whose structures differ are the same")
+	}
+}

@@ -1,0 +1,25 @@
+package trace
+
+import (
+	"testing"
+
+	"xentrace/bpf"
+)
+
+// Only kprobes on the driver's own functions go with its module.
+func TestHooksInDriver(t *testing.T) {
+	spec, err := bpf.LoadXentrace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]bool{bpf.XentraceProgKprobeBegin: true, bpf.XentraceProgKprobeEnd: true, bpf.XentraceProgKprobeFree: false,
+		bpf.XentraceProgKprobeGcBegin: true, bpf.XentraceProgKprobeGcEnd: true}
+	for _, backend := range []Backend{Fentry, Kprobe, Tracepoint} {
+		for _, h := range hooksOf(backend, true, true) {
+			got := inDriver(spec.Programs[h.program])
+			if expected, known := want[h.program]; known && got != expected || !known && got && backend != Kprobe {
+				t.Errorf("%s goes with the driver's module: %v", h.program, got)
+			}
+		}
+	}
+}

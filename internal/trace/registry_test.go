@@ -1,0 +1,161 @@
+package trace
+
+import (
+	"testing"
+
+	"github.com/cilium/ebpf"
+
+	"xentrace/bpf"
+	"xentrace/internal/kernel"
+	"xentrace/internal/netdev"
+)
+
+// testRegistry is a registry whose counters the test writes in the kernel side's place.
+type testRegistry struct {
+	*registry
+	t    *testing.T
+	cpus int
+}
+
+func newTestRegistry(t *testing.T) *testRegistry {
+	t.Helper()
+	spec, err := bpf.LoadXentrace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	newMap := func(name string) *ebpf.Map {
+		m, err := ebpf.NewMap(spec.Maps[name])
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = m.Close() })
+		return m
+	}
+	drivers := new(generations)
+	drivers.begin(0, "").tell(kernel.Answer{Value: kernel.Drops})
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &testRegistry{newRegistry(newMap(bpf.XentraceMapInterfaces), newMap(bpf.XentraceMapCountersOf), drivers), t, cpus}
+}
+
+// send counts packets of one slot, and drops over the limit, in a place, on its last CPU.
+func (r *testRegistry) send(slot uint32, packets, drops uint64) {
+	r.t.Helper()
+	var all []bpf.XentraceCounters
+	if err := r.counters.Lookup(slot, &all); err != nil {
+		r.t.Fatal(err)
+	}
+	c := &all[r.cpus-1]
+	c.Slots[1] += packets
+	c.Dropped += drops
+	c.Causes[TooManySlots] += drops
+	if err := r.counters.Put(slot, all); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// appears registers an interface of xen-netfront and returns its place.
+func (r *testRegistry) appears(index int, told bool) uint32 {
+	r.t.Helper()
+	i := netdev.Interface{Name: "eth0", Index: index, Namespace: 1, Driver: netdev.DriverNetfront}
+	if _, err := r.add(r.t.Context(), i, told); err != nil {
+		r.t.Fatal(err)
+	}
+	return r.active[deviceKey{index, 1}].slot
+}
+
+func (r *testRegistry) goes(index int) {
+	r.t.Helper()
+	if _, known, err := r.remove(deviceKey{index, 1}); err != nil || !known {
+		r.t.Fatalf("interface %d: known %v, %v", index, known, err)
+	}
+}
+
+// lives returns the packets and the causes of each interface, in order.
+func (r *testRegistry) lives() []InterfaceTotals {
+	r.t.Helper()
+	all, err := r.totals(r.t.Context())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return all
+}
+
+// Each life of an interface keeps its counts, in a place that the next one does not get,
+// and its drops keep the cause that the driver of that time had.
+func TestInterfaceLives(t *testing.T) {
+	r := newTestRegistry(t)
+	first := r.appears(2, false)
+	r.send(first, 10, 3)
+	r.goes(2)
+	r.drivers.begin(1000, "unloaded").tell(kernel.Answer{Value: kernel.Linearizes})
+	second := r.appears(3, false)
+	r.send(second, 20, 4)
+	r.send(first, 100, 100) // by a program that still ran: nobody's any more
+	all := r.lives()
+	if first == second || len(all) != 2 {
+		t.Fatalf("places %d and %d, %d interfaces, want two of each", first, second, len(all))
+	}
+	if all[0].Packets != 10 || !all[0].Gone || all[0].Causes[TooManySlots] != 3 || all[0].Causes[LinearizeFailed] != 0 {
+		t.Errorf("the first life: %d packets, gone %v, causes %v", all[0].Packets, all[0].Gone, all[0].Causes)
+	}
+	if all[1].Packets != 20 || all[1].Gone || all[1].Causes[LinearizeFailed] != 4 || all[1].Causes[TooManySlots] != 0 {
+		t.Errorf("the second life: %d packets, gone %v, causes %v", all[1].Packets, all[1].Gone, all[1].Causes)
+	}
+	if i, known := r.lookUp(deviceKey{2, 1}); !known || i.driver.cause() != TooManySlots {
+		t.Errorf("records of the first life are of a driver whose cause is %q", i.driver.cause())
+	}
+}
+
+// What was counted before an interface was registered is its own, whether the kernel
+// side's word of it or the kernel's comes first.
+func TestFirstPackets(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		told []bool // by the kernel side, in this order
+	}{
+		{"the kernel side's word", []bool{true}},
+		{"the kernel's word, then the kernel side's", []bool{false, true}},
+		{"the kernel side's word, then the kernel's", []bool{true, false}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := newTestRegistry(t)
+			r.send(0, 5, 0)
+			var slot uint32
+			for _, told := range test.told {
+				slot = r.appears(2, told)
+			}
+			r.send(slot, 7, 0)
+			r.goes(2)
+			r.send(0, 2, 0) // of the next one
+			r.appears(3, true)
+			all := r.lives()
+			if len(all) != 2 || all[0].Packets != 12 || all[1].Packets != 2 {
+				t.Errorf("%+v: want 12 packets of the first and 2 of the second", all)
+			}
+		})
+	}
+}
+
+// Places are given out again, the one longest free first.
+func TestPlacesAreGivenOutAgain(t *testing.T) {
+	r := newTestRegistry(t)
+	places := int(r.counters.MaxEntries()) - 1
+	last := r.appears(1, false)
+	for index := 2; index < 3*places; index++ {
+		slot := r.appears(index, false)
+		if slot == last || slot == 0 {
+			t.Fatalf("interface %d got place %d, the one before %d", index, slot, last)
+		}
+		r.send(slot, 1, 0)
+		r.goes(index)
+		last = slot
+	}
+	for n, life := range r.lives() {
+		if want := uint64(1); n > 0 && life.Packets != want {
+			t.Fatalf("life %d: %d packets, want %d", n, life.Packets, want)
+		}
+	}
+}

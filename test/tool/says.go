@@ -1,0 +1,63 @@
+package tool
+
+import (
+	"bytes"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// spoken is what a running program has written so far.
+type spoken struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (s *spoken) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(p)
+}
+
+// String returns all of it.
+func (s *spoken) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
+// Said returns what the program has written to its stderr so far.
+func (r *Run) Said() string { return r.stderr.String() }
+
+// Says waits until the program has said the words that many times on its stderr.
+func (r *Run) Says(words string, times int) {
+	r.t.Helper()
+	for began := time.Now(); strings.Count(r.Said(), words) < times; time.Sleep(20 * time.Millisecond) {
+		if time.Since(began) > patience {
+			r.t.Fatalf("it did not say %q %d times within %v:\n%s", words, times, patience, r.Said())
+		}
+	}
+}
+
+// Signal sends the program a signal.
+func (r *Run) Signal(signal unix.Signal) {
+	r.t.Helper()
+	if err := r.cmd.Process.Signal(signal); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// Exit waits for the program to end, however it does.
+func (r *Run) Exit() *os.ProcessState {
+	r.t.Helper()
+	select {
+	case <-r.ended:
+	case <-time.After(patience):
+		r.t.Fatalf("not ended after %v\n%s", patience, r.stderr.String())
+	}
+	return r.cmd.ProcessState
+}

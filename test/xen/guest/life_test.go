@@ -1,0 +1,246 @@
+//go:build xenlab
+
+package guest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"xentrace/test/tool"
+	"xentrace/test/xen/peer/counts"
+)
+
+const lifePort = 7012
+
+// total is what an interface has counted.
+type total struct{ packets, dropped uint64 }
+
+// place is where the lab's interface is.
+type place struct {
+	name  string
+	netns string // as ip netns calls it; empty for the guest's own
+}
+
+// total reads the interface's own counters; false if it is not there.
+func (p place) total() (total, bool) {
+	packets, err := p.counter("tx_packets")
+	dropped, err2 := p.counter("tx_dropped")
+	return total{packets, dropped}, errors.Join(err, err2) == nil
+}
+
+func (p place) counter(name string) (uint64, error) {
+	path := "/sys/class/net/" + p.name + "/statistics/" + name
+	text, err := os.ReadFile(path)
+	if p.netns != "" {
+		text, err = exec.Command("ip", "netns", "exec", p.netns, "cat", path).Output()
+	}
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
+}
+
+// in runs f on a thread that is in the interface's network namespace. Sockets that it
+// makes stay there.
+func (p place) in(t *testing.T, f func() error) {
+	t.Helper()
+	result := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // for good if it moves: the thread then ends with it
+		if p.netns != "" {
+			file, err := os.Open("/run/netns/" + p.netns)
+			if err == nil {
+				err = errors.Join(unix.Setns(int(file.Fd()), unix.CLONE_NEWNET), file.Close())
+			}
+			if err != nil {
+				result <- err
+				return
+			}
+		} else {
+			defer runtime.UnlockOSThread()
+		}
+		result <- f()
+	}()
+	if err := <-result; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// life is a run of the tracer, and what the driver's interfaces counted meanwhile, one
+// after the other.
+type life struct {
+	t       *testing.T
+	backend string
+	drops   bool // this driver drops rockets; others linearize them
+	run     *tool.Run
+	at      place
+
+	begin      total // of the present interface
+	sum        total // of those that are gone
+	dropped    uint64
+	linearized uint64
+	began      time.Time
+}
+
+// beginLife starts the tracer on the lab's interface.
+func beginLife(t *testing.T, backend string) *life {
+	t.Helper()
+	l := &life{t: t, backend: backend, drops: env(t, "XENTRACE_LAB_DRIVER") == "prefix", at: place{name: ifname}}
+	l.run = tool.Start(t, program(t), "watch", "-o", "json", "--backend", backend)
+	time.Sleep(settle)
+	l.began = time.Now()
+	l.begin = l.total()
+	return l
+}
+
+func (l *life) total() total {
+	l.t.Helper()
+	now, there := l.at.total()
+	if !there {
+		l.t.Fatalf("interface %+v is not there", l.at)
+	}
+	return now
+}
+
+// traffic sends rockets among ordinary packets, one after the other.
+func (l *life) traffic(rockets, ordinary int) {
+	l.t.Helper()
+	to := netip.AddrPortFrom(peerAddr(l.t, "ipv4"), lifePort)
+	l.at.in(l.t, func() error { return sendMixed(l.t.Context(), to, rockets, ordinary/rockets) })
+	if l.drops {
+		l.dropped += uint64(rockets)
+	} else {
+		l.linearized += uint64(rockets)
+	}
+}
+
+// ended notes what the present interface has counted in all.
+func (l *life) ended(final total) {
+	l.sum.packets += final.packets - l.begin.packets
+	l.sum.dropped += final.dropped - l.begin.dropped
+	l.begin = total{} // the next one begins with nothing
+}
+
+// vanishes waits until the interface is gone, whose last counters then count.
+func (l *life) vanishes() {
+	l.t.Helper()
+	last := l.total()
+	for began := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+		now, there := l.at.total()
+		if !there {
+			break
+		}
+		last = now
+		if time.Since(began) > 30*time.Second {
+			l.t.Fatalf("interface %+v did not go", l.at)
+		}
+	}
+	l.ended(last)
+}
+
+// end stops the tracer and compares: every packet counted once, every drop too.
+// unseen is how many packets there may be that nothing could count.
+func (l *life) end(unseen uint64) tool.Output {
+	l.t.Helper()
+	time.Sleep(settle)
+	l.ended(l.total())
+	output := l.run.Stop()
+	var counted, packets, dropped, linearized uint64
+	for n := range output.Summary.Interfaces {
+		i := &output.Summary.Interfaces[n]
+		counted, packets = counted+i.Counted(), packets+i.Packets
+		dropped, linearized = dropped+i.Dropped, linearized+i.Linearized
+		if i.TxDroppedDelta != nil && *i.TxDroppedDelta != i.Dropped {
+			l.t.Errorf("%s: %d dropped, tx_dropped moved by %d", i.Ifname, i.Dropped, *i.TxDroppedDelta)
+		}
+	}
+	want := l.sum.packets + l.sum.dropped
+	l.t.Logf("%s: %d packets counted, the interface sent %d and dropped %d; %d dropped, %d linearized, %d records, %d interfaces, gaps %v",
+		l.backend, counted, l.sum.packets, l.sum.dropped, dropped, linearized, len(output.Packets), len(output.Summary.Interfaces), gapsOf(&output))
+	if counted > want || counted+unseen < want || packets != counted {
+		l.t.Errorf("%d packets counted, %d in the histograms, want %d, of which %d may be unseen", packets, counted, want, unseen)
+	}
+	if dropped != l.sum.dropped || dropped != l.dropped || linearized != l.linearized {
+		l.t.Errorf("%d dropped, %d linearized: want %d and %d, and the interface dropped %d", dropped, linearized, l.dropped, l.linearized, l.sum.dropped)
+	}
+	if got := uint64(len(output.Packets)) - output.Bounces(); got != dropped+linearized || output.Summary.Lost.Ring != 0 {
+		l.t.Errorf("%d records of %d packets that went wrong, %d lost in the ring", got, dropped+linearized, output.Summary.Lost.Ring)
+	}
+	for n := range output.Packets {
+		if at := output.Packets[n].Time; at.Before(l.began.Add(-time.Second)) || at.After(time.Now().Add(time.Second)) {
+			l.t.Fatalf("record of %v: the test ran from %v to %v", at, l.began, time.Now())
+		}
+	}
+	return output
+}
+
+// gapsOf says what gaps there were.
+func gapsOf(output *tool.Output) []string {
+	var all []string
+	for _, gap := range output.Summary.Gaps {
+		length := "open"
+		if gap.To != nil {
+			length = gap.To.Sub(gap.From).Round(time.Millisecond).String()
+		}
+		all = append(all, gap.Reason+" "+length)
+	}
+	return all
+}
+
+// gap returns the only one there was, of that reason and over.
+func gap(t *testing.T, output *tool.Output, reason string) time.Duration {
+	t.Helper()
+	all := output.Summary.Gaps
+	if len(all) != 1 || all[0].Reason != reason || all[0].To == nil {
+		t.Fatalf("gaps %v, want one for %s that is over", gapsOf(output), reason)
+	}
+	return all[0].To.Sub(all[0].From)
+}
+
+func noGap(t *testing.T, output *tool.Output) {
+	t.Helper()
+	if len(output.Summary.Gaps) != 0 {
+		t.Errorf("gaps %v, want none", gapsOf(output))
+	}
+}
+
+// command runs a program of the guest.
+func command(t *testing.T, words ...string) {
+	t.Helper()
+	if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", strings.Join(words, " "), err, out)
+	}
+}
+
+// dom0 has dom0 begin to do something to the guest, and returns how to wait for it.
+func dom0(t *testing.T, action string) (done func()) {
+	t.Helper()
+	before := ask(t, "do "+action).Done
+	return func() {
+		t.Helper()
+		for began := time.Now(); ; time.Sleep(200 * time.Millisecond) {
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			answer, err := counts.Ask(ctx, env(t, "XENTRACE_PEER"), "counts")
+			cancel()
+			switch {
+			case err == nil && answer.Failed != "":
+				t.Fatal(answer.Failed)
+			case err == nil && answer.Done > before:
+				return
+			case time.Since(began) > 90*time.Second:
+				t.Fatalf("dom0 is not done with %q: %v", action, errors.Join(err, fmt.Errorf("it says %+v", answer)))
+			}
+		}
+	}
+}

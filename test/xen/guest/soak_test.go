@@ -1,0 +1,277 @@
+//go:build xenlab
+
+package guest
+
+import (
+	"bufio"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"xentrace/test/tool"
+)
+
+const (
+	soakToggle = 3 * time.Second // between two changes of the interface
+	// soakGrowth is what the second half of the soak may take more than the first, in KiB.
+	soakGrowth = 1024
+)
+
+// soakToggles are what is done to the interface, over and over.
+var soakToggles = [][]string{
+	{"ip link set eth0 mtu 1400"},
+	{"ethtool -K eth0 tso off gso off"},
+	{"ip link set eth0 mtu 1500"},
+	{"ethtool -K eth0 gso on tso on"},
+	{"ip link set eth0 down", "up"},
+	{"ethtool -K eth0 sg off"},
+	{"ethtool -K eth0 sg on tso on gso on"},
+}
+
+// soakRun is the tracer in a soak, whose records are looked at as they come: there are
+// too many to keep.
+type soakRun struct {
+	cmd  *exec.Cmd
+	done chan error
+
+	mu         sync.Mutex
+	records    map[string]uint64 // by verdict and cause
+	impossible []string          // records that cannot be
+	summary    *tool.Summary
+}
+
+func startSoakRun(t *testing.T) *soakRun {
+	t.Helper()
+	ready := filepath.Join(t.TempDir(), "ready")
+	r := &soakRun{records: make(map[string]uint64), done: make(chan error, 1)}
+	r.cmd = exec.Command(program(t), "watch", "-o", "json", "--ready-file", ready)
+	r.cmd.Stderr = os.Stderr
+	output, err := r.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.cmd.Process.Kill() })
+	go func() {
+		lines := bufio.NewScanner(output)
+		lines.Buffer(nil, 1<<20)
+		for lines.Scan() {
+			r.take(lines.Bytes())
+		}
+		r.done <- lines.Err()
+	}()
+	for began := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		if _, err := os.Stat(ready); err == nil {
+			return r
+		}
+		if time.Since(began) > time.Minute {
+			t.Fatal("the tracer is not ready after a minute")
+		}
+	}
+}
+
+// take looks at one line: a record must be of a packet that can have gone wrong.
+func (r *soakRun) take(line []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var p tool.Packet
+	if err := json.Unmarshal(line, &p); err != nil {
+		r.impossible = append(r.impossible, err.Error())
+		return
+	}
+	if p.Type == "summary" {
+		r.summary = new(tool.Summary)
+		if err := json.Unmarshal(line, r.summary); err != nil {
+			r.impossible = append(r.impossible, err.Error())
+		}
+		return
+	}
+	kind := p.Verdict + " " + text(p.Cause)
+	r.records[kind]++
+	possible := p.Slots == p.SlotsOfParts() && p.Ifname == ifname && p.Flow != nil
+	switch kind {
+	case "dropped too_many_slots", "linearized ":
+		possible = possible && p.Slots > limit
+	case "dropped sg_off":
+		possible = possible && p.Slots > 1
+	case "bounced ":
+		possible = possible && p.HeadOffset > 4096-14
+	case "dropped no_carrier", "dropped needs_gso": // a packet that was under way when it was switched
+	default:
+		possible = false
+	}
+	if !possible {
+		r.impossible = append(r.impossible, p.String())
+	}
+}
+
+// end interrupts the tracer and waits for its summary.
+func (r *soakRun) end(t *testing.T) *tool.Interface {
+	t.Helper()
+	if err := r.cmd.Process.Signal(unix.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-r.done:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("the tracer did not end within a minute")
+	}
+	if err := r.cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if r.summary == nil || len(r.summary.Interfaces) != 1 {
+		t.Fatalf("summary %+v, want one with one interface", r.summary)
+	}
+	return &r.summary.Interfaces[0]
+}
+
+// resident returns the tracer's resident memory in KiB.
+func (r *soakRun) resident(t *testing.T) int {
+	t.Helper()
+	for line := range strings.Lines(readFile(t, filepath.Join("/proc", strconv.Itoa(r.cmd.Process.Pid), "status"))) {
+		if value, found := strings.CutPrefix(line, "VmRSS:"); found {
+			return atoi(t, strings.TrimSuffix(strings.TrimSpace(value), " kB"))
+		}
+	}
+	t.Fatal("resident memory is not told")
+	return 0
+}
+
+// soakLength is 20 s, or as XENTRACE_SOAK says.
+func soakLength(t *testing.T) time.Duration {
+	t.Helper()
+	value := os.Getenv("XENTRACE_SOAK")
+	if value == "" {
+		return 20 * time.Second
+	}
+	length, err := time.ParseDuration(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return length
+}
+
+// Mixed traffic from every processor while the interface is toggled. At the end every
+// packet and every drop was counted, nothing was reported that did not happen, and the
+// tracer is as large as before.
+func TestSoak(t *testing.T) {
+	length := soakLength(t)
+	run := startSoakRun(t)
+	time.Sleep(4 * time.Second) // the driver's code is read beside the counting
+	packets, dropped := counter(t, "tx_packets"), counter(t, "tx_dropped")
+	var senders []soakSender
+	for cpu := range atoi(t, env(t, "XENTRACE_LAB_VCPUS")) {
+		senders = append(senders, startSoakSender(t, cpu))
+	}
+	resident, toggles := soak(t, run, length)
+	var sent soakSent
+	for _, s := range senders {
+		one := s.end(t)
+		sent.Rockets, sent.TCPRockets = sent.Rockets+one.Rockets, sent.TCPRockets+one.TCPRockets
+		sent.Datagrams, sent.Segments = sent.Datagrams+one.Datagrams, sent.Segments+one.Segments
+		sent.BulkBytes, sent.Refused = sent.BulkBytes+one.BulkBytes, sent.Refused+one.Refused
+	}
+	time.Sleep(2 * time.Second) // connections end
+	packets, dropped = counter(t, "tx_packets")-packets, counter(t, "tx_dropped")-dropped
+	i := run.end(t)
+	t.Logf("soak: %v, %d toggles, sent %+v", length, toggles, sent)
+	t.Logf("soak: %d packets counted; the interface sent %d and counted %d dropped; dropped %d, linearized %d, bounced %d, causes %v, records %v, lost %d",
+		i.Counted(), packets, dropped, i.Dropped, i.Linearized, i.Bounced, i.Causes, run.records, run.summary.Lost.Ring)
+	run.checkSoak(t, i, packets, dropped)
+	if sent.Rockets == 0 || sent.TCPRockets == 0 || sent.Datagrams == 0 || sent.Segments == 0 || sent.BulkBytes == 0 {
+		t.Errorf("sent %+v: want some of everything", sent)
+	}
+	checkFlat(t, resident)
+}
+
+// soak toggles the interface until the time is up, and returns the tracer's memory
+// second by second and how often it toggled.
+func soak(t *testing.T, run *soakRun, length time.Duration) (resident []int, toggles int) {
+	t.Helper()
+	t.Cleanup(func() {
+		command(t, "ethtool", "-K", ifname, "sg", "on", "tso", "on", "gso", "on")
+		command(t, "ip", "link", "set", ifname, "mtu", "1500")
+	})
+	next := time.Now().Add(soakToggle)
+	for end := time.Now().Add(length); time.Now().Before(end); time.Sleep(time.Second) {
+		resident = append(resident, run.resident(t))
+		if time.Now().Before(next) {
+			continue
+		}
+		for _, change := range soakToggles[toggles%len(soakToggles)] {
+			if change == "up" {
+				time.Sleep(200 * time.Millisecond)
+				setUp(t, place{name: ifname})
+				continue
+			}
+			command(t, strings.Fields(change)...)
+		}
+		toggles++
+		next = time.Now().Add(soakToggle)
+	}
+	return resident, toggles
+}
+
+// checkSoak compares the summary with the interface's counters and with the records.
+func (r *soakRun) checkSoak(t *testing.T, i *tool.Interface, packets, dropped uint64) {
+	t.Helper()
+	// The driver counts each packet that it sent, without fault. Its count of drops may
+	// lose one of two at once: what was handed to it and not sent was dropped.
+	if i.Counted() != packets+i.Dropped || i.Packets != i.Counted() {
+		t.Errorf("%d packets in the histogram, %d counted; want the %d sent and the %d dropped", i.Counted(), i.Packets, packets, i.Dropped)
+	}
+	if i.Dropped < dropped || i.TxDroppedDelta == nil || *i.TxDroppedDelta != dropped {
+		t.Errorf("%d dropped, tx_dropped_delta %v: the interface counted %d", i.Dropped, i.TxDroppedDelta, dropped)
+	}
+	byVerdict := map[string]uint64{}
+	for kind, n := range r.records {
+		byVerdict[strings.Fields(kind)[0]] += n
+	}
+	if byVerdict["dropped"] != i.Dropped || byVerdict["linearized"] != i.Linearized {
+		t.Errorf("records %v of %d dropped and %d linearized", r.records, i.Dropped, i.Linearized)
+	}
+	if len(r.impossible) != 0 {
+		t.Errorf("%d false records, the first: %s", len(r.impossible), r.impossible[0])
+	}
+	if lost := r.summary.Lost; lost.Ring != 0 || lost.Recursion != nil && *lost.Recursion != 0 || lost.Missed != nil && *lost.Missed != 0 {
+		t.Errorf("lost %+v, want nothing", lost)
+	}
+	if len(r.summary.Gaps) != 0 {
+		t.Errorf("gaps %v, want none", r.summary.Gaps)
+	}
+}
+
+// checkFlat checks that the second half took no more memory than the first.
+func checkFlat(t *testing.T, resident []int) {
+	t.Helper()
+	if len(resident) < 6 {
+		t.Fatalf("memory sampled %d times only", len(resident))
+	}
+	most := func(samples []int) int {
+		largest := 0
+		for _, n := range samples {
+			largest = max(largest, n)
+		}
+		return largest
+	}
+	half := len(resident) / 2
+	first, second := most(resident[:half]), most(resident[half:])
+	t.Logf("soak: memory %d KiB at first, at most %d in the first half, %d in the second, %d at the end; %d samples",
+		resident[0], first, second, resident[len(resident)-1], len(resident))
+	if second > first+soakGrowth {
+		t.Errorf("%d KiB in the second half, %d in the first: it grows", second, first)
+	}
+}
