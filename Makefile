@@ -80,7 +80,13 @@ else
 	test/xen/suite --timeout 900 --kernel 6.1 --driver stock -- -test.skip 'Life|Soak'
 	test/xen/suite --timeout 900 --kernel 6.12 --driver stock --vcpus 2 -- -test.skip 'Life|Soak'
 	test/xen/suite --timeout 1800 --kernel 6.1 --driver prefix --vcpus 2 -- -test.run 'Life|Soak'
+	test/xen/matrix --kernel 6.1 --kernel 6.12
 endif
+
+.PHONY: test-xen-all
+test-xen-all: build ## every path of the driver on every kernel under every backend; writes docs/kernels.md
+	test/xen/deps
+	test/xen/matrix --table docs/kernels.md
 
 # How long the soak sends; CI has less time.
 SOAK := 10m
@@ -104,13 +110,13 @@ bench: deps build ## what it costs, against an empty program and bpftrace (needs
 lint: go ## formatting, vet, staticcheck, shellcheck, clang-format
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -d $$(git ls-files '*.go'); exit 1; }
 	$(GO) vet ./...
-	$(GO) vet -tags xenlab ./test/...
+	$(GO) vet -tags xenlab,matrix ./test/...
 	GOARCH=arm64 $(GO) vet ./...
 	$(GO) tool staticcheck ./...
-	$(GO) tool staticcheck -tags xenlab ./test/...
+	$(GO) tool staticcheck -tags xenlab,matrix ./test/...
 	$(CLANG_FORMAT) --dry-run --Werror bpf/*.c bpf/*.h
 	shellcheck .ci/run .ci/deps test/bench/run
-	cd test/xen && shellcheck -a -x run shell suite fetch driver deps init/*
+	cd test/xen && shellcheck -a -x run shell suite matrix fetch driver deps init/*
 
 .PHONY: clean
 clean: ## remove what was built, but not the lab's cache
