@@ -12,6 +12,7 @@
 enum event_kind {
 	EVENT_PACKET = 1,
 	EVENT_INTERFACE, /* traffic on an interface that is not registered yet */
+	EVENT_ELSEWHERE, /* a packet dropped outside the driver, see elsewhere.h */
 };
 
 enum verdict {

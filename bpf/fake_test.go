@@ -32,14 +32,14 @@ const (
 // whose address a program told. Fake packets are laid out there as the running
 // kernel's BTF says, and their addresses given to the real programs.
 type arena struct {
-	t       *testing.T
+	t       testing.TB
 	fake    *ebpf.Map
 	memory  []byte // written to the kernel by flush
 	address uint64
 	types   *btf.Spec
 }
 
-func newArena(t *testing.T) *arena {
+func newArena(t testing.TB) *arena {
 	t.Helper()
 	if err := rlimit.RemoveMemlock(); err != nil {
 		t.Fatal(err)
@@ -57,7 +57,7 @@ func newArena(t *testing.T) *arena {
 }
 
 // addressOf has a program tell where the map's value lies in the kernel.
-func addressOf(t *testing.T, fake *ebpf.Map) uint64 {
+func addressOf(t testing.TB, fake *ebpf.Map) uint64 {
 	t.Helper()
 	told, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
 	if err != nil {

@@ -98,6 +98,18 @@ static __always_inline int peek(const struct cursor *cursor, void *to, __u32 siz
 	return bpf_probe_read_kernel(to, size, (void *)(cursor->data + cursor->offset));
 }
 
+/*
+ * The data begins with the network header: outside the driver the link header
+ * may not be there yet, or not any more.
+ */
+static __always_inline bool at_network_header(const struct cursor *cursor, struct sk_buff *skb)
+{
+	__u64 head = (__u64)BPF_CORE_READ(skb, head);
+
+	return cursor->data == head + BPF_CORE_READ(skb, network_header) &&
+	       cursor->data != head + BPF_CORE_READ(skb, mac_header);
+}
+
 /* Moves behind the link header and its VLAN tags; returns the protocol that follows. */
 static __always_inline __u16 link_protocol(struct cursor *cursor, struct sk_buff *skb)
 {
@@ -106,7 +118,7 @@ static __always_inline __u16 link_protocol(struct cursor *cursor, struct sk_buff
 	struct vlan_tag tag;
 	__u16 protocol;
 
-	if (type != ARPHRD_ETHER && type != ARPHRD_LOOPBACK) {
+	if ((type != ARPHRD_ETHER && type != ARPHRD_LOOPBACK) || at_network_header(cursor, skb)) {
 		cursor->offset = BPF_CORE_READ(skb, head) + BPF_CORE_READ(skb, network_header) -
 				 (unsigned char *)cursor->data;
 		return bpf_ntohs(BPF_CORE_READ(skb, protocol));

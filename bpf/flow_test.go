@@ -178,17 +178,24 @@ func (r *tracer) record() *XentracePacketEvent {
 	r.t.Helper()
 	r.arena.flush()
 	r.begin(atSkb)
-	r.reader.SetDeadline(time.Now().Add(time.Second))
-	raw, err := r.reader.Read()
+	event := readRecord(r.t, r.reader)
+	if left := r.reader.AvailableBytes(); left != 0 || event.NrFrags != 17 || event.Verdict != XentraceVerdictVERDICT_OVER_LIMIT || event.Slots != 35 {
+		r.t.Fatalf("%d bytes left, %d frags, verdict %d, %d slots", left, event.NrFrags, event.Verdict, event.Slots)
+	}
+	return event
+}
+
+// readRecord returns the next record.
+func readRecord(t testing.TB, reader *ringbuf.Reader) *XentracePacketEvent {
+	t.Helper()
+	reader.SetDeadline(time.Now().Add(time.Second))
+	raw, err := reader.Read()
 	if err != nil {
-		r.t.Fatal(err)
+		t.Fatal(err)
 	}
 	event := new(XentracePacketEvent)
 	if copied := copy(unsafe.Slice((*byte)(unsafe.Pointer(event)), unsafe.Sizeof(*event)), raw.RawSample); copied != len(raw.RawSample) {
-		r.t.Fatalf("record of %d bytes", len(raw.RawSample))
-	}
-	if left := r.reader.AvailableBytes(); left != 0 || event.NrFrags != 17 || event.Verdict != XentraceVerdictVERDICT_OVER_LIMIT || event.Slots != 35 {
-		r.t.Fatalf("%d bytes left, %d frags, verdict %d, %d slots", left, event.NrFrags, event.Verdict, event.Slots)
+		t.Fatalf("record of %d bytes", len(raw.RawSample))
 	}
 	return event
 }

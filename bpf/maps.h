@@ -62,6 +62,7 @@ struct counters {
 	__u64 dropped;
 	__u64 linearized;
 	__u64 bounced;
+	__u64 rejected;
 	__u64 ring_lost;
 	__u64 causes[CAUSES];
 	__u64 slots[SLOT_BUCKETS];

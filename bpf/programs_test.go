@@ -10,12 +10,13 @@ import (
 // programs are those of the tracepoint backend, run by hand on fake packets.
 // They share all code below the fetching of arguments with the other backends.
 type programs struct {
-	t          *testing.T
+	t          testing.TB
 	collection *ebpf.Collection
 	arena      *arena
 }
 
-func loadPrograms(t *testing.T, a *arena, cfg XentraceConfiguration) *programs {
+// loadPrograms loads them as cfg says, and with what else there is to configure.
+func loadPrograms(t *testing.T, a *arena, cfg XentraceConfiguration, others ...func(*ebpf.CollectionSpec) error) *programs {
 	t.Helper()
 	spec, err := LoadXentrace()
 	if err != nil {
@@ -29,6 +30,17 @@ func loadPrograms(t *testing.T, a *arena, cfg XentraceConfiguration) *programs {
 	if err := spec.Variables[XentraceVarConfig].Set(cfg); err != nil {
 		t.Fatal(err)
 	}
+	for _, configure := range others {
+		if err := configure(spec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return loadSpec(t, a, spec)
+}
+
+// loadSpec loads what is left in the spec and lets the counting begin.
+func loadSpec(t testing.TB, a *arena, spec *ebpf.CollectionSpec) *programs {
+	t.Helper()
 	collection, err := ebpf.NewCollection(spec)
 	var rejected *ebpf.VerifierError
 	if errors.As(err, &rejected) {
@@ -97,6 +109,7 @@ func (p *programs) counted(place uint32) XentraceCounters {
 		sum.Dropped += c.Dropped
 		sum.Linearized += c.Linearized
 		sum.Bounced += c.Bounced
+		sum.Rejected += c.Rejected
 		sum.RingLost += c.RingLost
 		for i := range c.Causes {
 			sum.Causes[i] += c.Causes[i]

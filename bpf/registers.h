@@ -11,12 +11,14 @@
 #if defined(__TARGET_ARCH_x86)
 
 struct pt_regs {
+	unsigned long dx;
 	unsigned long si;
 	unsigned long di;
 } KERNEL_TYPE;
 
 #define FIRST_ARGUMENT(regs) ((regs)->di)
 #define SECOND_ARGUMENT(regs) ((regs)->si)
+#define THIRD_ARGUMENT(regs) ((regs)->dx)
 
 #elif defined(__TARGET_ARCH_arm64)
 
@@ -28,6 +30,7 @@ struct user_pt_regs {
 
 #define FIRST_ARGUMENT(context) (((struct user_pt_regs *)(context))->regs[0])
 #define SECOND_ARGUMENT(context) (((struct user_pt_regs *)(context))->regs[1])
+#define THIRD_ARGUMENT(context) (((struct user_pt_regs *)(context))->regs[2])
 
 #endif
 

@@ -47,8 +47,9 @@ struct net_device {
 	possible_net_t nd_net;
 } KERNEL_TYPE;
 
-enum netdev_state_t {
-	__LINK_STATE_NOCARRIER = 2, /* the running kernel's value is used */
+enum netdev_state_t { /* the running kernel's values are used */
+	__LINK_STATE_PRESENT = 1,
+	__LINK_STATE_NOCARRIER = 2,
 };
 
 struct sock_common {
@@ -74,14 +75,32 @@ struct tcp_sock {
 	__u32 srtt_us;
 } KERNEL_TYPE;
 
+struct dst_entry {
+	struct net_device *dev;
+} KERNEL_TYPE;
+
+typedef struct {
+	int counter;
+} KERNEL_TYPE atomic_t;
+
+typedef struct refcount_struct {
+	atomic_t refs;
+} KERNEL_TYPE refcount_t;
+
 struct sk_buff {
+	struct sk_buff *next;
 	struct net_device *dev;
 	struct sock *sk;
+	unsigned long _skb_refdst; /* the lowest bit tells whether a reference is held */
+	int skb_iif; /* the interface it was received on, 0 before and if it was not */
+	__u8 pkt_type : 3;
+	refcount_t users;
 	unsigned int len;
 	unsigned int data_len;
 	__u16 queue_mapping;
 	__be16 protocol;
 	__u16 network_header;
+	__u16 mac_header;
 	unsigned int end;
 	unsigned char *head;
 	unsigned char *data;

@@ -6,7 +6,10 @@
  * header, nothing else. User space loads only those of the backend it chose.
  */
 #include "code.h"
+#include "elsewhere.h"
+#include "queues.h"
 #include "registers.h"
+#include "response.h"
 #include "xmit.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -43,6 +46,18 @@ int fentry_free(__u64 *ctx)
 	return any_free((void *)ctx[0], ctx[1]);
 }
 
+SEC("fentry/xennet_tx_buf_gc")
+int fentry_gc_begin(__u64 *ctx)
+{
+	return collect_begin(ctx[0]);
+}
+
+SEC("fexit/xennet_tx_buf_gc")
+int fentry_gc_end(__u64 *ctx)
+{
+	return collect_end();
+}
+
 /* kprobe */
 
 SEC("kprobe/xennet_start_xmit")
@@ -61,6 +76,18 @@ SEC("kprobe/dev_kfree_skb_any_reason")
 int kprobe_free(struct pt_regs *ctx)
 {
 	return any_free((void *)FIRST_ARGUMENT(ctx), SECOND_ARGUMENT(ctx));
+}
+
+SEC("kprobe/xennet_tx_buf_gc")
+int kprobe_gc_begin(struct pt_regs *ctx)
+{
+	return collect_begin(FIRST_ARGUMENT(ctx));
+}
+
+SEC("kretprobe/xennet_tx_buf_gc")
+int kprobe_gc_end(struct pt_regs *ctx)
+{
+	return collect_end();
 }
 
 /* tracepoint */
@@ -89,10 +116,45 @@ int tracepoint_consume(struct bpf_raw_tracepoint_args *ctx)
 	return traced_free((void *)ctx->args[0], true);
 }
 
+/* Drops elsewhere: beside any backend, one of these ways. */
+
+SEC("raw_tp/kfree_skb")
+int elsewhere_free(struct bpf_raw_tracepoint_args *ctx)
+{
+	/* Without reasons the tracepoint has no third argument that could be read. */
+	__u32 reason = elsewhere_config.has_reason ? ctx->args[2] : 0;
+
+	return elsewhere_traced(ctx, (void *)ctx->args[0], ctx->args[1], reason);
+}
+
+SEC("kprobe/kfree_skb_reason")
+int kprobe_elsewhere(struct pt_regs *ctx)
+{
+	return elsewhere_called(ctx, (void *)FIRST_ARGUMENT(ctx), SECOND_ARGUMENT(ctx));
+}
+
+SEC("kprobe/sk_skb_reason_drop")
+int kprobe_elsewhere_socket(struct pt_regs *ctx)
+{
+	return elsewhere_called(ctx, (void *)SECOND_ARGUMENT(ctx), THIRD_ARGUMENT(ctx));
+}
+
+SEC("kprobe/kfree_skb_list_reason")
+int kprobe_elsewhere_list(struct pt_regs *ctx)
+{
+	return elsewhere_called_list(ctx, (void *)FIRST_ARGUMENT(ctx), SECOND_ARGUMENT(ctx));
+}
+
 /* Never attached. */
 
 SEC("raw_tp/sys_enter")
 int read_code(struct bpf_raw_tracepoint_args *ctx)
 {
 	return code_read(ctx->args[0], ctx->args[1]);
+}
+
+SEC("raw_tp/sys_enter")
+int read_queues(struct bpf_raw_tracepoint_args *ctx)
+{
+	return queues_read(ctx->args[0], ctx->args[1]);
 }

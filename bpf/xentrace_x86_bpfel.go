@@ -35,6 +35,22 @@ type XentraceCodeChunk struct {
 	Bytes [4096]uint8
 }
 
+type XentraceCollection struct {
+	_       structs.HostLayout
+	Queue   uint64
+	Ring    uint64
+	Cons    uint32
+	Pad     uint32
+	Skbs    [256]uint64
+	Entries [256]struct {
+		_      structs.HostLayout
+		Id     uint16
+		Status int16
+		Rest   uint64
+	}
+	Work XentraceWorkspace
+}
+
 type XentraceConfiguration struct {
 	_             structs.HostLayout
 	NetfrontXmit  uint64
@@ -58,9 +74,51 @@ type XentraceCounters struct {
 	Dropped    uint64
 	Linearized uint64
 	Bounced    uint64
+	Rejected   uint64
 	RingLost   uint64
 	Causes     [11]uint64
 	Slots      [256]uint64
+}
+
+type XentraceElsewhereConfiguration struct {
+	_                 structs.HostLayout
+	Consumed          uint32
+	HasReason         uint8
+	CompletionUnknown uint8
+	_                 [2]byte
+}
+
+type XentraceElsewhereCounters struct {
+	_       structs.HostLayout
+	Dropped uint64
+	Reasons [512]uint64
+}
+
+type XentraceElsewhereEvent struct {
+	_      structs.HostLayout
+	Head   XentraceElsewhereHead
+	Packet XentracePacketEvent
+}
+
+type XentraceElsewhereHead struct {
+	_      structs.HostLayout
+	Header struct {
+		_       structs.HostLayout
+		Kind    XentraceEventKind
+		Ifindex uint32
+		Netns   uint32
+		Cpu     uint32
+	}
+	Location uint64
+	Reason   uint32
+	NrFrames uint32
+	Frames   [32]uint64
+}
+
+type XentraceElsewhereSpace struct {
+	_    structs.HostLayout
+	Head XentraceElsewhereHead
+	Work XentraceWorkspace
 }
 
 type XentraceEventKind uint32
@@ -68,6 +126,7 @@ type XentraceEventKind uint32
 const (
 	XentraceEventKindEVENT_PACKET    XentraceEventKind = 1
 	XentraceEventKindEVENT_INTERFACE XentraceEventKind = 2
+	XentraceEventKindEVENT_ELSEWHERE XentraceEventKind = 3
 )
 
 type XentraceInterface struct {
@@ -142,6 +201,37 @@ type XentracePacketEvent struct {
 	_ [4]byte
 }
 
+type XentraceQueues struct {
+	_       structs.HostLayout
+	Jiffies uint64
+	Ready   uint32
+	Count   uint32
+	Queue   [64]struct {
+		_          structs.HostLayout
+		TransStart uint64
+		Stopped    uint64
+	}
+}
+
+type XentraceResponseLayout struct {
+	_       structs.HostLayout
+	Id      uint32
+	Info    uint32
+	Netdev  uint32
+	RspCons uint32
+	Sring   uint32
+	Ring    uint32
+	TxSkbs  uint32
+}
+
+type XentraceTold struct {
+	_     structs.HostLayout
+	Queue uint64
+	Ids   [4]uint64
+	Cons  uint32
+	Count uint32
+}
+
 type XentraceTransmit struct {
 	_                   structs.HostLayout
 	Unregistered        XentraceInterfaceEvent
@@ -186,25 +276,44 @@ type XentraceWorkspace struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	XentraceMapCode               = "code"
-	XentraceMapCountersOf         = "counters_of"
-	XentraceMapEvents             = "events"
-	XentraceMapInterfaces         = "interfaces"
-	XentraceMapTransmits          = "transmits"
-	XentraceMapWorkspaces         = "workspaces"
-	XentraceProgFentryBegin       = "fentry_begin"
-	XentraceProgFentryEnd         = "fentry_end"
-	XentraceProgFentryFree        = "fentry_free"
-	XentraceProgKprobeBegin       = "kprobe_begin"
-	XentraceProgKprobeEnd         = "kprobe_end"
-	XentraceProgKprobeFree        = "kprobe_free"
-	XentraceProgReadCode          = "read_code"
-	XentraceProgTracepointBegin   = "tracepoint_begin"
-	XentraceProgTracepointConsume = "tracepoint_consume"
-	XentraceProgTracepointEnd     = "tracepoint_end"
-	XentraceProgTracepointFree    = "tracepoint_free"
-	XentraceVarConfig             = "config"
-	XentraceVarEnabled            = "enabled"
+	XentraceMapCode                   = "code"
+	XentraceMapCollections            = "collections"
+	XentraceMapCountersOf             = "counters_of"
+	XentraceMapElsewhereCountersOf    = "elsewhere_counters_of"
+	XentraceMapElsewhereDepth         = "elsewhere_depth"
+	XentraceMapElsewhereSpaces        = "elsewhere_spaces"
+	XentraceMapEvents                 = "events"
+	XentraceMapInterfaces             = "interfaces"
+	XentraceMapQueuesNow              = "queues_now"
+	XentraceMapToldOf                 = "told_of"
+	XentraceMapTransmits              = "transmits"
+	XentraceMapWorkspaces             = "workspaces"
+	XentraceProgElsewhereFree         = "elsewhere_free"
+	XentraceProgFentryBegin           = "fentry_begin"
+	XentraceProgFentryEnd             = "fentry_end"
+	XentraceProgFentryFree            = "fentry_free"
+	XentraceProgFentryGcBegin         = "fentry_gc_begin"
+	XentraceProgFentryGcEnd           = "fentry_gc_end"
+	XentraceProgKprobeBegin           = "kprobe_begin"
+	XentraceProgKprobeElsewhere       = "kprobe_elsewhere"
+	XentraceProgKprobeElsewhereList   = "kprobe_elsewhere_list"
+	XentraceProgKprobeElsewhereSocket = "kprobe_elsewhere_socket"
+	XentraceProgKprobeEnd             = "kprobe_end"
+	XentraceProgKprobeFree            = "kprobe_free"
+	XentraceProgKprobeGcBegin         = "kprobe_gc_begin"
+	XentraceProgKprobeGcEnd           = "kprobe_gc_end"
+	XentraceProgReadCode              = "read_code"
+	XentraceProgReadQueues            = "read_queues"
+	XentraceProgTracepointBegin       = "tracepoint_begin"
+	XentraceProgTracepointConsume     = "tracepoint_consume"
+	XentraceProgTracepointEnd         = "tracepoint_end"
+	XentraceProgTracepointFree        = "tracepoint_free"
+	XentraceVarCompletion             = "completion"
+	XentraceVarConfig                 = "config"
+	XentraceVarElsewhereConfig        = "elsewhere_config"
+	XentraceVarEnabled                = "enabled"
+	XentraceVarResponses              = "responses"
+	XentraceVarToldRequests           = "told_requests"
 )
 
 // LoadXentrace returns the embedded CollectionSpec for Xentrace.
@@ -249,37 +358,56 @@ type XentraceSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type XentraceProgramSpecs struct {
-	FentryBegin       *ebpf.ProgramSpec `ebpf:"fentry_begin"`
-	FentryEnd         *ebpf.ProgramSpec `ebpf:"fentry_end"`
-	FentryFree        *ebpf.ProgramSpec `ebpf:"fentry_free"`
-	KprobeBegin       *ebpf.ProgramSpec `ebpf:"kprobe_begin"`
-	KprobeEnd         *ebpf.ProgramSpec `ebpf:"kprobe_end"`
-	KprobeFree        *ebpf.ProgramSpec `ebpf:"kprobe_free"`
-	ReadCode          *ebpf.ProgramSpec `ebpf:"read_code"`
-	TracepointBegin   *ebpf.ProgramSpec `ebpf:"tracepoint_begin"`
-	TracepointConsume *ebpf.ProgramSpec `ebpf:"tracepoint_consume"`
-	TracepointEnd     *ebpf.ProgramSpec `ebpf:"tracepoint_end"`
-	TracepointFree    *ebpf.ProgramSpec `ebpf:"tracepoint_free"`
+	ElsewhereFree         *ebpf.ProgramSpec `ebpf:"elsewhere_free"`
+	FentryBegin           *ebpf.ProgramSpec `ebpf:"fentry_begin"`
+	FentryEnd             *ebpf.ProgramSpec `ebpf:"fentry_end"`
+	FentryFree            *ebpf.ProgramSpec `ebpf:"fentry_free"`
+	FentryGcBegin         *ebpf.ProgramSpec `ebpf:"fentry_gc_begin"`
+	FentryGcEnd           *ebpf.ProgramSpec `ebpf:"fentry_gc_end"`
+	KprobeBegin           *ebpf.ProgramSpec `ebpf:"kprobe_begin"`
+	KprobeElsewhere       *ebpf.ProgramSpec `ebpf:"kprobe_elsewhere"`
+	KprobeElsewhereList   *ebpf.ProgramSpec `ebpf:"kprobe_elsewhere_list"`
+	KprobeElsewhereSocket *ebpf.ProgramSpec `ebpf:"kprobe_elsewhere_socket"`
+	KprobeEnd             *ebpf.ProgramSpec `ebpf:"kprobe_end"`
+	KprobeFree            *ebpf.ProgramSpec `ebpf:"kprobe_free"`
+	KprobeGcBegin         *ebpf.ProgramSpec `ebpf:"kprobe_gc_begin"`
+	KprobeGcEnd           *ebpf.ProgramSpec `ebpf:"kprobe_gc_end"`
+	ReadCode              *ebpf.ProgramSpec `ebpf:"read_code"`
+	ReadQueues            *ebpf.ProgramSpec `ebpf:"read_queues"`
+	TracepointBegin       *ebpf.ProgramSpec `ebpf:"tracepoint_begin"`
+	TracepointConsume     *ebpf.ProgramSpec `ebpf:"tracepoint_consume"`
+	TracepointEnd         *ebpf.ProgramSpec `ebpf:"tracepoint_end"`
+	TracepointFree        *ebpf.ProgramSpec `ebpf:"tracepoint_free"`
 }
 
 // XentraceMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type XentraceMapSpecs struct {
-	Code       *ebpf.MapSpec `ebpf:"code"`
-	CountersOf *ebpf.MapSpec `ebpf:"counters_of"`
-	Events     *ebpf.MapSpec `ebpf:"events"`
-	Interfaces *ebpf.MapSpec `ebpf:"interfaces"`
-	Transmits  *ebpf.MapSpec `ebpf:"transmits"`
-	Workspaces *ebpf.MapSpec `ebpf:"workspaces"`
+	Code                *ebpf.MapSpec `ebpf:"code"`
+	Collections         *ebpf.MapSpec `ebpf:"collections"`
+	CountersOf          *ebpf.MapSpec `ebpf:"counters_of"`
+	ElsewhereCountersOf *ebpf.MapSpec `ebpf:"elsewhere_counters_of"`
+	ElsewhereDepth      *ebpf.MapSpec `ebpf:"elsewhere_depth"`
+	ElsewhereSpaces     *ebpf.MapSpec `ebpf:"elsewhere_spaces"`
+	Events              *ebpf.MapSpec `ebpf:"events"`
+	Interfaces          *ebpf.MapSpec `ebpf:"interfaces"`
+	QueuesNow           *ebpf.MapSpec `ebpf:"queues_now"`
+	ToldOf              *ebpf.MapSpec `ebpf:"told_of"`
+	Transmits           *ebpf.MapSpec `ebpf:"transmits"`
+	Workspaces          *ebpf.MapSpec `ebpf:"workspaces"`
 }
 
 // XentraceVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type XentraceVariableSpecs struct {
-	Config  *ebpf.VariableSpec `ebpf:"config"`
-	Enabled *ebpf.VariableSpec `ebpf:"enabled"`
+	Completion      *ebpf.VariableSpec `ebpf:"completion"`
+	Config          *ebpf.VariableSpec `ebpf:"config"`
+	ElsewhereConfig *ebpf.VariableSpec `ebpf:"elsewhere_config"`
+	Enabled         *ebpf.VariableSpec `ebpf:"enabled"`
+	Responses       *ebpf.VariableSpec `ebpf:"responses"`
+	ToldRequests    *ebpf.VariableSpec `ebpf:"told_requests"`
 }
 
 // XentraceObjects contains all objects after they have been loaded into the kernel.
@@ -302,20 +430,32 @@ func (o *XentraceObjects) Close() error {
 //
 // It can be passed to LoadXentraceObjects or ebpf.CollectionSpec.LoadAndAssign.
 type XentraceMaps struct {
-	Code       *ebpf.Map `ebpf:"code"`
-	CountersOf *ebpf.Map `ebpf:"counters_of"`
-	Events     *ebpf.Map `ebpf:"events"`
-	Interfaces *ebpf.Map `ebpf:"interfaces"`
-	Transmits  *ebpf.Map `ebpf:"transmits"`
-	Workspaces *ebpf.Map `ebpf:"workspaces"`
+	Code                *ebpf.Map `ebpf:"code"`
+	Collections         *ebpf.Map `ebpf:"collections"`
+	CountersOf          *ebpf.Map `ebpf:"counters_of"`
+	ElsewhereCountersOf *ebpf.Map `ebpf:"elsewhere_counters_of"`
+	ElsewhereDepth      *ebpf.Map `ebpf:"elsewhere_depth"`
+	ElsewhereSpaces     *ebpf.Map `ebpf:"elsewhere_spaces"`
+	Events              *ebpf.Map `ebpf:"events"`
+	Interfaces          *ebpf.Map `ebpf:"interfaces"`
+	QueuesNow           *ebpf.Map `ebpf:"queues_now"`
+	ToldOf              *ebpf.Map `ebpf:"told_of"`
+	Transmits           *ebpf.Map `ebpf:"transmits"`
+	Workspaces          *ebpf.Map `ebpf:"workspaces"`
 }
 
 func (m *XentraceMaps) Close() error {
 	return _XentraceClose(
 		m.Code,
+		m.Collections,
 		m.CountersOf,
+		m.ElsewhereCountersOf,
+		m.ElsewhereDepth,
+		m.ElsewhereSpaces,
 		m.Events,
 		m.Interfaces,
+		m.QueuesNow,
+		m.ToldOf,
 		m.Transmits,
 		m.Workspaces,
 	)
@@ -325,36 +465,58 @@ func (m *XentraceMaps) Close() error {
 //
 // It can be passed to LoadXentraceObjects or ebpf.CollectionSpec.LoadAndAssign.
 type XentraceVariables struct {
-	Config  *ebpf.Variable `ebpf:"config"`
-	Enabled *ebpf.Variable `ebpf:"enabled"`
+	Completion      *ebpf.Variable `ebpf:"completion"`
+	Config          *ebpf.Variable `ebpf:"config"`
+	ElsewhereConfig *ebpf.Variable `ebpf:"elsewhere_config"`
+	Enabled         *ebpf.Variable `ebpf:"enabled"`
+	Responses       *ebpf.Variable `ebpf:"responses"`
+	ToldRequests    *ebpf.Variable `ebpf:"told_requests"`
 }
 
 // XentracePrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to LoadXentraceObjects or ebpf.CollectionSpec.LoadAndAssign.
 type XentracePrograms struct {
-	FentryBegin       *ebpf.Program `ebpf:"fentry_begin"`
-	FentryEnd         *ebpf.Program `ebpf:"fentry_end"`
-	FentryFree        *ebpf.Program `ebpf:"fentry_free"`
-	KprobeBegin       *ebpf.Program `ebpf:"kprobe_begin"`
-	KprobeEnd         *ebpf.Program `ebpf:"kprobe_end"`
-	KprobeFree        *ebpf.Program `ebpf:"kprobe_free"`
-	ReadCode          *ebpf.Program `ebpf:"read_code"`
-	TracepointBegin   *ebpf.Program `ebpf:"tracepoint_begin"`
-	TracepointConsume *ebpf.Program `ebpf:"tracepoint_consume"`
-	TracepointEnd     *ebpf.Program `ebpf:"tracepoint_end"`
-	TracepointFree    *ebpf.Program `ebpf:"tracepoint_free"`
+	ElsewhereFree         *ebpf.Program `ebpf:"elsewhere_free"`
+	FentryBegin           *ebpf.Program `ebpf:"fentry_begin"`
+	FentryEnd             *ebpf.Program `ebpf:"fentry_end"`
+	FentryFree            *ebpf.Program `ebpf:"fentry_free"`
+	FentryGcBegin         *ebpf.Program `ebpf:"fentry_gc_begin"`
+	FentryGcEnd           *ebpf.Program `ebpf:"fentry_gc_end"`
+	KprobeBegin           *ebpf.Program `ebpf:"kprobe_begin"`
+	KprobeElsewhere       *ebpf.Program `ebpf:"kprobe_elsewhere"`
+	KprobeElsewhereList   *ebpf.Program `ebpf:"kprobe_elsewhere_list"`
+	KprobeElsewhereSocket *ebpf.Program `ebpf:"kprobe_elsewhere_socket"`
+	KprobeEnd             *ebpf.Program `ebpf:"kprobe_end"`
+	KprobeFree            *ebpf.Program `ebpf:"kprobe_free"`
+	KprobeGcBegin         *ebpf.Program `ebpf:"kprobe_gc_begin"`
+	KprobeGcEnd           *ebpf.Program `ebpf:"kprobe_gc_end"`
+	ReadCode              *ebpf.Program `ebpf:"read_code"`
+	ReadQueues            *ebpf.Program `ebpf:"read_queues"`
+	TracepointBegin       *ebpf.Program `ebpf:"tracepoint_begin"`
+	TracepointConsume     *ebpf.Program `ebpf:"tracepoint_consume"`
+	TracepointEnd         *ebpf.Program `ebpf:"tracepoint_end"`
+	TracepointFree        *ebpf.Program `ebpf:"tracepoint_free"`
 }
 
 func (p *XentracePrograms) Close() error {
 	return _XentraceClose(
+		p.ElsewhereFree,
 		p.FentryBegin,
 		p.FentryEnd,
 		p.FentryFree,
+		p.FentryGcBegin,
+		p.FentryGcEnd,
 		p.KprobeBegin,
+		p.KprobeElsewhere,
+		p.KprobeElsewhereList,
+		p.KprobeElsewhereSocket,
 		p.KprobeEnd,
 		p.KprobeFree,
+		p.KprobeGcBegin,
+		p.KprobeGcEnd,
 		p.ReadCode,
+		p.ReadQueues,
 		p.TracepointBegin,
 		p.TracepointConsume,
 		p.TracepointEnd,

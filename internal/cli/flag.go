@@ -24,9 +24,12 @@ type settings struct {
 	verbose    bool
 	readyFile  string
 	wait       bool
+	rejected   bool
 	ringBytes  int
 	count      int
 	exitCode   bool
+	drops      string
+	dropsHook  string
 	help       bool
 }
 
@@ -36,6 +39,8 @@ func defaults() settings {
 		format:    "text",
 		color:     "auto",
 		ringBytes: trace.DefaultRingBytes,
+		drops:     string(trace.DropsDriver),
+		dropsHook: string(trace.DropsTracepoint),
 	}
 }
 

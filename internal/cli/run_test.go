@@ -62,6 +62,10 @@ func TestUsageErrors(t *testing.T) {
 		"huge ring":           {"watch --ring-size 2048MiB", []string{"not between one page and 1024MiB"}},
 		"ring of words":       {"watch --ring-size big", []string{"not a size such as"}},
 		"ring flag elsewhere": {"hist --ring-size 4MiB", []string{"unknown flag: --ring-size"}},
+		"unknown drops":       {"watch --drops some", []string{`"some"`, "--drops", "not one of driver, all"}},
+		"unknown drops hook":  {"watch --drops all --drops-hook magic", []string{`"magic"`, "--drops-hook", "not one of tracepoint, kprobe"}},
+		"hook for no drops":   {"watch --drops-hook kprobe", []string{"--drops-hook: without --drops all"}},
+		"drops of hist":       {"hist --drops all", []string{"unknown flag: --drops"}},
 		"no name":             {"watch --interface=", []string{"no name"}},
 		"no directory":        {"watch --ready-file /nonexistent/ready", []string{"ready file /nonexistent/ready", "no such file or directory"}},
 		"directory":           {"watch --ready-file /", []string{"ready file /: not a regular file"}},
@@ -182,6 +186,29 @@ func TestWatchExitCode(t *testing.T) {
 		got := runWith(t, fake, "watch", "-d", "50ms", "--exit-code")
 		if got.status != c.want || strings.Count(got.stderr, "\n") != 1 {
 			t.Errorf("%d %s: status %d, want %d; stderr %q", c.records, c.verdict, got.status, c.want, got.stderr)
+		}
+	}
+}
+
+func TestWatchDropsElsewhere(t *testing.T) {
+	for _, c := range []struct {
+		args  []string
+		drops trace.Drops
+		hook  trace.DropsHook
+		said  bool
+	}{
+		{nil, trace.DropsDriver, trace.DropsTracepoint, false},
+		{[]string{"--drops", "driver"}, trace.DropsDriver, trace.DropsTracepoint, false},
+		{[]string{"--drops=all"}, trace.DropsAll, trace.DropsTracepoint, true},
+		{[]string{"--drops", "all", "--drops-hook", "kprobe"}, trace.DropsAll, trace.DropsKprobe, true},
+	} {
+		fake := newFake()
+		got := runWith(t, fake, append([]string{"watch", "--count", "1"}, c.args...)...)
+		if got.status != 0 || fake.options.Drops != c.drops || fake.options.DropsHook != c.hook {
+			t.Errorf("%v: status %d, drops %q by %q, want %q by %q", c.args, got.status, fake.options.Drops, fake.options.DropsHook, c.drops, c.hook)
+		}
+		if said := strings.Contains(got.stderr, "; drops elsewhere by "+string(c.hook)); said != c.said {
+			t.Errorf("%v: standard error %q", c.args, got.stderr)
 		}
 	}
 }

@@ -74,8 +74,11 @@ func (s *session) start(ctx context.Context, records bool) error {
 		Interfaces: s.in.interfaces,
 		Backend:    trace.Backend(s.in.backend),
 		Records:    records,
+		Drops:      trace.Drops(s.in.drops),
+		DropsHook:  trace.DropsHook(s.in.dropsHook),
 		RingBytes:  s.in.ringBytes,
 		Wait:       s.in.wait,
+		Rejected:   s.in.rejected,
 		Notify:     s.console.Say,
 	})
 	if err != nil {
@@ -108,6 +111,9 @@ func (s *session) announce(ctx context.Context, took time.Duration) error {
 		sentence += fmt.Sprintf("; %s did not attach (-v says why)", strings.Join(refused, " and "))
 	case len(refused) > 0:
 		sentence += fmt.Sprintf("; %s did not attach", strings.Join(refused, " and "))
+	}
+	if s.in.drops == string(trace.DropsAll) {
+		sentence += "; drops elsewhere by " + s.in.dropsHook
 	}
 	s.console.Say(sentence)
 	if s.in.verbose {

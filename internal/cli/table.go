@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"time"
+
+	"xentrace/internal/trace"
 )
 
 // A command is one of xentrace's. The table of them is all that help,
@@ -29,6 +31,9 @@ var (
 	formats  = []string{"text", "json"}
 	backends = []string{"auto", "fentry", "kprobe", "tracepoint"}
 	colours  = []string{"auto", "always", "never"}
+
+	dropsWords = []string{string(trace.DropsDriver), string(trace.DropsAll)}
+	dropsHooks = []string{string(trace.DropsTracepoint), string(trace.DropsKprobe)}
 )
 
 func helpFlag() *flag {
@@ -66,6 +71,8 @@ func traceFlags(duration string) []*flag {
 			bind: durationValue},
 		{name: "backend", value: "NAME", words: backends, usage: "how to attach, auto being the best that really does", initial: "auto",
 			bind: wordValue(backends, func(s *settings) *string { return &s.backend })},
+		{name: "rejected", usage: "tell of packets that the backend refused, too: the driver counts them as sent",
+			bind: switchValue(func(s *settings) *bool { return &s.rejected })},
 		outputFlag(),
 		colorFlag(),
 		{name: "ready-file", value: "PATH", completes: fileNames, usage: "create this file once every hook is attached",
@@ -74,11 +81,23 @@ func traceFlags(duration string) []*flag {
 	}
 }
 
+// dropsFlags choose the drops that are told of.
+func dropsFlags() []*flag {
+	return []*flag{
+		{name: "drops", value: "WHICH", words: dropsWords, initial: string(trace.DropsDriver),
+			usage: "the packets to tell of that were dropped, all being also those that the kernel dropped on their way to the interface",
+			bind:  wordValue(dropsWords, func(s *settings) *string { return &s.drops })},
+		{name: "drops-hook", value: "NAME", words: dropsHooks, initial: string(trace.DropsTracepoint),
+			usage: "how --drops all notices a drop",
+			bind:  wordValue(dropsHooks, func(s *settings) *string { return &s.dropsHook })},
+	}
+}
+
 // recordFlags are those of commands that read records.
 func recordFlags() []*flag {
 	return []*flag{
 		{name: "count", value: "N", usage: "stop after this many events", bind: countValue},
-		{name: "exit-code", usage: "exit with status 1 if the driver dropped a packet",
+		{name: "exit-code", usage: "exit with status 1 if a packet was dropped that --drops asks for",
 			bind: switchValue(func(s *settings) *bool { return &s.exitCode })},
 		{name: "ring-size", value: "BYTES", usage: "size of the ring buffer for events: a power of two, KiB or MiB behind it if you like", initial: "4MiB",
 			bind: ringValue},

@@ -2,8 +2,11 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"slices"
 
 	"xentrace/internal/output"
+	"xentrace/internal/trace"
 )
 
 func watchCommand() *command {
@@ -12,13 +15,15 @@ func watchCommand() *command {
 		short: "show each packet that went wrong, as it happens, and a summary at the end",
 		long: []string{
 			"Shows one line for each packet that the Xen network frontend dropped, linearized or bounced: when, on which interface, why, how many slots it needed of how many there are, its length, its flow and, for TCP, its sequence number. At the end it tells what was counted, what each cause means, and what to do about it.",
+			"With --drops all it also shows the packets that the kernel dropped before the driver was handed them, in a queueing discipline, a packet filter or the IP stack: the line ends with the kernel's reason, where it has one (since Linux 5.17), and the function that dropped the packet; -v shows the whole stack below. Such a packet is told of for the interface that it was to leave by; packets received there are not. --drops-hook kprobe does the same where kprobes are preferred; a packet that two processors let go of at the same moment it does not see.",
 			"On an interface of another driver, named with --interface, it shows the packets that a Xen frontend would not have taken as they are.",
 			"It runs until it is interrupted or --duration is over. A second interrupt ends it at once, without a summary.",
 		},
-		flags: append(traceFlags("until interrupted"), recordFlags()...),
+		flags: slices.Concat(traceFlags("until interrupted"), dropsFlags(), recordFlags()),
 		examples: []example{
 			{"xentrace watch", "every Xen interface, until interrupted"},
 			{"xentrace watch -i eth0 -d 1m -o json > drops.json", "one minute of eth0, for a script"},
+			{"xentrace watch -i eth0 --drops all -v", "also what is lost before the driver, and where"},
 			{"xentrace watch --count 1 --exit-code", "status 1 as soon as a packet goes wrong, if it was dropped"},
 		},
 		run: runWatch,
@@ -26,6 +31,9 @@ func watchCommand() *command {
 }
 
 func runWatch(ctx context.Context, in *invocation) error {
+	if in.dropsHook != string(trace.DropsTracepoint) && in.drops != string(trace.DropsAll) {
+		return usageError{errors.New("watch: --drops-hook: without --drops all it does nothing; see xentrace help watch")}
+	}
 	totals, err := follow(ctx, in, true, output.Format.AppendSummary)
 	if ignoringPipe(err) == nil && in.exitCode && output.AnyDropped(&totals) {
 		return errFinding

@@ -149,8 +149,12 @@ func (t *Types) structure(module, name string) (*btf.Struct, error) {
 	if err != nil {
 		return nil, err
 	}
+	return structureOf(spec, name)
+}
+
+func structureOf(spec *btf.Spec, name string) (*btf.Struct, error) {
 	var found *btf.Struct
-	err = spec.TypeByName(name, &found)
+	err := spec.TypeByName(name, &found)
 	if errors.Is(err, btf.ErrNotFound) {
 		return nil, fmt.Errorf("struct %s: %w", name, ErrNoSuchType)
 	}

@@ -2,7 +2,9 @@ package kernel
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 )
 
@@ -35,52 +37,69 @@ func newSymbolParser(want Wanted) *symbolParser {
 	return p
 }
 
-// lines parses every complete line and returns the incomplete rest.
-func (p *symbolParser) lines(text []byte) (rest []byte, err error) {
+// eachLine calls f with every line of /proc/kallsyms, which is valid until it
+// returns.
+func eachLine(r io.Reader, f func(line []byte) error) error {
+	buffer := make([]byte, 64<<10)
+	filled := 0
 	for {
-		end := bytes.IndexByte(text, '\n')
-		if end < 0 {
-			return text, nil
+		n, err := r.Read(buffer[filled:])
+		filled += n
+		text := buffer[:filled]
+		for end := bytes.IndexByte(text, '\n'); end >= 0; end = bytes.IndexByte(text, '\n') {
+			if err := f(text[:end]); err != nil {
+				return err
+			}
+			text = text[end+1:]
 		}
-		if err := p.line(text[:end]); err != nil {
-			return nil, err
+		switch {
+		case errors.Is(err, io.EOF) && len(text) > 0:
+			return f(text)
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return fmt.Errorf("%s: %w", kallsymsPath, err)
+		case len(text) == len(buffer):
+			return fmt.Errorf("%s: line longer than %d bytes", kallsymsPath, len(buffer))
 		}
-		text = text[end+1:]
+		filled = copy(buffer, text)
 	}
 }
 
-func (p *symbolParser) finish(rest []byte) (*Symbols, error) {
-	if len(rest) > 0 {
-		if err := p.line(rest); err != nil {
-			return nil, err
-		}
-	}
-	return &p.symbols, nil
+// A symbolLine is one line of /proc/kallsyms, not copied.
+type symbolLine struct {
+	address      uint64
+	kind         byte
+	name, module []byte
 }
 
-// line parses "ADDRESS TYPE NAME" with an optional "\t[MODULE]" behind it.
-func (p *symbolParser) line(line []byte) error {
+// parseLine takes "ADDRESS TYPE NAME" with an optional "\t[MODULE]" behind it
+// apart. place is false for absolute symbols, which are numbers, and for the
+// assembler's marks inside functions (arm64), whose names begin with $.
+func parseLine(line []byte) (symbol symbolLine, place bool, err error) {
 	address, digits := parseHex(line)
 	if digits == 0 || len(line) < digits+4 || line[digits] != ' ' || line[digits+2] != ' ' {
-		return fmt.Errorf("%s: line %q is not understood", kallsymsPath, line)
+		return symbol, false, fmt.Errorf("%s: line %q is not understood", kallsymsPath, line)
 	}
-	kind, name := line[digits+1], line[digits+3:]
-	var module []byte
-	if name[len(name)-1] == ']' {
+	symbol = symbolLine{address: address, kind: line[digits+1], name: line[digits+3:]}
+	if name := symbol.name; name[len(name)-1] == ']' {
 		if tab := bytes.IndexByte(name, '\t'); tab > 0 {
-			name, module = name[:tab], name[tab+2:len(name)-1]
+			symbol.name, symbol.module = name[:tab], name[tab+2:len(name)-1]
 		}
 	}
-	// Absolute symbols are numbers, not places; names that begin with $ are the
-	// assembler's marks inside functions (arm64).
-	if kind == 'a' || kind == 'A' || name[0] == '$' {
-		return nil
+	return symbol, symbol.kind != 'a' && symbol.kind != 'A' && symbol.name[0] != '$', nil
+}
+
+func (p *symbolParser) line(line []byte) error {
+	symbol, place, err := parseLine(line)
+	if err != nil || !place {
+		return err
 	}
-	p.symbols.addresses = append(p.symbols.addresses, address)
-	p.symbols.seen = p.symbols.seen || address != 0
-	if p.wanted(name, module) {
+	p.symbols.addresses = append(p.symbols.addresses, symbol.address)
+	p.symbols.seen = p.symbols.seen || symbol.address != 0
+	if p.wanted(symbol.name, symbol.module) {
 		p.symbols.kept = append(p.symbols.kept, Symbol{
-			Name: string(name), Address: address, Type: kind, Module: string(module),
+			Name: string(symbol.name), Address: symbol.address, Type: symbol.kind, Module: string(symbol.module),
 		})
 	}
 	return nil

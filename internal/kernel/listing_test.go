@@ -68,7 +68,7 @@ func (k fakeKernel) symbols(t testing.TB) *Symbols {
 		}
 		text.WriteByte('\n')
 	}
-	return mustParse(t, text.String(), NetfrontSymbols())
+	return mustParse(t, text.String(), NetfrontSymbols().With(DropSymbols()))
 }
 
 // ReadCode gives breakpoints between the functions of a page, and fails where

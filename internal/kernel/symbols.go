@@ -158,23 +158,8 @@ func (s *Symbols) next(address uint64) (uint64, bool) {
 // parseSymbols reads the format of /proc/kallsyms.
 func parseSymbols(r io.Reader, want Wanted) (*Symbols, error) {
 	parser := newSymbolParser(want)
-	buffer := make([]byte, 64<<10)
-	filled := 0
-	for {
-		n, err := r.Read(buffer[filled:])
-		filled += n
-		rest, parseErr := parser.lines(buffer[:filled])
-		if parseErr != nil {
-			return nil, parseErr
-		}
-		filled = copy(buffer, rest)
-		switch {
-		case errors.Is(err, io.EOF):
-			return parser.finish(buffer[:filled])
-		case err != nil:
-			return nil, fmt.Errorf("%s: %w", kallsymsPath, err)
-		case filled == len(buffer):
-			return nil, fmt.Errorf("%s: line longer than %d bytes", kallsymsPath, len(buffer))
-		}
+	if err := eachLine(r, parser.line); err != nil {
+		return nil, err
 	}
+	return &parser.symbols, nil
 }

@@ -35,6 +35,17 @@ func seenRules(totals *trace.Totals) []seen {
 		collect(verdict.OfCause(cause), verdictColour(trace.Dropped),
 			func(t *trace.InterfaceTotals) uint64 { return t.Causes[cause] })
 	}
+	for _, reason := range reasonsOf(totals) {
+		collect(verdict.OfReason(reason), verdictColour(trace.Dropped),
+			func(t *trace.InterfaceTotals) uint64 { return countOfReason(t, reason) })
+	}
+	collect(verdict.OfVerdict(trace.Rejected), verdictColour(trace.Rejected),
+		func(t *trace.InterfaceTotals) uint64 {
+			if t.Rejected == nil {
+				return 0
+			}
+			return *t.Rejected
+		})
 	collect(verdict.OfVerdict(trace.Linearized), verdictColour(trace.Linearized),
 		func(t *trace.InterfaceTotals) uint64 { return t.Linearized })
 	collect(verdict.OfVerdict(trace.Bounced), verdictColour(trace.Bounced),

@@ -105,13 +105,19 @@ func cut(s string, columns int) string {
 // StatusLine tells how a run goes. before is the snapshot that rates are
 // reckoned from; left is the time to go, 0 where there is no end.
 func StatusLine(before, now *trace.Totals, left time.Duration) string {
-	var packets, earlier, dropped, linearized, overLimit uint64
+	var packets, earlier, dropped, elsewhere, linearized, overLimit, rejected uint64
+	responses := false
 	for i := range now.Interfaces {
 		t := &now.Interfaces[i]
 		packets += t.Packets
 		dropped += t.Dropped
+		elsewhere += t.Elsewhere
 		linearized += t.Linearized
 		overLimit += t.OverLimit
+		if t.Rejected != nil {
+			responses = true
+			rejected += *t.Rejected
+		}
 	}
 	for i := range before.Interfaces {
 		earlier += before.Interfaces[i].Packets
@@ -120,8 +126,15 @@ func StatusLine(before, now *trace.Totals, left time.Duration) string {
 	if packets > earlier {
 		rate = perSecond(packets-earlier, now.Duration-before.Duration)
 	}
-	line := fmt.Sprintf("lost %d  dropped %s  linearized %s  over limit %s  %s packets/s  %s",
-		LostRecords(now), grouped(dropped), grouped(linearized), grouped(overLimit), grouped(rate), clock(now.Duration))
+	line := fmt.Sprintf("lost %d  dropped %s  ", LostRecords(now), grouped(dropped))
+	if now.Drops == trace.DropsAll {
+		line += fmt.Sprintf("elsewhere %s  ", grouped(elsewhere))
+	}
+	line += fmt.Sprintf("linearized %s  over limit %s  ", grouped(linearized), grouped(overLimit))
+	if responses {
+		line += fmt.Sprintf("rejected %s  ", grouped(rejected))
+	}
+	line += fmt.Sprintf("%s packets/s  %s", grouped(rate), clock(now.Duration))
 	if left > 0 {
 		line += " (" + clock(left) + " to go)"
 	}

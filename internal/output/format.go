@@ -16,10 +16,11 @@ type Format interface {
 	AppendSummary(b []byte, t *trace.Totals) []byte
 }
 
-// AnyDropped tells whether the driver dropped a packet on any interface.
+// AnyDropped tells whether a packet was dropped on any interface: by the driver, or
+// elsewhere where that was asked for.
 func AnyDropped(t *trace.Totals) bool {
 	for i := range t.Interfaces {
-		if t.Interfaces[i].Dropped != 0 {
+		if t.Interfaces[i].Dropped+t.Interfaces[i].Elsewhere != 0 {
 			return true
 		}
 	}

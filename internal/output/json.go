@@ -25,7 +25,9 @@ func (JSON) AppendPacket(b []byte, p *trace.Packet) []byte {
 	b = append(b, `{"type":"packet","time":"`...)
 	b = appendTime(b, p.Time)
 	b = appendInt(b, `","cpu":`, p.CPU)
-	b = append(b, `,"layer":"driver","ifname":`...)
+	b = append(b, `,"layer":"`...)
+	b = append(b, p.Layer.String()...)
+	b = append(b, `","ifname":`...)
 	b = appendString(b, p.Interface.Name)
 	b = appendInt(b, `,"ifindex":`, p.Interface.Index)
 	b = appendUint(b, `,"netns":`, uint64(p.Interface.NetNS))
@@ -44,7 +46,9 @@ func (JSON) AppendPacket(b []byte, p *trace.Packet) []byte {
 	b = appendInt(b, `,"gso_segs":`, p.GSOSegs)
 	b = appendFlow(b, p.Flow)
 	b = appendTCP(b, p.TCP)
-	return append(b, ",\"process\":null,\"reason\":null,\"stack\":[]}\n"...)
+	b = append(b, `,"process":null`...)
+	b = appendReason(b, p)
+	return append(b, "}\n"...)
 }
 
 func appendCause(b []byte, c trace.Cause) []byte {

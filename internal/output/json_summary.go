@@ -3,6 +3,7 @@ package output
 import (
 	"maps"
 	"slices"
+	"time"
 
 	"xentrace/internal/slots"
 	"xentrace/internal/trace"
@@ -10,7 +11,6 @@ import (
 
 // notTracked names the keys of the summary that have no value yet, and why.
 var notTracked = map[string]string{
-	"rejected":      "the backend's answers are not looked at",
 	"flows_stalled": "flows are not followed",
 	"flows":         "flows are not followed",
 }
@@ -26,7 +26,7 @@ func (JSON) AppendSummary(b []byte, t *trace.Totals) []byte {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = appendInterface(b, &t.Interfaces[i])
+		b = appendInterface(b, t, &t.Interfaces[i])
 	}
 	b = appendUint(b, `],"flows_stalled":null,"events":`, t.Events)
 	b = appendUint(b, `,"lost":{"ring":`, t.Lost.Ring)
@@ -38,7 +38,7 @@ func (JSON) AppendSummary(b []byte, t *trace.Totals) []byte {
 	return append(b, "}\n"...)
 }
 
-func appendInterface(b []byte, t *trace.InterfaceTotals) []byte {
+func appendInterface(b []byte, totals *trace.Totals, t *trace.InterfaceTotals) []byte {
 	b = append(b, `{"ifname":`...)
 	b = appendString(b, t.Name)
 	b = appendInt(b, `,"ifindex":`, t.Index)
@@ -55,7 +55,8 @@ func appendInterface(b []byte, t *trace.InterfaceTotals) []byte {
 	b = appendUint(b, `,"dropped":`, t.Dropped)
 	b = appendUint(b, `,"linearized":`, t.Linearized)
 	b = appendUint(b, `,"bounced":`, t.Bounced)
-	b = append(b, `,"rejected":null,"causes":{`...)
+	b = appendMaybe(b, `,"rejected":`, t.Rejected)
+	b = append(b, `,"causes":{`...)
 	for i, c := range trace.Causes() {
 		if i > 0 {
 			b = append(b, ',')
@@ -64,6 +65,8 @@ func appendInterface(b []byte, t *trace.InterfaceTotals) []byte {
 		b = appendUint(b, `:`, t.Causes[c])
 	}
 	b = appendMaybe(b, `},"tx_dropped_delta":`, t.TxDroppedDelta)
+	b = appendMaybe(b, `,"stuck_ms":`, milliseconds(t.Stuck))
+	b = appendElsewhere(b, totals, t)
 	return append(b, '}')
 }
 
@@ -88,6 +91,14 @@ func appendMaybe(b []byte, key string, value *uint64) []byte {
 		return append(append(b, key...), "null"...)
 	}
 	return appendUint(b, key, *value)
+}
+
+func milliseconds(d *time.Duration) *uint64 {
+	if d == nil {
+		return nil
+	}
+	ms := uint64(d.Milliseconds())
+	return &ms
 }
 
 func appendMissing(b []byte, t *trace.Totals) []byte {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -79,6 +80,13 @@ func line(p *trace.Packet) packetLine {
 	if p.Cause != trace.CauseNone {
 		cause := p.Cause.String()
 		l.Cause = &cause
+	}
+	if p.Layer == trace.LayerElsewhere {
+		l.Layer = "elsewhere"
+		l.Stack = append(l.Stack, p.Stack...)
+	}
+	if p.Reason != "" {
+		l.Reason = &p.Reason
 	}
 	for _, f := range p.Frags {
 		l.Frags = append(l.Frags, fragPart{f.Offset, f.Size, slots.Of(f.Offset, f.Size)})
@@ -163,9 +171,10 @@ const summaryKeys = "type time duration_ms interfaces interfaces.ifname interfac
 	"interfaces.over_limit interfaces.dropped interfaces.linearized interfaces.bounced interfaces.rejected interfaces.causes " +
 	"interfaces.causes.no_queues interfaces.causes.device_broken interfaces.causes.too_big interfaces.causes.too_many_slots " +
 	"interfaces.causes.linearize_failed interfaces.causes.bounce_failed interfaces.causes.no_carrier interfaces.causes.sg_off " +
-	"interfaces.causes.needs_gso interfaces.causes.unknown interfaces.tx_dropped_delta flows_stalled events " +
+	"interfaces.causes.needs_gso interfaces.causes.unknown interfaces.tx_dropped_delta interfaces.stuck_ms " +
+	"interfaces.elsewhere interfaces.reasons flows_stalled events " +
 	"lost lost.ring lost.flows lost.recursion lost.missed missing " +
-	"missing.flows missing.flows_stalled missing.recursion missing.rejected missing.tx_dropped_delta"
+	"missing.flows missing.flows_stalled missing.recursion missing.rejected missing.stuck_ms missing.tx_dropped_delta"
 
 func TestKeysAndTheirOrder(t *testing.T) {
 	packet := samplePackets()[0]
@@ -200,6 +209,7 @@ func TestSummaryValues(t *testing.T) {
 			Rejected       *uint64
 			Causes         map[string]uint64
 			TxDroppedDelta *uint64 `json:"tx_dropped_delta"`
+			StuckMS        *uint64 `json:"stuck_ms"`
 		}
 		FlowsStalled *uint64 `json:"flows_stalled"`
 		Events       uint64
@@ -219,7 +229,8 @@ func TestSummaryValues(t *testing.T) {
 	if eth0.Causes["too_many_slots"] != 401 || eth0.Causes["sg_off"] != 2 || len(eth0.Causes) != trace.NumCauses-1 {
 		t.Errorf("causes are %v", eth0.Causes)
 	}
-	if *eth0.TxDroppedDelta != 401 || got.Interfaces[1].TxDroppedDelta != nil || eth0.Rejected != nil || got.FlowsStalled != nil {
+	if *eth0.TxDroppedDelta != 401 || got.Interfaces[1].TxDroppedDelta != nil || *eth0.Rejected != 9 || *eth0.StuckMS != 4200 ||
+		got.Interfaces[1].Rejected != nil || got.Interfaces[1].StuckMS != nil || got.FlowsStalled != nil {
 		t.Errorf("nulls are wrong: %+v", got)
 	}
 	if got.DurationMS != 12000 || got.Events != 612 || got.Lost.Ring != 3 || got.Lost.Recursion != nil || *got.Lost.Missed != 0 || got.Lost.Flows != nil {
@@ -228,10 +239,39 @@ func TestSummaryValues(t *testing.T) {
 	if !got.Time.Equal(sampleTotals().Time) {
 		t.Errorf("time is %v, want %v", got.Time, sampleTotals().Time)
 	}
-	for _, key := range []string{"flows", "flows_stalled", "recursion", "rejected", "tx_dropped_delta"} {
+	for _, key := range []string{"flows", "flows_stalled", "recursion", "rejected", "stuck_ms", "tx_dropped_delta"} {
 		if got.Missing[key] == "" {
 			t.Errorf("no reason for %s being null", key)
 		}
+	}
+}
+
+func TestDropsElsewhereInTheSummary(t *testing.T) {
+	type numbers struct {
+		Interfaces []struct {
+			Elsewhere *uint64
+			Reasons   map[string]uint64
+		}
+	}
+	var asked, notAsked, noReasons numbers
+	without := elsewhereTotals()
+	without.Interfaces[0].Reasons = nil
+	for totals, into := range map[*trace.Totals]*numbers{elsewhereTotals(): &asked, sampleTotals(): &notAsked, without: &noReasons} {
+		if err := json.Unmarshal(JSON{}.AppendSummary(nil, totals), into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if i := asked.Interfaces[0]; *i.Elsewhere != 1204 || !maps.Equal(i.Reasons, elsewhereTotals().Interfaces[0].Reasons) {
+		t.Errorf("%d dropped elsewhere for %v", *i.Elsewhere, i.Reasons)
+	}
+	if i := asked.Interfaces[1]; *i.Elsewhere != 0 || i.Reasons == nil {
+		t.Errorf("%d dropped elsewhere for %v, want 0 and {}", *i.Elsewhere, i.Reasons)
+	}
+	if i := notAsked.Interfaces[0]; i.Elsewhere != nil || i.Reasons != nil {
+		t.Errorf("%v dropped elsewhere for %v, want nulls", i.Elsewhere, i.Reasons)
+	}
+	if i := noReasons.Interfaces[0]; *i.Elsewhere != 1204 || i.Reasons != nil {
+		t.Errorf("%v dropped elsewhere for %v, want 1204 and null", i.Elsewhere, i.Reasons)
 	}
 }
 

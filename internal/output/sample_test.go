@@ -59,21 +59,39 @@ func samplePackets() []trace.Packet {
 			p.Flow = &trace.Flow{Proto: 1, Source: netip.MustParseAddrPort("10.0.0.5:0"), Destination: netip.MustParseAddrPort("10.0.0.9:0")}
 		}),
 		with(func(p *trace.Packet) {
+			p.Verdict, p.Cause, p.Slots, p.Frags = trace.Rejected, trace.CauseNone, 31, p.Frags[:1]
+		}),
+		with(func(p *trace.Packet) {
 			p.Verdict, p.Cause, p.Slots, p.Len, p.Flow, p.TCP = trace.OverLimit, trace.CauseNone, 19, 17070, nil, nil
 			p.Interface = trace.Device{Name: "a\x1b[31m\"b", Index: 7, NetNS: 4026532281}
+		}),
+		with(func(p *trace.Packet) {
+			p.Layer, p.Cause, p.Slots, p.TCP = trace.LayerElsewhere, trace.CauseNone, 1, nil
+			p.Flow = &trace.Flow{Proto: 17, Source: netip.MustParseAddrPort("10.0.0.5:53"), Destination: netip.MustParseAddrPort("10.0.0.9:40000")}
+			p.Reason, p.Stack = "QDISC_DROP", []string{"__dev_queue_xmit+0xd01", "ip_finish_output2+0x2c1", "udp_sendmsg+0x9e6"}
+		}),
+		with(func(p *trace.Packet) {
+			p.Layer, p.Cause, p.Slots, p.Flow = trace.LayerElsewhere, trace.CauseNone, 1, tcpFlow("[2001:db8:1234:5678:9abc:def0:1234:5678]:49152", "[2001:db8:8765:4321:fedc:ba98:8765:4321]:65535")
+			p.Stack = []string{"nft_do_chain+0x1f [nf\x1btables]"}
+		}),
+		with(func(p *trace.Packet) {
+			p.Layer, p.Cause, p.Slots, p.Flow, p.TCP = trace.LayerElsewhere, trace.CauseNone, 1, nil, nil
 		}),
 	}
 }
 
 // sampleTotals is a run with one interface in trouble and one of another driver.
 func sampleTotals() *trace.Totals {
+	stuck := 4200 * time.Millisecond
 	eth0 := trace.InterfaceTotals{
 		Device: trace.Device{Name: "eth0", Index: 2, NetNS: 4026531840},
 		Driver: "xen-netfront", Backend: trace.Kprobe, Queues: 2,
 		Counts: trace.Counts{
 			Packets: 21204, Bytes: 31_245_678, OverLimit: 601, Dropped: 403, Linearized: 200, Bounced: 12, RingLost: 3,
 		},
+		Rejected:       number(9),
 		TxDroppedDelta: number(401),
+		Stuck:          &stuck, StuckNow: true,
 	}
 	eth0.Slots[1], eth0.Slots[2], eth0.Slots[3], eth0.Slots[17], eth0.Slots[18] = 1204, 19000, 2, 97, 300
 	eth0.Slots[19], eth0.Slots[20], eth0.Slots[35] = 400, 200, 1
@@ -92,9 +110,22 @@ func sampleTotals() *trace.Totals {
 		Lost:       trace.Lost{Ring: 3, Recursion: nil, Missed: number(0)},
 		Missing: map[string]string{
 			"recursion":        "this kernel does not count it for the program",
+			"rejected":         "the backend's responses are not seen",
+			"stuck_ms":         "only queues of xen-netfront are looked at",
 			"tx_dropped_delta": "the interface went away",
 		},
 	}
+}
+
+// elsewhereTotals is a run with drops outside the driver, on a kernel that tells
+// reasons.
+func elsewhereTotals() *trace.Totals {
+	totals := sampleTotals()
+	totals.Drops = trace.DropsAll
+	totals.Interfaces[0].Elsewhere = 1204
+	totals.Interfaces[0].Reasons = map[string]uint64{"QDISC_DROP": 1200, "NETFILTER_DROP": 3, "SOME_NEW_REASON": 1}
+	totals.Interfaces[1].Reasons = map[string]uint64{}
+	return totals
 }
 
 // quietTotals is a run in which nothing went wrong.
@@ -105,6 +136,7 @@ func quietTotals() *trace.Totals {
 	t.Counts = trace.Counts{Packets: 20303, Bytes: 30_000_000}
 	t.Slots[1], t.Slots[2], t.Slots[18] = 1203, 19000, 100
 	t.TxDroppedDelta = number(0)
+	t.Rejected, t.StuckNow, *t.Stuck = nil, false, 0
 	totals.Events = 0
 	totals.Lost = trace.Lost{Recursion: number(0), Missed: number(0)}
 	totals.Missing = nil

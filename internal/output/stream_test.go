@@ -211,9 +211,9 @@ func TestStatusLine(t *testing.T) {
 		left   time.Duration
 		want   string
 	}{
-		"first":     {&trace.Totals{}, 0, "lost 3  dropped 403  linearized 200  over limit 601  1,768 packets/s  0:12"},
-		"rate":      {before, 0, "lost 3  dropped 403  linearized 200  over limit 601  908 packets/s  0:12"},
-		"time left": {before, 3 * time.Minute, "lost 3  dropped 403  linearized 200  over limit 601  908 packets/s  0:12 (3:00 to go)"},
+		"first":     {&trace.Totals{}, 0, "lost 3  dropped 403  linearized 200  over limit 601  rejected 9  1,768 packets/s  0:12"},
+		"rate":      {before, 0, "lost 3  dropped 403  linearized 200  over limit 601  rejected 9  908 packets/s  0:12"},
+		"time left": {before, 3 * time.Minute, "lost 3  dropped 403  linearized 200  over limit 601  rejected 9  908 packets/s  0:12 (3:00 to go)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := StatusLine(c.before, now, c.left); got != c.want {
@@ -223,5 +223,13 @@ func TestStatusLine(t *testing.T) {
 	}
 	if got := clock(3*time.Hour + 62*time.Second); got != "3:01:02" {
 		t.Errorf("clock is %s", got)
+	}
+}
+
+// Without --rejected there is no word of what is not looked at.
+func TestStatusLineWithoutResponses(t *testing.T) {
+	now := quietTotals()
+	if got := StatusLine(now, now, 0); strings.Contains(got, "rejected") {
+		t.Errorf("got %q", got)
 	}
 }

@@ -87,7 +87,31 @@ func interfaceRows(totals *trace.Totals, counts *trace.InterfaceTotals) []row {
 			row{"linearized", grouped(counts.Linearized), "", verdictColour(trace.Linearized)},
 			row{"bounced", grouped(counts.Bounced), "", verdictColour(trace.Bounced)})
 	}
+	if totals.Drops == trace.DropsAll {
+		rows = append(rows, row{"elsewhere", grouped(counts.Elsewhere), elsewhereNote(counts), verdictColour(trace.Dropped)})
+	}
+	if counts.Rejected != nil {
+		rows = append(rows, row{"rejected", grouped(*counts.Rejected), rejectedNote(counts), verdictColour(trace.Rejected)})
+	}
+	if counts.Stuck != nil && *counts.Stuck != 0 {
+		rows = append(rows, row{"stuck", seconds(*counts.Stuck), stuckNote(counts), red})
+	}
 	return append(rows, txDroppedRow(totals, counts))
+}
+
+func stuckNote(counts *trace.InterfaceTotals) string {
+	note := "a transmit queue was full and the backend took nothing from it"
+	if counts.StuckNow {
+		note += "; it still is: nothing leaves through it"
+	}
+	return note
+}
+
+func rejectedNote(counts *trace.InterfaceTotals) string {
+	if *counts.Rejected == 0 {
+		return ""
+	}
+	return "refused by the backend; the interface counts them as sent"
 }
 
 func overLimitNote(counts *trace.InterfaceTotals) string {
@@ -120,7 +144,11 @@ func txDroppedRow(totals *trace.Totals, counts *trace.InterfaceTotals) row {
 		return row{"tx_dropped", "?", "not known: " + totals.Missing["tx_dropped_delta"], ""}
 	}
 	note := verdict.Difference(counts)
-	if note == "" {
+	switch {
+	case note != "":
+	case counts.Elsewhere != 0:
+		note = "what the interface's own counter moved by: the driver's drops; it does not hold what a queue or a packet filter dropped"
+	default:
 		note = "what the interface's own counter moved by: the same"
 	}
 	return row{"tx_dropped", grouped(*counts.TxDroppedDelta), note, ""}

@@ -1,6 +1,7 @@
 package output
 
 import (
+	"bytes"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +16,7 @@ type Text struct {
 	Whole    bool       // a packet stays on one line, however long: for files and pipes
 	Color    bool
 	Blocks   bool           // draw with block characters; plain ASCII otherwise
+	Stacks   bool           // show the whole stack of a drop elsewhere
 	Location *time.Location // of the times shown
 
 	// Columns are as wide as what turned up in them so far, to leave room for
@@ -82,7 +84,10 @@ func (t *Text) appendHeader(b []byte) []byte {
 // line, or the next two, where the terminal is too narrow for it.
 func (t *Text) AppendPacket(b []byte, p *trace.Packet) []byte {
 	device, verdict := Escape(p.Interface.Name), p.Verdict.String()
-	if p.Cause != trace.CauseNone {
+	switch {
+	case p.Layer == trace.LayerElsewhere:
+		verdict += " " + p.Layer.String()
+	case p.Cause != trace.CauseNone:
 		verdict += " " + p.Cause.String()
 	}
 	if t.widen(device, verdict) && !t.Whole || !t.headed {
@@ -95,7 +100,12 @@ func (t *Text) AppendPacket(b []byte, p *trace.Packet) []byte {
 	b = appendRight(append(b, ' '), strconv.Itoa(p.Slots)+"/"+strconv.Itoa(p.Limit), slotsWidth)
 	b = appendRight(append(b, ' '), strconv.Itoa(p.Len), lenWidth)
 	used := continuation + t.device + 1 + t.verdict + 1 + slotsWidth + 1 + lenWidth
-	return append(t.appendFlow(b, p, used), '\n')
+	start := len(b)
+	b = t.appendFlow(b, p, used)
+	if p.Layer == trace.LayerElsewhere {
+		return t.appendWhere(b, p, used+utf8.RuneCount(b[start:]), bytes.IndexByte(b[start:], '\n') >= 0)
+	}
+	return append(b, '\n')
 }
 
 func (t *Text) location() *time.Location {

@@ -51,21 +51,25 @@ func TestTextGolden(t *testing.T) {
 	whole.Whole = true
 	colour := text(100)
 	colour.Color = true
+	stacks := text(100)
+	stacks.Stacks = true
 	for name, got := range map[string][]byte{
-		"lines-100.txt":      lines(text(100)),
-		"lines-80.txt":       lines(text(80)),
-		"lines-130.txt":      lines(text(130)),
-		"lines-file.txt":     lines(whole),
-		"lines-colour.txt":   lines(colour),
-		"summary-100.txt":    text(100).AppendSummary(nil, sampleTotals()),
-		"summary-80.txt":     text(80).AppendSummary(nil, sampleTotals()),
-		"summary-quiet.txt":  text(100).AppendSummary(nil, quietTotals()),
-		"summary-colour.txt": colour.AppendSummary(nil, sampleTotals()),
-		"hist-100.txt":       text(100).AppendHistogram(nil, sampleTotals()),
-		"hist-80.txt":        text(80).AppendHistogram(nil, sampleTotals()),
-		"hist-ascii.txt":     plain.AppendHistogram(nil, sampleTotals()),
-		"hist-quiet.txt":     text(100).AppendHistogram(nil, quietTotals()),
-		"hist-colour.txt":    colour.AppendHistogram(nil, sampleTotals()),
+		"lines-100.txt":         lines(text(100)),
+		"lines-80.txt":          lines(text(80)),
+		"lines-130.txt":         lines(text(130)),
+		"lines-file.txt":        lines(whole),
+		"lines-colour.txt":      lines(colour),
+		"summary-100.txt":       text(100).AppendSummary(nil, sampleTotals()),
+		"summary-80.txt":        text(80).AppendSummary(nil, sampleTotals()),
+		"summary-quiet.txt":     text(100).AppendSummary(nil, quietTotals()),
+		"summary-colour.txt":    colour.AppendSummary(nil, sampleTotals()),
+		"lines-stacks.txt":      lines(stacks),
+		"summary-elsewhere.txt": text(100).AppendSummary(nil, elsewhereTotals()),
+		"hist-100.txt":          text(100).AppendHistogram(nil, sampleTotals()),
+		"hist-80.txt":           text(80).AppendHistogram(nil, sampleTotals()),
+		"hist-ascii.txt":        plain.AppendHistogram(nil, sampleTotals()),
+		"hist-quiet.txt":        text(100).AppendHistogram(nil, quietTotals()),
+		"hist-colour.txt":       colour.AppendHistogram(nil, sampleTotals()),
 	} {
 		t.Run(name, func(t *testing.T) { golden(t, name, got) })
 	}
@@ -218,8 +222,22 @@ func TestBarIsToScale(t *testing.T) {
 	}
 }
 
+func TestTxDroppedBesideDropsElsewhere(t *testing.T) {
+	totals := quietTotals()
+	totals.Drops = trace.DropsAll
+	totals.Interfaces[0].Elsewhere = 7
+	got := string(text(300).AppendSummary(nil, totals))
+	for _, part := range []string{"elsewhere        7  dropped on their way to the driver\n", "tx_dropped       0  what the interface's own counter moved by: the driver's drops; it does not hold", "\nelsewhere (7): "} {
+		if !strings.Contains(got, part) {
+			t.Errorf("%q is not in\n%s", part, got)
+		}
+	}
+}
+
 func TestAnyDropped(t *testing.T) {
-	if !AnyDropped(sampleTotals()) || AnyDropped(quietTotals()) || AnyDropped(&trace.Totals{}) {
+	elsewhere := quietTotals()
+	elsewhere.Interfaces[0].Elsewhere = 1
+	if !AnyDropped(sampleTotals()) || !AnyDropped(elsewhere) || AnyDropped(quietTotals()) || AnyDropped(&trace.Totals{}) {
 		t.Error("AnyDropped is wrong")
 	}
 }

@@ -18,6 +18,8 @@ type chooser struct {
 	options    Options
 	interfaces []netdev.Interface
 	facts      *facts
+	elsewhere  *elsewhere // nil unless drops outside the driver are told of
+	rejections rejections // of the backend that was tried last
 }
 
 // choose attaches the backend that was asked for, or the best one that really
@@ -28,6 +30,9 @@ func (c *chooser) choose(ctx context.Context) (*attachment, Choice, error) {
 		wanted = []Backend{Fentry, Kprobe, Tracepoint}
 	}
 	var choice Choice
+	if err := c.learnElsewhere(ctx); err != nil {
+		return nil, choice, err
+	}
 	for _, b := range wanted {
 		a, err := c.try(ctx, b)
 		if err == nil {
@@ -84,9 +89,29 @@ func (c *chooser) try(ctx context.Context, b Backend) (*attachment, error) {
 		spec.Programs[bpf.XentraceProgFentryFree].AttachTo = c.facts.free.Symbol.Name
 	}
 	spec.Maps[bpf.XentraceMapEvents].MaxEntries = uint32(c.options.RingBytes)
-	a, err := attach(spec, hooksOf(b, netfront), driverNames{free: c.facts.free.Symbol.Name}, cfg, c.facts.types.Cache())
+	if c.elsewhere == nil {
+		withoutElsewhere(spec)
+	} else if err := c.elsewhere.configure(spec); err != nil {
+		return nil, err
+	}
+	c.rejections = c.facts.learnRejections(c.options.Rejected, b)
+	if err := c.rejections.configure(spec); err != nil {
+		return nil, err
+	}
+	names := driverNames{free: c.facts.free.Symbol.Name}
+	a, err := attach(spec, c.hooks(b, netfront), names, cfg, c.facts.types.Cache())
+	if err != nil && c.rejections.counted() {
+		// What the driver itself does is worth more than what was asked for beside it.
+		c.rejections = rejections{missing: fmt.Sprintf("the hooks on %s did not attach: %v", collectFunction, explain(err))}
+		a, err = attach(spec, c.hooks(b, netfront), names, cfg, c.facts.types.Cache())
+	}
 	if err != nil {
 		return nil, explain(err)
+	}
+	if c.elsewhere != nil {
+		if err := c.elsewhere.begin(a); err != nil {
+			return nil, errors.Join(err, a.close())
+		}
 	}
 	return a, nil
 }

@@ -10,6 +10,7 @@ func countsOf(c *bpf.XentraceCounters) Counts {
 		Dropped:    c.Dropped,
 		Linearized: c.Linearized,
 		Bounced:    c.Bounced,
+		rejected:   c.Rejected,
 		Causes:     c.Causes,
 		RingLost:   c.RingLost,
 	}
@@ -25,7 +26,12 @@ func (c *Counts) each(other *Counts, f func(a *uint64, b uint64)) {
 	f(&c.Dropped, other.Dropped)
 	f(&c.Linearized, other.Linearized)
 	f(&c.Bounced, other.Bounced)
+	f(&c.rejected, other.rejected)
 	f(&c.RingLost, other.RingLost)
+	f(&c.Elsewhere, other.Elsewhere)
+	for i := range c.reasons {
+		f(&c.reasons[i], other.reasons[i])
+	}
 	for i := range c.Causes {
 		f(&c.Causes[i], other.Causes[i])
 	}

@@ -18,6 +18,7 @@ import (
 // a hundred thousand of them, and the kernel takes its time to print them.
 type facts struct {
 	types *kernel.Types
+	drops Drops
 
 	module string // of the driver's functions; empty in the kernel proper
 	typed  bool   // the driver's types are known, under that module
@@ -77,13 +78,24 @@ func (f *facts) learnTypes() (err error) {
 	return err
 }
 
+// readSymbols reads the kernel's symbols once, with all that may be asked for.
+func (f *facts) readSymbols() (err error) {
+	if f.symbols != nil {
+		return nil
+	}
+	want := kernel.NetfrontSymbols()
+	if f.drops == DropsAll {
+		want = want.With(kernel.DropSymbols())
+	}
+	f.symbols, err = kernel.ReadSymbols(want)
+	return err
+}
+
 // learnSymbols looks for the driver among the kernel's symbols, and says why it
 // cannot be hooked into by its name, if it cannot.
 func (f *facts) learnSymbols() (err error) {
-	if f.symbols == nil {
-		if f.symbols, err = kernel.ReadSymbols(kernel.NetfrontSymbols()); err != nil {
-			return err
-		}
+	if err := f.readSymbols(); err != nil {
+		return err
 	}
 	netfront, err := kernel.FindNetfront(f.symbols)
 	if err != nil {

@@ -3,6 +3,7 @@ package trace
 import (
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -35,12 +36,16 @@ func attachRaw(tracepoint string) func(*ebpf.Program, driverNames) (link.Link, e
 	}
 }
 
-func attachEntry(p *ebpf.Program, _ driverNames) (link.Link, error) {
-	return link.Kprobe(transmitFunction, p, nil)
+func attachEntry(function string) func(*ebpf.Program, driverNames) (link.Link, error) {
+	return func(p *ebpf.Program, _ driverNames) (link.Link, error) {
+		return link.Kprobe(function, p, nil)
+	}
 }
 
-func attachReturn(p *ebpf.Program, _ driverNames) (link.Link, error) {
-	return link.Kretprobe(transmitFunction, p, nil)
+func attachReturn(function string) func(*ebpf.Program, driverNames) (link.Link, error) {
+	return func(p *ebpf.Program, _ driverNames) (link.Link, error) {
+		return link.Kretprobe(function, p, nil)
+	}
 }
 
 func attachFree(p *ebpf.Program, names driverNames) (link.Link, error) {
@@ -49,21 +54,33 @@ func attachFree(p *ebpf.Program, names driverNames) (link.Link, error) {
 
 // hooksOf returns the hooks of a backend, those first that must be there before
 // a packet enters. driver: packets of xen-netfront are to be judged, not only
-// counted.
-func hooksOf(b Backend, driver bool) []hook {
+// counted. responses: what the backend refused is to be counted, too.
+func hooksOf(b Backend, driver, responses bool) []hook {
 	switch {
 	case b == Fentry:
-		return []hook{
+		hooks := []hook{
 			{bpf.XentraceProgFentryFree, attachTracing},
 			{bpf.XentraceProgFentryEnd, attachTracing},
 			{bpf.XentraceProgFentryBegin, attachTracing},
 		}
-	case b == Kprobe:
-		return []hook{
-			{bpf.XentraceProgKprobeFree, attachFree},
-			{bpf.XentraceProgKprobeEnd, attachReturn},
-			{bpf.XentraceProgKprobeBegin, attachEntry},
+		if responses {
+			hooks = append(hooks,
+				hook{bpf.XentraceProgFentryGcEnd, attachTracing},
+				hook{bpf.XentraceProgFentryGcBegin, attachTracing})
 		}
+		return hooks
+	case b == Kprobe:
+		hooks := []hook{
+			{bpf.XentraceProgKprobeFree, attachFree},
+			{bpf.XentraceProgKprobeEnd, attachReturn(transmitFunction)},
+			{bpf.XentraceProgKprobeBegin, attachEntry(transmitFunction)},
+		}
+		if responses {
+			hooks = append(hooks,
+				hook{bpf.XentraceProgKprobeGcEnd, attachReturn(collectFunction)},
+				hook{bpf.XentraceProgKprobeGcBegin, attachEntry(collectFunction)})
+		}
+		return hooks
 	case driver:
 		return []hook{
 			{bpf.XentraceProgTracepointConsume, attachRaw("consume_skb")},
@@ -79,7 +96,7 @@ func hooksOf(b Backend, driver bool) []hook {
 type attachment struct {
 	collection *ebpf.Collection
 	links      []link.Link // kept: a link that is collected is detached
-	returns    link.Link   // the kretprobe, if there is one
+	returns    []link.Link // the kretprobes among them
 }
 
 // attach loads the programs of the hooks and attaches them. Nothing is counted
@@ -96,8 +113,8 @@ func attach(spec *ebpf.CollectionSpec, hooks []hook, names driverNames, cfg bpf.
 			return nil, errors.Join(fmt.Errorf("%s: %w", h.program, err), a.close())
 		}
 		a.links = append(a.links, l)
-		if h.program == bpf.XentraceProgKprobeEnd {
-			a.returns = l
+		if h.program == bpf.XentraceProgKprobeEnd || h.program == bpf.XentraceProgKprobeGcEnd {
+			a.returns = append(a.returns, l)
 		}
 	}
 	return a, nil
@@ -134,7 +151,7 @@ func load(spec *ebpf.CollectionSpec, hooks []hook, cfg bpf.XentraceConfiguration
 		wanted[h.program] = spec.Programs[h.program]
 	}
 	spec.Programs = wanted
-	delete(spec.Maps, bpf.XentraceMapCode)
+	keepReferenced(spec)
 	if cfg.TypedReads != 0 {
 		collection, err := loadConfigured(spec, cfg, types, ebpf.ProgramOptions{LogDisabled: true})
 		if err == nil {
@@ -143,6 +160,17 @@ func load(spec *ebpf.CollectionSpec, hooks []hook, cfg bpf.XentraceConfiguration
 		cfg.TypedReads = 0
 	}
 	return loadConfigured(spec, cfg, types, ebpf.ProgramOptions{})
+}
+
+// keepReferenced drops the maps that none of the programs refers to.
+func keepReferenced(spec *ebpf.CollectionSpec) {
+	referenced := make(map[string]bool)
+	for _, p := range spec.Programs {
+		for i := range p.Instructions {
+			referenced[p.Instructions[i].Reference()] = true
+		}
+	}
+	maps.DeleteFunc(spec.Maps, func(name string, _ *ebpf.MapSpec) bool { return !referenced[name] })
 }
 
 func loadConfigured(spec *ebpf.CollectionSpec, cfg bpf.XentraceConfiguration, types *btf.Cache, options ebpf.ProgramOptions) (*ebpf.Collection, error) {

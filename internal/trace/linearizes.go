@@ -57,8 +57,32 @@ func (l *linearization) refine(ctx context.Context, c *Cause) error {
 	return nil
 }
 
+// refineVerdict corrects what the kernel side takes for linearized because the
+// driver did not drop it: one that does neither sent it as it is.
+func (l *linearization) refineVerdict(ctx context.Context, v *Verdict) error {
+	if *v != Linearized {
+		return nil
+	}
+	if err := l.wait(ctx); err != nil {
+		return err
+	}
+	if l.answer.Value == kernel.Drops {
+		*v = Sent
+	}
+	return nil
+}
+
 // refineCounts does the same for counts.
 func (l *linearization) refineCounts(ctx context.Context, c *Counts) error {
+	if c.Linearized != 0 {
+		verdict := Linearized
+		if err := l.refineVerdict(ctx, &verdict); err != nil {
+			return err
+		}
+		if verdict == Sent {
+			c.Linearized = 0
+		}
+	}
 	cause, count := TooManySlots, c.Causes[TooManySlots]
 	if count == 0 {
 		return nil

@@ -42,6 +42,26 @@ func TestCauseOverTheLimit(t *testing.T) {
 	}
 }
 
+// A packet over the limit that a driver without linearizing does not drop was sent
+// as it is.
+func TestVerdictOverTheLimit(t *testing.T) {
+	for answer, want := range map[kernel.Linearization]Verdict{kernel.Linearizes: Linearized, kernel.Drops: Sent, kernel.Unknown: Linearized} {
+		l := linearization{known: make(chan struct{}), answer: kernel.Answer{Value: answer}}
+		close(l.known)
+		over, other := Linearized, Bounced
+		counts := Counts{OverLimit: 5, Linearized: 5}
+		if err := errors.Join(l.refineVerdict(t.Context(), &over), l.refineVerdict(t.Context(), &other), l.refineCounts(t.Context(), &counts)); err != nil {
+			t.Fatal(err)
+		}
+		if over != want || other != Bounced {
+			t.Errorf("answer %v: verdicts %s and %s, want %s and bounced", answer, over, other, want)
+		}
+		if (counts.Linearized == 5) != (want == Linearized) || counts.OverLimit != 5 {
+			t.Errorf("answer %v: %d linearized of %d over the limit", answer, counts.Linearized, counts.OverLimit)
+		}
+	}
+}
+
 // Nothing is given a name before the answer is there, and only a packet over the
 // limit waits for it.
 func TestCauseWaitsForTheAnswer(t *testing.T) {

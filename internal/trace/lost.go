@@ -63,29 +63,28 @@ func (t *Tracer) recursion() (*uint64, error) {
 	return &sum, nil
 }
 
-// missed returns how many returns the kretprobe missed; none if there is no
+// missed returns how many returns the kretprobes missed; none if there is no
 // kretprobe.
 func (t *Tracer) missed() (*uint64, error) {
 	var missed uint64
-	if t.attachment.returns == nil {
-		return &missed, nil
-	}
-	if !t.tells.missed {
+	if len(t.attachment.returns) > 0 && !t.tells.missed {
 		return nil, nil
 	}
-	info, err := t.attachment.returns.Info()
-	if err != nil {
-		return nil, fmt.Errorf("state of the kretprobe: %w", err)
+	for _, l := range t.attachment.returns {
+		info, err := l.Info()
+		if err != nil {
+			return nil, fmt.Errorf("state of the kretprobe: %w", err)
+		}
+		event := info.PerfEvent()
+		if event == nil {
+			return nil, nil
+		}
+		probe := event.Kprobe()
+		if probe == nil {
+			return nil, nil
+		}
+		missed += probe.Missed
 	}
-	event := info.PerfEvent()
-	if event == nil {
-		return nil, nil
-	}
-	probe := event.Kprobe()
-	if probe == nil {
-		return nil, nil
-	}
-	missed = probe.Missed
 	return &missed, nil
 }
 

@@ -12,8 +12,9 @@ type Packet struct {
 	Time time.Time // when the driver was handed the packet; taken in the kernel
 	CPU  int
 
-	Interface Device
-	Queue     int // the packet's transmit queue mapping
+	Layer     Layer
+	Interface Device // outside the driver: the one that the packet was on its way to
+	Queue     int    // the packet's transmit queue mapping
 
 	Verdict Verdict
 	Cause   Cause // CauseNone unless Verdict is Dropped
@@ -29,8 +30,31 @@ type Packet struct {
 	GSOSize int // payload bytes of each segment, 0 for a packet that is not GSO
 	GSOSegs int
 
+	// Reason is why the kernel dropped the packet outside the driver, as its own
+	// trace output names it; empty for the driver's drops, and where it tells none.
+	Reason string
+	// Stack is where that was, "function+0xoffset [module]", innermost first;
+	// empty for the driver's drops, and where kernel addresses are hidden.
+	Stack []string
+
 	Flow *Flow // nil for a packet that is neither IPv4 nor IPv6
 	TCP  *TCP  // nil unless the packet belongs to a full TCP socket of this machine
+}
+
+// A Layer is where a packet went wrong. Its text is what the JSON output says.
+type Layer uint8
+
+// The layers.
+const (
+	LayerDriver    Layer = iota
+	LayerElsewhere       // in the kernel, on its way to the driver
+)
+
+func (l Layer) String() string {
+	if l == LayerElsewhere {
+		return "elsewhere"
+	}
+	return "driver"
 }
 
 // A Device names an interface as it was when it was last looked up. Index and

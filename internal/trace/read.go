@@ -86,6 +86,14 @@ func (t *Tracer) take(ctx context.Context, raw []byte) (Packet, bool, error) {
 	case bpf.XentraceEventKindEVENT_INTERFACE:
 		t.told(ctx, t.decoder.decodeInterface(raw))
 		return Packet{}, false, nil
+	case bpf.XentraceEventKindEVENT_ELSEWHERE:
+		packet, err := t.takeElsewhere(raw)
+		if err != nil {
+			return Packet{}, false, err
+		}
+		packet.Interface.Name = t.registry.name(deviceKey{packet.Interface.Index, packet.Interface.NetNS})
+		t.events.Add(1)
+		return packet, true, nil
 	case bpf.XentraceEventKindEVENT_PACKET:
 		packet, err := t.decoder.decodePacket(raw)
 		if err != nil {
@@ -93,6 +101,12 @@ func (t *Tracer) take(ctx context.Context, raw []byte) (Packet, bool, error) {
 		}
 		if err := t.linearizes.refine(t.background, &packet.Cause); err != nil {
 			return Packet{}, false, err
+		}
+		if err := t.linearizes.refineVerdict(t.background, &packet.Verdict); err != nil {
+			return Packet{}, false, err
+		}
+		if packet.Verdict == Sent {
+			return Packet{}, false, nil
 		}
 		packet.Interface.Name = t.registry.name(deviceKey{packet.Interface.Index, packet.Interface.NetNS})
 		t.events.Add(1)

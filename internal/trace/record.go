@@ -19,10 +19,11 @@ const interfaceRecord = int(unsafe.Sizeof(bpf.XentraceInterfaceEvent{}))
 // recordDecoder turns what crossed the ring buffer into packets. The buffers
 // are its own, so that a storm of records allocates only what it keeps.
 type recordDecoder struct {
-	packet   bpf.XentracePacketEvent
-	iface    bpf.XentraceInterfaceEvent
-	jiffy    time.Duration // length of one
-	wallTime func(monotonic uint64) time.Time
+	packet    bpf.XentracePacketEvent
+	iface     bpf.XentraceInterfaceEvent
+	elsewhere bpf.XentraceElsewhereHead
+	jiffy     time.Duration // length of one
+	wallTime  func(monotonic uint64) time.Time
 }
 
 // kind returns what the record tells of.

@@ -36,12 +36,13 @@ type watchedInterface struct {
 // registry knows the watched interfaces. It alone writes the kernel side's
 // table of them and hands out the places in the counters.
 type registry struct {
-	mu       sync.Mutex
-	table    interfaceTable
-	counters *ebpf.Map
-	active   map[deviceKey]*watchedInterface
-	all      []*watchedInterface // in the order in which they came
-	free     []uint32            // places in the counters
+	mu        sync.Mutex
+	table     interfaceTable
+	counters  *ebpf.Map
+	elsewhere *ebpf.Map // counters of drops outside the driver; nil if they are not counted
+	active    map[deviceKey]*watchedInterface
+	all       []*watchedInterface // in the order in which they came
+	free      []uint32            // places in the counters
 
 	early     Counts            // place 0: packets of interfaces that were not registered yet
 	lastEarly *watchedInterface // the one that the kernel side told of last
@@ -217,7 +218,7 @@ func (r *registry) totals(ctx context.Context) ([]InterfaceTotals, error) {
 	if err != nil {
 		return nil, err
 	}
-	if others := others.minus(&r.early); others.Packets != 0 {
+	if others := others.minus(&r.early); others.Packets+others.Elsewhere != 0 {
 		all = append(all, InterfaceTotals{Driver: netdev.DriverNetfront, Counts: others})
 	}
 	return all, nil
@@ -269,6 +270,12 @@ func (r *registry) clear(slot uint32) error {
 	if err := r.counters.Put(slot, make([]bpf.XentraceCounters, cpus)); err != nil {
 		return fmt.Errorf("counters of a new interface: %w", err)
 	}
+	if r.elsewhere == nil {
+		return nil
+	}
+	if err := r.elsewhere.Put(slot, make([]bpf.XentraceElsewhereCounters, cpus)); err != nil {
+		return fmt.Errorf("counters of a new interface: %w", err)
+	}
 	return nil
 }
 
@@ -282,5 +289,20 @@ func (r *registry) read(slot uint32) (Counts, error) {
 		c := countsOf(&perCPU[i])
 		sum.add(&c)
 	}
-	return sum, nil
+	return sum, r.readElsewhere(slot, &sum)
+}
+
+// readElsewhere adds the drops outside the driver.
+func (r *registry) readElsewhere(slot uint32, sum *Counts) error {
+	if r.elsewhere == nil {
+		return nil
+	}
+	var perCPU []bpf.XentraceElsewhereCounters
+	if err := r.elsewhere.Lookup(slot, &perCPU); err != nil {
+		return fmt.Errorf("counters of the kernel side: %w", err)
+	}
+	for i := range perCPU {
+		sum.add(&Counts{Elsewhere: perCPU[i].Dropped, reasons: perCPU[i].Reasons})
+	}
+	return nil
 }

@@ -16,8 +16,11 @@ type Counts struct {
 	Dropped    uint64
 	Linearized uint64
 	Bounced    uint64 // copied for the head's sake or because the backend is not trusted
+	rejected   uint64 // see InterfaceTotals.Rejected
 	Causes     [NumCauses]uint64
 	RingLost   uint64 // records for which the ring buffer had no room
+	Elsewhere  uint64 // packets dropped outside the driver, if that was asked for
+	reasons    [numReasons]uint64
 }
 
 // InterfaceTotals is one watched interface and what was counted for it.
@@ -27,6 +30,18 @@ type InterfaceTotals struct {
 	Backend Backend
 	Gone    bool // removed, or moved to another namespace, since
 	Counts
+
+	// Reasons are why packets were dropped outside the driver, as Packet.Reason
+	// names them; nil if that was not asked for, or the kernel tells none.
+	Reasons map[string]uint64
+	// Rejected counts packets that the backend refused after the driver had
+	// counted them as sent; nil where that is not looked at.
+	Rejected *uint64
+
+	// Stuck is how long, all in all, a transmit queue was full and the backend took
+	// nothing from it; nil where that is not looked at. StuckNow: it lasts.
+	Stuck    *time.Duration
+	StuckNow bool
 
 	// TxDroppedDelta is what the interface's own tx_dropped moved by since the
 	// hooks were attached; nil where it could not be read.
@@ -46,6 +61,7 @@ type Lost struct {
 type Totals struct {
 	Time       time.Time // when the snapshot was taken
 	Duration   time.Duration
+	Drops      Drops // what was asked for
 	Interfaces []InterfaceTotals
 	Events     uint64 // records delivered
 	Lost       Lost

@@ -37,8 +37,11 @@ type Options struct {
 	Interfaces []string
 	Backend    Backend
 	Records    bool // false: count only, no record is made
-	RingBytes  int  // size of the ring buffer, a power of two and a multiple of the page size; 0 for the default
-	Wait       bool // wait for an interface to appear instead of failing
+	Drops      Drops
+	DropsHook  DropsHook // how drops outside the driver are noticed
+	RingBytes  int       // size of the ring buffer, a power of two and a multiple of the page size; 0 for the default
+	Wait       bool      // wait for an interface to appear instead of failing
+	Rejected   bool      // look at the backend's responses, too: which packets it refused
 
 	// Notify is told, in whole sentences, what a user should know while the
 	// tracer runs: an interface that came or went, what the driver's code
@@ -53,6 +56,10 @@ type Tracer struct {
 	choice     Choice
 	tells      tells
 	linearizes linearization
+	elsewhere  *elsewhere // nil unless drops outside the driver are told of
+	stacks     stacks
+	rejections rejections
+	stuck      *stuckWatch
 	attachment *attachment
 	registry   *registry
 	reader     *ringbuf.Reader
@@ -88,13 +95,20 @@ func Start(ctx context.Context, o Options) (*Tracer, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &facts{types: kernel.NewTypes()}
+	f := &facts{types: kernel.NewTypes(), drops: o.Drops}
 	c := &chooser{options: o, interfaces: interfaces, facts: f}
 	t.attachment, t.choice, err = c.choose(ctx)
 	if err != nil {
 		return nil, err
 	}
 	t.tells = whatKernelTells(f.types, t.choice.Backend)
+	if t.elsewhere = c.elsewhere; t.elsewhere != nil && t.elsewhere.notice() != "" {
+		t.notify(t.elsewhere.notice())
+	}
+	t.rejections = c.rejections
+	if sentence := t.rejections.sentence(o.Rejected); sentence != "" {
+		t.notify(sentence)
+	}
 	if err := t.begin(ctx, interfaces); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
@@ -106,10 +120,12 @@ func Start(ctx context.Context, o Options) (*Tracer, error) {
 func (t *Tracer) readCode(f *facts, driver bool) {
 	if !driver {
 		close(t.linearizes.known)
+		t.stuck.setMissing("only interfaces of xen-netfront are looked at")
 		debug.FreeOSMemory()
 		return
 	}
 	t.following.Go(func() {
+		t.startStuckWatch(f.types)
 		t.linearizes.answer = f.linearizes(t.background)
 		close(t.linearizes.known)
 		if t.background.Err() == nil {
@@ -142,6 +158,7 @@ func (t *Tracer) interfaces(ctx context.Context) ([]netdev.Interface, error) {
 func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error {
 	maps := t.attachment.collection.Maps
 	t.registry = newRegistry(maps[bpf.XentraceMapInterfaces], maps[bpf.XentraceMapCountersOf])
+	t.registry.elsewhere = maps[bpf.XentraceMapElsewhereCountersOf]
 	for _, i := range interfaces {
 		if _, err := t.registry.add(ctx, i, false); err != nil {
 			return err
@@ -152,6 +169,7 @@ func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error
 		return err
 	}
 	t.decoder = recordDecoder{jiffy: time.Second / time.Duration(ticks), wallTime: (&kernelClock{}).wallTime}
+	t.stuck = newStuckWatch(t.decoder.jiffy)
 	if t.reader, err = ringbuf.NewReader(maps[bpf.XentraceMapEvents]); err != nil {
 		return fmt.Errorf("ring buffer: %w", err)
 	}
@@ -242,5 +260,8 @@ func (t *Tracer) Totals(ctx context.Context) (Totals, error) {
 	if reason := t.registry.missing(); reason != "" {
 		totals.Missing["tx_dropped_delta"] = reason
 	}
+	t.countElsewhere(&totals)
+	t.rejections.fill(&totals)
+	t.stuck.fill(&totals)
 	return totals, t.countLost(&totals)
 }

@@ -134,9 +134,14 @@ var verdictRules = map[trace.Verdict]Rule{
 		}},
 	},
 	trace.Rejected: {
-		Meaning: "The backend refused the packet after the driver had counted it as sent.",
-		Advice: []Advice{{
-			Effect: "Look at the host: the log of dom0 says why its backend refused it.",
-		}},
+		Meaning: "The driver put the packet on the ring and counted it as sent, and the backend answered that it did not take it: the packet is lost, and no counter of the guest says so.",
+		Advice: []Advice{
+			{
+				Effect: "Compare the packets with each other: netback refuses those of more than 19 slots, those shorter than an Ethernet header in their first slot, and those whose memory it cannot map or copy. A packet over the limit comes from a driver that does not keep to it: update the guest's kernel.",
+			},
+			{
+				Effect: "In dom0 no counter tells of it either, but the kernel's log says why once dynamic debug is on: echo 'module xen_netback +p' > /sys/kernel/debug/dynamic_debug/control is the command there.",
+			},
+		},
 	},
 }

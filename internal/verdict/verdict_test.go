@@ -33,6 +33,28 @@ func TestEveryOtherVerdictIsExplained(t *testing.T) {
 	}
 }
 
+func TestReasonsAreExplained(t *testing.T) {
+	for reason := range reasonRules {
+		rule := OfReason(reason)
+		if rule.Name != reason {
+			t.Errorf("rule of %s is named %q", reason, rule.Name)
+		}
+		checkRule(t, rule)
+	}
+	for reason, want := range map[string]struct{ name, command string }{
+		"":                     {"elsewhere", "xentrace watch -i {ifname} --drops all -v"},
+		"QDISC_DROP_OVERLIMIT": {"QDISC_DROP_OVERLIMIT", "tc -s qdisc show dev {ifname}"},
+		"NETFILTER_DROP":       {"NETFILTER_DROP", "nft list ruleset"},
+		"A_REASON_TO_COME":     {"A_REASON_TO_COME", "xentrace watch -i {ifname} --drops all -v"},
+	} {
+		rule := OfReason(reason)
+		if rule.Name != want.name || rule.Advice[0].Command != want.command {
+			t.Errorf("reason %q: rule %s advises %q, want %s and %q", reason, rule.Name, rule.Advice[0].Command, want.name, want.command)
+		}
+		checkRule(t, rule)
+	}
+}
+
 // checkRule fails where a rule is not made of whole sentences.
 func checkRule(t *testing.T, rule Rule) {
 	t.Helper()

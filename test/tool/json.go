@@ -87,6 +87,9 @@ type Interface struct {
 	Rejected       *uint64
 	Causes         map[string]uint64
 	TxDroppedDelta *uint64 `json:"tx_dropped_delta"`
+	Elsewhere      *uint64
+	Reasons        map[string]uint64
+	StuckMs        *uint64 `json:"stuck_ms"`
 }
 
 // Summary is the object of type "summary".

@@ -45,10 +45,87 @@ func TestProgramsOfAnOrdinaryPacket(t *testing.T) {
 	}
 }
 
+// With --rejected two more programs run, for each run of xennet_tx_buf_gc and not for
+// each packet; what they take, beside those at the driver's entry and return.
+func TestRejectedCost(t *testing.T) {
+	const n, port = 2000, 7013
+	stats, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = stats.Close() }()
+	for _, backend := range backends(t) {
+		if !seesResponses(t, backend) {
+			continue // it has no such programs
+		}
+		t.Run(backend, func(t *testing.T) {
+			run := tool.Start(t, program(t), "hist", "-d", "0", "-o", "json", "--rejected", "--backend", backend)
+			time.Sleep(settle)
+			packets := counter(t, "tx_packets")
+			sendOrdinary(t, port, n)
+			time.Sleep(settle)
+			packets = counter(t, "tx_packets") - packets
+			runs := programRuns(t, backend)
+			output := run.Stop()
+			for _, name := range []string{"_begin", "_end", "_gc_begin", "_gc_end"} {
+				s := runs[backend+name]
+				if s.RunCount == 0 {
+					t.Errorf("%s%s did not run", backend, name)
+					continue
+				}
+				t.Logf("%s%s: %d runs for %d packets, %d ns each", backend, name, s.RunCount, packets, s.Runtime.Nanoseconds()/int64(s.RunCount))
+			}
+			begins, ends := runs[backend+"_gc_begin"].RunCount, runs[backend+"_gc_end"].RunCount
+			if begins != ends || begins > packets+100 {
+				t.Errorf("%d runs at the entry, %d at the return, for %d packets", begins, ends, packets)
+			}
+			if i := output.Only(t); i.Rejected == nil || *i.Rejected != 0 {
+				t.Errorf("%v rejected, want 0", i.Rejected)
+			}
+		})
+	}
+}
+
+// With --drops all a packet that was sent costs one more program run, at its
+// completion, which is far shorter than that at its entry.
+func TestCompletionCostsLittle(t *testing.T) {
+	const n, port = 2000, 7014
+	stats, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = stats.Close() }()
+	backend := backends(t)[0]
+	run := tool.Start(t, program(t), "watch", "-o", "json", "--drops", "all", "--backend", backend)
+	sendOrdinary(t, port, n)
+	time.Sleep(settle)
+	runs := programRuns(t, backend)
+	run.Stop()
+	completion, begin := runs["elsewhere_free"], runs[backend+"_begin"]
+	if completion == nil || begin == nil || completion.RunCount < n || begin.RunCount < n {
+		t.Fatalf("runs at completions %+v, at entries %+v, want at least %d", completion, begin, n)
+	}
+	atCompletion, atBegin := completion.Runtime/time.Duration(completion.RunCount), begin.Runtime/time.Duration(begin.RunCount)
+	t.Logf("%d completions at %v, %d entries at %v", completion.RunCount, atCompletion, begin.RunCount, atBegin)
+	if atCompletion > atBegin/2 {
+		t.Errorf("a completion takes %v, want less than half of the %v of an entry", atCompletion, atBegin)
+	}
+}
+
 // runCounts returns how often each of the tracer's programs ran, and checks their maps.
 func runCounts(t *testing.T, backend string) map[string]uint64 {
 	t.Helper()
 	counts := make(map[string]uint64)
+	for name, s := range programRuns(t, backend) {
+		counts[name] = s.RunCount
+	}
+	return counts
+}
+
+// programRuns returns the statistics of every program, and checks the maps of the tracer's.
+func programRuns(t *testing.T, backend string) map[string]*ebpf.ProgramStats {
+	t.Helper()
+	runs := make(map[string]*ebpf.ProgramStats)
 	for id := ebpf.ProgramID(0); ; {
 		next, err := ebpf.ProgramGetNextID(id)
 		if errors.Is(err, os.ErrNotExist) {
@@ -70,7 +147,7 @@ func runCounts(t *testing.T, backend string) map[string]uint64 {
 		if err != nil {
 			t.Fatal(err)
 		}
-		counts[info.Name] = statistics.RunCount
+		runs[info.Name] = statistics
 		if len(info.Name) > len(backend) && info.Name[:len(backend)] == backend {
 			checkMaps(t, info)
 		}
@@ -78,7 +155,7 @@ func runCounts(t *testing.T, backend string) map[string]uint64 {
 			t.Fatal(err)
 		}
 	}
-	return counts
+	return runs
 }
 
 func checkMaps(t *testing.T, info *ebpf.ProgramInfo) {

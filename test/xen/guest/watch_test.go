@@ -17,17 +17,23 @@ import (
 
 // Traffic of the main test: rockets among ordinary packets.
 const (
-	rockets          = 200     // over UDP, and as many over TCP
-	ordinaryUDP      = 20_000  // datagrams
-	ordinaryTCP      = 200_000 // bytes
-	udpRocketPort    = 7001
-	tcpRocketPort    = 7002
-	udpOrdinaryPort  = 7003
-	tcpOrdinaryPort  = 7004
-	ordinaryLength   = 200
-	settle           = 500 * time.Millisecond // quiet before and after
-	ordinaryPerRound = ordinaryUDP / rockets
+	udpRocketPort   = 7001
+	tcpRocketPort   = 7002
+	udpOrdinaryPort = 7003
+	tcpOrdinaryPort = 7004
+	ordinaryLength  = 200
+	settle          = 500 * time.Millisecond // quiet before and after
 )
+
+// mainAmount is how much the main test sends.
+func mainAmount() amount { return amount{rockets: 200, datagrams: 20_000, bytes: 200_000} }
+
+// amount is how much is sent.
+type amount struct {
+	rockets   int // over UDP, and as many over TCP
+	datagrams int // ordinary ones
+	bytes     int // of an ordinary TCP stream
+}
 
 // backends returns those that this kernel has.
 func backends(t *testing.T) []string {
@@ -61,6 +67,7 @@ type sentRocket struct {
 
 // traffic is what was sent.
 type traffic struct {
+	amount   amount
 	rockets  map[sentRocket]rocket.Sent
 	split    []rocket.Sent // segments that a cork of 200 ms did not hold together
 	udpBytes uint64        // of rockets
@@ -69,11 +76,11 @@ type traffic struct {
 
 // send sends the traffic, one packet after the other. Where the driver drops
 // rockets a connection that lost one is stuck, so that each has its own.
-func send(t *testing.T, drops bool) traffic {
+func send(t *testing.T, drops bool, much amount) traffic {
 	t.Helper()
 	ctx := t.Context()
 	peer := peerAddr(t, "ipv4")
-	sent := traffic{rockets: make(map[sentRocket]rocket.Sent)}
+	sent := traffic{amount: much, rockets: make(map[sentRocket]rocket.Sent)}
 	udp, err := rocket.NewUDP(ctx, netip.AddrPortFrom(peer, udpRocketPort), rocket.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -91,11 +98,11 @@ func send(t *testing.T, drops bool) traffic {
 	defer func() { _ = stream.Close() }()
 	tcp := &tcpRockets{drops: drops, remote: netip.AddrPortFrom(peer, tcpRocketPort)}
 	defer tcp.close(t)
-	for range rockets {
-		if err := datagrams.Send(ctx, ordinaryPerRound, ordinaryLength); err != nil {
+	for range much.rockets {
+		if err := datagrams.Send(ctx, much.datagrams/much.rockets, ordinaryLength); err != nil {
 			t.Fatal(err)
 		}
-		if err := stream.Bulk(ctx, ordinaryTCP/rockets); err != nil {
+		if err := stream.Bulk(ctx, int64(much.bytes/much.rockets)); err != nil {
 			t.Fatal(err)
 		}
 		one, err := udp.Send(ctx)
@@ -169,14 +176,15 @@ type measured struct {
 }
 
 // watchTraffic sends the traffic under the eyes of xentrace.
-func watchTraffic(t *testing.T, backend string, drops bool) measured {
+func watchTraffic(t *testing.T, backend string, drops bool, much amount, flags ...string) measured {
 	t.Helper()
 	ask(t, "reset")
-	run := tool.Start(t, program(t), "watch", "-o", "json", "--backend", backend)
+	command := append([]string{program(t), "watch", "-o", "json", "--backend", backend}, flags...)
+	run := tool.Start(t, command...)
 	time.Sleep(settle)
 	packets, dropped := counter(t, "tx_packets"), counter(t, "tx_dropped")
 	began := time.Now()
-	m := measured{sent: send(t, drops)}
+	m := measured{sent: send(t, drops, much)}
 	t.Logf("traffic took %v", time.Since(began))
 	time.Sleep(settle)
 	m.packets, m.dropped = counter(t, "tx_packets")-packets, counter(t, "tx_dropped")-dropped
@@ -222,7 +230,7 @@ func (m *measured) checkRecords(t *testing.T, verdict, cause string) {
 			delete(tcp, key)
 		}
 	}
-	if udp != rockets || len(tcp) != 0 {
+	if rockets := m.sent.amount.rockets; udp != rockets || len(tcp) != 0 {
 		t.Errorf("%d records of UDP and %d of segments that were not sent, want %d and 0", udp, len(tcp), rockets)
 	}
 }
@@ -259,8 +267,8 @@ func (m *measured) checkFlow(t *testing.T, p *tool.Packet, key sentRocket) {
 func (m *measured) checkTotals(t *testing.T) *tool.Interface {
 	t.Helper()
 	i := m.output.Only(t)
-	if m.packets < ordinaryUDP {
-		t.Errorf("%d packets sent, want at least the %d ordinary ones", m.packets, ordinaryUDP)
+	if m.packets < uint64(m.sent.amount.datagrams) {
+		t.Errorf("%d packets sent, want at least the %d ordinary ones", m.packets, m.sent.amount.datagrams)
 	}
 	if i.Counted() != m.packets+m.dropped || i.Packets != i.Counted() {
 		t.Errorf("histogram of %d, %d packets: the interface sent %d and dropped %d", i.Counted(), i.Packets, m.packets, m.dropped)
@@ -287,7 +295,7 @@ func TestWatchRockets(t *testing.T) {
 	drops := env(t, "XENTRACE_LAB_DRIVER") == "prefix"
 	for _, backend := range backends(t) {
 		t.Run(backend, func(t *testing.T) {
-			m := watchTraffic(t, backend, drops)
+			m := watchTraffic(t, backend, drops, mainAmount())
 			i := m.checkTotals(t)
 			// What it read from the code of this very driver.
 			notice := map[bool]string{true: "the driver drops packets of too many slots", false: "the driver linearizes packets of too many slots"}[drops]
@@ -300,7 +308,7 @@ func TestWatchRockets(t *testing.T) {
 				return
 			}
 			m.checkRecords(t, "linearized", "")
-			if n := len(m.output.Packets); m.dropped != 0 || i.Linearized != uint64(n) || n < 2*rockets || n > 2*rockets+2*len(m.sent.split) {
+			if n, rockets := len(m.output.Packets), m.sent.amount.rockets; m.dropped != 0 || i.Linearized != uint64(n) || n < 2*rockets || n > 2*rockets+2*len(m.sent.split) {
 				t.Errorf("%d dropped, %d linearized, %d records: want 0, and %d of both, with %d segments split", m.dropped, i.Linearized, n, 2*rockets, len(m.sent.split))
 			}
 			m.checkArrived(t)
@@ -311,7 +319,7 @@ func TestWatchRockets(t *testing.T) {
 // checkDropped checks that the records are as many as the driver's own drops.
 func (m *measured) checkDropped(t *testing.T, i *tool.Interface) {
 	t.Helper()
-	if n := uint64(len(m.output.Packets)); n != m.dropped || n < 2*rockets {
+	if n, rockets := uint64(len(m.output.Packets)), uint64(m.sent.amount.rockets); n != m.dropped || n < 2*rockets {
 		t.Errorf("%d records: the driver counted %d, and at least %d were sent", n, m.dropped, 2*rockets)
 	}
 	if i.Causes["too_many_slots"] != m.dropped || i.Linearized != 0 {
@@ -322,16 +330,17 @@ func (m *measured) checkDropped(t *testing.T, i *tool.Interface) {
 // checkArrived checks that the peer received every byte.
 func (m *measured) checkArrived(t *testing.T) {
 	t.Helper()
+	much := m.sent.amount
 	for _, want := range []struct {
 		proto     string
 		port      int
 		datagrams uint64
 		bytes     uint64
 	}{
-		{"udp", udpRocketPort, rockets, m.sent.udpBytes},
+		{"udp", udpRocketPort, uint64(much.rockets), m.sent.udpBytes},
 		{"tcp", tcpRocketPort, 0, m.sent.tcpBytes},
-		{"udp", udpOrdinaryPort, ordinaryUDP, ordinaryUDP * ordinaryLength},
-		{"tcp", tcpOrdinaryPort, 0, ordinaryTCP},
+		{"udp", udpOrdinaryPort, uint64(much.datagrams), uint64(much.datagrams * ordinaryLength)},
+		{"tcp", tcpOrdinaryPort, 0, uint64(much.bytes)},
 	} {
 		got := received(t, want.proto, "ipv4", want.port, want.bytes)
 		if got.Bytes != want.bytes || got.Datagrams != want.datagrams {

@@ -28,6 +28,9 @@ driver_netback_parameters() {
 	sed -n 's/^# netback: //p' "$lab/variants/$1.sed"
 }
 
+# netback_parameters prints those for the settings in force; of two values the later counts.
+netback_parameters() { echo "$(driver_netback_parameters "$driver")${netback:+ $netback}"; }
+
 # make_driver NEW KERNEL DRIVER builds the variant.
 make_driver() {
 	local new=$1 kernel=$2 driver=$3 headers=$cache/headers/$2 root

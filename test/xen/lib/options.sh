@@ -7,6 +7,7 @@ vcpus=1
 mtu=1500
 limit=600
 append=""
+netback=""
 keep=""
 fresh=""
 shell=""
@@ -46,6 +47,7 @@ option() {
 	--file) files+=("$2") ;;
 	--env) environment+=("$2") ;;
 	--append) append=$2 ;;
+	--netback) netback=$2 ;;
 	--keep) keep=$2 ;;
 	*) fail "no flag $1; see $0 --help" ;;
 	esac

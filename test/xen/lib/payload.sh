@@ -21,7 +21,7 @@ run_settings() {
 		LAB_VCPUS=$vcpus
 		LAB_KERNEL=$(quote "$(uname_of "$kernel")")
 		LAB_DRIVER=$(quote "$driver")
-		NETBACK_PARAMETERS=$(quote "$(driver_netback_parameters "$driver")")
+		NETBACK_PARAMETERS=$(quote "$(netback_parameters)")
 	EOF
 }
 
@@ -30,10 +30,12 @@ payload() {
 	local tree=$1 program=${2:-} file pair
 	shift
 	mkdir -p "$tree/etc/lab" "$tree/lab"
+	# Not among the guest's settings, which saved machines were made with.
+	printf 'export XENTRACE_LAB_NETBACK=%s\n' "$(quote "$(netback_parameters)")" >"$tree/etc/lab/env"
 	for pair in ${environment[@]+"${environment[@]}"}; do
 		[[ $pair == *=* ]] || fail "--env wants NAME=VALUE, not $pair"
 		printf 'export %s=%s\n' "${pair%%=*}" "$(quote "${pair#*=}")"
-	done >"$tree/etc/lab/env"
+	done >>"$tree/etc/lab/env"
 	for file in ${files[@]+"${files[@]}"}; do
 		add_file "$tree" "${file%%:*}" "$([[ $file != *:* ]] || echo "${file#*:}")"
 	done

@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Packets that the backend refused: the driver frees them as it frees those that
+ * were sent, and counts them as sent. Only the statuses of the responses tell,
+ * which xennet_tx_buf_gc() takes from the shared ring and does not look at.
+ *
+ * All of its callers hold the queue's tx_lock with interrupts off (5.10 to 7.2), so
+ * that from its entry to the return of the hooks nothing nests on this CPU, no request
+ * is added to the ring, and the responses that it took stay there. It frees by
+ * dev_kfree_skb_irq(), which only queues the packet for a later softirq of this CPU:
+ * at its return a packet is still whole, but for skb->next.
+ */
+#ifndef XENTRACE_RESPONSE_H
+#define XENTRACE_RESPONSE_H
+
+#include "capture.h"
+
+/* NET_TX_RING_SIZE: requests, and ids of requests, of one queue. */
+#define RING_SLOTS 256u
+
+/* XEN_NETIF_RSP_NULL: the slot held extra information, its id is not one. Errors are negative. */
+#define RESPONSE_NULL 1
+
+/* Where the driver keeps things, from the start of struct netfront_queue unless said otherwise. */
+struct response_layout {
+	__u32 id;
+	__u32 info;
+	__u32 netdev;	/* from the start of struct netfront_info */
+	__u32 rsp_cons; /* of tx */
+	__u32 sring;	/* of tx */
+	__u32 ring;	/* from the start of the shared page */
+	__u32 tx_skbs;
+};
+
+const volatile struct response_layout responses = {};
+
+/* One entry of the ring as a response: the wire format, 12 bytes for the request's sake. */
+struct ring_entry {
+	__u16 id;
+	__s16 status;
+	__u64 rest __attribute__((packed, aligned(4)));
+};
+
+/* One run of xennet_tx_buf_gc(). */
+struct collection {
+	__u64 queue; /* 0: none */
+	__u64 ring;  /* its first entry, in the page shared with the backend */
+	__u32 cons;  /* rsp_cons at its entry */
+	__u32 pad;
+	__u64 skbs[RING_SLOTS]; /* tx_skbs at its entry: it clears them */
+	struct ring_entry entries[RING_SLOTS];
+	struct workspace work; /* not one of the workspaces: this may interrupt a transmission */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct collection);
+} collections SEC(".maps");
+
+/*
+ * Which outstanding requests of a queue belong to a packet that was told of already:
+ * it has a response for each of its requests, and they may come in several runs.
+ * Queues that meet in one place forget each other's, and may then tell of a packet twice.
+ */
+struct told {
+	__u64 queue;
+	__u64 ids[RING_SLOTS / 64];
+	__u32 cons; /* rsp_cons at the end of the last run; another one means a new connection */
+	__u32 count;
+};
+
+#define TOLD_QUEUES 256
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, TOLD_QUEUES);
+	__type(key, __u32);
+	__type(value, struct told);
+} told_of SEC(".maps");
+
+/* Requests marked in told_of. Nearly always none: then a run without errors is done early. */
+__u64 told_requests;
+
+static __always_inline struct collection *collection_here(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&collections, &zero);
+}
+
+/* struct netfront_queue is larger than a page, so the queues of an interface do not meet. */
+static __always_inline struct told *told_find(__u64 queue)
+{
+	__u32 place = (queue >> 12) % TOLD_QUEUES;
+
+	return bpf_map_lookup_elem(&told_of, &place);
+}
+
+static __always_inline bool told_get(const struct told *told, __u32 id)
+{
+	return told->ids[id / 64 % (RING_SLOTS / 64)] >> (id % 64) & 1;
+}
+
+static __always_inline void told_clear(struct told *told, __u32 id)
+{
+	told->ids[id / 64 % (RING_SLOTS / 64)] &= ~(1ull << (id % 64));
+	told->count--;
+	__sync_fetch_and_add(&told_requests, -1);
+}
+
+/* Forgets what was noted of another queue, or of this one before it was connected anew. */
+static __always_inline void told_begin(struct told *told, const struct collection *run)
+{
+	if (told->queue == run->queue && told->cons == run->cons)
+		return;
+	__sync_fetch_and_add(&told_requests, -(__u64)told->count);
+	__builtin_memset(told, 0, sizeof(*told));
+	told->queue = run->queue;
+}
+
+/* What its parts add up to: the packet as it was put on the ring. */
+static __always_inline __u32 captured_slots(const struct packet_event *event)
+{
+	__u32 slots = slots_of(event->head_offset, event->head_len);
+
+	for (__u32 i = 0; i < MAX_FRAGS && i < event->nr_frags; i++)
+		slots += slots_of(event->frags[i].offset, event->frags[i].size);
+	return slots;
+}
+
+/* The place in the counters, or none. Whatever was refused was sent before, and told of then. */
+static __always_inline bool queue_counted(__u32 *index, __u64 queue)
+{
+	struct net_device *dev = NULL;
+	struct interface *interface;
+	__u64 info = 0;
+
+	bpf_probe_read_kernel(&info, sizeof(info), (void *)queue + responses.info);
+	bpf_probe_read_kernel(&dev, sizeof(dev), (void *)info + responses.netdev);
+	interface = interface_find(BPF_CORE_READ(dev, ifindex), netns_inum(dev, false));
+	*index = interface ? interface->index : 0;
+	return interface || config.any_interface;
+}
+
+/*
+ * The global functions from here on are verified each by itself and once. In one
+ * piece they are too much for 6.1, which follows every path again behind a capture and
+ * in each turn of a loop.
+ */
+
+/* Notes everything about a refused packet. */
+__noinline int rejected_capture(__u64 skb)
+{
+	struct collection *run = collection_here();
+
+	return run ? capture(&run->work, (void *)skb, 0) : -1;
+}
+
+/* Tells of the packet that was noted. */
+__noinline int rejected_emit(__u32 index)
+{
+	struct collection *run = collection_here();
+	struct packet_event *event;
+
+	if (!run)
+		return 0;
+	event = &run->work.event;
+	event->slots = captured_slots(event);
+	bpf_probe_read_kernel(&event->queue, sizeof(event->queue),
+			      (void *)run->queue + responses.id);
+	return emit(event, index, VERDICT_REJECTED, CAUSE_NONE);
+}
+
+/* Counts a refused packet and tells of it. */
+__noinline int rejected(__u64 skb)
+{
+	struct collection *run = collection_here();
+	struct counters *counters;
+	__u32 index;
+
+	if (!run || !queue_counted(&index, run->queue))
+		return 0;
+	counters = bpf_map_lookup_elem(&counters_of, &index);
+	if (!counters)
+		return 0;
+	counters->rejected++;
+	if (config.records && !rejected_capture(skb))
+		rejected_emit(index);
+	return 0;
+}
+
+/* 1 if they are the same, without a branch: in a loop each would double the verifier's paths. */
+static __always_inline __u64 is_same(__u64 a, __u64 b)
+{
+	__u64 difference = a ^ b;
+
+	return ~(difference | -difference) >> 63;
+}
+
+/* Notes the requests of a packet, none of which was noted before. */
+__noinline int told_note(__u64 skb)
+{
+	struct collection *run = collection_here();
+	struct told *told;
+	__u64 requests = 0;
+
+	if (!run)
+		return 0;
+	told = told_find(run->queue);
+	if (!told)
+		return 0;
+	for (__u32 word = 0; word < RING_SLOTS / 64; word++) {
+		__u64 ids = 0;
+
+		for (__u32 bit = 0; bit < 64; bit++) {
+			__u64 same = is_same(run->skbs[64 * word + bit], skb);
+
+			ids |= same << bit;
+			requests += same;
+		}
+		told->ids[word] |= ids;
+	}
+	told->count += requests;
+	__sync_fetch_and_add(&told_requests, requests);
+	return 0;
+}
+
+/* Looks at one response of the run. */
+__noinline int responded(__u32 cons)
+{
+	struct collection *run = collection_here();
+	struct ring_entry *entry;
+	struct told *told;
+	__u64 skb;
+
+	if (!run)
+		return 0;
+	told = told_find(run->queue);
+	entry = &run->entries[cons % RING_SLOTS];
+	/* An id that is out of range the driver does not take either: it breaks off. */
+	if (!told || entry->status == RESPONSE_NULL || entry->id >= RING_SLOTS)
+		return 0;
+	if (told_get(told, entry->id)) {
+		told_clear(told, entry->id);
+		return 0;
+	}
+	skb = run->skbs[entry->id % RING_SLOTS];
+	if (entry->status >= 0 || !skb) /* a frame from xennet_xdp_xmit() has no skb */
+		return 0;
+	rejected(skb);
+	told_note(skb);
+	told_clear(told, entry->id); /* this one has its response */
+	return 0;
+}
+
+/* Looks at every response of a run, where one is an error or may follow one. */
+__noinline int run_judge(__u32 count)
+{
+	struct collection *run = collection_here();
+	struct told *told;
+
+	if (!run)
+		return 0;
+	told = told_find(run->queue);
+	if (!told)
+		return 0;
+	told_begin(told, run);
+	for (__u32 i = 0; i < RING_SLOTS && i < count; i++)
+		responded(run->cons + i);
+	told->cons = run->cons + count;
+	return 0;
+}
+
+/* Fewer responses than this are read one by one, more with the whole ring: what costs less. */
+#define FEW_RESPONSES 12
+
+/* Reads a few responses, each to its place in the ring; returns whether one is an error. */
+__noinline int few_errors(__u32 count)
+{
+	struct collection *run = collection_here();
+	__u32 errors = 0;
+
+	if (!run)
+		return 0;
+	for (__u32 i = 0; i < FEW_RESPONSES && i < count; i++) {
+		struct ring_entry *entry = &run->entries[(run->cons + i) % RING_SLOTS];
+
+		bpf_probe_read_kernel(entry, sizeof(*entry),
+				      (void *)run->ring +
+					      (run->cons + i) % RING_SLOTS * sizeof(*entry));
+		errors |= entry->status < 0;
+	}
+	return errors;
+}
+
+/* The same for any number of them. */
+__noinline int many_errors(__u32 count)
+{
+	struct collection *run = collection_here();
+	__u32 errors = 0;
+
+	if (!run || bpf_probe_read_kernel(run->entries, sizeof(run->entries), (void *)run->ring))
+		return 0;
+	for (__u32 i = 0; i < RING_SLOTS && i < count; i++)
+		errors |= run->entries[(run->cons + i) % RING_SLOTS].status < 0;
+	return errors;
+}
+
+static __always_inline __u32 rsp_cons_of(__u64 queue)
+{
+	__u32 cons = 0;
+
+	bpf_probe_read_kernel(&cons, sizeof(cons), (void *)queue + responses.rsp_cons);
+	return cons;
+}
+
+/* xennet_tx_buf_gc() begins. */
+static __always_inline int collect_begin(__u64 queue)
+{
+	struct collection *run = collection_here();
+
+	if (!enabled || !run)
+		return 0;
+	run->queue = 0;
+	if (bpf_probe_read_kernel(run->skbs, sizeof(run->skbs), (void *)queue + responses.tx_skbs))
+		return 0;
+	run->cons = rsp_cons_of(queue);
+	run->queue = queue;
+	return 0;
+}
+
+/*
+ * xennet_tx_buf_gc() is done. It cannot have taken more responses than there are
+ * slots, since no request was added meanwhile. Where it broke off it leaves rsp_cons
+ * as it was, and the device is disabled.
+ */
+static __always_inline int collect_end(void)
+{
+	struct collection *run = collection_here();
+	__u64 sring = 0;
+	__u32 count;
+	int errors;
+
+	if (!enabled || !run || !run->queue)
+		return 0;
+	count = rsp_cons_of(run->queue) - run->cons;
+	if (count && count <= RING_SLOTS &&
+	    !bpf_probe_read_kernel(&sring, sizeof(sring), (void *)run->queue + responses.sring)) {
+		run->ring = sring + responses.ring;
+		errors = count <= FEW_RESPONSES ? few_errors(count) : many_errors(count);
+		if (errors || told_requests)
+			run_judge(count);
+	}
+	run->queue = 0;
+	return 0;
+}
+
+#endif

@@ -1,0 +1,123 @@
+package output
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"xentrace/internal/trace"
+)
+
+// appendReason appends why and where a packet was dropped outside the driver.
+func appendReason(b []byte, p *trace.Packet) []byte {
+	b = append(b, `,"reason":`...)
+	if p.Reason == "" {
+		b = append(b, "null"...)
+	} else {
+		b = appendString(b, p.Reason)
+	}
+	b = append(b, `,"stack":[`...)
+	for i, frame := range p.Stack {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendString(b, frame)
+	}
+	return append(b, ']')
+}
+
+// appendElsewhere appends how many packets were dropped outside the driver, and why.
+func appendElsewhere(b []byte, totals *trace.Totals, t *trace.InterfaceTotals) []byte {
+	if totals.Drops != trace.DropsAll {
+		return append(b, `,"elsewhere":null,"reasons":null`...)
+	}
+	b = appendUint(b, `,"elsewhere":`, t.Elsewhere)
+	if t.Reasons == nil {
+		return append(b, `,"reasons":null`...)
+	}
+	b = append(b, `,"reasons":{`...)
+	for i, reason := range slices.Sorted(maps.Keys(t.Reasons)) {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendString(b, reason)
+		b = appendUint(b, ":", t.Reasons[reason])
+	}
+	return append(b, '}')
+}
+
+// where says in a few words why and where a packet was dropped outside the driver:
+// the kernel's reason, and the function.
+func where(p *trace.Packet) string {
+	var words []string
+	if p.Reason != "" {
+		words = append(words, p.Reason)
+	}
+	if len(p.Stack) > 0 {
+		function, rest, _ := strings.Cut(p.Stack[0], "+")
+		if _, module, inModule := strings.Cut(rest, " "); inModule {
+			function += " " + module
+		}
+		words = append(words, "in "+function)
+	}
+	return Escape(strings.Join(words, " "))
+}
+
+// appendWhere appends where a packet was dropped, behind its flow if there is room, and
+// ends the line. broken: the flow has gone to a line of its own already.
+func (t *Text) appendWhere(b []byte, p *trace.Packet, used int, broken bool) []byte {
+	words := where(p)
+	switch {
+	case words == "":
+	case t.Whole || !broken && used+2+len(words) <= t.width():
+		b = append(append(b, "  "...), words...)
+	default:
+		b = append(appendSpaces(append(b, '\n'), continuation), words...)
+	}
+	b = append(b, '\n')
+	if !t.Stacks {
+		return b
+	}
+	for _, frame := range p.Stack {
+		b = append(appendSpaces(b, continuation), Escape(frame)...)
+		b = append(b, '\n')
+	}
+	return b
+}
+
+// elsewhereNote lists the reasons of drops outside the driver.
+func elsewhereNote(counts *trace.InterfaceTotals) string {
+	if counts.Elsewhere == 0 {
+		return "none was dropped on its way to the driver"
+	}
+	var reasons []string
+	for _, reason := range slices.Sorted(maps.Keys(counts.Reasons)) {
+		reasons = append(reasons, Escape(reason)+" "+grouped(counts.Reasons[reason]))
+	}
+	if len(reasons) == 0 {
+		return "dropped on their way to the driver"
+	}
+	return "dropped on their way to the driver: " + strings.Join(reasons, ", ")
+}
+
+// reasonsOf lists the reasons of all interfaces; "" stands for drops without one.
+func reasonsOf(totals *trace.Totals) []string {
+	all := make(map[string]bool)
+	for i := range totals.Interfaces {
+		t := &totals.Interfaces[i]
+		for reason := range t.Reasons {
+			all[reason] = true
+		}
+		if t.Reasons == nil && t.Elsewhere != 0 {
+			all[""] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(all))
+}
+
+func countOfReason(t *trace.InterfaceTotals, reason string) uint64 {
+	if t.Reasons == nil && reason == "" {
+		return t.Elsewhere
+	}
+	return t.Reasons[reason]
+}

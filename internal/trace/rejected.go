@@ -1,0 +1,86 @@
+package trace
+
+import (
+	"fmt"
+
+	"github.com/cilium/ebpf"
+
+	"xentrace/bpf"
+	"xentrace/internal/kernel"
+)
+
+// collectFunction takes the backend's responses from the ring and frees what was
+// sent; it does not look whether the backend took it.
+const collectFunction = "xennet_tx_buf_gc"
+
+// rejections is whether the packets that the backend refused are counted, and if
+// not, why.
+type rejections struct {
+	ring    kernel.TransmitRing
+	missing string // empty: they are counted
+}
+
+func (r *rejections) counted() bool { return r.missing == "" }
+
+// learnRejections finds out whether a backend can tell what the Xen backend
+// refused.
+func (f *facts) learnRejections(asked bool, b Backend) rejections {
+	switch {
+	case !asked:
+		return rejections{missing: "packets that the backend refuses are counted with --rejected only"}
+	case b == Tracepoint:
+		return rejections{missing: "the tracepoint backend does not see the backend's responses; fentry and kprobe do"}
+	case !f.typed:
+		return rejections{missing: "the structures of xen-netfront are not known: its module has no BTF type information, which kernels have for modules from 5.11 on"}
+	}
+	if there, err := f.types.HasFunction(f.module, collectFunction); err != nil || !there {
+		return rejections{missing: fmt.Sprintf("this driver has no function %s of its own, which takes the backend's responses", collectFunction)}
+	}
+	ring, err := f.types.TransmitRing(f.module)
+	if err != nil {
+		return rejections{missing: fmt.Sprintf("the structures of xen-netfront are not as expected: %v", err)}
+	}
+	return rejections{ring: ring}
+}
+
+// configure tells the kernel side where the driver keeps its ring.
+func (r *rejections) configure(spec *ebpf.CollectionSpec) error {
+	if !r.counted() {
+		return nil
+	}
+	layout := bpf.XentraceResponseLayout{
+		Id:      r.ring.ID,
+		Info:    r.ring.Info,
+		Netdev:  r.ring.Netdev,
+		RspCons: r.ring.RspCons,
+		Sring:   r.ring.Sring,
+		Ring:    r.ring.Ring,
+		TxSkbs:  r.ring.TxSkbs,
+	}
+	if err := spec.Variables[bpf.XentraceVarResponses].Set(layout); err != nil {
+		return fmt.Errorf("layout of the transmit ring for the kernel side: %w", err)
+	}
+	return nil
+}
+
+// sentence says what a user who asked for rejected packets should know.
+func (r *rejections) sentence(asked bool) string {
+	if !asked || r.counted() {
+		return ""
+	}
+	return "packets that the backend refuses are not counted: " + r.missing
+}
+
+// fill adds to the totals what was refused, or why that is not known. Other
+// drivers have no backend that could refuse.
+func (r *rejections) fill(totals *Totals) {
+	for i := range totals.Interfaces {
+		if t := &totals.Interfaces[i]; r.counted() {
+			rejected := t.rejected
+			t.Rejected = &rejected
+		}
+	}
+	if !r.counted() {
+		totals.Missing["rejected"] = r.missing
+	}
+}
