@@ -106,6 +106,7 @@ func TestLifeSavedAndRestored(t *testing.T) {
 		t.Run(backend, func(t *testing.T) {
 			l := beginLife(t, backend)
 			l.traffic(10, 200)
+			l.disconnected = true
 			wall := time.Now().Round(0) // without the clock that stands still meanwhile
 			done := dom0(t, "save 4")
 			l.run.Says("the machine did not run for", 1)

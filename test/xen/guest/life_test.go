@@ -86,11 +86,13 @@ type life struct {
 	run     *tool.Run
 	at      place
 
-	begin      total // of the present interface
-	sum        total // of those that are gone
-	dropped    uint64
+	begin      total  // of the present interface
+	sum        total  // of those that are gone
+	dropped    uint64 // rockets
 	linearized uint64
 	began      time.Time
+
+	disconnected bool // what is sent while the frontend has no backend is dropped for no_carrier
 }
 
 // beginLife starts the tracer on the lab's interface.
@@ -156,23 +158,27 @@ func (l *life) end(unseen uint64) tool.Output {
 	time.Sleep(settle)
 	l.ended(l.total())
 	output := l.run.Stop()
-	var counted, packets, dropped, linearized uint64
+	var counted, packets, dropped, linearized, rockets, noCarrier uint64
 	for n := range output.Summary.Interfaces {
 		i := &output.Summary.Interfaces[n]
 		counted, packets = counted+i.Counted(), packets+i.Packets
 		dropped, linearized = dropped+i.Dropped, linearized+i.Linearized
+		rockets, noCarrier = rockets+i.Causes["too_many_slots"], noCarrier+i.Causes["no_carrier"]
 		if i.TxDroppedDelta != nil && *i.TxDroppedDelta != i.Dropped {
 			l.t.Errorf("%s: %d dropped, tx_dropped moved by %d", i.Ifname, i.Dropped, *i.TxDroppedDelta)
 		}
 	}
 	want := l.sum.packets + l.sum.dropped
-	l.t.Logf("%s: %d packets counted, the interface sent %d and dropped %d; %d dropped, %d linearized, %d records, %d interfaces, gaps %v",
-		l.backend, counted, l.sum.packets, l.sum.dropped, dropped, linearized, len(output.Packets), len(output.Summary.Interfaces), gapsOf(&output))
+	l.t.Logf("%s: %d packets counted, the interface sent %d and dropped %d; %d dropped (%d for no_carrier), %d linearized, %d records, %d interfaces, gaps %v",
+		l.backend, counted, l.sum.packets, l.sum.dropped, dropped, noCarrier, linearized, len(output.Packets), len(output.Summary.Interfaces), gapsOf(&output))
 	if counted > want || counted+unseen < want || packets != counted {
 		l.t.Errorf("%d packets counted, %d in the histograms, want %d, of which %d may be unseen", packets, counted, want, unseen)
 	}
-	if dropped != l.sum.dropped || dropped != l.dropped || linearized != l.linearized {
-		l.t.Errorf("%d dropped, %d linearized: want %d and %d, and the interface dropped %d", dropped, linearized, l.dropped, l.linearized, l.sum.dropped)
+	if dropped != l.sum.dropped || rockets != l.dropped || linearized != l.linearized {
+		l.t.Errorf("%d dropped, of them %d rockets, %d linearized: want the interface's %d, %d and %d", dropped, rockets, linearized, l.sum.dropped, l.dropped, l.linearized)
+	}
+	if dropped != rockets+noCarrier || noCarrier != 0 && !l.disconnected {
+		l.t.Errorf("%d dropped, of them %d rockets and %d for no_carrier: want no others", dropped, rockets, noCarrier)
 	}
 	if got := uint64(len(output.Packets)) - output.Bounces(); got != dropped+linearized || output.Summary.Lost.Ring != 0 {
 		l.t.Errorf("%d records of %d packets that went wrong, %d lost in the ring", got, dropped+linearized, output.Summary.Lost.Ring)
