@@ -3,6 +3,7 @@
 package guest
 
 import (
+	"os/exec"
 	"testing"
 	"time"
 
@@ -16,7 +17,6 @@ import (
 // Nobody counts that as a drop, and neither does xentrace.
 func released(t *testing.T, g *group, backend string) {
 	const n = 60 // fit into the ring
-	const begins, stall = 2500 * time.Millisecond, 5 * time.Second
 	r := &g.rows[0]
 	ask(t, "reset")
 	quiet(t)
@@ -24,9 +24,8 @@ func released(t *testing.T, g *group, backend string) {
 	time.Sleep(settle)
 	begin := counters(t)
 	ordinary := inRounds(t, 0, nil)
-	done := dom0(t, "stall 5")
-	asked := time.Now()
-	time.Sleep(begins)
+	done := dom0(t, "stall 6")
+	waitForStall(t)
 	datagrams, err := rocket.NewDatagrams(t.Context(), r.address(t), rocket.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -42,10 +41,21 @@ func released(t *testing.T, g *group, backend string) {
 	command(t, "netfront", "unbind")
 	time.Sleep(settle)
 	output := run.Stop()
-	time.Sleep(time.Until(asked.Add(begins + stall)))
 	command(t, "netfront", "bind")
 	done()
 	judgeReleased(t, g, backend, &output, moved, sent{path: n, ordinary: ordinary})
+}
+
+// waitForStall returns once dom0 takes nothing any more: an echo request has no answer.
+func waitForStall(t *testing.T) {
+	t.Helper()
+	for range 100 {
+		if exec.Command("ping", "-c", "1", "-W", "1", env(t, "XENTRACE_PEER")).Run() != nil {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Fatal("dom0 still answers echo requests: it does not stall")
 }
 
 // judgeReleased: the interface counted everything as sent, and some did not arrive.
