@@ -21,10 +21,14 @@ BPF_INCLUDE := /usr/include/$(shell dpkg-architecture -qDEB_HOST_MULTIARCH 2>/de
 PREFIX := /usr/local
 MAN1 := $(PREFIX)/share/man/man1
 
-# make test-xen KERNEL=6.12 DRIVER=stock VCPUS=2; without them, those below.
+# make test-xen KERNEL=6.12 DRIVER=stock VCPUS=2 RUN=Rockets; without KERNEL, those below.
 KERNEL :=
 DRIVER := $(if $(KERNEL),stock)
 VCPUS := 1
+RUN :=
+
+# make vagrant-box builds it, make test-vagrant brings it up.
+BOX := build/vagrant/debian12.box
 
 .PHONY: help
 help: ## list the targets
@@ -49,7 +53,7 @@ install: build ## install the program, its manual pages and completions
 	install -D -m 755 xentrace $(DESTDIR)$(PREFIX)/sbin/xentrace
 	install -d $(DESTDIR)$(MAN1)
 	./xentrace man > $(DESTDIR)$(MAN1)/xentrace.1
-	for command in watch hist demo; do ./xentrace man $$command > $(DESTDIR)$(MAN1)/xentrace-$$command.1; done
+	for command in watch hist check demo; do ./xentrace man $$command > $(DESTDIR)$(MAN1)/xentrace-$$command.1; done
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	./xentrace completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/xentrace
 
@@ -71,16 +75,22 @@ test: deps build ## all tests: Go, BPF on this kernel, and the Xen lab
 	$(MAKE) --no-print-directory test-xen
 
 .PHONY: test-xen
-test-xen: build ## the tests in a real Xen guest; KERNEL= and DRIVER=stock|prefix choose
+test-xen: build ## the tests in a real Xen guest; KERNEL=, DRIVER=stock|prefix and RUN=REGEXP choose
 	test/xen/deps
 ifneq ($(KERNEL),)
-	test/xen/suite --timeout 1800 --kernel $(KERNEL) --driver $(DRIVER) --vcpus $(VCPUS)
+	test/xen/suite --timeout 1800 --kernel $(KERNEL) --driver $(DRIVER) --vcpus $(VCPUS) $(if $(RUN),-- -test.run '$(RUN)')
 else
-	test/xen/suite --timeout 900 --kernel 6.1 --driver prefix -- -test.skip 'KernelSide|Life|Soak'
-	test/xen/suite --timeout 900 --kernel 6.1 --driver stock -- -test.skip 'Life|Soak'
+	test/xen/suite --timeout 900 --kernel 6.1 --driver prefix -- -test.skip 'Life|Soak|Elsewhere'
 	test/xen/suite --timeout 900 --kernel 6.12 --driver stock --vcpus 2 -- -test.skip 'Life|Soak'
-	test/xen/suite --timeout 1800 --kernel 6.1 --driver prefix --vcpus 2 -- -test.run 'Life|Soak'
+	test/xen/suite --timeout 900 --kernel 6.1 --driver prefix --vcpus 2 -- -test.run 'Life|Soak'
+	test/xen/suite --timeout 900 --kernel 5.10 --driver stock -- -test.run 'KernelSide|Lab|Wait|Check|Elsewhere'
+	test/xen/matrix --kernel 6.1 --kernel 6.12
 endif
+
+.PHONY: test-xen-all
+test-xen-all: build ## every path of the driver on every kernel under every backend; writes docs/kernels.md
+	test/xen/deps
+	test/xen/matrix --table docs/kernels.md
 
 # How long the soak sends; CI has less time.
 SOAK := 10m
@@ -96,21 +106,35 @@ test-xen-shell: build ## a shell in a Xen guest
 	test/xen/deps
 	test/xen/shell --kernel $(or $(KERNEL),6.1) --driver $(or $(DRIVER),stock) --vcpus $(VCPUS)
 
+.PHONY: vagrant-box
+vagrant-box: go ## build a Debian 12 box for the Vagrantfile (needs root)
+	test/xen/vagrant/deps
+	test/xen/vagrant/box $(BOX)
+
+$(BOX):
+	$(MAKE) --no-print-directory vagrant-box
+
+.PHONY: test-vagrant
+test-vagrant: | $(BOX) ## bring the Vagrantfile's machine up from that box, without KVM, and test in it (needs root)
+	test/xen/vagrant/deps
+	test/xen/vagrant/try $(BOX) "make test-xen KERNEL=6.1 RUN='Lab|Rockets'"
+
 .PHONY: bench
 bench: deps build ## what it costs, against an empty program and bpftrace (needs root)
 	test/bench/run
 
 .PHONY: lint
-lint: go ## formatting, vet, staticcheck, shellcheck, clang-format
+lint: go ## formatting, vet, staticcheck, shellcheck, clang-format, vagrant validate
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -d $$(git ls-files '*.go'); exit 1; }
 	$(GO) vet ./...
-	$(GO) vet -tags xenlab ./test/...
+	$(GO) vet -tags xenlab,matrix ./test/...
 	GOARCH=arm64 $(GO) vet ./...
 	$(GO) tool staticcheck ./...
-	$(GO) tool staticcheck -tags xenlab ./test/...
+	$(GO) tool staticcheck -tags xenlab,matrix ./test/...
 	$(CLANG_FORMAT) --dry-run --Werror bpf/*.c bpf/*.h
 	shellcheck .ci/run .ci/deps test/bench/run
-	cd test/xen && shellcheck -a -x run shell suite fetch driver deps init/*
+	cd test/xen && shellcheck -a -x run shell suite matrix fetch driver deps init/* vagrant/*
+	VAGRANT_HOME=$(CURDIR)/build/vagrant/lint VAGRANT_DOTFILE_PATH=$(CURDIR)/build/vagrant/lint vagrant validate
 
 .PHONY: clean
 clean: ## remove what was built, but not the lab's cache

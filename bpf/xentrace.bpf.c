@@ -46,6 +46,10 @@ int fentry_free(__u64 *ctx)
 	return any_free((void *)ctx[0], ctx[1]);
 }
 
+/*
+ * Also beside kprobes: an interrupt during the handler of one finds no other kprobe
+ * on its CPU, and this function runs in one.
+ */
 SEC("fentry/xennet_tx_buf_gc")
 int fentry_gc_begin(__u64 *ctx)
 {
@@ -76,18 +80,6 @@ SEC("kprobe/dev_kfree_skb_any_reason")
 int kprobe_free(struct pt_regs *ctx)
 {
 	return any_free((void *)FIRST_ARGUMENT(ctx), SECOND_ARGUMENT(ctx));
-}
-
-SEC("kprobe/xennet_tx_buf_gc")
-int kprobe_gc_begin(struct pt_regs *ctx)
-{
-	return collect_begin(FIRST_ARGUMENT(ctx));
-}
-
-SEC("kretprobe/xennet_tx_buf_gc")
-int kprobe_gc_end(struct pt_regs *ctx)
-{
-	return collect_end();
 }
 
 /* tracepoint */

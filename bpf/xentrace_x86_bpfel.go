@@ -299,8 +299,6 @@ const (
 	XentraceProgKprobeElsewhereSocket = "kprobe_elsewhere_socket"
 	XentraceProgKprobeEnd             = "kprobe_end"
 	XentraceProgKprobeFree            = "kprobe_free"
-	XentraceProgKprobeGcBegin         = "kprobe_gc_begin"
-	XentraceProgKprobeGcEnd           = "kprobe_gc_end"
 	XentraceProgReadCode              = "read_code"
 	XentraceProgReadQueues            = "read_queues"
 	XentraceProgTracepointBegin       = "tracepoint_begin"
@@ -370,8 +368,6 @@ type XentraceProgramSpecs struct {
 	KprobeElsewhereSocket *ebpf.ProgramSpec `ebpf:"kprobe_elsewhere_socket"`
 	KprobeEnd             *ebpf.ProgramSpec `ebpf:"kprobe_end"`
 	KprobeFree            *ebpf.ProgramSpec `ebpf:"kprobe_free"`
-	KprobeGcBegin         *ebpf.ProgramSpec `ebpf:"kprobe_gc_begin"`
-	KprobeGcEnd           *ebpf.ProgramSpec `ebpf:"kprobe_gc_end"`
 	ReadCode              *ebpf.ProgramSpec `ebpf:"read_code"`
 	ReadQueues            *ebpf.ProgramSpec `ebpf:"read_queues"`
 	TracepointBegin       *ebpf.ProgramSpec `ebpf:"tracepoint_begin"`
@@ -491,8 +487,6 @@ type XentracePrograms struct {
 	KprobeElsewhereSocket *ebpf.Program `ebpf:"kprobe_elsewhere_socket"`
 	KprobeEnd             *ebpf.Program `ebpf:"kprobe_end"`
 	KprobeFree            *ebpf.Program `ebpf:"kprobe_free"`
-	KprobeGcBegin         *ebpf.Program `ebpf:"kprobe_gc_begin"`
-	KprobeGcEnd           *ebpf.Program `ebpf:"kprobe_gc_end"`
 	ReadCode              *ebpf.Program `ebpf:"read_code"`
 	ReadQueues            *ebpf.Program `ebpf:"read_queues"`
 	TracepointBegin       *ebpf.Program `ebpf:"tracepoint_begin"`
@@ -515,8 +509,6 @@ func (p *XentracePrograms) Close() error {
 		p.KprobeElsewhereSocket,
 		p.KprobeEnd,
 		p.KprobeFree,
-		p.KprobeGcBegin,
-		p.KprobeGcEnd,
 		p.ReadCode,
 		p.ReadQueues,
 		p.TracepointBegin,

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"xentrace/bpf"
+	"xentrace/internal/check"
 	"xentrace/internal/cli"
 	"xentrace/internal/trace"
 )
@@ -17,11 +18,12 @@ var version, commit string
 
 func main() {
 	err := cli.Run(context.Background(), os.Args[1:], cli.System{
-		Stdout: os.Stdout,
-		Stderr: os.Stderr,
-		Getenv: os.Getenv,
-		Start:  start,
-		Build:  cli.Build{Version: version, Commit: commit, Clang: bpf.ClangVersion},
+		Stdout:  os.Stdout,
+		Stderr:  os.Stderr,
+		Getenv:  os.Getenv,
+		Start:   start,
+		Machine: check.Running,
+		Build:   cli.Build{Version: version, Commit: commit, Clang: bpf.ClangVersion},
 	})
 	cli.Report(os.Stderr, err)
 	os.Exit(cli.Status(err))

@@ -45,6 +45,8 @@ func TestTheContractsFlagsAreThere(t *testing.T) {
 	for _, line := range []string{
 		"watch -i eth0 --interface eth1 --backend tracepoint -o json -d 30s --color never -v --ready-file /x --wait --ring-size 4MiB --count 3 --exit-code",
 		"hist -i eth0 --backend fentry --output text --duration 1h30m --color always --verbose --ready-file /x --wait",
+		"check -i eth0 --interface eth1 --ec2rl --observe 5s --ready-file /x -o json --color never -v",
+		"check --driver-file /x --output text",
 		"version -o json",
 	} {
 		words := strings.Fields(line)
@@ -59,7 +61,7 @@ func TestTheContractsFlagsAreThere(t *testing.T) {
 }
 
 func TestPlannedCommandsAreAbsent(t *testing.T) {
-	for _, name := range []string{"check", "probe", "fix", "congestion", "replay", "report", "export"} {
+	for _, name := range []string{"probe", "fix", "congestion", "replay", "report", "export"} {
 		if got := runWith(t, nil, name); got.status != 2 || !strings.Contains(got.stderr, "unknown") {
 			t.Errorf("%s: status %d, %s", name, got.status, got.stderr)
 		}
@@ -119,6 +121,8 @@ func TestBashCompletes(t *testing.T) {
 		"completion z":             "zsh",
 		"man ver":                  "version",
 		"watch --ready-file /":     "<-o default>",
+		"check --driver-file /":    "<-o default>",
+		"check --dr":               "--driver-file",
 		"watch -i l":               "lo",
 		"watch --interface l":      "lo",
 		"watch --color":            "--color",

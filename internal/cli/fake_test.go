@@ -39,6 +39,7 @@ type fakeTracer struct {
 	records int           // how many it makes; it then waits to be stopped
 	pace    time.Duration // between two records
 	startup time.Duration // until hooks are attached
+	before  func()        // called just before they are; may be nil
 	verdict trace.Verdict
 	name    string
 	err     error // of start
@@ -87,6 +88,9 @@ func (f *fakeTracer) start(ctx context.Context, o trace.Options) (Tracer, error)
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-time.After(f.startup):
+	}
+	if f.before != nil {
+		f.before()
 	}
 	f.began = time.Now()
 	return f, nil

@@ -28,6 +28,9 @@ type settings struct {
 	ringBytes  int
 	count      int
 	exitCode   bool
+	driverFile string
+	ec2rl      bool
+	observe    time.Duration
 	drops      string
 	dropsHook  string
 	help       bool
@@ -151,6 +154,20 @@ func durationValue(s *settings) pflag.Value {
 			return errors.New("negative")
 		}
 		s.duration = d
+		return nil
+	}}
+}
+
+func observeValue(s *settings) pflag.Value {
+	return &value{kind: "duration", set: func(text string) error {
+		d, err := time.ParseDuration(text)
+		switch {
+		case err != nil:
+			return errors.New("not a duration such as 5s or 1m")
+		case d <= 0:
+			return errors.New("not longer than nothing")
+		}
+		s.observe = d
 		return nil
 	}}
 }

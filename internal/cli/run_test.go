@@ -27,7 +27,7 @@ type result struct {
 func runWith(t *testing.T, fake *fakeTracer, args ...string) result {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	system := System{Stdout: &stdout, Stderr: &stderr, Getenv: func(string) string { return "" }}
+	system := System{Stdout: &stdout, Stderr: &stderr, Getenv: func(string) string { return "" }, Machine: fakeMachine}
 	if fake != nil {
 		system.Start = fake.start
 	}
@@ -69,6 +69,15 @@ func TestUsageErrors(t *testing.T) {
 		"no name":             {"watch --interface=", []string{"no name"}},
 		"no directory":        {"watch --ready-file /nonexistent/ready", []string{"ready file /nonexistent/ready", "no such file or directory"}},
 		"directory":           {"watch --ready-file /", []string{"ready file /: not a regular file"}},
+		"file and interface":  {"check --driver-file /x -i eth0", []string{"--driver-file looks at that file only"}},
+		"file and ec2rl":      {"check --driver-file /x --ec2rl", []string{"--driver-file looks at that file only"}},
+		"no driver file":      {"check --driver-file /nonexistent/x.ko", []string{"driver file /nonexistent/x.ko: no such file or directory"}},
+		"no driver at all":    {"check --driver-file=", []string{"no path"}},
+		"directory of driver": {"check --driver-file /", []string{"driver file /: not a regular file"}},
+		"no observation":      {"check --observe 0s", []string{`"0s"`, "--observe", "not longer than nothing"}},
+		"ready for nothing":   {"check --ready-file /x", []string{"--ready-file goes with --observe"}},
+		"odd observation":     {"check --observe long", []string{"not a duration"}},
+		"check elsewhere":     {"check eth0", []string{`unexpected argument "eth0"`}},
 		"escape":              {"wa\x1b[31m", []string{`"wa\x1b[31m"`}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -274,18 +283,13 @@ func TestReadyFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	fake := newFake()
-	fake.startup = 50 * time.Millisecond
-	started := make(chan bool, 1)
-	go func() { // while it attaches, the stale file is gone
-		time.Sleep(25 * time.Millisecond)
-		_, err := os.Stat(path)
-		started <- errors.Is(err, os.ErrNotExist)
-	}()
+	stale := errors.New("nothing was started")
+	fake.before = func() { _, stale = os.Stat(path) }
 	if got := runWith(t, fake, "watch", "-d", "10ms", "--ready-file", path); got.status != 0 {
 		t.Fatal(got.err)
 	}
-	if !<-started {
-		t.Error("there was a ready file before the hooks were attached")
+	if !errors.Is(stale, os.ErrNotExist) {
+		t.Errorf("there was a ready file before the hooks were attached, or none was looked for: %v", stale)
 	}
 	if text, err := os.ReadFile(path); err != nil || string(text) != fmt.Sprintln(os.Getpid()) {
 		t.Errorf("ready file holds %q (%v)", text, err)

@@ -121,7 +121,7 @@ func (s *session) announce(ctx context.Context, took time.Duration) error {
 			s.console.Say(fmt.Sprintf("%s did not attach: %v", r.Backend, r.Err))
 		}
 		if choice.HoldsDriver {
-			s.console.Say("this backend holds the driver's module in place while it runs: stop it, or use --backend kprobe, to unload the driver")
+			s.console.Say("this trace holds the driver's module in place while it runs: stop it, or use --backend kprobe without --rejected, to unload the driver")
 		}
 		s.console.Say(fmt.Sprintf("attached in %d ms; the ring buffer has %d KiB", took.Milliseconds(), s.in.ringBytes>>10))
 	}

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/term"
 
+	"xentrace/internal/check"
 	"xentrace/internal/trace"
 )
 
@@ -45,6 +46,9 @@ type System struct {
 
 	// Start attaches a tracer; it returns once every hook is attached.
 	Start func(context.Context, trace.Options) (Tracer, error)
+
+	// Machine is where check reads its facts.
+	Machine func() (check.Source, error)
 }
 
 // print writes text to standard output.

@@ -144,6 +144,39 @@ func (t *Types) StructSize(module, structure string) (uint32, error) {
 	return found.Size, nil
 }
 
+// A SharedInfo is what this kernel keeps at the end of every head, struct
+// skb_shared_info.
+type SharedInfo struct {
+	MaxFrags int // MAX_SKB_FRAGS, 17 to 45 from 6.4 on (CONFIG_MAX_SKB_FRAGS)
+	Bytes    int // in whole cache lines, as SKB_DATA_ALIGN makes them
+}
+
+// cacheLine is SMP_CACHE_BYTES of amd64 and arm64.
+const cacheLine = 64
+
+// SharedInfo reads it from the kernel's types.
+func (t *Types) SharedInfo() (SharedInfo, error) {
+	found, err := t.structure("", "skb_shared_info")
+	if err != nil {
+		return SharedInfo{}, err
+	}
+	frags, err := arrayLength(found.Members, "frags")
+	return SharedInfo{frags, int(alignUp(found.Size, cacheLine))}, err
+}
+
+func arrayLength(members []btf.Member, name string) (int, error) {
+	for _, member := range members {
+		if member.Name != name {
+			continue
+		}
+		if array, is := btf.UnderlyingType(member.Type).(*btf.Array); is {
+			return int(array.Nelems), nil
+		}
+		return 0, fmt.Errorf("member %s: it is no array", name)
+	}
+	return 0, fmt.Errorf("member %s: %w", name, ErrNoSuchType)
+}
+
 func (t *Types) structure(module, name string) (*btf.Struct, error) {
 	spec, err := t.spec(module)
 	if err != nil {

@@ -91,6 +91,20 @@ func TestFieldOf(t *testing.T) {
 	}
 }
 
+func TestArrayLength(t *testing.T) {
+	number := &btf.Int{Name: "unsigned int", Size: 4}
+	members := []btf.Member{{Name: "nr_frags", Type: number}, {Name: "frags", Type: &btf.Array{Index: number, Type: number, Nelems: 17}}}
+	if got, err := arrayLength(members, "frags"); got != 17 || err != nil {
+		t.Errorf("%d, error %v, want 17", got, err)
+	}
+	if _, err := arrayLength(members, "nr_frags"); err == nil {
+		t.Error("a number is taken for an array")
+	}
+	if _, err := arrayLength(members, "frag_list"); !errors.Is(err, ErrNoSuchType) {
+		t.Errorf("error %v, want %v", err, ErrNoSuchType)
+	}
+}
+
 func TestAlignUp(t *testing.T) {
 	for _, test := range []struct{ size, aligned uint32 }{{0, 0}, {1, 32}, {32, 32}, {2368, 2368}, {2369, 2400}} {
 		if got := alignUp(test.size, netdevAlign); got != test.aligned {

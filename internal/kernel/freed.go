@@ -25,7 +25,7 @@ func FreesDroppedAsConsumed(ctx context.Context, symbols *Symbols, free AnyConte
 // neverReaches reports whether no instruction of the function calls, or jumps
 // to, one of the others.
 func neverReaches(ctx context.Context, architecture string, symbols *Symbols, function Symbol, others []string, reader CodeReader) (bool, error) {
-	decode, err := decoderFor(architecture)
+	machine, err := machineFor(architecture)
 	if err != nil {
 		return false, err
 	}
@@ -52,7 +52,7 @@ func neverReaches(ctx context.Context, architecture string, symbols *Symbols, fu
 		if err != nil {
 			return false, err
 		}
-		inst, err := decode(bytes, address)
+		inst, err := machine.decode(bytes, address)
 		if err != nil {
 			return false, fmt.Errorf("%s+%#x: %w", function.Name, address-function.Address, err)
 		}

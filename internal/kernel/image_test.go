@@ -19,6 +19,14 @@ type moduleFile struct {
 	machine        elf.Machine
 }
 
+// Where a linked kernel has its sections and the functions that a module imports.
+const (
+	linkedText     = 0xffffffff81000000
+	linkedUnlikely = 0xffffffff81002000
+	linkedPullTail = 0x100 // in .text.unlikely
+	linkedFree     = 0x180
+)
+
 // Indexes into the symbol table that encode writes.
 const (
 	symbolText = iota + 1 // the sections themselves
@@ -30,7 +38,7 @@ const (
 )
 
 // encode lays the file out: header, contents, section headers.
-func (m moduleFile) encode(t *testing.T) []byte {
+func (m moduleFile) encode(t testing.TB) []byte {
 	t.Helper()
 	names := "\x00xennet_start_xmit\x00xennet_start_xmit.cold\x00__pskb_pull_tail\x00__dev_kfree_skb_any\x00.text\x00.text.unlikely\x00.rela.text\x00.symtab\x00.strtab\x00"
 	name := func(of string) uint32 { return uint32(strings.Index(names, "\x00"+of+"\x00") + 1) }
@@ -45,13 +53,23 @@ func (m moduleFile) encode(t *testing.T) []byte {
 		{Name: name("__dev_kfree_skb_any"), Info: global},
 	}
 	code := uint64(elf.SHF_ALLOC | elf.SHF_EXECINSTR)
+	var textAt, unlikelyAt uint64
+	if m.kind == elf.ET_EXEC {
+		textAt, unlikelyAt = linkedText, linkedUnlikely
+		for n, place := range []struct {
+			section uint16
+			at      uint64
+		}{symbolTransmit: {1, textAt}, symbolCold: {2, unlikelyAt}, symbolPullTail: {2, unlikelyAt + linkedPullTail}, symbolFree: {2, unlikelyAt + linkedFree}} {
+			symbols[n].Shndx, symbols[n].Value = max(symbols[n].Shndx, place.section), place.at
+		}
+	}
 	sections := []struct {
 		header  elf.Section64
 		content any
 	}{
 		{elf.Section64{}, nil},
-		{elf.Section64{Name: name(".text"), Type: uint32(elf.SHT_PROGBITS), Flags: code}, m.text},
-		{elf.Section64{Name: name(".text.unlikely"), Type: uint32(elf.SHT_PROGBITS), Flags: code}, m.unlikely},
+		{elf.Section64{Name: name(".text"), Type: uint32(elf.SHT_PROGBITS), Flags: code, Addr: textAt}, m.text},
+		{elf.Section64{Name: name(".text.unlikely"), Type: uint32(elf.SHT_PROGBITS), Flags: code, Addr: unlikelyAt}, m.unlikely},
 		{elf.Section64{Name: name(".rela.text"), Type: uint32(elf.SHT_RELA), Link: 4, Info: 1, Entsize: 24}, m.relocations},
 		{elf.Section64{Name: name(".symtab"), Type: uint32(elf.SHT_SYMTAB), Link: 5, Info: 5, Entsize: elf.Sym64Size}, symbols},
 		{elf.Section64{Name: name(".strtab"), Type: uint32(elf.SHT_STRTAB)}, []byte(names)},
@@ -74,7 +92,7 @@ func (m moduleFile) encode(t *testing.T) []byte {
 	return append(append(file.Bytes(), body.Bytes()...), headers.Bytes()...)
 }
 
-func write(t *testing.T, to *bytes.Buffer, value any) {
+func write(t testing.TB, to *bytes.Buffer, value any) {
 	t.Helper()
 	if err := binary.Write(to, binary.LittleEndian, value); err != nil {
 		t.Fatal(err)
@@ -108,8 +126,9 @@ func TestImage(t *testing.T) {
 		{"a relocation far behind the end", moduleFile{text, unlikely, []elf.Rela64{relocation(^uint64(0), symbolFree, -4)}, elf.ET_REL, elf.EM_X86_64}, 0, "", true},
 		{"a relocation by a symbol that is not there", moduleFile{text, unlikely, []elf.Rela64{relocation(7, 99, -4)}, elf.ET_REL, elf.EM_X86_64}, 0, "", true},
 		{"no code", moduleFile{nil, nil, nil, elf.ET_REL, elf.EM_X86_64}, 0, "", true},
-		{"a program", moduleFile{text, unlikely, nil, elf.ET_EXEC, elf.EM_X86_64}, 0, "", true},
-		{"another machine", moduleFile{text, unlikely, nil, elf.ET_REL, elf.EM_AARCH64}, 0, "", true},
+		{"a core dump", moduleFile{text, unlikely, nil, elf.ET_CORE, elf.EM_X86_64}, 0, "", true},
+		{"another machine", moduleFile{text, unlikely, nil, elf.ET_REL, elf.EM_RISCV}, 0, "", true},
+		{"no relocations", moduleFile{text, unlikely, nil, elf.ET_REL, elf.EM_X86_64}, Unknown, "no relocations for the code", false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			image, err := ReadImage(bytes.NewReader(test.file.encode(t)))
@@ -130,6 +149,87 @@ func TestImage(t *testing.T) {
 	}
 }
 
+// words lays out 64-bit ARM code.
+func words(code ...uint32) []byte {
+	var b []byte
+	for _, word := range code {
+		b = binary.LittleEndian.AppendUint32(b, word)
+	}
+	return b
+}
+
+func TestImageOfARM64(t *testing.T) {
+	// bti c; nop; bl A; b.hi B; cbz x0, .+8; ret; b C, and out of line: brk; b back to it.
+	text := words(0xd503245f, 0xd503201f, 0x94000000, 0x54000008, 0xb4000040, 0xd65f03c0, 0x14000000)
+	unlikely := words(0xd4210000, 0x17ffffff)
+	relocation := func(offset uint64, symbol uint32, kind elf.R_AARCH64) elf.Rela64 {
+		return elf.Rela64{Off: offset, Info: elf.R_INFO(symbol, uint32(kind))}
+	}
+	branch, tail := relocation(12, symbolCold, elf.R_AARCH64_CONDBR19), relocation(24, symbolFree, elf.R_AARCH64_JUMP26)
+	for _, test := range []struct {
+		name     string
+		code     []elf.Rela64
+		value    Linearization
+		evidence string
+	}{
+		{"a call", []elf.Rela64{relocation(8, symbolPullTail, elf.R_AARCH64_CALL26), branch, tail},
+			Linearizes, "xennet_start_xmit+0x8 calls __pskb_pull_tail"},
+		{"a tail call", []elf.Rela64{relocation(8, symbolFree, elf.R_AARCH64_CALL26), branch, relocation(24, symbolPullTail, elf.R_AARCH64_JUMP26)},
+			Linearizes, "xennet_start_xmit+0x18 jumps to __pskb_pull_tail"},
+		{"no call", []elf.Rela64{relocation(8, symbolFree, elf.R_AARCH64_CALL26), branch, tail},
+			Drops, "with 1 calls, never calls"},
+		{"no relocations", nil, Unknown, "no relocations for the code"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			answer := linearizes(t, moduleFile{text, unlikely, test.code, elf.ET_REL, elf.EM_AARCH64}.encode(t))
+			if answer.Value != test.value || !strings.Contains(answer.Evidence, test.evidence) {
+				t.Errorf("%s: %q; want %s: %q", answer.Value, answer.Evidence, test.value, test.evidence)
+			}
+		})
+	}
+	far := moduleFile{text, unlikely, []elf.Rela64{relocation(8, symbolText, elf.R_AARCH64_CALL26)}, elf.ET_REL, elf.EM_AARCH64}
+	far.relocations[0].Addend = 256 << 20
+	if _, err := ReadImage(bytes.NewReader(far.encode(t))); !errors.Is(err, ErrNotADriver) {
+		t.Errorf("a call out of reach: error %v, want %v", err, ErrNotADriver)
+	}
+}
+
+// linearizes reads a file that can be read.
+func linearizes(t *testing.T, file []byte) Answer {
+	t.Helper()
+	image, err := ReadDriver(bytes.NewReader(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := image.Linearizes(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer
+}
+
+// A kernel that has the driver built in, linked.
+func TestImageOfKernel(t *testing.T) {
+	unlikely := function("", "", linkedUnlikely).ud2().call(linkedUnlikely + linkedFree).ret().to(linkedPullTail).ret().to(linkedFree).ret().code
+	for _, test := range []struct {
+		name     string
+		calls    uint64
+		value    Linearization
+		evidence string
+	}{
+		{"a call", linkedUnlikely + linkedPullTail, Linearizes, "xennet_start_xmit+0x6 calls __pskb_pull_tail"},
+		{"no call", linkedUnlikely + linkedFree, Drops, "xennet_start_xmit in vmlinux, "},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			text := function("", "", linkedText).nop5().push().call(test.calls).ja(linkedUnlikely).ret().code
+			answer := linearizes(t, moduleFile{text, unlikely, nil, elf.ET_EXEC, elf.EM_X86_64}.encode(t))
+			if answer.Value != test.value || !strings.Contains(answer.Evidence, test.evidence) {
+				t.Errorf("%s: %q; want %s: %q", answer.Value, answer.Evidence, test.value, test.evidence)
+			}
+		})
+	}
+}
+
 func TestFileThatIsNoModule(t *testing.T) {
 	for name, content := range map[string]string{"nothing": "", "text": "obj-m += xen-netfront.o\n", "half a header": "\x7fELF\x02\x01\x01"} {
 		t.Run(name, func(t *testing.T) {
@@ -140,7 +240,7 @@ func TestFileThatIsNoModule(t *testing.T) {
 	}
 }
 
-// TestDriverFiles reads real drivers: every .ko in the directory that the
+// TestDriverFiles reads real drivers: every .ko, compressed or not, in the directory that the
 // environment variable names. The file's name says what the driver does: it drops
 // if the slot check leads to a drop (prefix) or is not there (noslots), all others linearize.
 func TestDriverFiles(t *testing.T) {
@@ -148,7 +248,7 @@ func TestDriverFiles(t *testing.T) {
 	if directory == "" {
 		t.Skip("XENTRACE_DRIVER_FILES names no directory of drivers")
 	}
-	files, err := filepath.Glob(filepath.Join(directory, "*.ko"))
+	files, err := filepath.Glob(filepath.Join(directory, "*.ko*"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no *.ko in %s (%v)", directory, err)
 	}
@@ -164,7 +264,7 @@ func TestDriverFiles(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer file.Close()
-			image, err := ReadImage(file)
+			image, err := ReadDriver(file)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -172,7 +272,29 @@ func TestDriverFiles(t *testing.T) {
 			if err != nil || answer.Value != want {
 				t.Errorf("%s: %s, error %v; want %s", answer.Value, answer.Evidence, err, want)
 			}
-			t.Logf("%s: %s", answer.Value, answer.Evidence)
+			t.Logf("%s %s: %s", image.Architecture, answer.Value, answer.Evidence)
+			if without := image.withoutLinearizer(t); without.Value != Drops {
+				t.Errorf("with its calls going to another function: %s, %s", without.Value, without.Evidence)
+			}
 		})
 	}
+}
+
+// withoutLinearizer asks again with the linearizer at another place than where the
+// driver's calls go.
+func (i *Image) withoutLinearizer(t *testing.T) Answer {
+	t.Helper()
+	for n := range i.symbols.kept {
+		if symbol := &i.symbols.kept[n]; symbol.Name == linearizeFunction {
+			other := *symbol
+			other.Name, symbol.Address = "another_function", importBase-importStride
+			i.symbols.kept = append(i.symbols.kept, other)
+			break
+		}
+	}
+	answer, err := i.Linearizes(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer
 }

@@ -12,6 +12,7 @@ const (
 	driverPrefix      = "xennet_" // of most of the driver's functions
 	driverModule      = "xen_netfront"
 	linearizeFunction = "__pskb_pull_tail" // what skb_linearize comes down to, 3.x to 7.x
+	stackSmashed      = "__stack_chk_fail" // never comes back; anything may stand behind a call of it
 )
 
 // A CodeReader reads the machine code of a kernel, running or in a file.
@@ -56,7 +57,7 @@ type Answer struct {
 // LinearizeSymbols selects what [DriverLinearizes] needs to find its way.
 func LinearizeSymbols() Wanted {
 	return Wanted{
-		Names: []string{transmitFunction, linearizeFunction, "kprobe_optinsn_page", "kprobe_insn_page"},
+		Names: []string{transmitFunction, linearizeFunction, stackSmashed, "kprobe_optinsn_page", "kprobe_insn_page"},
 		// An outlined skb_linearize; thunks (__x86_return_thunk and what replaces it
 		// on some processors, __x86_indirect_thunk_rax and the like).
 		Contains: []string{"linearize", "_return_thunk"},
@@ -74,7 +75,7 @@ func DriverLinearizes(ctx context.Context, symbols *Symbols, reader CodeReader) 
 }
 
 func driverLinearizes(ctx context.Context, architecture string, symbols *Symbols, reader CodeReader) (Answer, error) {
-	decode, err := decoderFor(architecture)
+	machine, err := machineFor(architecture)
 	if err != nil {
 		return Answer{Unknown, err.Error()}, nil
 	}
@@ -90,7 +91,7 @@ func driverLinearizes(ctx context.Context, architecture string, symbols *Symbols
 	}
 	var answers []Answer
 	for _, entry := range entries {
-		answer, err := newWalk(symbols, reader, decode).from(ctx, entry)
+		answer, err := newWalk(symbols, reader, machine).from(ctx, entry)
 		if err != nil {
 			return Answer{}, err
 		}
@@ -112,12 +113,15 @@ func agree(entries []Symbol, answers []Answer) Answer {
 	return answers[0]
 }
 
-// decoderFor returns the instruction decoder of an architecture, in Go's name of it.
-func decoderFor(architecture string) (decoder, error) {
-	if architecture == "amd64" {
-		return decodeX86, nil
+// machineFor returns what the code of an architecture, in Go's name of it, is read
+// with.
+func machineFor(architecture string) (machine, error) {
+	for _, machine := range machines() {
+		if machine.architecture == architecture {
+			return machine, nil
+		}
 	}
-	return nil, fmt.Errorf("machine code of %s is not read", architecture)
+	return machine{}, fmt.Errorf("machine code of %s is not read", architecture)
 }
 
 func textOf(symbols []Symbol) []Symbol {

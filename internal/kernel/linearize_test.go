@@ -15,6 +15,7 @@ const (
 	freeAny     = 0xffffffff81003000
 	returnThunk = 0xffffffff81004000
 	raxThunk    = 0xffffffff81005000
+	stackCheck  = 0xffffffff81006000
 	trampoline  = 0xffffffffa0000000 // without a symbol
 	transmit    = 0xffffffffc0100000
 	afterwards  = 0xffffffffc0100200
@@ -104,6 +105,10 @@ func TestDriverLinearizes(t *testing.T) {
 			Drops, "xennet_start_xmit in module xen_netfront, 11 instructions with 2 calls, never calls __pskb_pull_tail"},
 		{"no call, with a cold part and a call that does not return",
 			fakeKernel{transmitAt().nop5().push().cmp18().ja(coldPart).ret(), coldAt().call(freeAny)},
+			Drops, "never calls"},
+		{"no call, spare instructions behind a call that never comes back",
+			fakeKernel{transmitAt().nop5().push().cmp18().ja(transmit + 0x20).ret().to(0x20).call(stackCheck).push().push().to(afterwards - transmit),
+				function("__stack_chk_fail", "", stackCheck).bytes(0xc3)},
 			Drops, "never calls"},
 		{"no call, with a bug at the end and nops behind",
 			fakeKernel{transmitAt().nop5().push().cmp18().ja(transmit + 0x20).ret().to(0x20).ud2().to(0x30)},

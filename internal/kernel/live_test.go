@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"context"
+	"debug/elf"
 	"encoding/binary"
 	"fmt"
 	"testing"
@@ -88,7 +89,7 @@ func TestRunningKernelCode(t *testing.T) {
 			if len(found) != 1 {
 				t.Fatalf("%s: %v", test.function, found)
 			}
-			answer, err := newWalk(symbols, reader, decodeX86).from(t.Context(), found[0])
+			answer, err := newWalk(symbols, reader, machines()[elf.EM_X86_64]).from(t.Context(), found[0])
 			if err != nil || answer.Value != test.want {
 				t.Errorf("%s: %q, error %v; want %s", answer.Value, answer.Evidence, err, test.want)
 			}

@@ -12,13 +12,15 @@ type destination struct {
 	known      bool    // inside the parts that are walked
 	function   *Symbol // one to be walked as well
 	elsewhere  bool    // another function, or so it seems: see checkLeaves
-	address    uint64
+	address    uint64  // of what was found there, behind the module loader's code
 }
 
 // resolve says what lies at address. Stubs that do nothing but jump on are
 // followed a few hops.
 func (w *walk) resolve(ctx context.Context, address uint64) destination {
 	through := ""
+	address = w.behindVeneer(ctx, address)
+	from := address
 	for hop := 0; ; hop++ {
 		if address >= w.targetLow && address <= w.targetHigh {
 			return destination{linearizer: true, through: through}
@@ -36,11 +38,28 @@ func (w *walk) resolve(ctx context.Context, address uint64) destination {
 		}
 		next, is := w.stub(ctx, address)
 		if !is || hop == maxStubHops {
-			return destination{elsewhere: true}
+			return destination{elsewhere: true, address: from}
 		}
 		through = fmt.Sprintf("a stub at %#x that jumps to ", address)
 		address = next
 	}
+}
+
+// behindVeneer returns where the code at address goes on if it is the module
+// loader's, else address itself.
+func (w *walk) behindVeneer(ctx context.Context, address uint64) uint64 {
+	if w.machine.veneer == nil || w.part(address) != nil {
+		return address
+	}
+	page := address &^ 4095
+	code, err := w.code.at(ctx, &part{start: page, end: page + 4096}, address, maxVeneerBytes)
+	if err != nil {
+		return address
+	}
+	if target, is := w.machine.veneer(code, address); is {
+		return target
+	}
+	return address
 }
 
 // stub returns where the code at address jumps to if it does nothing else. Code
@@ -53,7 +72,7 @@ func (w *walk) stub(ctx context.Context, address uint64) (uint64, bool) {
 		if err != nil {
 			return 0, false
 		}
-		inst, err := w.decode(code, address)
+		inst, err := w.machine.decode(code, address)
 		switch {
 		case err != nil:
 			return 0, false

@@ -61,7 +61,7 @@ func (p *part) place(address uint64) string {
 // linearizer.
 type walk struct {
 	symbols *Symbols
-	decode  decoder
+	machine machine
 	code    *codeCache
 
 	targetLow, targetHigh uint64
@@ -69,6 +69,7 @@ type walk struct {
 	indirect              map[uint64]bool // thunks of indirect calls and jumps
 	probes                map[uint64]bool // pages that kprobes jump to
 	functions             map[uint64]Symbol
+	endless               map[uint64]bool // functions that do not come back
 
 	parts    []*part
 	seen     map[uint64]instruction
@@ -79,15 +80,16 @@ type walk struct {
 	calls    int
 }
 
-func newWalk(symbols *Symbols, reader CodeReader, decode decoder) *walk {
+func newWalk(symbols *Symbols, reader CodeReader, machine machine) *walk {
 	w := &walk{
 		symbols:   symbols,
-		decode:    decode,
+		machine:   machine,
 		code:      &codeCache{reader: reader, chunks: map[uint64][]byte{}},
 		returns:   map[uint64]bool{},
 		indirect:  map[uint64]bool{},
 		probes:    map[uint64]bool{},
 		functions: map[uint64]Symbol{},
+		endless:   map[uint64]bool{},
 		seen:      map[uint64]instruction{},
 		leaves:    map[uint64]string{},
 	}
@@ -99,6 +101,8 @@ func newWalk(symbols *Symbols, reader CodeReader, decode decoder) *walk {
 			w.indirect[symbol.Address] = true
 		case strings.HasPrefix(symbol.Name, "kprobe_"):
 			w.probes[symbol.Address] = true
+		case symbol.Name == stackSmashed:
+			w.endless[symbol.Address] = true
 		case followed(symbol):
 			w.functions[symbol.Address] = symbol
 		}
@@ -251,7 +255,7 @@ func (w *walk) step(ctx context.Context, p *part, address uint64) (instruction, 
 	if err != nil {
 		return instruction{}, err
 	}
-	inst, err := w.decode(code, address)
+	inst, err := w.machine.decode(code, address)
 	if err != nil {
 		return instruction{}, fmt.Errorf("%w: %s: %w", errWalk, p.place(address), err)
 	}
@@ -261,7 +265,7 @@ func (w *walk) step(ctx context.Context, p *part, address uint64) (instruction, 
 // leave looks at where an instruction goes besides the next one: whether the next
 // one follows, and an address to walk from later.
 func (w *walk) leave(ctx context.Context, p *part, address uint64, inst instruction) (goesOn bool, branch uint64) {
-	goesOn = inst.flow != flowJump && inst.flow != flowReturn && inst.flow != flowJumpIndirect
+	goesOn = inst.flow != flowJump && inst.flow != flowReturn && inst.flow != flowJumpIndirect && !w.endless[inst.target]
 	switch inst.flow {
 	case flowCall, flowBranch, flowJump:
 	case flowJumpIndirect:
@@ -294,7 +298,7 @@ func (w *walk) leave(ctx context.Context, p *part, address uint64, inst instruct
 	case to.known:
 		branch = to.address
 	case to.elsewhere && !fentry:
-		w.leaves[inst.target] = p.place(address)
+		w.leaves[to.address] = p.place(address)
 	}
 	return goesOn, branch
 }

@@ -90,9 +90,13 @@ func (t *Text) appendAdvice(b []byte, a verdict.Advice, interfaces []string) []b
 			b = append(b, '\n')
 		}
 	}
-	about := a.Effect
-	if a.Cost != "" {
-		about += " Cost: " + strings.ToLower(a.Cost[:1]) + a.Cost[1:]
+	return appendWrapped(b, aboutAdvice(a), indent, t.width())
+}
+
+// aboutAdvice says what it brings, and what it costs.
+func aboutAdvice(a verdict.Advice) string {
+	if a.Cost == "" {
+		return a.Effect
 	}
-	return appendWrapped(b, about, indent, t.width())
+	return a.Effect + " Cost: " + strings.ToLower(a.Cost[:1]) + a.Cost[1:]
 }

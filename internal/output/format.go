@@ -3,7 +3,10 @@
 // Stream and Console do the writing.
 package output
 
-import "xentrace/internal/trace"
+import (
+	"xentrace/internal/check"
+	"xentrace/internal/trace"
+)
 
 // A Format is one way of telling a user what was seen. Every method appends
 // whole lines to b and returns it.
@@ -14,6 +17,8 @@ type Format interface {
 	AppendHistogram(b []byte, t *trace.Totals) []byte
 	// AppendSummary appends what was counted: the end of watch.
 	AppendSummary(b []byte, t *trace.Totals) []byte
+	// AppendReport appends what check found.
+	AppendReport(b []byte, r *check.Report) []byte
 }
 
 // AnyDropped tells whether a packet was dropped on any interface: by the driver, or

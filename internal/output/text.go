@@ -18,6 +18,7 @@ type Text struct {
 	Blocks   bool           // draw with block characters; plain ASCII otherwise
 	Stacks   bool           // show the whole stack of a drop elsewhere
 	Location *time.Location // of the times shown
+	Evidence bool           // of findings where nothing is wrong too
 
 	// Columns are as wide as what turned up in them so far, to leave room for
 	// the flow.

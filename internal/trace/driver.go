@@ -159,8 +159,7 @@ func (t *Tracer) useDriver(f *facts, loading kernel.Module) error {
 	if !d.module.there || d.module.loading != loading {
 		return nil
 	}
-	ring := f.learnRejections(t.rejections.counted(), t.choice.Backend)
-	if !sameDriver(d.config, f.configuration()) || t.rejections.counted() && ring != t.rejections {
+	if !sameDriver(d.config, f.configuration()) {
 		t.gaps.begin(GapDriverUnloaded, time.Now())
 		return errors.Join(errOtherLayout, t.attachment.detachDriver())
 	}
@@ -181,7 +180,7 @@ func (t *Tracer) holdsDriver() {
 		return
 	}
 	t.sayHolds.Do(func() {
-		t.notify("no interface of xen-netfront is left, and this trace holds the driver's module in place: stop it if the driver is to be unloaded (--backend kprobe does not hold it)")
+		t.notify("no interface of xen-netfront is left, and this trace holds the driver's module in place: stop it if the driver is to be unloaded (--backend kprobe does not hold it, unless --rejected is given)")
 	})
 }
 

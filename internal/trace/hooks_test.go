@@ -13,7 +13,7 @@ func TestHooksInDriver(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[string]bool{bpf.XentraceProgKprobeBegin: true, bpf.XentraceProgKprobeEnd: true, bpf.XentraceProgKprobeFree: false,
-		bpf.XentraceProgKprobeGcBegin: true, bpf.XentraceProgKprobeGcEnd: true}
+		bpf.XentraceProgFentryGcBegin: false, bpf.XentraceProgFentryGcEnd: false}
 	for _, backend := range []Backend{Fentry, Kprobe, Tracepoint} {
 		for _, h := range hooksOf(backend, true, true) {
 			got := inDriver(spec.Programs[h.program])

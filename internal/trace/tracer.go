@@ -123,8 +123,8 @@ func (t *Tracer) start(ctx context.Context) error {
 		t.notify(sentence)
 	}
 	first := t.driver.generations.begin(0, "")
-	t.choice.HoldsDriver = t.choice.Backend == Fentry && t.driver.module.there
-	t.driver.follows = c.anyNetfront() && t.choice.Backend != Fentry && t.driver.module.there
+	t.choice.HoldsDriver = (t.choice.Backend == Fentry || t.rejections.counted()) && t.driver.module.there
+	t.driver.follows = c.anyNetfront() && !t.choice.HoldsDriver && t.driver.module.there
 	t.driver.config = f.configuration()
 	if err := t.begin(ctx, interfaces); err != nil {
 		return err

@@ -25,7 +25,7 @@ type Advice struct {
 // For returns the command for one interface, quoted for a shell where the
 // name needs it. Interface names may hold any byte but space, slash and colon.
 func (a Advice) For(ifname string) string {
-	return strings.ReplaceAll(a.Command, "{ifname}", quote(ifname))
+	return strings.ReplaceAll(a.Command, "{ifname}", Quote(ifname))
 }
 
 // OfInterface tells whether the command differs from interface to interface.
@@ -52,10 +52,11 @@ func OfVerdict(v trace.Verdict) Rule {
 	return rule
 }
 
-func quote(word string) string {
+// Quote makes one word for a shell of a name that may hold anything.
+func Quote(word string) string {
 	plain := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' ||
-			r == '.' || r == '_' || r == '-' || r == '@'
+			r == '.' || r == '_' || r == '-' || r == '@' || r == '/'
 	}
 	if word != "" && strings.TrimFunc(word, plain) == "" {
 		return word

@@ -67,15 +67,15 @@ func TestRejectedCost(t *testing.T) {
 			packets = counter(t, "tx_packets") - packets
 			runs := programRuns(t, backend)
 			output := run.Stop()
-			for _, name := range []string{"_begin", "_end", "_gc_begin", "_gc_end"} {
-				s := runs[backend+name]
+			for _, name := range []string{backend + "_begin", backend + "_end", "fentry_gc_begin", "fentry_gc_end"} {
+				s := runs[name]
 				if s.RunCount == 0 {
-					t.Errorf("%s%s did not run", backend, name)
+					t.Errorf("%s did not run", name)
 					continue
 				}
-				t.Logf("%s%s: %d runs for %d packets, %d ns each", backend, name, s.RunCount, packets, s.Runtime.Nanoseconds()/int64(s.RunCount))
+				t.Logf("%s: %d runs for %d packets, %d ns each", name, s.RunCount, packets, s.Runtime.Nanoseconds()/int64(s.RunCount))
 			}
-			begins, ends := runs[backend+"_gc_begin"].RunCount, runs[backend+"_gc_end"].RunCount
+			begins, ends := runs["fentry_gc_begin"].RunCount, runs["fentry_gc_end"].RunCount
 			if begins != ends || begins > packets+100 {
 				t.Errorf("%d runs at the entry, %d at the return, for %d packets", begins, ends, packets)
 			}

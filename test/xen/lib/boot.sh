@@ -2,18 +2,19 @@
 # One run: put the program on the disk, boot or continue a machine, tell a failed boot
 # from a failed program.
 
-# temporary_directory makes dir, which goes with the script, and ends QEMU on a signal.
+# temporary_directory makes dir, which goes with the script, and ends the run on a signal.
 temporary_directory() {
 	dir=$(mktemp -d "${TMPDIR:-/tmp}/xentrace-lab.XXXXXX")
 	trap 'rm -rf "$dir"' EXIT
-	trap 'stop_relay; exit 130' INT TERM HUP
+	trap 'stop_relay; destroy_guest; exit 130' INT TERM HUP
 }
 
 # run_in_guest [PROGRAM ARGS...] makes one run of the program, or of a shell, with the
 # settings in force, and ends the script with its status.
 run_in_guest() {
 	local start
-	need qemu-system-x86_64 cpio xz depmod flock
+	need cpio xz depmod flock
+	on_xen || need qemu-system-x86_64
 	build_programs
 	module=$(driver_module "$kernel" "$driver")
 	mkdir "$dir/payload"
@@ -23,7 +24,9 @@ run_in_guest() {
 	[[ $(stat -c %s "$dir/disk") -lt $((512 << 20)) ]] || fail "the program and its files are larger than 512 MiB"
 	start="start $(($(stat -c %s "$dir/disk") / 1048576 + 1))"
 	truncate -s "$disk_size" "$dir/disk"
-	if [[ -n $fresh ]]; then
+	if on_xen; then
+		run_on_xen "$start"
+	elif [[ -n $fresh ]]; then
 		run_booted "$start"
 	else
 		run_continued "$start"

@@ -21,11 +21,11 @@ build_go() {
 	(cd "$lab" && CGO_ENABLED=0 GOOS=linux GOARCH=amd64 "$tool" build -buildvcs=false -trimpath -ldflags='-s -w' -o "$2" "./$1")
 }
 
-# build_tests PACKAGE OUTPUT builds the tests of one of this module's packages, to
-# run in the guest.
+# build_tests PACKAGE OUTPUT [TAG] builds the tests of one of this module's packages,
+# those with the tag too, to run in the guest.
 build_tests() {
 	local tool
 	tool=$(go_tool)
-	(cd "$lab/../.." && CGO_ENABLED=0 GOOS=linux GOARCH=amd64 "$tool" test -c -buildvcs=false -trimpath -tags xenlab \
+	(cd "$lab/../.." && CGO_ENABLED=0 GOOS=linux GOARCH=amd64 "$tool" test -c -buildvcs=false -trimpath -tags "xenlab${3:+,$3}" \
 		-ldflags='-s -w' -o "$2" "./$1")
 }

@@ -36,5 +36,7 @@ lab=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$lab/lib/qemu.sh"
 # shellcheck source=lib/machine.sh
 . "$lab/lib/machine.sh"
+# shellcheck source=lib/xl.sh
+. "$lab/lib/xl.sh"
 # shellcheck source=lib/boot.sh
 . "$lab/lib/boot.sh"

@@ -7,22 +7,33 @@
 # boot_ramdisk OUT writes the dom0 ramdisk for the settings in force: the cached part,
 # and the guest with its kernel and ramdisk.
 boot_ramdisk() {
-	local out=$1 dom0 guest tree=$dir/dom0 settings=$dir/settings
+	local out=$1 dom0 tree=$dir/dom0
 	dom0=$(dom0_image)
-	guest=$(guest_image "$kernel" "$module")
-	mkdir -p "$tree/guest" "$settings/etc/lab"
-	run_settings | tee "$settings/etc/lab/conf" >"$tree/guest/conf"
-	{
-		cat "$guest"
-		pack "$settings"
-	} >"$tree/guest/initrd"
-	cp "$cache/kernel/$kernel/vmlinux" "$tree/guest/vmlinux"
-	guest_config >"$tree/guest/guest.cfg"
+	boot_files "$tree/guest"
+	lab_guest_config >"$tree/guest/guest.cfg"
 	{
 		cat "$dom0"
 		pack "$tree"
 	} >"$out"
-	rm -r "$tree" "$settings"
+	rm -r "$tree"
+}
+
+# lab_guest_config prints the guest's configuration for the lab's own dom0.
+lab_guest_config() { guest_config guest /guest vif-lab phy:/dev/sda,xvda,w; }
+
+# boot_files OUT makes a directory of what the guest boots from with the settings in
+# force: kernel, ramdisk, and the settings.
+boot_files() {
+	local out=$1 guest settings=$dir/settings
+	guest=$(guest_image "$kernel" "$module")
+	mkdir -p "$out" "$settings/etc/lab"
+	run_settings | tee "$settings/etc/lab/conf" >"$out/conf"
+	{
+		cat "$guest"
+		pack "$settings"
+	} >"$out/initrd"
+	cp "$cache/kernel/$kernel/vmlinux" "$out/vmlinux"
+	rm -r "$settings"
 }
 
 # machine_entry prints the name of the cache entry for the settings in force.
@@ -32,7 +43,7 @@ machine_entry() {
 		dom0_image
 		guest_image "$kernel" "$module"
 		run_settings
-		guest_config
+		lab_guest_config
 		boot_command DIR DISK
 		qemu-system-x86_64 --version
 	} | digest)

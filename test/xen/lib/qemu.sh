@@ -7,18 +7,19 @@ memory=3G
 # it: half each (relay/disk.go).
 disk_size=1G
 
-# guest_config prints xl's configuration of the guest for the settings in force.
+# guest_config NAME FILES VIFSCRIPT DISK prints xl's configuration of the guest for the
+# settings in force; FILES is the directory of its kernel and ramdisk.
 guest_config() {
 	cat <<-EOF
-		name = "guest"
+		name = "$1"
 		type = "pv"
-		kernel = "/guest/vmlinux"
-		ramdisk = "/guest/initrd"
+		kernel = "$2/vmlinux"
+		ramdisk = "$2/initrd"
 		memory = 1024
 		vcpus = $vcpus
 		extra = "console=hvc0 panic=-1 loglevel=6 $append"
-		vif = ["script=vif-lab,mac=$guest_mac,vifname=guest0"]
-		disk = ["phy:/dev/sda,xvda,w"]
+		vif = ["script=$3,mac=$guest_mac,vifname=guest0"]
+		disk = ["$4"]
 		on_crash = "destroy"
 		on_reboot = "destroy"
 	EOF

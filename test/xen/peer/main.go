@@ -5,8 +5,8 @@
 //
 //	7000 TCP            control: one command a line, one JSON object a line back
 //	                    (package counts): counts, reset, mtu N, do ACTION
-//	7001 to 7016 UDP    sinks, which count datagrams and bytes
-//	7001 to 7016 TCP    sinks, which count connections and bytes
+//	7001 to 7032 UDP    sinks, which count datagrams and bytes
+//	7001 to 7032 TCP    sinks, which count connections and bytes
 //	9 UDP and TCP       discard: received, not counted
 //	7 TCP               echo
 //
@@ -27,7 +27,7 @@ import (
 
 const (
 	firstSink   = 7001
-	lastSink    = 7016
+	lastSink    = 7032
 	discardPort = 9
 	echoPort    = 7
 )

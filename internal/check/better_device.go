@@ -1,0 +1,92 @@
+package check
+
+import (
+	"fmt"
+	"strings"
+
+	"xentrace/internal/verdict"
+)
+
+// A PCIDevice is a network device that is better than the frontend.
+type PCIDevice struct {
+	Address    string // such as 0000:00:05.0
+	ID         string // vendor:device
+	Name       string
+	Module     string // the driver that is made for it
+	Driver     string // the one that has it; empty for none
+	Interfaces []string
+}
+
+// betterDevices are the network devices that EC2 and other hosts pass through to
+// Xen guests, by vendor and device.
+var betterDevices = map[string]struct{ name, module string }{
+	"1d0f:0ec2": {"an Amazon ENA", "ena"},
+	"1d0f:1ec2": {"an Amazon ENA", "ena"},
+	"1d0f:ec20": {"an Amazon ENA", "ena"},
+	"1d0f:ec21": {"an Amazon ENA", "ena"},
+	"8086:10ed": {"an Intel 82599 virtual function", "ixgbevf"},
+	"8086:1515": {"an Intel X540 virtual function", "ixgbevf"},
+	"8086:1565": {"an Intel X550 virtual function", "ixgbevf"},
+}
+
+func (r *reader) readPCI() []PCIDevice {
+	const bus = "sys/bus/pci/devices"
+	var found []PCIDevice
+	for _, address := range r.list(bus) {
+		device := bus + "/" + address
+		id := strings.TrimPrefix(r.line(device+"/vendor"), "0x") + ":" + strings.TrimPrefix(r.line(device+"/device"), "0x")
+		if better, is := betterDevices[id]; is {
+			found = append(found, PCIDevice{address, id, better.name, better.module, r.link(device + "/driver"), r.list(device + "/net")})
+		}
+	}
+	return found
+}
+
+// betterDevice tells of a device beside the frontend that would do better.
+func (m *Machine) betterDevice() Finding {
+	f := Finding{ID: BetterDevice, Message: "No better network device is there than the frontend.", Evidence: []Fact{{"devices", ""}}}
+	if m.Hypervisor.Dom0 {
+		return Finding{}
+	}
+	var names, used []string
+	for _, d := range m.PCI {
+		names = append(names, d.ID+" at "+d.Address)
+		switch {
+		case d.Driver == "":
+			f.Status = Warn
+			f.Message = fmt.Sprintf("There is %s at %s that no driver has taken: it goes past the frontend and all that is checked here.", d.Name, d.Address)
+			f.Advice = []verdict.Advice{{
+				Command: "modprobe " + d.Module,
+				Effect:  "Loads its driver, which makes an interface. Where there is no such module, the kernel is to be updated.",
+				Cost:    "Addresses and routes have to move to the new interface.",
+			}}
+		case !m.anyUp(d.Interfaces):
+			f.Status = Warn
+			f.Message = fmt.Sprintf("There is %s at %s (%s) that is not up: it goes past the frontend and all that is checked here.", d.Name, d.Address, strings.Join(d.Interfaces, ", "))
+			if len(d.Interfaces) > 0 {
+				up := verdict.Advice{Command: "ip link set dev {ifname} up", Effect: "Brings it up; its address is then to be set as the network expects it."}
+				up.Command = up.For(d.Interfaces[0])
+				f.Advice = []verdict.Advice{up}
+			}
+		default:
+			used = append(used, fmt.Sprintf("%s (%s)", d.Name, strings.Join(d.Interfaces, ", ")))
+		}
+	}
+	if f.Status == OK && len(used) > 0 {
+		f.Message = "Besides the frontend there is " + strings.Join(used, ", ") + ", and it is up: see to it that the traffic goes there."
+	}
+	f.Evidence = []Fact{{"devices", strings.Join(names, ", ")}}
+	return f
+}
+
+// anyUp tells whether one of these interfaces is up.
+func (m *Machine) anyUp(names []string) bool {
+	for _, i := range m.Others {
+		for _, name := range names {
+			if i.Name == name && i.Up {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,118 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"strings"
+
+	"xentrace/internal/verdict"
+)
+
+// Trust says whether a backend may see pages that hold other things than the
+// packet. Where it may not, the driver copies each packet first.
+type Trust uint8
+
+const (
+	// Trusted is the default: packets are shared as they are.
+	Trusted Trust = iota
+	// Untrusted means that each packet is copied.
+	Untrusted
+	// Unsupported means that the driver cannot copy them: it is older than 2022 (XSA-403).
+	Unsupported
+)
+
+// readTrust reads the driver's parameter and what the host says of each
+// interface. Either is enough.
+func (r *reader) readTrust(ctx context.Context, m *Machine) {
+	m.Trusted = r.trustParameter()
+	var paths []string
+	for n := range m.Interfaces {
+		if device := m.Interfaces[n].xenbus(); device != "" {
+			paths = append(paths, device, device+"/trusted")
+		}
+	}
+	values, err := r.source.Xenstore(ctx, paths)
+	for n := range m.Interfaces {
+		i := &m.Interfaces[n]
+		_, there := values[i.xenbus()]
+		switch {
+		case err != nil:
+			i.Trusted = missing[Trust]("xenstore cannot be read: " + why(err))
+		case !there:
+			i.Trusted = missing[Trust]("xenstore does not have the device")
+		case values[i.xenbus()+"/trusted"] == "0":
+			i.Trusted = known(Untrusted)
+		default:
+			i.Trusted = known(Trusted)
+		}
+	}
+}
+
+// xenbus is the interface's directory in xenstore; empty for another driver's.
+func (i *Interface) xenbus() string {
+	handle, is := strings.CutPrefix(i.BusInfo, "vif-")
+	if !is || !i.IsNetfront() {
+		return ""
+	}
+	return "device/vif/" + handle
+}
+
+func (r *reader) trustParameter() Known[Trust] {
+	const parameters = "sys/module/xen_netfront/parameters"
+	content, err := fs.ReadFile(r.source.Files, parameters+"/trusted")
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && r.exists(parameters):
+		return known(Unsupported)
+	case errors.Is(err, fs.ErrNotExist):
+		return missing[Trust](notThere(parameters))
+	case err != nil:
+		return missing[Trust](why(err))
+	case strings.TrimSpace(string(content)) == "N":
+		return known(Untrusted)
+	default:
+		return known(Trusted)
+	}
+}
+
+func (m *Machine) bounce(i *Interface) Finding {
+	f := about(i, Bounce)
+	f.Evidence = []Fact{{"parameter_trusted", m.Trusted.trusts()}, {"xenstore_trusted", i.Trusted.trusts()}}
+	cost := "so every packet is copied before it is sent. That is a choice of safety over speed."
+	switch {
+	case m.Trusted.Missing == "" && m.Trusted.Value == Unsupported:
+		f.Message = "This driver shares its packets' pages with the backend as they are: it is too old to copy them (XSA-403)."
+	case m.Trusted.Missing == "" && m.Trusted.Value == Untrusted:
+		f.Status = Warn
+		f.Message = "The driver's parameter trusted=0 says not to trust the backend, " + cost
+		f.Advice = []verdict.Advice{{
+			Command: "grep -rs trusted /etc/modprobe.d /proc/cmdline",
+			Effect:  "Shows where it is set. Without it packets are sent without a copy, from the next start on.",
+			Cost:    "A backend that is broken into can then read what else is in the packets' pages.",
+		}}
+	case i.Trusted.Missing == "" && i.Trusted.Value == Untrusted:
+		f.Status = Warn
+		f.Message = "The host says in xenstore not to trust this interface's backend, " + cost
+		f.Advice = []verdict.Advice{{
+			Effect: "The host decides it: the guest's configuration in dom0 has trusted=0 in its vif line.",
+			Cost:   "With a trusted backend, one that is broken into can read what else is in the packets' pages.",
+		}}
+	case i.Trusted.Missing != "":
+		f.Status = Unknown
+		f.Message = "Whether each packet is copied because the host says not to trust the backend cannot be told: " + i.Trusted.Missing + "."
+	case m.Trusted.Missing != "":
+		f.Status = Unknown
+		f.Message = "Whether each packet is copied because the driver's parameter says not to trust the backend cannot be told: " + m.Trusted.Missing + "."
+	default:
+		f.Message = "The backend is trusted: packets are not copied for safety."
+	}
+	return f
+}
+
+// trusts is the value for evidence.
+func (k Known[T]) trusts() any {
+	if trust, is := any(k.Value).(Trust); is && k.Missing == "" && trust != Unsupported {
+		return trust == Trusted
+	}
+	return nil
+}

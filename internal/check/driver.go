@@ -1,0 +1,62 @@
+package check
+
+import (
+	"fmt"
+	"strings"
+
+	"xentrace/internal/netdev"
+	"xentrace/internal/verdict"
+)
+
+// driver tells what drives an interface that is judged.
+func (m *Machine) driver(i *Interface) Finding {
+	f := about(i, DriverOf)
+	f.Evidence = []Fact{{"driver", i.Driver}, {"bus", i.BusInfo}, {"mtu", i.MTU}, {"up", i.Up}, {"carrier", i.Running}}
+	switch {
+	case !i.IsNetfront():
+		f.Message = fmt.Sprintf("%s is driven by %s, not by xen-netfront: what is checked here does not concern it.", i, driverName(i.Interface))
+	case !i.Up:
+		f.Message = fmt.Sprintf("%s is driven by xen-netfront, and is down.", i)
+	case !i.Running:
+		f.Status = Fail
+		f.Message = fmt.Sprintf("%s is driven by xen-netfront and has no carrier: its backend in dom0 is not connected, and every packet is dropped.", i)
+		f.Advice = m.advise(i, verdict.Advice{Command: "ip link show dev {ifname}", Effect: "Shows NO-CARRIER while it lasts; the other end is looked at in dom0 (xl network-list)."})
+	default:
+		f.Message = fmt.Sprintf("%s is driven by xen-netfront.", i)
+	}
+	return f
+}
+
+// otherDrivers tells of a machine without any interface of the frontend.
+func (m *Machine) otherDrivers() Finding {
+	if len(m.Interfaces) > 0 {
+		return Finding{}
+	}
+	f := Finding{ID: DriverOf}
+	if len(m.Unbound) > 0 {
+		f.Status = Warn
+		f.Message = "Xen offers a network device that no driver has taken: " + strings.Join(m.Unbound, ", ") + "."
+		f.Advice = []verdict.Advice{{Command: "modprobe xen-netfront", Effect: "Loads the driver, which makes the interface."}}
+	} else {
+		f.Message = "No interface is driven by xen-netfront, so the losses that are checked here cannot occur."
+	}
+	var names []string
+	for _, i := range m.Others {
+		if !i.Loopback {
+			names = append(names, fmt.Sprintf("%s (%s)", i, driverName(i.Interface)))
+		}
+	}
+	f.Evidence = []Fact{{"interfaces", strings.Join(names, ", ")}}
+	if m.Unseen != "" {
+		f.Message += " Other network namespaces were not looked at: " + m.Unseen + "."
+		f.Evidence = append(f.Evidence, Fact{"other_namespaces", nil})
+	}
+	return f
+}
+
+func driverName(i netdev.Interface) string {
+	if i.Driver == "" {
+		return "the kernel itself"
+	}
+	return i.Driver
+}

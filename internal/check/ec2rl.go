@@ -1,0 +1,170 @@
+package check
+
+import (
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"xentrace/internal/kernel"
+)
+
+// An Opinion is what a module of EC2 Rescue for Linux (ec2rl 1.1.7) would say
+// here, by its own rules, and whether that is right.
+type Opinion struct {
+	Module    string // xennetsgmtu or xennetrocket
+	Interface string // empty where the module does not tell them apart
+	Verdict   string // SUCCESS, WARN or FAILURE; empty if its source cannot be read here
+	Right     Known[bool]
+	Message   string // by which rule, and what is true
+}
+
+const (
+	sgmtuModule  = "xennetsgmtu"
+	rocketModule = "xennetrocket"
+
+	success = "SUCCESS"
+	warning = "WARN"
+	failure = "FAILURE"
+)
+
+// A firstDevice is the interface whose driver ec2rl takes for that of all: the
+// first by name that is not virtual.
+type firstDevice struct{ name, module string }
+
+// readForEC2RL reads what else ec2rl looks at: the board's tag, and the module of
+// the driver of the first interface.
+func (r *reader) readForEC2RL(m *Machine) {
+	m.AssetTag = r.line("sys/devices/virtual/dmi/id/board_asset_tag")
+	for _, name := range r.list("sys/class/net") {
+		target, err := fs.ReadLink(r.source.Files, "sys/class/net/"+name)
+		if err != nil || strings.Contains(target, "virtual") {
+			continue
+		}
+		m.First = firstDevice{name, r.link("sys/class/net/" + name + "/device/driver/module")}
+		return
+	}
+}
+
+// EC2RL says what the two modules of ec2rl that are about this driver would say.
+func EC2RL(m *Machine) []Opinion {
+	var all []Opinion
+	for i := range m.Interfaces {
+		if m.Interfaces[i].Namespace == m.NetNS {
+			all = append(all, m.sgmtu(&m.Interfaces[i]))
+		}
+	}
+	for i := range m.Others {
+		if !m.Others[i].Loopback {
+			all = append(all, m.sgmtu(&m.Others[i]))
+		}
+	}
+	return append(all, m.rocket())
+}
+
+// gate is what both modules ask first. They look at the driver of one interface
+// only, the first by name.
+func (m *Machine) gate() (reason string, passed bool) {
+	if strings.HasPrefix(m.AssetTag, "i-") {
+		return "it takes the machine for Nitro", false
+	}
+	switch first := m.First; {
+	case first.name == "":
+		return "it finds no interface that is not virtual", false
+	case first.module == "":
+		return fmt.Sprintf("it looks at the driver of %s only, which it does not find", first.name), false
+	case first.module != "xen_netfront" && first.module != "netfront":
+		return fmt.Sprintf("it looks at the driver of %s only, which is %s", first.name, first.module), false
+	}
+	return "", true
+}
+
+// sgmtu is the module that looks at scatter-gather and the MTU.
+func (m *Machine) sgmtu(i *Interface) Opinion {
+	o := Opinion{Module: sgmtuModule, Interface: i.Name, Verdict: success}
+	reason, passed := m.gate()
+	switch {
+	case !passed:
+	case i.Features.Missing != "":
+		o.Verdict, o.Right = "", missing[bool](i.Features.Missing)
+		o.Message = "Whether scatter-gather is on cannot be told: " + i.Features.Missing + "."
+		return o
+	case i.Features.Value.ScatterGather.Active:
+		reason = "scatter-gather is on"
+	case i.MTU == jumboMTU:
+		o.Verdict, reason = warning, "scatter-gather is off; it does not see the MTU of 9001 in the output of today's ifconfig"
+	default:
+		o.Verdict, reason = warning, fmt.Sprintf("scatter-gather is off and the MTU is %d", i.MTU)
+	}
+	truth, sentence := m.loses(i)
+	o.judge(truth, reason, sentence)
+	return o
+}
+
+// rocket is the module that looks for one message in the kernel's log.
+func (m *Machine) rocket() Opinion {
+	o := Opinion{Module: rocketModule, Verdict: success}
+	reason, passed := m.gate()
+	switch {
+	case !passed:
+	case m.Log.Missing != "":
+		o.Verdict, o.Right = "", missing[bool](m.Log.Missing)
+		o.Message = "The kernel's log cannot be read: " + m.Log.Missing + "."
+		return o
+	case m.Log.Value.Counts[rocket] > 0:
+		o.Verdict, reason = failure, fmt.Sprintf("the kernel's log has the message %d times", m.Log.Value.Counts[rocket])
+	default:
+		reason = "the kernel's log does not have the message"
+	}
+	truth, sentence := m.overflows()
+	o.judge(truth, reason, sentence)
+	return o
+}
+
+// judge compares a verdict with the truth: whether packets are lost.
+func (o *Opinion) judge(truth Known[bool], reason, sentence string) {
+	o.Message = strings.ToUpper(reason[:1]) + reason[1:] + ". " + sentence
+	if truth.Missing != "" {
+		o.Right = missing[bool](truth.Missing)
+		return
+	}
+	o.Right = known(truth.Value == (o.Verdict != success))
+}
+
+// loses tells whether the interface's driver loses packets for their layout.
+func (m *Machine) loses(i *Interface) (Known[bool], string) {
+	linearizes := m.Code.linearizes()
+	switch {
+	case !i.IsNetfront():
+		return known(false), "This is no interface of xen-netfront, so none of it applies."
+	case i.Features.Missing != "":
+		return missing[bool](i.Features.Missing), "Whether scatter-gather is on cannot be told."
+	case i.Features.Value.ScatterGather.Active && linearizes == kernel.Drops:
+		return known(true), "The driver drops packets of more than 18 slots, and it is scatter-gather that makes them."
+	case i.Features.Value.ScatterGather.Active && linearizes == kernel.Linearizes:
+		return known(false), "The driver linearizes packets of more than 18 slots."
+	case i.Features.Value.ScatterGather.Active:
+		return missing[bool]("whether the driver linearizes is not known"), "Whether the driver linearizes is not known."
+	}
+	switch m.straddling() {
+	case straddleSome:
+		return known(true), "Small packets whose buffer crosses a page are dropped. The MTU of 9001 that it advises cannot be set while scatter-gather is off."
+	case straddleNever:
+		return known(false), "On this kernel no packet that the machine sends itself needs a second slot; only forwarded ones can."
+	default:
+		return missing[bool](m.Slab.Missing), "Whether small packets cross a page on this kernel is not known."
+	}
+}
+
+// overflows tells whether the driver has the defect that the message was about.
+func (m *Machine) overflows() (Known[bool], string) {
+	switch {
+	case !m.concerned():
+		return known(false), "No interface is driven by xen-netfront."
+	case m.Code.linearizes() == kernel.Linearizes:
+		return known(false), "The driver linearizes such packets and sends them."
+	case m.Code.linearizes() == kernel.Drops:
+		return known(true), "The driver drops such packets, with the message or without."
+	default:
+		return missing[bool]("whether the driver linearizes is not known"), "Whether the driver linearizes is not known."
+	}
+}

@@ -1,0 +1,207 @@
+package check
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"xentrace/internal/kernel"
+	"xentrace/internal/netdev"
+)
+
+const ownNamespace = 4026531840
+
+// A guest is a machine that a test makes up: its files and what else is asked.
+type guest struct {
+	files      fstest.MapFS
+	denied     []string // files that may not be read
+	interfaces []Interface
+	others     []Interface
+	unseen     string
+	later      uint64 // packets dropped while the check runs
+	live       kernel.Answer
+	liveErr    error
+	frags      int
+	fragsErr   error
+	log        []string
+	logErr     error
+	store      map[string]string
+	storeErr   error
+	signature  string
+}
+
+var (
+	linearizes = kernel.Answer{Value: kernel.Linearizes, Evidence: "xennet_start_xmit+0x81a calls __pskb_pull_tail"}
+	drops      = kernel.Answer{Value: kernel.Drops, Evidence: "xennet_start_xmit never calls __pskb_pull_tail"}
+)
+
+// newGuest is a Xen HVM guest on EC2 with Linux 6.12 and two processors, with
+// which nothing is wrong.
+func newGuest() *guest {
+	g := &guest{files: fstest.MapFS{}, live: linearizes, frags: 17, store: map[string]string{"device/vif/0": ""}, signature: xenSignature,
+		log: []string{"6,0,0,-;Linux version 6.12.117+deb12-amd64\n SUBSYSTEM=x\n", "6,1,100,-;xen_netfront: Initialising Xen virtual ethernet driver\n"}}
+	g.write(map[string]string{
+		"sys/hypervisor/type": "xen", "sys/hypervisor/guest_type": "HVM", "sys/hypervisor/version/major": "4",
+		"sys/hypervisor/version/minor": "11", "sys/hypervisor/version/extra": ".amazon",
+		"sys/class/dmi/id/sys_vendor": "Xen", "sys/class/dmi/id/product_name": "HVM domU", "sys/class/dmi/id/bios_version": "4.11.amazon",
+		"sys/kernel/slab/kmalloc-64/slab_size":            "64",
+		"sys/kernel/slab/skbuff_small_head/slab_size":     "704",
+		"sys/kernel/slab/skbuff_small_head/objs_per_slab": "23",
+		"sys/module/xen_netfront/initstate":               "live",
+		"sys/module/xen_netfront/parameters/trusted":      "Y",
+		"sys/module/xen_netfront/parameters/max_queues":   "2",
+		"sys/devices/system/cpu/online":                   "0-1",
+		"proc/uptime":                                     "360000.00 700000.00",
+		"proc/cpuinfo":                                    "flags\t\t: fpu vme hypervisor\n",
+		"proc/interrupts": "           CPU0       CPU1\n" +
+			"  72:       5000        100  xen-dyn  -event  vif0-q0-tx\n" +
+			"  73:        100       5000  xen-dyn  -event  vif0-q0-rx\n NMI:  0  0   Non-maskable interrupts\n",
+	})
+	g.link("sys/class/net/eth0", "../../devices/vif-0/net/eth0")
+	g.link("sys/devices/vif-0/net/eth0/device/driver/module", "../../../../module/xen_netfront")
+	g.link("sys/bus/xen/devices/vif-0/driver", "../../../bus/xen/drivers/vif")
+	g.interfaces = []Interface{netfront("eth0", 1500)}
+	return g
+}
+
+// netfront is an interface of the frontend with every feature on.
+func netfront(name string, mtu int) Interface {
+	return Interface{
+		Interface: netdev.Interface{Name: name, Index: 2, Namespace: ownNamespace, Driver: netdev.DriverNetfront, BusInfo: "vif-0", MTU: mtu, Queues: 2, Up: true, Running: true},
+		Features:  known(allFeatures()),
+		Counters:  known(Counters{Counters: netdev.Counters{TxPackets: 100000}}),
+		Path:      "/proc/self/ns/net",
+	}
+}
+
+func allFeatures() netdev.Features {
+	on := netdev.Feature{Active: true, Requested: true, Changeable: true}
+	return netdev.Features{ScatterGather: on, TSO: on, TSO6: on, GSO: on}
+}
+
+// otherDevice is an interface of another driver.
+func otherDevice(name, driver string, mtu int) Interface {
+	i := netfront(name, mtu)
+	i.Driver, i.BusInfo, i.Index = driver, "0000:00:05.0", 3
+	return i
+}
+
+func (g *guest) write(files map[string]string) {
+	for name, content := range files {
+		g.files[name] = &fstest.MapFile{Data: []byte(content + "\n"), Mode: 0o444}
+	}
+}
+
+func (g *guest) link(name, target string) {
+	g.files[name] = &fstest.MapFile{Data: []byte(target), Mode: fs.ModeSymlink | 0o777}
+}
+
+// without takes away every file below a path.
+func (g *guest) without(prefix string) {
+	maps.DeleteFunc(g.files, func(name string, _ *fstest.MapFile) bool {
+		return name == prefix || strings.HasPrefix(name, prefix+"/")
+	})
+}
+
+// turnOff turns features off for every interface, as an administrator would.
+func (g *guest) turnOff(features ...string) {
+	for n := range g.interfaces {
+		f := &g.interfaces[n].Features.Value
+		for _, feature := range features {
+			switch feature {
+			case "sg": // and what cannot be without it
+				f.ScatterGather = netdev.Feature{Changeable: true}
+				f.TSO.Active, f.TSO6.Active = false, false
+			case "tso":
+				f.TSO, f.TSO6 = netdev.Feature{Changeable: true}, netdev.Feature{Changeable: true}
+			case "gso":
+				f.GSO = netdev.Feature{Changeable: true}
+			}
+		}
+	}
+}
+
+// unprivileged takes away what only root may read.
+func (g *guest) unprivileged() {
+	g.liveErr, g.logErr, g.storeErr = errNeedsRoot, fs.ErrPermission, fs.ErrPermission
+	g.denied = append(g.denied, "sys/kernel/slab/skbuff_small_head", "proc/slabinfo")
+	g.unseen = errNeedsRoot.Error()
+}
+
+// Open refuses what may not be read.
+func (g *guest) Open(name string) (fs.File, error) {
+	for _, denied := range g.denied {
+		if name == denied || path.Dir(name) == denied {
+			return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrPermission}
+		}
+	}
+	return g.files.Open(name)
+}
+
+// Stat works without reading, and Lstat and ReadLink as the files' own.
+func (g *guest) Stat(name string) (fs.FileInfo, error)  { return g.files.Stat(name) }
+func (g *guest) Lstat(name string) (fs.FileInfo, error) { return g.files.Lstat(name) }
+func (g *guest) ReadLink(name string) (string, error)   { return g.files.ReadLink(name) }
+
+func (g *guest) source() Source {
+	return Source{
+		Files: g, Release: "6.12.117+deb12-amd64",
+		Links: func(_ context.Context, names []string) (Links, error) {
+			return Links{NetNS: ownNamespace, Judged: g.interfaces, Others: g.others, Unseen: g.unseen,
+				Again: func(i *Interface) (netdev.Counters, error) {
+					again := i.Counters.Value.Counters
+					again.TxDropped += g.later
+					return again, nil
+				}}, nil
+		},
+		LiveCode:   func(context.Context) (kernel.Answer, error) { return g.live, g.liveErr },
+		SharedInfo: func() (kernel.SharedInfo, error) { return kernel.SharedInfo{MaxFrags: g.frags, Bytes: 320}, g.fragsErr },
+		Log:        func(context.Context) ([]string, error) { return g.log, g.logErr },
+		Xenstore:   func(context.Context, []string) (map[string]string, error) { return g.store, g.storeErr },
+		Signature:  func() string { return g.signature },
+	}
+}
+
+func (g *guest) read(t *testing.T) *Machine {
+	t.Helper()
+	m, err := Read(t.Context(), g.source(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// find returns the findings of an id.
+func find(findings []Finding, id ID) []Finding {
+	var found []Finding
+	for _, f := range findings {
+		if f.ID == id {
+			found = append(found, f)
+		}
+	}
+	return found
+}
+
+// notOK lists what is not OK: "FAIL scatter_gather, WARN mtu".
+func notOK(findings []Finding) string {
+	var all []string
+	for _, f := range findings {
+		if f.Status != OK {
+			all = append(all, fmt.Sprintf("%s %s", f.Status, f.ID))
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
+// text is a value of evidence.
+func text(value any) string {
+	if value == nil {
+		return "unknown"
+	}
+	return fmt.Sprint(value)
+}

@@ -1,0 +1,206 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"xentrace/internal/kernel"
+	"xentrace/internal/trace"
+	"xentrace/internal/verdict"
+)
+
+// A Log is what the kernel's log says of the frontend.
+type Log struct {
+	Counts  map[string]int // of each message, by its name
+	Begins  time.Duration  // since the start of the kernel, of the oldest record
+	Wrapped bool           // older records were overwritten
+	Limited int            // messages that the kernel kept to itself because there were too many
+}
+
+// A logMessage is one that tells of trouble with the frontend.
+type logMessage struct {
+	name   string
+	parts  []string // any of them
+	status Status
+	means  string
+	advice func() []verdict.Advice
+}
+
+// logMessages are those of xen-netfront, 3.7 to 7.3. Which it can write at all
+// depends on its age: "rides the rocket" needs dynamic debug since 2014.
+func logMessages() []logMessage {
+	ofCause := func(c trace.Cause) func() []verdict.Advice {
+		return func() []verdict.Advice { return verdict.OfCause(c).Advice }
+	}
+	return []logMessage{
+		{"disabled", []string{"Disabled for further use"}, Fail,
+			"the frontend disabled an interface for good, because its backend misbehaved", ofCause(trace.DeviceBroken)},
+		{"misbehaviour", []string{"Illegal number of responses", "Response has incorrect id", "Response for inactive request", "Grant still in use by backend domain", "RX producer index going backwards"}, Fail,
+			"the backend misbehaved", ofCause(trace.DeviceBroken)},
+		{"too_big", []string{"too big for wire format"}, Warn,
+			"packets of more than 65535 bytes were dropped", ofCause(trace.TooBig)},
+		{"misaligned", []string{"misaligned skb allocated"}, Warn,
+			"a copy of a packet was not aligned, and packets are dropped for it", ofCause(trace.BounceFailed)},
+		{rocket, []string{"skb rides the rocket"}, OK, "", nil},
+	}
+}
+
+// rocket names the message of a packet over the limit. What it means depends on
+// the driver.
+const rocket = "rides_the_rocket"
+
+// readLog reads the whole log. It needs CAP_SYSLOG where
+// kernel.dmesg_restrict is 1.
+func readLog(ctx context.Context) ([]string, error) {
+	fd, err := unix.Open("/dev/kmsg", unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("/dev/kmsg: %w", err)
+	}
+	defer unix.Close(fd)
+	var records []string
+	buffer := make([]byte, 8<<10) // the kernel's limit of one record
+	for ctx.Err() == nil {
+		n, err := unix.Read(fd, buffer)
+		switch {
+		case errors.Is(err, unix.EPIPE), errors.Is(err, unix.EINTR): // overwritten just now: the next read goes on
+		case errors.Is(err, unix.EAGAIN):
+			return records, nil
+		case err != nil:
+			return nil, fmt.Errorf("/dev/kmsg: %w", err)
+		case n == 0:
+			return records, nil
+		default:
+			records = append(records, string(buffer[:n]))
+		}
+	}
+	return nil, ctx.Err()
+}
+
+func (r *reader) log(ctx context.Context) Known[Log] {
+	records, err := r.source.Log(ctx)
+	if err != nil {
+		return missing[Log](why(err))
+	}
+	return known(parseLog(records))
+}
+
+// parseLog reads records "PRIORITY,SEQUENCE,MICROSECONDS,FLAGS;TEXT".
+func parseLog(records []string) Log {
+	log := Log{Counts: map[string]int{}}
+	messages := logMessages()
+	for n, record := range records {
+		head, text, _ := strings.Cut(record, ";")
+		text, _, _ = strings.Cut(text, "\n") // what follows are properties
+		if fields := strings.Split(head, ","); n == 0 && len(fields) > 2 {
+			log.Wrapped = fields[1] != "0"
+			microseconds, _ := strconv.ParseInt(fields[2], 10, 64)
+			log.Begins = time.Duration(microseconds) * time.Microsecond
+		}
+		for _, message := range messages {
+			if message.in(text) {
+				log.Counts[message.name]++
+			}
+		}
+		log.Limited += suppressed(text)
+	}
+	return log
+}
+
+func (l *logMessage) in(text string) bool {
+	for _, part := range l.parts {
+		if strings.Contains(text, part) {
+			return true
+		}
+	}
+	return false
+}
+
+// suppressed is how many of the network's messages the kernel says it left out,
+// "net_ratelimit: 5 callbacks suppressed".
+func suppressed(text string) int {
+	_, rest, is := strings.Cut(text, "net_ratelimit: ")
+	number, _, of := strings.Cut(rest, " callbacks suppressed")
+	if !is || !of {
+		return 0
+	}
+	n, err := strconv.Atoi(number)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+func (m *Machine) kernelLog() Finding {
+	f := Finding{ID: KernelLog}
+	if m.Log.Missing != "" {
+		f.Status = Unknown
+		f.Message = "The kernel's log cannot be read: " + m.Log.Missing + ". Today's drivers write nothing there of the packets they drop."
+		return f
+	}
+	log := &m.Log.Value
+	f.Evidence = log.evidence()
+	var told []string
+	for _, message := range logMessages() {
+		count := log.Counts[message.name]
+		if message.name == rocket {
+			message = m.rocketMessage(message)
+		}
+		if count == 0 {
+			continue
+		}
+		told = append(told, fmt.Sprintf("%s (%d)", message.means, count))
+		f.Status = max(f.Status, message.status)
+		if message.advice != nil && len(f.Advice) == 0 {
+			f.Advice = m.adviseAll(message.advice())
+		}
+	}
+	if len(told) == 0 {
+		f.Message = "The kernel's log has no message of the frontend's trouble. That says little: a drop of today's drivers leaves none."
+	} else {
+		f.Message = "By the kernel's log, " + strings.Join(told, "; ") + "."
+	}
+	f.Message += log.caveats()
+	return f
+}
+
+// rocketMessage says what the message of packets over the limit means with this
+// driver.
+func (m *Machine) rocketMessage(message logMessage) logMessage {
+	switch m.Code.linearizes() {
+	case kernel.Linearizes:
+		message.means = "packets of more than 18 slots were linearized and sent, which is harmless"
+	case kernel.Drops:
+		message.status = Fail
+		message.means = "packets of more than 18 slots were dropped"
+		message.advice = func() []verdict.Advice { return verdict.OfCause(trace.TooManySlots).Advice }
+	default:
+		message.status = Warn
+		message.means = "packets of more than 18 slots came; whether they were dropped depends on the driver"
+	}
+	return message
+}
+
+func (l *Log) caveats() string {
+	text := ""
+	if l.Wrapped {
+		text += fmt.Sprintf(" Its oldest message is from %s after the start; older ones were overwritten.", span(l.Begins))
+	}
+	if l.Limited > 0 {
+		text += fmt.Sprintf(" The kernel left out %d messages of the network because there were too many.", l.Limited)
+	}
+	return text
+}
+
+func (l *Log) evidence() []Fact {
+	var facts []Fact
+	for _, message := range logMessages() {
+		facts = append(facts, Fact{message.name, l.Counts[message.name]})
+	}
+	return append(facts, Fact{"suppressed", l.Limited}, Fact{"wrapped", l.Wrapped})
+}

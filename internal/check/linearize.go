@@ -1,0 +1,248 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+
+	"xentrace/internal/kernel"
+	"xentrace/internal/trace"
+	"xentrace/internal/verdict"
+)
+
+// liveCode asks the running driver.
+func (r *reader) liveCode(ctx context.Context) Known[kernel.Answer] {
+	answer, err := r.source.LiveCode(ctx)
+	if err != nil {
+		return missing[kernel.Answer](why(err))
+	}
+	if answer.Value == kernel.Unknown {
+		return missing[kernel.Answer](answer.Evidence)
+	}
+	return known(answer)
+}
+
+// readFile asks the driver on disk: the running kernel's module, or the kernel
+// that it is built into.
+func (m *Machine) readFile(ctx context.Context, r *reader) {
+	m.Code.Loaded = r.loadedBuild()
+	found, err := r.driverFile()
+	if err != nil {
+		m.Code.File = missing[File](err.Error())
+		return
+	}
+	file, err := ReadFile(ctx, r.source.Files, found)
+	if err != nil {
+		m.Code.File = missing[File](why(err))
+		return
+	}
+	file.Path = "/" + found
+	m.Code.File = known(file)
+}
+
+// loadedBuild is the build id of the driver that is loaded, or of the kernel that
+// it is built into.
+func (r *reader) loadedBuild() string {
+	const module = "sys/module/xen_netfront"
+	switch {
+	case !r.exists(module):
+		return ""
+	case r.exists(module + "/initstate"):
+		return kernel.BuildID([]byte(r.text(module + "/notes/.note.gnu.build-id")))
+	default: // built-in drivers have parameters there, and no state
+		return kernel.BuildID([]byte(r.text("sys/kernel/notes")))
+	}
+}
+
+// driverFile finds the driver of the running kernel on disk.
+func (r *reader) driverFile() (string, error) {
+	for _, root := range []string{"lib/modules/", "usr/lib/modules/"} {
+		directory := root + r.source.Release
+		if !r.exists(directory) {
+			continue
+		}
+		for line := range strings.Lines(r.text(directory + "/modules.dep")) {
+			file, _, _ := strings.Cut(line, ":")
+			if base, _, _ := strings.Cut(path.Base(file), "."); base == "xen-netfront" || base == "xen_netfront" {
+				if !path.IsAbs(file) {
+					file = path.Join("/", directory, file)
+				}
+				return path.Clean(file)[1:], nil
+			}
+		}
+		for _, suffix := range []string{"", ".xz", ".zst", ".gz"} { // a file that depmod does not know of
+			if file := directory + "/kernel/drivers/net/xen-netfront.ko" + suffix; r.exists(file) {
+				return file, nil
+			}
+		}
+		if strings.Contains(r.text(directory+"/modules.builtin"), "/xen-netfront.ko") {
+			return r.kernelFile(directory)
+		}
+		return "", fmt.Errorf("there is no xen-netfront in /%s", directory)
+	}
+	return "", fmt.Errorf("there is no /lib/modules/%s", r.source.Release)
+}
+
+// kernelFile finds the running kernel with its symbols.
+func (r *reader) kernelFile(modules string) (string, error) {
+	for _, file := range []string{
+		"usr/lib/debug/boot/vmlinux-" + r.source.Release, "usr/lib/debug/lib/modules/" + r.source.Release + "/vmlinux",
+		"boot/vmlinux-" + r.source.Release, modules + "/build/vmlinux",
+	} {
+		if r.exists(file) {
+			return file, nil
+		}
+	}
+	return "", errors.New("the driver is built into the kernel, and no vmlinux with symbols is on disk")
+}
+
+// ReadFile reads a driver from a file. What the file does not show is an answer;
+// the error tells of a file that cannot be read at all.
+func ReadFile(ctx context.Context, files fs.FS, name string) (File, error) {
+	opened, err := files.Open(name)
+	if err != nil {
+		return File{}, err
+	}
+	defer opened.Close()
+	if info, err := opened.Stat(); err != nil || info.IsDir() {
+		return File{}, errors.Join(err, errors.New("it is a directory"))
+	}
+	content, is := opened.(io.ReaderAt)
+	if !is {
+		return File{}, errors.New("it cannot be read at will")
+	}
+	file := File{Path: name}
+	image, err := kernel.ReadDriver(content)
+	if errors.Is(err, kernel.ErrNotADriver) {
+		file.Answer.Evidence = strings.TrimPrefix(err.Error(), kernel.ErrNotADriver.Error()+": ")
+		return file, nil
+	}
+	if err != nil {
+		return File{}, err
+	}
+	file.BuildID = image.BuildID
+	file.Answer, err = image.Linearizes(ctx)
+	return file, err
+}
+
+// OfFile is the one finding about a driver in a file.
+func OfFile(file File) Finding {
+	f := Finding{ID: LinearizeCode, Evidence: []Fact{{"read_from", "file"}, {"file", file.Path}, {"build_id", buildFact(file.BuildID)}, {"code", file.Answer.Evidence}}}
+	switch file.Answer.Value {
+	case kernel.Linearizes:
+		f.Message = "This driver linearizes: it copies a packet of more than 18 slots into one piece and sends it."
+	case kernel.Drops:
+		f.Status = Fail
+		f.Message = "This driver drops every packet of more than 18 slots: it has no code to linearize one."
+		f.Advice = []verdict.Advice{updateKernel()}
+	default:
+		f.Status = Unknown
+		f.Message = "Whether this driver linearizes cannot be told: " + file.Answer.Evidence + "."
+		f.Evidence[len(f.Evidence)-1].Value = nil
+	}
+	return f
+}
+
+func updateKernel() verdict.Advice { return verdict.OfCause(trace.TooManySlots).Advice[0] }
+
+func buildFact(id string) any {
+	if id == "" {
+		return nil
+	}
+	return id
+}
+
+// linearizes is what is believed of the driver: what its running code shows, else
+// the file it was loaded from.
+func (c *Code) linearizes() kernel.Linearization {
+	if c.Live.Missing == "" {
+		return c.Live.Value.Value
+	}
+	if c.File.Missing == "" && !c.stale() {
+		return c.File.Value.Answer.Value
+	}
+	return kernel.Unknown
+}
+
+// stale tells that the file on disk is not the driver that is loaded.
+func (c *Code) stale() bool {
+	return c.Loaded != "" && c.File.Value.BuildID != "" && c.Loaded != c.File.Value.BuildID
+}
+
+// same tells that it is, for certain.
+func (c *Code) same() bool { return c.Loaded != "" && c.Loaded == c.File.Value.BuildID }
+
+func (m *Machine) linearize() Finding {
+	c := &m.Code
+	f := Finding{ID: LinearizeCode, Evidence: c.evidence()}
+	switch c.linearizes() {
+	case kernel.Linearizes:
+		f.Message = "The driver linearizes: it copies a packet of more than 18 slots into one piece and sends it."
+	case kernel.Drops:
+		f.Status = Fail
+		f.Message = "The driver drops every packet of more than 18 slots: it has no code to linearize one. A TCP connection whose next segment is such a packet hangs."
+		f.Advice = m.adviseAll(verdict.OfCause(trace.TooManySlots).Advice)
+	default:
+		f.Status = Unknown
+		f.Message = "Whether the driver linearizes cannot be told. " + c.unknown()
+		return f
+	}
+	f.Message += c.standing()
+	return f
+}
+
+// unknown says why neither the running code nor the file tells.
+func (c *Code) unknown() string {
+	text := "The running code: " + c.Live.Missing + ". The file on disk: "
+	switch {
+	case c.File.Missing != "":
+		return text + c.File.Missing + "."
+	case c.stale():
+		return text + c.File.Value.Path + " is another build than the driver that is loaded."
+	default:
+		return text + c.File.Value.Answer.Evidence + "."
+	}
+}
+
+// standing says what the answer stands on, where that is not the running code
+// alone.
+func (c *Code) standing() string {
+	file := &c.File.Value
+	switch {
+	case c.Live.Missing != "" && c.same():
+		return fmt.Sprintf(" This was read from %s, the build that is loaded; to read the running code: %s.", file.Path, c.Live.Missing)
+	case c.Live.Missing != "" && c.Loaded == "":
+		return fmt.Sprintf(" This was read from %s, which is presumably what is loaded; to read the running code: %s.", file.Path, c.Live.Missing)
+	case c.Live.Missing != "":
+		return fmt.Sprintf(" This was read from %s; whether it is the build that is loaded cannot be told, and to read the running code: %s.", file.Path, c.Live.Missing)
+	case c.File.Missing == "" && file.Answer.Value != kernel.Unknown && file.Answer.Value != c.Live.Value.Value:
+		return fmt.Sprintf(" The file on disk differs: %s %s them. It will count from the next start on.", file.Path, file.Answer.Value)
+	}
+	return ""
+}
+
+func (c *Code) evidence() []Fact {
+	from, code := any(nil), any(nil)
+	switch {
+	case c.Live.Missing == "":
+		from, code = "running kernel", c.Live.Value.Evidence
+	case c.linearizes() != kernel.Unknown:
+		from, code = "file", c.File.Value.Answer.Evidence
+	}
+	facts := []Fact{{"read_from", from}, {"code", code}}
+	if c.File.Missing != "" {
+		return append(facts, Fact{"file", nil}, Fact{"file_says", nil}, Fact{"file_is_loaded", nil})
+	}
+	facts = append(facts, Fact{"file", c.File.Value.Path}, Fact{"file_says", c.File.Value.Answer.Value.String()})
+	switch {
+	case c.same():
+		return append(facts, Fact{"file_is_loaded", true})
+	case c.stale():
+		return append(facts, Fact{"file_is_loaded", false})
+	}
+	return append(facts, Fact{"file_is_loaded", nil})
+}

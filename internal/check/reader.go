@@ -1,0 +1,174 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"xentrace/internal/kernel"
+	"xentrace/internal/netdev"
+)
+
+// A reader reads one machine.
+type reader struct{ source Source }
+
+// Read takes every fact from the source. Without names it looks at the
+// interfaces of xen-netfront, in every network namespace it may look into. It
+// fails only for an interface that is not there, or if the context ends; what
+// else cannot be read is a fact that is missing.
+func Read(ctx context.Context, source Source, names []string) (*Machine, error) {
+	r := &reader{source}
+	links, err := source.Links(ctx, names)
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	m := &Machine{
+		Release: source.Release, NetNS: links.NetNS, Interfaces: links.Judged, Others: links.Others, Unseen: links.Unseen,
+	}
+	var work sync.WaitGroup
+	if m.Unbound = r.unbound(); m.concerned() { // what takes longest, side by side
+		work.Go(func() { m.Code.Live = r.liveCode(ctx) })
+		work.Go(func() { m.readFile(ctx, r) })
+		work.Go(func() { m.SharedInfo = r.sharedInfo() })
+		work.Go(func() { m.Log = r.log(ctx) })
+		work.Go(func() { r.readTrust(ctx, m) })
+	}
+	m.Hypervisor = r.readHypervisor()
+	m.Slab = r.readSlab()
+	m.MaxQueues = r.number("sys/module/xen_netfront/parameters/max_queues")
+	m.CPUs = r.countCPUs()
+	m.Uptime = r.uptime()
+	m.Sources = r.readInterrupts()
+	m.PCI = r.readPCI()
+	r.readForEC2RL(m)
+	work.Wait()
+	m.Slab.Value.Tail = m.SharedInfo.Value.Bytes
+	for n := range m.Interfaces {
+		countAgain(&m.Interfaces[n], links.Again, time.Since(began))
+	}
+	return m, ctx.Err()
+}
+
+// countAgain reads an interface's counters a second time.
+func countAgain(i *Interface, again func(*Interface) (netdev.Counters, error), after time.Duration) {
+	if i.Counters.Missing != "" {
+		return
+	}
+	later, err := again(i)
+	if err != nil {
+		i.Counters = missing[Counters](why(err))
+		return
+	}
+	i.Counters.Value.Later, i.Counters.Value.After = later, after
+}
+
+// text returns a file's content, and nothing if it cannot be read.
+func (r *reader) text(name string) string {
+	content, err := fs.ReadFile(r.source.Files, name)
+	if err != nil {
+		return ""
+	}
+	return string(content)
+}
+
+// line returns a file's content without the white space around it.
+func (r *reader) line(name string) string { return strings.TrimSpace(r.text(name)) }
+
+// number returns the number that a file holds.
+func (r *reader) number(name string) Known[int] {
+	content, err := fs.ReadFile(r.source.Files, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return missing[int](notThere(name))
+	}
+	if err != nil {
+		return missing[int](why(err))
+	}
+	value, err := strconv.Atoi(strings.TrimSpace(string(content)))
+	if err != nil {
+		return missing[int]("/" + name + " holds no number")
+	}
+	return known(value)
+}
+
+// link returns the last element of where a symbolic link leads to; empty if there
+// is none.
+func (r *reader) link(name string) string {
+	target, err := fs.ReadLink(r.source.Files, name)
+	if err != nil {
+		return ""
+	}
+	return path.Base(target)
+}
+
+// list returns the names in a directory, sorted; none if it cannot be read.
+func (r *reader) list(name string) []string {
+	entries, err := fs.ReadDir(r.source.Files, name)
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (r *reader) exists(name string) bool {
+	_, err := fs.Stat(r.source.Files, name)
+	return err == nil
+}
+
+func (r *reader) sharedInfo() Known[kernel.SharedInfo] {
+	info, err := r.source.SharedInfo()
+	if err != nil {
+		return missing[kernel.SharedInfo](why(err))
+	}
+	return known(info)
+}
+
+// countCPUs counts those that are online, from a list such as 0-3,5.
+func (r *reader) countCPUs() int {
+	count := 0
+	for span := range strings.SplitSeq(r.line("sys/devices/system/cpu/online"), ",") {
+		first, last, isRange := strings.Cut(span, "-")
+		if !isRange {
+			last = first
+		}
+		a, errA := strconv.Atoi(first)
+		b, errB := strconv.Atoi(last)
+		if errA != nil || errB != nil || b < a {
+			return 0
+		}
+		count += b - a + 1
+	}
+	return count
+}
+
+// uptime is how long the kernel has run; 0 if not known.
+func (r *reader) uptime() time.Duration {
+	first, _, _ := strings.Cut(r.line("proc/uptime"), " ")
+	seconds, err := strconv.ParseFloat(first, 64)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(seconds * float64(time.Second))
+}
+
+// unbound returns the network devices on Xen's bus that no driver has.
+func (r *reader) unbound() []string {
+	var names []string
+	for _, name := range r.list("sys/bus/xen/devices") {
+		if strings.HasPrefix(name, "vif-") && r.link("sys/bus/xen/devices/"+name+"/driver") == "" {
+			names = append(names, name)
+		}
+	}
+	return names
+}

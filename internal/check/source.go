@@ -1,0 +1,113 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/cilium/ebpf/rlimit"
+
+	"xentrace/internal/kernel"
+	"xentrace/internal/netdev"
+	"xentrace/internal/trace"
+)
+
+// A Source is where the facts come from: the running machine, or what a test
+// puts in its place.
+type Source struct {
+	// Files is the machine's root directory.
+	Files fs.FS
+	// Links returns the interfaces to be judged and the caller's others.
+	Links func(ctx context.Context, names []string) (Links, error)
+	// LiveCode reads the running driver's code.
+	LiveCode func(context.Context) (kernel.Answer, error)
+	// SharedInfo is what the running kernel keeps at the end of every head.
+	SharedInfo func() (kernel.SharedInfo, error)
+	// Log returns the records of the kernel's log as /dev/kmsg has them.
+	Log func(context.Context) ([]string, error)
+	// Xenstore returns what is at paths relative to this domain's own; of those
+	// that are not there, nothing.
+	Xenstore func(ctx context.Context, paths []string) (map[string]string, error)
+	// Signature is what the processor says of its hypervisor.
+	Signature func() string
+	// Release is that of the running kernel.
+	Release string
+}
+
+// Links are network interfaces.
+type Links struct {
+	NetNS  uint32 // the caller's network namespace
+	Judged []Interface
+	Others []Interface // the rest of the caller's namespace
+	Unseen string      // why other namespaces were not looked at
+	// Again reads the counters once more.
+	Again func(i *Interface) (netdev.Counters, error)
+}
+
+// Running is the machine that this runs on.
+func Running() (Source, error) {
+	release, err := kernel.ReadRelease()
+	if err != nil {
+		return Source{}, err
+	}
+	return Source{
+		Files:      os.DirFS("/"),
+		Links:      readLinks,
+		LiveCode:   readLiveCode,
+		SharedInfo: kernel.NewTypes().SharedInfo,
+		Log:        readLog,
+		Xenstore:   readXenstore,
+		Signature:  processorSignature,
+		Release:    release.Text,
+	}, nil
+}
+
+// readLiveCode reads what the running driver does, or returns an error that says
+// what it takes to do so.
+func readLiveCode(ctx context.Context) (kernel.Answer, error) {
+	release, err := kernel.ReadRelease()
+	if err != nil {
+		return kernel.Answer{}, err
+	}
+	capabilities, err := kernel.ReadCapabilities()
+	if err != nil {
+		return kernel.Answer{}, err
+	}
+	for _, need := range capabilities.Missing(release) {
+		if need.Required {
+			return kernel.Answer{}, errNeedsRoot
+		}
+	}
+	symbols, err := kernel.ReadSymbols(kernel.LinearizeSymbols())
+	if err != nil {
+		return kernel.Answer{}, err
+	}
+	_ = rlimit.RemoveMemlock() // if it is needed, loading says so
+	reader, err := trace.NewCodeReader()
+	if errors.Is(err, fs.ErrPermission) {
+		if lockdown, lockdownErr := kernel.ReadLockdown(); lockdownErr == nil && lockdown.ForbidsTracing() {
+			return kernel.Answer{}, errors.New("kernel lockdown forbids reading kernel memory")
+		}
+	}
+	if err != nil {
+		return kernel.Answer{}, err
+	}
+	defer reader.Close()
+	return kernel.DriverLinearizes(ctx, symbols, reader)
+}
+
+// errNeedsRoot is what a fact is missing for where nothing but privilege is.
+var errNeedsRoot = errors.New("that needs root")
+
+// why turns an error into the reason that a fact is not known.
+func why(err error) string {
+	if errors.Is(err, fs.ErrPermission) {
+		return errNeedsRoot.Error()
+	}
+	return err.Error()
+}
+
+// notThere is the reason where a file is missing.
+func notThere(path string) string { return fmt.Sprintf("there is no /%s", path) }

@@ -1,0 +1,60 @@
+package check
+
+import (
+	"fmt"
+	"time"
+
+	"xentrace/internal/verdict"
+)
+
+func (m *Machine) txDropped(i *Interface) Finding {
+	f := about(i, TxDropped)
+	if i.Counters.Missing != "" {
+		f.Status, f.Message = Unknown, "The interface's counters cannot be read: "+i.Counters.Missing+"."
+		return f
+	}
+	c := &i.Counters.Value
+	dropped, moved := c.Later.TxDropped, c.Later.TxDropped-c.TxDropped
+	var hours any
+	if m.Uptime > 0 {
+		hours = float64(int(10*m.Uptime.Hours())) / 10
+	}
+	f.Evidence = []Fact{{"tx_dropped", dropped}, {"tx_packets", c.Later.TxPackets}, {"uptime_hours", hours},
+		{"tx_dropped_meanwhile", moved}, {"meanwhile_ms", c.After.Milliseconds()}}
+	if dropped == 0 {
+		f.Message = "No packet was dropped on the way out since the interface was made."
+		return f
+	}
+	f.Status = Warn
+	f.Message = fmt.Sprintf("%d packets were dropped on the way out, against %d sent, since the interface was made%s.", dropped, c.Later.TxPackets, m.rate(dropped))
+	if moved > 0 {
+		f.Status = Fail
+		f.Message += fmt.Sprintf(" %d of them while this command ran (%d ms).", moved, c.After.Milliseconds())
+	}
+	f.Message += " The driver's drops and the kernel's own are counted together."
+	f.Advice = m.advise(i, verdict.Advice{
+		Command: "xentrace watch -i {ifname}",
+		Effect:  "Shows each packet that the driver drops from now on, and why.",
+	})
+	return f
+}
+
+// rate says how many that is an hour, if all came since the start.
+func (m *Machine) rate(dropped uint64) string {
+	if m.Uptime < time.Minute {
+		return ""
+	}
+	return fmt.Sprintf(", at most %s ago: at least %.1f an hour", span(m.Uptime), float64(dropped)/m.Uptime.Hours())
+}
+
+// span says a time as people do.
+func span(d time.Duration) string {
+	switch {
+	case d >= 48*time.Hour:
+		return fmt.Sprintf("%d days", int(d.Hours()/24))
+	case d >= 2*time.Hour:
+		return fmt.Sprintf("%d hours", int(d.Hours()))
+	default:
+		return fmt.Sprintf("%d minutes", int(d.Minutes()))
+	}
+}

@@ -1,0 +1,133 @@
+package check
+
+import (
+	"fmt"
+	"strings"
+)
+
+// A Hypervisor is what the machine runs on.
+type Hypervisor struct {
+	Type      string // of /sys/hypervisor, such as "xen"; empty without it
+	GuestType string // PV, PVH or HVM (Linux 4.13)
+	Version   string // of Xen
+	Dom0      bool
+	Vendor    string // of the system, as its firmware has it
+	Product   string
+	BIOS      string // its version
+	Signature string // of the processor's hypervisor leaf; empty without one, or where it is not read
+	CPUFlag   bool   // /proc/cpuinfo has the flag hypervisor
+	CPUInfo   bool   // /proc/cpuinfo has flags at all
+}
+
+const (
+	xenSignature = "XenVMMXenVMM"
+	amazonVendor = "Amazon EC2"
+)
+
+// signatures are those of other hypervisors, by what CPUID leaf 0x40000000 says.
+var signatures = map[string]string{
+	"KVMKVMKVM":    "KVM",
+	"TCGTCGTCGTCG": "QEMU",
+	"Microsoft Hv": "Hyper-V",
+	"VMwareVMware": "VMware",
+	"VBoxVBoxVBox": "VirtualBox",
+	"bhyve bhyve ": "bhyve",
+	"ACRNACRNACRN": "ACRN",
+}
+
+func (h *Hypervisor) isXen() bool {
+	return h.Type == "xen" || h.Signature == xenSignature || h.Vendor == "Xen"
+}
+
+func (h *Hypervisor) isNitro() bool { return h.Vendor == amazonVendor && !h.isXen() }
+
+// readHypervisor reads what the kernel, the firmware and the processor say.
+func (r *reader) readHypervisor() Hypervisor {
+	h := Hypervisor{
+		Type: r.line("sys/hypervisor/type"), GuestType: r.line("sys/hypervisor/guest_type"),
+		Dom0:   strings.Contains(r.line("proc/xen/capabilities"), "control_d"),
+		Vendor: r.line("sys/class/dmi/id/sys_vendor"), Product: r.line("sys/class/dmi/id/product_name"), BIOS: r.line("sys/class/dmi/id/bios_version"),
+	}
+	if major := r.line("sys/hypervisor/version/major"); major != "" {
+		h.Version = major + "." + r.line("sys/hypervisor/version/minor") + r.line("sys/hypervisor/version/extra")
+	}
+	if r.source.Signature != nil {
+		h.Signature = r.source.Signature()
+	}
+	for line := range strings.Lines(r.text("proc/cpuinfo")) {
+		if flags, is := strings.CutPrefix(line, "flags"); is {
+			h.CPUInfo = true
+			h.CPUFlag = strings.Contains(flags+" ", " hypervisor ") || strings.HasSuffix(strings.TrimSpace(flags), " hypervisor")
+			break
+		}
+	}
+	return h
+}
+
+func (m *Machine) virtualization() Finding {
+	h := &m.Hypervisor
+	f := Finding{ID: Virtualization, Evidence: h.evidence()}
+	f.Status, f.Message = h.describe()
+	return f
+}
+
+func (h *Hypervisor) evidence() []Fact {
+	text := func(s string) any {
+		if s == "" {
+			return nil
+		}
+		return s
+	}
+	return []Fact{
+		{"hypervisor", text(h.Type)}, {"guest_type", text(h.GuestType)}, {"xen_version", text(h.Version)},
+		{"system_vendor", text(h.Vendor)}, {"product", text(h.Product)}, {"bios_version", text(h.BIOS)}, {"cpuid_signature", text(h.Signature)},
+	}
+}
+
+func (h *Hypervisor) describe() (Status, string) {
+	switch {
+	case h.Dom0:
+		return OK, fmt.Sprintf("This is the dom0 of %s: it serves guests through xen-netback. What is checked here concerns the guests.", h.xen())
+	case h.isXen() && h.GuestType == "" && h.Type == "":
+		return OK, fmt.Sprintf("This is a guest of Xen: the %s says so, the kernel shows no /sys/hypervisor.", h.witness())
+	case h.isXen() && h.GuestType == "":
+		return OK, fmt.Sprintf("This is a guest of %s; the kernel does not say of which type.", h.xen())
+	case h.isXen():
+		return OK, fmt.Sprintf("This is a guest of %s, of type %s.", h.xen(), h.GuestType)
+	case h.isNitro():
+		return OK, fmt.Sprintf("This is an EC2 instance on Nitro (%s), not on Xen: its network device is no Xen frontend.", h.Product)
+	case h.Signature != "":
+		return OK, fmt.Sprintf("This is a guest of %s, not of Xen.", h.name())
+	case h.CPUFlag:
+		return OK, "This is a guest of a hypervisor that is not Xen."
+	case h.CPUInfo:
+		return OK, "No hypervisor is to be seen: this is a physical machine, or a container on one."
+	}
+	return Unknown, "What this machine runs on is not to be seen: there is no /sys/hypervisor, and neither firmware nor processor tells."
+}
+
+func (h *Hypervisor) xen() string {
+	name := "Xen"
+	if h.Version != "" {
+		name += " " + h.Version
+	}
+	if strings.Contains(strings.ToLower(h.BIOS+h.Version), "amazon") {
+		name += " on EC2"
+	}
+	return name
+}
+
+// witness says who told of Xen, if not the kernel.
+func (h *Hypervisor) witness() string {
+	if h.Signature == xenSignature {
+		return "processor"
+	}
+	return "firmware"
+}
+
+func (h *Hypervisor) name() string {
+	if name, is := signatures[h.Signature]; is {
+		return name
+	}
+	return fmt.Sprintf("the hypervisor %q", h.Signature)
+}

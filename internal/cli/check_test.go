@@ -1,0 +1,167 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"xentrace/internal/check"
+	"xentrace/internal/kernel"
+	"xentrace/internal/netdev"
+	"xentrace/internal/trace"
+)
+
+// fakeMachine is a Xen guest with one interface, whose scatter-gather is off,
+// and which lists one more of another driver. Only eth0 and lo are there.
+func fakeMachine() (check.Source, error) {
+	files := fstest.MapFS{
+		"sys/hypervisor/type":       {Data: []byte("xen\n")},
+		"sys/hypervisor/guest_type": {Data: []byte("PV\n")},
+		"proc/interrupts":           {Data: []byte("CPU0\n")},
+	}
+	device := check.Interface{
+		Interface: netdev.Interface{Name: "eth0", Index: 2, Namespace: 4026531840, Driver: netdev.DriverNetfront, BusInfo: "vif-0", MTU: 1500, Queues: 1, Up: true, Running: true},
+		Counters:  check.Known[check.Counters]{},
+	}
+	return check.Source{
+		Files: files, Release: "6.12.0",
+		Links: func(_ context.Context, names []string) (check.Links, error) {
+			for _, name := range names {
+				if name != "eth0" {
+					return check.Links{}, fmt.Errorf("%w: %w", trace.ErrCannotRun, &netdev.NotFoundError{Name: name, Namespace: 4026531840})
+				}
+			}
+			return check.Links{NetNS: 4026531840, Judged: []check.Interface{device},
+				Again: func(*check.Interface) (netdev.Counters, error) { return netdev.Counters{}, nil }}, nil
+		},
+		LiveCode: func(context.Context) (kernel.Answer, error) {
+			return kernel.Answer{Value: kernel.Linearizes, Evidence: "xennet_start_xmit+0x81a calls __pskb_pull_tail"}, nil
+		},
+		SharedInfo: func() (kernel.SharedInfo, error) { return kernel.SharedInfo{MaxFrags: 17, Bytes: 320}, nil },
+		Log:        func(context.Context) ([]string, error) { return nil, nil },
+		Xenstore:   func(context.Context, []string) (map[string]string, error) { return nil, errors.New("no store") },
+		Signature:  func() string { return "" },
+	}, nil
+}
+
+func TestCheckInText(t *testing.T) {
+	got := runWith(t, nil, "check", "--ec2rl")
+	if got.status != 1 || got.stderr != "" {
+		t.Errorf("status %d, stderr %q; want 1 and nothing: scatter-gather is off", got.status, got.stderr)
+	}
+	for _, part := range []string{
+		"WARN    scatter_gather eth0: Scatter-gather is off", "      # ethtool -K eth0 sg on tso on gso on\n", "(on: false, requested: false,",
+		"OK      linearize: The driver linearizes", "What ec2rl would say here\n", "SUCCESS xennetsgmtu eth0, ",
+		"\n0 FAIL, 2 WARN, 3 UNKNOWN, ",
+	} {
+		if !strings.Contains(got.stdout, part) {
+			t.Errorf("no %q in\n%s", part, got.stdout)
+		}
+	}
+	if strings.Contains(got.stdout, "xennet_start_xmit+0x81a") {
+		t.Error("the evidence of what is OK is told without --verbose")
+	}
+	if warn, ok := strings.Index(got.stdout, "WARN"), strings.Index(got.stdout, "OK "); warn != 0 || ok < warn {
+		t.Errorf("what matters most does not come first:\n%s", got.stdout)
+	}
+	for line := range strings.Lines(got.stdout) {
+		if len(line) > 81 || strings.HasSuffix(line, " \n") {
+			t.Errorf("%q is too wide, or ends in a space", line)
+		}
+	}
+	if verbose := runWith(t, nil, "check", "-v").stdout; !strings.Contains(verbose, "xennet_start_xmit+0x81a") {
+		t.Errorf("no evidence with --verbose:\n%s", verbose)
+	}
+	if coloured := runWith(t, nil, "check", "--color", "always").stdout; !strings.Contains(coloured, "\x1b[33mWARN\x1b[0m    scatter_gather") {
+		t.Errorf("no colours:\n%q", coloured)
+	}
+}
+
+func TestCheckInJSON(t *testing.T) {
+	got := runWith(t, nil, "check", "-o", "json", "--ec2rl")
+	if got.status != 1 {
+		t.Errorf("status %d, want 1", got.status)
+	}
+	types := map[string]int{}
+	for line := range strings.Lines(got.stdout) {
+		var object map[string]any
+		if err := json.Unmarshal([]byte(line), &object); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		if !strings.HasPrefix(line, `{"type":"`) {
+			t.Errorf("type is not first in %s", line)
+		}
+		keys := map[string]string{
+			"finding": "id status ifname netns message evidence advice", "ec2rl": "module ifname verdict right message",
+		}[object["type"].(string)]
+		for _, key := range strings.Fields(keys) {
+			if _, there := object[key]; !there {
+				t.Errorf("no %s in %s", key, line)
+			}
+		}
+		types[object["type"].(string)+" "+fmt.Sprint(object["id"])]++
+	}
+	for _, id := range []check.ID{check.Virtualization, check.DriverOf, check.LinearizeCode, check.ScatterGather, check.MTU, check.Offload, check.TxDropped,
+		check.KernelLog, check.SkbFrags, check.Bounce, check.Queues, check.Interrupts, check.BetterDevice} {
+		if types["finding "+string(id)] != 1 {
+			t.Errorf("%d findings on %s, want 1", types["finding "+string(id)], id)
+		}
+	}
+	if types["ec2rl <nil>"] != 2 {
+		t.Errorf("%v, want 2 of type ec2rl", types)
+	}
+}
+
+func TestCheckOfAMissingInterface(t *testing.T) {
+	got := runWith(t, nil, "check", "-i", "eth7")
+	if got.status != 3 || got.stdout != "" || !strings.Contains(got.stderr, `interface "eth7" not found`) {
+		t.Errorf("status %d, %q, stderr %q", got.status, got.stdout, got.stderr)
+	}
+}
+
+func TestCheckObserves(t *testing.T) {
+	fake := newFake()
+	fake.verdict = trace.Linearized
+	ready := filepath.Join(t.TempDir(), "ready")
+	got := runWith(t, fake, "check", "--observe", "10ms", "--ready-file", ready, "-o", "json")
+	if _, err := os.Stat(ready); err != nil {
+		t.Errorf("the ready file: %v", err)
+	}
+	if !fake.closed.Load() || !fake.stopped.Load() || fake.options.Records {
+		t.Errorf("the tracer was closed: %v, stopped: %v, made records: %v", fake.closed.Load(), fake.stopped.Load(), fake.options.Records)
+	}
+	if !strings.Contains(got.stdout, `"observed_packets":1000`) || !strings.Contains(got.stdout, "0 of 1000 packets crossed a page and were dropped for it.") {
+		t.Errorf("nothing of what was observed in\n%s", got.stdout)
+	}
+	fake = newFake()
+	fake.err = fmt.Errorf("%w: missing privilege CAP_BPF", trace.ErrCannotRun)
+	got = runWith(t, fake, "check", "--observe", "10ms")
+	flat := strings.Join(strings.Fields(got.stdout), " ")
+	if got.status != 1 || !strings.Contains(flat, "Nothing was observed: cannot run here: missing privilege CAP_BPF.") {
+		t.Errorf("status %d:\n%s", got.status, got.stdout)
+	}
+}
+
+func TestCheckOfADriverFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "foreign.ko")
+	if err := os.WriteFile(path, []byte("not a driver"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got := runWith(t, nil, "check", "--driver-file", path, "-o", "json")
+	var finding struct {
+		ID, Status string
+		Evidence   map[string]any
+	}
+	if err := json.Unmarshal([]byte(got.stdout), &finding); err != nil || strings.Count(got.stdout, "\n") != 1 {
+		t.Fatalf("%q: %v", got.stdout, err)
+	}
+	if got.status != 0 || finding.ID != "linearize" || finding.Status != "UNKNOWN" || finding.Evidence["file"] != path {
+		t.Errorf("status %d, %+v; want 0 and UNKNOWN", got.status, finding)
+	}
+}

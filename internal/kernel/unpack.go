@@ -1,0 +1,88 @@
+package kernel
+
+import (
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/ulikunitz/xz"
+)
+
+// maxUnpackedBytes bounds what a compressed module may unpack to. The largest
+// modules of distributions have less than 20 MiB.
+const maxUnpackedBytes = 128 << 20
+
+// A packing is one way modules are compressed, known by how the file begins.
+type packing struct {
+	magic  string
+	unpack func(io.Reader) (io.Reader, error)
+}
+
+// Kernel images for booting, by what stands where. They are compressed and
+// without symbols, so there is nothing to be learnt from them.
+var bootImages = []struct {
+	at    int
+	magic string
+}{{0x202, "HdrS"}, {4, "zimg"}, {0x38, "ARM\x64"}}
+
+func packings() []packing {
+	return []packing{
+		{"\xfd7zXZ\x00", func(r io.Reader) (io.Reader, error) { return xz.NewReader(r) }},
+		{"\x28\xb5\x2f\xfd", func(r io.Reader) (io.Reader, error) {
+			return zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxUnpackedBytes), zstd.WithDecoderMaxWindow(maxUnpackedBytes))
+		}},
+		{"\x1f\x8b", func(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) }},
+	}
+}
+
+// ReadDriver is [ReadImage] for a file that may be compressed with xz, zstd or
+// gzip.
+func ReadDriver(file io.ReaderAt) (*Image, error) {
+	head := make([]byte, 0x240)
+	n, err := file.ReadAt(head, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	head = head[:n]
+	if len(head) == 0 {
+		return nil, fmt.Errorf("%w: it is empty", ErrNotADriver)
+	}
+	for _, boot := range bootImages {
+		if len(head) > boot.at && bytes.HasPrefix(head[boot.at:], []byte(boot.magic)) {
+			return nil, fmt.Errorf("%w: it is a kernel to be booted, which has no symbols: take the module, or a vmlinux with symbols", ErrNotADriver)
+		}
+	}
+	for _, p := range packings() {
+		if !bytes.HasPrefix(head, []byte(p.magic)) {
+			continue
+		}
+		content, err := p.all(file)
+		if err != nil {
+			return nil, err
+		}
+		return ReadImage(bytes.NewReader(content))
+	}
+	return ReadImage(file)
+}
+
+// all unpacks the whole file.
+func (p packing) all(file io.ReaderAt) ([]byte, error) {
+	unpacked, err := p.unpack(io.NewSectionReader(file, 0, 1<<62))
+	if err != nil {
+		return nil, fmt.Errorf("%w: it does not unpack: %w", ErrNotADriver, err)
+	}
+	if closer, is := unpacked.(interface{ Close() }); is { // zstd's decoder
+		defer closer.Close()
+	}
+	content, err := io.ReadAll(io.LimitReader(unpacked, maxUnpackedBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("%w: it does not unpack: %w", ErrNotADriver, err)
+	}
+	if len(content) > maxUnpackedBytes {
+		return nil, fmt.Errorf("%w: it unpacks to more than %d MiB", ErrNotADriver, maxUnpackedBytes>>20)
+	}
+	return content, nil
+}

@@ -1,0 +1,115 @@
+package kernel
+
+import (
+	"bytes"
+	"compress/gzip"
+	"debug/elf"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/ulikunitz/xz"
+)
+
+// aModule is one whose transmit function calls the linearizer.
+func aModule(t *testing.T) []byte {
+	t.Helper()
+	text := function("", "", 0).nop5().push().call(11).ret().code
+	return moduleFile{text, function("", "", 0).ud2().code, []elf.Rela64{relocation(7, symbolPullTail, -4)}, elf.ET_REL, elf.EM_X86_64}.encode(t)
+}
+
+// packed compresses content.
+func packed(t *testing.T, content []byte, with func(io.Writer) (io.WriteCloser, error)) []byte {
+	t.Helper()
+	var file bytes.Buffer
+	w, err := with(&file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(content); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return file.Bytes()
+}
+
+func TestPackedModules(t *testing.T) {
+	for name, with := range map[string]func(io.Writer) (io.WriteCloser, error){
+		"xz":   func(w io.Writer) (io.WriteCloser, error) { return xz.NewWriter(w) },
+		"zstd": func(w io.Writer) (io.WriteCloser, error) { return zstd.NewWriter(w) },
+		"gzip": func(w io.Writer) (io.WriteCloser, error) { return gzip.NewWriter(w), nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := packed(t, aModule(t), with)
+			if answer := linearizes(t, file); answer.Value != Linearizes {
+				t.Errorf("%s: %s", answer.Value, answer.Evidence)
+			}
+			for _, length := range []int{7, len(file) / 2} {
+				if _, err := ReadDriver(bytes.NewReader(file[:length])); !errors.Is(err, ErrNotADriver) {
+					t.Errorf("the first %d bytes of it: error %v, want %v", length, err, ErrNotADriver)
+				}
+			}
+			text := packed(t, []byte("no driver\n"), with)
+			if _, err := ReadDriver(bytes.NewReader(text)); !errors.Is(err, ErrNotADriver) || !strings.Contains(err.Error(), "no ELF file") {
+				t.Errorf("text: error %v, want %v", err, ErrNotADriver)
+			}
+		})
+	}
+}
+
+func TestFilesThatAreRefused(t *testing.T) {
+	at := func(offset int, magic string) string {
+		return strings.Repeat("x", offset) + magic + strings.Repeat("x", 100)
+	}
+	for name, test := range map[string]struct{ content, want string }{
+		"an empty file":    {"", "it is empty"},
+		"a bzImage":        {at(0x202, "HdrS"), "a kernel to be booted, which has no symbols"},
+		"an arm64 Image":   {at(0x38, "ARM\x64"), "a kernel to be booted, which has no symbols"},
+		"a compressed EFI": {"MZ\x00\x00zimg", "a kernel to be booted, which has no symbols"},
+		"a script":         {"#!/bin/sh\n", "it is no ELF file"},
+	} {
+		_, err := ReadDriver(strings.NewReader(test.content))
+		if !errors.Is(err, ErrNotADriver) || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: error %v, want %q", name, err, test.want)
+		}
+	}
+}
+
+func TestBuildID(t *testing.T) {
+	note := "\x04\x00\x00\x00\x03\x00\x00\x00\x03\x00\x00\x00GNU\x00\xab\xcd\xef\x00"
+	other := "\x06\x00\x00\x00\x01\x00\x00\x00\x00\x01\x00\x00Linux\x00\x00\x00\x00\x00\x00\x00"
+	for name, test := range map[string]struct{ notes, want string }{
+		"alone":        {note, "abcdef"},
+		"the second":   {other + note, "abcdef"},
+		"of another":   {other, ""},
+		"cut short":    {note[:18], ""},
+		"nothing":      {"", ""},
+		"a wild size":  {"\xff\xff\xff\xff" + note[4:], ""},
+		"a wild size2": {note[:4] + "\xff\xff\xff\xff" + note[8:], ""},
+	} {
+		if got := BuildID([]byte(test.notes)); got != test.want {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
+		}
+	}
+}
+
+// FuzzReadDriver gives any bytes as a file: no panic, and no claim that the code
+// does not show.
+func FuzzReadDriver(f *testing.F) {
+	text := function("", "", 0).nop5().push().call(11).ret().code
+	f.Add(moduleFile{text, function("", "", 0).ud2().code, []elf.Rela64{relocation(7, symbolPullTail, -4)}, elf.ET_REL, elf.EM_X86_64}.encode(f))
+	f.Add([]byte("\xfd7zXZ\x00"))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		image, err := ReadDriver(bytes.NewReader(content))
+		if err != nil {
+			return
+		}
+		if answer, err := image.Linearizes(t.Context()); err != nil || answer.Evidence == "" {
+			t.Fatalf("%s: %q, error %v", answer.Value, answer.Evidence, err)
+		}
+	})
+}

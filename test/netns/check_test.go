@@ -1,0 +1,71 @@
+package netns
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// check says in sentences what it cannot see, wherever it runs.
+func TestCheckAnywhere(t *testing.T) {
+	nobody := &syscall.Credential{Uid: 65534, Gid: 65534}
+	for _, test := range []struct {
+		name    string
+		command []string
+		as      *syscall.SysProcAttr
+		status  int
+		says    string // part of what it writes
+	}{
+		{"as root", []string{xentrace, "check"}, nil, 0, "OK      driver: No interface is driven by xen-netfront"},
+		{"as nobody", []string{xentrace, "check"}, &syscall.SysProcAttr{Credential: nobody}, 0, "Other network namespaces were not looked at: that needs root."},
+		{"as nobody, a driver's file", []string{xentrace, "check", "--driver-file", xentrace}, &syscall.SysProcAttr{Credential: nobody}, 0, "UNKNOWN linearize: Whether this driver linearizes cannot be told"},
+		{"a file that nobody may read", []string{xentrace, "check", "--driver-file", "/etc/shadow"}, &syscall.SysProcAttr{Credential: nobody}, 2, "driver file /etc/shadow: permission denied"},
+		{"in a network namespace of its own", []string{xentrace, "check"}, &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}, 0, "OK      driver: No interface is driven by xen-netfront"},
+		{"an interface that is not in this namespace", []string{xentrace, "check", "-i", "eth9"}, &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}, 3, `interface "eth9" not found`},
+		{"an interface of another driver", []string{xentrace, "check", "-i", "lo", "--ec2rl"}, nil, 0, "OK      driver lo: lo is driven by"},
+		{"with /sys read-only and /dev/kmsg gone", []string{"unshare", "-m", "sh", "-c", "mount -o remount,bind,ro /sys && mount -t tmpfs none /dev && exec " + xentrace + " check"}, nil, 0, "OK      driver"},
+		{"without /sys", []string{"unshare", "-m", "sh", "-c", "mount -t tmpfs none /sys && exec " + xentrace + " check"}, nil, 0, "OK      driver"},
+		{"without a root to speak of", []string{"/xentrace", "check"}, &syscall.SysProcAttr{Chroot: emptyRoot(t)}, 3, "is /proc mounted?"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			cmd := exec.Command(test.command[0], test.command[1:]...)
+			if test.as != nil && test.as.Chroot != "" {
+				cmd.Path, cmd.Err, cmd.Dir = test.command[0], nil, "/"
+			}
+			cmd.SysProcAttr = test.as
+			cmd.Env = []string{"PATH=/usr/bin:/bin"} // no ethtool, which is in sbin
+			began := time.Now()
+			out, err := cmd.CombinedOutput()
+			status := 0
+			var ended *exec.ExitError
+			if errors.As(err, &ended) {
+				status, err = ended.ExitCode(), nil
+			}
+			text := strings.Join(strings.Fields(string(out)), " ")
+			if err != nil || status != test.status || !strings.Contains(text, strings.Join(strings.Fields(test.says), " ")) {
+				t.Errorf("status %d, error %v, want %d and %q:\n%s", status, err, test.status, test.says, out)
+			}
+			if strings.Contains(text, "goroutine") || strings.Contains(text, "panic") {
+				t.Errorf("a stack trace: %s", out)
+			}
+			if took := time.Since(began); took > 5*time.Second { // less than one, on an idle machine
+				t.Errorf("took %v", took)
+			}
+		})
+	}
+}
+
+// emptyRoot is a directory with nothing but the program.
+func emptyRoot(t *testing.T) string {
+	t.Helper()
+	root := t.TempDir()
+	binary, err := os.ReadFile(xentrace)
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(root, "xentrace"), binary, 0o755))
+	return root
+}
