@@ -80,10 +80,10 @@ test-xen: build ## the tests in a real Xen guest; KERNEL=, DRIVER=stock|prefix a
 ifneq ($(KERNEL),)
 	test/xen/suite --timeout 1800 --kernel $(KERNEL) --driver $(DRIVER) --vcpus $(VCPUS) $(if $(RUN),-- -test.run '$(RUN)')
 else
-	test/xen/suite --timeout 900 --kernel 6.1 --driver prefix -- -test.skip 'Life|Soak|Elsewhere'
-	test/xen/suite --timeout 900 --kernel 6.12 --driver stock --vcpus 2 -- -test.skip 'Life|Soak'
-	test/xen/suite --timeout 900 --kernel 6.1 --driver prefix --vcpus 2 -- -test.run 'Life|Soak'
-	test/xen/suite --timeout 900 --kernel 5.10 --driver stock -- -test.run 'KernelSide|Lab|Wait|Check|Elsewhere'
+	test/xen/suite --timeout 1200 --kernel 6.1 --driver prefix -- -test.run 'Lab|Watch|Hist|Wait|Ordinary|KernelSide|Check'
+	test/xen/suite --timeout 1200 --kernel 6.12 --driver stock --vcpus 2 -- -test.skip 'Life|Soak'
+	test/xen/suite --timeout 1200 --kernel 6.1 --driver prefix --vcpus 2 -- -test.run 'Life|Soak' -test.skip 'Paused|Stopped|Offline|Restarted'
+	test/xen/suite --timeout 1200 --kernel 5.10 --driver stock -- -test.run 'Lab|Wait|KernelSide|Check'
 	test/xen/matrix --kernel 6.1 --kernel 6.12
 endif
 
