@@ -108,9 +108,8 @@ func TestLifeSavedAndRestored(t *testing.T) {
 			l.traffic(10, 200)
 			l.disconnected = true
 			wall := time.Now().Round(0) // without the clock that stands still meanwhile
-			done := dom0(t, "save 4")
+			dom0(t, "save 4")()
 			l.run.Says("the machine did not run for", 1)
-			done()
 			l.traffic(10, 200)
 			passed, elapsed := time.Now().Round(0).Sub(wall), time.Since(l.began)
 			output := l.end(0)
