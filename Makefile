@@ -82,7 +82,7 @@ ifneq ($(KERNEL),)
 else
 	test/xen/suite --timeout 1200 --kernel 6.1 --driver prefix -- -test.run 'Lab|Watch|Hist|Wait|Ordinary|KernelSide|Check'
 	test/xen/suite --timeout 1200 --kernel 6.12 --driver stock --vcpus 2 -- -test.skip 'Life|Soak'
-	test/xen/suite --timeout 1200 --kernel 6.1 --driver prefix --vcpus 2 -- -test.run 'Life|Soak' -test.skip 'Paused|Stopped|Offline|Restarted'
+	test/xen/suite --timeout 1200 --kernel 6.1 --driver prefix --vcpus 2 -- -test.run 'Life|Soak/kprobe'
 	test/xen/suite --timeout 1200 --kernel 5.10 --driver stock -- -test.run 'Lab|Wait|KernelSide|Check'
 	test/xen/matrix --kernel 6.1 --kernel 6.12
 endif
