@@ -84,7 +84,6 @@ else
 	test/xen/suite --timeout 1200 --kernel 6.12 --driver stock --vcpus 2 -- -test.run 'Lab|Watch|Hist|Wait|Ordinary|KernelSide|Check|Scatter'
 	test/xen/suite --timeout 1200 --kernel 6.1 --driver prefix --vcpus 2 -- -test.run 'Life(Driver|Renamed|Moved|Settings|Ends|Head|Stopped)/kprobe'
 	test/xen/suite --timeout 1200 --kernel 5.10 --driver stock -- -test.run 'Lab|Wait|KernelSide|Check'
-	test/xen/matrix --kernel 6.1 --run 'stock|untrusted|prefix|nocheck'
 endif
 
 .PHONY: test-xen-all
