@@ -39,7 +39,8 @@ func follow(ctx context.Context, in *invocation, records bool,
 }
 
 // read writes records until the tracer is stopped and drained, --count is
-// reached, or something fails.
+// reached, or reading fails. A failure of standard output ends it too; the one
+// who closes that is told of it.
 func (s *session) read(ctx context.Context) error {
 	var line []byte
 	for n := 0; s.in.count == 0 || n < s.in.count; n++ {
@@ -52,7 +53,7 @@ func (s *session) read(ctx context.Context) error {
 		}
 		line = s.format.AppendPacket(line[:0], &packet)
 		if _, err := s.out.Write(line); err != nil {
-			return err
+			return nil
 		}
 	}
 	return nil

@@ -304,20 +304,24 @@ func TestReadyFile(t *testing.T) {
 	}
 }
 
+// The disk is found full while records are still written, or only at the end.
 func TestFullDiskIsAFailure(t *testing.T) {
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer full.Close()
-	fake := newFake()
-	err = Run(context.Background(), []string{"watch", "-o", "json"},
-		System{Stdout: full, Stderr: io.Discard, Getenv: os.Getenv, Start: fake.start})
-	if Status(err) != 4 || !strings.Contains(err.Error(), "standard output: ") || !strings.Contains(err.Error(), "no space left") {
-		t.Errorf("got %v", err)
-	}
-	if !fake.closed.Load() {
-		t.Error("the tracer was left attached")
+	for _, records := range []int{0, 1, 3, 100_000} {
+		fake := newFake()
+		fake.records = records
+		err = Run(context.Background(), []string{"watch", "-o", "json", "-d", "10ms"},
+			System{Stdout: full, Stderr: io.Discard, Getenv: os.Getenv, Start: fake.start})
+		if Status(err) != 4 || !strings.Contains(err.Error(), "standard output: ") || !strings.Contains(err.Error(), "no space left") {
+			t.Errorf("%d records: got %v", records, err)
+		}
+		if !fake.closed.Load() {
+			t.Errorf("%d records: the tracer was left attached", records)
+		}
 	}
 }
 

@@ -218,7 +218,7 @@ func (s *session) end(ctx context.Context, failure error,
 		written = fmt.Errorf("standard output: %w", written)
 	}
 	closed := s.tracer.Close()
-	if err := errors.Join(ignoringPipe(failure), err, closed); err != nil {
+	if err := errors.Join(failure, err, closed); err != nil {
 		return totals, err
 	}
 	return totals, written
