@@ -47,10 +47,23 @@ struct tcp_state {
 	__u32 write_seq;
 	__u32 rto_jiffies;
 	__u32 srtt_us; /* already divided by eight */
+	__u32 total_retrans;
+	__u64 bytes_acked; /* moves as snd_una does */
 	__u8 state;
 	__u8 retransmits;
+	__u8 backoff;
 	__u8 present;
-	__u8 pad;
+	__u32 pad;
+};
+
+/* The socket that a packet belongs to; all zero for one without, as forwarded packets are. */
+struct socket_identity {
+	__u64 address; /* of the struct sock: tells sockets apart as long as they live */
+	__u64 cookie;  /* 0: the kernel has not numbered it yet */
+	__u64 inode;   /* of sockfs, 0: no file leads to it */
+	__u64 cgroup;  /* id in the cgroup v2 hierarchy, 0: unknown */
+	__u32 uid;
+	__u32 pad;
 };
 
 struct flow {
@@ -96,6 +109,7 @@ struct packet_event {
 	enum cause cause;
 	__u32 nr_frags;
 	struct tcp_state tcp;
+	struct socket_identity socket;
 	struct flow flow;
 	struct event_frag frags[MAX_FRAGS];
 };

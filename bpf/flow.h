@@ -9,7 +9,7 @@
 
 #include <linux/if_ether.h>
 #include <bpf/bpf_endian.h>
-#include "maps.h"
+#include "socket.h"
 
 /* The headers that define these want a C library. */
 #define ARPHRD_ETHER 1
@@ -242,10 +242,9 @@ static __noinline int flow_read(struct flow *flow, struct sk_buff *skb)
  */
 static __always_inline int is_full_tcp(struct sock *sk)
 {
-	unsigned char state = BPF_CORE_READ(sk, __sk_common.skc_state);
 	unsigned short family = BPF_CORE_READ(sk, __sk_common.skc_family);
 
-	if (state == BPF_TCP_TIME_WAIT || state == BPF_TCP_NEW_SYN_RECV)
+	if (!is_full_socket(sk))
 		return 0;
 	if (family != AF_INET && family != AF_INET6)
 		return 0;
@@ -270,6 +269,9 @@ static __noinline int tcp_read(struct tcp_state *tcp, struct sk_buff *skb)
 	tcp->srtt_us = BPF_CORE_READ(tp, srtt_us) >> 3;
 	tcp->rto_jiffies = BPF_CORE_READ(connection, icsk_rto);
 	tcp->retransmits = BPF_CORE_READ(connection, icsk_retransmits);
+	tcp->backoff = BPF_CORE_READ(connection, icsk_backoff);
+	tcp->total_retrans = BPF_CORE_READ(tp, total_retrans);
+	tcp->bytes_acked = BPF_CORE_READ(tp, bytes_acked);
 	return 0;
 }
 

@@ -52,20 +52,60 @@ enum netdev_state_t { /* the running kernel's values are used */
 	__LINK_STATE_NOCARRIER = 2,
 };
 
+typedef struct {
+	__s64 counter;
+} KERNEL_TYPE atomic64_t;
+
 struct sock_common {
 	unsigned short skc_family;
 	volatile unsigned char skc_state;
+	atomic64_t skc_cookie; /* 0 until somebody asked for it */
 } KERNEL_TYPE;
+
+typedef struct {
+	__u32 val;
+} KERNEL_TYPE kuid_t;
+
+struct kernfs_node {
+	__u64 id;
+} KERNEL_TYPE;
+
+struct cgroup {
+	struct kernfs_node *kn;
+} KERNEL_TYPE;
+
+struct sock_cgroup_data {
+	struct cgroup *cgroup;
+} KERNEL_TYPE;
+
+/* Before 5.16 a number that is odd where it holds other data than the cgroup. */
+struct sock_cgroup_data___before_5_16 {
+	__u64 val;
+} KERNEL_TYPE;
+
+struct socket;
 
 struct sock {
 	struct sock_common __sk_common;
+	struct socket *sk_socket; /* NULL: no file of user space leads to it (any more) */
+	kuid_t sk_uid;
+	struct sock_cgroup_data sk_cgrp_data;
 	__u16 sk_type;
 	__u16 sk_protocol;
+} KERNEL_TYPE;
+
+struct inode {
+	unsigned long i_ino;
+} KERNEL_TYPE;
+
+struct socket_alloc {
+	struct inode vfs_inode;
 } KERNEL_TYPE;
 
 struct inet_connection_sock {
 	__u32 icsk_rto;
 	__u8 icsk_retransmits;
+	__u8 icsk_backoff;
 } KERNEL_TYPE;
 
 struct tcp_sock {
@@ -73,6 +113,8 @@ struct tcp_sock {
 	__u32 snd_nxt;
 	__u32 write_seq;
 	__u32 srtt_us;
+	__u32 total_retrans;
+	__u64 bytes_acked;
 } KERNEL_TYPE;
 
 struct dst_entry {

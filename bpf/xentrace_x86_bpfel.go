@@ -169,18 +169,22 @@ type XentracePacketEvent struct {
 	Cause      XentraceCause
 	NrFrags    uint32
 	Tcp        struct {
-		_           structs.HostLayout
-		SndUna      uint32
-		SndNxt      uint32
-		WriteSeq    uint32
-		RtoJiffies  uint32
-		SrttUs      uint32
-		State       uint8
-		Retransmits uint8
-		Present     uint8
-		Pad         uint8
+		_            structs.HostLayout
+		SndUna       uint32
+		SndNxt       uint32
+		WriteSeq     uint32
+		RtoJiffies   uint32
+		SrttUs       uint32
+		TotalRetrans uint32
+		BytesAcked   uint64
+		State        uint8
+		Retransmits  uint8
+		Backoff      uint8
+		Present      uint8
+		Pad          uint32
 	}
-	Flow struct {
+	Socket XentraceSocketIdentity
+	Flow   struct {
 		_      structs.HostLayout
 		Saddr  [16]uint8
 		Daddr  [16]uint8
@@ -221,6 +225,16 @@ type XentraceResponseLayout struct {
 	Sring   uint32
 	Ring    uint32
 	TxSkbs  uint32
+}
+
+type XentraceSocketIdentity struct {
+	_       structs.HostLayout
+	Address uint64
+	Cookie  uint64
+	Inode   uint64
+	Cgroup  uint64
+	Uid     uint32
+	Pad     uint32
 }
 
 type XentraceTold struct {

@@ -39,6 +39,21 @@ type Packet struct {
 
 	Flow *Flow // nil for a packet that is neither IPv4 nor IPv6
 	TCP  *TCP  // nil unless the packet belongs to a full TCP socket of this machine
+
+	Socket *Socket // nil unless the packet belongs to a full socket of this machine
+
+	// Process is whose the packet is; nil where that is not known. The tracer
+	// leaves it to others to find.
+	Process *Process
+}
+
+// A Process is the owner of a socket.
+type Process struct {
+	PID       int
+	Comm      string // as the process calls itself: any bytes
+	UID       uint32 // of the socket
+	Unit      string // systemd unit, by its cgroup; "" if none
+	Container string // id of the container, by its cgroup; "" if none
 }
 
 // A Layer is where a packet went wrong. Its text is what the JSON output says.
@@ -92,4 +107,20 @@ type TCP struct {
 	RTO         time.Duration // retransmission timeout now in force
 	SRTT        time.Duration // smoothed round trip time
 	SndQBytes   uint32        // write_seq - snd_una: written and not acknowledged
+	Backoff     int           // icsk_backoff: how often RTO was doubled
+	// TotalRetransmits is total_retrans: segments sent again in the life of the
+	// connection.
+	TotalRetransmits uint32
+	// BytesAcked is bytes_acked, which moves as snd_una does and does not wrap:
+	// the two tie what sock_diag says of the connection to sequence numbers.
+	BytesAcked uint64
+}
+
+// A Socket is the one that a packet belongs to, as far as the kernel side sees it.
+type Socket struct {
+	Address uint64 // of struct sock: tells sockets apart as long as they live
+	Cookie  uint64 // sk_cookie; 0 if nobody asked the kernel for one yet
+	Inode   uint64 // of sockfs, as in /proc/PID/fd; 0 if no file leads to the socket
+	Cgroup  uint64 // id in the cgroup v2 hierarchy; 0 if unknown
+	UID     uint32 // sk_uid: who made the socket, in the initial user namespace
 }

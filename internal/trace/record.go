@@ -71,6 +71,7 @@ func (d *recordDecoder) decodePacket(raw []byte) (Packet, error) {
 		GSOSize:    int(event.GsoSize),
 		GSOSegs:    int(event.GsoSegs),
 		Flow:       decodeFlow(event),
+		Socket:     decodeSocket(&event.Socket),
 	}
 	for i := range p.Frags {
 		p.Frags[i] = Frag{Offset: event.Frags[i].Offset, Size: event.Frags[i].Size}
@@ -115,7 +116,18 @@ func (d *recordDecoder) decodeTCP(event *bpf.XentracePacketEvent) *TCP {
 		RTO:         time.Duration(t.RtoJiffies) * d.jiffy,
 		SRTT:        time.Duration(t.SrttUs) * time.Microsecond,
 		SndQBytes:   t.WriteSeq - t.SndUna,
+		Backoff:     int(t.Backoff),
+
+		TotalRetransmits: t.TotalRetrans,
+		BytesAcked:       t.BytesAcked,
 	}
+}
+
+func decodeSocket(s *bpf.XentraceSocketIdentity) *Socket {
+	if s.Address == 0 {
+		return nil
+	}
+	return &Socket{Address: s.Address, Cookie: s.Cookie, Inode: s.Inode, Cgroup: s.Cgroup, UID: s.Uid}
 }
 
 func cString(bytes []byte) string {
