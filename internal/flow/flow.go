@@ -43,6 +43,9 @@ type Flow struct {
 	Rejected   uint64
 	OverLimit  uint64 // on another driver
 	Elsewhere  uint64 // of Drops, those outside the driver
+	// Reasons is why, for those outside the driver, as Packet.Reason names them; ""
+	// where the kernel tells none. Nil without any.
+	Reasons map[string]uint64
 
 	MinSlots  int // of the packets that went wrong
 	MaxSlots  int
@@ -75,6 +78,8 @@ type TCP struct {
 	Retransmits uint32 // segments sent again since the first drop, as total_retrans counts them
 	RTO         time.Duration
 	Backoff     int
+
+	total uint32 // total_retrans
 }
 
 // An Event is a change of a flow's State to Stalled, Recovered or Closed.
