@@ -60,6 +60,9 @@ type Flow struct {
 	StalledSince time.Time     // first drop of the sequence number that it hangs at; zero if it never stalled
 	StalledFor   time.Duration // until now, or until it recovered or closed; over all its stalls the last one
 
+	Stalls       int  // how often it stalled
+	StalledAtEnd bool // it was when it closed
+
 	Layout string           // how its over-limit packets are made up, a sentence; "" without any
 	Stack  []string         // of the sending call, where asked for
 	Advice []verdict.Advice // what would help it, best first
@@ -80,6 +83,20 @@ type TCP struct {
 	Backoff     int
 
 	total uint32 // total_retrans
+}
+
+// String returns what the JSON output calls the state: "troubled", "stalled",
+// "recovered" or "closed".
+func (s State) String() string {
+	switch s {
+	case Stalled:
+		return "stalled"
+	case Recovered:
+		return "recovered"
+	case Closed:
+		return "closed"
+	}
+	return "troubled"
 }
 
 // An Event is a change of a flow's State to Stalled, Recovered or Closed.

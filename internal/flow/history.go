@@ -25,10 +25,11 @@ type history struct {
 	based   bool          // base is known
 	socket  *trace.Socket // that the kernel is asked about; nil if it is not
 
-	address uint64 // of the last packet's socket, 0 if unknown
-	counted bool   // as stalled, by the table
-	placed  rank
-	element *list.Element
+	address     uint64 // of the last packet's socket, 0 if unknown
+	counted     bool   // as stalled now, by the table
+	stalledEver bool   // counted as such
+	placed      rank
+	element     *list.Element
 }
 
 func newHistory(key Key, p *trace.Packet) *history {
@@ -127,6 +128,7 @@ func (h *history) addSeq(p *trace.Packet) []Event {
 		return nil
 	}
 	f.State, f.StalledSince, h.hangs = Stalled, d.since, p.TCP.Seq
+	f.Stalls++
 	return []Event{h.event(p.Time)}
 }
 
@@ -171,7 +173,7 @@ func (h *history) end(last *trace.Connection, at time.Time) []Event {
 		}
 	}
 	if f.State == Stalled {
-		f.StalledFor = at.Sub(f.StalledSince)
+		f.StalledFor, f.StalledAtEnd = at.Sub(f.StalledSince), true
 	}
 	f.State = Closed
 	h.dropped = nil

@@ -41,7 +41,7 @@ type Table struct {
 	order     [ranks]order
 	refused   map[Key]struct{} // flows that found no room, as many as there is room for
 	lost      uint64
-	stalled   uint64 // how often a flow stalled
+	stalled   uint64 // flows that stalled, once or more
 	now       int    // flows that are stalled
 	endings   uint64
 	turn      int // which of the flows that do not hang are asked next
@@ -145,10 +145,9 @@ func (t *Table) letGo(h *history) {
 
 // told counts what happened to a flow.
 func (t *Table) told(h *history, events []Event) []Event {
-	for i := range events {
-		if events[i].Flow.State == Stalled {
-			t.stalled++
-		}
+	if h.flow.Stalls > 0 && !h.stalledEver {
+		h.stalledEver = true
+		t.stalled++
 	}
 	if stalled := h.flow.State == Stalled; stalled != h.counted {
 		h.counted = stalled
@@ -163,17 +162,17 @@ func (t *Table) told(h *history, events []Event) []Event {
 
 // Counts is how many flows there are.
 type Counts struct {
-	Flows   int    // kept now
-	Stalled int    // stalled now
-	Stalls  uint64 // how often a flow stalled, all in all
-	Lost    uint64 // flows whose history found no room, or had to give it up
+	Flows       int    // kept now
+	Stalled     int    // stalled now
+	EverStalled uint64 // stalled once or more
+	Lost        uint64 // flows whose history found no room, or had to give it up
 }
 
 // Counts returns how many flows there are.
 func (t *Table) Counts() Counts {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return Counts{Flows: len(t.flows), Stalled: t.now, Stalls: t.stalled, Lost: t.lost}
+	return Counts{Flows: len(t.flows), Stalled: t.now, EverStalled: t.stalled, Lost: t.lost}
 }
 
 // Snapshot returns every flow as it stands now, the worst first: those that are
