@@ -38,7 +38,7 @@ func (c *connections) ask() XentraceConnection {
 
 // state has the tracepoint see the socket change its state.
 func (c *connections) state(to uint64) {
-	c.run(XentraceProgConnectionState, c.address(), established, to)
+	c.run(XentraceProgConnectionEnd, c.address(), established, to)
 }
 
 func (c *connections) follow() {
@@ -135,7 +135,7 @@ func TestPacketsTouchNoHashMap(t *testing.T) {
 				continue
 			}
 			hashes++
-			if name != XentraceProgConnectionState && name != XentraceProgReadConnection {
+			if name != XentraceProgConnectionEnd && name != XentraceProgReadConnection {
 				t.Errorf("%s refers to the hash map %s", name, m.Name)
 			}
 		}

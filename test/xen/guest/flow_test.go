@@ -8,6 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
 	"xentrace/internal/rocket"
 	"xentrace/test/tool"
 )
@@ -278,4 +281,37 @@ func TestManyConnections(t *testing.T) {
 	if len(want) != 0 || *output.Summary.FlowsStalled != troubled || *output.Summary.Lost.Flows != 0 {
 		t.Errorf("%d were not named, %d stalled, %d lost", len(want), *output.Summary.FlowsStalled, *output.Summary.Lost.Flows)
 	}
+}
+
+// While a connection hangs, a packet that is sent as usual runs what it runs otherwise,
+// one program at its entry and one at its return, and no part of the following.
+func TestFollowingCostsOtherPacketsNothing(t *testing.T) {
+	const n, port = 500, 7023
+	stats, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = stats.Close() }()
+	backend := backends(t)[0]
+	defer jumbo(t)()
+	run := tool.Start(t, program(t), "watch", "-o", "json", "--backend", backend)
+	time.Sleep(settle)
+	newStuck(t, "ipv4")
+	run.Tells(`"event":"stalled"`, 1)
+	handed := func() uint64 { return counter(t, "tx_packets") + counter(t, "tx_dropped") }
+	before, packets := runCounts(t, backend), handed()
+	sendOrdinary(t, port, n)
+	time.Sleep(settle)
+	after := runCounts(t, backend)
+	packets = handed() - packets
+	run.Stop()
+	for name, want := range map[string]uint64{backend + "_begin": packets, backend + "_end": packets, "connection_end": 0} {
+		if _, there := after[name]; !there {
+			t.Errorf("%s is not loaded", name)
+		}
+		if got := after[name] - before[name]; got != want {
+			t.Errorf("%s ran %d times for %d packets, want %d", name, got, packets, want)
+		}
+	}
+	t.Logf("how connections stand was asked %d times meanwhile", after["read_connection"]-before["read_connection"])
 }
