@@ -149,9 +149,9 @@ int connection_end(struct bpf_raw_tracepoint_args *ctx)
 /* Never attached. */
 
 SEC("raw_tp/sys_enter")
-int read_connection(struct bpf_raw_tracepoint_args *ctx)
+int read_connections(struct bpf_raw_tracepoint_args *ctx)
 {
-	return connection_read((void *)ctx->args[0]);
+	return connections_read();
 }
 
 SEC("raw_tp/sys_enter")
