@@ -74,7 +74,10 @@ func (s *session) run(totals *trace.Totals) *output.Run {
 
 // newFeed leads records through a table of flows to standard output.
 func (s *session) newFeed() *feed {
-	return &feed{table: flow.NewTable(0, s.tracer.Connections()), sink: &lines{format: s.format, out: s.out}}
+	return &feed{
+		table: flow.NewTable(0, s.tracer.Connections()), say: s.console.Say,
+		sink: &lines{format: s.format, out: s.out},
+	}
 }
 
 // read writes records until the tracer is stopped and drained, --count is

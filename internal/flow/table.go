@@ -45,7 +45,7 @@ type Table struct {
 	now       int    // flows that are stalled
 	endings   uint64
 	turn      int // which of the flows that do not hang are asked next
-	askedLast error
+	err       error // why the kernel could not be asked
 }
 
 // NewTable returns an empty table for at most limit flows, DefaultLimit if that is 0.
@@ -113,7 +113,7 @@ func (t *Table) follow(h *history, p *trace.Packet) []Event {
 		return events
 	}
 	if err := t.kernel.Follow(socket); err != nil {
-		t.askedLast = err
+		t.failed(err)
 	}
 	return events
 }
