@@ -35,17 +35,17 @@ type Table struct {
 	kernel Kernel
 	limit  int
 
-	mu        sync.Mutex
-	flows     map[Key]*history
-	bySocket  map[uint64]*history // those whose socket is followed, by its address
-	order     [ranks]order
-	refused   map[Key]struct{} // flows that found no room, as many as there is room for
-	lost      uint64
-	stalled   uint64 // flows that stalled, once or more
-	now       int    // flows that are stalled
-	endings   uint64
-	turn      int // which of the flows that do not hang are asked next
-	err       error // why the kernel could not be asked
+	mu       sync.Mutex
+	flows    map[Key]*history
+	bySocket map[uint64]*history // those whose socket is followed, by its address
+	order    [ranks]order
+	refused  map[Key]struct{} // flows that found no room, as many as there is room for
+	lost     uint64
+	stalled  uint64 // flows that stalled, once or more
+	now      int    // flows that are stalled
+	endings  uint64
+	turn     int   // which of the flows that do not hang are asked next
+	err      error // why the kernel could not be asked
 }
 
 // NewTable returns an empty table for at most limit flows, DefaultLimit if that is 0.
