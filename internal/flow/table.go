@@ -179,11 +179,19 @@ func (t *Table) Counts() Counts {
 // stalled, the longest one first, then the others by their drops.
 func (t *Table) Snapshot(now time.Time) []Flow {
 	t.mu.Lock()
-	flows := make([]Flow, 0, len(t.flows))
+	taken := make([]Flow, 0, len(t.flows))
 	for _, h := range t.flows {
-		flows = append(flows, h.snapshot(now))
+		taken = append(taken, h.snapshot(now))
 	}
 	t.mu.Unlock()
-	slices.SortFunc(flows, worse)
+	sorted := make([]*Flow, len(taken)) // they are large to be moved about
+	for i := range taken {
+		sorted[i] = &taken[i]
+	}
+	slices.SortFunc(sorted, worse)
+	flows := make([]Flow, len(sorted))
+	for i, f := range sorted {
+		flows[i] = *f
+	}
 	return flows
 }
