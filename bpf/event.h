@@ -66,6 +66,15 @@ struct socket_identity {
 	__u32 pad;
 };
 
+/* The process that was sending the packet, where that is sure; see sender.h. */
+struct sender {
+	__u64 started; /* after boot, by CLOCK_BOOTTIME: with tgid it tells processes apart */
+	__u64 cgroup;  /* its own, in the cgroup v2 hierarchy */
+	__u32 tgid;    /* 0: not known */
+	__u32 pad;
+	__u8 comm[16];
+};
+
 struct flow {
 	__u8 saddr[16]; /* IPv4: the first four bytes */
 	__u8 daddr[16];
@@ -110,6 +119,7 @@ struct packet_event {
 	__u32 nr_frags;
 	struct tcp_state tcp;
 	struct socket_identity socket;
+	struct sender sender;
 	struct flow flow;
 	struct event_frag frags[MAX_FRAGS];
 };

@@ -7,6 +7,7 @@
  */
 #include "code.h"
 #include "elsewhere.h"
+#include "holders.h"
 #include "queues.h"
 #include "registers.h"
 #include "response.h"
@@ -135,6 +136,14 @@ SEC("kprobe/kfree_skb_list_reason")
 int kprobe_elsewhere_list(struct pt_regs *ctx)
 {
 	return elsewhere_called_list(ctx, (void *)FIRST_ARGUMENT(ctx), SECOND_ARGUMENT(ctx));
+}
+
+/* Run whenever user space reads from it. */
+
+SEC("iter/task_file")
+int find_holders(struct bpf_iter__task_file *ctx)
+{
+	return holder_visit(ctx);
 }
 
 /* Never attached. */

@@ -128,6 +128,17 @@ const (
 	XentraceEventKindEVENT_ELSEWHERE XentraceEventKind = 3
 )
 
+type XentraceFileChunk struct {
+	_     structs.HostLayout
+	Files [64]uint64
+}
+
+type XentraceHolder struct {
+	_       structs.HostLayout
+	Inode   uint64
+	Process XentraceSender
+}
+
 type XentraceInterface struct {
 	_        structs.HostLayout
 	Ifindex  uint32
@@ -184,6 +195,7 @@ type XentracePacketEvent struct {
 		Pad          uint32
 	}
 	Socket XentraceSocketIdentity
+	Sender XentraceSender
 	Flow   struct {
 		_      structs.HostLayout
 		Saddr  [16]uint8
@@ -225,6 +237,21 @@ type XentraceResponseLayout struct {
 	Sring   uint32
 	Ring    uint32
 	TxSkbs  uint32
+}
+
+type XentraceSender struct {
+	_       structs.HostLayout
+	Started uint64
+	Cgroup  uint64
+	Tgid    uint32
+	Pad     uint32
+	Comm    [16]uint8
+}
+
+type XentraceSenderConfiguration struct {
+	_             structs.HostLayout
+	PreemptKnown  uint32
+	PreemptOffset uint32
 }
 
 type XentraceSocketIdentity struct {
@@ -296,10 +323,12 @@ const (
 	XentraceMapElsewhereDepth         = "elsewhere_depth"
 	XentraceMapElsewhereSpaces        = "elsewhere_spaces"
 	XentraceMapEvents                 = "events"
+	XentraceMapFileChunks             = "file_chunks"
 	XentraceMapInterfaces             = "interfaces"
 	XentraceMapQueuesNow              = "queues_now"
 	XentraceMapToldOf                 = "told_of"
 	XentraceMapTransmits              = "transmits"
+	XentraceMapWantedSockets          = "wanted_sockets"
 	XentraceMapWorkspaces             = "workspaces"
 	XentraceProgElsewhereFree         = "elsewhere_free"
 	XentraceProgFentryBegin           = "fentry_begin"
@@ -307,6 +336,7 @@ const (
 	XentraceProgFentryFree            = "fentry_free"
 	XentraceProgFentryGcBegin         = "fentry_gc_begin"
 	XentraceProgFentryGcEnd           = "fentry_gc_end"
+	XentraceProgFindHolders           = "find_holders"
 	XentraceProgKprobeBegin           = "kprobe_begin"
 	XentraceProgKprobeElsewhere       = "kprobe_elsewhere"
 	XentraceProgKprobeElsewhereList   = "kprobe_elsewhere_list"
@@ -325,6 +355,7 @@ const (
 	XentraceVarEnabled                = "enabled"
 	XentraceVarNetfrontXmit           = "netfront_xmit"
 	XentraceVarResponses              = "responses"
+	XentraceVarSenderConfig           = "sender_config"
 	XentraceVarToldRequests           = "told_requests"
 )
 
@@ -376,6 +407,7 @@ type XentraceProgramSpecs struct {
 	FentryFree            *ebpf.ProgramSpec `ebpf:"fentry_free"`
 	FentryGcBegin         *ebpf.ProgramSpec `ebpf:"fentry_gc_begin"`
 	FentryGcEnd           *ebpf.ProgramSpec `ebpf:"fentry_gc_end"`
+	FindHolders           *ebpf.ProgramSpec `ebpf:"find_holders"`
 	KprobeBegin           *ebpf.ProgramSpec `ebpf:"kprobe_begin"`
 	KprobeElsewhere       *ebpf.ProgramSpec `ebpf:"kprobe_elsewhere"`
 	KprobeElsewhereList   *ebpf.ProgramSpec `ebpf:"kprobe_elsewhere_list"`
@@ -401,10 +433,12 @@ type XentraceMapSpecs struct {
 	ElsewhereDepth      *ebpf.MapSpec `ebpf:"elsewhere_depth"`
 	ElsewhereSpaces     *ebpf.MapSpec `ebpf:"elsewhere_spaces"`
 	Events              *ebpf.MapSpec `ebpf:"events"`
+	FileChunks          *ebpf.MapSpec `ebpf:"file_chunks"`
 	Interfaces          *ebpf.MapSpec `ebpf:"interfaces"`
 	QueuesNow           *ebpf.MapSpec `ebpf:"queues_now"`
 	ToldOf              *ebpf.MapSpec `ebpf:"told_of"`
 	Transmits           *ebpf.MapSpec `ebpf:"transmits"`
+	WantedSockets       *ebpf.MapSpec `ebpf:"wanted_sockets"`
 	Workspaces          *ebpf.MapSpec `ebpf:"workspaces"`
 }
 
@@ -418,6 +452,7 @@ type XentraceVariableSpecs struct {
 	Enabled         *ebpf.VariableSpec `ebpf:"enabled"`
 	NetfrontXmit    *ebpf.VariableSpec `ebpf:"netfront_xmit"`
 	Responses       *ebpf.VariableSpec `ebpf:"responses"`
+	SenderConfig    *ebpf.VariableSpec `ebpf:"sender_config"`
 	ToldRequests    *ebpf.VariableSpec `ebpf:"told_requests"`
 }
 
@@ -448,10 +483,12 @@ type XentraceMaps struct {
 	ElsewhereDepth      *ebpf.Map `ebpf:"elsewhere_depth"`
 	ElsewhereSpaces     *ebpf.Map `ebpf:"elsewhere_spaces"`
 	Events              *ebpf.Map `ebpf:"events"`
+	FileChunks          *ebpf.Map `ebpf:"file_chunks"`
 	Interfaces          *ebpf.Map `ebpf:"interfaces"`
 	QueuesNow           *ebpf.Map `ebpf:"queues_now"`
 	ToldOf              *ebpf.Map `ebpf:"told_of"`
 	Transmits           *ebpf.Map `ebpf:"transmits"`
+	WantedSockets       *ebpf.Map `ebpf:"wanted_sockets"`
 	Workspaces          *ebpf.Map `ebpf:"workspaces"`
 }
 
@@ -464,10 +501,12 @@ func (m *XentraceMaps) Close() error {
 		m.ElsewhereDepth,
 		m.ElsewhereSpaces,
 		m.Events,
+		m.FileChunks,
 		m.Interfaces,
 		m.QueuesNow,
 		m.ToldOf,
 		m.Transmits,
+		m.WantedSockets,
 		m.Workspaces,
 	)
 }
@@ -482,6 +521,7 @@ type XentraceVariables struct {
 	Enabled         *ebpf.Variable `ebpf:"enabled"`
 	NetfrontXmit    *ebpf.Variable `ebpf:"netfront_xmit"`
 	Responses       *ebpf.Variable `ebpf:"responses"`
+	SenderConfig    *ebpf.Variable `ebpf:"sender_config"`
 	ToldRequests    *ebpf.Variable `ebpf:"told_requests"`
 }
 
@@ -495,6 +535,7 @@ type XentracePrograms struct {
 	FentryFree            *ebpf.Program `ebpf:"fentry_free"`
 	FentryGcBegin         *ebpf.Program `ebpf:"fentry_gc_begin"`
 	FentryGcEnd           *ebpf.Program `ebpf:"fentry_gc_end"`
+	FindHolders           *ebpf.Program `ebpf:"find_holders"`
 	KprobeBegin           *ebpf.Program `ebpf:"kprobe_begin"`
 	KprobeElsewhere       *ebpf.Program `ebpf:"kprobe_elsewhere"`
 	KprobeElsewhereList   *ebpf.Program `ebpf:"kprobe_elsewhere_list"`
@@ -517,6 +558,7 @@ func (p *XentracePrograms) Close() error {
 		p.FentryFree,
 		p.FentryGcBegin,
 		p.FentryGcEnd,
+		p.FindHolders,
 		p.KprobeBegin,
 		p.KprobeElsewhere,
 		p.KprobeElsewhereList,
