@@ -58,6 +58,7 @@ static __noinline int socket_read(struct socket_identity *identity, struct sende
 	identity->inode = file ? BPF_CORE_READ(file, f_inode, i_ino) : 0;
 	identity->cgroup = socket_cgroup(sk);
 	identity->uid = BPF_CORE_READ(sk, sk_uid.val);
+	identity->hash = BPF_CORE_READ(sk, __sk_common.skc_hash);
 	return sender_read(sender, file);
 }
 
