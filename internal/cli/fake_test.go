@@ -168,6 +168,8 @@ func (f *fakeTracer) Stop(context.Context) error {
 	return nil
 }
 
+func (f *fakeTracer) Holders([]uint64) ([]trace.Holder, error) { return nil, nil }
+
 func (f *fakeTracer) Connections() flow.Kernel { return nil }
 
 func (f *fakeTracer) DropPrivileges(context.Context) error { return nil }
