@@ -27,8 +27,8 @@ type session struct {
 	feed    *feed // nil where no records are asked for
 	console *output.Console
 
-	selection *selection // what of it is shown; nil where no records are asked for
-	cancel  context.CancelFunc // ends what the tracer does in the background
+	selection *selection         // what of it is shown; nil where no records are asked for
+	cancel    context.CancelFunc // ends what the tracer does in the background
 }
 
 // open attaches a tracer as the flags say. It returns nil and no error if it

@@ -29,7 +29,7 @@ type Packet struct {
 	GSOSegs    int `json:"gso_segs"`
 	Flow       *Flow
 	TCP        *TCP
-	Process    *struct{ PID int }
+	Process    *Process
 	Reason     *string
 	Stack      []string
 }
@@ -69,6 +69,15 @@ type TCP struct {
 	SndQBytes   int `json:"sndq_bytes"`
 }
 
+// Process is the owner of a packet's socket.
+type Process struct {
+	PID       int
+	Comm      string
+	UID       uint32
+	Unit      *string
+	Container *string
+}
+
 // Interface is one interface of a summary.
 type Interface struct {
 	Ifname         string
@@ -106,6 +115,8 @@ type Summary struct {
 		Missed    *uint64
 	}
 	Gaps    []Gap
+	Filter  []string
+	LeftOut uint64 `json:"left_out"`
 	Missing map[string]string
 }
 
