@@ -50,6 +50,8 @@ func run(kind string, args []string) error {
 		return err
 	case "threads":
 		return threads(args[0], args[1])
+	case "segment":
+		return segment(args[0])
 	case "stream":
 		return stream(args[0], args[1])
 	case "server":
@@ -122,6 +124,26 @@ func worker(done chan<- worked, remote string) {
 	}
 	sender, err := datagrams(remote, "1")
 	done <- worked{sender, err}
+}
+
+// segment sends one of too many slots, tells from where, and keeps its connection.
+func segment(remote string) error {
+	sender, err := rocket.NewTCP(context.Background(), netip.MustParseAddrPort(remote), rocket.Options{})
+	if err != nil {
+		return err
+	}
+	for {
+		sent, err := sender.Send(context.Background())
+		if err != nil {
+			return err
+		}
+		if !sent.Split {
+			fmt.Println(sent.Local.Port())
+			break
+		}
+	}
+	defer runtime.KeepAlive(sender)
+	return wait()
 }
 
 // stream writes so many bytes to a connection, and keeps it.
