@@ -3,6 +3,8 @@ package tool
 import (
 	"bytes"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -36,9 +38,39 @@ func (r *Run) Said() string { return r.stderr.String() }
 // Says waits until the program has said the words that many times on its stderr.
 func (r *Run) Says(words string, times int) {
 	r.t.Helper()
-	for began := time.Now(); strings.Count(r.Said(), words) < times; time.Sleep(20 * time.Millisecond) {
+	r.await(&r.stderr, words, times)
+}
+
+// Tells waits until the program has written the words that many times on its stdout.
+func (r *Run) Tells(words string, times int) {
+	r.t.Helper()
+	r.await(&r.stdout, words, times)
+}
+
+// TellsOf waits until the program has written that event of a flow from a port.
+func (r *Run) TellsOf(event string, sport int) {
+	r.t.Helper()
+	words := []string{`{"type":"flow",`, `"event":"` + event + `"`, `"sport":` + strconv.Itoa(sport) + ","}
+	told := func() bool {
+		for line := range strings.Lines(r.stdout.String()) {
+			if strings.HasSuffix(line, "\n") && !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(line, word) }) {
+				return true
+			}
+		}
+		return false
+	}
+	for began := time.Now(); !told(); time.Sleep(50 * time.Millisecond) {
 		if time.Since(began) > patience {
-			r.t.Fatalf("it did not say %q %d times within %v:\n%s", words, times, patience, r.Said())
+			r.t.Fatalf("it did not tell of the flow from port %d that it %s within %v:\n%s", sport, event, patience, r.stdout.String())
+		}
+	}
+}
+
+func (r *Run) await(s *spoken, words string, times int) {
+	r.t.Helper()
+	for began := time.Now(); strings.Count(s.String(), words) < times; time.Sleep(20 * time.Millisecond) {
+		if time.Since(began) > patience {
+			r.t.Fatalf("it did not say %q %d times within %v:\n%s\n%s", words, times, patience, s.String(), r.Said())
 		}
 	}
 }
