@@ -8,6 +8,7 @@
 #include "code.h"
 #include "connection.h"
 #include "elsewhere.h"
+#include "holders.h"
 #include "queues.h"
 #include "registers.h"
 #include "response.h"
@@ -144,6 +145,14 @@ SEC("raw_tp/inet_sock_set_state")
 int connection_end(struct bpf_raw_tracepoint_args *ctx)
 {
 	return connection_ends((void *)ctx->args[0], ctx->args[2]);
+}
+
+/* Run whenever user space reads from it. */
+
+SEC("iter/task_file")
+int find_holders(struct bpf_iter__task_file *ctx)
+{
+	return holder_visit(ctx);
 }
 
 /* Never attached. */

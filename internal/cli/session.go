@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"xentrace/internal/output"
+	"xentrace/internal/owner"
 	"xentrace/internal/trace"
 )
 
@@ -22,9 +23,12 @@ type session struct {
 	tracer  Tracer
 	format  output.Format
 	out     *output.Stream
+	packets *owner.Reader
 	feed    *feed // nil where no records are asked for
 	console *output.Console
-	cancel  context.CancelFunc // ends what the tracer does in the background
+
+	selection *selection         // what of it is shown; nil where no records are asked for
+	cancel    context.CancelFunc // ends what the tracer does in the background
 }
 
 // open attaches a tracer as the flags say. It returns nil and no error if it
@@ -49,6 +53,7 @@ func open(ctx context.Context, in *invocation, records bool) (*session, error) {
 		return nil, errors.Join(err, s.tracer.Close())
 	}
 	s.out = output.NewStream(s.destination())
+	s.packets = owner.NewReader(s.tracer.Read, s.tracer.Holders)
 	if records {
 		s.feed = s.newFeed()
 	}
@@ -217,6 +222,7 @@ func (s *session) end(ctx context.Context, failure error,
 	} else {
 		_, _ = s.out.Write(finish(s.format, nil, s.run(&totals))) // Close tells of its failure
 	}
+	s.in.found = s.found(&totals)
 	written := s.out.Close()
 	if written != nil {
 		written = fmt.Errorf("standard output: %w", written)

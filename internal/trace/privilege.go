@@ -14,7 +14,8 @@ import (
 // a driver that is loaded again; CAP_SYSLOG, to find the code of that, unless the
 // driver cannot go, and to name the stacks of drops outside the driver; and, to
 // look at interfaces of other network namespaces than the caller's, CAP_SYS_ADMIN
-// and CAP_SYS_PTRACE.
+// and CAP_SYS_PTRACE. That one it keeps also where the owners of sockets are to be
+// searched for in /proc.
 func (t *Tracer) DropPrivileges(ctx context.Context) error {
 	if err := t.driver.generations.current().wait(ctx); err != nil {
 		return err
@@ -23,6 +24,7 @@ func (t *Tracer) DropPrivileges(ctx context.Context) error {
 	if !t.selector.named() {
 		keep = append(keep, unix.CAP_SYS_ADMIN, unix.CAP_SYS_PTRACE)
 	}
+	keep = append(keep, t.holders.privileges()...)
 	if t.elsewhere != nil {
 		keep = append(keep, unix.CAP_SYSLOG)
 	}

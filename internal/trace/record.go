@@ -24,6 +24,8 @@ type recordDecoder struct {
 	elsewhere bpf.XentraceElsewhereHead
 	jiffy     time.Duration // length of one
 	wallTime  func(monotonic uint64) time.Time
+
+	foreignPIDs bool // the kernel side's PIDs are not those of this PID namespace
 }
 
 // kind returns what the record tells of.
@@ -72,9 +74,13 @@ func (d *recordDecoder) decodePacket(raw []byte) (Packet, error) {
 		GSOSegs:    int(event.GsoSegs),
 		Flow:       decodeFlow(event),
 		Socket:     decodeSocket(&event.Socket),
+		Sender:     decodeSender(&event.Sender),
 	}
 	for i := range p.Frags {
 		p.Frags[i] = Frag{Offset: event.Frags[i].Offset, Size: event.Frags[i].Size}
+	}
+	if d.foreignPIDs {
+		p.Sender = nil
 	}
 	if event.Tcp.Present != 0 && event.Flow.HasSeq != 0 {
 		p.TCP = d.decodeTCP(event)

@@ -62,12 +62,14 @@ type Tracer struct {
 	rejections  rejections
 	stuck       *stuckWatch
 	connections *Connections
+	holders     *holderFinder // nil unless records are made
 	attachment  *attachment
 	registry    *registry
 	reader      *ringbuf.Reader
 	decoder     recordDecoder
 	record      ringbuf.Record
 	waking      context.Context // the one whose end wakes the reader
+	stopWaking  func() bool
 
 	started time.Time
 	ended   atomic.Pointer[time.Time] // set by Stop
@@ -122,6 +124,9 @@ func (t *Tracer) start(ctx context.Context) error {
 	t.rejections = c.rejections
 	if sentence := t.rejections.sentence(t.options.Rejected); sentence != "" {
 		t.notify(sentence)
+	}
+	if t.options.Records {
+		t.holders = newHolderFinder(f.types)
 	}
 	first := t.driver.generations.begin(0, "")
 	t.choice.HoldsDriver = (t.choice.Backend == Fentry || t.rejections.counted()) && t.driver.module.there
@@ -197,7 +202,7 @@ func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error
 	if err != nil {
 		return err
 	}
-	t.decoder = recordDecoder{jiffy: time.Second / time.Duration(ticks), wallTime: (&kernelClock{}).wallTime}
+	t.decoder = recordDecoder{jiffy: time.Second / time.Duration(ticks), wallTime: (&kernelClock{}).wallTime, foreignPIDs: !inInitialPIDNamespace()}
 	t.stuck = newStuckWatch(t.decoder.jiffy)
 	t.connections = newConnections(t.decoder.jiffy)
 	if t.reader, err = ringbuf.NewReader(maps[bpf.XentraceMapEvents]); err != nil {
@@ -264,6 +269,7 @@ func (t *Tracer) Close() error {
 	if t.attachment != nil {
 		err = errors.Join(err, t.attachment.close())
 	}
+	err = errors.Join(err, t.holders.close())
 	return err
 }
 
