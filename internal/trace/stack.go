@@ -123,7 +123,7 @@ func firstDropping(frames []kernel.Frame, addresses []uint64, location uint64) i
 	}
 	first := 0
 	for i, frame := range frames[:inner] {
-		if frame.Module == "bpf" || strings.HasPrefix(frame.Function, "bpf_") || strings.HasPrefix(frame.Function, "__bpf_") {
+		if frame.Module == "bpf" || strings.HasPrefix(frame.Function, "__traceiter_") || strings.HasPrefix(frame.Function, "bpf_") || strings.HasPrefix(frame.Function, "__bpf_") {
 			first = i + 1
 		}
 	}
