@@ -18,7 +18,7 @@ const (
 	// they are all forgotten. The same few recur.
 	maxNamed = 4096
 
-	// innerFrames is how many frames may belong to the freeing and to BPF itself.
+	// innerFrames is how many frames may belong to the freeing, to tracing and to BPF itself.
 	innerFrames = 10
 )
 

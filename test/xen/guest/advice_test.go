@@ -48,10 +48,15 @@ func hangingShapes() []hangingShape {
 			{"no TSO and GSO", []string{noOffloads}, false, false},
 			{"no scatter-gather", []string{noGather}, true, true},
 		}},
+		{"jumbo, small pieces", "9001", rocket.Options{Pieces: 17, PieceLength: 80, NoWait: true}, []remedy{
+			{"single pages", []string{singlePages}, false, true},
+			{"MTU 1500", []string{"ip link set dev eth0 mtu 1500"}, false, false},
+			{"no scatter-gather", []string{noGather}, true, true},
+		}},
 		{"1500", "1500", rocket.Options{Pieces: 17, PieceLength: 80, NoWait: true}, []remedy{
 			{"nothing", nil, false, false},
 			{"single pages", []string{singlePages}, false, true},
-			{"MTU 700", []string{"ip link set dev eth0 mtu 700"}, true, false},
+			{"MTU 700", []string{"ip link set dev eth0 mtu 700"}, true, true},
 			{"no TSO and GSO", []string{noOffloads}, false, false},
 			{"no scatter-gather", []string{noGather}, true, true},
 		}},
