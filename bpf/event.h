@@ -79,7 +79,16 @@ struct socket_identity {
 	__u64 inode;   /* of sockfs, 0: no file leads to it */
 	__u64 cgroup;  /* id in the cgroup v2 hierarchy, 0: unknown */
 	__u32 uid;
+	__u32 hash; /* of a connection's addresses and ports */
+};
+
+/* The process that was sending the packet, where that is sure; see sender.h. */
+struct sender {
+	__u64 started; /* after boot, by CLOCK_BOOTTIME: with tgid it tells processes apart */
+	__u64 cgroup;  /* its own, in the cgroup v2 hierarchy */
+	__u32 tgid;    /* 0: not known */
 	__u32 pad;
+	__u8 comm[16];
 };
 
 struct flow {
@@ -88,6 +97,7 @@ struct flow {
 	__u16 sport; /* host byte order */
 	__u16 dport;
 	__u32 seq;
+	__u32 seq_length; /* sequence numbers taken: the payload, and one each for SYN and FIN */
 	__u8 family; /* 4, 6, or 0 for neither */
 	__u8 proto;
 	__u8 has_seq;
@@ -126,6 +136,7 @@ struct packet_event {
 	__u32 nr_frags;
 	struct tcp_state tcp;
 	struct socket_identity socket;
+	struct sender sender;
 	struct flow flow;
 	struct event_frag frags[MAX_FRAGS];
 };

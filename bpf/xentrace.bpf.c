@@ -6,7 +6,9 @@
  * header, nothing else. User space loads only those of the backend it chose.
  */
 #include "code.h"
+#include "connection.h"
 #include "elsewhere.h"
+#include "holders.h"
 #include "queues.h"
 #include "registers.h"
 #include "response.h"
@@ -137,7 +139,29 @@ int kprobe_elsewhere_list(struct pt_regs *ctx)
 	return elsewhere_called_list(ctx, (void *)FIRST_ARGUMENT(ctx), SECOND_ARGUMENT(ctx));
 }
 
+/* Only while a connection is in trouble. */
+
+SEC("raw_tp/inet_sock_set_state")
+int connection_state(struct bpf_raw_tracepoint_args *ctx)
+{
+	return connection_ends((void *)ctx->args[0], ctx->args[2]);
+}
+
+/* Run whenever user space reads from it. */
+
+SEC("iter/task_file")
+int find_holders(struct bpf_iter__task_file *ctx)
+{
+	return holder_visit(ctx);
+}
+
 /* Never attached. */
+
+SEC("raw_tp/sys_enter")
+int read_connection(struct bpf_raw_tracepoint_args *ctx)
+{
+	return connection_read((void *)ctx->args[0]);
+}
 
 SEC("raw_tp/sys_enter")
 int read_code(struct bpf_raw_tracepoint_args *ctx)

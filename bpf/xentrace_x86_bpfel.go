@@ -76,6 +76,14 @@ type XentraceConfiguration struct {
 	_             [2]byte
 }
 
+type XentraceConnection struct {
+	_      structs.HostLayout
+	TimeNs uint64
+	Tcp    XentraceTcpState
+	Hash   uint32
+	Ended  uint32
+}
+
 type XentraceCounters struct {
 	_          structs.HostLayout
 	Bytes      uint64
@@ -138,6 +146,17 @@ const (
 	XentraceEventKindEVENT_ELSEWHERE XentraceEventKind = 3
 )
 
+type XentraceFileChunk struct {
+	_     structs.HostLayout
+	Files [64]uint64
+}
+
+type XentraceHolder struct {
+	_       structs.HostLayout
+	Inode   uint64
+	Process XentraceSender
+}
+
 type XentraceInterface struct {
 	_        structs.HostLayout
 	Ifindex  uint32
@@ -178,40 +197,27 @@ type XentracePacketEvent struct {
 	Verdict    XentraceVerdict
 	Cause      XentraceCause
 	NrFrags    uint32
-	Tcp        struct {
-		_            structs.HostLayout
-		SndUna       uint32
-		SndNxt       uint32
-		WriteSeq     uint32
-		RtoJiffies   uint32
-		SrttUs       uint32
-		TotalRetrans uint32
-		BytesAcked   uint64
-		State        uint8
-		Retransmits  uint8
-		Backoff      uint8
-		Present      uint8
-		Pad          uint32
-	}
-	Socket XentraceSocketIdentity
-	Flow   struct {
-		_      structs.HostLayout
-		Saddr  [16]uint8
-		Daddr  [16]uint8
-		Sport  uint16
-		Dport  uint16
-		Seq    uint32
-		Family uint8
-		Proto  uint8
-		HasSeq uint8
-		Pad    uint8
+	Tcp        XentraceTcpState
+	Socket     XentraceSocketIdentity
+	Sender     XentraceSender
+	Flow       struct {
+		_         structs.HostLayout
+		Saddr     [16]uint8
+		Daddr     [16]uint8
+		Sport     uint16
+		Dport     uint16
+		Seq       uint32
+		SeqLength uint32
+		Family    uint8
+		Proto     uint8
+		HasSeq    uint8
+		Pad       uint8
 	}
 	Frags [45]struct {
 		_      structs.HostLayout
 		Offset uint32
 		Size   uint32
 	}
-	_ [4]byte
 }
 
 type XentraceQueues struct {
@@ -237,6 +243,21 @@ type XentraceResponseLayout struct {
 	TxSkbs  uint32
 }
 
+type XentraceSender struct {
+	_       structs.HostLayout
+	Started uint64
+	Cgroup  uint64
+	Tgid    uint32
+	Pad     uint32
+	Comm    [16]uint8
+}
+
+type XentraceSenderConfiguration struct {
+	_             structs.HostLayout
+	PreemptKnown  uint32
+	PreemptOffset uint32
+}
+
 type XentraceSocketIdentity struct {
 	_       structs.HostLayout
 	Address uint64
@@ -244,7 +265,23 @@ type XentraceSocketIdentity struct {
 	Inode   uint64
 	Cgroup  uint64
 	Uid     uint32
-	Pad     uint32
+	Hash    uint32
+}
+
+type XentraceTcpState struct {
+	_            structs.HostLayout
+	SndUna       uint32
+	SndNxt       uint32
+	WriteSeq     uint32
+	RtoJiffies   uint32
+	SrttUs       uint32
+	TotalRetrans uint32
+	BytesAcked   uint64
+	State        uint8
+	Retransmits  uint8
+	Backoff      uint8
+	Present      uint8
+	Pad          uint32
 }
 
 type XentraceTold struct {
@@ -302,22 +339,29 @@ type XentraceWorkspace struct {
 const (
 	XentraceMapCode                   = "code"
 	XentraceMapCollections            = "collections"
+	XentraceMapConnectionNow          = "connection_now"
 	XentraceMapCountersOf             = "counters_of"
 	XentraceMapElsewhereCountersOf    = "elsewhere_counters_of"
 	XentraceMapElsewhereDepth         = "elsewhere_depth"
 	XentraceMapElsewhereSpaces        = "elsewhere_spaces"
+	XentraceMapEndings                = "endings"
 	XentraceMapEvents                 = "events"
+	XentraceMapFileChunks             = "file_chunks"
+	XentraceMapFollowed               = "followed"
 	XentraceMapInterfaces             = "interfaces"
 	XentraceMapQueuesNow              = "queues_now"
 	XentraceMapToldOf                 = "told_of"
 	XentraceMapTransmits              = "transmits"
+	XentraceMapWantedSockets          = "wanted_sockets"
 	XentraceMapWorkspaces             = "workspaces"
+	XentraceProgConnectionState       = "connection_state"
 	XentraceProgElsewhereFree         = "elsewhere_free"
 	XentraceProgFentryBegin           = "fentry_begin"
 	XentraceProgFentryEnd             = "fentry_end"
 	XentraceProgFentryFree            = "fentry_free"
 	XentraceProgFentryGcBegin         = "fentry_gc_begin"
 	XentraceProgFentryGcEnd           = "fentry_gc_end"
+	XentraceProgFindHolders           = "find_holders"
 	XentraceProgKprobeBegin           = "kprobe_begin"
 	XentraceProgKprobeElsewhere       = "kprobe_elsewhere"
 	XentraceProgKprobeElsewhereList   = "kprobe_elsewhere_list"
@@ -325,6 +369,7 @@ const (
 	XentraceProgKprobeEnd             = "kprobe_end"
 	XentraceProgKprobeFree            = "kprobe_free"
 	XentraceProgReadCode              = "read_code"
+	XentraceProgReadConnection        = "read_connection"
 	XentraceProgReadQueues            = "read_queues"
 	XentraceProgTracepointBegin       = "tracepoint_begin"
 	XentraceProgTracepointConsume     = "tracepoint_consume"
@@ -336,6 +381,7 @@ const (
 	XentraceVarEnabled                = "enabled"
 	XentraceVarNetfrontXmit           = "netfront_xmit"
 	XentraceVarResponses              = "responses"
+	XentraceVarSenderConfig           = "sender_config"
 	XentraceVarToldRequests           = "told_requests"
 )
 
@@ -381,12 +427,14 @@ type XentraceSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type XentraceProgramSpecs struct {
+	ConnectionState       *ebpf.ProgramSpec `ebpf:"connection_state"`
 	ElsewhereFree         *ebpf.ProgramSpec `ebpf:"elsewhere_free"`
 	FentryBegin           *ebpf.ProgramSpec `ebpf:"fentry_begin"`
 	FentryEnd             *ebpf.ProgramSpec `ebpf:"fentry_end"`
 	FentryFree            *ebpf.ProgramSpec `ebpf:"fentry_free"`
 	FentryGcBegin         *ebpf.ProgramSpec `ebpf:"fentry_gc_begin"`
 	FentryGcEnd           *ebpf.ProgramSpec `ebpf:"fentry_gc_end"`
+	FindHolders           *ebpf.ProgramSpec `ebpf:"find_holders"`
 	KprobeBegin           *ebpf.ProgramSpec `ebpf:"kprobe_begin"`
 	KprobeElsewhere       *ebpf.ProgramSpec `ebpf:"kprobe_elsewhere"`
 	KprobeElsewhereList   *ebpf.ProgramSpec `ebpf:"kprobe_elsewhere_list"`
@@ -394,6 +442,7 @@ type XentraceProgramSpecs struct {
 	KprobeEnd             *ebpf.ProgramSpec `ebpf:"kprobe_end"`
 	KprobeFree            *ebpf.ProgramSpec `ebpf:"kprobe_free"`
 	ReadCode              *ebpf.ProgramSpec `ebpf:"read_code"`
+	ReadConnection        *ebpf.ProgramSpec `ebpf:"read_connection"`
 	ReadQueues            *ebpf.ProgramSpec `ebpf:"read_queues"`
 	TracepointBegin       *ebpf.ProgramSpec `ebpf:"tracepoint_begin"`
 	TracepointConsume     *ebpf.ProgramSpec `ebpf:"tracepoint_consume"`
@@ -407,15 +456,20 @@ type XentraceProgramSpecs struct {
 type XentraceMapSpecs struct {
 	Code                *ebpf.MapSpec `ebpf:"code"`
 	Collections         *ebpf.MapSpec `ebpf:"collections"`
+	ConnectionNow       *ebpf.MapSpec `ebpf:"connection_now"`
 	CountersOf          *ebpf.MapSpec `ebpf:"counters_of"`
 	ElsewhereCountersOf *ebpf.MapSpec `ebpf:"elsewhere_counters_of"`
 	ElsewhereDepth      *ebpf.MapSpec `ebpf:"elsewhere_depth"`
 	ElsewhereSpaces     *ebpf.MapSpec `ebpf:"elsewhere_spaces"`
+	Endings             *ebpf.MapSpec `ebpf:"endings"`
 	Events              *ebpf.MapSpec `ebpf:"events"`
+	FileChunks          *ebpf.MapSpec `ebpf:"file_chunks"`
+	Followed            *ebpf.MapSpec `ebpf:"followed"`
 	Interfaces          *ebpf.MapSpec `ebpf:"interfaces"`
 	QueuesNow           *ebpf.MapSpec `ebpf:"queues_now"`
 	ToldOf              *ebpf.MapSpec `ebpf:"told_of"`
 	Transmits           *ebpf.MapSpec `ebpf:"transmits"`
+	WantedSockets       *ebpf.MapSpec `ebpf:"wanted_sockets"`
 	Workspaces          *ebpf.MapSpec `ebpf:"workspaces"`
 }
 
@@ -429,6 +483,7 @@ type XentraceVariableSpecs struct {
 	Enabled         *ebpf.VariableSpec `ebpf:"enabled"`
 	NetfrontXmit    *ebpf.VariableSpec `ebpf:"netfront_xmit"`
 	Responses       *ebpf.VariableSpec `ebpf:"responses"`
+	SenderConfig    *ebpf.VariableSpec `ebpf:"sender_config"`
 	ToldRequests    *ebpf.VariableSpec `ebpf:"told_requests"`
 }
 
@@ -454,15 +509,20 @@ func (o *XentraceObjects) Close() error {
 type XentraceMaps struct {
 	Code                *ebpf.Map `ebpf:"code"`
 	Collections         *ebpf.Map `ebpf:"collections"`
+	ConnectionNow       *ebpf.Map `ebpf:"connection_now"`
 	CountersOf          *ebpf.Map `ebpf:"counters_of"`
 	ElsewhereCountersOf *ebpf.Map `ebpf:"elsewhere_counters_of"`
 	ElsewhereDepth      *ebpf.Map `ebpf:"elsewhere_depth"`
 	ElsewhereSpaces     *ebpf.Map `ebpf:"elsewhere_spaces"`
+	Endings             *ebpf.Map `ebpf:"endings"`
 	Events              *ebpf.Map `ebpf:"events"`
+	FileChunks          *ebpf.Map `ebpf:"file_chunks"`
+	Followed            *ebpf.Map `ebpf:"followed"`
 	Interfaces          *ebpf.Map `ebpf:"interfaces"`
 	QueuesNow           *ebpf.Map `ebpf:"queues_now"`
 	ToldOf              *ebpf.Map `ebpf:"told_of"`
 	Transmits           *ebpf.Map `ebpf:"transmits"`
+	WantedSockets       *ebpf.Map `ebpf:"wanted_sockets"`
 	Workspaces          *ebpf.Map `ebpf:"workspaces"`
 }
 
@@ -470,15 +530,20 @@ func (m *XentraceMaps) Close() error {
 	return _XentraceClose(
 		m.Code,
 		m.Collections,
+		m.ConnectionNow,
 		m.CountersOf,
 		m.ElsewhereCountersOf,
 		m.ElsewhereDepth,
 		m.ElsewhereSpaces,
+		m.Endings,
 		m.Events,
+		m.FileChunks,
+		m.Followed,
 		m.Interfaces,
 		m.QueuesNow,
 		m.ToldOf,
 		m.Transmits,
+		m.WantedSockets,
 		m.Workspaces,
 	)
 }
@@ -493,6 +558,7 @@ type XentraceVariables struct {
 	Enabled         *ebpf.Variable `ebpf:"enabled"`
 	NetfrontXmit    *ebpf.Variable `ebpf:"netfront_xmit"`
 	Responses       *ebpf.Variable `ebpf:"responses"`
+	SenderConfig    *ebpf.Variable `ebpf:"sender_config"`
 	ToldRequests    *ebpf.Variable `ebpf:"told_requests"`
 }
 
@@ -500,12 +566,14 @@ type XentraceVariables struct {
 //
 // It can be passed to LoadXentraceObjects or ebpf.CollectionSpec.LoadAndAssign.
 type XentracePrograms struct {
+	ConnectionState       *ebpf.Program `ebpf:"connection_state"`
 	ElsewhereFree         *ebpf.Program `ebpf:"elsewhere_free"`
 	FentryBegin           *ebpf.Program `ebpf:"fentry_begin"`
 	FentryEnd             *ebpf.Program `ebpf:"fentry_end"`
 	FentryFree            *ebpf.Program `ebpf:"fentry_free"`
 	FentryGcBegin         *ebpf.Program `ebpf:"fentry_gc_begin"`
 	FentryGcEnd           *ebpf.Program `ebpf:"fentry_gc_end"`
+	FindHolders           *ebpf.Program `ebpf:"find_holders"`
 	KprobeBegin           *ebpf.Program `ebpf:"kprobe_begin"`
 	KprobeElsewhere       *ebpf.Program `ebpf:"kprobe_elsewhere"`
 	KprobeElsewhereList   *ebpf.Program `ebpf:"kprobe_elsewhere_list"`
@@ -513,6 +581,7 @@ type XentracePrograms struct {
 	KprobeEnd             *ebpf.Program `ebpf:"kprobe_end"`
 	KprobeFree            *ebpf.Program `ebpf:"kprobe_free"`
 	ReadCode              *ebpf.Program `ebpf:"read_code"`
+	ReadConnection        *ebpf.Program `ebpf:"read_connection"`
 	ReadQueues            *ebpf.Program `ebpf:"read_queues"`
 	TracepointBegin       *ebpf.Program `ebpf:"tracepoint_begin"`
 	TracepointConsume     *ebpf.Program `ebpf:"tracepoint_consume"`
@@ -522,12 +591,14 @@ type XentracePrograms struct {
 
 func (p *XentracePrograms) Close() error {
 	return _XentraceClose(
+		p.ConnectionState,
 		p.ElsewhereFree,
 		p.FentryBegin,
 		p.FentryEnd,
 		p.FentryFree,
 		p.FentryGcBegin,
 		p.FentryGcEnd,
+		p.FindHolders,
 		p.KprobeBegin,
 		p.KprobeElsewhere,
 		p.KprobeElsewhereList,
@@ -535,6 +606,7 @@ func (p *XentracePrograms) Close() error {
 		p.KprobeEnd,
 		p.KprobeFree,
 		p.ReadCode,
+		p.ReadConnection,
 		p.ReadQueues,
 		p.TracepointBegin,
 		p.TracepointConsume,

@@ -56,6 +56,8 @@ type invocation struct {
 	settings
 	args []string
 
+	found bool // a packet was dropped that was asked for
+
 	keepPrivileges bool // something is still to be done that needs them
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"xentrace/internal/filter"
 	"xentrace/internal/trace"
 )
 
@@ -34,6 +35,7 @@ type settings struct {
 	observe    time.Duration
 	drops      string
 	dropsHook  string
+	filter     filter.Filter
 	help       bool
 }
 

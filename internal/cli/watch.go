@@ -18,15 +18,18 @@ func watchCommand() *command {
 			"With --drops all it also shows the packets that the kernel dropped before the driver was handed them, in a queueing discipline, a packet filter or the IP stack: the line ends with the kernel's reason, where it has one (since Linux 5.17), and the function that dropped the packet; -v shows the whole stack below. Such a packet is told of for the interface that it was to leave by; packets received there are not. --drops-hook kprobe does the same where kprobes are preferred; a packet that two processors let go of at the same moment it does not see.",
 			"With --stack it also shows, below each packet, the call that sent it: the kernel's functions beginning with the driver's, and behind them those of the program, as far as its frame pointers lead. A packet that no call sent has none, such as a retransmission, which a timer sends. It costs nothing for packets that are sent as usual.",
 			"On an interface of another driver, named with --interface, it shows the packets that a Xen frontend would not have taken as they are.",
+			"The line ends with the process that owns the packet's socket, its name and number, where that can be known; JSON also has its user, its systemd unit and its container.",
+			"Filters choose what is shown: each that is given has to be met, by one of its values if it is given several times. Every packet is counted all the same, and the summary says how many events were left out. A flow that stalls, recovers or ends passes if the last packet of it that went wrong does.",
 			"It goes on through what happens to interfaces: detached and attached, renamed, moved to another network namespace. With the backends kprobe and tracepoint it also goes on through an unloading and loading of the driver; fentry holds the driver's module in place. Times in which nothing could be counted are told.",
 			"It runs until it is interrupted or --duration is over. A second interrupt ends it at once, without a summary.",
 		},
-		flags: slices.Concat(traceFlags("until interrupted"), dropsFlags(), []*flag{stackFlag()}, recordFlags()),
+		flags: slices.Concat(traceFlags("until interrupted"), dropsFlags(), []*flag{stackFlag()}, filterFlags(), recordFlags()),
 		examples: []example{
 			{"xentrace watch", "every Xen interface, until interrupted"},
 			{"xentrace watch -i eth0 -d 1m -o json > drops.json", "one minute of eth0, for a script"},
 			{"xentrace watch -i eth0 --drops all -v", "also what is lost before the driver, and where"},
 			{"xentrace watch --stack", "also which functions of which program sent it"},
+			{"xentrace watch --host 10.0.0.0/8 --port 443 --comm nginx", "only what nginx sends to or from port 443 of that network"},
 			{"xentrace watch --count 1 --exit-code", "status 1 as soon as a packet goes wrong, if it was dropped"},
 		},
 		run: runWatch,
@@ -37,8 +40,8 @@ func runWatch(ctx context.Context, in *invocation) error {
 	if in.dropsHook != string(trace.DropsTracepoint) && in.drops != string(trace.DropsAll) {
 		return usageError{errors.New("watch: --drops-hook: without --drops all it does nothing; see xentrace help watch")}
 	}
-	totals, err := follow(ctx, in, true, output.Format.AppendSummary)
-	if ignoringPipe(err) == nil && in.exitCode && output.AnyDropped(&totals) {
+	_, err := follow(ctx, in, true, output.Format.AppendSummary)
+	if ignoringPipe(err) == nil && in.exitCode && in.found {
 		return errFinding
 	}
 	return err

@@ -11,7 +11,8 @@ import (
 
 // AppendHistogram appends, for each interface, how many packets needed how many
 // slots, the totals, and the closing line.
-func (t *Text) AppendHistogram(b []byte, totals *trace.Totals) []byte {
+func (t *Text) AppendHistogram(b []byte, r *Run) []byte {
+	totals := r.Totals
 	for i := range totals.Interfaces {
 		if i > 0 {
 			b = append(b, '\n')
@@ -24,7 +25,7 @@ func (t *Text) AppendHistogram(b []byte, totals *trace.Totals) []byte {
 	if len(seenRules(totals)) > 0 {
 		b = appendWrapped(append(b, '\n'), "xentrace watch tells which packets these are, why, and what to do.", 0, t.width())
 	}
-	return t.appendEnd(b, totals)
+	return t.appendEnd(b, r)
 }
 
 // bars is the geometry of one drawn histogram.

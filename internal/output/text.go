@@ -76,6 +76,9 @@ func (t *Text) appendHeader(b []byte) []byte {
 	b = appendRight(append(b, ' '), "SLOTS", slotsWidth)
 	b = appendRight(append(b, ' '), "LEN", lenWidth)
 	b = append(b, " FLOW, SEQ"...)
+	if process := ", PROCESS"; t.Whole || utf8.RuneCount(b[start:])+len(process) <= t.width() {
+		b = append(b, process...)
+	}
 	line := string(b[start:])
 	return append(t.appendColoured(b[:start], bold, line), '\n')
 }
@@ -103,6 +106,7 @@ func (t *Text) AppendPacket(b []byte, p *trace.Packet) []byte {
 	used := continuation + t.device + 1 + t.verdict + 1 + slotsWidth + 1 + lenWidth
 	start := len(b)
 	b = t.appendFlow(b, p, used)
+	b = t.appendOwner(b, p.Process, used, start)
 	if p.Layer == trace.LayerElsewhere {
 		return t.appendWhere(b, p, used+utf8.RuneCount(b[start:]), bytes.IndexByte(b[start:], '\n') >= 0)
 	}
@@ -140,6 +144,22 @@ func (t *Text) appendFlow(b []byte, p *trace.Packet, used int) []byte {
 		rest = rest[1:] // it starts with the arrow now
 	}
 	return append(b, rest...)
+}
+
+// appendOwner appends the process behind a flow that begins at start, in column used: on
+// the same line if there is room.
+func (t *Text) appendOwner(b []byte, p *trace.Process, used, start int) []byte {
+	if p == nil {
+		return b
+	}
+	words := Escape(p.Comm) + "(" + strconv.Itoa(p.PID) + ")"
+	if end := bytes.LastIndexByte(b[start:], '\n'); end >= 0 {
+		used, start = 0, start+end+1
+	}
+	if t.Whole || used+utf8.RuneCount(b[start:])+1+utf8.RuneCountInString(words) <= t.width() {
+		return append(append(b, ' '), words...)
+	}
+	return append(appendSpaces(append(b, '\n'), continuation), words...)
 }
 
 // appendLeft appends text and fills up to width columns.

@@ -1,9 +1,11 @@
 package output
 
 import (
+	"encoding/json"
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -59,17 +61,17 @@ func TestTextGolden(t *testing.T) {
 		"lines-130.txt":         lines(text(130)),
 		"lines-file.txt":        lines(whole),
 		"lines-colour.txt":      lines(colour),
-		"summary-100.txt":       text(100).AppendSummary(nil, sampleTotals()),
-		"summary-80.txt":        text(80).AppendSummary(nil, sampleTotals()),
-		"summary-quiet.txt":     text(100).AppendSummary(nil, quietTotals()),
-		"summary-colour.txt":    colour.AppendSummary(nil, sampleTotals()),
+		"summary-100.txt":       text(100).AppendSummary(nil, &Run{Totals: sampleTotals()}),
+		"summary-80.txt":        text(80).AppendSummary(nil, &Run{Totals: sampleTotals()}),
+		"summary-quiet.txt":     text(100).AppendSummary(nil, &Run{Totals: quietTotals()}),
+		"summary-colour.txt":    colour.AppendSummary(nil, &Run{Totals: sampleTotals()}),
 		"lines-stacks.txt":      lines(stacks),
-		"summary-elsewhere.txt": text(100).AppendSummary(nil, elsewhereTotals()),
-		"hist-100.txt":          text(100).AppendHistogram(nil, sampleTotals()),
-		"hist-80.txt":           text(80).AppendHistogram(nil, sampleTotals()),
-		"hist-ascii.txt":        plain.AppendHistogram(nil, sampleTotals()),
-		"hist-quiet.txt":        text(100).AppendHistogram(nil, quietTotals()),
-		"hist-colour.txt":       colour.AppendHistogram(nil, sampleTotals()),
+		"summary-elsewhere.txt": text(100).AppendSummary(nil, &Run{Totals: elsewhereTotals()}),
+		"hist-100.txt":          text(100).AppendHistogram(nil, &Run{Totals: sampleTotals()}),
+		"hist-80.txt":           text(80).AppendHistogram(nil, &Run{Totals: sampleTotals()}),
+		"hist-ascii.txt":        plain.AppendHistogram(nil, &Run{Totals: sampleTotals()}),
+		"hist-quiet.txt":        text(100).AppendHistogram(nil, &Run{Totals: quietTotals()}),
+		"hist-colour.txt":       colour.AppendHistogram(nil, &Run{Totals: sampleTotals()}),
 	} {
 		t.Run(name, func(t *testing.T) { golden(t, name, got) })
 	}
@@ -86,7 +88,7 @@ func TestTextStaysWithinItsWidth(t *testing.T) {
 	}
 	for width := 72; width <= 140; width++ {
 		f := text(width)
-		all := string(lines(f)) + string(f.AppendSummary(nil, totals)) + string(f.AppendHistogram(nil, totals))
+		all := string(lines(f)) + string(f.AppendSummary(nil, &Run{Totals: totals})) + string(f.AppendHistogram(nil, &Run{Totals: totals}))
 		for line := range strings.Lines(all) {
 			line = strings.TrimSuffix(line, "\n")
 			if n := utf8.RuneCountInString(line); n > width && !isCommandOrAddress(line) {
@@ -226,10 +228,38 @@ func TestTxDroppedBesideDropsElsewhere(t *testing.T) {
 	totals := quietTotals()
 	totals.Drops = trace.DropsAll
 	totals.Interfaces[0].Elsewhere = 7
-	got := string(text(300).AppendSummary(nil, totals))
+	got := string(text(300).AppendSummary(nil, &Run{Totals: totals}))
 	for _, part := range []string{"elsewhere        7  dropped on their way to the driver\n", "tx_dropped       0  what the interface's own counter moved by: the driver's drops; it does not hold", "\nelsewhere (7): "} {
 		if !strings.Contains(got, part) {
 			t.Errorf("%q is not in\n%s", part, got)
+		}
+	}
+}
+
+func TestFilterIsTold(t *testing.T) {
+	for _, test := range []struct {
+		filter  []string
+		leftOut uint64
+		want    string
+	}{
+		{nil, 0, ""},
+		{[]string{"--host 10.0.0.9", "--comm a\x1bb"}, 1, `only events that pass --host 10.0.0.9 --comm a\x1bb were shown and 1 other was left out; the counts are of all packets` + "\n"},
+		{[]string{"--port 443"}, 1234, "only events that pass --port 443 were shown and 1,234 others were left out; the counts are of all packets\n"},
+	} {
+		got := string(text(300).AppendSummary(nil, &Run{Totals: quietTotals(), Filter: test.filter, LeftOut: test.leftOut}))
+		if !strings.Contains(got, test.want) || test.want == "" && strings.Contains(got, "left out") {
+			t.Errorf("want %q in\n%s", test.want, got)
+		}
+		var summary struct {
+			Filter  []string
+			LeftOut uint64 `json:"left_out"`
+		}
+		line := JSON{}.AppendSummary(nil, &Run{Totals: quietTotals(), Filter: test.filter, LeftOut: test.leftOut})
+		if err := json.Unmarshal(line, &summary); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(summary.Filter, test.filter) || summary.Filter == nil || summary.LeftOut != test.leftOut {
+			t.Errorf("%s: want filter %q, never null, and %d left out", line, test.filter, test.leftOut)
 		}
 	}
 }

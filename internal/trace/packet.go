@@ -45,6 +45,11 @@ type Packet struct {
 
 	Socket *Socket // nil unless the packet belongs to a full socket of this machine
 
+	// Sender is the process that was sending the packet when it was handed to the
+	// driver, if that is sure: it ran by itself, not under an interrupt, and holds the
+	// packet's socket. nil for the many packets that are sent otherwise.
+	Sender *Task
+
 	// Process is whose the packet is; nil where that is not known. The tracer
 	// leaves it to others to find.
 	Process *Process
@@ -97,6 +102,9 @@ type Flow struct {
 	Destination netip.AddrPort
 	Seq         uint32 // of TCP, from the packet's header
 	SeqKnown    bool   // also for packets that no socket of this machine sent
+	// SeqLength is how many sequence numbers the packet takes: its payload in bytes,
+	// and one each for SYN and FIN. 0 of a bare acknowledgement, and where Seq is not known.
+	SeqLength uint32
 }
 
 // TCP is the state of the sending socket at the moment of the record.
@@ -123,7 +131,16 @@ type TCP struct {
 type Socket struct {
 	Address uint64 // of struct sock: tells sockets apart as long as they live
 	Cookie  uint64 // sk_cookie; 0 if nobody asked the kernel for one yet
-	Inode   uint64 // of sockfs, as in /proc/PID/fd; 0 if no file leads to the socket
+	Inode   uint64 // of sockfs, as in /proc/PID/fd; 0 if no file leads to the socket, as to the kernel's own
 	Cgroup  uint64 // id in the cgroup v2 hierarchy; 0 if unknown
 	UID     uint32 // sk_uid: who made the socket, in the initial user namespace
+	Hash    uint32 // sk_hash: of a connection's addresses and ports; the same as long as it lasts
+}
+
+// A Connection is how a TCP socket stood at one moment.
+type Connection struct {
+	Time  time.Time
+	Ended bool // the connection is over: TCP is how it stood at its end
+	Known bool // TCP is known; not where it ended before it was followed
+	TCP   TCP  // without Seq
 }

@@ -15,7 +15,8 @@ import (
 // driver cannot go, and to name stacks; to name the functions of other users'
 // programs in them CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH; and, to look at
 // interfaces of other network namespaces than the caller's, CAP_SYS_ADMIN and
-// CAP_SYS_PTRACE.
+// CAP_SYS_PTRACE. That one it keeps also where the owners of sockets are to be
+// searched for in /proc.
 func (t *Tracer) DropPrivileges(ctx context.Context) error {
 	if err := t.driver.generations.current().wait(ctx); err != nil {
 		return err
@@ -24,6 +25,7 @@ func (t *Tracer) DropPrivileges(ctx context.Context) error {
 	if !t.selector.named() {
 		keep = append(keep, unix.CAP_SYS_ADMIN, unix.CAP_SYS_PTRACE)
 	}
+	keep = append(keep, t.holders.privileges()...)
 	if t.elsewhere != nil || t.calls != nil {
 		keep = append(keep, unix.CAP_SYSLOG)
 	}

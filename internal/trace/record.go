@@ -29,6 +29,8 @@ type recordDecoder struct {
 	elsewhere bpf.XentraceElsewhereHead
 	jiffy     time.Duration // length of one
 	wallTime  func(monotonic uint64) time.Time
+
+	foreignPIDs bool // the kernel side's PIDs are not those of this PID namespace
 }
 
 // kind returns what the record tells of.
@@ -80,9 +82,13 @@ func (d *recordDecoder) decodePacket(raw []byte) (Packet, error) {
 		GSOSegs:    int(event.GsoSegs),
 		Flow:       decodeFlow(event),
 		Socket:     decodeSocket(&event.Socket),
+		Sender:     decodeSender(&event.Sender),
 	}
 	for i := range p.Frags {
 		p.Frags[i] = Frag{Offset: event.Frags[i].Offset, Size: event.Frags[i].Size}
+	}
+	if d.foreignPIDs {
+		p.Sender = nil
 	}
 	if event.Tcp.Present != 0 && event.Flow.HasSeq != 0 {
 		p.TCP = d.decodeTCP(event)
@@ -126,19 +132,25 @@ func decodeFlow(event *bpf.XentracePacketEvent) *Flow {
 		Destination: netip.AddrPortFrom(destination, f.Dport),
 		Seq:         f.Seq,
 		SeqKnown:    f.HasSeq != 0,
+		SeqLength:   f.SeqLength,
 	}
 }
 
 func (d *recordDecoder) decodeTCP(event *bpf.XentracePacketEvent) *TCP {
-	t := &event.Tcp
-	return &TCP{
+	tcp := decodeState(&event.Tcp, d.jiffy)
+	tcp.Seq = event.Flow.Seq
+	return &tcp
+}
+
+// decodeState returns how a connection stands; its Seq is left out.
+func decodeState(t *bpf.XentraceTcpState, jiffy time.Duration) TCP {
+	return TCP{
 		State:       t.State,
-		Seq:         event.Flow.Seq,
 		SndUna:      t.SndUna,
 		SndNxt:      t.SndNxt,
 		WriteSeq:    t.WriteSeq,
 		Retransmits: int(t.Retransmits),
-		RTO:         time.Duration(t.RtoJiffies) * d.jiffy,
+		RTO:         time.Duration(t.RtoJiffies) * jiffy,
 		SRTT:        time.Duration(t.SrttUs) * time.Microsecond,
 		SndQBytes:   t.WriteSeq - t.SndUna,
 		Backoff:     int(t.Backoff),
@@ -152,7 +164,7 @@ func decodeSocket(s *bpf.XentraceSocketIdentity) *Socket {
 	if s.Address == 0 {
 		return nil
 	}
-	return &Socket{Address: s.Address, Cookie: s.Cookie, Inode: s.Inode, Cgroup: s.Cgroup, UID: s.Uid}
+	return &Socket{Address: s.Address, Cookie: s.Cookie, Inode: s.Inode, Cgroup: s.Cgroup, UID: s.Uid, Hash: s.Hash}
 }
 
 func cString(bytes []byte) string {

@@ -52,23 +52,26 @@ type Options struct {
 
 // A Tracer is attached to the driver until it is closed.
 type Tracer struct {
-	options    Options
-	selector   selector
-	choice     Choice
-	tells      tells
-	elsewhere  *elsewhere // nil unless drops outside the driver are told of
-	stacks     stacks
-	calls      *calls // nil unless they are told of
-	driver     driverModule
-	gaps       gaps
-	rejections rejections
-	stuck      *stuckWatch
-	attachment *attachment
-	registry   *registry
-	reader     *ringbuf.Reader
-	decoder    recordDecoder
-	record     ringbuf.Record
-	waking     context.Context // the one whose end wakes the reader
+	options     Options
+	selector    selector
+	choice      Choice
+	tells       tells
+	elsewhere   *elsewhere // nil unless drops outside the driver are told of
+	stacks      stacks
+	calls       *calls // nil unless they are told of
+	driver      driverModule
+	gaps        gaps
+	rejections  rejections
+	stuck       *stuckWatch
+	connections *Connections
+	holders     *holderFinder // nil unless records are made
+	attachment  *attachment
+	registry    *registry
+	reader      *ringbuf.Reader
+	decoder     recordDecoder
+	record      ringbuf.Record
+	waking      context.Context // the one whose end wakes the reader
+	stopWaking  func() bool
 
 	started time.Time
 	ended   atomic.Pointer[time.Time] // set by Stop
@@ -130,6 +133,9 @@ func (t *Tracer) start(ctx context.Context) error {
 	if sentence := t.rejections.sentence(t.options.Rejected); sentence != "" {
 		t.notify(sentence)
 	}
+	if t.options.Records {
+		t.holders = newHolderFinder(f.types)
+	}
 	first := t.driver.generations.begin(0, "")
 	t.choice.HoldsDriver = (t.choice.Backend == Fentry || t.rejections.counted()) && t.driver.module.there
 	t.driver.follows = c.anyNetfront() && !t.choice.HoldsDriver && t.driver.module.there
@@ -149,10 +155,15 @@ func (t *Tracer) readCode(g *generation, f *facts, driver bool) {
 	if !driver {
 		g.settle("no interface is driven by xen-netfront")
 		t.stuck.setMissing("only interfaces of xen-netfront are looked at")
-		debug.FreeOSMemory()
+		t.following.Go(func() {
+			t.loadConnections(f.types)
+			f.types = nil
+			debug.FreeOSMemory()
+		})
 		return
 	}
 	t.following.Go(func() {
+		t.loadConnections(f.types)
 		t.startStuckWatch(f.types)
 		t.readDriver(g, f)
 	})
@@ -199,8 +210,9 @@ func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error
 	if err != nil {
 		return err
 	}
-	t.decoder = recordDecoder{jiffy: time.Second / time.Duration(ticks), wallTime: (&kernelClock{}).wallTime}
+	t.decoder = recordDecoder{jiffy: time.Second / time.Duration(ticks), wallTime: (&kernelClock{}).wallTime, foreignPIDs: !inInitialPIDNamespace()}
 	t.stuck = newStuckWatch(t.decoder.jiffy)
+	t.connections = newConnections(t.decoder.jiffy)
 	if t.reader, err = ringbuf.NewReader(maps[bpf.XentraceMapEvents]); err != nil {
 		return fmt.Errorf("ring buffer: %w", err)
 	}
@@ -259,9 +271,13 @@ func (t *Tracer) Close() error {
 	if t.reader != nil {
 		err = t.reader.Close()
 	}
+	if t.connections != nil {
+		err = errors.Join(err, t.connections.close())
+	}
 	if t.attachment != nil {
 		err = errors.Join(err, t.attachment.close())
 	}
+	err = errors.Join(err, t.holders.close())
 	return err
 }
 
