@@ -37,30 +37,33 @@ func newCalls(s *stacks) *calls {
 }
 
 // name returns the frames of the kernel and then those of the program, innermost first;
-// none if the packet was not sent by a call. at is when, in nanoseconds of CLOCK_BOOTTIME.
-func (c *calls) name(call *bpf.XentraceCallStack, at uint64) []string {
-	frames, byCall := c.kernelFrames(call)
+// none if the packet of the record was not sent by a call.
+func (c *calls) name(record *recordDecoder) []string {
+	frames, byCall := c.kernelFrames(record)
 	if !byCall {
 		return nil
 	}
+	call := &record.call
 	addresses := call.Kernel[:call.NrKernel]
 	names := make([]string, 0, len(frames)+int(call.NrUser))
 	for _, frame := range frames[firstDropping(frames, addresses, 0):] {
 		names = append(names, frame.String())
 	}
-	return append(names, c.userFrames(call, at)...)
+	return append(names, c.userFrames(record)...)
 }
 
 // user returns the program's frames only.
-func (c *calls) user(call *bpf.XentraceCallStack, at uint64) []string {
-	if _, byCall := c.kernelFrames(call); !byCall {
+func (c *calls) user(record *recordDecoder) []string {
+	if _, byCall := c.kernelFrames(record); !byCall {
 		return nil
 	}
-	return c.userFrames(call, at)
+	return c.userFrames(record)
 }
 
-// kernelFrames names the kernel's frames, and tells if they are those of a call.
-func (c *calls) kernelFrames(call *bpf.XentraceCallStack) (frames []kernel.Frame, byCall bool) {
+// kernelFrames names the kernel's frames, and tells if they are those of the call that
+// sent the packet: who empties the interface's queue may also send what others put there.
+func (c *calls) kernelFrames(record *recordDecoder) (frames []kernel.Frame, byCall bool) {
+	call := &record.call
 	if call.NrKernel == 0 {
 		return nil, false
 	}
@@ -71,10 +74,14 @@ func (c *calls) kernelFrames(call *bpf.XentraceCallStack) (frames []kernel.Frame
 	for _, address := range call.Kernel[:call.NrKernel] {
 		frames = append(frames, c.stacks.frame(address))
 	}
-	return frames, fromCall(frames)
+	own := record.packet.Sender.Tgid == call.Tgid || !slices.ContainsFunc(frames, emptiesQueue)
+	return frames, own && fromCall(frames)
 }
 
-func (c *calls) userFrames(call *bpf.XentraceCallStack, at uint64) []string {
+func emptiesQueue(f kernel.Frame) bool { return f.Function == "__qdisc_run" }
+
+func (c *calls) userFrames(record *recordDecoder) []string {
+	call := &record.call
 	if call.NrUser == 0 {
 		return nil
 	}
@@ -86,7 +93,7 @@ func (c *calls) userFrames(call *bpf.XentraceCallStack, at uint64) []string {
 	}
 	names, known := c.recent[key]
 	if !known {
-		names = c.namer.Name(int(call.Tgid), at, call.User[:call.NrUser])
+		names = c.namer.Name(int(call.Tgid), record.packet.TimeNs, call.User[:call.NrUser])
 		c.recent[key] = names
 	}
 	return slices.Clone(names)

@@ -45,7 +45,7 @@ func (t *Tracer) takeElsewhere(raw []byte) (Packet, error) {
 	}
 	p.Stack = t.stacks.name(head.Frames[:head.NrFrames], head.Location)
 	if t.calls != nil {
-		p.Stack = append(p.Stack, t.calls.user(&t.decoder.call, t.decoder.packet.TimeNs)...)
+		p.Stack = append(p.Stack, t.calls.user(&t.decoder)...)
 	}
 	return p, nil
 }

@@ -102,7 +102,7 @@ func (t *Tracer) take(ctx context.Context, raw []byte) (Packet, bool, error) {
 			return Packet{}, false, err
 		}
 		if t.calls != nil {
-			packet.Stack = t.calls.name(&t.decoder.call, t.decoder.packet.TimeNs)
+			packet.Stack = t.calls.name(&t.decoder)
 		}
 		if err := t.complete(&packet); err != nil {
 			return Packet{}, false, err
