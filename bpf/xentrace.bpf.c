@@ -142,7 +142,7 @@ int kprobe_elsewhere_list(struct pt_regs *ctx)
 /* Only while a connection is in trouble. */
 
 SEC("raw_tp/inet_sock_set_state")
-int connection_state(struct bpf_raw_tracepoint_args *ctx)
+int connection_end(struct bpf_raw_tracepoint_args *ctx)
 {
 	return connection_ends((void *)ctx->args[0], ctx->args[2]);
 }

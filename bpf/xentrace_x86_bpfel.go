@@ -354,7 +354,7 @@ const (
 	XentraceMapTransmits              = "transmits"
 	XentraceMapWantedSockets          = "wanted_sockets"
 	XentraceMapWorkspaces             = "workspaces"
-	XentraceProgConnectionState       = "connection_state"
+	XentraceProgConnectionEnd         = "connection_end"
 	XentraceProgElsewhereFree         = "elsewhere_free"
 	XentraceProgFentryBegin           = "fentry_begin"
 	XentraceProgFentryEnd             = "fentry_end"
@@ -427,7 +427,7 @@ type XentraceSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type XentraceProgramSpecs struct {
-	ConnectionState       *ebpf.ProgramSpec `ebpf:"connection_state"`
+	ConnectionEnd         *ebpf.ProgramSpec `ebpf:"connection_end"`
 	ElsewhereFree         *ebpf.ProgramSpec `ebpf:"elsewhere_free"`
 	FentryBegin           *ebpf.ProgramSpec `ebpf:"fentry_begin"`
 	FentryEnd             *ebpf.ProgramSpec `ebpf:"fentry_end"`
@@ -566,7 +566,7 @@ type XentraceVariables struct {
 //
 // It can be passed to LoadXentraceObjects or ebpf.CollectionSpec.LoadAndAssign.
 type XentracePrograms struct {
-	ConnectionState       *ebpf.Program `ebpf:"connection_state"`
+	ConnectionEnd         *ebpf.Program `ebpf:"connection_end"`
 	ElsewhereFree         *ebpf.Program `ebpf:"elsewhere_free"`
 	FentryBegin           *ebpf.Program `ebpf:"fentry_begin"`
 	FentryEnd             *ebpf.Program `ebpf:"fentry_end"`
@@ -591,7 +591,7 @@ type XentracePrograms struct {
 
 func (p *XentracePrograms) Close() error {
 	return _XentraceClose(
-		p.ConnectionState,
+		p.ConnectionEnd,
 		p.ElsewhereFree,
 		p.FentryBegin,
 		p.FentryEnd,

@@ -41,7 +41,7 @@ func (c *Connections) load(types *kernel.Types) error {
 		return fmt.Errorf("reader of connections: %w", err)
 	}
 	wanted := make(map[string]*ebpf.ProgramSpec)
-	for _, name := range []string{bpf.XentraceProgReadConnection, bpf.XentraceProgConnectionState} {
+	for _, name := range []string{bpf.XentraceProgReadConnection, bpf.XentraceProgConnectionEnd} {
 		wanted[name] = spec.Programs[name]
 	}
 	spec.Programs = wanted
@@ -83,7 +83,7 @@ func (c *Connections) begin(s Socket) error {
 	}
 	var err error
 	c.hook, err = link.AttachRawTracepoint(link.RawTracepointOptions{
-		Name: "inet_sock_set_state", Program: c.collection.Programs[bpf.XentraceProgConnectionState],
+		Name: "inet_sock_set_state", Program: c.collection.Programs[bpf.XentraceProgConnectionEnd],
 	})
 	if err != nil {
 		return fmt.Errorf("end of a connection: inet_sock_set_state: %w", err)
