@@ -28,8 +28,13 @@ struct files_struct {
 	struct fdtable *fdt;
 } KERNEL_TYPE;
 
+typedef struct {
+	atomic64_t refcnt; /* 0 for one */
+} KERNEL_TYPE file_ref_t;
+
 struct file {
 	atomic64_t f_count; /* up to 6.12 */
+	file_ref_t f_ref;   /* from 6.13 on */
 	struct inode *f_inode;
 } KERNEL_TYPE;
 
@@ -157,7 +162,9 @@ static __always_inline bool task_holds(struct task_struct___owner *task, struct 
 /* Whether nobody but one process can hold the file; by one thread alone, if it is in a call. */
 static __always_inline bool held_once(struct file *file)
 {
-	return bpf_core_field_exists(file->f_count) && BPF_CORE_READ(file, f_count.counter) == 1;
+	if (bpf_core_field_exists(file->f_count))
+		return BPF_CORE_READ(file, f_count.counter) == 1;
+	return bpf_core_field_exists(file->f_ref) && !BPF_CORE_READ(file, f_ref.refcnt.counter);
 }
 
 /* The process of a thread. */

@@ -10,12 +10,17 @@ import (
 )
 
 const (
-	// holdAtMost is how long a record waits for its owner, and those behind it with it.
+	// holdAtMost is how long a record waits until its owner is asked for, and those behind
+	// it with it; one that is being asked for waits for the answer, which takes milliseconds
+	// unless the machine has no time for it, but not longer than holdAnswer.
 	holdAtMost = 100 * time.Millisecond
+	holdAnswer = time.Second
 	// maxHeld is how many records wait at most.
 	maxHeld = 4096
-	// askInterval is the least time between two walks through all processes' files.
-	askInterval = 100 * time.Millisecond
+	// askInterval is the least time between two walks through all processes' files, which
+	// is also askLeisure times as long as the last one took.
+	askInterval = 50 * time.Millisecond
+	askLeisure  = 4
 )
 
 // A Reader hands on packets, in order, with the process that each belongs to. It is one
@@ -30,6 +35,7 @@ type Reader struct {
 
 	answers chan answer
 	asking  bool
+	asked   map[uint64]want // what is being asked for
 	nextAsk time.Time
 
 	pause  context.Context // ends when there may be something to do besides reading
@@ -103,7 +109,7 @@ func (r *Reader) first() (trace.Packet, bool) {
 	now := r.now()
 	r.collect(now)
 	head := &r.waiting[0]
-	if !head.settled && now.Before(head.until) && len(r.waiting) < maxHeld {
+	if !head.settled && len(r.waiting) < maxHeld && now.Before(r.patience(head)) {
 		return trace.Packet{}, false
 	}
 	packet := head.packet
@@ -112,6 +118,14 @@ func (r *Reader) first() (trace.Packet, bool) {
 		r.waiting = nil
 	}
 	return packet, true
+}
+
+// patience returns until when a packet waits.
+func (r *Reader) patience(w *waiting) time.Time {
+	if _, asked := r.asked[w.packet.Socket.Inode]; r.asking && asked {
+		return w.until.Add(holdAnswer - holdAtMost)
+	}
+	return w.until
 }
 
 // readOn reads one more packet while others wait.
@@ -142,7 +156,7 @@ func (r *Reader) untilNext(ctx context.Context, now time.Time) context.Context {
 	if r.pause != nil && r.pause.Err() == nil {
 		return r.pause
 	}
-	next := r.waiting[0].until
+	next := r.patience(&r.waiting[0])
 	if !r.asking && len(r.owners.wanted) > 0 && r.nextAsk.Before(next) {
 		next = r.nextAsk
 	}
@@ -163,6 +177,7 @@ func (r *Reader) askFor(now time.Time) {
 	}
 	r.asking = true
 	wanted := r.owners.takeWanted()
+	r.asked = wanted
 	go func() {
 		began := time.Now()
 		holders, err := r.owners.ask(wanted)
@@ -188,7 +203,7 @@ func (r *Reader) collect(now time.Time) {
 // known to hold the sockets; they are asked for again later.
 func (r *Reader) settle(a answer, now time.Time) {
 	r.asking = false
-	r.nextAsk = now.Add(max(askInterval, leisure*a.took))
+	r.nextAsk = now.Add(max(askInterval, askLeisure*a.took))
 	r.owners.answer(a.wanted, a.holders, now)
 	for i := range r.waiting {
 		if w := &r.waiting[i]; !w.settled {

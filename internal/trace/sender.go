@@ -6,6 +6,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
 
 	"xentrace/bpf"
 	"xentrace/internal/kernel"
@@ -28,7 +29,7 @@ const (
 // known it names only those senders that hold their socket alone.
 func configureSender(spec *ebpf.CollectionSpec, types *kernel.Types) error {
 	count, err := types.PreemptCount()
-	if err != nil {
+	if err != nil || !isReadable(count.Variable) {
 		return nil
 	}
 	for _, program := range spec.Programs {
@@ -44,6 +45,21 @@ func configureSender(spec *ebpf.CollectionSpec, types *kernel.Types) error {
 		return fmt.Errorf("place of preempt_count for the kernel side: %w", err)
 	}
 	return nil
+}
+
+// isReadable reports whether programs may refer to a variable of the kernel, which takes
+// its address among the kernel's symbols (CONFIG_KALLSYMS_ALL).
+func isReadable(variable btf.TypeID) bool {
+	load := asm.LoadImm(asm.R1, int64(variable), asm.DWord)
+	load.Src = pseudoBTFID
+	program, err := ebpf.NewProgramWithOptions(&ebpf.ProgramSpec{
+		Type: ebpf.RawTracepoint, License: "GPL",
+		Instructions: asm.Instructions{load, asm.Mov.Imm(asm.R0, 0), asm.Return()},
+	}, ebpf.ProgramOptions{LogDisabled: true})
+	if err != nil {
+		return false
+	}
+	return program.Close() == nil
 }
 
 func decodeSender(s *bpf.XentraceSender) *Task {
