@@ -28,12 +28,30 @@ func (c *connections) address() uint64 { return c.arena.address + atSock }
 // ask has the program read the socket.
 func (c *connections) ask() XentraceConnection {
 	c.t.Helper()
-	c.run(XentraceProgReadConnection, c.address())
-	var now XentraceConnection
-	if err := c.collection.Maps[XentraceMapConnectionNow].Lookup(uint32(0), &now); err != nil {
+	return c.askAbout(1)[0]
+}
+
+// askAbout has the program read it that many times at once.
+func (c *connections) askAbout(n int) []XentraceConnection {
+	c.t.Helper()
+	var asked XentraceQuestions
+	for i := range n {
+		asked.Sockets[i] = c.address()
+	}
+	questions := c.collection.Maps[XentraceMapAsked]
+	if err := questions.Put(uint32(0), &asked); err != nil {
 		c.t.Fatal(err)
 	}
-	return now
+	c.run(XentraceProgReadConnections, 0)
+	if err := questions.Lookup(uint32(0), &asked); err != nil {
+		c.t.Fatal(err)
+	}
+	for i, left := range asked.Connections[n:] {
+		if left != (XentraceConnection{}) {
+			c.t.Fatalf("an answer without a question: %d of %d: %+v", n+i, n, left)
+		}
+	}
+	return asked.Connections[:n]
 }
 
 // state has the tracepoint see the socket change its state.
@@ -82,6 +100,19 @@ func TestConnectionStands(t *testing.T) {
 	c.lay(fakeSocket{familyIPv4, datagram, protocolUDP, established}, standing, socketHash)
 	if now := c.ask(); now.Tcp.Present != 0 {
 		t.Errorf("%+v of a UDP socket", now)
+	}
+}
+
+// As many as there is room for are asked about at once.
+func TestManyConnectionsAtOnce(t *testing.T) {
+	c := newConnections(t, newArena(t))
+	c.lay(tcpSocket, standing, socketHash)
+	for _, n := range []int{0, 1, 2, 63, 64} {
+		for i, now := range c.askAbout(n) {
+			if fieldsOf(&now) != standing || now.Hash != socketHash || now.Ended != 0 {
+				t.Errorf("%d of %d: %+v", i, n, now)
+			}
+		}
 	}
 }
 
@@ -135,7 +166,7 @@ func TestPacketsTouchNoHashMap(t *testing.T) {
 				continue
 			}
 			hashes++
-			if name != XentraceProgConnectionEnd && name != XentraceProgReadConnection {
+			if name != XentraceProgConnectionEnd && name != XentraceProgReadConnections {
 				t.Errorf("%s refers to the hash map %s", name, m.Name)
 			}
 		}

@@ -158,9 +158,9 @@ int find_holders(struct bpf_iter__task_file *ctx)
 /* Never attached. */
 
 SEC("raw_tp/sys_enter")
-int read_connection(struct bpf_raw_tracepoint_args *ctx)
+int read_connections(struct bpf_raw_tracepoint_args *ctx)
 {
-	return connection_read((void *)ctx->args[0]);
+	return connections_read();
 }
 
 SEC("raw_tp/sys_enter")

@@ -82,7 +82,7 @@ func (s *session) newFeed() *feed {
 	s.selection = &selection{sink: &lines{format: s.format, out: s.out}, filter: &s.in.filter}
 	table := flow.NewTable(0, s.tracer.Connections())
 	table.Ask((&machineFacts{}).of)
-	return &feed{table: table, sink: s.selection}
+	return &feed{table: table, say: s.console.Say, sink: s.selection}
 }
 
 // found reports whether a packet was dropped that was asked for. Without filters that

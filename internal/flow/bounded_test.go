@@ -126,8 +126,9 @@ func TestWhoIsAsked(t *testing.T) {
 	seen := make(map[uint64]bool)
 	for range 4 {
 		k.asked = 0
-		for _, q := range table.questions() {
-			seen[q.socket.Address] = true
+		_, sockets := table.questions()
+		for _, s := range sockets {
+			seen[s.Address] = true
 		}
 		table.Poll(at(2))
 		if k.asked != 2+mostAsked {

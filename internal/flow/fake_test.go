@@ -38,15 +38,19 @@ func (k *fakeKernel) Follow(s trace.Socket) error {
 
 func (k *fakeKernel) Forget(s trace.Socket) { delete(k.followed, s.Address) }
 
-func (k *fakeKernel) Ask(s trace.Socket) (trace.Connection, error) {
-	k.asked++
+func (k *fakeKernel) Ask(sockets []trace.Socket) ([]trace.Connection, error) {
+	k.asked += len(sockets)
 	if k.err != nil {
-		return trace.Connection{}, k.err
+		return nil, k.err
 	}
-	if c := k.sockets[s.Address]; c != nil {
-		return *c, nil
+	answers := make([]trace.Connection, len(sockets))
+	for i, s := range sockets {
+		answers[i] = trace.Connection{Ended: true, Time: start}
+		if c := k.sockets[s.Address]; c != nil {
+			answers[i] = *c
+		}
 	}
-	return trace.Connection{Ended: true, Time: start}, nil
+	return answers, nil
 }
 
 func (k *fakeKernel) Endings() (uint64, error) { return k.endings, k.err }

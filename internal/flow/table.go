@@ -20,8 +20,8 @@ type Kernel interface {
 	Follow(trace.Socket) error
 	// Forget ends that.
 	Forget(trace.Socket)
-	// Ask returns how a socket stands now, or how it stood at its end.
-	Ask(trace.Socket) (trace.Connection, error)
+	// Ask returns how sockets stand now, or how they stood at their end, in their order.
+	Ask([]trace.Socket) ([]trace.Connection, error)
 	// Endings returns how many of the sockets followed have ended so far.
 	Endings() (uint64, error)
 }
@@ -37,17 +37,17 @@ type Table struct {
 	limit  int
 	facts  func(trace.Device) verdict.Facts
 
-	mu        sync.Mutex
-	flows     map[Key]*history
-	bySocket  map[uint64]*history // those whose socket is followed, by its address
-	order     [ranks]order
-	refused   map[Key]struct{} // flows that found no room, as many as there is room for
-	lost      uint64
-	stalled   uint64 // flows that stalled, once or more
-	now       int    // flows that are stalled
-	endings   uint64
-	turn      int // which of the flows that do not hang are asked next
-	askedLast error
+	mu       sync.Mutex
+	flows    map[Key]*history
+	bySocket map[uint64]*history // those whose socket is followed, by its address
+	order    [ranks]order
+	refused  map[Key]struct{} // flows that found no room, as many as there is room for
+	lost     uint64
+	stalled  uint64 // flows that stalled, once or more
+	now      int    // flows that are stalled
+	endings  uint64
+	turn     int   // which of the flows that do not hang are asked next
+	err      error // why the kernel could not be asked
 }
 
 // NewTable returns an empty table for at most limit flows, DefaultLimit if that is 0.
@@ -119,7 +119,7 @@ func (t *Table) follow(h *history, p *trace.Packet) []Event {
 		return events
 	}
 	if err := t.kernel.Follow(socket); err != nil {
-		t.askedLast = err
+		t.failed(err)
 	}
 	return events
 }
@@ -127,8 +127,8 @@ func (t *Table) follow(h *history, p *trace.Packet) []Event {
 // end closes a flow: last is how its socket stood then, nil where that is not known.
 func (t *Table) end(h *history, last *trace.Connection, at time.Time) []Event {
 	if last == nil && h.socket != nil && t.kernel != nil {
-		if c, err := t.kernel.Ask(*h.socket); err == nil && c.Ended {
-			last = &c
+		if c, err := t.kernel.Ask([]trace.Socket{*h.socket}); err == nil && c[0].Ended {
+			last = &c[0]
 		}
 	}
 	t.letGo(h)
@@ -185,11 +185,19 @@ func (t *Table) Counts() Counts {
 // stalled, the longest one first, then the others by their drops.
 func (t *Table) Snapshot(now time.Time) []Flow {
 	t.mu.Lock()
-	flows := make([]Flow, 0, len(t.flows))
+	taken := make([]Flow, 0, len(t.flows))
 	for _, h := range t.flows {
-		flows = append(flows, h.snapshot(now))
+		taken = append(taken, h.snapshot(now))
 	}
 	t.mu.Unlock()
-	slices.SortFunc(flows, worse)
+	sorted := make([]*Flow, len(taken)) // they are large to be moved about
+	for i := range taken {
+		sorted[i] = &taken[i]
+	}
+	slices.SortFunc(sorted, worse)
+	flows := make([]Flow, len(sorted))
+	for i, f := range sorted {
+		flows[i] = *f
+	}
 	return flows
 }
