@@ -43,6 +43,7 @@ type fakeTracer struct {
 	before  func()        // called just before they are; may be nil
 	verdict trace.Verdict
 	name    string
+	owned   bool  // every second packet has an owner
 	err     error // of start
 	readErr error // of Read, after all records
 
@@ -136,6 +137,9 @@ func (f *fakeTracer) packet(n int) trace.Packet {
 		p.Flow = &trace.Flow{Proto: 6, Source: netip.MustParseAddrPort("[2001:db8:1234:5678::1]:443"), Destination: netip.MustParseAddrPort("[2001:db8::9]:5001")}
 	case n%7 == 5:
 		p.Flow, p.TCP = &trace.Flow{Proto: 17, Source: netip.MustParseAddrPort("192.168.122.101:53"), Destination: netip.MustParseAddrPort("192.168.122.1:40000")}, nil
+	}
+	if f.owned && n%2 == 1 {
+		p.Process = &trace.Process{PID: 1000 + n, Comm: "odd"}
 	}
 	if p.Verdict == trace.Dropped {
 		p.Cause = trace.TooManySlots
