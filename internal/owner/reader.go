@@ -10,11 +10,11 @@ import (
 )
 
 const (
-	// holdAtMost is how long a record waits until its owner is asked for, and those behind
-	// it with it; one that is being asked for waits for the answer, which takes milliseconds
-	// unless the machine has no time for it, but not longer than holdAnswer.
-	holdAtMost = 100 * time.Millisecond
-	holdAnswer = time.Second
+	// holdAtMost is how long a record waits for its owner at most, and those behind it with
+	// it. Nearly always it is less than a tenth of that: until the owner may be asked for, and
+	// some milliseconds for the answer; more where the machine has no time for it, or very
+	// many files.
+	holdAtMost = time.Second
 	// maxHeld is how many records wait at most.
 	maxHeld = 4096
 	// askInterval is the least time between two walks through all processes' files, which
@@ -35,7 +35,6 @@ type Reader struct {
 
 	answers chan answer
 	asking  bool
-	asked   map[uint64]want // what is being asked for
 	nextAsk time.Time
 
 	pause  context.Context // ends when there may be something to do besides reading
@@ -65,7 +64,7 @@ func NewReader(read func(context.Context) (trace.Packet, error), find func([]uin
 }
 
 // Read returns the next packet, with its Process where that is known. A packet whose
-// owner is to be asked for waits up to a tenth of a second, and those behind it with it. Read
+// owner is to be asked for waits for the answer, and those behind it with it. Read
 // returns the context's error when that ends, and the error of reading when nothing waits any more.
 func (r *Reader) Read(ctx context.Context) (trace.Packet, error) {
 	for {
@@ -109,7 +108,7 @@ func (r *Reader) first() (trace.Packet, bool) {
 	now := r.now()
 	r.collect(now)
 	head := &r.waiting[0]
-	if !head.settled && len(r.waiting) < maxHeld && now.Before(r.patience(head)) {
+	if !head.settled && len(r.waiting) < maxHeld && now.Before(head.until) {
 		return trace.Packet{}, false
 	}
 	packet := head.packet
@@ -118,14 +117,6 @@ func (r *Reader) first() (trace.Packet, bool) {
 		r.waiting = nil
 	}
 	return packet, true
-}
-
-// patience returns until when a packet waits.
-func (r *Reader) patience(w *waiting) time.Time {
-	if _, asked := r.asked[w.packet.Socket.Inode]; r.asking && asked {
-		return w.until.Add(holdAnswer - holdAtMost)
-	}
-	return w.until
 }
 
 // readOn reads one more packet while others wait.
@@ -156,7 +147,7 @@ func (r *Reader) untilNext(ctx context.Context, now time.Time) context.Context {
 	if r.pause != nil && r.pause.Err() == nil {
 		return r.pause
 	}
-	next := r.patience(&r.waiting[0])
+	next := r.waiting[0].until
 	if !r.asking && len(r.owners.wanted) > 0 && r.nextAsk.Before(next) {
 		next = r.nextAsk
 	}
@@ -177,7 +168,6 @@ func (r *Reader) askFor(now time.Time) {
 	}
 	r.asking = true
 	wanted := r.owners.takeWanted()
-	r.asked = wanted
 	go func() {
 		began := time.Now()
 		holders, err := r.owners.ask(wanted)

@@ -193,7 +193,7 @@ func TestReadingIsInterrupted(t *testing.T) {
 	}
 	s.packets <- numbered(1, of(11))
 	r.now = func() time.Time { return began } // time stands still: the packet has to wait
-	ctx, cancel = context.WithTimeout(t.Context(), holdAtMost/10)
+	ctx, cancel = context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	if _, err := r.Read(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v, want the context's error", err)

@@ -173,7 +173,7 @@ type FlowEvent struct {
 	Netns        uint32
 	Ifname       string
 	Flow         Flow
-	Process      *struct{ PID int }
+	Process      *Process
 	Drops        uint64
 	Retransmits  *uint64
 	Seq          *uint32
