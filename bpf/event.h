@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * What crosses the ring buffer. bpf2go writes the Go types from these; a record
- * is cut off behind its last fragment.
+ * is cut off behind its last fragment. Only if a stack follows it is not: the stack
+ * lies behind the room for all fragments.
  */
 #ifndef XENTRACE_EVENT_H
 #define XENTRACE_EVENT_H
@@ -54,6 +55,21 @@ struct tcp_state {
 	__u8 backoff;
 	__u8 present;
 	__u32 pad;
+};
+
+#define MAX_KERNEL_FRAMES 48
+#define MAX_USER_FRAMES 32
+
+/*
+ * What ran when a packet was handed over: whether that is the call which sent it, user
+ * space tells by the kernel's frames. Return addresses, innermost first.
+ */
+struct call_stack {
+	__u32 tgid;
+	__u16 nr_kernel; /* 0: not taken */
+	__u16 nr_user;
+	__u64 kernel[MAX_KERNEL_FRAMES];
+	__u64 user[MAX_USER_FRAMES]; /* as far as frame pointers lead */
 };
 
 /* The socket that a packet belongs to; all zero for one without, as forwarded packets are. */

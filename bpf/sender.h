@@ -139,7 +139,7 @@ __noinline int table_holds(__u64 table, __u32 length, __u64 file)
 		if (bpf_probe_read_kernel(chunk, sizeof(*chunk),
 					  (void *)(table + i * sizeof(*chunk))))
 			return 0;
-#pragma unroll
+#pragma clang loop unroll(disable) /* unrolled it would take most of the stack */
 		for (__u32 n = 0; n < FILES_AT_ONCE; n++) {
 			__u64 difference = chunk->files[n] ^ file;
 

@@ -13,6 +13,15 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type XentraceCallStack struct {
+	_        structs.HostLayout
+	Tgid     uint32
+	NrKernel uint16
+	NrUser   uint16
+	Kernel   [48]uint64
+	User     [32]uint64
+}
+
 type XentraceCause uint32
 
 const (
@@ -62,8 +71,9 @@ type XentraceConfiguration struct {
 	AnyInterface  uint8
 	Records       uint8
 	DriverHooks   uint8
+	Stacks        uint8
 	ConsumeIsDrop uint8
-	_             [3]byte
+	_             [2]byte
 }
 
 type XentraceConnection struct {
@@ -320,6 +330,7 @@ const (
 type XentraceWorkspace struct {
 	_     structs.HostLayout
 	Event XentracePacketEvent
+	Stack XentraceCallStack
 	Frags [45]struct {
 		_      structs.HostLayout
 		Page   uint64

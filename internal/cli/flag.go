@@ -26,6 +26,7 @@ type settings struct {
 	readyFile  string
 	wait       bool
 	rejected   bool
+	stack      bool
 	ringBytes  int
 	count      int
 	exitCode   bool

@@ -80,7 +80,9 @@ func (s *session) run(totals *trace.Totals) *output.Run {
 // output.
 func (s *session) newFeed() *feed {
 	s.selection = &selection{sink: &lines{format: s.format, out: s.out}, filter: &s.in.filter}
-	return &feed{table: flow.NewTable(0, s.tracer.Connections()), say: s.console.Say, sink: s.selection}
+	table := flow.NewTable(0, s.tracer.Connections())
+	table.Ask((&machineFacts{}).of)
+	return &feed{table: table, say: s.console.Say, sink: s.selection}
 }
 
 // found reports whether a packet was dropped that was asked for. Without filters that

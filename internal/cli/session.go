@@ -88,6 +88,7 @@ func (s *session) start(ctx context.Context, records bool) error {
 		RingBytes:  s.in.ringBytes,
 		Wait:       s.in.wait,
 		Rejected:   s.in.rejected,
+		Stacks:     s.in.stack,
 		Notify:     s.console.Say,
 	})
 	if err != nil {

@@ -93,6 +93,11 @@ func dropsFlags() []*flag {
 	}
 }
 
+func stackFlag() *flag {
+	return &flag{name: "stack", usage: "tell what call sent each packet that went wrong: the kernel's functions and the program's",
+		bind: switchValue(func(s *settings) *bool { return &s.stack })}
+}
+
 // recordFlags are those of commands that read records.
 func recordFlags() []*flag {
 	return []*flag{

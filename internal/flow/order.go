@@ -60,6 +60,7 @@ func (t *Table) insert(key Key, p *trace.Packet) *history {
 		return nil
 	}
 	h := newHistory(key, p)
+	h.facts = t.facts
 	t.flows[key] = h
 	t.place(h)
 	return h

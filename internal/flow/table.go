@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"xentrace/internal/trace"
+	"xentrace/internal/verdict"
 )
 
 // DefaultLimit is how many flows a Table keeps unless asked otherwise. One takes
@@ -34,6 +35,7 @@ type Kernel interface {
 type Table struct {
 	kernel Kernel
 	limit  int
+	facts  func(trace.Device) verdict.Facts
 
 	mu       sync.Mutex
 	flows    map[Key]*history
@@ -59,6 +61,10 @@ func NewTable(limit int, kernel Kernel) *Table {
 		flows: make(map[Key]*history), bySocket: make(map[uint64]*history), refused: make(map[Key]struct{}),
 	}
 }
+
+// Ask has the table ask for what the advice for flows that stall depends on. It is
+// called before the first packet is added; ask is called while a packet is.
+func (t *Table) Ask(ask func(trace.Device) verdict.Facts) { t.facts = ask }
 
 // KeyOf returns the flow of a packet, and whether it has one: a packet that is
 // neither IPv4 nor IPv6 has none.

@@ -16,7 +16,7 @@ type Text struct {
 	Whole    bool       // a packet stays on one line, however long: for files and pipes
 	Color    bool
 	Blocks   bool           // draw with block characters; plain ASCII otherwise
-	Stacks   bool           // show the whole stack of a drop elsewhere
+	Stacks   bool           // show whole stacks
 	Location *time.Location // of the times shown
 	Evidence bool           // of findings where nothing is wrong too
 
@@ -110,7 +110,7 @@ func (t *Text) AppendPacket(b []byte, p *trace.Packet) []byte {
 	if p.Layer == trace.LayerElsewhere {
 		return t.appendWhere(b, p, used+utf8.RuneCount(b[start:]), bytes.IndexByte(b[start:], '\n') >= 0)
 	}
-	return append(b, '\n')
+	return t.appendStack(append(b, '\n'), p)
 }
 
 func (t *Text) location() *time.Location {

@@ -33,8 +33,11 @@ type Packet struct {
 	// Reason is why the kernel dropped the packet outside the driver, as its own
 	// trace output names it; empty for the driver's drops, and where it tells none.
 	Reason string
-	// Stack is where that was, "function+0xoffset [module]", innermost first;
-	// empty for the driver's drops, and where kernel addresses are hidden.
+	// Stack is where that was, "function+0xoffset [module]", innermost first. With
+	// Options.Stacks it is also the stack of the call that sent the packet, whatever
+	// went wrong: behind the kernel's functions those of the program,
+	// "function+0xoffset (file)". Empty without either, where no call sent the
+	// packet, and where kernel addresses are hidden.
 	Stack []string
 
 	Flow *Flow // nil for a packet that is neither IPv4 nor IPv6

@@ -101,6 +101,9 @@ func (t *Tracer) take(ctx context.Context, raw []byte) (Packet, bool, error) {
 		if err != nil {
 			return Packet{}, false, err
 		}
+		if t.calls != nil {
+			packet.Stack = t.calls.name(&t.decoder)
+		}
 		if err := t.complete(&packet); err != nil {
 			return Packet{}, false, err
 		}

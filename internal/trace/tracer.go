@@ -41,6 +41,7 @@ type Options struct {
 	DropsHook  DropsHook // how drops outside the driver are noticed
 	RingBytes  int       // size of the ring buffer, a power of two and a multiple of the page size; 0 for the default
 	Wait       bool      // wait for an interface to appear instead of failing
+	Stacks     bool      // tell what call sent a packet that went wrong
 	Rejected   bool      // look at the backend's responses, too: which packets it refused
 
 	// Notify is told, in whole sentences, what a user should know while the
@@ -57,6 +58,7 @@ type Tracer struct {
 	tells       tells
 	elsewhere   *elsewhere // nil unless drops outside the driver are told of
 	stacks      stacks
+	calls       *calls // nil unless they are told of
 	driver      driverModule
 	gaps        gaps
 	rejections  rejections
@@ -120,6 +122,12 @@ func (t *Tracer) start(ctx context.Context) error {
 	t.tells = whatKernelTells(f.types, t.choice.Backend)
 	if t.elsewhere = c.elsewhere; t.elsewhere != nil && t.elsewhere.notice() != "" {
 		t.notify(t.elsewhere.notice())
+	}
+	if t.options.Stacks {
+		t.calls = newCalls(&t.stacks)
+		if _, err := kernel.ReadFunctions(); err != nil {
+			t.notify(fmt.Sprintf("no stack can be told: %v", err))
+		}
 	}
 	t.rejections = c.rejections
 	if sentence := t.rejections.sentence(t.options.Rejected); sentence != "" {
