@@ -25,6 +25,12 @@ type soakSent struct {
 	Rockets, TCPRockets, Datagrams, Segments, BulkBytes, Refused uint64
 }
 
+func (s *soakSent) add(other soakSent) {
+	s.Rockets, s.TCPRockets = s.Rockets+other.Rockets, s.TCPRockets+other.TCPRockets
+	s.Datagrams, s.Segments = s.Datagrams+other.Datagrams, s.Segments+other.Segments
+	s.BulkBytes, s.Refused = s.BulkBytes+other.BulkBytes, s.Refused+other.Refused
+}
+
 // soakSender is a process that sends from one processor until its input ends.
 type soakSender struct {
 	cmd    *exec.Cmd
