@@ -95,7 +95,7 @@ func TestSoakSender(t *testing.T) {
 		all.Go(func() {
 			for ctx.Err() == nil {
 				// Each attempt in a time of its own: a connection may be stuck for good.
-				attempt, done := context.WithTimeout(ctx, 2*time.Second)
+				attempt, done := context.WithTimeout(ctx, 5*time.Second)
 				if err := send(attempt, to, &sent); err != nil && ctx.Err() == nil {
 					atomic.AddUint64(&sent.Refused, 1)
 					time.Sleep(20 * time.Millisecond)
@@ -166,15 +166,15 @@ func sendSoakStream(ctx context.Context, to netip.AddrPort, sent *soakSent) erro
 	}
 	defer func() { _ = stream.Close() }()
 	for ctx.Err() == nil {
-		const bulk, segments = 200_000, 10
-		if err := stream.Bulk(ctx, bulk); err != nil {
-			return err
-		}
-		atomic.AddUint64(&sent.BulkBytes, bulk)
+		const bulk, segments = 50_000, 10
 		if err := stream.Segments(ctx, segments, 100); err != nil {
 			return err
 		}
 		atomic.AddUint64(&sent.Segments, segments)
+		if err := stream.Bulk(ctx, bulk); err != nil {
+			return err
+		}
+		atomic.AddUint64(&sent.BulkBytes, bulk)
 		time.Sleep(100 * time.Millisecond)
 	}
 	return nil

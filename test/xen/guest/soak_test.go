@@ -169,9 +169,10 @@ func soakLength(t *testing.T) time.Duration {
 // packet and every drop was counted, nothing was reported that did not happen, and the
 // tracer is as large as before.
 //
-// The tracer starts and ends while the interface is down: else what the kernel sends by
-// itself (neighbour discovery after a toggle, what a closed connection sends again) may
-// be counted by the tracer and not by the counters that are read beside it.
+// The tracer starts and ends while the interface is down. Connections that the senders
+// closed go on sending what they have for seconds (137 packets in two, in one run), and the kernel
+// sends by itself after a toggle: the tracer would count what comes between the reading of
+// the interface's counters and its own end.
 func TestSoak(t *testing.T) {
 	length := soakLength(t)
 	before := mapIDs(t)
