@@ -22,6 +22,7 @@ script that asks ethtool, ip and dmesg in the guest, and by %[1]scheck --ec2rl%[
 whether they are right: that agreed with the packets in every situation, or this page would not have been
 written.
 
+Everything else that %[1]scheck%[1]s found there and that is about this stands in the column check.
 %[1]sxennetsgmtu%[1]s was wrong in %[3]d situations and %[1]sxennetrocket%[1]s in %[4]d. An MTU of 9001 with scatter-gather
 off, which %[1]sxennetsgmtu%[1]s takes for a cure, does not occur: the kernel sets the MTU to 1500 as scatter-gather goes off, and
 refuses 9001 while it is.
@@ -39,7 +40,7 @@ func writePage(out io.Writer, all []situation.Situation) {
 		s := &all[n]
 		if n == 0 || all[n-1].Release != s.Release || all[n-1].Driver != s.Driver {
 			fmt.Fprintf(out, "\n## %s, %s driver\n\n", s.Release, s.Driver)
-			fmt.Fprintln(out, "| scatter-gather, MTU | log | messages | xennetsgmtu | xennetrocket | check | over 18 slots dropped | small dropped | over 18 slots dropped, scatter-gather on |")
+			fmt.Fprintln(out, "| scatter-gather, MTU | besides | messages in dmesg | xennetsgmtu | xennetrocket | check | over 18 slots dropped | small dropped | over 18 slots dropped, scatter-gather on |")
 			fmt.Fprintln(out, "|---|---|---|---|---|---|---|---|---|")
 		}
 		fmt.Fprintf(out, "| %s, %d | %s | %d | %s | %s | %s | %s | %s | %s |\n", onOff(s.ScatterGather), s.MTU, dash(s.What), s.Messages,
