@@ -84,12 +84,20 @@ else
 	test/xen/suite --timeout 1200 --kernel 6.12 --driver stock --vcpus 2 -- -test.run 'Lab|Watch|Hist|Wait|Ordinary|KernelSide|Check|Stack|Scatter|DropsElsewhere$$'
 	test/xen/suite --timeout 1200 --kernel 6.1 --driver prefix --vcpus 2 -- -test.run 'Life(Driver|Renamed|Moved|Settings|Ends|Head|Stopped)/kprobe'
 	test/xen/suite --timeout 1200 --kernel 5.10 --driver stock -- -test.run 'Lab|Wait|KernelSide|Check'
+	test/xen/suite --timeout 1200 --kernel 6.12 --driver stock --vcpus 2 -- -test.run 'EC2RLSituations'
+	test/xen/driver-files
+	$(MAKE) --no-print-directory test-xen-soak SOAK=30s
 endif
 
 .PHONY: test-xen-all
 test-xen-all: build ## every path of the driver on every kernel under every backend; writes docs/kernels.md
 	test/xen/deps
 	test/xen/matrix --table docs/kernels.md
+
+.PHONY: test-xen-ec2rl
+test-xen-ec2rl: build ## ec2rl's modules, check and real packets side by side, on every kernel; writes docs/ec2rl.md
+	test/xen/deps
+	test/xen/ec2rl --table docs/ec2rl.md
 
 # How long the soak sends; CI has less time.
 SOAK := 10m
@@ -126,13 +134,13 @@ bench: deps build ## what it costs, against an empty program and bpftrace (needs
 lint: go ## formatting, vet, staticcheck, shellcheck, clang-format, vagrant validate
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -d $$(git ls-files '*.go'); exit 1; }
 	$(GO) vet ./...
-	$(GO) vet -tags xenlab,matrix ./test/...
+	$(GO) vet -tags xenlab,matrix ./test/... ./internal/kernel
 	GOARCH=arm64 $(GO) vet ./...
 	$(GO) tool staticcheck ./...
-	$(GO) tool staticcheck -tags xenlab,matrix ./test/...
+	$(GO) tool staticcheck -tags xenlab,matrix ./test/... ./internal/kernel
 	$(CLANG_FORMAT) --dry-run --Werror bpf/*.c bpf/*.h
 	shellcheck .ci/run .ci/deps test/bench/run
-	cd test/xen && shellcheck -a -x run shell suite matrix fetch driver deps init/* vagrant/*
+	cd test/xen && shellcheck -a -x run shell suite matrix ec2rl driver-files fetch driver deps init/* vagrant/*
 	VAGRANT_HOME=$(CURDIR)/build/vagrant/lint VAGRANT_DOTFILE_PATH=$(CURDIR)/build/vagrant/lint vagrant validate
 
 .PHONY: clean

@@ -110,8 +110,10 @@ func (m *Machine) rocket() Opinion {
 		o.Verdict, o.Right = "", missing[bool](m.Log.Missing)
 		o.Message = "The kernel's log cannot be read: " + m.Log.Missing + "."
 		return o
+	case m.Log.Value.Shown[rocket] > 0:
+		o.Verdict, reason = failure, fmt.Sprintf("the kernel's log has the message %d times", m.Log.Value.Shown[rocket])
 	case m.Log.Value.Counts[rocket] > 0:
-		o.Verdict, reason = failure, fmt.Sprintf("the kernel's log has the message %d times", m.Log.Value.Counts[rocket])
+		reason = "the kernel's log was cleared since it had the message, and dmesg does not print it"
 	default:
 		reason = "the kernel's log does not have the message"
 	}

@@ -31,6 +31,7 @@ func TestEC2RLSideBySide(t *testing.T) {
 		{"6.12, the message with dynamic debug on", []func(*guest){logged}, "SUCCESS right", "FAILURE wrong", "", ""},
 		{"the driver before the fix, nothing in the log", []func(*guest){unfixed}, "SUCCESS wrong", "SUCCESS wrong", "it is scatter-gather that makes them", "FAIL linearize"},
 		{"the driver before the fix, the message", []func(*guest){unfixed, logged}, "SUCCESS wrong", "FAILURE right", "", "FAIL linearize, FAIL kernel_log"},
+		{"the driver before the fix, the message cleared", []func(*guest){unfixed, logged, func(g *guest) { g.cleared = len(g.log) }}, "SUCCESS wrong", "SUCCESS wrong", "", "FAIL linearize, FAIL kernel_log"},
 		{"the driver before the fix, MTU 9001", []func(*guest){unfixed, jumbo}, "SUCCESS wrong", "SUCCESS wrong", "", "FAIL linearize, WARN mtu"},
 		{"the driver before the fix, scatter-gather off on 6.12", []func(*guest){unfixed, sgOff}, "WARN right", "SUCCESS wrong", "", "FAIL linearize, FAIL scatter_gather"},
 		{"the driver before the fix, scatter-gather off on 5.10", []func(*guest){unfixed, oldSlab, sgOff}, "WARN wrong", "SUCCESS wrong", "", "FAIL linearize, WARN scatter_gather"},

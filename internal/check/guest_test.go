@@ -29,6 +29,7 @@ type guest struct {
 	frags      int
 	fragsErr   error
 	log        []string
+	cleared    int // of those records, before the log was last cleared
 	logErr     error
 	store      map[string]string
 	storeErr   error
@@ -161,7 +162,7 @@ func (g *guest) source() Source {
 		},
 		LiveCode:   func(context.Context) (kernel.Answer, error) { return g.live, g.liveErr },
 		SharedInfo: func() (kernel.SharedInfo, error) { return kernel.SharedInfo{MaxFrags: g.frags, Bytes: 320}, g.fragsErr },
-		Log:        func(context.Context) ([]string, error) { return g.log, g.logErr },
+		Log:        func(context.Context) (LogRecords, error) { return LogRecords{g.log, g.cleared}, g.logErr },
 		Xenstore:   func(context.Context, []string) (map[string]string, error) { return g.store, g.storeErr },
 		Signature:  func() string { return g.signature },
 	}

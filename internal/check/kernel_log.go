@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,6 +19,7 @@ import (
 // A Log is what the kernel's log says of the frontend.
 type Log struct {
 	Counts  map[string]int // of each message, by its name
+	Shown   map[string]int // of those, what dmesg prints: the records since the log was last cleared
 	Begins  time.Duration  // since the start of the kernel, of the oldest record
 	Wrapped bool           // older records were overwritten
 	Limited int            // messages that the kernel kept to itself because there were too many
@@ -55,14 +57,45 @@ func logMessages() []logMessage {
 // the driver.
 const rocket = "rides_the_rocket"
 
+// LogRecords are records of the kernel's log as /dev/kmsg has them.
+type LogRecords struct {
+	All []string
+	// Cleared is how many of them came before the log was last cleared (dmesg
+	// --clear), which removes nothing but has dmesg print only what came later.
+	Cleared int
+}
+
 // readLog reads the whole log. It needs CAP_SYSLOG where
 // kernel.dmesg_restrict is 1.
-func readLog(ctx context.Context) ([]string, error) {
+func readLog(ctx context.Context) (LogRecords, error) {
+	all, err := readLogFrom(ctx, unix.SEEK_SET)
+	if err != nil {
+		return LogRecords{}, err
+	}
+	// Where the kernel does not know where it was cleared, it was not.
+	shown, err := readLogFrom(ctx, unix.SEEK_DATA)
+	if err != nil {
+		return LogRecords{All: all}, ctx.Err()
+	}
+	if len(shown) > 0 {
+		if first := slices.Index(all, shown[0]); first >= 0 {
+			return LogRecords{all, first}, nil
+		}
+	}
+	return LogRecords{all, len(all)}, nil
+}
+
+// readLogFrom reads what follows the place that the seek leads to: SEEK_SET to the
+// oldest record, SEEK_DATA to the first since the last SYSLOG_ACTION_CLEAR.
+func readLogFrom(ctx context.Context, whence int) ([]string, error) {
 	fd, err := unix.Open("/dev/kmsg", unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("/dev/kmsg: %w", err)
 	}
 	defer unix.Close(fd)
+	if _, err := unix.Seek(fd, 0, whence); err != nil {
+		return nil, fmt.Errorf("/dev/kmsg: %w", err)
+	}
 	var records []string
 	buffer := make([]byte, 8<<10) // the kernel's limit of one record
 	for ctx.Err() == nil {
@@ -91,10 +124,10 @@ func (r *reader) log(ctx context.Context) Known[Log] {
 }
 
 // parseLog reads records "PRIORITY,SEQUENCE,MICROSECONDS,FLAGS;TEXT".
-func parseLog(records []string) Log {
-	log := Log{Counts: map[string]int{}}
+func parseLog(records LogRecords) Log {
+	log := Log{Counts: map[string]int{}, Shown: map[string]int{}}
 	messages := logMessages()
-	for n, record := range records {
+	for n, record := range records.All {
 		head, text, _ := strings.Cut(record, ";")
 		text, _, _ = strings.Cut(text, "\n") // what follows are properties
 		if fields := strings.Split(head, ","); n == 0 && len(fields) > 2 {
@@ -105,6 +138,9 @@ func parseLog(records []string) Log {
 		for _, message := range messages {
 			if message.in(text) {
 				log.Counts[message.name]++
+				if n >= records.Cleared {
+					log.Shown[message.name]++
+				}
 			}
 		}
 		log.Limited += suppressed(text)

@@ -25,8 +25,8 @@ type Source struct {
 	LiveCode func(context.Context) (kernel.Answer, error)
 	// SharedInfo is what the running kernel keeps at the end of every head.
 	SharedInfo func() (kernel.SharedInfo, error)
-	// Log returns the records of the kernel's log as /dev/kmsg has them.
-	Log func(context.Context) ([]string, error)
+	// Log returns the kernel's log.
+	Log func(context.Context) (LogRecords, error)
 	// Xenstore returns what is at paths relative to this domain's own; of those
 	// that are not there, nothing.
 	Xenstore func(ctx context.Context, paths []string) (map[string]string, error)

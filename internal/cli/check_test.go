@@ -44,7 +44,7 @@ func fakeMachine() (check.Source, error) {
 			return kernel.Answer{Value: kernel.Linearizes, Evidence: "xennet_start_xmit+0x81a calls __pskb_pull_tail"}, nil
 		},
 		SharedInfo: func() (kernel.SharedInfo, error) { return kernel.SharedInfo{MaxFrags: 17, Bytes: 320}, nil },
-		Log:        func(context.Context) ([]string, error) { return nil, nil },
+		Log:        func(context.Context) (check.LogRecords, error) { return check.LogRecords{}, nil },
 		Xenstore:   func(context.Context, []string) (map[string]string, error) { return nil, errors.New("no store") },
 		Signature:  func() string { return "" },
 	}, nil

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,14 +37,31 @@ func Needs() []Need {
 // Capabilities is the set that is in effect for a process.
 type Capabilities uint64
 
-// ReadCapabilities asks for those of the calling thread.
+// initialUserNamespace is the inode of the machine's own user namespace,
+// PROC_USER_INIT_INO in include/linux/proc_ns.h.
+const initialUserNamespace = "user:[4026531837]"
+
+// InUserNamespace tells whether the process is in a user namespace other than the
+// machine's own, as in a rootless container. Its root has every capability there, but none that
+// reaches beyond the namespace, as BPF does.
+func InUserNamespace() bool {
+	namespace, err := os.Readlink("/proc/self/ns/user")
+	return err == nil && namespace != initialUserNamespace
+}
+
+// ReadCapabilities asks for those of the calling thread. Of what it has in a user
+// namespace of its own only CAP_NET_ADMIN counts, which is for interfaces that are there.
 func ReadCapabilities() (Capabilities, error) {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData // version 3 comes in two halves
 	if err := unix.Capget(&header, &data[0]); err != nil {
 		return 0, fmt.Errorf("capabilities: %w", err)
 	}
-	return Capabilities(uint64(data[1].Effective)<<32 | uint64(data[0].Effective)), nil
+	has := Capabilities(uint64(data[1].Effective)<<32 | uint64(data[0].Effective))
+	if InUserNamespace() {
+		has &= 1 << unix.CAP_NET_ADMIN
+	}
+	return has, nil
 }
 
 // Has reports whether the set holds the capability itself.

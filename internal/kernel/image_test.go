@@ -5,8 +5,6 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"errors"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -238,63 +236,4 @@ func TestFileThatIsNoModule(t *testing.T) {
 			}
 		})
 	}
-}
-
-// TestDriverFiles reads real drivers: every .ko, compressed or not, in the directory that the
-// environment variable names. The file's name says what the driver does: it drops
-// if the slot check leads to a drop (prefix) or is not there (noslots), all others linearize.
-func TestDriverFiles(t *testing.T) {
-	directory := os.Getenv("XENTRACE_DRIVER_FILES")
-	if directory == "" {
-		t.Skip("XENTRACE_DRIVER_FILES names no directory of drivers")
-	}
-	files, err := filepath.Glob(filepath.Join(directory, "*.ko*"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no *.ko in %s (%v)", directory, err)
-	}
-	for _, path := range files {
-		name := filepath.Base(path)
-		t.Run(name, func(t *testing.T) {
-			want := Linearizes
-			if strings.Contains(name, "prefix") || strings.Contains(name, "noslots") {
-				want = Drops
-			}
-			file, err := os.Open(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer file.Close()
-			image, err := ReadDriver(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			answer, err := image.Linearizes(t.Context())
-			if err != nil || answer.Value != want {
-				t.Errorf("%s: %s, error %v; want %s", answer.Value, answer.Evidence, err, want)
-			}
-			t.Logf("%s %s: %s", image.Architecture, answer.Value, answer.Evidence)
-			if without := image.withoutLinearizer(t); without.Value != Drops {
-				t.Errorf("with its calls going to another function: %s, %s", without.Value, without.Evidence)
-			}
-		})
-	}
-}
-
-// withoutLinearizer asks again with the linearizer at another place than where the
-// driver's calls go.
-func (i *Image) withoutLinearizer(t *testing.T) Answer {
-	t.Helper()
-	for n := range i.symbols.kept {
-		if symbol := &i.symbols.kept[n]; symbol.Name == linearizeFunction {
-			other := *symbol
-			other.Name, symbol.Address = "another_function", importBase-importStride
-			i.symbols.kept = append(i.symbols.kept, other)
-			break
-		}
-	}
-	answer, err := i.Linearizes(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return answer
 }

@@ -51,6 +51,9 @@ func checkKernel() error {
 			missing = append(missing, fmt.Sprintf("%s (%s)", need.Name, need.Reason))
 		}
 	}
+	if len(missing) > 0 && kernel.InUserNamespace() {
+		return fmt.Errorf("%w: this is a user namespace, as of a rootless container, whose root may not load BPF programs: run it as root on the machine itself", ErrCannotRun)
+	}
 	if len(missing) > 0 {
 		return fmt.Errorf("%w: missing privilege %s: run it as root, with sudo", ErrCannotRun, strings.Join(missing, ", "))
 	}

@@ -30,6 +30,13 @@ func TestCheckAnywhere(t *testing.T) {
 		{"an interface of another driver", []string{xentrace, "check", "-i", "lo", "--ec2rl"}, nil, 0, "OK      driver lo: lo is driven by"},
 		{"with /sys read-only and /dev/kmsg gone", []string{"unshare", "-m", "sh", "-c", "mount -o remount,bind,ro /sys && mount -t tmpfs none /dev && exec " + xentrace + " check"}, nil, 0, "OK      driver"},
 		{"without /sys", []string{"unshare", "-m", "sh", "-c", "mount -t tmpfs none /sys && exec " + xentrace + " check"}, nil, 0, "OK      driver"},
+		{"as root of a user namespace", []string{"unshare", "-Ur", xentrace, "check"}, nil, 0, "Other network namespaces were not looked at: that needs root."},
+		{"as root of a user namespace, tracing", []string{"unshare", "-Ur", xentrace, "watch", "-d", "1s"}, nil, 3, "this is a user namespace, as of a rootless container"},
+		{"in a container", container("check"), nil, 0, "OK driver: No interface is driven by xen-netfront, so the losses that are checked here cannot occur. Other network namespaces were not looked at: that needs root."},
+		{"in a container, beside ec2rl", container("check --ec2rl"), nil, 0, "SUCCESS xennetrocket"},
+		{"in a container, observing", container("check --observe 1s"), nil, 0, "OK driver: No interface is driven by xen-netfront"},
+		{"in a container, tracing", container("watch -d 1s"), nil, 3, "missing privilege CAP_BPF"},
+		{"without /proc", []string{"unshare", "-m", "sh", "-c", "mount -t tmpfs none /proc && exec " + xentrace + " check"}, nil, 3, "is /proc mounted?"},
 		{"without a root to speak of", []string{"/xentrace", "check"}, &syscall.SysProcAttr{Chroot: emptyRoot(t)}, 3, "is /proc mounted?"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -58,6 +65,13 @@ func TestCheckAnywhere(t *testing.T) {
 			}
 		})
 	}
+}
+
+// container is a command in namespaces of its own, as root without capabilities, with
+// /sys read-only, the kernel's symbols hidden and nothing in /dev, as container engines have it.
+func container(command string) []string {
+	return []string{"unshare", "-m", "-p", "-f", "-n", "-i", "-u", "--mount-proc", "sh", "-c",
+		"mount -o remount,bind,ro /sys && mount --bind /dev/null /proc/kallsyms && mount -t tmpfs none /dev && exec setpriv --bounding-set=-all --inh-caps=-all --clear-groups " + xentrace + " " + command}
 }
 
 // emptyRoot is a directory with nothing but the program.

@@ -48,6 +48,12 @@ func check(t *testing.T, uid uint32, args ...string) checked {
 	t.Helper()
 	cmd := exec.Command(program(t), append([]string{"check", "-o", "json"}, args...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	return readCheck(t, cmd)
+}
+
+// readCheck runs a command that is check, and reads what it writes.
+func readCheck(t *testing.T, cmd *exec.Cmd) checked {
+	t.Helper()
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	began := time.Now()
@@ -153,6 +159,26 @@ func TestCheckNotRoot(t *testing.T) {
 	c.is(t, "scatter_gather", "OK", "on:true")
 	c.is(t, "bounce", "UNKNOWN", "needs root")
 	c.is(t, "tx_dropped", c.findings["tx_dropped"].Status, fmt.Sprintf("tx_dropped:%d", counter(t, "tx_dropped")))
+}
+
+// In a container that shares the guest's network: root of a user namespace, /sys
+// read-only, nothing in /dev. What that hides is UNKNOWN, the rest as without root.
+func TestCheckInContainer(t *testing.T) {
+	cmd := exec.Command("sh", "-c", `mount -o remount,bind,ro /sys && mount -t tmpfs none /dev && exec "$0" check -o json --ec2rl`, program(t))
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID,
+		UidMappings: []syscall.SysProcIDMap{{Size: 1}}, GidMappings: []syscall.SysProcIDMap{{Size: 1}},
+	}
+	c := readCheck(t, cmd)
+	status, word := driverStatus(t)
+	c.is(t, "linearize", status, "read_from:file", "file_says:"+word, "file_is_loaded:true", "needs root")
+	c.is(t, "scatter_gather", "OK", "on:true")
+	c.is(t, "mtu", "OK", "mtu:1500")
+	c.is(t, "kernel_log", "UNKNOWN", "/dev/kmsg")
+	c.is(t, "bounce", "UNKNOWN", "xenstore")
+	if text(c.findings["xennetsgmtu "+ifname].Verdict) != "SUCCESS" || c.findings["xennetrocket"].Verdict != nil {
+		t.Errorf("ec2rl: %+v, %+v; want SUCCESS, and nothing without the log", c.findings["xennetsgmtu "+ifname], c.findings["xennetrocket"])
+	}
 }
 
 // Scatter-gather off is a finding, whose share is what really is dropped; the

@@ -33,6 +33,7 @@ func setUp(t *testing.T, at place) {
 // rename gives the lab's interface another name.
 func (l *life) rename(to string) {
 	l.t.Helper()
+	l.vanished = true
 	command(l.t, "ip", "link", "set", l.at.name, "down")
 	command(l.t, "ip", "link", "set", l.at.name, "name", to)
 	l.at.name = to
@@ -97,6 +98,7 @@ func TestLifeMovedToAnotherNamespace(t *testing.T) {
 
 func (l *life) move(netns string) {
 	l.t.Helper()
+	l.vanished = true
 	if netns == "" {
 		command(l.t, "ip", "-n", l.at.netns, "link", "set", l.at.name, "netns", "1")
 	} else {

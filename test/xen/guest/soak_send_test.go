@@ -25,6 +25,12 @@ type soakSent struct {
 	Rockets, TCPRockets, Datagrams, Segments, BulkBytes, Refused uint64
 }
 
+func (s *soakSent) add(other soakSent) {
+	s.Rockets, s.TCPRockets = s.Rockets+other.Rockets, s.TCPRockets+other.TCPRockets
+	s.Datagrams, s.Segments = s.Datagrams+other.Datagrams, s.Segments+other.Segments
+	s.BulkBytes, s.Refused = s.BulkBytes+other.BulkBytes, s.Refused+other.Refused
+}
+
 // soakSender is a process that sends from one processor until its input ends.
 type soakSender struct {
 	cmd    *exec.Cmd
@@ -89,7 +95,7 @@ func TestSoakSender(t *testing.T) {
 		all.Go(func() {
 			for ctx.Err() == nil {
 				// Each attempt in a time of its own: a connection may be stuck for good.
-				attempt, done := context.WithTimeout(ctx, 2*time.Second)
+				attempt, done := context.WithTimeout(ctx, 5*time.Second)
 				if err := send(attempt, to, &sent); err != nil && ctx.Err() == nil {
 					atomic.AddUint64(&sent.Refused, 1)
 					time.Sleep(20 * time.Millisecond)
@@ -160,15 +166,15 @@ func sendSoakStream(ctx context.Context, to netip.AddrPort, sent *soakSent) erro
 	}
 	defer func() { _ = stream.Close() }()
 	for ctx.Err() == nil {
-		const bulk, segments = 200_000, 10
-		if err := stream.Bulk(ctx, bulk); err != nil {
-			return err
-		}
-		atomic.AddUint64(&sent.BulkBytes, bulk)
+		const bulk, segments = 50_000, 10
 		if err := stream.Segments(ctx, segments, 100); err != nil {
 			return err
 		}
 		atomic.AddUint64(&sent.Segments, segments)
+		if err := stream.Bulk(ctx, bulk); err != nil {
+			return err
+		}
+		atomic.AddUint64(&sent.BulkBytes, bulk)
 		time.Sleep(100 * time.Millisecond)
 	}
 	return nil
