@@ -63,7 +63,8 @@ type XentraceConfiguration struct {
 	Records       uint8
 	DriverHooks   uint8
 	ConsumeIsDrop uint8
-	_             [3]byte
+	Probe         uint8
+	_             [2]byte
 }
 
 type XentraceCounters struct {
@@ -272,6 +273,7 @@ const (
 	XentraceVerdictVERDICT_BOUNCED    XentraceVerdict = 4
 	XentraceVerdictVERDICT_OVER_LIMIT XentraceVerdict = 5
 	XentraceVerdictVERDICT_REJECTED   XentraceVerdict = 6
+	XentraceVerdictVERDICT_ACCEPTED   XentraceVerdict = 7
 )
 
 type XentraceWorkspace struct {
@@ -324,6 +326,7 @@ const (
 	XentraceVarElsewhereConfig        = "elsewhere_config"
 	XentraceVarEnabled                = "enabled"
 	XentraceVarNetfrontXmit           = "netfront_xmit"
+	XentraceVarProbeCookie            = "probe_cookie"
 	XentraceVarResponses              = "responses"
 	XentraceVarToldRequests           = "told_requests"
 )
@@ -417,6 +420,7 @@ type XentraceVariableSpecs struct {
 	ElsewhereConfig *ebpf.VariableSpec `ebpf:"elsewhere_config"`
 	Enabled         *ebpf.VariableSpec `ebpf:"enabled"`
 	NetfrontXmit    *ebpf.VariableSpec `ebpf:"netfront_xmit"`
+	ProbeCookie     *ebpf.VariableSpec `ebpf:"probe_cookie"`
 	Responses       *ebpf.VariableSpec `ebpf:"responses"`
 	ToldRequests    *ebpf.VariableSpec `ebpf:"told_requests"`
 }
@@ -481,6 +485,7 @@ type XentraceVariables struct {
 	ElsewhereConfig *ebpf.Variable `ebpf:"elsewhere_config"`
 	Enabled         *ebpf.Variable `ebpf:"enabled"`
 	NetfrontXmit    *ebpf.Variable `ebpf:"netfront_xmit"`
+	ProbeCookie     *ebpf.Variable `ebpf:"probe_cookie"`
 	Responses       *ebpf.Variable `ebpf:"responses"`
 	ToldRequests    *ebpf.Variable `ebpf:"told_requests"`
 }

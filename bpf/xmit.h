@@ -7,16 +7,18 @@
 #define XENTRACE_XMIT_H
 
 #include "cause.h"
+#include "probe.h"
 #include "watched.h"
 
-/* Another driver sends it; a Xen frontend would not as it is. */
-static __noinline int tell_over_limit(struct sk_buff *skb, __u32 index, __u32 slots)
+/* Another driver sends it: over the limit, a Xen frontend would not as it is. */
+static __noinline int tell_observed(struct sk_buff *skb, __u32 index, __u32 slots)
 {
 	__u32 zero = 0;
 	struct workspace *work = bpf_map_lookup_elem(&workspaces, &zero);
 
 	if (work && !capture(work, skb, slots))
-		emit(&work->event, index, VERDICT_OVER_LIMIT, CAUSE_NONE);
+		emit(&work->event, index, slots > SLOT_LIMIT ? VERDICT_OVER_LIMIT : VERDICT_SENT,
+		     CAUSE_NONE);
 	return 0;
 }
 
@@ -42,8 +44,8 @@ static __always_inline int observe(struct sk_buff *skb, __u32 index, const bool 
 	if (!counters || layout_read(&layout, skb, 0, direct))
 		return 0;
 	count(counters, &layout);
-	if (config.records && layout.slots > SLOT_LIMIT)
-		tell_over_limit(skb, index, layout.slots);
+	if (config.records && (layout.slots > SLOT_LIMIT || is_probe(skb)))
+		tell_observed(skb, index, layout.slots);
 	return 0;
 }
 
@@ -74,7 +76,11 @@ static __always_inline int transmit_begin(struct sk_buff *skb, struct net_device
 		return 0;
 	count(counters, &layout);
 	open_window(transmit, depth, skb, dev, &layout, watched.index, queue);
-	if (config.records && layout.slots > SLOT_LIMIT)
+	if (is_probe(skb))
+		window_at(transmit, depth)->flags |= WINDOW_PROBE;
+	else if (!config.records || layout.slots <= SLOT_LIMIT)
+		return 0;
+	if (config.records)
 		capture_open(transmit, skb);
 	return 0;
 }
@@ -93,7 +99,7 @@ static __always_inline int transmit_end(struct sk_buff *skb)
 	if (skb && window->skb != (__u64)skb)
 		return close_missed(transmit, (__u64)skb);
 	transmit->depth = depth;
-	if (window->flags & (WINDOW_OVER_LIMIT | WINDOW_BOUNCED))
+	if (window->flags & (WINDOW_OVER_LIMIT | WINDOW_BOUNCED | WINDOW_PROBE))
 		settle(window, depth);
 	return 0;
 }

@@ -42,6 +42,7 @@ type Options struct {
 	RingBytes  int       // size of the ring buffer, a power of two and a multiple of the page size; 0 for the default
 	Wait       bool      // wait for an interface to appear instead of failing
 	Rejected   bool      // look at the backend's responses, too: which packets it refused
+	Probe      bool      // tell of every packet of one socket, see SetProbe
 
 	// Notify is told, in whole sentences, what a user should know while the
 	// tracer runs: an interface that came or went, what the driver's code
@@ -71,6 +72,7 @@ type Tracer struct {
 	started time.Time
 	ended   atomic.Pointer[time.Time] // set by Stop
 	events  atomic.Uint64             // records delivered
+	probe   atomic.Uint64             // cookie of the probe's socket, 0 while there is none
 
 	background context.Context // of what goes on until Close
 	cancel     context.CancelFunc
@@ -119,7 +121,7 @@ func (t *Tracer) start(ctx context.Context) error {
 		t.notify(t.elsewhere.notice())
 	}
 	t.rejections = c.rejections
-	if sentence := t.rejections.sentence(t.options.Rejected); sentence != "" {
+	if sentence := t.rejections.sentence(t.options.Rejected); sentence != "" && !t.options.Probe {
 		t.notify(sentence)
 	}
 	first := t.driver.generations.begin(0, "")
