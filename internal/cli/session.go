@@ -79,6 +79,7 @@ func (s *session) start(ctx context.Context, records bool) error {
 		RingBytes:  s.in.ringBytes,
 		Wait:       s.in.wait,
 		Rejected:   s.in.rejected,
+		Probe:      s.in.probe,
 		Notify:     s.console.Say,
 	})
 	if err != nil {

@@ -22,6 +22,10 @@ type Tracer interface {
 	Read(context.Context) (trace.Packet, error)
 	// Totals returns what was counted so far; after Stop, what was counted.
 	Totals(context.Context) (trace.Totals, error)
+	// SetProbe has every packet of the socket with this cookie told of.
+	SetProbe(cookie uint64) error
+	// MissingAnswers says why the backend's answers are not seen, if they are not.
+	MissingAnswers() string
 	// DropPrivileges gives up what the process does not need any more.
 	DropPrivileges(context.Context) error
 	// Stop ends the counting.

@@ -5,6 +5,7 @@ package output
 
 import (
 	"xentrace/internal/check"
+	"xentrace/internal/probe"
 	"xentrace/internal/trace"
 )
 
@@ -19,6 +20,10 @@ type Format interface {
 	AppendSummary(b []byte, t *trace.Totals) []byte
 	// AppendReport appends what check found.
 	AppendReport(b []byte, r *check.Report) []byte
+	// AppendProbe appends what became of one probe.
+	AppendProbe(b []byte, r *probe.Result) []byte
+	// AppendProbeEnd appends what is to be said once all probes are made.
+	AppendProbeEnd(b []byte, results []probe.Result) []byte
 }
 
 // AnyDropped tells whether a packet was dropped on any interface: by the driver, or
