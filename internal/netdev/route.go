@@ -77,7 +77,7 @@ func (ns *Namespace) DefaultGateways(index int) ([]netip.Addr, error) {
 // routes dumps the main table, again where it changed meanwhile.
 func (ns *Namespace) routes(family int) ([]netlink.Route, error) {
 	for attempt := 0; ; attempt++ {
-		routes, err := ns.netlink.RouteListFiltered(family, nil, 0)
+		routes, err := ns.netlink.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
 		if attempt < 10 && errors.Is(err, netlink.ErrDumpInterrupted) {
 			continue
 		}
