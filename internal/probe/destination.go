@@ -28,12 +28,7 @@ const (
 
 func (f Family) has(a netip.Addr) bool { return f == AnyFamily || (f == IPv4) == a.Is4() }
 
-func (f Family) String() string {
-	if f == AnyFamily {
-		return "IP"
-	}
-	return fmt.Sprintf("IPv%d", int(f))
-}
+func (f Family) String() string { return fmt.Sprintf("IPv%d", int(f)) }
 
 // A Network is what a probe asks a network namespace: a [netdev.Namespace].
 type Network interface {
@@ -125,7 +120,11 @@ func FindDestination(n Network, i netdev.Interface, named netip.AddrPort, f Fami
 			return gatewayDestination(n, i, gateway)
 		}
 	}
-	return Destination{}, fmt.Errorf("%w: interface %s has no default gateway of %s: give an address behind it with --to ADDR:PORT", trace.ErrCannotRun, i, f)
+	of := ""
+	if f != AnyFamily {
+		of = " of " + f.String()
+	}
+	return Destination{}, fmt.Errorf("%w: interface %s has no default gateway%s: give an address behind it with --to ADDR:PORT", trace.ErrCannotRun, i, of)
 }
 
 // gatewayDestination is the gateway, if it can be what the route says.
