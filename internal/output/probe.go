@@ -102,12 +102,18 @@ func (t *Text) AppendProbeEnd(b []byte, results []probe.Result) []byte {
 			continue
 		}
 		told[rule.Name] = true
+		if len(rule.Advice) > 0 {
+			b = append(b, "\nWhat to do about "+rule.Name+":\n"...)
+		}
 		for _, a := range rule.Advice {
 			b = t.appendAdvice(b, a, []string{r.Interface.Name})
 		}
 	}
 	if len(results) < 2 {
 		return b
+	}
+	if lost > 0 {
+		b = append(b, '\n')
 	}
 	line := fmt.Sprintf("%d of %d lost", lost, len(results))
 	if unseen > 0 {

@@ -25,7 +25,6 @@ const defaultSlots = 27
 // How long things may take that nothing else tells the end of. Emulated machines are slow.
 const (
 	seenPatience      = 3 * time.Second        // a datagram on its way to the driver
-	refusedPatience   = 500 * time.Millisecond // the record of one that the kernel refused at once
 	answerPatience    = 2 * time.Second        // the backend's first answer
 	allAnswers        = 100 * time.Millisecond // its answers to the packet's other requests
 	neighbourPatience = 4 * time.Second        // the kernel asks three times, a second apart
@@ -181,19 +180,19 @@ func (p *Prober) attempt(ctx context.Context, r *Result) error {
 		return errors.Join(err, s.Close())
 	}
 	r.Flow = &trace.Flow{Proto: unix.IPPROTO_UDP, Source: s.Local(), Destination: withoutZone(p.options.Destination.Address)}
-	patience := seenPatience
 	if err := s.Send(ctx); err != nil {
-		if ctx.Err() != nil {
+		// Where the kernel had made a packet of it, a record still tells why it was refused.
+		r.Unseen = describeSend(err)
+		if ctx.Err() != nil || p.goesOn(r) {
 			return errors.Join(ctx.Err(), s.Close())
 		}
-		r.Unseen, patience = describeSend(err), refusedPatience
 	}
-	return errors.Join(p.follow(ctx, r, cookie, patience), s.Close())
+	return errors.Join(p.follow(ctx, r, cookie), s.Close())
 }
 
 // follow waits for the records of the datagram with that socket.
-func (p *Prober) follow(ctx context.Context, r *Result, cookie uint64, patience time.Duration) error {
-	timer := time.NewTimer(patience)
+func (p *Prober) follow(ctx context.Context, r *Result, cookie uint64) error {
+	timer := time.NewTimer(seenPatience)
 	defer timer.Stop()
 	for {
 		select {

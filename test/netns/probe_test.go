@@ -278,12 +278,14 @@ func TestProbeNotSeen(t *testing.T) {
 // A probe that waits in a queue is waited for.
 func TestProbeWaitsInAQueue(t *testing.T) {
 	newLab(t)
-	slowQueue(t)
+	must(t, netlink.QdiscReplace(&netlink.Tbf{
+		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: linkIndex(t, "near"), Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT},
+		Rate:       100_000, Buffer: 1_000_000, Limit: 100_000, // a burst of 6400 bytes, in ticks of 64 ns
+	}))
 	fill, err := rocket.NewDatagrams(t.Context(), netip.MustParseAddrPort("10.98.0.2:7"), rocket.Options{})
 	must(t, err)
 	defer func() { must(t, fill.Close()) }()
-	// At 100 kB/s what the queue holds takes some 40 ms.
-	must(t, fill.Send(t.Context(), 2, 1400))
+	must(t, fill.Send(t.Context(), 50, 1400)) // 700 ms at 100 kB/s
 	ran := probeJSON(t, "--to", "10.98.0.2:9")
 	if p := ran.Only(t); tool.Text(p.Verdict) != "over_limit" {
 		t.Errorf("%s%s", ran.Stdout, ran.Stderr)
