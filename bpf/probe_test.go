@@ -164,3 +164,28 @@ func TestProbeAnswers(t *testing.T) {
 		})
 	}
 }
+
+// Switched off, nothing of the probe is left in the programs that every packet runs.
+func TestProbeIsPruned(t *testing.T) {
+	translated := func(probe uint8, program string) int {
+		a := newArena(t)
+		p := loadPrograms(t, a, XentraceConfiguration{
+			PageSize: 4096, DriverHooks: 1, Records: 1, Probe: probe, PrivOffset: -1, BrokenOffset: -1, BounceOffset: -1,
+		})
+		info, err := p.collection.Programs[program].Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		instructions, err := info.Instructions()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(instructions)
+	}
+	off, on := translated(0, XentraceProgTracepointBegin), translated(1, XentraceProgTracepointBegin)
+	t.Logf("%d instructions without the probe, %d with it", off, on)
+	// Reading skb->sk and the cookie takes two calls with their arguments, twice.
+	if on-off < 20 {
+		t.Errorf("%d instructions without the probe, %d with it: want 20 more", off, on)
+	}
+}
