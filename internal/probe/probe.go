@@ -265,6 +265,8 @@ func (p *Prober) awaitAnswer(r *Result) (next time.Duration, done bool) {
 	switch {
 	case r.Verdict == trace.Dropped || r.Answer == Rejected:
 		return 0, true
+	case !r.Reached && r.Attempts < MaxAttempts:
+		return 0, true // another one is made anyway
 	case !r.Interface.IsNetfront():
 		r.AnswerMissing = "another driver has no Xen backend"
 		return 0, true
