@@ -53,71 +53,73 @@ func verdicts(t *testing.T, reader *ringbuf.Reader) []XentraceVerdict {
 	return all
 }
 
+// probeFates are what can become of the probe's packet, and of another's.
+var probeFates = []struct {
+	name   string
+	frags  []fakeFrag
+	offset uint64
+	steps  []func(*stage)
+	want   XentraceVerdict // of the probe
+	others XentraceVerdict // of other packets; 0 for none
+}{
+	{name: "sent", frags: fitting, offset: 256, want: XentraceVerdictVERDICT_SENT},
+	{name: "linearized", frags: rocket, offset: 256, steps: []func(*stage){(*stage).linearize},
+		want: XentraceVerdictVERDICT_LINEARIZED, others: XentraceVerdictVERDICT_LINEARIZED},
+	{name: "dropped", frags: rocket, offset: 256, steps: []func(*stage){drop(atSkb)},
+		want: XentraceVerdictVERDICT_DROPPED, others: XentraceVerdictVERDICT_DROPPED},
+	{name: "dropped within the limit", frags: fitting, offset: 256, steps: []func(*stage){features(noBits), drop(atSkb)},
+		want: XentraceVerdictVERDICT_DROPPED, others: XentraceVerdictVERDICT_DROPPED},
+	{name: "bounced", offset: 4090, steps: []func(*stage){(*stage).bounce},
+		want: XentraceVerdictVERDICT_BOUNCED, others: XentraceVerdictVERDICT_BOUNCED},
+	{name: "bounced since the backend is not trusted", frags: fitting, offset: 256, steps: []func(*stage){untrusted, (*stage).bounce},
+		want: XentraceVerdictVERDICT_BOUNCED},
+}
+
 // The probe's packet is told of once whatever becomes of it; another's only if it went
-// wrong, and so is the probe's to a tracer that was not started for one.
+// wrong, and so is the probe's by programs that were not loaded for one.
 func TestProbe(t *testing.T) {
-	for _, test := range []struct {
-		name   string
-		frags  []fakeFrag
-		offset uint64
-		steps  []func(*stage)
-		want   XentraceVerdict // of the probe
-		others XentraceVerdict // of other packets; 0 for none
-	}{
-		{name: "sent", frags: fitting, offset: 256, want: XentraceVerdictVERDICT_SENT},
-		{name: "linearized", frags: rocket, offset: 256, steps: []func(*stage){(*stage).linearize},
-			want: XentraceVerdictVERDICT_LINEARIZED, others: XentraceVerdictVERDICT_LINEARIZED},
-		{name: "dropped", frags: rocket, offset: 256, steps: []func(*stage){drop(atSkb)},
-			want: XentraceVerdictVERDICT_DROPPED, others: XentraceVerdictVERDICT_DROPPED},
-		{name: "dropped within the limit", frags: fitting, offset: 256, steps: []func(*stage){features(noBits), drop(atSkb)},
-			want: XentraceVerdictVERDICT_DROPPED, others: XentraceVerdictVERDICT_DROPPED},
-		{name: "bounced", offset: 4090, steps: []func(*stage){(*stage).bounce},
-			want: XentraceVerdictVERDICT_BOUNCED, others: XentraceVerdictVERDICT_BOUNCED},
-		{name: "bounced since the backend is not trusted", frags: fitting, offset: 256, steps: []func(*stage){untrusted, (*stage).bounce},
-			want: XentraceVerdictVERDICT_BOUNCED},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			for _, on := range []uint8{0, 1} {
-				for _, cookie := range []uint64{probeCookie, anotherCookie, 0} {
-					a := newArena(t)
-					a.device()
-					p := loadPrograms(t, a, XentraceConfiguration{
-						PageSize: 4096, DriverHooks: 1, Records: 1, Probe: on,
-						PrivOffset: atPriv - atDev, BrokenOffset: 1, BounceOffset: 2,
-					})
-					setProbe(t, p)
-					reader := readerOf(t, p)
-					s := &stage{p: p, a: a, frags: test.frags, offset: test.offset}
-					s.beginFrom(cookie)
-					for _, step := range test.steps {
-						step(s)
-					}
-					p.end(atSkb)
-					want := test.others
-					if on == 1 && cookie == probeCookie {
-						want = test.want
-					}
-					got := verdicts(t, reader)
-					if want == 0 && len(got) != 0 || want != 0 && (len(got) != 1 || got[0] != want) {
-						t.Errorf("probe %d, cookie %#x: verdicts %v, want %v", on, cookie, got, want)
-					}
+	a := newArena(t)
+	for _, on := range []uint8{0, 1} {
+		p := loadPrograms(t, a, XentraceConfiguration{
+			PageSize: 4096, DriverHooks: 1, Records: 1, Probe: on,
+			PrivOffset: atPriv - atDev, BrokenOffset: 1, BounceOffset: 2,
+		})
+		setProbe(t, p)
+		reader := readerOf(t, p)
+		for _, test := range probeFates {
+			for _, cookie := range []uint64{probeCookie, anotherCookie, 0} {
+				clear(a.memory)
+				a.device()
+				s := &stage{p: p, a: a, frags: test.frags, offset: test.offset}
+				s.beginFrom(cookie)
+				for _, step := range test.steps {
+					step(s)
+				}
+				p.end(atSkb)
+				want := test.others
+				if on == 1 && cookie == probeCookie {
+					want = test.want
+				}
+				got := verdicts(t, reader)
+				if want == 0 && len(got) != 0 || want != 0 && (len(got) != 1 || got[0] != want) {
+					t.Errorf("%s, probe %d, cookie %#x: verdicts %v, want %v", test.name, on, cookie, got, want)
 				}
 			}
-		})
+		}
 	}
 }
 
 // Another driver's packet of the probe is told of as sent, or as over the limit.
 func TestProbeOfAnotherDriver(t *testing.T) {
+	a := newArena(t)
+	a.device()
+	p := loadPrograms(t, a, XentraceConfiguration{PageSize: 4096, Records: 1, Probe: 1, PrivOffset: -1, BrokenOffset: -1, BounceOffset: -1})
+	setProbe(t, p)
+	reader := readerOf(t, p)
 	for _, test := range []struct {
 		frags []fakeFrag
 		want  XentraceVerdict
 	}{{fitting, XentraceVerdictVERDICT_SENT}, {rocket, XentraceVerdictVERDICT_OVER_LIMIT}} {
-		a := newArena(t)
-		a.device()
-		p := loadPrograms(t, a, XentraceConfiguration{PageSize: 4096, Records: 1, Probe: 1, PrivOffset: -1, BrokenOffset: -1, BounceOffset: -1})
-		setProbe(t, p)
-		reader := readerOf(t, p)
 		s := &stage{p: p, a: a, frags: test.frags, offset: 256}
 		s.beginFrom(probeCookie)
 		p.end(atSkb)
@@ -131,6 +133,8 @@ func TestProbeOfAnotherDriver(t *testing.T) {
 // of other packets only refusals are.
 func TestProbeAnswers(t *testing.T) {
 	const took, refused = XentraceVerdictVERDICT_ACCEPTED, XentraceVerdictVERDICT_REJECTED
+	r := newRingOf(t, XentraceConfiguration{PageSize: 4096, Records: 1, Probe: 1})
+	setProbe(t, r.programs)
 	for _, test := range []struct {
 		name    string
 		cookie  uint64
@@ -145,8 +149,7 @@ func TestProbeAnswers(t *testing.T) {
 		{"another is refused", anotherCookie, []answer{{0, answerError}, {1, answerError}}, []XentraceVerdict{refused}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			r := newRingOf(t, XentraceConfiguration{PageSize: 4096, Records: 1, Probe: 1})
-			setProbe(t, r.programs)
+			r.t = t
 			r.packets()
 			r.arena.cookie(atSkbs+0x1000, test.cookie)
 			r.request(0, 1)
