@@ -27,14 +27,14 @@ type Result struct {
 	Unseen  string
 	Reason  string // of a drop before the driver: the kernel's own name, if it has one
 	Verdict trace.Verdict
-	Cause   trace.Cause
-	Slots   int // that the datagram really had
+	Cause   trace.Cause // CauseNone unless Verdict is Dropped
+	Slots   int         // that the datagram really had
 	Limit   int
 	Len     int // bytes, headers included
 
-	Asked    int // slots asked for, 0 if any number over the limit was to do
-	Reached  bool
-	Attempts int // datagrams made for it
+	Asked    int  // slots asked for, 0 if any number over the limit was to do
+	Reached  bool // the last datagram had the slots that were wanted
+	Attempts int  // datagrams made for it
 
 	Answer        Answer
 	AnswerMissing string
