@@ -23,7 +23,7 @@ func probeCommand() *command {
 			"Sends one UDP datagram of about 1 kB that needs more slots than the Xen network frontend takes for one packet, out of one interface, and tells what became of it: the driver dropped it (and why), linearized it, or sent it as it was; and, where its answers can be seen (fentry and kprobe, kernels from 5.11 on), whether the backend took it. A datagram that did not get enough slots is made again, at most 32 times.",
 			"It goes to the discard port (9) of the interface's own default gateway, or to the address given with --to, and nowhere else: broadcast, multicast, loopback and own addresses are refused, and so is an address whose route leaves by another interface. The socket is bound to the interface. If the kernel does not know the next hop's link address, a datagram of 16 bytes is sent first. Nothing that is sent needs a privilege; watching it needs root.",
 			"On an interface of another driver, named with --interface, it tells what a Xen frontend would have done.",
-			"With scatter-gather off nothing of many slots reaches the driver. The probe is then a small datagram, made again until its head lies across a page boundary, which some kernels from 6.3 on do to one of some twenty: the driver drops it.",
+			"With scatter-gather off nothing of many slots reaches the driver. An attempt is then eight small datagrams, until the head of one lies across a page boundary, as some kernels from 6.3 on place them: the driver drops it.",
 			"The exit status is 1 if a datagram was lost, dropped or rejected; 0 if it was sent, as it was or linearized; 3 if it is not known.",
 		},
 		flags:    probeFlags(),

@@ -180,7 +180,7 @@ func answerSentence(r *probe.Result) string {
 func notReached(r *probe.Result) string {
 	switch {
 	case r.ScatterGatherOff:
-		return fmt.Sprintf("Scatter-gather is off, so that a packet of two slots is one too many; none of %d small datagrams had a head across a page boundary, as they have on some kernels from 6.3 on.", r.Attempts)
+		return fmt.Sprintf("Scatter-gather is off, so that a packet of two slots is one too many; no small datagram had a head across a page boundary in %d attempts, as they have on some kernels from 6.3 on.", r.Attempts)
 	case r.Asked != 0:
 		return fmt.Sprintf("No datagram had the %d slots that were asked for in %d attempts.", r.Asked, r.Attempts)
 	}

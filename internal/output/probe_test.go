@@ -51,7 +51,7 @@ func TestProbeInText(t *testing.T) {
 		{"scatter-gather off, none met", func(r *probe.Result) {
 			r.Verdict, r.Cause, r.Slots, r.Len, r.Reached, r.Attempts, r.ScatterGatherOff, r.Answer = trace.Sent, trace.CauseNone, 1, 342, false, 32, true, probe.Accepted
 		}, `eth0: sent, 1 slot (the limit is 18), 342 bytes, 192.0.2.2:40000 > 192.0.2.1:9 udp, attempt 32
-  The datagram was within the limit, and the driver sent it as it was. The backend took it. Scatter-gather is off, so that a packet of two slots is one too many; none of 32 small datagrams had a head across a page boundary, as they have on some kernels from 6.3 on.
+  The datagram was within the limit, and the driver sent it as it was. The backend took it. Scatter-gather is off, so that a packet of two slots is one too many; no small datagram had a head across a page boundary in 32 attempts, as they have on some kernels from 6.3 on.
 `},
 		{"not as asked", func(r *probe.Result) {
 			r.Verdict, r.Cause, r.Slots, r.Asked, r.Reached, r.Attempts, r.Answer = trace.Sent, trace.CauseNone, 17, 18, false, 32, probe.Accepted

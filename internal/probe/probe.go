@@ -151,7 +151,15 @@ func (p *Prober) enough(n int) bool {
 	}
 }
 
-// sender makes the one for the next datagram.
+// datagrams is how many are one attempt.
+func (p *Prober) datagrams() int {
+	if !p.options.ScatterGather {
+		return headBurst
+	}
+	return 1
+}
+
+// sender makes the one for the next attempt.
 func (p *Prober) sender(ctx context.Context) (sender, error) {
 	switch {
 	case !p.options.ScatterGather:
@@ -194,7 +202,7 @@ func (p *Prober) attempt(ctx context.Context, r *Result) error {
 func (p *Prober) follow(ctx context.Context, r *Result, cookie uint64) error {
 	timer := time.NewTimer(seenPatience)
 	defer timer.Stop()
-	for {
+	for told := 0; ; {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -205,8 +213,9 @@ func (p *Prober) follow(ctx context.Context, r *Result, cookie uint64) error {
 			if packet.Socket == nil || packet.Socket.Cookie != cookie || packet.Interface.Index != r.Interface.Index {
 				continue
 			}
+			told++
 			next, done := p.take(r, &packet)
-			if done {
+			if done && (r.Reached || !r.Seen || told >= p.datagrams()) {
 				return nil
 			}
 			if next > 0 {

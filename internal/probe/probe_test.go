@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -147,6 +148,7 @@ func TestProbes(t *testing.T) {
 	asked := func(n int) Options { return Options{Interface: eth0, ScatterGather: true, Slots: n} }
 	sent := record(trace.Sent, trace.CauseNone, 18)
 	linearized := record(trace.Linearized, trace.CauseNone, 27)
+	oneSlot := record(trace.Sent, trace.CauseNone, 1)
 	accepted, rejected := record(trace.Accepted, trace.CauseNone, 2), record(trace.Rejected, trace.CauseNone, 27)
 	for _, test := range []struct {
 		name    string
@@ -181,8 +183,11 @@ func TestProbes(t *testing.T) {
 		{name: "as many as asked", options: asked(18), missing: "x", fates: fates(fateOf(record(trace.Dropped, trace.TooManySlots, 19)), fateOf(sent)),
 			want: Result{Seen: true, Verdict: trace.Sent, Slots: 18, Attempts: 2, Reached: true}, says: "x"},
 		{name: "scatter-gather off", options: Options{Interface: eth0}, missing: "x",
-			fates: fates(fateOf(record(trace.Sent, trace.CauseNone, 1)), fateOf(record(trace.Dropped, trace.SGOff, 2))),
+			fates: fates(fateOf(slices.Repeat([]told{oneSlot}, headBurst)...), fateOf(oneSlot, oneSlot, record(trace.Dropped, trace.SGOff, 2))),
 			want:  Result{Seen: true, Verdict: trace.Dropped, Cause: trace.SGOff, Slots: 2, Attempts: 2, Reached: true}},
+		{name: "scatter-gather off, and no head across a page", options: Options{Interface: eth0}, missing: "x",
+			fates: fates(fateOf(slices.Repeat([]told{oneSlot}, headBurst)...)),
+			want:  Result{Seen: true, Verdict: trace.Sent, Slots: 1, Attempts: 32}, says: "x"},
 		{name: "dropped before the driver", options: sgOn, fates: fates(fateOf(dropElsewhere("QDISC_DROP", "pfifo_enqueue+0x1"))),
 			want: Result{Attempts: 1}, says: "for the reason QDISC_DROP, at pfifo_enqueue+0x1"},
 		{name: "refused by the kernel, which tells why", options: sgOn, fates: fates(fate{[]told{dropElsewhere("NETFILTER_DROP")}, os.ErrPermission}),

@@ -28,8 +28,8 @@ type senders interface {
 	many(ctx context.Context, slots int) (sender, error)
 	// small sends a datagram of a few bytes.
 	small(ctx context.Context) (sender, error)
-	// head sends one that is all head, which may lie across a page boundary. The
-	// next one's lies elsewhere.
+	// head sends headBurst datagrams that are all head, each of which may lie across a
+	// page boundary. The next ones' lie elsewhere.
 	head(ctx context.Context) (sender, error)
 	close() error
 }
@@ -64,37 +64,41 @@ func (r *rockets) many(ctx context.Context, slots int) (sender, error) {
 	return oneUDP{u}, nil
 }
 
-// onePlain sends an ordinary datagram.
-type onePlain struct {
+// headBurst is how many small datagrams are one attempt: of the heads one in 20 to 60
+// lies across a page boundary, by the geometry of their slabs.
+const headBurst = 8
+
+// plain sends ordinary datagrams.
+type plain struct {
 	*rocket.Datagrams
-	length int
+	n, length int
 }
 
-func (o onePlain) Send(ctx context.Context) error { return o.Datagrams.Send(ctx, 1, o.length) }
+func (o plain) Send(ctx context.Context) error { return o.Datagrams.Send(ctx, o.n, o.length) }
 
-func (r *rockets) plain(ctx context.Context, length int) (sender, error) {
+func (r *rockets) plain(ctx context.Context, n, length int) (sender, error) {
 	d, err := rocket.NewDatagrams(ctx, r.remote, r.opts)
 	if err != nil {
 		return nil, err
 	}
-	return onePlain{d, length}, nil
+	return plain{d, n, length}, nil
 }
 
 func (r *rockets) small(ctx context.Context) (sender, error) {
-	return r.plain(ctx, rocket.HeaderLength)
+	return r.plain(ctx, 1, rocket.HeaderLength)
 }
 
-// head takes the place of the head before it away by holding another datagram there.
+// head takes the places of the heads before away by holding other datagrams there.
 func (r *rockets) head(ctx context.Context) (sender, error) {
 	if r.length == 0 {
 		r.length = headPayload(smallHeadSize("/proc/slabinfo"))
 	}
-	held, err := rocket.Hold(ctx, 1, r.length)
+	held, err := rocket.Hold(ctx, headBurst, r.length)
 	if err != nil {
 		return nil, err
 	}
 	r.held = append(r.held, held)
-	return r.plain(ctx, r.length)
+	return r.plain(ctx, headBurst, r.length)
 }
 
 func (r *rockets) close() error {

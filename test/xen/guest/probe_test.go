@@ -177,8 +177,9 @@ func TestProbeScatterGatherOff(t *testing.T) {
 			t.Logf("%s (%s), attempt %d, tx_dropped +%d", tool.Text(p.Verdict), tool.Text(p.Cause), p.Attempts, dropped)
 			switch tool.Text(p.Verdict) {
 			case "dropped":
-				if tool.Text(p.Cause) != "sg_off" || *p.Slots != 2 || ran.Status != 1 || dropped != 1 {
-					t.Errorf("cause %s, %d slots, status %d, tx_dropped +%d: want sg_off, 2, 1, 1", tool.Text(p.Cause), *p.Slots, ran.Status, dropped)
+				// An attempt is a few datagrams, of which more than one may have such a head.
+				if tool.Text(p.Cause) != "sg_off" || *p.Slots != 2 || ran.Status != 1 || dropped < 1 || dropped > 8 {
+					t.Errorf("cause %s, %d slots, status %d, tx_dropped +%d: want sg_off, 2, 1, 1 to 8", tool.Text(p.Cause), *p.Slots, ran.Status, dropped)
 				}
 			case "sent":
 				if *p.Slots != 1 || p.Attempts != 32 || ran.Status != 0 || dropped != 0 {
