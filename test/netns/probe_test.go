@@ -1,13 +1,16 @@
 package netns
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -289,5 +292,64 @@ func TestProbeWaitsInAQueue(t *testing.T) {
 	ran := probeJSON(t, "--to", "10.98.0.2:9")
 	if p := ran.Only(t); tool.Text(p.Verdict) != "over_limit" {
 		t.Errorf("%s%s", ran.Stdout, ran.Stderr)
+	}
+}
+
+// scatterGatherOff switches the feature off for the near interface: ETHTOOL_SSG.
+func scatterGatherOff(t *testing.T) {
+	t.Helper()
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	must(t, err)
+	defer func() { must(t, unix.Close(socket)) }()
+	value := struct{ command, data uint32 }{unix.ETHTOOL_SSG, 0}
+	var request struct {
+		name [unix.IFNAMSIZ]byte
+		data unsafe.Pointer
+		rest [16]byte
+	}
+	copy(request.name[:], "near")
+	request.data = unsafe.Pointer(&value)
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(socket), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request))); errno != 0 {
+		t.Fatal(errno)
+	}
+}
+
+// headsCrossPages tells whether some small heads do on this kernel: those of a slab
+// cache of their own, if its objects are no power of two in size and its slabs not pages.
+func headsCrossPages(t *testing.T) bool {
+	t.Helper()
+	text, err := os.ReadFile("/proc/slabinfo")
+	must(t, err)
+	for line := range strings.Lines(string(text)) {
+		var name string
+		var active, all, size, objects, pages int
+		if n, _ := fmt.Sscan(line, &name, &active, &all, &size, &objects, &pages); n == 6 && name == "skbuff_small_head" {
+			return size&(size-1) != 0 && pages > 1
+		}
+	}
+	return false
+}
+
+// With scatter-gather off it finds a small datagram whose head lies across a page, where
+// there are such heads, and refuses to try for many slots.
+func TestProbeWithoutScatterGather(t *testing.T) {
+	l := newLab(t)
+	scatterGatherOff(t)
+	sink := l.udpSink(farAddress.Addr())
+	ran := probeJSON(t, "--to", sink.Local().String())
+	p := ran.Only(t)
+	t.Logf("%d slots, attempt %d", *p.Slots, p.Attempts)
+	slots, says := 1, "no small datagram had a head across a page boundary in 32 attempts"
+	if headsCrossPages(t) {
+		slots, says = 2, "a Xen frontend would have dropped it, since scatter-gather is off"
+	}
+	if tool.Text(p.Verdict) != "sent" || *p.Slots != slots || p.Attempts > 32 || ran.Status != 0 || !strings.Contains(p.Message, says) {
+		t.Errorf("status %d, want 0, %d slots and %q:\n%s%s", ran.Status, slots, says, ran.Stdout, ran.Stderr)
+	}
+	if got := int(sink.Received().Datagrams); got != 8*p.Attempts {
+		t.Errorf("%d datagrams arrived of %d attempts, want 8 for each", got, p.Attempts)
+	}
+	if ran := probeJSON(t, "--to", sink.Local().String(), "--slots", "19"); ran.Status != 3 || !strings.Contains(ran.Stderr, "scatter-gather is off on interface near") {
+		t.Errorf("--slots 19: status %d:\n%s", ran.Status, ran.Stderr)
 	}
 }
