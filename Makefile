@@ -53,7 +53,7 @@ install: build ## install the program, its manual pages and completions
 	install -D -m 755 xentrace $(DESTDIR)$(PREFIX)/sbin/xentrace
 	install -d $(DESTDIR)$(MAN1)
 	./xentrace man > $(DESTDIR)$(MAN1)/xentrace.1
-	for command in watch hist check demo; do ./xentrace man $$command > $(DESTDIR)$(MAN1)/xentrace-$$command.1; done
+	for command in watch hist check probe demo; do ./xentrace man $$command > $(DESTDIR)$(MAN1)/xentrace-$$command.1; done
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	./xentrace completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/xentrace
 
@@ -80,7 +80,7 @@ test-xen: build ## the tests in a real Xen guest; KERNEL=, DRIVER=stock|prefix a
 ifneq ($(KERNEL),)
 	test/xen/suite --timeout 1800 --kernel $(KERNEL) --driver $(DRIVER) --vcpus $(VCPUS) $(if $(RUN),-- -test.run '$(RUN)')
 else
-	test/xen/suite --timeout 1200 --kernel 6.1 --driver prefix -- -test.run 'Lab|Watch|Hist|Wait|Ordinary|KernelSide|Check|Stack|Advice|Stalled|ManyConnections|FollowingCosts'
+	test/xen/suite --timeout 1200 --kernel 6.1 --driver prefix -- -test.run 'Lab|Watch|Hist|Wait|Ordinary|KernelSide|Check|Stack|Advice|Stalled|ManyConnections|FollowingCosts|Probe$$|ProbeText'
 	test/xen/suite --timeout 1200 --kernel 6.12 --driver stock --vcpus 2 -- -test.run 'Lab|Watch|Hist|Wait|Ordinary|KernelSide|Check|Stack|Scatter|DropsElsewhere$$'
 	test/xen/suite --timeout 1200 --kernel 6.1 --driver prefix --vcpus 2 -- -test.run 'Life(Driver|Renamed|Moved|Settings|Ends|Head|Stopped)/kprobe'
 	test/xen/suite --timeout 1200 --kernel 5.10 --driver stock -- -test.run 'Lab|Wait|KernelSide|Check'

@@ -24,6 +24,7 @@ enum verdict {
 	VERDICT_BOUNCED,
 	VERDICT_OVER_LIMIT,
 	VERDICT_REJECTED,
+	VERDICT_ACCEPTED, /* of the probe only: the backend took one of its requests */
 };
 
 /* In the order of the tests in xennet_start_xmit(). */

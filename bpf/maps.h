@@ -22,6 +22,7 @@ struct configuration {
 	__u8 driver_hooks;   /* the free and return hooks are attached */
 	__u8 stacks;	     /* tell what sent a packet that went wrong */
 	__u8 consume_is_drop; /* this kernel frees dropped packets as consumed, see traced_free() */
+	__u8 probe;	      /* tell of every packet of one socket, see probe.h */
 };
 
 const volatile struct configuration config = {.page_size = 4096};
@@ -91,6 +92,7 @@ enum window_flag {
 	WINDOW_BOUNCED = 4,
 	WINDOW_DROPPED = 8,
 	WINDOW_WANTS_BOUNCE = 16, /* the head begins too close to the end of a page */
+	WINDOW_PROBE = 32,	  /* told of whatever becomes of it */
 };
 
 /* Between entry and verdict of one packet on one CPU. */

@@ -14,6 +14,7 @@
 #define XENTRACE_RESPONSE_H
 
 #include "capture.h"
+#include "probe.h"
 
 /* NET_TX_RING_SIZE: requests, and ids of requests, of one queue. */
 #define RING_SLOTS 256u
@@ -140,16 +141,16 @@ static __always_inline bool queue_counted(__u32 *index, __u64 queue)
  * in each turn of a loop.
  */
 
-/* Notes everything about a refused packet. */
-__noinline int rejected_capture(__u64 skb)
+/* Notes everything about a packet that the backend has answered. */
+__noinline int answered_capture(__u64 skb)
 {
 	struct collection *run = collection_here();
 
 	return run ? capture(&run->work, (void *)skb, 0) : -1;
 }
 
-/* Tells of the packet that was noted. */
-__noinline int rejected_emit(__u32 index)
+/* Tells of the packet that was noted, with VERDICT_REJECTED or VERDICT_ACCEPTED. */
+__noinline int answered_emit(__u32 index, __u32 verdict)
 {
 	struct collection *run = collection_here();
 	struct packet_event *event;
@@ -160,7 +161,7 @@ __noinline int rejected_emit(__u32 index)
 	event->slots = captured_slots(event);
 	bpf_probe_read_kernel(&event->queue, sizeof(event->queue),
 			      (void *)run->queue + responses.id);
-	return emit(&run->work, index, VERDICT_REJECTED, CAUSE_NONE);
+	return emit(&run->work, index, verdict, CAUSE_NONE);
 }
 
 /* Counts a refused packet and tells of it. */
@@ -176,8 +177,21 @@ __noinline int rejected(__u64 skb)
 	if (!counters)
 		return 0;
 	counters->rejected++;
-	if (config.records && !rejected_capture(skb))
-		rejected_emit(index);
+	if (config.records && !answered_capture(skb))
+		answered_emit(index, VERDICT_REJECTED);
+	return 0;
+}
+
+/* Tells of a request that the backend took, if it is one of the probe's. */
+__noinline int accepted(__u64 skb)
+{
+	struct collection *run = collection_here();
+	__u32 index;
+
+	if (!run || !is_probe((void *)skb) || !queue_counted(&index, run->queue))
+		return 0;
+	if (!answered_capture(skb))
+		answered_emit(index, VERDICT_ACCEPTED);
 	return 0;
 }
 
@@ -237,8 +251,10 @@ __noinline int responded(__u32 cons)
 		return 0;
 	}
 	skb = run->skbs[entry->id % RING_SLOTS];
-	if (entry->status >= 0 || !skb) /* a frame from xennet_xdp_xmit() has no skb */
+	if (!skb) /* a frame from xennet_xdp_xmit() has none */
 		return 0;
+	if (entry->status >= 0)
+		return config.probe ? accepted(skb) : 0;
 	rejected(skb);
 	told_note(skb);
 	told_clear(told, entry->id); /* this one has its response */
@@ -340,7 +356,7 @@ static __always_inline int collect_end(void)
 	    !bpf_probe_read_kernel(&sring, sizeof(sring), (void *)run->queue + responses.sring)) {
 		run->ring = sring + responses.ring;
 		errors = count <= FEW_RESPONSES ? few_errors(count) : many_errors(count);
-		if (errors || told_requests)
+		if (errors || told_requests || config.probe)
 			run_judge(count);
 	}
 	run->queue = 0;

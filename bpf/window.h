@@ -41,10 +41,12 @@ static __noinline int settle(struct window *window, __u32 depth)
 		counters->linearized++;
 		verdict = VERDICT_LINEARIZED;
 	} else if (!(window->flags & WINDOW_BOUNCED)) {
-		return 0;
+		if (!(window->flags & WINDOW_PROBE))
+			return 0;
+		verdict = VERDICT_SENT;
 	}
 	/* Every packet is bounced if the backend is not trusted: counted, not told. */
-	if (verdict == VERDICT_BOUNCED && !(window->flags & WINDOW_WANTS_BOUNCE))
+	if (verdict == VERDICT_BOUNCED && !(window->flags & (WINDOW_WANTS_BOUNCE | WINDOW_PROBE)))
 		return 0;
 	if (config.records && window->flags & WINDOW_CAPTURED)
 		emit(work, window->index, verdict, CAUSE_NONE);

@@ -73,7 +73,8 @@ type XentraceConfiguration struct {
 	DriverHooks   uint8
 	Stacks        uint8
 	ConsumeIsDrop uint8
-	_             [2]byte
+	Probe         uint8
+	_             [1]byte
 }
 
 type XentraceConnection struct {
@@ -325,6 +326,7 @@ const (
 	XentraceVerdictVERDICT_BOUNCED    XentraceVerdict = 4
 	XentraceVerdictVERDICT_OVER_LIMIT XentraceVerdict = 5
 	XentraceVerdictVERDICT_REJECTED   XentraceVerdict = 6
+	XentraceVerdictVERDICT_ACCEPTED   XentraceVerdict = 7
 )
 
 type XentraceWorkspace struct {
@@ -386,6 +388,7 @@ const (
 	XentraceVarElsewhereConfig        = "elsewhere_config"
 	XentraceVarEnabled                = "enabled"
 	XentraceVarNetfrontXmit           = "netfront_xmit"
+	XentraceVarProbeCookie            = "probe_cookie"
 	XentraceVarResponses              = "responses"
 	XentraceVarSenderConfig           = "sender_config"
 	XentraceVarToldRequests           = "told_requests"
@@ -488,6 +491,7 @@ type XentraceVariableSpecs struct {
 	ElsewhereConfig *ebpf.VariableSpec `ebpf:"elsewhere_config"`
 	Enabled         *ebpf.VariableSpec `ebpf:"enabled"`
 	NetfrontXmit    *ebpf.VariableSpec `ebpf:"netfront_xmit"`
+	ProbeCookie     *ebpf.VariableSpec `ebpf:"probe_cookie"`
 	Responses       *ebpf.VariableSpec `ebpf:"responses"`
 	SenderConfig    *ebpf.VariableSpec `ebpf:"sender_config"`
 	ToldRequests    *ebpf.VariableSpec `ebpf:"told_requests"`
@@ -563,6 +567,7 @@ type XentraceVariables struct {
 	ElsewhereConfig *ebpf.Variable `ebpf:"elsewhere_config"`
 	Enabled         *ebpf.Variable `ebpf:"enabled"`
 	NetfrontXmit    *ebpf.Variable `ebpf:"netfront_xmit"`
+	ProbeCookie     *ebpf.Variable `ebpf:"probe_cookie"`
 	Responses       *ebpf.Variable `ebpf:"responses"`
 	SenderConfig    *ebpf.Variable `ebpf:"sender_config"`
 	ToldRequests    *ebpf.Variable `ebpf:"told_requests"`

@@ -7,10 +7,11 @@
 #define XENTRACE_XMIT_H
 
 #include "cause.h"
+#include "probe.h"
 #include "watched.h"
 
-/* Another driver sends it; a Xen frontend would not as it is. */
-static __noinline int tell_over_limit(void *ctx, struct sk_buff *skb, __u32 index, __u32 slots)
+/* Another driver sends it: over the limit, a Xen frontend would not as it is. */
+static __noinline int tell_observed(void *ctx, struct sk_buff *skb, __u32 index, __u32 slots)
 {
 	__u32 zero = 0;
 	struct workspace *work = bpf_map_lookup_elem(&workspaces, &zero);
@@ -19,7 +20,7 @@ static __noinline int tell_over_limit(void *ctx, struct sk_buff *skb, __u32 inde
 		return 0;
 	if (config.stacks)
 		stack_take(ctx, &work->stack);
-	emit(work, index, VERDICT_OVER_LIMIT, CAUSE_NONE);
+	emit(work, index, slots > SLOT_LIMIT ? VERDICT_OVER_LIMIT : VERDICT_SENT, CAUSE_NONE);
 	return 0;
 }
 
@@ -48,8 +49,8 @@ static __always_inline int observe(void *ctx, struct sk_buff *skb, __u32 index, 
 	if (!counters || layout_read(&layout, skb, 0, direct))
 		return 0;
 	count(counters, &layout);
-	if (config.records && layout.slots > SLOT_LIMIT)
-		tell_over_limit(ctx, skb, index, layout.slots);
+	if (config.records && (layout.slots > SLOT_LIMIT || is_probe(skb)))
+		tell_observed(ctx, skb, index, layout.slots);
 	return 0;
 }
 
@@ -80,7 +81,11 @@ static __always_inline int transmit_begin(void *ctx, struct sk_buff *skb, struct
 		return 0;
 	count(counters, &layout);
 	open_window(transmit, depth, skb, dev, &layout, watched.index, queue);
-	if (config.records && layout.slots > SLOT_LIMIT)
+	if (is_probe(skb))
+		window_at(transmit, depth)->flags |= WINDOW_PROBE;
+	else if (!config.records || layout.slots <= SLOT_LIMIT)
+		return 0;
+	if (config.records)
 		capture_open(ctx, transmit, skb);
 	return 0;
 }
@@ -99,7 +104,7 @@ static __always_inline int transmit_end(struct sk_buff *skb)
 	if (skb && window->skb != (__u64)skb)
 		return close_missed(transmit, (__u64)skb);
 	transmit->depth = depth;
-	if (window->flags & (WINDOW_OVER_LIMIT | WINDOW_BOUNCED))
+	if (window->flags & (WINDOW_OVER_LIMIT | WINDOW_BOUNCED | WINDOW_PROBE))
 		settle(window, depth);
 	return 0;
 }

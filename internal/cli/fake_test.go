@@ -98,6 +98,9 @@ func (f *fakeTracer) start(ctx context.Context, o trace.Options) (Tracer, error)
 	return f, nil
 }
 
+func (f *fakeTracer) SetProbe(uint64) error  { return nil }
+func (f *fakeTracer) MissingAnswers() string { return "" }
+
 func (f *fakeTracer) Choice() trace.Choice { return f.choice }
 
 func (f *fakeTracer) Read(ctx context.Context) (trace.Packet, error) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -36,6 +37,10 @@ type settings struct {
 	drops      string
 	dropsHook  string
 	filter     filter.Filter
+	to         netip.AddrPort // valid if the user named it
+	slots      int            // of a probe, 0 for any number over the limit
+	ipv4, ipv6 bool
+	probe      bool // this is a probe
 	help       bool
 }
 

@@ -89,6 +89,7 @@ func (s *session) start(ctx context.Context, records bool) error {
 		Wait:       s.in.wait,
 		Rejected:   s.in.rejected,
 		Stacks:     s.in.stack,
+		Probe:      s.in.probe,
 		Notify:     s.console.Say,
 	})
 	if err != nil {

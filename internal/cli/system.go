@@ -28,6 +28,10 @@ type Tracer interface {
 	// Connections tells how the connections stand whose packets were read; nil where
 	// nothing can tell.
 	Connections() flow.Kernel
+	// SetProbe has every packet of the socket with this cookie told of.
+	SetProbe(cookie uint64) error
+	// MissingAnswers says why the backend's answers are not seen, if they are not.
+	MissingAnswers() string
 	// DropPrivileges gives up what the process does not need any more.
 	DropPrivileges(context.Context) error
 	// Stop ends the counting.

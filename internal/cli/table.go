@@ -112,7 +112,7 @@ func recordFlags() []*flag {
 // commands returns the table.
 func commands() []*command {
 	return []*command{
-		watchCommand(), histCommand(), checkCommand(), demoCommand(), versionCommand(), helpCommand(), completionCommand(), manCommand(),
+		watchCommand(), histCommand(), checkCommand(), probeCommand(), demoCommand(), versionCommand(), helpCommand(), completionCommand(), manCommand(),
 	}
 }
 

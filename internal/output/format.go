@@ -6,6 +6,7 @@ package output
 import (
 	"xentrace/internal/check"
 	"xentrace/internal/flow"
+	"xentrace/internal/probe"
 	"xentrace/internal/trace"
 )
 
@@ -22,6 +23,10 @@ type Format interface {
 	AppendSummary(b []byte, r *Run) []byte
 	// AppendReport appends what check found.
 	AppendReport(b []byte, r *check.Report) []byte
+	// AppendProbe appends what became of one probe.
+	AppendProbe(b []byte, r *probe.Result) []byte
+	// AppendProbeEnd appends what is to be said once all probes are made.
+	AppendProbeEnd(b []byte, results []probe.Result) []byte
 }
 
 // A Run is what there is to tell at the end of one.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,6 +25,10 @@ type filler struct {
 // fillerBuffer is half of what the connection's buffers hold at each end, if
 // net.core.wmem_max and rmem_max allow it: for one packet some 128 KiB are written.
 const fillerBuffer = 256 << 10
+
+// loopbackPatience is how long a connection over loopback may take: where a packet filter
+// drops it the kernel would try for two minutes.
+const loopbackPatience = 5 * time.Second
 
 // newFiller connects over loopback, with IPv4 or, without that, IPv6, in the
 // network namespace of the calling thread.
@@ -55,7 +60,7 @@ func connectFiller(ctx context.Context, address string) (*filler, error) {
 		return nil, err
 	}
 	defer listener.Close()
-	d := net.Dialer{Control: large, KeepAlive: -1}
+	d := net.Dialer{Control: large, KeepAlive: -1, Timeout: loopbackPatience}
 	conn, err := d.DialContext(ctx, "tcp", listener.Addr().String())
 	if err != nil {
 		return nil, err

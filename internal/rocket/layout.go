@@ -50,6 +50,22 @@ func (f fragment) filler(length int) int {
 	return f.size - start + slotSize - before
 }
 
+// fillerWithin returns how much must be written elsewhere so that the next length
+// bytes lie inside one slot, apart from what was written before: bytes that follow
+// directly would become one fragment with it.
+func (f fragment) fillerWithin(length int) int {
+	start := f.offset
+	if start+refillMinimum > f.size {
+		start = 0
+	}
+	for at := start + 1; at+length <= f.size; at++ {
+		if at/slotSize == (at+length-1)/slotSize {
+			return at - start
+		}
+	}
+	return f.size - start + 1
+}
+
 // plan is what to write elsewhere for one packet whose thread begins at the start
 // of a block, so that the next packet's begins there too.
 type plan struct {
@@ -57,7 +73,11 @@ type plan struct {
 	after  int   // the packet
 }
 
-// newPlan lays out n pieces of the given length.
+// newPlan lays out n pieces of the given length, each across a slot boundary.
+func newPlan(n, length, pageSize int) plan { return newSlotPlan(2*n, length, pageSize) }
+
+// newSlotPlan lays out pieces of the given length that need that many slots together:
+// each lies across a slot boundary, but the last of an odd number of slots.
 //
 // What comes after uses the block up, and another one, to its last byte. So the
 // next packet begins at the start of a block in either case: the kernel takes a
@@ -65,11 +85,13 @@ type plan struct {
 // more (page_ref_count of 1). And if the fragment was not where this says, since
 // the kernel had a single page only, the second case sets it right: no packet
 // keeps that last block, which is read back at once.
-func newPlan(n, length, pageSize int) plan {
+func newSlotPlan(slots, length, pageSize int) plan {
 	f := fragment{size: blockSize(pageSize)}
-	p := plan{before: make([]int, n)}
+	p := plan{before: make([]int, (slots+1)/2)}
 	for i := range p.before {
-		p.before[i] = f.filler(length)
+		if p.before[i] = f.filler(length); 2*i+1 == slots {
+			p.before[i] = f.fillerWithin(length)
+		}
 		f.advance(p.before[i])
 		f.advance(length)
 	}

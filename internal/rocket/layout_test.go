@@ -36,6 +36,33 @@ func TestPlanPutsEachPieceAcrossABoundary(t *testing.T) {
 	}
 }
 
+// The last piece of an odd number of slots lies inside one, apart from the one before.
+func TestPlanOfAnOddNumberOfSlots(t *testing.T) {
+	for _, pageSize := range []int{4096, 65536} {
+		for _, length := range []int{16, 80, 2048} {
+			for slots := 1; slots <= 33; slots += 2 {
+				p := newSlotPlan(slots, length, pageSize)
+				f := fragment{size: blockSize(pageSize)}
+				got := 0
+				for i, gap := range p.before {
+					f.advance(gap)
+					if i > 0 && gap == 0 {
+						t.Fatalf("%d slots: piece %d adjoins the one before", slots, i)
+					}
+					if f.offset+length > f.size {
+						t.Fatalf("%d slots: piece %d of %d lies at %d of %d", slots, i, length, f.offset, f.size)
+					}
+					got += (f.offset%slotSize + length + slotSize - 1) / slotSize
+					f.advance(length)
+				}
+				if f.advance(p.after); got != slots || f.offset != f.size {
+					t.Errorf("pieces of %d: %d slots, want %d; ends at %d of %d", length, got, slots, f.offset, f.size)
+				}
+			}
+		}
+	}
+}
+
 func TestFragmentFollowsTheKernel(t *testing.T) {
 	for _, test := range []struct{ offset, written, want int }{
 		{0, 4056, 4056},

@@ -29,6 +29,15 @@ func NewDatagrams(ctx context.Context, remote netip.AddrPort, opts Options) (*Da
 // Local returns the address the datagrams come from.
 func (d *Datagrams) Local() netip.AddrPort { return addrPort(d.conn.LocalAddr()) }
 
+// Cookie returns the kernel's number of the socket, by which its packets are known.
+func (d *Datagrams) Cookie() (uint64, error) {
+	raw, err := d.conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	return cookie(raw)
+}
+
 // Number returns how many datagrams have been handed to the kernel.
 func (d *Datagrams) Number() uint64 { return d.number }
 

@@ -84,6 +84,32 @@ func TestUDP(t *testing.T) {
 	}
 }
 
+// A datagram has as many slots as asked for.
+func TestUDPOfSlots(t *testing.T) {
+	p := newPair(t, 1500)
+	for slots := MinSlots; slots <= MaxSlots; slots++ {
+		sink := p.udpSink(t, farAddress)
+		sender := p.udp(t, sink.Local(), Options{Slots: slots})
+		o := observe(t, p.ifindex, p.near.inum)
+		const n = 20
+		length := 0
+		for range n {
+			sent, err := sender.Send(t.Context())
+			must(t, err)
+			if length = sent.Length; sent.Slots != slots {
+				t.Fatalf("sent %+v, want %d slots", sent, slots)
+			}
+		}
+		settled(t, sink.Received, func(r UDPReceived) bool { return r.Datagrams == n })
+		exactly(t, ofLength(o.packets(t), length+42), n, slots)
+	}
+	for _, slots := range []int{-1, 1, MaxSlots + 1} {
+		if _, err := NewUDP(t.Context(), netip.AddrPortFrom(farAddress, 9), Options{Slots: slots}); err == nil {
+			t.Errorf("%d slots: want an error", slots)
+		}
+	}
+}
+
 func TestUDPWithMTU9001(t *testing.T) {
 	p := newPair(t, 9001)
 	sink := p.udpSink(t, farAddress)

@@ -22,6 +22,9 @@ type Options struct {
 	// PieceLength is how long each is, in bytes: 80 if 0. With an MTU of 9001,
 	// 17 pieces of 512 bytes are one segment.
 	PieceLength int
+	// Slots is how many slots a packet of UDP is to need, from [MinSlots] to
+	// [MaxSlots]; it stands for a number of pieces. If 0, Pieces says how many.
+	Slots int
 	// Local is the address to send from; the kernel's choice if not valid.
 	Local netip.AddrPort
 	// Device is the interface to send from, whatever the routes say
@@ -51,6 +54,13 @@ type Sent struct {
 	// that is busy elsewhere.
 	Split bool
 }
+
+// The least and the most slots that Options.Slots can ask for: the head and one
+// fragment more, and one fragment less than a packet can have.
+const (
+	MinSlots = 2
+	MaxSlots = 31
+)
 
 // ErrClosed is returned by a sender that has been closed.
 var ErrClosed = errors.New("sender is closed")
@@ -87,6 +97,18 @@ func control(conn syscall.RawConn, fn func(fd int) error) error {
 		return err
 	}
 	return failure
+}
+
+// cookie returns the number by which the kernel knows the socket as long as the
+// machine runs: SO_COOKIE, since 4.12.
+func cookie(conn syscall.RawConn) (cookie uint64, err error) {
+	err = control(conn, func(fd int) (err error) {
+		if cookie, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE); err != nil {
+			return fmt.Errorf("SO_COOKIE: %w", err)
+		}
+		return nil
+	})
+	return cookie, err
 }
 
 // send hands data to a connected socket in one piece, waiting for room if there

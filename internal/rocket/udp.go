@@ -37,6 +37,12 @@ type UDP struct {
 // NewUDP makes a sender to remote, with sockets in the network namespace of the
 // calling thread. It sends nothing yet.
 func NewUDP(ctx context.Context, remote netip.AddrPort, opts Options) (*UDP, error) {
+	if opts.Slots != 0 {
+		if opts.Slots < MinSlots || opts.Slots > MaxSlots {
+			return nil, fmt.Errorf("udp: %d slots: can be %d to %d", opts.Slots, MinSlots, MaxSlots)
+		}
+		opts.Pieces = opts.Slots/2 + 1
+	}
 	if opts.Pieces == 0 {
 		opts.Pieces = 14
 	}
@@ -47,7 +53,10 @@ func NewUDP(ctx context.Context, remote netip.AddrPort, opts Options) (*UDP, err
 		return nil, fmt.Errorf("udp: %d pieces of %d bytes: need at least 1, of %d to %d bytes",
 			opts.Pieces, opts.PieceLength, HeaderLength, maxPiece)
 	}
-	u := &UDP{remote: remote, opts: opts, plan: newPlan(opts.Pieces-1, opts.PieceLength, os.Getpagesize())}
+	if opts.Slots == 0 {
+		opts.Slots = 1 + 2*(opts.Pieces-1)
+	}
+	u := &UDP{remote: remote, opts: opts, plan: newSlotPlan(opts.Slots-1, opts.PieceLength, os.Getpagesize())}
 	var err error
 	if u.bench, err = newBench(ctx); err != nil {
 		return nil, fmt.Errorf("udp: %w", err)
@@ -98,6 +107,9 @@ func (u *UDP) checkMTU(fd int) error {
 // Local returns the address the datagrams come from.
 func (u *UDP) Local() netip.AddrPort { return addrPort(u.conn.LocalAddr()) }
 
+// Cookie returns the kernel's number of the socket, by which its packets are known.
+func (u *UDP) Cookie() (uint64, error) { return cookie(u.raw) }
+
 // Send hands one datagram to the kernel. Calls wait for each other. It fails with
 // [ErrSinglePages], and sends nothing, if the kernel has no blocks to make it from.
 func (u *UDP) Send(ctx context.Context) (Sent, error) {
@@ -114,7 +126,7 @@ func (u *UDP) Send(ctx context.Context) (Sent, error) {
 	}
 	sent := Sent{
 		Local: u.Local(), Remote: u.remote, Length: len(data), Pieces: u.opts.Pieces,
-		Number: u.number, Slots: 1 + 2*(u.opts.Pieces-1),
+		Number: u.number, Slots: u.opts.Slots,
 	}
 	u.number++
 	return sent, nil

@@ -87,6 +87,9 @@ func (c *chooser) try(ctx context.Context, b Backend) (*attachment, error) {
 	if c.options.Stacks {
 		cfg.Stacks = 1
 	}
+	if c.options.Probe {
+		cfg.Probe = 1
+	}
 	if netfront {
 		cfg.DriverHooks = 1
 		spec.Programs[bpf.XentraceProgFentryFree].AttachTo = c.facts.free.Symbol.Name

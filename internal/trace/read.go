@@ -107,7 +107,7 @@ func (t *Tracer) take(ctx context.Context, raw []byte) (Packet, bool, error) {
 		if err := t.complete(&packet); err != nil {
 			return Packet{}, false, err
 		}
-		if packet.Verdict == Sent {
+		if packet.Verdict == Sent && !t.isProbe(&packet) {
 			return Packet{}, false, nil
 		}
 		t.events.Add(1)

@@ -43,6 +43,7 @@ type Options struct {
 	Wait       bool      // wait for an interface to appear instead of failing
 	Stacks     bool      // tell what call sent a packet that went wrong
 	Rejected   bool      // look at the backend's responses, too: which packets it refused
+	Probe      bool      // tell of every packet of one socket, see SetProbe
 
 	// Notify is told, in whole sentences, what a user should know while the
 	// tracer runs: an interface that came or went, what the driver's code
@@ -76,6 +77,7 @@ type Tracer struct {
 	started time.Time
 	ended   atomic.Pointer[time.Time] // set by Stop
 	events  atomic.Uint64             // records delivered
+	probe   atomic.Uint64             // cookie of the probe's socket, 0 while there is none
 
 	background context.Context // of what goes on until Close
 	cancel     context.CancelFunc
@@ -130,7 +132,7 @@ func (t *Tracer) start(ctx context.Context) error {
 		}
 	}
 	t.rejections = c.rejections
-	if sentence := t.rejections.sentence(t.options.Rejected); sentence != "" {
+	if sentence := t.rejections.sentence(t.options.Rejected); sentence != "" && !t.options.Probe {
 		t.notify(sentence)
 	}
 	if t.options.Records {

@@ -12,9 +12,10 @@ const (
 	Bounced             // its head began too close to a page end: copied and sent
 	OverLimit           // another driver sent it; a Xen frontend's limit is lower
 	Rejected            // the backend refused it after the driver counted it as sent
+	Accepted            // of a probe only: the backend took it, as far as it has answered
 )
 
-var verdictNames = [...]string{"none", "sent", "dropped", "linearized", "bounced", "over_limit", "rejected"}
+var verdictNames = [...]string{"none", "sent", "dropped", "linearized", "bounced", "over_limit", "rejected", "accepted"}
 
 func (v Verdict) String() string {
 	if int(v) < len(verdictNames) {

@@ -1,0 +1,74 @@
+package cli
+
+import (
+	"strings"
+	"testing"
+
+	"xentrace/internal/netdev"
+	"xentrace/internal/probe"
+	"xentrace/internal/trace"
+)
+
+func TestOnlyNetfront(t *testing.T) {
+	netfront := func(name string, up bool) netdev.Interface {
+		return netdev.Interface{Name: name, Driver: netdev.DriverNetfront, Up: up}
+	}
+	lo, veth := netdev.Interface{Name: "lo", Up: true, Loopback: true}, netdev.Interface{Name: "veth0", Driver: "veth", Up: true}
+	for _, test := range []struct {
+		name   string
+		all    []netdev.Interface
+		want   string
+		status int
+		says   string
+	}{
+		{"one", []netdev.Interface{lo, veth, netfront("eth0", true)}, "eth0", 0, ""},
+		{"one that is up", []netdev.Interface{netfront("eth0", false), netfront("eth1", true)}, "eth1", 0, ""},
+		{"none", []netdev.Interface{lo, veth}, "", 3, "no interface of this network namespace is driven by xen-netfront"},
+		{"none that is up", []netdev.Interface{netfront("eth0", false)}, "", 3, "and up"},
+		{"several", []netdev.Interface{netfront("eth0", true), netfront("eth1", true)}, "", 2, "name one of eth0, eth1 with -i"},
+	} {
+		got, err := onlyNetfront(test.all)
+		if got.Name != test.want || Status(err) != test.status || err != nil && !strings.Contains(err.Error(), test.says) {
+			t.Errorf("%s: %q, %v: want %q, status %d, %q", test.name, got.Name, err, test.want, test.status, test.says)
+		}
+	}
+}
+
+func TestJudgeProbes(t *testing.T) {
+	lost := probe.Result{Seen: true, Verdict: trace.Dropped}
+	refused := probe.Result{Seen: true, Verdict: trace.Rejected}
+	sent, linearized := probe.Result{Seen: true, Verdict: trace.Sent}, probe.Result{Seen: true, Verdict: trace.Linearized}
+	over := probe.Result{Seen: true, Verdict: trace.OverLimit}
+	for _, test := range []struct {
+		results []probe.Result
+		want    int
+	}{
+		{nil, 0}, {[]probe.Result{sent, linearized, over}, 0}, {[]probe.Result{sent, lost}, 1}, {[]probe.Result{refused}, 1},
+		{[]probe.Result{{}}, 3}, {[]probe.Result{sent, {}}, 3}, {[]probe.Result{{}, lost}, 1},
+	} {
+		if got := Status(judgeProbes(test.results)); got != test.want {
+			t.Errorf("%+v: status %d, want %d", test.results, got, test.want)
+		}
+	}
+}
+
+func TestProbeRefusesUsage(t *testing.T) {
+	for _, test := range []struct{ args, says string }{
+		{"--slots 1", "can be 2 to 31"},
+		{"--slots 32", "can be 2 to 31"},
+		{"--slots 0", "can be 2 to 31"},
+		{"--slots many", "can be 2 to 31"},
+		{"--count 0", "less than 1"},
+		{"--to localhost:9", "not an address and a port"},
+		{"--to 192.0.2.1:0", "port 0"},
+		{"--ipv4 --ipv6", "exclude each other"},
+		{"-i eth0 -i eth1", "only one"},
+		{"-i lo --to 192.0.2.1", "loopback interface"},
+		{"eth0", "unexpected argument"},
+	} {
+		got := runWith(t, nil, append([]string{"probe"}, strings.Fields(test.args)...)...)
+		if got.status != 2 || !strings.Contains(got.stderr, test.says) || got.stdout != "" {
+			t.Errorf("probe %s: status %d, %q%q: want 2 and %q", test.args, got.status, got.stdout, got.stderr, test.says)
+		}
+	}
+}

@@ -1,0 +1,309 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"xentrace/internal/netdev"
+	"xentrace/internal/rocket"
+	"xentrace/internal/slots"
+	"xentrace/internal/trace"
+)
+
+// MaxAttempts is how many datagrams one probe makes at most until one has enough slots.
+const MaxAttempts = 32
+
+// defaultSlots is how many the datagram gets if any number over the limit will do.
+const defaultSlots = 27
+
+// How long things may take that nothing else tells the end of. Emulated machines are slow.
+const (
+	seenPatience      = 3 * time.Second        // a datagram on its way to the driver
+	answerPatience    = 2 * time.Second        // the backend's first answer
+	allAnswers        = 100 * time.Millisecond // its answers to the packet's other requests
+	neighbourPatience = 4 * time.Second        // the kernel asks three times, a second apart
+	neighbourInterval = 20 * time.Millisecond
+)
+
+// A Tracer watches the interface: a [trace.Tracer] with [trace.Options.Probe].
+type Tracer interface {
+	Read(context.Context) (trace.Packet, error)
+	SetProbe(cookie uint64) error
+	MissingAnswers() string
+}
+
+// Options says what to probe.
+type Options struct {
+	Interface     netdev.Interface
+	Destination   Destination
+	Slots         int  // that the datagram is to need; 0 for any number over the limit
+	ScatterGather bool // whether the interface has the feature on
+}
+
+// ErrOutOfRange says that no datagram of so many slots can be made.
+var ErrOutOfRange = fmt.Errorf("can be %d to %d", rocket.MinSlots, rocket.MaxSlots)
+
+// CheckSlots fails with [ErrOutOfRange], or not at all. 0 asks for none in particular.
+func CheckSlots(n int) error {
+	if n != 0 && (n < rocket.MinSlots || n > rocket.MaxSlots) {
+		return fmt.Errorf("%d slots: %w", n, ErrOutOfRange)
+	}
+	return nil
+}
+
+// A Prober sends probes out of one interface, one after the other.
+type Prober struct {
+	options Options
+	tracer  Tracer
+	network Network
+	senders senders
+	records chan trace.Packet
+	failure error // of reading, set before records is closed
+}
+
+// New makes a prober whose sockets are in the network namespace of the calling thread,
+// and begins to read what the tracer tells, until ctx ends or the tracer is stopped.
+func New(ctx context.Context, t Tracer, n Network, o Options) *Prober {
+	p := &Prober{
+		options: o, tracer: t, network: n,
+		senders: newRockets(o.Destination.Address, o.Interface.Name),
+		records: make(chan trace.Packet, 1024),
+	}
+	go p.read(ctx)
+	return p
+}
+
+// read hands on the records. Other packets that went wrong are thrown away by who
+// waits for his own; while nobody does, the oldest have to go.
+func (p *Prober) read(ctx context.Context) {
+	defer close(p.records)
+	for {
+		packet, err := p.tracer.Read(ctx)
+		if errors.Is(err, io.EOF) || ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			p.failure = err
+			return
+		}
+		select {
+		case p.records <- packet:
+		default:
+			select {
+			case <-p.records:
+			default:
+			}
+			p.records <- packet
+		}
+	}
+}
+
+// Close lets go of what the senders hold.
+func (p *Prober) Close() error { return p.senders.close() }
+
+// Once makes one probe. Errors are xentrace's own, or ctx's; whatever keeps the
+// datagram from the driver is in the result.
+func (p *Prober) Once(ctx context.Context) (Result, error) {
+	r := Result{
+		Interface: p.options.Interface, Asked: p.options.Slots, Limit: slots.Limit,
+		ScatterGatherOff: !p.options.ScatterGather,
+	}
+	if r.ScatterGatherOff && r.Asked != 0 {
+		return r, fmt.Errorf("%w: scatter-gather is off on interface %s, so that nothing of more than two slots is sent there: probe it without --slots", trace.ErrCannotRun, r.Interface)
+	}
+	unseen, err := p.resolve(ctx)
+	if err != nil || unseen != "" {
+		r.Time, r.Unseen = time.Now(), unseen
+		return r, err
+	}
+	for r.Attempts < MaxAttempts && !r.Reached {
+		if err := p.attempt(ctx, &r); err != nil {
+			return r, err
+		}
+		if !r.Seen && !p.goesOn(&r) {
+			break
+		}
+	}
+	return r, nil
+}
+
+// goesOn tells whether another datagram may fare better than one that did not reach the
+// driver: where memory for it was short only.
+func (p *Prober) goesOn(r *Result) bool {
+	return r.Unseen == describeSend(rocket.ErrSinglePages)
+}
+
+// enough tells whether the datagram had the slots that it was to have.
+func (p *Prober) enough(n int) bool {
+	switch {
+	case p.options.Slots != 0:
+		return n == p.options.Slots
+	case !p.options.ScatterGather:
+		return n > 1
+	default:
+		return n > slots.Limit
+	}
+}
+
+// datagrams is how many are one attempt.
+func (p *Prober) datagrams() int {
+	if !p.options.ScatterGather {
+		return headBurst
+	}
+	return 1
+}
+
+// sender makes the one for the next attempt.
+func (p *Prober) sender(ctx context.Context) (sender, error) {
+	switch {
+	case !p.options.ScatterGather:
+		return p.senders.head(ctx)
+	case p.options.Slots != 0:
+		return p.senders.many(ctx, p.options.Slots)
+	default:
+		return p.senders.many(ctx, defaultSlots)
+	}
+}
+
+// attempt sends one datagram and waits for what becomes of it.
+func (p *Prober) attempt(ctx context.Context, r *Result) error {
+	r.Attempts++
+	*r = Result{Time: time.Now(), Interface: r.Interface, Asked: r.Asked, Limit: r.Limit, Attempts: r.Attempts, ScatterGatherOff: r.ScatterGatherOff}
+	s, err := p.sender(ctx)
+	if err != nil {
+		r.Unseen = describeSend(err)
+		return ctx.Err()
+	}
+	cookie, err := s.Cookie()
+	if err == nil {
+		err = p.tracer.SetProbe(cookie)
+	}
+	if err != nil {
+		return errors.Join(err, s.Close())
+	}
+	r.Flow = &trace.Flow{Proto: unix.IPPROTO_UDP, Source: s.Local(), Destination: withoutZone(p.options.Destination.Address)}
+	if err := s.Send(ctx); err != nil {
+		// Where the kernel had made a packet of it, a record still tells why it was refused.
+		r.Unseen = describeSend(err)
+		if ctx.Err() != nil || p.goesOn(r) {
+			return errors.Join(ctx.Err(), s.Close())
+		}
+	}
+	return errors.Join(p.follow(ctx, r, cookie), s.Close())
+}
+
+// follow waits for the records of the datagram with that socket.
+func (p *Prober) follow(ctx context.Context, r *Result, cookie uint64) error {
+	timer := time.NewTimer(seenPatience)
+	defer timer.Stop()
+	for told := 0; ; {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case packet, ok := <-p.records:
+			if !ok {
+				return p.ended(ctx)
+			}
+			if packet.Socket == nil || packet.Socket.Cookie != cookie || packet.Interface.Index != r.Interface.Index {
+				continue
+			}
+			told++
+			next, done := p.take(r, &packet)
+			if done && (r.Reached || !r.Seen || told >= p.datagrams()) {
+				return nil
+			}
+			if next > 0 {
+				timer.Reset(next)
+			}
+		case <-timer.C:
+			if !r.Seen && r.Unseen == "" {
+				r.Unseen = p.notSeen()
+			}
+			return nil
+		}
+	}
+}
+
+// ended is why no more records come.
+func (p *Prober) ended(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if p.failure != nil {
+		return p.failure
+	}
+	return errors.New("the tracer was stopped during a probe")
+}
+
+// take adds what a record tells. It returns how long to wait for another one, 0 for no
+// longer than before, and whether none is to be waited for.
+func (p *Prober) take(r *Result, packet *trace.Packet) (next time.Duration, done bool) {
+	switch {
+	case packet.Layer == trace.LayerElsewhere:
+		if r.Seen {
+			return 0, false // another driver freed it like that after it was sent
+		}
+		r.Time, r.Reason, r.Unseen = packet.Time, packet.Reason, droppedBefore(packet)
+		return 0, true
+	case packet.Verdict == trace.Accepted:
+		r.Answer, r.AnswerMissing = Accepted, ""
+		return allAnswers, false
+	case packet.Verdict == trace.Rejected:
+		r.Verdict, r.Answer, r.AnswerMissing = trace.Rejected, Rejected, ""
+		return 0, r.Seen
+	}
+	r.Seen, r.Unseen = true, ""
+	r.Time, r.Flow = packet.Time, packet.Flow
+	r.Verdict, r.Cause = packet.Verdict, packet.Cause
+	if r.Answer == Rejected {
+		r.Verdict = trace.Rejected
+	}
+	r.Slots, r.Limit, r.Len = packet.Slots, packet.Limit, packet.Len
+	r.Reached = p.enough(packet.Slots)
+	return p.awaitAnswer(r)
+}
+
+// awaitAnswer tells how long to wait for the backend's answer to what the driver sent.
+func (p *Prober) awaitAnswer(r *Result) (next time.Duration, done bool) {
+	switch {
+	case r.Verdict == trace.Dropped || r.Answer == Rejected:
+		return 0, true
+	case !r.Reached && r.Attempts < MaxAttempts:
+		return 0, true // another one is made anyway
+	case !r.Interface.IsNetfront():
+		r.AnswerMissing = "another driver has no Xen backend"
+		return 0, true
+	case p.tracer.MissingAnswers() != "":
+		r.AnswerMissing = p.tracer.MissingAnswers()
+		return 0, true
+	case r.Answer == NoAnswer && r.Verdict == trace.Bounced:
+		r.AnswerMissing = "the driver sent a copy, which does not tell whose it is"
+		return 0, true
+	case r.Answer == NoAnswer:
+		r.AnswerMissing = fmt.Sprintf("the backend did not answer in %s", answerPatience)
+	}
+	return answerPatience, false
+}
+
+// droppedBefore says where the kernel dropped a packet before the driver was handed it.
+func droppedBefore(packet *trace.Packet) string {
+	text := "the kernel dropped the datagram on its way to the driver"
+	if packet.Reason != "" {
+		text += ", for the reason " + packet.Reason
+	}
+	if len(packet.Stack) > 0 {
+		text += ", at " + packet.Stack[0]
+	}
+	return text
+}
+
+// withoutZone is an address as packets have it.
+func withoutZone(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().WithZone(""), a.Port())
+}

@@ -1,0 +1,302 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/netip"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"xentrace/internal/netdev"
+	"xentrace/internal/rocket"
+	"xentrace/internal/trace"
+)
+
+// fakeTracer hands on the records that the fake senders put in.
+type fakeTracer struct {
+	records chan trace.Packet
+	cookie  uint64
+	missing string
+	err     error // of reading, instead of records
+}
+
+func (f *fakeTracer) Read(ctx context.Context) (trace.Packet, error) {
+	if f.err != nil {
+		return trace.Packet{}, f.err
+	}
+	select {
+	case p := <-f.records:
+		return p, nil
+	case <-ctx.Done():
+		return trace.Packet{}, ctx.Err()
+	}
+}
+
+func (f *fakeTracer) SetProbe(cookie uint64) error { f.cookie = cookie; return nil }
+func (f *fakeTracer) MissingAnswers() string       { return f.missing }
+
+// A told record is one that comes some time after its datagram was sent.
+type told struct {
+	packet trace.Packet
+	after  time.Duration
+}
+
+// fakeSenders play the kernel: each datagram has the fate that is next.
+type fakeSenders struct {
+	tracer *fakeTracer
+	fates  []fate // the last one again and again
+	made   []string
+}
+
+type fate struct {
+	told []told
+	err  error // of sending
+}
+
+func (f *fakeSenders) next(kind string) (sender, error) {
+	f.made = append(f.made, kind)
+	return &fakeSender{f, uint64(len(f.made))}, nil
+}
+
+func (f *fakeSenders) many(context.Context, int) (sender, error) { return f.next("many") }
+func (f *fakeSenders) head(context.Context) (sender, error)      { return f.next("head") }
+func (f *fakeSenders) small(context.Context) (sender, error)     { return f.next("small") }
+func (f *fakeSenders) close() error                              { return nil }
+
+type fakeSender struct {
+	*fakeSenders
+	cookie uint64
+}
+
+func (f *fakeSender) Cookie() (uint64, error) { return f.cookie, nil }
+func (f *fakeSender) Local() netip.AddrPort   { return netip.MustParseAddrPort("192.0.2.2:40000") }
+func (f *fakeSender) Close() error            { return nil }
+
+func (f *fakeSender) Send(context.Context) error {
+	if f.made[len(f.made)-1] == "small" {
+		return nil
+	}
+	now := f.fates[0]
+	if len(f.fates) > 1 {
+		f.fates = f.fates[1:]
+	}
+	go func() {
+		for _, r := range now.told {
+			time.Sleep(r.after)
+			if r.packet.Socket == nil {
+				r.packet.Socket = &trace.Socket{Cookie: f.cookie}
+			}
+			r.packet.Interface.Index, r.packet.Time = eth0Index, time.Now()
+			f.tracer.records <- r.packet
+		}
+	}()
+	return now.err
+}
+
+func record(v trace.Verdict, c trace.Cause, slots int) told {
+	return told{packet: trace.Packet{Verdict: v, Cause: c, Slots: slots, Limit: 18, Len: 1162}}
+}
+
+func dropElsewhere(reason string, stack ...string) told {
+	return told{packet: trace.Packet{Layer: trace.LayerElsewhere, Verdict: trace.Dropped, Reason: reason, Stack: stack}}
+}
+
+// foreign is another socket's packet.
+func foreign() told {
+	r := record(trace.Dropped, trace.TooManySlots, 30)
+	r.packet.Socket = &trace.Socket{Cookie: 4711}
+	return r
+}
+
+// after has a record come later than the one before.
+func after(d time.Duration, r told) told { r.after = d; return r }
+
+func fates(all ...fate) []fate { return all }
+func fateOf(r ...told) fate    { return fate{told: r} }
+
+var known = []netdev.Neighbour{netdev.NeighbourKnown}
+
+// one makes one probe in a world of fakes, whose time is not the world's.
+func one(t *testing.T, o Options, tracer *fakeTracer, network *fakeNetwork, all []fate) (Result, *fakeSenders, error) {
+	t.Helper()
+	var r Result
+	var err error
+	senders := &fakeSenders{tracer: tracer, fates: all}
+	synctest.Test(t, func(t *testing.T) {
+		tracer.records = make(chan trace.Packet, 64)
+		ctx, cancel := context.WithCancel(t.Context())
+		o.Destination.Address = netip.MustParseAddrPort("192.0.2.1:9")
+		p := New(ctx, tracer, network, o)
+		p.senders = senders
+		r, err = p.Once(ctx)
+		time.Sleep(2 * time.Hour) // late records
+		cancel()
+	})
+	return r, senders, err
+}
+
+func TestProbes(t *testing.T) {
+	other := eth0
+	other.Driver = "veth"
+	sgOn := Options{Interface: eth0, ScatterGather: true}
+	asked := func(n int) Options { return Options{Interface: eth0, ScatterGather: true, Slots: n} }
+	sent := record(trace.Sent, trace.CauseNone, 18)
+	linearized := record(trace.Linearized, trace.CauseNone, 27)
+	oneSlot := record(trace.Sent, trace.CauseNone, 1)
+	accepted, rejected := record(trace.Accepted, trace.CauseNone, 2), record(trace.Rejected, trace.CauseNone, 27)
+	for _, test := range []struct {
+		name    string
+		options Options
+		missing string
+		fates   []fate
+		want    Result // Verdict, Cause, Slots, Attempts, Seen, Reached, Answer
+		says    string // in AnswerMissing or Unseen
+	}{
+		{name: "dropped", options: sgOn, fates: fates(fateOf(record(trace.Dropped, trace.TooManySlots, 27))),
+			want: Result{Seen: true, Verdict: trace.Dropped, Cause: trace.TooManySlots, Slots: 27, Attempts: 1, Reached: true}},
+		{name: "linearized and accepted", options: sgOn, fates: fates(fateOf(linearized, accepted, accepted)),
+			want: Result{Seen: true, Verdict: trace.Linearized, Slots: 27, Attempts: 1, Reached: true, Answer: Accepted}},
+		{name: "another's records are not taken", options: sgOn, fates: fates(fateOf(foreign(), linearized, foreign(), accepted)),
+			want: Result{Seen: true, Verdict: trace.Linearized, Slots: 27, Attempts: 1, Reached: true, Answer: Accepted}},
+		{name: "rejected", options: sgOn, fates: fates(fateOf(record(trace.Sent, trace.CauseNone, 27), after(time.Second, rejected))),
+			want: Result{Seen: true, Verdict: trace.Rejected, Slots: 27, Attempts: 1, Reached: true, Answer: Rejected}},
+		{name: "one request taken, another refused", options: sgOn, fates: fates(fateOf(linearized, accepted, after(50*time.Millisecond, rejected))),
+			want: Result{Seen: true, Verdict: trace.Rejected, Slots: 27, Attempts: 1, Reached: true, Answer: Rejected}},
+		{name: "no answer in time", options: sgOn, fates: fates(fateOf(linearized)),
+			want: Result{Seen: true, Verdict: trace.Linearized, Slots: 27, Attempts: 1, Reached: true}, says: "the backend did not answer in 2s"},
+		{name: "answers cannot be seen", options: sgOn, missing: "no BTF", fates: fates(fateOf(linearized)),
+			want: Result{Seen: true, Verdict: trace.Linearized, Slots: 27, Attempts: 1, Reached: true}, says: "no BTF"},
+		{name: "a copy is sent", options: sgOn, fates: fates(fateOf(record(trace.Bounced, trace.CauseNone, 27))),
+			want: Result{Seen: true, Verdict: trace.Bounced, Slots: 27, Attempts: 1, Reached: true}, says: "does not tell whose it is"},
+		{name: "another driver", options: Options{Interface: other, ScatterGather: true}, fates: fates(fateOf(record(trace.OverLimit, trace.CauseNone, 27))),
+			want: Result{Seen: true, Verdict: trace.OverLimit, Slots: 27, Attempts: 1, Reached: true}, says: "no Xen backend"},
+		{name: "too few slots at first", options: sgOn, missing: "x", fates: fates(fateOf(sent), fateOf(sent), fateOf(linearized)),
+			want: Result{Seen: true, Verdict: trace.Linearized, Slots: 27, Attempts: 3, Reached: true}, says: "x"},
+		{name: "always too few", options: sgOn, missing: "x", fates: fates(fateOf(sent)),
+			want: Result{Seen: true, Verdict: trace.Sent, Slots: 18, Attempts: 32}, says: "x"},
+		{name: "as many as asked", options: asked(18), missing: "x", fates: fates(fateOf(record(trace.Dropped, trace.TooManySlots, 19)), fateOf(sent)),
+			want: Result{Seen: true, Verdict: trace.Sent, Slots: 18, Attempts: 2, Reached: true}, says: "x"},
+		{name: "scatter-gather off", options: Options{Interface: eth0}, missing: "x",
+			fates: fates(fateOf(slices.Repeat([]told{oneSlot}, headBurst)...), fateOf(oneSlot, oneSlot, record(trace.Dropped, trace.SGOff, 2))),
+			want:  Result{Seen: true, Verdict: trace.Dropped, Cause: trace.SGOff, Slots: 2, Attempts: 2, Reached: true}},
+		{name: "scatter-gather off, and no head across a page", options: Options{Interface: eth0}, missing: "x",
+			fates: fates(fateOf(slices.Repeat([]told{oneSlot}, headBurst)...)),
+			want:  Result{Seen: true, Verdict: trace.Sent, Slots: 1, Attempts: 32}, says: "x"},
+		{name: "dropped before the driver", options: sgOn, fates: fates(fateOf(dropElsewhere("QDISC_DROP", "pfifo_enqueue+0x1"))),
+			want: Result{Attempts: 1}, says: "for the reason QDISC_DROP, at pfifo_enqueue+0x1"},
+		{name: "refused by the kernel, which tells why", options: sgOn, fates: fates(fate{[]told{dropElsewhere("NETFILTER_DROP")}, os.ErrPermission}),
+			want: Result{Attempts: 1}, says: "for the reason NETFILTER_DROP"},
+		{name: "refused by the kernel, which does not", options: sgOn, fates: fates(fate{nil, os.ErrPermission}),
+			want: Result{Attempts: 1}, says: "as a packet filter may want it"},
+		{name: "not seen", options: sgOn, fates: fates(fateOf(after(time.Hour, sent))),
+			want: Result{Attempts: 1}, says: "was not handed the datagram within 3s"},
+		{name: "seen late but in time", options: sgOn, missing: "x", fates: fates(fateOf(after(2900*time.Millisecond, linearized))),
+			want: Result{Seen: true, Verdict: trace.Linearized, Slots: 27, Attempts: 1, Reached: true}, says: "x"},
+		{name: "single pages for a moment", options: sgOn, missing: "x", fates: fates(fate{nil, rocket.ErrSinglePages}, fateOf(linearized)),
+			want: Result{Seen: true, Verdict: trace.Linearized, Slots: 27, Attempts: 2, Reached: true}, says: "x"},
+		{name: "single pages only", options: sgOn, fates: fates(fate{nil, rocket.ErrSinglePages}),
+			want: Result{Attempts: 32}, says: "high_order_alloc_disable"},
+		{name: "sent, then freed as dropped by another driver", options: Options{Interface: other, ScatterGather: true, Slots: 18},
+			fates: fates(fateOf(sent, dropElsewhere("NOT_SPECIFIED"))),
+			want:  Result{Seen: true, Verdict: trace.Sent, Slots: 18, Attempts: 1, Reached: true}, says: "no Xen backend"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r, _, err := one(t, test.options, &fakeTracer{missing: test.missing}, &fakeNetwork{neighbours: known}, test.fates)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := Result{Seen: r.Seen, Verdict: r.Verdict, Cause: r.Cause, Slots: r.Slots, Attempts: r.Attempts, Reached: r.Reached, Answer: r.Answer}
+			if !reflect.DeepEqual(got, test.want) {
+				t.Errorf("got  %+v\nwant %+v", got, test.want)
+			}
+			if says := r.AnswerMissing + r.Unseen; !strings.Contains(says, test.says) || test.says == "" && says != "" {
+				t.Errorf("says %q, want %q", says, test.says)
+			}
+			if r.Time.IsZero() {
+				t.Error("no time")
+			}
+			wantLost := test.want.Verdict == trace.Dropped || test.want.Verdict == trace.Rejected
+			if r.Lost() != wantLost {
+				t.Errorf("lost %t, want %t", r.Lost(), wantLost)
+			}
+		})
+	}
+}
+
+// The kernel is made to find out the link address first, with one small datagram, and
+// nothing more is sent to a neighbour that does not answer.
+func TestProbeResolvesFirst(t *testing.T) {
+	ask, silent, unknown, known := netdev.NeighbourAsked, netdev.NeighbourUnanswered, netdev.NeighbourUnknown, netdev.NeighbourKnown
+	for _, test := range []struct {
+		name       string
+		neighbours []netdev.Neighbour
+		made       string
+		says       string
+	}{
+		{"known", []netdev.Neighbour{known}, "many", ""},
+		{"answers", []netdev.Neighbour{unknown, ask, ask, known}, "small many", ""},
+		{"fails, and answers now", []netdev.Neighbour{silent, ask, known}, "small many", ""},
+		{"a link without link addresses", []netdev.Neighbour{unknown}, "small many", ""},
+		{"does not answer", []netdev.Neighbour{unknown, ask, ask, silent}, "small", "192.0.2.1 does not answer ARP requests on interface eth0"},
+		{"is asked for too long", []netdev.Neighbour{unknown, ask}, "small", "192.0.2.1 does not answer ARP requests"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			o := Options{Interface: eth0, ScatterGather: true, Destination: Destination{NextHop: netip.MustParseAddr("192.0.2.1")}}
+			network := &fakeNetwork{neighbours: test.neighbours}
+			r, senders, err := one(t, o, &fakeTracer{}, network, fates(fateOf(record(trace.Dropped, trace.TooManySlots, 27))))
+			if made := strings.Join(senders.made, " "); err != nil || made != test.made {
+				t.Errorf("sent %q, %v: want %q", made, err, test.made)
+			}
+			if r.Seen != (test.says == "") || !strings.Contains(r.Unseen, test.says) {
+				t.Errorf("seen %t, %q: want %q", r.Seen, r.Unseen, test.says)
+			}
+		})
+	}
+}
+
+func TestProbeFails(t *testing.T) {
+	if _, _, err := one(t, Options{Interface: eth0, ScatterGather: true}, &fakeTracer{err: os.ErrInvalid}, &fakeNetwork{neighbours: known}, fates(fateOf())); !errors.Is(err, os.ErrInvalid) {
+		t.Errorf("reading fails: %v", err)
+	}
+	if _, _, err := one(t, Options{Interface: eth0, ScatterGather: true}, &fakeTracer{err: io.EOF}, &fakeNetwork{neighbours: known}, fates(fateOf())); err == nil {
+		t.Error("the tracer is stopped: no error")
+	}
+	if _, _, err := one(t, Options{Interface: eth0, Slots: 19}, &fakeTracer{}, &fakeNetwork{neighbours: known}, fates(fateOf())); !errors.Is(err, trace.ErrCannotRun) || !strings.Contains(err.Error(), "scatter-gather is off") {
+		t.Errorf("slots with scatter-gather off: %v", err)
+	}
+	for _, n := range []int{0, 2, 31} {
+		if err := CheckSlots(n); err != nil {
+			t.Errorf("%d slots: %v", n, err)
+		}
+	}
+	for _, n := range []int{-1, 1, 32} {
+		if err := CheckSlots(n); !errors.Is(err, ErrOutOfRange) || !strings.Contains(err.Error(), "2 to 31") {
+			t.Errorf("%d slots: %v", n, err)
+		}
+	}
+}
+
+func TestHeadPayload(t *testing.T) {
+	for size, want := range map[int]int{704: 300, 640: 236, 576: 172, 384: 16, 1024: 340} {
+		if got := headPayload(size); got != want {
+			t.Errorf("heads of %d: payload of %d, want %d", size, got, want)
+		}
+	}
+	path := t.TempDir() + "/slabinfo"
+	text := "slabinfo - version: 2.1\nskbuff_small_head   120   150    640   25    4 : tunables\nskbuff_head_cache 1 1 256 16 1\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := smallHeadSize(path); got != 640 {
+		t.Errorf("small heads of %d, want 640", got)
+	}
+	if got := smallHeadSize(path + "x"); got != defaultHeadSize {
+		t.Errorf("unreadable: %d, want %d", got, defaultHeadSize)
+	}
+}

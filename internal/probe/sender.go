@@ -1,0 +1,149 @@
+package probe
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+
+	"xentrace/internal/rocket"
+)
+
+// A sender has a socket of its own for each datagram, so that records of two are
+// never taken for each other's.
+type sender interface {
+	Cookie() (uint64, error)
+	Local() netip.AddrPort
+	Send(context.Context) error
+	Close() error
+}
+
+// senders make them for one interface.
+type senders interface {
+	// many sends a datagram that needs that many slots.
+	many(ctx context.Context, slots int) (sender, error)
+	// small sends a datagram of a few bytes.
+	small(ctx context.Context) (sender, error)
+	// head sends headBurst datagrams that are all head, each of which may lie across a
+	// page boundary. The next ones' lie elsewhere.
+	head(ctx context.Context) (sender, error)
+	close() error
+}
+
+// rockets are the senders of package rocket.
+type rockets struct {
+	remote netip.AddrPort
+	opts   rocket.Options
+	length int // of a head's payload, 0 until it is known
+	held   []*rocket.Held
+}
+
+func newRockets(remote netip.AddrPort, device string) *rockets {
+	return &rockets{remote: remote, opts: rocket.Options{Device: device}}
+}
+
+// oneUDP sends what a rocket.UDP makes.
+type oneUDP struct{ *rocket.UDP }
+
+func (o oneUDP) Send(ctx context.Context) error {
+	_, err := o.UDP.Send(ctx)
+	return err
+}
+
+func (r *rockets) many(ctx context.Context, slots int) (sender, error) {
+	opts := r.opts
+	opts.Slots = slots
+	u, err := rocket.NewUDP(ctx, r.remote, opts)
+	if err != nil {
+		return nil, err
+	}
+	return oneUDP{u}, nil
+}
+
+// headBurst is how many small datagrams are one attempt: of the heads one in 20 to 60
+// lies across a page boundary, by the geometry of their slabs.
+const headBurst = 8
+
+// plain sends ordinary datagrams.
+type plain struct {
+	*rocket.Datagrams
+	n, length int
+}
+
+func (o plain) Send(ctx context.Context) error { return o.Datagrams.Send(ctx, o.n, o.length) }
+
+func (r *rockets) plain(ctx context.Context, n, length int) (sender, error) {
+	d, err := rocket.NewDatagrams(ctx, r.remote, r.opts)
+	if err != nil {
+		return nil, err
+	}
+	return plain{d, n, length}, nil
+}
+
+func (r *rockets) small(ctx context.Context) (sender, error) {
+	return r.plain(ctx, 1, rocket.HeaderLength)
+}
+
+// head takes the places of the heads before away by holding other datagrams there.
+func (r *rockets) head(ctx context.Context) (sender, error) {
+	if r.length == 0 {
+		r.length = headPayload(smallHeadSize("/proc/slabinfo"))
+	}
+	held, err := rocket.Hold(ctx, headBurst, r.length)
+	if err != nil {
+		return nil, err
+	}
+	r.held = append(r.held, held)
+	return r.plain(ctx, headBurst, r.length)
+}
+
+func (r *rockets) close() error {
+	var errs []error
+	for _, h := range r.held {
+		errs = append(errs, h.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// defaultHeadSize is the size of small heads on most kernels: from 6.12.17 and 6.14 on,
+// with 17 fragments.
+const defaultHeadSize = 704
+
+// headPayload is the longest UDP payload for sure to lie in a small head of that size,
+// which also holds the headers (28 bytes and 31 of alignment, IPv6 20 more) and, behind
+// them, struct skb_shared_info (320 with 17 fragments). The longer it is the more of the
+// heads lie across a boundary.
+func headPayload(size int) int { return min(max(size-404, rocket.HeaderLength), 340) }
+
+// smallHeadSize reads the size of small heads: objects of a slab cache of their own
+// since 6.3. Reading it is root's privilege.
+func smallHeadSize(path string) int {
+	file, err := os.Open(path)
+	if err != nil {
+		return defaultHeadSize
+	}
+	defer file.Close()
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		if fields := strings.Fields(lines.Text()); len(fields) > 3 && fields[0] == "skbuff_small_head" {
+			if size, err := strconv.Atoi(fields[3]); err == nil {
+				return size
+			}
+		}
+	}
+	return defaultHeadSize
+}
+
+// describeSend says why a datagram could not be sent, where more is known than errno.
+func describeSend(err error) string {
+	switch {
+	case errors.Is(err, rocket.ErrSinglePages):
+		return "this machine cannot make such a datagram now: " + rocket.ErrSinglePages.Error()
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Sprintf("the kernel did not let the datagram be sent, as a packet filter may want it (%v)", err)
+	}
+	return fmt.Sprintf("the datagram could not be sent: %v", err)
+}
