@@ -1,0 +1,150 @@
+package live
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"xentrace/internal/flow"
+	"xentrace/internal/output"
+	"xentrace/internal/trace"
+)
+
+// overviewLines are the worst flows and, below them, the last events.
+func (m *model) overviewLines(columns, room int) []line {
+	const frills = 3 // headings of both parts, and names of columns
+	events := max((room-frills)/3, 2)
+	if room < frills+events+1 { // flows are worth more
+		events = 0
+	}
+	m.listed = min(len(m.flows), room-frills-events)
+	if events == 0 {
+		m.listed = max(min(len(m.flows), room-2), 0)
+	}
+	m.reveal()
+	lines := append([]line{m.rule(m.flowsHeading(), columns)}, m.flowLines(columns)...)
+	if events == 0 {
+		return lines
+	}
+	lines = append(lines, m.rule("last events", columns))
+	return append(lines, m.eventLines(columns, room-len(lines))...)
+}
+
+func (m *model) flowsHeading() string {
+	if len(m.flows) == 0 {
+		return "flows with trouble: none"
+	}
+	text := fmt.Sprintf("flows with trouble, by %s", m.order)
+	if m.listed < len(m.flows) {
+		return fmt.Sprintf("%s: %d to %d of %d", text, m.top+1, m.top+m.listed, len(m.flows))
+	}
+	return fmt.Sprintf("%s: %d", text, len(m.flows))
+}
+
+// flowLines is the table of the flows that are listed.
+func (m *model) flowLines(columns int) []line {
+	if m.listed == 0 {
+		return nil
+	}
+	shown := m.flows[m.top : m.top+m.listed]
+	head, body := table(m.flowColumns(shown), len(shown), columns-len(unchosenMark), m.more())
+	lines := []line{append(line{{unchosenMark, plain}}, head...)}
+	for i, l := range body {
+		if shown[i].Key == m.chosen {
+			l = append(line{{chosenMark, plain}}, l...)
+			lines = append(lines, line{{left(l.String(), columns), selected}})
+			continue
+		}
+		lines = append(lines, append(line{{unchosenMark, plain}}, l...))
+	}
+	return lines
+}
+
+const (
+	chosenMark   = "> "
+	unchosenMark = "  "
+)
+
+func (m *model) flowColumns(flows []flow.Flow) []column {
+	sorted := func(by order, otherwise int) int {
+		if m.order == by {
+			return essential
+		}
+		return otherwise
+	}
+	columns := []column{
+		{name: "STATE", worth: essential},
+		{name: "STALLED", worth: sorted(byStalled, 9), toRight: true},
+		{name: "DROPS", worth: sorted(byDrops, 8), toRight: true},
+		{name: "SNDQ", worth: sorted(bySndQ, 4), toRight: true},
+		{name: "SLOTS", worth: 2, toRight: true},
+		{name: "RETRANS", worth: 1, toRight: true},
+		{name: "LAST", worth: sorted(bySeen, 5), toRight: true},
+		{name: "FLOW", worth: essential, elastic: true},
+		{name: "PROCESS", worth: 7, elastic: true},
+		{name: "INTERFACE", worth: 3, elastic: true},
+	}
+	if len(m.latest.Totals.Interfaces) < 2 {
+		columns = columns[:len(columns)-1]
+	}
+	for i := range flows {
+		for c, entry := range m.flowCells(&flows[i])[:len(columns)] {
+			columns[c].cells = append(columns[c].cells, entry)
+		}
+	}
+	return columns
+}
+
+// flowCells are in the order of the columns.
+func (m *model) flowCells(f *flow.Flow) []cell {
+	text, t := stateOf(f.State)
+	stalled, queued, retransmits := "", "", ""
+	if f.StalledFor != 0 {
+		stalled = output.Seconds(f.StalledFor)
+	}
+	if f.TCP != nil {
+		queued = output.ByteSize(uint64(f.TCP.SndQBytes))
+		retransmits = output.Grouped(uint64(f.TCP.Retransmits))
+	}
+	return []cell{
+		{text, t}, {stalled, t}, {output.Grouped(f.Drops), plain}, {queued, plain}, {slotRange(f), plain}, {retransmits, plain},
+		{m.ago(f.Last), plain}, {output.Endpoints(f.Proto, f.Source, f.Destination), plain}, {processName(f.Process), plain},
+		{name(f.Interface.Name), plain},
+	}
+}
+
+// stateOf names a state.
+func stateOf(s flow.State) (string, tone) {
+	switch s {
+	case flow.Stalled:
+		return "stalled", alarm
+	case flow.Recovered:
+		return "recovered", relief
+	case flow.Closed:
+		return "closed", plain
+	default:
+		return "troubled", plain
+	}
+}
+
+func slotRange(f *flow.Flow) string {
+	if f.MinSlots == f.MaxSlots {
+		return strconv.Itoa(f.MaxSlots)
+	}
+	return strconv.Itoa(f.MinSlots) + "-" + strconv.Itoa(f.MaxSlots)
+}
+
+// ago says how long ago something was, in whole seconds.
+func (m *model) ago(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return output.Clock(max(m.time().Sub(t), 0).Truncate(time.Second)) + " ago"
+}
+
+func processName(p *trace.Process) string {
+	if p == nil {
+		return "?"
+	}
+	return name(p.Comm) + " (" + strconv.Itoa(p.PID) + ")"
+}
