@@ -63,7 +63,7 @@ struct socket_identity {
 	__u64 inode;   /* of sockfs, 0: no file leads to it */
 	__u64 cgroup;  /* id in the cgroup v2 hierarchy, 0: unknown */
 	__u32 uid;
-	__u32 pad;
+	__u32 hash; /* of a connection's addresses and ports */
 };
 
 struct flow {
@@ -72,6 +72,7 @@ struct flow {
 	__u16 sport; /* host byte order */
 	__u16 dport;
 	__u32 seq;
+	__u32 seq_length; /* sequence numbers taken: the payload, and one each for SYN and FIN */
 	__u8 family; /* 4, 6, or 0 for neither */
 	__u8 proto;
 	__u8 has_seq;

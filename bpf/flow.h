@@ -44,6 +44,8 @@ struct cursor {
 	__u64 data;
 	__u32 offset;
 	__u32 end;
+	__u32 len; /* of the whole packet */
+	__u32 pad;
 };
 
 struct ethernet_header {
@@ -90,6 +92,16 @@ struct transport_header {
 	__be16 dport;
 	__be32 seq; /* of TCP */
 };
+
+/* What follows in that of TCP. */
+struct tcp_rest {
+	__be32 ack;
+	__u8 words; /* of the header, in the upper half */
+	__u8 flags;
+};
+
+#define TCP_FIN 1
+#define TCP_SYN 2
 
 static __always_inline int peek(const struct cursor *cursor, void *to, __u32 size)
 {
@@ -144,6 +156,21 @@ static __always_inline int has_ports(__u8 protocol)
 	       protocol == IPPROTO_SCTP || protocol == IPPROTO_DCCP;
 }
 
+/* How many sequence numbers a TCP packet takes: none that is a bare acknowledgement. */
+static __always_inline __u32 seq_length(const struct cursor *tcp)
+{
+	struct cursor cursor = *tcp;
+	struct tcp_rest rest;
+	__u32 headers;
+
+	cursor.offset += sizeof(struct transport_header);
+	if (peek(&cursor, &rest, 6))
+		return 0;
+	headers = tcp->offset + (rest.words >> 4) * 4;
+	return (headers < cursor.len ? cursor.len - headers : 0) + !!(rest.flags & TCP_SYN) +
+	       !!(rest.flags & TCP_FIN);
+}
+
 static __always_inline void transport(struct flow *flow, const struct cursor *cursor)
 {
 	struct transport_header header = {};
@@ -157,6 +184,7 @@ static __always_inline void transport(struct flow *flow, const struct cursor *cu
 	if (flow->proto == IPPROTO_TCP) {
 		flow->seq = bpf_ntohl(header.seq);
 		flow->has_seq = 1;
+		flow->seq_length = seq_length(cursor);
 	}
 }
 
@@ -227,7 +255,8 @@ static __noinline int flow_read(struct flow *flow, struct sk_buff *skb)
 
 	__builtin_memset(flow, 0, sizeof(*flow));
 	cursor.data = (__u64)BPF_CORE_READ(skb, data);
-	cursor.end = BPF_CORE_READ(skb, len) - BPF_CORE_READ(skb, data_len);
+	cursor.len = BPF_CORE_READ(skb, len);
+	cursor.end = cursor.len - BPF_CORE_READ(skb, data_len);
 	protocol = link_protocol(&cursor, skb);
 	if (protocol == ETH_P_IP)
 		return ipv4_flow(flow, &cursor);
@@ -252,9 +281,9 @@ static __always_inline int is_full_tcp(struct sock *sk)
 	       BPF_CORE_READ(sk, sk_type) == SOCK_STREAM;
 }
 
-static __noinline int tcp_read(struct tcp_state *tcp, struct sk_buff *skb)
+/* All zero for another kind of socket, or none. */
+static __noinline int tcp_state_read(struct tcp_state *tcp, struct sock *sk)
 {
-	struct sock *sk = BPF_CORE_READ(skb, sk);
 	struct inet_connection_sock *connection = (void *)sk;
 	struct tcp_sock *tp = (void *)sk;
 
@@ -273,6 +302,11 @@ static __noinline int tcp_read(struct tcp_state *tcp, struct sk_buff *skb)
 	tcp->total_retrans = BPF_CORE_READ(tp, total_retrans);
 	tcp->bytes_acked = BPF_CORE_READ(tp, bytes_acked);
 	return 0;
+}
+
+static __always_inline int tcp_read(struct tcp_state *tcp, struct sk_buff *skb)
+{
+	return tcp_state_read(tcp, BPF_CORE_READ(skb, sk));
 }
 
 #endif

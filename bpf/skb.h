@@ -59,6 +59,7 @@ typedef struct {
 struct sock_common {
 	unsigned short skc_family;
 	volatile unsigned char skc_state;
+	unsigned int skc_hash;
 	atomic64_t skc_cookie; /* 0 until somebody asked for it */
 } KERNEL_TYPE;
 

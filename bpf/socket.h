@@ -53,6 +53,7 @@ static __noinline int socket_read(struct socket_identity *identity, struct sk_bu
 	identity->inode = socket_inode(sk);
 	identity->cgroup = socket_cgroup(sk);
 	identity->uid = BPF_CORE_READ(sk, sk_uid.val);
+	identity->hash = BPF_CORE_READ(sk, __sk_common.skc_hash);
 	return 0;
 }
 

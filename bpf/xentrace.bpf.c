@@ -6,6 +6,7 @@
  * header, nothing else. User space loads only those of the backend it chose.
  */
 #include "code.h"
+#include "connection.h"
 #include "elsewhere.h"
 #include "queues.h"
 #include "registers.h"
@@ -137,7 +138,21 @@ int kprobe_elsewhere_list(struct pt_regs *ctx)
 	return elsewhere_called_list(ctx, (void *)FIRST_ARGUMENT(ctx), SECOND_ARGUMENT(ctx));
 }
 
+/* Only while a connection is in trouble. */
+
+SEC("raw_tp/inet_sock_set_state")
+int connection_state(struct bpf_raw_tracepoint_args *ctx)
+{
+	return connection_ends((void *)ctx->args[0], ctx->args[2]);
+}
+
 /* Never attached. */
+
+SEC("raw_tp/sys_enter")
+int read_connection(struct bpf_raw_tracepoint_args *ctx)
+{
+	return connection_read((void *)ctx->args[0]);
+}
 
 SEC("raw_tp/sys_enter")
 int read_code(struct bpf_raw_tracepoint_args *ctx)

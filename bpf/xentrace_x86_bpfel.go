@@ -66,6 +66,14 @@ type XentraceConfiguration struct {
 	_             [3]byte
 }
 
+type XentraceConnection struct {
+	_      structs.HostLayout
+	TimeNs uint64
+	Tcp    XentraceTcpState
+	Hash   uint32
+	Ended  uint32
+}
+
 type XentraceCounters struct {
 	_          structs.HostLayout
 	Bytes      uint64
@@ -168,40 +176,26 @@ type XentracePacketEvent struct {
 	Verdict    XentraceVerdict
 	Cause      XentraceCause
 	NrFrags    uint32
-	Tcp        struct {
-		_            structs.HostLayout
-		SndUna       uint32
-		SndNxt       uint32
-		WriteSeq     uint32
-		RtoJiffies   uint32
-		SrttUs       uint32
-		TotalRetrans uint32
-		BytesAcked   uint64
-		State        uint8
-		Retransmits  uint8
-		Backoff      uint8
-		Present      uint8
-		Pad          uint32
-	}
-	Socket XentraceSocketIdentity
-	Flow   struct {
-		_      structs.HostLayout
-		Saddr  [16]uint8
-		Daddr  [16]uint8
-		Sport  uint16
-		Dport  uint16
-		Seq    uint32
-		Family uint8
-		Proto  uint8
-		HasSeq uint8
-		Pad    uint8
+	Tcp        XentraceTcpState
+	Socket     XentraceSocketIdentity
+	Flow       struct {
+		_         structs.HostLayout
+		Saddr     [16]uint8
+		Daddr     [16]uint8
+		Sport     uint16
+		Dport     uint16
+		Seq       uint32
+		SeqLength uint32
+		Family    uint8
+		Proto     uint8
+		HasSeq    uint8
+		Pad       uint8
 	}
 	Frags [45]struct {
 		_      structs.HostLayout
 		Offset uint32
 		Size   uint32
 	}
-	_ [4]byte
 }
 
 type XentraceQueues struct {
@@ -234,7 +228,23 @@ type XentraceSocketIdentity struct {
 	Inode   uint64
 	Cgroup  uint64
 	Uid     uint32
-	Pad     uint32
+	Hash    uint32
+}
+
+type XentraceTcpState struct {
+	_            structs.HostLayout
+	SndUna       uint32
+	SndNxt       uint32
+	WriteSeq     uint32
+	RtoJiffies   uint32
+	SrttUs       uint32
+	TotalRetrans uint32
+	BytesAcked   uint64
+	State        uint8
+	Retransmits  uint8
+	Backoff      uint8
+	Present      uint8
+	Pad          uint32
 }
 
 type XentraceTold struct {
@@ -291,16 +301,20 @@ type XentraceWorkspace struct {
 const (
 	XentraceMapCode                   = "code"
 	XentraceMapCollections            = "collections"
+	XentraceMapConnectionNow          = "connection_now"
 	XentraceMapCountersOf             = "counters_of"
 	XentraceMapElsewhereCountersOf    = "elsewhere_counters_of"
 	XentraceMapElsewhereDepth         = "elsewhere_depth"
 	XentraceMapElsewhereSpaces        = "elsewhere_spaces"
+	XentraceMapEndings                = "endings"
 	XentraceMapEvents                 = "events"
+	XentraceMapFollowed               = "followed"
 	XentraceMapInterfaces             = "interfaces"
 	XentraceMapQueuesNow              = "queues_now"
 	XentraceMapToldOf                 = "told_of"
 	XentraceMapTransmits              = "transmits"
 	XentraceMapWorkspaces             = "workspaces"
+	XentraceProgConnectionState       = "connection_state"
 	XentraceProgElsewhereFree         = "elsewhere_free"
 	XentraceProgFentryBegin           = "fentry_begin"
 	XentraceProgFentryEnd             = "fentry_end"
@@ -314,6 +328,7 @@ const (
 	XentraceProgKprobeEnd             = "kprobe_end"
 	XentraceProgKprobeFree            = "kprobe_free"
 	XentraceProgReadCode              = "read_code"
+	XentraceProgReadConnection        = "read_connection"
 	XentraceProgReadQueues            = "read_queues"
 	XentraceProgTracepointBegin       = "tracepoint_begin"
 	XentraceProgTracepointConsume     = "tracepoint_consume"
@@ -370,6 +385,7 @@ type XentraceSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type XentraceProgramSpecs struct {
+	ConnectionState       *ebpf.ProgramSpec `ebpf:"connection_state"`
 	ElsewhereFree         *ebpf.ProgramSpec `ebpf:"elsewhere_free"`
 	FentryBegin           *ebpf.ProgramSpec `ebpf:"fentry_begin"`
 	FentryEnd             *ebpf.ProgramSpec `ebpf:"fentry_end"`
@@ -383,6 +399,7 @@ type XentraceProgramSpecs struct {
 	KprobeEnd             *ebpf.ProgramSpec `ebpf:"kprobe_end"`
 	KprobeFree            *ebpf.ProgramSpec `ebpf:"kprobe_free"`
 	ReadCode              *ebpf.ProgramSpec `ebpf:"read_code"`
+	ReadConnection        *ebpf.ProgramSpec `ebpf:"read_connection"`
 	ReadQueues            *ebpf.ProgramSpec `ebpf:"read_queues"`
 	TracepointBegin       *ebpf.ProgramSpec `ebpf:"tracepoint_begin"`
 	TracepointConsume     *ebpf.ProgramSpec `ebpf:"tracepoint_consume"`
@@ -396,11 +413,14 @@ type XentraceProgramSpecs struct {
 type XentraceMapSpecs struct {
 	Code                *ebpf.MapSpec `ebpf:"code"`
 	Collections         *ebpf.MapSpec `ebpf:"collections"`
+	ConnectionNow       *ebpf.MapSpec `ebpf:"connection_now"`
 	CountersOf          *ebpf.MapSpec `ebpf:"counters_of"`
 	ElsewhereCountersOf *ebpf.MapSpec `ebpf:"elsewhere_counters_of"`
 	ElsewhereDepth      *ebpf.MapSpec `ebpf:"elsewhere_depth"`
 	ElsewhereSpaces     *ebpf.MapSpec `ebpf:"elsewhere_spaces"`
+	Endings             *ebpf.MapSpec `ebpf:"endings"`
 	Events              *ebpf.MapSpec `ebpf:"events"`
+	Followed            *ebpf.MapSpec `ebpf:"followed"`
 	Interfaces          *ebpf.MapSpec `ebpf:"interfaces"`
 	QueuesNow           *ebpf.MapSpec `ebpf:"queues_now"`
 	ToldOf              *ebpf.MapSpec `ebpf:"told_of"`
@@ -443,11 +463,14 @@ func (o *XentraceObjects) Close() error {
 type XentraceMaps struct {
 	Code                *ebpf.Map `ebpf:"code"`
 	Collections         *ebpf.Map `ebpf:"collections"`
+	ConnectionNow       *ebpf.Map `ebpf:"connection_now"`
 	CountersOf          *ebpf.Map `ebpf:"counters_of"`
 	ElsewhereCountersOf *ebpf.Map `ebpf:"elsewhere_counters_of"`
 	ElsewhereDepth      *ebpf.Map `ebpf:"elsewhere_depth"`
 	ElsewhereSpaces     *ebpf.Map `ebpf:"elsewhere_spaces"`
+	Endings             *ebpf.Map `ebpf:"endings"`
 	Events              *ebpf.Map `ebpf:"events"`
+	Followed            *ebpf.Map `ebpf:"followed"`
 	Interfaces          *ebpf.Map `ebpf:"interfaces"`
 	QueuesNow           *ebpf.Map `ebpf:"queues_now"`
 	ToldOf              *ebpf.Map `ebpf:"told_of"`
@@ -459,11 +482,14 @@ func (m *XentraceMaps) Close() error {
 	return _XentraceClose(
 		m.Code,
 		m.Collections,
+		m.ConnectionNow,
 		m.CountersOf,
 		m.ElsewhereCountersOf,
 		m.ElsewhereDepth,
 		m.ElsewhereSpaces,
+		m.Endings,
 		m.Events,
+		m.Followed,
 		m.Interfaces,
 		m.QueuesNow,
 		m.ToldOf,
@@ -489,6 +515,7 @@ type XentraceVariables struct {
 //
 // It can be passed to LoadXentraceObjects or ebpf.CollectionSpec.LoadAndAssign.
 type XentracePrograms struct {
+	ConnectionState       *ebpf.Program `ebpf:"connection_state"`
 	ElsewhereFree         *ebpf.Program `ebpf:"elsewhere_free"`
 	FentryBegin           *ebpf.Program `ebpf:"fentry_begin"`
 	FentryEnd             *ebpf.Program `ebpf:"fentry_end"`
@@ -502,6 +529,7 @@ type XentracePrograms struct {
 	KprobeEnd             *ebpf.Program `ebpf:"kprobe_end"`
 	KprobeFree            *ebpf.Program `ebpf:"kprobe_free"`
 	ReadCode              *ebpf.Program `ebpf:"read_code"`
+	ReadConnection        *ebpf.Program `ebpf:"read_connection"`
 	ReadQueues            *ebpf.Program `ebpf:"read_queues"`
 	TracepointBegin       *ebpf.Program `ebpf:"tracepoint_begin"`
 	TracepointConsume     *ebpf.Program `ebpf:"tracepoint_consume"`
@@ -511,6 +539,7 @@ type XentracePrograms struct {
 
 func (p *XentracePrograms) Close() error {
 	return _XentraceClose(
+		p.ConnectionState,
 		p.ElsewhereFree,
 		p.FentryBegin,
 		p.FentryEnd,
@@ -524,6 +553,7 @@ func (p *XentracePrograms) Close() error {
 		p.KprobeEnd,
 		p.KprobeFree,
 		p.ReadCode,
+		p.ReadConnection,
 		p.ReadQueues,
 		p.TracepointBegin,
 		p.TracepointConsume,

@@ -9,6 +9,7 @@ import (
 	"xentrace/bpf"
 	"xentrace/internal/check"
 	"xentrace/internal/cli"
+	"xentrace/internal/flow"
 	"xentrace/internal/trace"
 )
 
@@ -30,5 +31,14 @@ func main() {
 }
 
 func start(ctx context.Context, options trace.Options) (cli.Tracer, error) {
-	return trace.Start(ctx, options)
+	tracer, err := trace.Start(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	return attached{tracer}, nil
 }
+
+// attached is a tracer as the command line knows it.
+type attached struct{ *trace.Tracer }
+
+func (a attached) Connections() flow.Kernel { return a.Tracer.Connections() }

@@ -32,7 +32,7 @@ func runDemo(ctx context.Context, in *invocation) error {
 }
 
 // shown makes a command that the demo can run on an interface.
-func (in *invocation) shown(records bool, finish func(output.Format, []byte, *trace.Totals) []byte) demo.Command {
+func (in *invocation) shown(records bool, finish func(output.Format, []byte, *output.Run) []byte) demo.Command {
 	return func(ctx context.Context, ifname string, attached func()) (trace.Totals, error) {
 		command := *in
 		command.interfaces = []string{ifname}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"xentrace/internal/flow"
 	"xentrace/internal/trace"
 )
 
@@ -166,6 +167,8 @@ func (f *fakeTracer) Stop(context.Context) error {
 	f.stopped.Store(true)
 	return nil
 }
+
+func (f *fakeTracer) Connections() flow.Kernel { return nil }
 
 func (f *fakeTracer) DropPrivileges(context.Context) error { return nil }
 

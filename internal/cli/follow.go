@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 
+	"xentrace/internal/flow"
 	"xentrace/internal/output"
 	"xentrace/internal/trace"
 )
@@ -16,7 +17,7 @@ import (
 // The tracer is read also where no records are asked for: what it learns of
 // interfaces may come the same way.
 func follow(ctx context.Context, in *invocation, records bool,
-	finish func(output.Format, []byte, *trace.Totals) []byte) (trace.Totals, error) {
+	finish func(output.Format, []byte, *output.Run) []byte) (trace.Totals, error) {
 	s, err := open(ctx, in, records)
 	if s == nil {
 		return trace.Totals{}, err
@@ -26,6 +27,7 @@ func follow(ctx context.Context, in *invocation, records bool,
 	defer abandon()
 	reading := make(chan error, 1)
 	go func() { reading <- s.read(reader) }()
+	polled := s.poll(reader)
 
 	err, ended := s.wait(ctx, reading)
 	stopped := s.tracer.Stop(last)
@@ -35,14 +37,50 @@ func follow(ctx context.Context, in *invocation, records bool,
 	if !ended {
 		err = <-reading
 	}
+	abandon()
+	<-polled
+	if s.feed != nil {
+		_ = s.feed.poll() // of standard output, whose stream tells of it
+	}
 	return s.end(last, errors.Join(stopped, err), finish)
+}
+
+// poll asks how the flows stand until ctx ends; then the channel is closed.
+func (s *session) poll(ctx context.Context) <-chan struct{} {
+	done := make(chan struct{})
+	if s.feed == nil {
+		close(done)
+		return done
+	}
+	go func() {
+		defer close(done)
+		s.feed.run(ctx)
+	}()
+	return done
+}
+
+// mostFlows is how many flows the summary names.
+const mostFlows = 10
+
+// run is what there is to tell at the end.
+func (s *session) run(totals *trace.Totals) *output.Run {
+	run := &output.Run{Totals: totals}
+	if s.feed != nil {
+		summary := s.feed.table.Summary(totals.Time, mostFlows)
+		run.Flows = &summary
+	}
+	return run
+}
+
+// newFeed leads records through a table of flows to standard output.
+func (s *session) newFeed() *feed {
+	return &feed{table: flow.NewTable(0, s.tracer.Connections()), sink: &lines{format: s.format, out: s.out}}
 }
 
 // read writes records until the tracer is stopped and drained, --count is
 // reached, or reading fails. A failure of standard output ends it too; the one
 // who closes that is told of it.
 func (s *session) read(ctx context.Context) error {
-	var line []byte
 	for n := 0; s.in.count == 0 || n < s.in.count; n++ {
 		packet, err := s.tracer.Read(ctx)
 		switch {
@@ -51,8 +89,10 @@ func (s *session) read(ctx context.Context) error {
 		case err != nil:
 			return err
 		}
-		line = s.format.AppendPacket(line[:0], &packet)
-		if _, err := s.out.Write(line); err != nil {
+		if s.feed == nil {
+			continue
+		}
+		if err := s.feed.packet(&packet); err != nil {
 			return nil
 		}
 	}

@@ -22,6 +22,7 @@ type session struct {
 	tracer  Tracer
 	format  output.Format
 	out     *output.Stream
+	feed    *feed // nil where no records are asked for
 	console *output.Console
 	cancel  context.CancelFunc // ends what the tracer does in the background
 }
@@ -48,6 +49,9 @@ func open(ctx context.Context, in *invocation, records bool) (*session, error) {
 		return nil, errors.Join(err, s.tracer.Close())
 	}
 	s.out = output.NewStream(s.destination())
+	if records {
+		s.feed = s.newFeed()
+	}
 	return s, nil
 }
 
@@ -204,14 +208,14 @@ func (s *session) showStatus(ctx context.Context, before trace.Totals, deadline 
 // end takes the final counts, writes what finish makes of them and detaches.
 // failure is what went wrong before.
 func (s *session) end(ctx context.Context, failure error,
-	finish func(output.Format, []byte, *trace.Totals) []byte) (trace.Totals, error) {
+	finish func(output.Format, []byte, *output.Run) []byte) (trace.Totals, error) {
 	defer s.cancel()
 	s.console.SetStatus("")
 	totals, err := s.tracer.Totals(ctx)
 	if err != nil {
 		err = fmt.Errorf("counts: %w", err)
 	} else {
-		_, _ = s.out.Write(finish(s.format, nil, &totals)) // Close tells of its failure
+		_, _ = s.out.Write(finish(s.format, nil, s.run(&totals))) // Close tells of its failure
 	}
 	written := s.out.Close()
 	if written != nil {

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/term"
 
 	"xentrace/internal/check"
+	"xentrace/internal/flow"
 	"xentrace/internal/trace"
 )
 
@@ -22,6 +23,9 @@ type Tracer interface {
 	Read(context.Context) (trace.Packet, error)
 	// Totals returns what was counted so far; after Stop, what was counted.
 	Totals(context.Context) (trace.Totals, error)
+	// Connections tells how the connections stand whose packets were read; nil where
+	// nothing can tell.
+	Connections() flow.Kernel
 	// DropPrivileges gives up what the process does not need any more.
 	DropPrivileges(context.Context) error
 	// Stop ends the counting.

@@ -43,6 +43,9 @@ type Flow struct {
 	Rejected   uint64
 	OverLimit  uint64 // on another driver
 	Elsewhere  uint64 // of Drops, those outside the driver
+	// Reasons is why, for those outside the driver, as Packet.Reason names them; ""
+	// where the kernel tells none. Nil without any.
+	Reasons map[string]uint64
 
 	MinSlots  int // of the packets that went wrong
 	MaxSlots  int
@@ -56,6 +59,9 @@ type Flow struct {
 
 	StalledSince time.Time     // first drop of the sequence number that it hangs at; zero if it never stalled
 	StalledFor   time.Duration // until now, or until it recovered or closed; over all its stalls the last one
+
+	Stalls       int  // how often it stalled
+	StalledAtEnd bool // it was when it closed
 
 	Layout string           // how its over-limit packets are made up, a sentence; "" without any
 	Stack  []string         // of the sending call, where asked for
@@ -75,6 +81,22 @@ type TCP struct {
 	Retransmits uint32 // segments sent again since the first drop, as total_retrans counts them
 	RTO         time.Duration
 	Backoff     int
+
+	total uint32 // total_retrans
+}
+
+// String returns what the JSON output calls the state: "troubled", "stalled",
+// "recovered" or "closed".
+func (s State) String() string {
+	switch s {
+	case Stalled:
+		return "stalled"
+	case Recovered:
+		return "recovered"
+	case Closed:
+		return "closed"
+	}
+	return "troubled"
 }
 
 // An Event is a change of a flow's State to Stalled, Recovered or Closed.

@@ -5,6 +5,7 @@ package output
 
 import (
 	"xentrace/internal/check"
+	"xentrace/internal/flow"
 	"xentrace/internal/trace"
 )
 
@@ -13,12 +14,20 @@ import (
 type Format interface {
 	// AppendPacket appends the record of one packet.
 	AppendPacket(b []byte, p *trace.Packet) []byte
+	// AppendFlow appends that a flow stalled, recovered or is closed.
+	AppendFlow(b []byte, e *flow.Event) []byte
 	// AppendHistogram appends slots per packet and totals: the end of hist.
-	AppendHistogram(b []byte, t *trace.Totals) []byte
+	AppendHistogram(b []byte, r *Run) []byte
 	// AppendSummary appends what was counted: the end of watch.
-	AppendSummary(b []byte, t *trace.Totals) []byte
+	AppendSummary(b []byte, r *Run) []byte
 	// AppendReport appends what check found.
 	AppendReport(b []byte, r *check.Report) []byte
+}
+
+// A Run is what there is to tell at the end of one.
+type Run struct {
+	*trace.Totals
+	Flows *flow.Summary // nil where flows were not followed
 }
 
 // AnyDropped tells whether a packet was dropped on any interface: by the driver, or

@@ -9,15 +9,21 @@ import (
 	"xentrace/internal/trace"
 )
 
-// notTracked names the keys of the summary that have no value yet, and why.
+// notTracked names the keys of the summary that have no value where flows are not
+// followed, and why.
 var notTracked = map[string]string{
-	"flows_stalled": "flows are not followed",
-	"flows":         "flows are not followed",
+	"flows_stalled": "flows are followed by watch only",
+	"flows":         "flows are followed by watch only",
 }
 
 // AppendSummary appends the line of type summary. The keys of missing name each
 // null in it and say why it is one.
-func (JSON) AppendSummary(b []byte, t *trace.Totals) []byte {
+func (JSON) AppendSummary(b []byte, r *Run) []byte {
+	t := r.Totals
+	var stalled, lost *uint64
+	if r.Flows != nil {
+		stalled, lost = &r.Flows.EverStalled, &r.Flows.Lost
+	}
 	b = append(b, `{"type":"summary","time":"`...)
 	b = appendTime(b, t.Time)
 	b = appendInt(b, `","duration_ms":`, int(t.Duration.Milliseconds()))
@@ -28,14 +34,15 @@ func (JSON) AppendSummary(b []byte, t *trace.Totals) []byte {
 		}
 		b = appendInterface(b, t, &t.Interfaces[i])
 	}
-	b = appendUint(b, `],"flows_stalled":null,"events":`, t.Events)
+	b = appendMaybe(b, `],"flows_stalled":`, stalled)
+	b = appendUint(b, `,"events":`, t.Events)
 	b = appendUint(b, `,"lost":{"ring":`, t.Lost.Ring)
-	b = append(b, `,"flows":null`...)
+	b = appendMaybe(b, `,"flows":`, lost)
 	b = appendMaybe(b, `,"recursion":`, t.Lost.Recursion)
 	b = appendMaybe(b, `,"missed":`, t.Lost.Missed)
 	b = appendGaps(append(b, '}'), t.Gaps)
 	b = append(b, `,"missing":`...)
-	b = appendMissing(b, t)
+	b = appendMissing(b, r)
 	return append(b, "}\n"...)
 }
 
@@ -126,9 +133,12 @@ func milliseconds(d *time.Duration) *uint64 {
 	return &ms
 }
 
-func appendMissing(b []byte, t *trace.Totals) []byte {
-	missing := maps.Clone(notTracked)
-	maps.Copy(missing, t.Missing)
+func appendMissing(b []byte, r *Run) []byte {
+	missing := make(map[string]string)
+	if r.Flows == nil {
+		maps.Copy(missing, notTracked)
+	}
+	maps.Copy(missing, r.Missing)
 	b = append(b, '{')
 	for i, key := range slices.Sorted(maps.Keys(missing)) {
 		if i > 0 {

@@ -12,11 +12,13 @@ import (
 
 // AppendSummary appends what was counted for each interface, what each thing
 // that went wrong means and what to do about it, and the closing line.
-func (t *Text) AppendSummary(b []byte, totals *trace.Totals) []byte {
+func (t *Text) AppendSummary(b []byte, r *Run) []byte {
+	totals := r.Totals
 	for i := range totals.Interfaces {
 		b = append(b, '\n')
 		b = t.appendInterface(b, totals, i)
 	}
+	b = t.appendFlows(b, r.Flows)
 	b = t.appendRules(b, totals)
 	return t.appendEnd(b, totals)
 }

@@ -59,17 +59,17 @@ func TestTextGolden(t *testing.T) {
 		"lines-130.txt":         lines(text(130)),
 		"lines-file.txt":        lines(whole),
 		"lines-colour.txt":      lines(colour),
-		"summary-100.txt":       text(100).AppendSummary(nil, sampleTotals()),
-		"summary-80.txt":        text(80).AppendSummary(nil, sampleTotals()),
-		"summary-quiet.txt":     text(100).AppendSummary(nil, quietTotals()),
-		"summary-colour.txt":    colour.AppendSummary(nil, sampleTotals()),
+		"summary-100.txt":       text(100).AppendSummary(nil, &Run{Totals: sampleTotals()}),
+		"summary-80.txt":        text(80).AppendSummary(nil, &Run{Totals: sampleTotals()}),
+		"summary-quiet.txt":     text(100).AppendSummary(nil, &Run{Totals: quietTotals()}),
+		"summary-colour.txt":    colour.AppendSummary(nil, &Run{Totals: sampleTotals()}),
 		"lines-stacks.txt":      lines(stacks),
-		"summary-elsewhere.txt": text(100).AppendSummary(nil, elsewhereTotals()),
-		"hist-100.txt":          text(100).AppendHistogram(nil, sampleTotals()),
-		"hist-80.txt":           text(80).AppendHistogram(nil, sampleTotals()),
-		"hist-ascii.txt":        plain.AppendHistogram(nil, sampleTotals()),
-		"hist-quiet.txt":        text(100).AppendHistogram(nil, quietTotals()),
-		"hist-colour.txt":       colour.AppendHistogram(nil, sampleTotals()),
+		"summary-elsewhere.txt": text(100).AppendSummary(nil, &Run{Totals: elsewhereTotals()}),
+		"hist-100.txt":          text(100).AppendHistogram(nil, &Run{Totals: sampleTotals()}),
+		"hist-80.txt":           text(80).AppendHistogram(nil, &Run{Totals: sampleTotals()}),
+		"hist-ascii.txt":        plain.AppendHistogram(nil, &Run{Totals: sampleTotals()}),
+		"hist-quiet.txt":        text(100).AppendHistogram(nil, &Run{Totals: quietTotals()}),
+		"hist-colour.txt":       colour.AppendHistogram(nil, &Run{Totals: sampleTotals()}),
 	} {
 		t.Run(name, func(t *testing.T) { golden(t, name, got) })
 	}
@@ -86,7 +86,7 @@ func TestTextStaysWithinItsWidth(t *testing.T) {
 	}
 	for width := 72; width <= 140; width++ {
 		f := text(width)
-		all := string(lines(f)) + string(f.AppendSummary(nil, totals)) + string(f.AppendHistogram(nil, totals))
+		all := string(lines(f)) + string(f.AppendSummary(nil, &Run{Totals: totals})) + string(f.AppendHistogram(nil, &Run{Totals: totals}))
 		for line := range strings.Lines(all) {
 			line = strings.TrimSuffix(line, "\n")
 			if n := utf8.RuneCountInString(line); n > width && !isCommandOrAddress(line) {
@@ -226,7 +226,7 @@ func TestTxDroppedBesideDropsElsewhere(t *testing.T) {
 	totals := quietTotals()
 	totals.Drops = trace.DropsAll
 	totals.Interfaces[0].Elsewhere = 7
-	got := string(text(300).AppendSummary(nil, totals))
+	got := string(text(300).AppendSummary(nil, &Run{Totals: totals}))
 	for _, part := range []string{"elsewhere        7  dropped on their way to the driver\n", "tx_dropped       0  what the interface's own counter moved by: the driver's drops; it does not hold", "\nelsewhere (7): "} {
 		if !strings.Contains(got, part) {
 			t.Errorf("%q is not in\n%s", part, got)

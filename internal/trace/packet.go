@@ -94,6 +94,9 @@ type Flow struct {
 	Destination netip.AddrPort
 	Seq         uint32 // of TCP, from the packet's header
 	SeqKnown    bool   // also for packets that no socket of this machine sent
+	// SeqLength is how many sequence numbers the packet takes: its payload in bytes,
+	// and one each for SYN and FIN. 0 of a bare acknowledgement, and where Seq is not known.
+	SeqLength uint32
 }
 
 // TCP is the state of the sending socket at the moment of the record.
@@ -123,4 +126,13 @@ type Socket struct {
 	Inode   uint64 // of sockfs, as in /proc/PID/fd; 0 if no file leads to the socket
 	Cgroup  uint64 // id in the cgroup v2 hierarchy; 0 if unknown
 	UID     uint32 // sk_uid: who made the socket, in the initial user namespace
+	Hash    uint32 // sk_hash: of a connection's addresses and ports; the same as long as it lasts
+}
+
+// A Connection is how a TCP socket stood at one moment.
+type Connection struct {
+	Time  time.Time
+	Ended bool // the connection is over: TCP is how it stood at its end
+	Known bool // TCP is known; not where it ended before it was followed
+	TCP   TCP  // without Seq
 }

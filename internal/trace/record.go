@@ -101,19 +101,25 @@ func decodeFlow(event *bpf.XentracePacketEvent) *Flow {
 		Destination: netip.AddrPortFrom(destination, f.Dport),
 		Seq:         f.Seq,
 		SeqKnown:    f.HasSeq != 0,
+		SeqLength:   f.SeqLength,
 	}
 }
 
 func (d *recordDecoder) decodeTCP(event *bpf.XentracePacketEvent) *TCP {
-	t := &event.Tcp
-	return &TCP{
+	tcp := decodeState(&event.Tcp, d.jiffy)
+	tcp.Seq = event.Flow.Seq
+	return &tcp
+}
+
+// decodeState returns how a connection stands; its Seq is left out.
+func decodeState(t *bpf.XentraceTcpState, jiffy time.Duration) TCP {
+	return TCP{
 		State:       t.State,
-		Seq:         event.Flow.Seq,
 		SndUna:      t.SndUna,
 		SndNxt:      t.SndNxt,
 		WriteSeq:    t.WriteSeq,
 		Retransmits: int(t.Retransmits),
-		RTO:         time.Duration(t.RtoJiffies) * d.jiffy,
+		RTO:         time.Duration(t.RtoJiffies) * jiffy,
 		SRTT:        time.Duration(t.SrttUs) * time.Microsecond,
 		SndQBytes:   t.WriteSeq - t.SndUna,
 		Backoff:     int(t.Backoff),
@@ -127,7 +133,7 @@ func decodeSocket(s *bpf.XentraceSocketIdentity) *Socket {
 	if s.Address == 0 {
 		return nil
 	}
-	return &Socket{Address: s.Address, Cookie: s.Cookie, Inode: s.Inode, Cgroup: s.Cgroup, UID: s.Uid}
+	return &Socket{Address: s.Address, Cookie: s.Cookie, Inode: s.Inode, Cgroup: s.Cgroup, UID: s.Uid, Hash: s.Hash}
 }
 
 func cString(bytes []byte) string {

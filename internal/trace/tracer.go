@@ -51,22 +51,23 @@ type Options struct {
 
 // A Tracer is attached to the driver until it is closed.
 type Tracer struct {
-	options    Options
-	selector   selector
-	choice     Choice
-	tells      tells
-	elsewhere  *elsewhere // nil unless drops outside the driver are told of
-	stacks     stacks
-	driver     driverModule
-	gaps       gaps
-	rejections rejections
-	stuck      *stuckWatch
-	attachment *attachment
-	registry   *registry
-	reader     *ringbuf.Reader
-	decoder    recordDecoder
-	record     ringbuf.Record
-	waking     context.Context // the one whose end wakes the reader
+	options     Options
+	selector    selector
+	choice      Choice
+	tells       tells
+	elsewhere   *elsewhere // nil unless drops outside the driver are told of
+	stacks      stacks
+	driver      driverModule
+	gaps        gaps
+	rejections  rejections
+	stuck       *stuckWatch
+	connections *Connections
+	attachment  *attachment
+	registry    *registry
+	reader      *ringbuf.Reader
+	decoder     recordDecoder
+	record      ringbuf.Record
+	waking      context.Context // the one whose end wakes the reader
 
 	started time.Time
 	ended   atomic.Pointer[time.Time] // set by Stop
@@ -141,10 +142,15 @@ func (t *Tracer) readCode(g *generation, f *facts, driver bool) {
 	if !driver {
 		g.settle("no interface is driven by xen-netfront")
 		t.stuck.setMissing("only interfaces of xen-netfront are looked at")
-		debug.FreeOSMemory()
+		t.following.Go(func() {
+			t.loadConnections(f.types)
+			f.types = nil
+			debug.FreeOSMemory()
+		})
 		return
 	}
 	t.following.Go(func() {
+		t.loadConnections(f.types)
 		t.startStuckWatch(f.types)
 		t.readDriver(g, f)
 	})
@@ -193,6 +199,7 @@ func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error
 	}
 	t.decoder = recordDecoder{jiffy: time.Second / time.Duration(ticks), wallTime: (&kernelClock{}).wallTime}
 	t.stuck = newStuckWatch(t.decoder.jiffy)
+	t.connections = newConnections(t.decoder.jiffy)
 	if t.reader, err = ringbuf.NewReader(maps[bpf.XentraceMapEvents]); err != nil {
 		return fmt.Errorf("ring buffer: %w", err)
 	}
@@ -250,6 +257,9 @@ func (t *Tracer) Close() error {
 	var err error
 	if t.reader != nil {
 		err = t.reader.Close()
+	}
+	if t.connections != nil {
+		err = errors.Join(err, t.connections.close())
 	}
 	if t.attachment != nil {
 		err = errors.Join(err, t.attachment.close())

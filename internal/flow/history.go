@@ -1,0 +1,206 @@
+package flow
+
+import (
+	"container/list"
+	"maps"
+	"time"
+
+	"xentrace/internal/trace"
+	"xentrace/internal/verdict"
+)
+
+// States of include/net/tcp_states.h in which a socket that sends a packet tells
+// nothing of a connection: it has none, or none any more.
+const (
+	tcpClose  = 7
+	tcpListen = 10
+)
+
+// history is one flow as the table keeps it.
+type history struct {
+	flow    Flow
+	dropped droppedSeqs
+	hangs   uint32        // the sequence number that it is stalled at
+	base    uint32        // total_retrans at the first drop
+	based   bool          // base is known
+	socket  *trace.Socket // that the kernel is asked about; nil if it is not
+
+	address     uint64 // of the last packet's socket, 0 if unknown
+	counted     bool   // as stalled now, by the table
+	stalledEver bool   // counted as such
+	placed      rank
+	element     *list.Element
+}
+
+func newHistory(key Key, p *trace.Packet) *history {
+	return &history{flow: Flow{Key: key, First: p.Time, MinSlots: p.Slots}}
+}
+
+func (h *history) closed() bool { return h.flow.State == Closed }
+
+// connected tells whether a packet tells how its connection stands.
+func (h *history) connected(p *trace.Packet) bool {
+	return p.TCP != nil && p.TCP.State != tcpListen && p.TCP.State != tcpClose
+}
+
+// anotherSocket tells whether a packet is of a new connection with the addresses and
+// ports of one before.
+func (h *history) anotherSocket(p *trace.Packet) bool {
+	if !h.connected(p) || p.Socket == nil {
+		return false
+	}
+	return h.address != 0 && p.Socket.Address != h.address ||
+		h.closed() && p.Time.After(h.flow.TCP.Asked)
+}
+
+// add takes note of a packet and returns what that changed.
+func (h *history) add(p *trace.Packet) []Event {
+	f := &h.flow
+	f.Interface, f.Last, f.Packet = p.Interface, p.Time, *p
+	f.MinSlots, f.MaxSlots = min(f.MinSlots, p.Slots), max(f.MaxSlots, p.Slots)
+	if p.Process != nil {
+		f.Process = p.Process
+	}
+	switch p.Verdict {
+	case trace.Dropped:
+		h.addDrop(p)
+	case trace.Linearized:
+		f.Linearized++
+	case trace.Bounced:
+		f.Bounced++
+	case trace.Rejected:
+		f.Rejected++
+	case trace.OverLimit:
+		f.OverLimit++
+	}
+	if !h.connected(p) || h.closed() {
+		return nil
+	}
+	if p.Socket != nil {
+		h.address = p.Socket.Address
+	}
+	events := h.observe(p.TCP, p.Time)
+	if p.Verdict != trace.Dropped {
+		return events
+	}
+	if !h.based {
+		// A retransmission is counted before it is sent.
+		h.base, h.based = p.TCP.TotalRetransmits, true
+		h.flow.TCP.Retransmits = h.flow.TCP.total - h.base
+	}
+	return append(events, h.addSeq(p)...)
+}
+
+func (h *history) addDrop(p *trace.Packet) {
+	f := &h.flow
+	if f.Drops == 0 {
+		f.FirstDrop = p.Time
+	}
+	f.Drops++
+	f.LastDrop = p.Time
+	if p.Layer == trace.LayerElsewhere {
+		f.Elsewhere++
+		if f.Reasons == nil {
+			f.Reasons = make(map[string]uint64)
+		}
+		f.Reasons[p.Reason]++
+		f.Advice = verdict.OfReason(p.Reason).Advice
+		return
+	}
+	f.Causes[p.Cause]++
+	f.Advice = verdict.OfCause(p.Cause).Advice
+}
+
+// addSeq takes note of the sequence number that was dropped. The flow stalls if it
+// was before, and nothing was acknowledged in between.
+func (h *history) addSeq(p *trace.Packet) []Event {
+	f := &h.flow
+	if p.Flow.SeqLength == 0 || after(f.TCP.SndUna, p.TCP.Seq) {
+		return nil // nothing that would be sent again, or acknowledged since, as the kernel told
+	}
+	d := h.dropped.note(p.TCP.Seq, f.TCP.SndUna, p.Time)
+	f.TCP.Seq, f.TCP.SameSeq = p.TCP.Seq, d.times
+	if f.State == Stalled {
+		return nil
+	}
+	f.State = Troubled
+	if d.still < 2 {
+		return nil
+	}
+	f.State, f.StalledSince, h.hangs = Stalled, d.since, p.TCP.Seq
+	f.Stalls++
+	return []Event{h.event(p.Time)}
+}
+
+// observe takes note of how the connection stands. What is older than what is known
+// already changes nothing.
+func (h *history) observe(tcp *trace.TCP, at time.Time) []Event {
+	f := &h.flow
+	switch {
+	case f.TCP == nil:
+		f.TCP = &TCP{}
+	case at.Before(f.TCP.Asked), after(f.TCP.SndUna, tcp.SndUna):
+		return nil
+	}
+	*f.TCP = TCP{
+		Asked: at, State: tcp.State, Seq: f.TCP.Seq, SameSeq: f.TCP.SameSeq,
+		SndUna: tcp.SndUna, WriteSeq: tcp.WriteSeq, SndQBytes: tcp.WriteSeq - tcp.SndUna,
+		RTO: tcp.RTO, Backoff: tcp.Backoff, total: tcp.TotalRetransmits,
+	}
+	if h.based {
+		f.TCP.Retransmits = tcp.TotalRetransmits - h.base
+	}
+	h.dropped.acknowledge(tcp.SndUna)
+	if f.State != Stalled || !after(tcp.SndUna, h.hangs) {
+		return nil
+	}
+	f.State, f.StalledFor = Recovered, at.Sub(f.StalledSince)
+	return []Event{h.event(at)}
+}
+
+// end closes the flow and returns what there is to tell: that it recovered at the
+// last moment, that it is closed.
+func (h *history) end(last *trace.Connection, at time.Time) []Event {
+	if h.closed() {
+		return nil
+	}
+	var events []Event
+	f := &h.flow
+	if last != nil {
+		at = last.Time
+		if last.Known {
+			events = h.observe(&last.TCP, at)
+		}
+	}
+	if f.State == Stalled {
+		f.StalledFor, f.StalledAtEnd = at.Sub(f.StalledSince), true
+	}
+	f.State = Closed
+	h.dropped = nil
+	if f.TCP != nil {
+		f.TCP.Asked = at
+	}
+	if f.Drops == 0 {
+		return events
+	}
+	return append(events, h.event(at))
+}
+
+func (h *history) event(at time.Time) Event { return Event{Time: at, Flow: h.snapshot(at)} }
+
+// snapshot returns the flow as it stands, apart from what the table goes on changing.
+func (h *history) snapshot(now time.Time) Flow {
+	f := h.flow
+	f.Reasons = maps.Clone(f.Reasons)
+	if f.TCP != nil {
+		tcp := *f.TCP
+		f.TCP = &tcp
+	}
+	if f.State == Stalled {
+		f.StalledFor = now.Sub(f.StalledSince)
+	}
+	return f
+}
+
+// hanging tells whether something that was dropped is not acknowledged yet.
+func (h *history) hanging() bool { return h.flow.State == Stalled || len(h.dropped) > 0 }

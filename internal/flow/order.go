@@ -1,0 +1,129 @@
+package flow
+
+import (
+	"cmp"
+	"container/list"
+
+	"xentrace/internal/trace"
+)
+
+// A rank is how much a flow matters when there is no room: those of the lowest give
+// theirs up first, among them the one that had no trouble for the longest time.
+type rank int
+
+const (
+	rankClosed    rank = iota // all that there is to tell was told
+	rankWhole                 // it lost no packet
+	rankUntracked             // it lost packets, and has no TCP socket here
+	rankTracked               // never gives up its place
+	ranks
+)
+
+// order holds the flows of one rank, the one with the most recent trouble last.
+type order struct{ list list.List }
+
+func (h *history) rank() rank {
+	switch {
+	case h.closed():
+		return rankClosed
+	case h.flow.Drops == 0:
+		return rankWhole
+	case h.flow.TCP == nil:
+		return rankUntracked
+	}
+	return rankTracked
+}
+
+// place puts a flow where it belongs after a change.
+func (t *Table) place(h *history) {
+	to := h.rank()
+	switch {
+	case h.element == nil:
+	case h.placed == to:
+		t.order[to].list.MoveToBack(h.element)
+		return
+	default:
+		t.order[h.placed].list.Remove(h.element)
+	}
+	h.placed, h.element = to, t.order[to].list.PushBack(h)
+}
+
+// insert makes a new flow, if there is or can be room for it.
+func (t *Table) insert(key Key, p *trace.Packet) *history {
+	if len(t.flows) >= t.limit && !t.makeRoom(p.Verdict == trace.Dropped) {
+		if _, known := t.refused[key]; !known {
+			t.lost++
+			if len(t.refused) < t.limit {
+				t.refused[key] = struct{}{}
+			}
+		}
+		return nil
+	}
+	h := newHistory(key, p)
+	t.flows[key] = h
+	t.place(h)
+	return h
+}
+
+// makeRoom removes the flow that matters least. A flow that lost nothing yet does
+// not drive out one that did.
+func (t *Table) makeRoom(drop bool) bool {
+	for r := rankClosed; r < rankTracked; r++ {
+		if r == rankUntracked && !drop {
+			return false
+		}
+		if first := t.order[r].list.Front(); first != nil {
+			if r == rankUntracked {
+				t.lost++
+			}
+			t.remove(first.Value.(*history))
+			return true
+		}
+	}
+	return false
+}
+
+func (t *Table) remove(h *history) {
+	t.letGo(h)
+	t.order[h.placed].list.Remove(h.element)
+	delete(t.flows, h.flow.Key)
+}
+
+// worse orders flows, the worst first.
+func worse(a, b Flow) int {
+	return cmp.Or(
+		cmp.Compare(badness(&b), badness(&a)),
+		stalledLonger(&a, &b),
+		cmp.Compare(b.Drops, a.Drops),
+		b.Last.Compare(a.Last),
+		compareKeys(&a.Key, &b.Key),
+	)
+}
+
+func badness(f *Flow) int {
+	switch {
+	case f.State == Stalled:
+		return 3
+	case f.Drops != 0 && f.State != Closed:
+		return 2
+	case f.Drops != 0:
+		return 1
+	}
+	return 0
+}
+
+func stalledLonger(a, b *Flow) int {
+	if a.State != Stalled {
+		return 0
+	}
+	return a.StalledSince.Compare(b.StalledSince)
+}
+
+func compareKeys(a, b *Key) int {
+	return cmp.Or(
+		cmp.Compare(a.NetNS, b.NetNS),
+		cmp.Compare(a.Proto, b.Proto),
+		a.Source.Compare(b.Source),
+		a.Destination.Compare(b.Destination),
+	)
+}

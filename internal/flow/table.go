@@ -1,0 +1,189 @@
+package flow
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"xentrace/internal/trace"
+)
+
+// DefaultLimit is how many flows a Table keeps unless asked otherwise. One takes
+// about two KiB.
+const DefaultLimit = 4096
+
+// A Kernel is asked how the sockets of troubled flows stand. [trace.Connections] is
+// the real one.
+type Kernel interface {
+	// Follow makes the kernel keep the last values of a socket when it ends.
+	Follow(trace.Socket) error
+	// Forget ends that.
+	Forget(trace.Socket)
+	// Ask returns how a socket stands now, or how it stood at its end.
+	Ask(trace.Socket) (trace.Connection, error)
+	// Endings returns how many of the sockets followed have ended so far.
+	Endings() (uint64, error)
+}
+
+// A Table keeps the history of flows that had trouble, a bounded number of them.
+// Where it is full, a new flow takes the place of one that matters least: one that
+// is closed, one that lost no packet, or one without a TCP socket here; where there
+// is none, it is not taken.
+//
+// Its methods may be called from several goroutines.
+type Table struct {
+	kernel Kernel
+	limit  int
+
+	mu        sync.Mutex
+	flows     map[Key]*history
+	bySocket  map[uint64]*history // those whose socket is followed, by its address
+	order     [ranks]order
+	refused   map[Key]struct{} // flows that found no room, as many as there is room for
+	lost      uint64
+	stalled   uint64 // flows that stalled, once or more
+	now       int    // flows that are stalled
+	endings   uint64
+	turn      int // which of the flows that do not hang are asked next
+	askedLast error
+}
+
+// NewTable returns an empty table for at most limit flows, DefaultLimit if that is 0.
+// kernel may be nil: then only packets tell how a connection stands.
+func NewTable(limit int, kernel Kernel) *Table {
+	if limit <= 0 {
+		limit = DefaultLimit
+	}
+	return &Table{
+		kernel: kernel, limit: limit,
+		flows: make(map[Key]*history), bySocket: make(map[uint64]*history), refused: make(map[Key]struct{}),
+	}
+}
+
+// KeyOf returns the flow of a packet, and whether it has one: a packet that is
+// neither IPv4 nor IPv6 has none.
+func KeyOf(p *trace.Packet) (Key, bool) {
+	if p.Flow == nil {
+		return Key{}, false
+	}
+	return Key{NetNS: p.Interface.NetNS, Proto: p.Flow.Proto, Source: p.Flow.Source, Destination: p.Flow.Destination}, true
+}
+
+// Add takes note of a packet that went wrong and returns what that changed.
+func (t *Table) Add(p *trace.Packet) []Event {
+	key, ok := KeyOf(p)
+	if !ok {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var events []Event
+	h := t.flows[key]
+	if h != nil && h.anotherSocket(p) {
+		events = t.end(h, nil, p.Time)
+		t.remove(h)
+		h = nil
+	}
+	if h == nil {
+		if h = t.insert(key, p); h == nil {
+			return events
+		}
+	}
+	events = append(events, t.told(h, h.add(p))...)
+	events = append(events, t.follow(h, p)...)
+	t.place(h)
+	return events
+}
+
+// follow makes the kernel keep an eye on the socket of a flow that lost packets.
+func (t *Table) follow(h *history, p *trace.Packet) []Event {
+	if h.socket != nil || h.closed() || h.flow.Drops == 0 || !h.connected(p) || p.Socket == nil {
+		return nil
+	}
+	var events []Event
+	if old := t.bySocket[p.Socket.Address]; old != nil {
+		// Its memory is another connection's by now.
+		events = t.end(old, nil, p.Time)
+		t.place(old)
+	}
+	socket := *p.Socket
+	h.socket = &socket
+	t.bySocket[socket.Address] = h
+	if t.kernel == nil {
+		return events
+	}
+	if err := t.kernel.Follow(socket); err != nil {
+		t.askedLast = err
+	}
+	return events
+}
+
+// end closes a flow: last is how its socket stood then, nil where that is not known.
+func (t *Table) end(h *history, last *trace.Connection, at time.Time) []Event {
+	if last == nil && h.socket != nil && t.kernel != nil {
+		if c, err := t.kernel.Ask(*h.socket); err == nil && c.Ended {
+			last = &c
+		}
+	}
+	t.letGo(h)
+	return t.told(h, h.end(last, at))
+}
+
+// letGo ends the following of a flow's socket.
+func (t *Table) letGo(h *history) {
+	if h.socket == nil {
+		return
+	}
+	if t.bySocket[h.socket.Address] == h {
+		delete(t.bySocket, h.socket.Address)
+		if t.kernel != nil {
+			t.kernel.Forget(*h.socket)
+		}
+	}
+	h.socket = nil
+}
+
+// told counts what happened to a flow.
+func (t *Table) told(h *history, events []Event) []Event {
+	if h.flow.Stalls > 0 && !h.stalledEver {
+		h.stalledEver = true
+		t.stalled++
+	}
+	if stalled := h.flow.State == Stalled; stalled != h.counted {
+		h.counted = stalled
+		if stalled {
+			t.now++
+		} else {
+			t.now--
+		}
+	}
+	return events
+}
+
+// Counts is how many flows there are.
+type Counts struct {
+	Flows       int    // kept now
+	Stalled     int    // stalled now
+	EverStalled uint64 // stalled once or more
+	Lost        uint64 // flows whose history found no room, or had to give it up
+}
+
+// Counts returns how many flows there are.
+func (t *Table) Counts() Counts {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return Counts{Flows: len(t.flows), Stalled: t.now, EverStalled: t.stalled, Lost: t.lost}
+}
+
+// Snapshot returns every flow as it stands now, the worst first: those that are
+// stalled, the longest one first, then the others by their drops.
+func (t *Table) Snapshot(now time.Time) []Flow {
+	t.mu.Lock()
+	flows := make([]Flow, 0, len(t.flows))
+	for _, h := range t.flows {
+		flows = append(flows, h.snapshot(now))
+	}
+	t.mu.Unlock()
+	slices.SortFunc(flows, worse)
+	return flows
+}

@@ -1,0 +1,121 @@
+package output
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"xentrace/internal/flow"
+	"xentrace/internal/trace"
+	"xentrace/internal/verdict"
+)
+
+// AppendFlow appends a line of type flow.
+func (JSON) AppendFlow(b []byte, e *flow.Event) []byte {
+	f := &e.Flow
+	b = append(b, `{"type":"flow","time":"`...)
+	b = appendTime(b, e.Time)
+	b = append(b, `","event":"`...)
+	b = append(b, f.State.String()...)
+	b = appendUint(b, `","netns":`, uint64(f.NetNS))
+	b = append(b, `,"ifname":`...)
+	b = appendString(b, f.Interface.Name)
+	b = appendFlow(b, headersOf(f))
+	b = appendProcess(b, f.Process)
+	b = appendUint(b, `,"drops":`, f.Drops)
+	b = appendFlowTCP(b, f.TCP)
+	b = appendMoment(b, `,"first_drop":`, f.FirstDrop)
+	b = appendMoment(b, `,"last_drop":`, f.LastDrop)
+	b = appendInt(b, `,"stalled_ms":`, int(f.StalledFor.Milliseconds()))
+	b = appendFlowCauses(b, f)
+	b = appendInt(b, `,"min_slots":`, f.MinSlots)
+	b = appendInt(b, `,"max_slots":`, f.MaxSlots)
+	b = appendNamed(b, `,"layout":`, f.Layout)
+	b = append(b, `,"advice":[`...)
+	for n, a := range f.Advice {
+		if n > 0 {
+			b = append(b, ',')
+		}
+		b = appendFindingAdvice(b, adviceFor(a, f))
+	}
+	return append(b, "]}\n"...)
+}
+
+// adviceFor returns advice with its command complete.
+func adviceFor(a verdict.Advice, f *flow.Flow) verdict.Advice {
+	a.Command = a.For(f.Interface.Name)
+	return a
+}
+
+// headersOf returns the addresses of a flow as a packet's headers have them.
+func headersOf(f *flow.Flow) *trace.Flow {
+	return &trace.Flow{Proto: f.Proto, Source: f.Source, Destination: f.Destination}
+}
+
+func appendFlowTCP(b []byte, t *flow.TCP) []byte {
+	if t == nil {
+		return append(b, `,"retransmits":null,"seq":null,"same_seq_drops":null,"sndq_bytes":null,"rto_ms":null,"backoff":null`...)
+	}
+	b = appendUint(b, `,"retransmits":`, uint64(t.Retransmits))
+	b = appendUint(b, `,"seq":`, uint64(t.Seq))
+	b = appendInt(b, `,"same_seq_drops":`, t.SameSeq)
+	b = appendUint(b, `,"sndq_bytes":`, uint64(t.SndQBytes))
+	b = appendInt(b, `,"rto_ms":`, int(t.RTO.Milliseconds()))
+	return appendInt(b, `,"backoff":`, t.Backoff)
+}
+
+// appendFlowCauses appends why packets of a flow were dropped: by the driver, each
+// cause that occurred, and elsewhere, each reason that did.
+func appendFlowCauses(b []byte, f *flow.Flow) []byte {
+	b = append(b, `,"causes":{`...)
+	first := true
+	for _, c := range trace.Causes() {
+		if f.Causes[c] == 0 {
+			continue
+		}
+		if !first {
+			b = append(b, ',')
+		}
+		first = false
+		b = appendUint(append(appendString(b, c.String()), ':'), "", f.Causes[c])
+	}
+	b = append(b, `},"reasons":{`...)
+	for i, reason := range slices.Sorted(maps.Keys(f.Reasons)) {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendUint(append(appendString(b, reasonOrUnknown(reason)), ':'), "", f.Reasons[reason])
+	}
+	return append(b, '}')
+}
+
+// reasonOrUnknown is what a drop elsewhere is counted as where the kernel tells no
+// reason.
+func reasonOrUnknown(reason string) string {
+	if reason == "" {
+		return "unknown"
+	}
+	return reason
+}
+
+// appendMoment appends a time, or null for none.
+func appendMoment(b []byte, key string, t time.Time) []byte {
+	b = append(b, key...)
+	if t.IsZero() {
+		return append(b, "null"...)
+	}
+	return append(appendTime(append(b, '"'), t), '"')
+}
+
+// appendProcess appends whose socket it is, null where that is not known.
+func appendProcess(b []byte, p *trace.Process) []byte {
+	if p == nil {
+		return append(b, `,"process":null`...)
+	}
+	b = appendInt(b, `,"process":{"pid":`, p.PID)
+	b = appendNamed(b, `,"comm":`, p.Comm)
+	b = appendUint(b, `,"uid":`, uint64(p.UID))
+	b = appendNamed(b, `,"unit":`, p.Unit)
+	b = appendNamed(b, `,"container":`, p.Container)
+	return append(b, '}')
+}

@@ -1,0 +1,180 @@
+package trace
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+
+	"xentrace/bpf"
+	"xentrace/internal/kernel"
+)
+
+// errNotLoaded says that the kernel cannot be asked about connections yet.
+var errNotLoaded = errors.New("the kernel side that reads connections is not loaded")
+
+// Connections tells how TCP connections stand, by the address of their socket, and
+// how they stood at their end. A hook (the tracepoint inet_sock_set_state) is
+// attached while any is followed, no longer. Its methods may be called from several
+// goroutines.
+type Connections struct {
+	jiffy time.Duration
+
+	mu         sync.Mutex
+	clock      kernelClock
+	collection *ebpf.Collection // nil before it is loaded
+	hook       link.Link        // nil while none is followed
+	followed   map[uint64]Socket
+}
+
+func newConnections(jiffy time.Duration) *Connections {
+	return &Connections{jiffy: jiffy, followed: make(map[uint64]Socket)}
+}
+
+// load loads the programs and begins to follow what was asked for before.
+func (c *Connections) load(types *kernel.Types) error {
+	spec, err := bpf.LoadXentrace()
+	if err != nil {
+		return fmt.Errorf("reader of connections: %w", err)
+	}
+	wanted := make(map[string]*ebpf.ProgramSpec)
+	for _, name := range []string{bpf.XentraceProgReadConnection, bpf.XentraceProgConnectionState} {
+		wanted[name] = spec.Programs[name]
+	}
+	spec.Programs = wanted
+	spec.Variables = nil // of maps that are not needed here
+	keepReferenced(spec)
+	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Cache: types.Cache()})
+	if err != nil {
+		return fmt.Errorf("reader of connections: %w", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.collection = collection
+	for _, s := range c.followed {
+		if err := c.begin(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Follow makes the kernel keep the last values of a connection when it ends, until
+// Forget.
+func (c *Connections) Follow(s Socket) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.followed[s.Address] = s
+	if c.collection == nil {
+		return nil
+	}
+	return c.begin(s)
+}
+
+func (c *Connections) begin(s Socket) error {
+	if err := c.collection.Maps[bpf.XentraceMapFollowed].Put(s.Address, bpf.XentraceConnection{}); err != nil {
+		return fmt.Errorf("end of a connection: %w", err)
+	}
+	if c.hook != nil {
+		return nil
+	}
+	var err error
+	c.hook, err = link.AttachRawTracepoint(link.RawTracepointOptions{
+		Name: "inet_sock_set_state", Program: c.collection.Programs[bpf.XentraceProgConnectionState],
+	})
+	if err != nil {
+		return fmt.Errorf("end of a connection: inet_sock_set_state: %w", err)
+	}
+	return nil
+}
+
+// Forget ends the following.
+func (c *Connections) Forget(s Socket) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.followed, s.Address)
+	if c.collection == nil {
+		return
+	}
+	_ = c.collection.Maps[bpf.XentraceMapFollowed].Delete(s.Address) // it may not have found room
+	if len(c.followed) == 0 && c.hook != nil {
+		_ = c.hook.Close() // nothing that could be done about it
+		c.hook = nil
+	}
+}
+
+// Endings returns how many of the connections followed have ended so far.
+func (c *Connections) Endings() (uint64, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.collection == nil {
+		return 0, errNotLoaded
+	}
+	var n uint64
+	if err := c.collection.Maps[bpf.XentraceMapEndings].Lookup(uint32(0), &n); err != nil {
+		return 0, fmt.Errorf("ends of connections: %w", err)
+	}
+	return n, nil
+}
+
+// Ask returns how a connection stands now, or how it stood at its end. One that had
+// ended before it was followed is Ended and not Known.
+func (c *Connections) Ask(s Socket) (Connection, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.collection == nil {
+		return Connection{}, errNotLoaded
+	}
+	var now bpf.XentraceConnection
+	if _, err := c.collection.Programs[bpf.XentraceProgReadConnection].Run(&ebpf.RunOptions{Context: [1]uint64{s.Address}}); err != nil {
+		return Connection{}, fmt.Errorf("connection: %w", err)
+	}
+	if err := c.collection.Maps[bpf.XentraceMapConnectionNow].Lookup(uint32(0), &now); err != nil {
+		return Connection{}, fmt.Errorf("connection: %w", err)
+	}
+	const tcpClose = 7 // TCP_CLOSE of include/net/tcp_states.h
+	if now.Tcp.Present == 0 || now.Hash != s.Hash || now.Ended == 0 && now.Tcp.State == tcpClose {
+		// Its memory is another's by now, or nobody's.
+		return Connection{Time: c.clock.wallTime(now.TimeNs), Ended: true}, nil
+	}
+	return c.decode(&now), nil
+}
+
+func (c *Connections) decode(from *bpf.XentraceConnection) Connection {
+	return Connection{
+		Time: c.clock.wallTime(from.TimeNs), Ended: from.Ended != 0, Known: true,
+		TCP: decodeState(&from.Tcp, c.jiffy),
+	}
+}
+
+func (c *Connections) close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var err error
+	if c.hook != nil {
+		err = c.hook.Close()
+		c.hook = nil
+	}
+	if c.collection != nil {
+		c.collection.Close()
+		c.collection = nil
+	}
+	return err
+}
+
+// Connections returns what tells how the connections stand whose packets were
+// recorded. It works until Close.
+func (t *Tracer) Connections() *Connections { return t.connections }
+
+// loadConnections makes it possible to ask about connections.
+func (t *Tracer) loadConnections(types *kernel.Types) {
+	if !t.options.Records {
+		return
+	}
+	if err := t.connections.load(types); err != nil && t.background.Err() == nil {
+		t.notify(fmt.Sprintf("how connections go on after a drop is not known: %v", err))
+	}
+}
