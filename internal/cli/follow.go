@@ -29,7 +29,9 @@ func follow(ctx context.Context, in *invocation, records bool,
 	go func() { reading <- s.read(reader) }()
 	polled := s.poll(reader)
 
+	display := s.show(ctx)
 	err, ended := s.wait(ctx, reading)
+	left := display.close()
 	stopped := s.tracer.Stop(last)
 	if stopped != nil {
 		abandon()
@@ -42,7 +44,7 @@ func follow(ctx context.Context, in *invocation, records bool,
 	if s.feed != nil {
 		_ = s.feed.poll() // of standard output, whose stream tells of it
 	}
-	return s.end(last, errors.Join(stopped, err), finish)
+	return s.end(last, errors.Join(left, stopped, err), finish)
 }
 
 // poll asks how the flows stand until ctx ends; then the channel is closed.
@@ -72,9 +74,13 @@ func (s *session) run(totals *trace.Totals) *output.Run {
 	return run
 }
 
-// newFeed leads records through a table of flows to standard output.
+// newFeed leads records through a table of flows to the screen or standard output.
 func (s *session) newFeed() *feed {
-	return &feed{table: flow.NewTable(0, s.tracer.Connections()), sink: &lines{format: s.format, out: s.out}}
+	f := &feed{table: flow.NewTable(0, s.tracer.Connections()), sink: &lines{format: s.format, out: s.out}}
+	if s.screen != nil {
+		f.sink = shown{s.screen}
+	}
+	return f
 }
 
 // read writes records until the tracer is stopped and drained, --count is

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"xentrace/internal/live"
 	"xentrace/internal/output"
 	"xentrace/internal/trace"
 )
@@ -22,7 +23,8 @@ type session struct {
 	tracer  Tracer
 	format  output.Format
 	out     *output.Stream
-	feed    *feed // nil where no records are asked for
+	feed    *feed        // nil where no records are asked for
+	screen  *live.Screen // nil where lines are written
 	console *output.Console
 	cancel  context.CancelFunc // ends what the tracer does in the background
 }
@@ -49,6 +51,7 @@ func open(ctx context.Context, in *invocation, records bool) (*session, error) {
 		return nil, errors.Join(err, s.tracer.Close())
 	}
 	s.out = output.NewStream(s.destination())
+	s.screen = s.openScreen()
 	if records {
 		s.feed = s.newFeed()
 	}
@@ -169,7 +172,7 @@ func (s *session) wait(ctx context.Context, reading <-chan error) (err error, en
 		end = timer.C
 	}
 	var tick <-chan time.Time
-	if s.console.HasStatus() {
+	if s.console.HasStatus() && s.screen == nil {
 		ticker := time.NewTicker(statusInterval)
 		defer ticker.Stop()
 		tick = ticker.C

@@ -93,6 +93,12 @@ func dropsFlags() []*flag {
 	}
 }
 
+// liveFlag has watch show what it tells on a whole screen.
+func liveFlag() *flag {
+	return &flag{name: "live", usage: "show counts, the worst flows and the last events on the whole screen of a terminal",
+		bind: switchValue(func(s *settings) *bool { return &s.live })}
+}
+
 // recordFlags are those of commands that read records.
 func recordFlags() []*flag {
 	return []*flag{

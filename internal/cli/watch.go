@@ -18,13 +18,15 @@ func watchCommand() *command {
 			"With --drops all it also shows the packets that the kernel dropped before the driver was handed them, in a queueing discipline, a packet filter or the IP stack: the line ends with the kernel's reason, where it has one (since Linux 5.17), and the function that dropped the packet; -v shows the whole stack below. Such a packet is told of for the interface that it was to leave by; packets received there are not. --drops-hook kprobe does the same where kprobes are preferred; a packet that two processors let go of at the same moment it does not see.",
 			"On an interface of another driver, named with --interface, it shows the packets that a Xen frontend would not have taken as they are.",
 			"It goes on through what happens to interfaces: detached and attached, renamed, moved to another network namespace. With the backends kprobe and tracepoint it also goes on through an unloading and loading of the driver; fentry holds the driver's module in place. Times in which nothing could be counted are told.",
+			"With --live it shows the counts, the worst flows and the last events on the whole screen of a terminal, with all that is known of a flow one key away; the keys are shown there. Where standard output is no terminal it writes lines.",
 			"It runs until it is interrupted or --duration is over. A second interrupt ends it at once, without a summary.",
 		},
-		flags: slices.Concat(traceFlags("until interrupted"), dropsFlags(), recordFlags()),
+		flags: slices.Concat(traceFlags("until interrupted"), []*flag{liveFlag()}, dropsFlags(), recordFlags()),
 		examples: []example{
 			{"xentrace watch", "every Xen interface, until interrupted"},
 			{"xentrace watch -i eth0 -d 1m -o json > drops.json", "one minute of eth0, for a script"},
 			{"xentrace watch -i eth0 --drops all -v", "also what is lost before the driver, and where"},
+			{"xentrace watch --live", "on a whole screen: counts, the worst flows, the last events"},
 			{"xentrace watch --count 1 --exit-code", "status 1 as soon as a packet goes wrong, if it was dropped"},
 		},
 		run: runWatch,
@@ -35,6 +37,11 @@ func runWatch(ctx context.Context, in *invocation) error {
 	if in.dropsHook != string(trace.DropsTracepoint) && in.drops != string(trace.DropsAll) {
 		return usageError{errors.New("watch: --drops-hook: without --drops all it does nothing; see xentrace help watch")}
 	}
+	wanted, err := in.wantsScreen()
+	if err != nil {
+		return err
+	}
+	in.live = wanted
 	totals, err := follow(ctx, in, true, output.Format.AppendSummary)
 	if ignoringPipe(err) == nil && in.exitCode && output.AnyDropped(&totals) {
 		return errFinding

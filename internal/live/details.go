@@ -45,7 +45,7 @@ func (m *model) detailLines(columns int) []line {
 
 // appendFact appends the name of a fact and, beside it, what there is to say.
 func appendFact(lines []line, what, text string, t tone, columns int) []line {
-	for i, part := range wrap(text, 0, columns-factColumn) {
+	for i, part := range wrap(text, columns-factColumn) {
 		if i > 0 {
 			what = ""
 		}
@@ -84,18 +84,9 @@ func processSentence(p *trace.Process) string {
 
 // troubleSentence says what went wrong with how many packets, and when.
 func (m *model) troubleSentence(f *flow.Flow) string {
-	var parts []string
-	for _, c := range trace.Causes() {
-		if n := f.Causes[c]; n != 0 {
-			parts = append(parts, c.String()+" "+output.Grouped(n))
-		}
-	}
-	if f.Elsewhere != 0 {
-		parts = append(parts, "elsewhere "+output.Grouped(f.Elsewhere))
-	}
 	text := "dropped " + output.Grouped(f.Drops)
-	if len(parts) > 0 {
-		text += " (" + strings.Join(parts, ", ") + ")"
+	if causes := output.FlowCauses(f); causes != "" {
+		text += " (" + steady(causes) + ")"
 	}
 	for _, other := range []struct {
 		verdict trace.Verdict
@@ -137,7 +128,7 @@ func appendAdvice(lines []line, f *flow.Flow, columns int) []line {
 func appendOneAdvice(lines []line, a verdict.Advice, ifname string, columns int) []line {
 	const indent = 4
 	if a.Command != "" {
-		for i, part := range wrap(name(a.For(ifname)), 0, columns-indent) {
+		for i, part := range wrap(name(a.For(ifname)), columns-indent) {
 			prompt := "  # "
 			if i > 0 {
 				prompt = spaces(indent)
@@ -145,7 +136,7 @@ func appendOneAdvice(lines []line, a verdict.Advice, ifname string, columns int)
 			lines = append(lines, line{{prompt, plain}, {part, heading}})
 		}
 	}
-	for _, part := range wrap(steady(output.AboutAdvice(a)), 0, columns-indent) {
+	for _, part := range wrap(steady(output.AboutAdvice(a)), columns-indent) {
 		lines = append(lines, line{{spaces(indent), plain}, {part, plain}})
 	}
 	return lines

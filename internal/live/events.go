@@ -3,6 +3,7 @@ package live
 import (
 	"slices"
 	"strconv"
+	"strings"
 
 	"xentrace/internal/flow"
 	"xentrace/internal/output"
@@ -39,13 +40,16 @@ func (m *model) eventLine(e *entry, columns int) []line {
 	if what != "" && rest != "" {
 		rest = " " + rest
 	}
-	parts := wrap(when+what+rest, len(when), columns)
-	lines := []line{{{parts[0], plain}}}
-	if head := when + what; len(parts[0]) >= len(head) && parts[0][:len(head)] == head {
-		lines[0] = line{{when, plain}, {what, t}, {parts[0][len(head):], plain}}
-	}
-	for _, part := range parts[1:] {
-		lines = append(lines, line{{part, plain}})
+	var lines []line
+	for i, part := range wrap(what+rest, columns-len(when)) {
+		switch {
+		case i > 0:
+			lines = append(lines, line{{spaces(len(when)), plain}, {part, plain}})
+		case strings.HasPrefix(part, what):
+			lines = append(lines, line{{when, plain}, {what, t}, {part[len(what):], plain}})
+		default:
+			lines = append(lines, line{{when, plain}, {part, t}})
+		}
 	}
 	return lines
 }

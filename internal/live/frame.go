@@ -50,7 +50,7 @@ func fill(lines []line, rows int) []line {
 func (m *model) tooSmall(columns, rows int) []line {
 	text := fmt.Sprintf("The terminal is too small: %dx%d, and it takes %dx%d. Counting goes on; q ends.", columns, rows, leastColumns, leastRows)
 	var lines []line
-	for _, part := range wrap(text, 0, columns) {
+	for _, part := range wrap(text, columns) {
 		lines = append(lines, line{{part, plain}})
 	}
 	return lines

@@ -27,7 +27,7 @@ func (m *model) helpLines(columns int) []line {
 	lines := []line{m.rule("help", columns)}
 	for _, h := range helpTexts {
 		what := h.what
-		for _, part := range wrap(h.means, 0, columns-indent) {
+		for _, part := range wrap(h.means, columns-indent) {
 			lines = append(lines, line{{left(what, indent), heading}, {part, plain}})
 			what = ""
 		}

@@ -115,16 +115,8 @@ func (m *model) flowCells(f *flow.Flow) []cell {
 
 // stateOf names a state.
 func stateOf(s flow.State) (string, tone) {
-	switch s {
-	case flow.Stalled:
-		return "stalled", alarm
-	case flow.Recovered:
-		return "recovered", relief
-	case flow.Closed:
-		return "closed", plain
-	default:
-		return "troubled", plain
-	}
+	tones := map[flow.State]tone{flow.Stalled: alarm, flow.Recovered: relief}
+	return s.String(), tones[s]
 }
 
 func slotRange(f *flow.Flow) string {

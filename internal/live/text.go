@@ -134,20 +134,16 @@ func right(text string, columns int) string {
 
 func spaces(n int) string { return strings.Repeat(" ", max(n, 0)) }
 
-// wrap breaks text into lines of at most columns, those after the first indented.
-// Words that are longer are broken.
-func wrap(text string, indent, columns int) []string {
-	indent = min(indent, columns/2)
-	paragraph := output.Paragraph(text, indent, columns)
-	paragraph = strings.TrimPrefix(strings.TrimSuffix(paragraph, "\n"), spaces(indent))
+// wrap breaks text into lines of at most columns; words that are longer are broken.
+func wrap(text string, columns int) []string {
 	var lines []string
-	for part := range strings.SplitSeq(paragraph, "\n") {
+	for part := range strings.SplitSeq(strings.TrimSuffix(output.Paragraph(text, 0, columns), "\n"), "\n") {
 		for width(part) > columns {
 			head := cut(part, columns, "")
-			if strings.TrimSpace(head) == "" { // not even one character has room
+			if head == "" { // not even one character has room
 				return append(lines, "")
 			}
-			lines, part = append(lines, head), spaces(indent)+part[len(head):]
+			lines, part = append(lines, head), part[len(head):]
 		}
 		lines = append(lines, part)
 	}

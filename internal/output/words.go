@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"xentrace/internal/flow"
 	"xentrace/internal/trace"
 	"xentrace/internal/verdict"
 )
@@ -47,3 +48,6 @@ func VerdictColour(v trace.Verdict) int {
 	number, _ := strconv.Atoi(string(verdictColour(v)))
 	return number
 }
+
+// FlowCauses lists why packets of a flow were dropped, with how many.
+func FlowCauses(f *flow.Flow) string { return flowCauses(f) }
