@@ -96,8 +96,8 @@ func (m *model) troubleSentence(f *flow.Flow) string {
 			text += ", " + other.verdict.String() + " " + output.Grouped(other.count)
 		}
 	}
-	return text + fmt.Sprintf("; %s slots; the first at %s, the last at %s, %s", strings.Replace(slotRange(f), "-", " to ", 1),
-		f.First.Local().Format(timeLayout), f.Last.Local().Format(timeLayout), m.ago(f.Last))
+	return text + fmt.Sprintf("; %s slots; the first at %s, the last at %s, %s ago", strings.Replace(slotRange(f), "-", " to ", 1),
+		f.First.Local().Format(timeLayout), f.Last.Local().Format(timeLayout), m.since(f.Last))
 }
 
 func (m *model) tcpSentence(t *flow.TCP) string {
@@ -107,7 +107,7 @@ func (m *model) tcpSentence(t *flow.TCP) string {
 		text += ", doubled " + strconv.Itoa(t.Backoff) + " times"
 	}
 	if !t.Asked.IsZero() {
-		text += "; the kernel was asked " + m.ago(t.Asked)
+		text += "; the kernel was asked " + m.since(t.Asked) + " ago"
 	}
 	return text
 }

@@ -83,10 +83,14 @@ func changeWords(e *flow.Event) (what string, t tone, rest string) {
 	what, t = stateOf(e.Flow.State)
 	rest = output.Endpoints(e.Flow.Proto, e.Flow.Source, e.Flow.Destination)
 	if e.Flow.StalledFor != 0 {
-		rest = "after " + output.Seconds(e.Flow.StalledFor) + " " + rest
+		preposition := "after "
+		if e.Flow.State == flow.Stalled {
+			preposition = "for "
+		}
+		rest = preposition + output.Seconds(e.Flow.StalledFor) + " " + rest
 	}
 	if e.Flow.Process != nil {
-		rest += "  " + processName(e.Flow.Process)
+		rest += " of " + processName(e.Flow.Process)
 	}
 	return what, t, rest
 }

@@ -3,6 +3,7 @@ package live
 import (
 	"fmt"
 	"strconv"
+	"strings"
 
 	"xentrace/internal/output"
 )
@@ -21,7 +22,7 @@ func (m *model) frame(columns, rows int) []line {
 	}
 	top := append(m.titleLines(columns), m.countLines(columns)...)
 	top = append(top, m.interfaceLines(columns, rows)...)
-	room := rows - len(top) - 1
+	room := max(rows-len(top)-1, 0)
 	var body []line
 	switch m.page {
 	case details:
@@ -99,10 +100,14 @@ func (m *model) countLines(columns int) []line {
 	for _, s := range spans {
 		cellWidth = max(cellWidth, width(s.text))
 	}
+	const gap = 2
 	for i := range spans { // in columns, so that they stay where they are
 		spans[i].text = left(spans[i].text, cellWidth)
+		if 2*cellWidth+gap > columns { // large numbers on a narrow screen
+			spans[i].text = strings.Join(strings.Fields(spans[i].text), " ")
+		}
 	}
-	return append(wrapSpans(spans, 2, columns), wrapSpans([]span{m.lostSpan(), m.stalledSpan()}, 3, columns)...)
+	return append(wrapSpans(spans, gap, columns), wrapSpans([]span{m.lostSpan(), m.stalledSpan()}, 3, columns)...)
 }
 
 func (m *model) countSpans() []span {
@@ -167,7 +172,7 @@ func (m *model) stalledSpan() span {
 
 // keyLine says what keys do here.
 func (m *model) keyLine(columns int) line {
-	keys := "up/down select  enter details  s sort  p pause  ? help  q quit"
+	keys := "up/down  enter details  s sort  p pause  ? help  q quit"
 	switch m.page {
 	case details:
 		keys = "up/down scroll  esc back  p pause  ? help  q quit"

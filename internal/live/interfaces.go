@@ -48,7 +48,7 @@ func (m *model) interfaceLines(columns, rows int) []line {
 
 func (m *model) interfaceColumns(all []trace.InterfaceTotals) []column {
 	columns := []column{
-		{name: "INTERFACE", worth: essential, elastic: true}, {name: "DRIVER", worth: essential, elastic: true},
+		{name: "INTERFACE", worth: essential, least: 9}, {name: "DRIVER", worth: essential, least: 8},
 		{name: "BACKEND", worth: 2}, {name: "QUEUES", worth: 1, toRight: true},
 		{name: "PACKETS", worth: 3, toRight: true}, {name: "PACKETS/S", worth: 5, toRight: true},
 		{name: "DROPPED", worth: essential, toRight: true}, {name: "LINEARIZED", worth: 7, toRight: true},

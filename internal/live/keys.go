@@ -26,10 +26,9 @@ const (
 func (m *model) press(k key) {
 	switch k {
 	case keySort:
-		m.order = m.order.next()
+		m.order, m.top = m.order.next(), 0
 		m.arrange()
-		m.top = 0
-		m.reveal()
+		m.choose(0)
 	case keyPause:
 		m.pause()
 	case keyHelp:

@@ -64,13 +64,6 @@ func (l *log) add(e entry) {
 	l.changes = append(l.changes, e)
 }
 
-// length is how many events came so far.
-func (l *log) length() uint64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.number
-}
-
 // last returns the latest events, at most n, oldest first. Packets leave half of them
 // to what else there is.
 func (l *log) last(n int) []entry {

@@ -3,6 +3,7 @@ package live
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"xentrace/internal/flow"
@@ -74,15 +75,14 @@ func (m *model) flowColumns(flows []flow.Flow) []column {
 	}
 	columns := []column{
 		{name: "STATE", worth: essential},
-		{name: "STALLED", worth: sorted(byStalled, 9), toRight: true},
 		{name: "DROPS", worth: sorted(byDrops, 8), toRight: true},
 		{name: "SNDQ", worth: sorted(bySndQ, 4), toRight: true},
 		{name: "SLOTS", worth: 2, toRight: true},
 		{name: "RETRANS", worth: 1, toRight: true},
 		{name: "LAST", worth: sorted(bySeen, 5), toRight: true},
-		{name: "FLOW", worth: essential, elastic: true},
-		{name: "PROCESS", worth: 7, elastic: true},
-		{name: "INTERFACE", worth: 3, elastic: true},
+		{name: "FLOW", worth: essential, least: leastFlow, shorten: shortenEnds},
+		{name: "PROCESS", worth: 9, least: 10},
+		{name: "INTERFACE", worth: 3, least: 9},
 	}
 	if len(m.latest.Totals.Interfaces) < 2 {
 		columns = columns[:len(columns)-1]
@@ -98,17 +98,17 @@ func (m *model) flowColumns(flows []flow.Flow) []column {
 // flowCells are in the order of the columns.
 func (m *model) flowCells(f *flow.Flow) []cell {
 	text, t := stateOf(f.State)
-	stalled, queued, retransmits := "", "", ""
+	queued, retransmits := "", ""
 	if f.StalledFor != 0 {
-		stalled = output.Seconds(f.StalledFor)
+		text += " " + output.Seconds(f.StalledFor)
 	}
 	if f.TCP != nil {
 		queued = output.ByteSize(uint64(f.TCP.SndQBytes))
 		retransmits = output.Grouped(uint64(f.TCP.Retransmits))
 	}
 	return []cell{
-		{text, t}, {stalled, t}, {output.Grouped(f.Drops), plain}, {queued, plain}, {slotRange(f), plain}, {retransmits, plain},
-		{m.ago(f.Last), plain}, {output.Endpoints(f.Proto, f.Source, f.Destination), plain}, {processName(f.Process), plain},
+		{text, t}, {output.Grouped(f.Drops), plain}, {queued, plain}, {slotRange(f), plain}, {retransmits, plain},
+		{m.since(f.Last), plain}, {strings.TrimSuffix(output.Endpoints(f.Proto, f.Source, f.Destination), " tcp"), plain}, {processName(f.Process), plain},
 		{name(f.Interface.Name), plain},
 	}
 }
@@ -126,17 +126,37 @@ func slotRange(f *flow.Flow) string {
 	return strconv.Itoa(f.MinSlots) + "-" + strconv.Itoa(f.MaxSlots)
 }
 
-// ago says how long ago something was, in whole seconds.
-func (m *model) ago(t time.Time) string {
-	if t.IsZero() {
-		return ""
+// since says how long ago something was.
+func (m *model) since(t time.Time) string {
+	return output.Seconds(max(m.time().Sub(t), 0))
+}
+
+// leastFlow has room for most pairs of IPv4 addresses and ports.
+const leastFlow = 42
+
+// shortenEnds shortens both ends of a flow in their middle: first and last parts of
+// addresses, and ports, tell most.
+func shortenEnds(text string, columns int, more string) string {
+	const arrow = " > "
+	source, destination, isPair := strings.Cut(text, arrow)
+	if width(text) <= columns || !isPair {
+		return cut(text, columns, more)
 	}
-	return output.Clock(max(m.time().Sub(t), 0).Truncate(time.Second)) + " ago"
+	room := columns - len(arrow)
+	return shortenMiddle(source, room/2, more) + arrow + shortenMiddle(destination, room-room/2, more)
+}
+
+func shortenMiddle(text string, columns int, more string) string {
+	if width(text) <= columns {
+		return text
+	}
+	room := max(columns-width(more), 0)
+	return text[:room/2] + more + text[len(text)-(room-room/2):] // addresses are ASCII
 }
 
 func processName(p *trace.Process) string {
 	if p == nil {
 		return "?"
 	}
-	return name(p.Comm) + " (" + strconv.Itoa(p.PID) + ")"
+	return strconv.Itoa(p.PID) + " " + name(p.Comm)
 }

@@ -6,13 +6,14 @@ type cell struct {
 	tone tone
 }
 
-// A column of a table. Where there is no room for all of them, those that are worth
-// least are left out; after that elastic ones are cut.
+// A column of a table. Where there is no room for all of them, elastic ones are cut,
+// and those that are worth least are left out.
 type column struct {
 	name    string
 	toRight bool // numbers
 	worth   int
-	elastic bool
+	least   int                                                // columns that an elastic one is worth showing with; 0 for one that is not
+	shorten func(text string, columns int, more string) string // nil for cut
 	cells   []cell
 }
 
@@ -21,7 +22,7 @@ const columnGap = 2
 // table returns the names of the columns and the rows, none wider than columns.
 func table(all []column, rows, columns int, more string) (head line, body []line) {
 	widths := measure(all)
-	for len(all) > 1 && total(widths) > columns && dispensable(all) >= 0 {
+	for len(all) > 1 && total(leastOf(all, widths)) > columns && dispensable(all) >= 0 {
 		worst := dispensable(all)
 		all = append(all[:worst:worst], all[worst+1:]...)
 		widths = measure(all)
@@ -65,6 +66,18 @@ func measure(all []column) []int {
 	return widths
 }
 
+// leastOf is what the columns can do with.
+func leastOf(all []column, widths []int) []int {
+	least := make([]int, len(all))
+	for i, c := range all {
+		least[i] = widths[i]
+		if c.least > 0 {
+			least[i] = min(widths[i], c.least)
+		}
+	}
+	return least
+}
+
 func total(widths []int) int {
 	sum := columnGap * (len(widths) - 1)
 	for _, w := range widths {
@@ -73,20 +86,20 @@ func total(widths []int) int {
 	return sum
 }
 
-// shrink takes columns from elastic ones, the widest first, until the table fits.
+// shrink takes columns from elastic ones, those of least worth first, until the table
+// fits, or none can give any.
 func shrink(all []column, widths []int, columns int) {
-	const least = 8
 	for total(widths) > columns {
-		widest := -1
+		worst := -1
 		for i, c := range all {
-			if c.elastic && widths[i] > least && (widest < 0 || widths[i] > widths[widest]) {
-				widest = i
+			if c.least > 0 && widths[i] > c.least && (worst < 0 || c.worth < all[worst].worth) {
+				worst = i
 			}
 		}
-		if widest < 0 {
+		if worst < 0 {
 			return
 		}
-		widths[widest]--
+		widths[worst]--
 	}
 }
 
@@ -94,7 +107,11 @@ func appendCell(l line, entry cell, c column, columns int, gap bool, more string
 	if gap {
 		l = append(l, span{spaces(columnGap), plain})
 	}
-	text := cut(entry.text, columns, more)
+	shorten := cut
+	if c.shorten != nil {
+		shorten = c.shorten
+	}
+	text := shorten(entry.text, columns, more)
 	if c.toRight {
 		return append(l, span{right(text, columns), entry.tone})
 	}
