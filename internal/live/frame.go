@@ -175,11 +175,22 @@ func (m *model) keyLine(columns int) line {
 	keys := "up/down  enter details  s sort  p pause  ? help  q quit"
 	switch m.page {
 	case details:
-		keys = "up/down scroll  esc back  p pause  ? help  q quit"
+		keys = m.scrollWords() + "esc back  p pause  ? help  q quit"
 	case help:
-		keys = "up/down scroll  esc back  q quit"
+		keys = m.scrollWords() + "esc back  q quit"
 	}
 	return line{{left(keys, columns), selected}}
+}
+
+// scrollWords says how much of a page is below the screen.
+func (m *model) scrollWords() string {
+	switch below := m.overflow - m.scroll; {
+	case below > 0:
+		return fmt.Sprintf("up/down (%d lines below)  ", below)
+	case m.overflow > 0:
+		return "up/down  "
+	}
+	return ""
 }
 
 // pageLines is the part of a page that has room, as far as it was rolled.

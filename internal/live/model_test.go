@@ -206,7 +206,7 @@ func TestSorting(t *testing.T) {
 	}{
 		{"stalled time", "STATE", worst(func(a, b flow.Flow) bool { return a.StalledFor > b.StalledFor }), "stalled 58.0 s"},
 		{"drops", "DROPS", worst(func(a, b flow.Flow) bool { return a.Drops > b.Drops }), " 50 "},
-		{"last seen", "LAST", worst(func(a, b flow.Flow) bool { return a.Last.After(b.Last) }), " 0.0 s "},
+		{"last seen", "LAST", worst(func(a, b flow.Flow) bool { return a.Last.After(b.Last) }), " 0 s "},
 		{"sndq", "SNDQ", worst(func(a, b flow.Flow) bool { return sndQ(a) > sndQ(b) }), "66.1 kB"},
 	} {
 		// As narrow as it may be, the column that it is sorted by is shown.

@@ -128,7 +128,11 @@ func slotRange(f *flow.Flow) string {
 
 // since says how long ago something was.
 func (m *model) since(t time.Time) string {
-	return output.Seconds(max(m.time().Sub(t), 0))
+	d := max(m.time().Sub(t), 0).Truncate(time.Second)
+	if d < time.Minute {
+		return strconv.Itoa(int(d/time.Second)) + " s" // what moves faster is not worth a drawing
+	}
+	return output.Seconds(d)
 }
 
 // leastFlow has room for most pairs of IPv4 addresses and ports.

@@ -82,7 +82,7 @@ func (s *Screen) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { _ = s.term.file.SetWriteDeadline(time.Now().Add(patience)) })()
 
 	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, unix.SIGHUP, unix.SIGTSTP, unix.SIGCONT)
+	signal.Notify(signals, unix.SIGHUP, unix.SIGCONT)
 	defer signal.Stop(signals)
 	ticker := time.NewTicker(drawInterval)
 	defer ticker.Stop()
@@ -93,26 +93,18 @@ func (s *Screen) Run(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 		case event := <-s.cells.EventQ():
-			if over, err := s.handle(event, signals); over || err != nil {
+			if over, err := s.handle(event); over || err != nil {
 				return err
 			}
 		case sig := <-signals:
-			if over, err := s.obey(sig, signals); over || err != nil {
+			if sig == unix.SIGHUP {
+				return nil
+			}
+			if err := s.retake(); err != nil {
 				return err
 			}
 		}
 	}
-}
-
-// obey does what a signal asks for, and tells whether it ends the run.
-func (s *Screen) obey(sig os.Signal, signals chan os.Signal) (over bool, err error) {
-	switch sig {
-	case unix.SIGTSTP:
-		return false, s.suspend(signals)
-	case unix.SIGCONT:
-		return false, s.retake()
-	}
-	return true, nil // the terminal hung up
 }
 
 // take makes the terminal the screen's. The keeper is worth having, and no more.
@@ -146,7 +138,7 @@ func (s *Screen) release() {
 }
 
 // handle does what a key does, and tells whether it ends the run.
-func (s *Screen) handle(event tcell.Event, signals chan os.Signal) (over bool, err error) {
+func (s *Screen) handle(event tcell.Event) (over bool, err error) {
 	switch event := event.(type) {
 	case *tcell.EventError:
 		return false, fmt.Errorf("terminal: %w", event)
@@ -155,7 +147,7 @@ func (s *Screen) handle(event tcell.Event, signals chan os.Signal) (over bool, e
 		case keyQuit:
 			return true, nil
 		case keySuspend:
-			return false, s.suspend(signals)
+			return false, s.suspend()
 		case keyRedraw:
 			s.cells.Sync()
 		case keyPause:
@@ -169,35 +161,30 @@ func (s *Screen) handle(event tcell.Event, signals chan os.Signal) (over bool, e
 }
 
 // suspend gives the terminal back and stops this process group, as ^Z does elsewhere,
-// until it is continued.
-func (s *Screen) suspend(signals chan os.Signal) error {
+// until it is continued. SIGTSTP must not be one that this process ever listened for:
+// the Go runtime would keep its handler, and nothing would stop.
+func (s *Screen) suspend() error {
 	if err := s.cells.Suspend(); err != nil {
 		return err
 	}
-	signal.Stop(signals)
 	continued := make(chan os.Signal, 1)
 	signal.Notify(continued, unix.SIGCONT)
+	defer signal.Stop(continued)
 	_ = unix.Kill(0, unix.SIGTSTP)
 	// Where nobody is there to continue it, the kernel does not stop it either.
 	select {
 	case <-continued:
 	case <-time.After(time.Second):
 	}
-	signal.Stop(continued)
-	signal.Notify(signals, unix.SIGHUP, unix.SIGTSTP, unix.SIGCONT)
-	return s.resume()
+	return s.retake()
 }
 
-// retake takes the terminal anew after somebody else stopped and continued this
-// process: whoever had the terminal meanwhile left it as they liked.
+// retake takes the terminal anew after this process was stopped and continued: whoever
+// had the terminal meanwhile left it as they liked.
 func (s *Screen) retake() error {
 	if err := s.cells.Suspend(); err != nil {
 		return err
 	}
-	return s.resume()
-}
-
-func (s *Screen) resume() error {
 	s.shown, s.counted = nil, time.Time{}
 	return s.cells.Resume()
 }

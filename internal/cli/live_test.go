@@ -1,0 +1,432 @@
+package cli
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gdamore/tcell/v3/vt"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	alternateOn  = "\x1b[?1049h"
+	alternateOff = "\x1b[?1049l"
+	cursorOn     = "\x1b[?25h"
+	cursorOff    = "\x1b[?25l"
+	oneDrawing   = "\x1b[?2026h" // begins each
+)
+
+// A liveRun is xentrace watch --live on a terminal of its own.
+type liveRun struct {
+	*process
+	terminal *pseudoTerminal
+	before   *unix.Termios
+	size     unix.Winsize
+}
+
+var liveEnvironment = []string{"TERM=xterm-256color", "LANG=C.UTF-8", "LC_ALL=", "NO_COLOR=", "COLORTERM="}
+
+// startLive starts it and waits until its screen is there.
+func startLive(t *testing.T, columns, rows uint16, environment []string, args ...string) *liveRun {
+	t.Helper()
+	l := &liveRun{terminal: openTerminal(t, columns, rows), size: unix.Winsize{Col: columns, Row: rows}}
+	l.before = l.termios(t)
+	l.process = newProcess(t, append(liveEnvironment, environment...), append([]string{"watch", "--live"}, args...)...)
+	l.Stdin, l.Stdout, l.Stderr = l.terminal.slave, l.terminal.slave, l.terminal.slave
+	l.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	l.attached(t)
+	l.await(t, "q quit")
+	return l
+}
+
+func (l *liveRun) termios(t *testing.T) *unix.Termios {
+	t.Helper()
+	state, err := unix.IoctlGetTermios(int(l.terminal.slave.Fd()), unix.TCGETS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return state
+}
+
+func (p *pseudoTerminal) raw() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.seen.String()
+}
+
+func (p *pseudoTerminal) press(t *testing.T, keys string) {
+	t.Helper()
+	if _, err := io.WriteString(p.master, keys); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// screen is what is to be read on the alternate screen.
+func (l *liveRun) screen() string {
+	_, since, there := lastCut(l.terminal.raw(), alternateOn)
+	if !there || strings.Contains(since, alternateOff) {
+		return ""
+	}
+	return emulated(since, int(l.size.Col), int(l.size.Row))
+}
+
+func lastCut(s, separator string) (before, after string, found bool) {
+	i := strings.LastIndex(s, separator)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(separator):], true
+}
+
+// emulated is what a terminal shows of a stream.
+func emulated(stream string, columns, rows int) string {
+	terminal := vt.NewMockTerm(vt.MockOptSize(vt.Coord{X: vt.Col(columns), Y: vt.Row(rows)}))
+	_ = terminal.Start()
+	defer terminal.Close()
+	_, _ = io.WriteString(terminal, stream)
+	var b strings.Builder
+	for y := range rows {
+		var line strings.Builder
+		for x := 0; x < columns; {
+			cell := terminal.GetCell(vt.Coord{X: vt.Col(x), Y: vt.Row(y)})
+			if cell.C == "" {
+				cell.C = " "
+			}
+			line.WriteString(cell.C)
+			x += max(cell.W, 1)
+		}
+		b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
+	}
+	return b.String()
+}
+
+// await waits until all parts are on the screen, and returns it.
+func (l *liveRun) await(t *testing.T, parts ...string) string {
+	t.Helper()
+	return l.awaitThat(t, strings.Join(parts, ", "), func(screen string) bool {
+		for _, part := range parts {
+			if !strings.Contains(screen, part) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func (l *liveRun) awaitThat(t *testing.T, what string, there func(screen string) bool) string {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		screen := l.screen()
+		if there(screen) {
+			return screen
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("waited 20 s for %s; the screen is\n%s\nand what was written ends in %q", what, screen, tail(l.terminal.raw(), 2000))
+		}
+	}
+}
+
+func tail(s string, n int) string { return s[max(len(s)-n, 0):] }
+
+// ended waits for the end and returns what stands behind the screen.
+func (l *liveRun) ended(t *testing.T) (syscall.WaitStatus, string) {
+	t.Helper()
+	status := l.wait(t)
+	l.restored(t)
+	_, after, _ := lastCut(l.terminal.raw(), alternateOff)
+	return status, strings.ReplaceAll(after, "\r\n", "\n")
+}
+
+// restored waits until the terminal is as it was: the keeper may take a moment.
+func (l *liveRun) restored(t *testing.T) {
+	t.Helper()
+	var wrong string
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		raw := l.terminal.raw()
+		switch {
+		case strings.LastIndex(raw, alternateOff) < strings.LastIndex(raw, alternateOn):
+			wrong = "it shows the alternate screen"
+		case strings.LastIndex(raw, cursorOn) < strings.LastIndex(raw, cursorOff):
+			wrong = "its cursor is hidden"
+		case *l.termios(t) != *l.before:
+			wrong = fmt.Sprintf("its modes are %+v, before %+v", l.termios(t), l.before)
+		default:
+			return
+		}
+	}
+	t.Errorf("the terminal is not as it was: %s", wrong)
+}
+
+func TestLiveKeys(t *testing.T) {
+	l := startLive(t, 80, 24, []string{"XENTRACE_FAKE_RECORDS=40"})
+	screen := l.await(t, "dropped           40", "flows with trouble, by stalled time: 1 to 9 of 31")
+	for _, part := range []string{"xentrace watch   0:0", "backend kprobe", "packets        1,040", "eth0       xen-netfront", "lost 0 (ring 0, flows 0, recursion 0, missed 0)", "stalled now 0", "dropped too_many_slots", "[2001:db8:1234:5678::1]:443"} {
+		if !strings.Contains(screen, part) {
+			t.Errorf("no %q in\n%s", part, screen)
+		}
+	}
+	for _, step := range []struct{ keys, want string }{
+		{"?", "suspend; fg goes on"},
+		{"\x1b[F", "segments sent again since"},
+		{"\x1b", "── last events"},
+		{"s", "by drops: 1 to 9 of 31"},
+		{"\r", "── one flow"},
+		{"\x1b[6~", "What would help"},
+		{"\r", "by drops"},
+		{"G", "23 to 31 of 31"},
+		{"g", "1 to 9 of 31"},
+		{"\x1b[B\x1b[B", ">"},
+		{"p", "PAUSED at"},
+		{"p", "by drops"},
+	} {
+		l.terminal.press(t, step.keys)
+		l.await(t, step.want, "q quit")
+	}
+	l.awaitThat(t, "the end of the pause", func(screen string) bool { return !strings.Contains(screen, "PAUSED") })
+	l.terminal.press(t, "q")
+	status, after := l.ended(t)
+	if status.ExitStatus() != 0 || !strings.Contains(after, "eth0: xen-netfront, kprobe") || !strings.Contains(after, "40 events, 0 lost") || !l.detached() {
+		t.Errorf("ended with %v, and said\n%s", status, after)
+	}
+}
+
+// However it ends, the terminal is as it was before, and what there is to say is said there.
+func TestLiveGivesTheTerminalBack(t *testing.T) {
+	for name, c := range map[string]struct {
+		environment []string
+		args        []string
+		end         func(*testing.T, *liveRun)
+		status      int // -1: by a signal
+		says        string
+	}{
+		"q":            {end: func(t *testing.T, l *liveRun) { l.terminal.press(t, "q") }, says: "events, 0 lost"},
+		"interrupt":    {end: func(t *testing.T, l *liveRun) { l.terminal.press(t, "\x03") }, says: "events, 0 lost"},
+		"SIGINT":       {end: func(t *testing.T, l *liveRun) { l.signal(t, unix.SIGINT) }, says: "events, 0 lost"},
+		"SIGTERM":      {end: func(t *testing.T, l *liveRun) { l.signal(t, unix.SIGTERM) }, says: "events, 0 lost"},
+		"SIGHUP":       {end: func(t *testing.T, l *liveRun) { l.signal(t, unix.SIGHUP) }, says: "events, 0 lost"},
+		"duration":     {args: []string{"-d", "1500ms"}, says: "events, 0 lost"},
+		"count":        {args: []string{"--count", "12"}, environment: []string{"XENTRACE_FAKE_PACE_US=100000"}, says: "12 events, 0 lost"},
+		"tracer fails": {environment: []string{"XENTRACE_FAKE_PACE_US=100000", "XENTRACE_FAKE_READ_ERROR=ring buffer: broken"}, status: 4, says: "xentrace: ring buffer: broken"},
+		"panic":        {environment: []string{"XENTRACE_FAKE_CRASH=the sky fell"}, status: 2, says: "panic: the sky fell"},
+		"SIGKILL":      {end: func(t *testing.T, l *liveRun) { l.signal(t, unix.SIGKILL) }, status: -1},
+		"SIGQUIT":      {end: func(t *testing.T, l *liveRun) { l.signal(t, unix.SIGQUIT) }, status: 2, says: "SIGQUIT: quit"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := startLive(t, 100, 30, append([]string{"XENTRACE_FAKE_RECORDS=20"}, c.environment...), c.args...)
+			if c.end != nil {
+				c.end(t, l)
+			}
+			status, after := l.ended(t)
+			if status.ExitStatus() != c.status {
+				t.Errorf("ended with %v, want status %d", status, c.status)
+			}
+			for deadline := time.Now().Add(5 * time.Second); !strings.Contains(after, c.says) && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+				_, after, _ = lastCut(l.terminal.raw(), alternateOff)
+			}
+			if !strings.Contains(after, c.says) {
+				t.Errorf("it does not say %q behind the screen: %q", c.says, after)
+			}
+		})
+	}
+}
+
+// The terminal window is closed: nothing is left to restore, and the run ends.
+func TestLiveTerminalGoesAway(t *testing.T) {
+	l := startLive(t, 100, 30, []string{"XENTRACE_FAKE_RECORDS=20"})
+	l.terminal.slave.Close()
+	l.terminal.master.Close()
+	if status := l.wait(t); !status.Exited() || status.ExitStatus() != 4 {
+		t.Errorf("ended with %v, want status 4", status)
+	}
+	if !l.detached() {
+		t.Error("the tracer was not closed")
+	}
+}
+
+func TestLiveFollowsAResize(t *testing.T) {
+	l := startLive(t, 80, 24, []string{"XENTRACE_FAKE_RECORDS=400"})
+	for _, c := range []struct {
+		columns, rows uint16
+		want          string
+	}{
+		{200, 60, "RETRANS"},
+		{59, 24, "The terminal is too small: 59x24, and it takes 60x15."},
+		{120, 14, "The terminal is too small: 120x14, and it takes 60x15."},
+		{60, 15, "q quit"},
+		{1, 1, "T"},
+		{120, 40, "SNDQ"},
+	} {
+		l.size = unix.Winsize{Col: c.columns, Row: c.rows}
+		if err := unix.IoctlSetWinsize(int(l.terminal.master.Fd()), unix.TIOCSWINSZ, &l.size); err != nil {
+			t.Fatal(err)
+		}
+		// Only what is drawn for the new size counts.
+		l.awaitThat(t, c.want, func(string) bool {
+			_, since, _ := lastCut(l.terminal.raw(), alternateOn)
+			return strings.Contains(emulated(since, int(c.columns), int(c.rows)), c.want)
+		})
+	}
+	l.terminal.press(t, "q")
+	if status, _ := l.ended(t); status.ExitStatus() != 0 {
+		t.Errorf("ended with %v", status)
+	}
+}
+
+// In a shell: ^Z gives the terminal to the shell, fg takes it again.
+func TestLiveSuspends(t *testing.T) {
+	terminal := openTerminal(t, 80, 24)
+	shell := exec.Command("bash", "--norc", "--noprofile", "--noediting", "-i")
+	shell.Env = append(os.Environ(), append(liveEnvironment, "XENTRACE_FAKE=1", "XENTRACE_FAKE_RECORDS=40", "PS1=ready> ", "HISTFILE=")...)
+	shell.Stdin, shell.Stdout, shell.Stderr = terminal.slave, terminal.slave, terminal.slave
+	shell.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := shell.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = shell.Process.Kill(); _ = shell.Wait() })
+	l := &liveRun{terminal: terminal, size: unix.Winsize{Col: 80, Row: 24}}
+	l.before = l.termios(t)
+
+	awaitRaw := func(what string, from int) {
+		t.Helper()
+		for deadline := time.Now().Add(20 * time.Second); !strings.Contains(terminal.raw()[from:], what); time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("no %q in %q", what, tail(terminal.raw()[from:], 500))
+			}
+		}
+	}
+	awaitRaw("ready> ", 0)
+	terminal.press(t, fmt.Sprintf("%s watch --live\n", os.Args[0]))
+	l.await(t, "dropped           40")
+	for range 2 {
+		from := len(terminal.raw())
+		terminal.press(t, "\x1a")
+		awaitRaw("Stopped", from)
+		awaitRaw("ready> ", from)
+		l.restored(t)
+		from = len(terminal.raw())
+		terminal.press(t, "fg\n")
+		awaitRaw(alternateOn, from)
+		l.await(t, "dropped           40", "q quit")
+		terminal.press(t, "s")
+		l.awaitThat(t, "another order", func(screen string) bool { return !strings.Contains(screen, "by stalled time") })
+	}
+	from := len(terminal.raw())
+	terminal.press(t, "q")
+	awaitRaw("40 events, 0 lost", from)
+	awaitRaw("ready> ", from)
+	l.restored(t)
+	terminal.press(t, "exit $?\n")
+	if err := shell.Wait(); err != nil {
+		t.Errorf("the shell says %v", err)
+	}
+}
+
+// What is said meanwhile is shown on the screen, and stands behind it at the end.
+func TestLiveSentences(t *testing.T) {
+	l := startLive(t, 100, 30, []string{"XENTRACE_FAKE_NOTICE=eth1 was detached"})
+	l.await(t, " eth1 was detached")
+	l.terminal.press(t, "q")
+	if _, after := l.ended(t); strings.Count(after, "xentrace: eth1 was detached\n") != 1 {
+		t.Errorf("behind the screen: %q", after)
+	}
+}
+
+func TestLiveColours(t *testing.T) {
+	colour := regexp.MustCompile(`\x1b\[[0-9;]*3[0-7]m`)
+	for name, c := range map[string]struct {
+		environment []string
+		color       string
+		want        bool
+	}{
+		"auto":            {nil, "auto", true},
+		"NO_COLOR":        {[]string{"NO_COLOR=1"}, "auto", false},
+		"never":           {nil, "never", false},
+		"always, despite": {[]string{"NO_COLOR=1"}, "always", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := startLive(t, 100, 30, append([]string{"XENTRACE_FAKE_RECORDS=20"}, c.environment...), "--color", c.color)
+			l.await(t, "dropped           20")
+			if _, screen, _ := lastCut(l.terminal.raw(), alternateOn); colour.MatchString(screen) != c.want {
+				t.Errorf("colours: %t, want %t", !c.want, c.want)
+			}
+		})
+	}
+}
+
+func TestLivePlainASCII(t *testing.T) {
+	l := startLive(t, 80, 24, []string{"LANG=C", "XENTRACE_FAKE_RECORDS=40"})
+	screen := l.await(t, "-- last events ---")
+	if strings.ContainsFunc(screen, func(r rune) bool { return r > '~' }) {
+		t.Errorf("not plain ASCII:\n%s", screen)
+	}
+}
+
+func drawings(l *liveRun) int { return strings.Count(l.terminal.raw(), oneDrawing) }
+
+// A storm neither keeps the reader from its ring nor redraws more often than need be.
+func TestLiveStorm(t *testing.T) {
+	const records = 300_000
+	began := time.Now()
+	l := startLive(t, 200, 60, []string{fmt.Sprintf("XENTRACE_FAKE_RECORDS=%d", records)}, "--count", fmt.Sprint(records))
+	status, after := l.ended(t)
+	took := time.Since(began)
+	if status.ExitStatus() != 0 || !strings.Contains(after, fmt.Sprintf("%d events, 0 lost", records)) {
+		t.Errorf("ended with %v and %q", status, after)
+	}
+	if n, most := drawings(l), int(took/(200*time.Millisecond))+2; n > most {
+		t.Errorf("%d drawings in %v, want at most %d", n, took, most)
+	}
+	t.Logf("%d records in %v with %d drawings", records, took, drawings(l))
+}
+
+func TestLiveDrawsNothingWhileNothingChanges(t *testing.T) {
+	l := startLive(t, 80, 24, []string{"XENTRACE_FAKE_RECORDS=40"})
+	l.await(t, "dropped           40")
+	l.terminal.press(t, "p")
+	l.await(t, "PAUSED at")
+	before := len(l.terminal.raw())
+	time.Sleep(1500 * time.Millisecond)
+	if written := l.terminal.raw()[before:]; written != "" {
+		t.Errorf("paused, it wrote %q", written)
+	}
+}
+
+func TestLiveWithoutATerminalGoesOnInLines(t *testing.T) {
+	const sentence = "xentrace: --live needs a terminal on standard output that TERM says can move its cursor: going on in lines\n"
+	got := runWith(t, newFake(), "watch", "--live", "-d", "10ms")
+	if got.status != 0 || strings.Count(got.stderr, sentence) != 1 || strings.Count(got.stdout, "dropped too_many_slots") != 3 {
+		t.Errorf("status %d, stderr %q, stdout %q", got.status, got.stderr, got.stdout)
+	}
+	for _, terminal := range []string{"TERM=dumb", "TERM="} {
+		text := onTerminal(t, 130, []string{terminal, "XENTRACE_FAKE_RECORDS=3"}, "watch", "--live", "-d", "10ms", "--color", "never")
+		if !strings.Contains(text, sentence) || strings.Contains(text, alternateOn) || strings.Count(text, " dropped too_many_slots ") != 3 {
+			t.Errorf("%s: %q", terminal, text)
+		}
+	}
+}
+
+// Standard input is no terminal, as in a script: keys come from the one that is looked at.
+func TestLiveReadsKeysFromItsOwnTerminal(t *testing.T) {
+	terminal := openTerminal(t, 80, 24)
+	l := &liveRun{terminal: terminal, size: unix.Winsize{Col: 80, Row: 24}}
+	l.before = l.termios(t)
+	l.process = newProcess(t, liveEnvironment, "watch", "--live")
+	l.Stdin, l.Stdout, l.Stderr = bytes.NewReader(nil), terminal.slave, &l.stderr
+	l.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 1}
+	l.attached(t)
+	l.await(t, "q quit")
+	terminal.press(t, "q")
+	if status, _ := l.ended(t); status.ExitStatus() != 0 {
+		t.Errorf("ended with %v", status)
+	}
+}
