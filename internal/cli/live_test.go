@@ -193,7 +193,7 @@ func TestLiveKeys(t *testing.T) {
 	l.awaitThat(t, "the end of the pause", func(screen string) bool { return !strings.Contains(screen, "PAUSED") })
 	l.terminal.press(t, "q")
 	status, after := l.ended(t)
-	if status.ExitStatus() != 0 || !strings.Contains(after, "eth0: xen-netfront, kprobe") || !strings.Contains(after, "40 events, 0 lost") || !l.detached() {
+	if status.ExitStatus() != 0 || !strings.Contains(after, "xen-netfront, kprobe, 2 queues") || !strings.Contains(after, "40 events, 0 lost") || !l.detached() {
 		t.Errorf("ended with %v, and said\n%s", status, after)
 	}
 }

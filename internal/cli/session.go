@@ -46,12 +46,12 @@ func open(ctx context.Context, in *invocation, records bool) (*session, error) {
 		return nil, err
 	}
 	took := time.Since(began)
+	s.screen = s.openScreen() // before the right to is given up
 	if err := errors.Join(ready.create(), s.announce(ctx, took), s.dropPrivileges(ctx)); err != nil {
 		defer s.cancel()
 		return nil, errors.Join(err, s.tracer.Close())
 	}
 	s.out = output.NewStream(s.destination())
-	s.screen = s.openScreen()
 	if records {
 		s.feed = s.newFeed()
 	}

@@ -26,9 +26,8 @@ const (
 func (m *model) press(k key) {
 	switch k {
 	case keySort:
-		m.order, m.top = m.order.next(), 0
+		m.order, m.top, m.held = m.order.next(), 0, false
 		m.arrange()
-		m.choose(0)
 	case keyPause:
 		m.pause()
 	case keyHelp:
@@ -37,6 +36,7 @@ func (m *model) press(k key) {
 		m.turn(overview)
 	case keyEnter:
 		if m.page == overview && m.position() >= 0 {
+			m.held = true
 			m.turn(details)
 		} else {
 			m.turn(overview)
@@ -81,6 +81,7 @@ func step(k key, room, length int) int {
 func (m *model) walk(k key) {
 	if by := step(k, m.listed, len(m.flows)); by != 0 {
 		m.choose(m.position() + by)
+		m.held = k != keyHome
 		m.reveal()
 	}
 }

@@ -34,6 +34,7 @@ type model struct {
 	order    order
 	flows    []flow.Flow // in order
 	chosen   flow.Key
+	held     bool      // by the user's choice
 	detail   flow.Flow // the chosen one, as last known
 	gone     bool      // it is not among the flows any more
 	top      int       // of the flows, the first on the screen
@@ -61,12 +62,15 @@ func (m *model) update(s Snapshot) {
 	m.arrange()
 }
 
-// arrange sorts the flows anew. The chosen one stays chosen wherever it goes.
+// arrange sorts the flows anew. A flow that the user chose stays chosen wherever it
+// goes; else the worst is, whichever that is.
 func (m *model) arrange() {
 	m.flows = slices.Clone(m.latest.Flows)
 	slices.SortStableFunc(m.flows, m.order.compare)
 	at := m.position()
 	switch {
+	case !m.held && m.page == overview:
+		m.choose(0)
 	case at >= 0:
 		m.detail, m.gone = m.flows[at], false
 	case m.page == details:

@@ -241,6 +241,17 @@ func TestTheChosenFlowStaysChosen(t *testing.T) {
 	if text, _ := chosen(m, 120, 40); m.chosen != before || !strings.Contains(text, before.Source.String()) {
 		t.Errorf("now %v and %q, before %v", m.chosen, text, before)
 	}
+	press(m, keyHome)
+	slices.SortStableFunc(flows, byDrops.compare)
+	for i := range flows {
+		flows[i].StalledFor = time.Duration(i+1) * time.Second
+	}
+	m.update(Snapshot{Totals: sampleTotals(1), Flows: flows})
+	if text, at := chosen(m, 120, 40); at != 0 || m.chosen == before || !strings.Contains(text, m.flows[0].Source.String()) {
+		t.Errorf("none being chosen, it is %q in row %d, not the worst", text, at)
+	}
+	press(m, keyDown)
+	before = m.chosen
 	press(m, keyEnter)
 	flows = slices.DeleteFunc(flows, func(f flow.Flow) bool { return f.Key == before })
 	m.update(Snapshot{Totals: sampleTotals(1), Flows: flows})

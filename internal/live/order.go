@@ -34,7 +34,10 @@ func (o order) compare(a, b flow.Flow) int {
 	case bySndQ:
 		worse = cmp.Compare(sndQ(a), sndQ(b))
 	}
-	return -cmp.Or(worse, cmp.Compare(a.Drops, b.Drops), a.Last.Compare(b.Last))
+	if worse = cmp.Or(worse, cmp.Compare(a.Drops, b.Drops)); worse != 0 {
+		return -worse
+	}
+	return cmp.Or(a.Source.Compare(b.Source), a.Destination.Compare(b.Destination)) // they stay where they are
 }
 
 // rank puts flows that stand still before those that are over it.

@@ -81,7 +81,7 @@ func (m *model) flowColumns(flows []flow.Flow) []column {
 		{name: "RETRANS", worth: 1, toRight: true},
 		{name: "LAST", worth: sorted(bySeen, 5), toRight: true},
 		{name: "FLOW", worth: essential, least: leastFlow, shorten: shortenEnds},
-		{name: "PROCESS", worth: 9, least: 10},
+		{name: "PROCESS", worth: 9, least: 18},
 		{name: "INTERFACE", worth: 3, least: 9},
 	}
 	if len(m.latest.Totals.Interfaces) < 2 {

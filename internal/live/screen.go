@@ -42,6 +42,7 @@ type Screen struct {
 	options Options
 	model   model
 	term    *terminal
+	kept    *os.File // the same terminal for its keeper
 	cells   tcell.Screen
 
 	shown   []line // what is on the terminal
@@ -51,13 +52,18 @@ type Screen struct {
 	counted time.Time
 }
 
-// Open prepares a screen; the terminal is left as it is until Run.
+// Open prepares a screen; the terminal is left as it is until Run. It takes the right to
+// open the terminal, which may be another user's: that of whoever became root on it.
 func Open(o Options) (*Screen, error) {
 	file, err := reopen(o.Terminal)
 	if err != nil {
 		return nil, fmt.Errorf("terminal: %w", err)
 	}
-	s := &Screen{options: o, term: &terminal{file: file}}
+	kept, err := reopen(o.Terminal)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("terminal: %w", err), file.Close())
+	}
+	s := &Screen{options: o, term: &terminal{file: file}, kept: kept}
 	s.model = model{backend: o.Backend, until: o.Until, blocks: o.Blocks, now: time.Now}
 	return s, nil
 }
@@ -109,13 +115,12 @@ func (s *Screen) Run(ctx context.Context) error {
 
 // take makes the terminal the screen's. The keeper is worth having, and no more.
 func (s *Screen) take() error {
-	if terminal, err := reopen(s.options.Terminal); err == nil {
-		s.term.keeper, err = startKeeper(terminal, s.options.Stderr)
-		if err != nil {
-			s.Say("the terminal is not given back should xentrace be killed: " + err.Error())
-		}
-		_ = terminal.Close()
+	keeper, err := startKeeper(s.kept, s.options.Stderr)
+	if err != nil {
+		s.Say("should xentrace be killed, the terminal stays as it is then: " + err.Error())
 	}
+	s.term.keeper = keeper
+	_ = s.kept.Close()
 	colours := tcell.OptColors(0)
 	if s.options.Colour {
 		colours = 8
