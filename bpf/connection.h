@@ -31,13 +31,21 @@ struct {
 	__type(value, struct connection);
 } followed SEC(".maps");
 
-/* How the connection that was asked about stands, or stood at its end. */
+/* How many connections are asked about at once. */
+#define ASKED_CONNECTIONS 64
+
+struct questions {
+	__u64 sockets[ASKED_CONNECTIONS]; /* addresses; a zero ends them */
+	struct connection
+		connections[ASKED_CONNECTIONS]; /* how they stand, or stood at their end */
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct connection);
-} connection_now SEC(".maps");
+	__type(value, struct questions);
+} asked SEC(".maps");
 
 /* How many of those in the map have ended. */
 struct {
@@ -54,22 +62,35 @@ static __always_inline void connection_fill(struct connection *connection, struc
 	tcp_state_read(&connection->tcp, sk);
 }
 
-/* The memory of a TCP socket stays one: what was freed reads as a closed one, or as its successor.
+/*
+ * The memory of a TCP socket stays one: what was freed reads as a closed one, or as its
+ * successor. Whether it ended is looked at last.
  */
-static __always_inline int connection_read(struct sock *sk)
+static __noinline int connection_read(struct connection *now, __u64 address)
 {
-	__u64 address = (__u64)sk;
-	__u32 zero = 0;
-	struct connection *now = bpf_map_lookup_elem(&connection_now, &zero);
 	struct connection *last;
 
-	if (!now)
-		return -1;
-	connection_fill(now, sk);
+	connection_fill(now, (void *)address);
 	now->ended = 0;
 	last = bpf_map_lookup_elem(&followed, &address);
 	if (last && last->ended)
 		*now = *last;
+	return 0;
+}
+
+/* Answers all questions. */
+static __always_inline int connections_read(void)
+{
+	__u32 zero = 0;
+	struct questions *questions = bpf_map_lookup_elem(&asked, &zero);
+
+	if (!questions)
+		return -1;
+	for (__u32 i = 0; i < ASKED_CONNECTIONS; i++) {
+		if (!questions->sockets[i])
+			break;
+		connection_read(&questions->connections[i], questions->sockets[i]);
+	}
 	return 0;
 }
 

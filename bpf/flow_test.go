@@ -71,10 +71,14 @@ func authentication(next uint8) []byte {
 
 func ports() []byte { return []byte{0x9c, 0x41, 0x01, 0xbb, 0, 8, 0, 0} }
 
-func tcp() []byte {
-	header := make([]byte, 20)
+// tcp is a header without options, of a bare acknowledgement.
+func tcp() []byte { return tcpHeader(5, 0x10) }
+
+func tcpHeader(words, flags byte) []byte {
+	header := make([]byte, 4*int(words))
 	copy(header, ports()[:4])
 	binary.BigEndian.PutUint32(header[4:], sequence)
+	header[12], header[13] = words<<4, flags
 	return header
 }
 
@@ -278,6 +282,71 @@ func TestFlowWithoutLinkHeader(t *testing.T) {
 			test.want.Saddr, test.want.Daddr = addresses(test.want.Family)
 			if got != test.want {
 				t.Errorf("flow %+v, want %+v", got, test.want)
+			}
+		})
+	}
+}
+
+// How many sequence numbers a packet takes: its payload, wherever it lies, and one
+// each for SYN and FIN.
+func TestSequenceNumbersTaken(t *testing.T) {
+	const ack, syn, fin, rst = 0x10, 0x02, 0x01, 0x04
+	inFrags := uint32(0)
+	for _, f := range rocket {
+		inFrags += f[1]
+	}
+	a := newArena(t)
+	for _, typed := range waysOfReading(t, a) {
+		r := newTracer(t, a, typed)
+		for _, test := range []struct {
+			name string
+			head []byte
+			want uint32
+		}{
+			{"data", join(ethernet(0x0800), ipv4(6, 0, 0), tcpHeader(5, ack)), inFrags},
+			{"data behind options", join(ethernet(0x0800), ipv4(6, 0, 10), tcpHeader(15, ack)), inFrags},
+			{"data in the head too", join(ethernet(0x86dd), ipv6(6), tcpHeader(8, ack), make([]byte, 100)), inFrags + 100},
+			{"FIN behind data", join(ethernet(0x86dd), ipv6(6), tcpHeader(8, ack|fin)), inFrags + 1},
+			{"SYN with data", join(ethernet(0x0800), ipv4(6, 0, 0), tcpHeader(10, syn)), inFrags + 1},
+			{"SYN and FIN", join(ethernet(0x0800), ipv4(6, 0, 0), tcpHeader(10, syn|fin)), inFrags + 2},
+			{"reset", join(ethernet(0x0800), ipv4(6, 0, 0), tcpHeader(5, rst)), inFrags},
+			{"head ends in the flags", join(ethernet(0x0800), ipv4(6, 0, 0), tcpHeader(5, ack)[:13]), 0},
+			{"UDP", join(ethernet(0x0800), ipv4(17, 0, 0), ports()), 0},
+		} {
+			t.Run(fmt.Sprintf("%s typed %d", test.name, typed), func(t *testing.T) {
+				a.t, r.t = t, t
+				r.lay(test.head)
+				if got := r.record().Flow.SeqLength; got != test.want {
+					t.Errorf("%d sequence numbers, want %d", got, test.want)
+				}
+			})
+		}
+	}
+}
+
+// A packet without data takes none, if it is no SYN and no FIN; one whose header
+// says that it is longer than the packet takes none either.
+func TestBareAcknowledgementTakesNoSequenceNumbers(t *testing.T) {
+	a := newArena(t)
+	r := newTracer(t, a, 0)
+	for _, test := range []struct {
+		name  string
+		words byte
+		flags byte
+		want  uint32
+	}{
+		{"acknowledgement", 8, 0x10, 0}, {"SYN", 8, 0x02, 1}, {"FIN", 8, 0x11, 1}, {"header too long", 15, 0x10, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			a.t, r.t = t, t
+			header := tcpHeader(8, test.flags)
+			header[12] = test.words << 4
+			r.lay(join(ethernet(0x0800), ipv4(6, 0, 0), header))
+			// As if there were nothing in its fragments.
+			a.set(atSkb, 14+20+32, "sk_buff", "len")
+			a.set(atSkb, 0, "sk_buff", "data_len")
+			if got := r.record().Flow.SeqLength; got != test.want {
+				t.Errorf("%d sequence numbers, want %d", got, test.want)
 			}
 		})
 	}

@@ -141,7 +141,7 @@ int kprobe_elsewhere_list(struct pt_regs *ctx)
 /* Only while a connection is in trouble. */
 
 SEC("raw_tp/inet_sock_set_state")
-int connection_state(struct bpf_raw_tracepoint_args *ctx)
+int connection_end(struct bpf_raw_tracepoint_args *ctx)
 {
 	return connection_ends((void *)ctx->args[0], ctx->args[2]);
 }
@@ -149,9 +149,9 @@ int connection_state(struct bpf_raw_tracepoint_args *ctx)
 /* Never attached. */
 
 SEC("raw_tp/sys_enter")
-int read_connection(struct bpf_raw_tracepoint_args *ctx)
+int read_connections(struct bpf_raw_tracepoint_args *ctx)
 {
-	return connection_read((void *)ctx->args[0]);
+	return connections_read();
 }
 
 SEC("raw_tp/sys_enter")

@@ -198,6 +198,12 @@ type XentracePacketEvent struct {
 	}
 }
 
+type XentraceQuestions struct {
+	_           structs.HostLayout
+	Sockets     [64]uint64
+	Connections [64]XentraceConnection
+}
+
 type XentraceQueues struct {
 	_       structs.HostLayout
 	Jiffies uint64
@@ -299,9 +305,9 @@ type XentraceWorkspace struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	XentraceMapAsked                  = "asked"
 	XentraceMapCode                   = "code"
 	XentraceMapCollections            = "collections"
-	XentraceMapConnectionNow          = "connection_now"
 	XentraceMapCountersOf             = "counters_of"
 	XentraceMapElsewhereCountersOf    = "elsewhere_counters_of"
 	XentraceMapElsewhereDepth         = "elsewhere_depth"
@@ -314,7 +320,7 @@ const (
 	XentraceMapToldOf                 = "told_of"
 	XentraceMapTransmits              = "transmits"
 	XentraceMapWorkspaces             = "workspaces"
-	XentraceProgConnectionState       = "connection_state"
+	XentraceProgConnectionEnd         = "connection_end"
 	XentraceProgElsewhereFree         = "elsewhere_free"
 	XentraceProgFentryBegin           = "fentry_begin"
 	XentraceProgFentryEnd             = "fentry_end"
@@ -328,7 +334,7 @@ const (
 	XentraceProgKprobeEnd             = "kprobe_end"
 	XentraceProgKprobeFree            = "kprobe_free"
 	XentraceProgReadCode              = "read_code"
-	XentraceProgReadConnection        = "read_connection"
+	XentraceProgReadConnections       = "read_connections"
 	XentraceProgReadQueues            = "read_queues"
 	XentraceProgTracepointBegin       = "tracepoint_begin"
 	XentraceProgTracepointConsume     = "tracepoint_consume"
@@ -385,7 +391,7 @@ type XentraceSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type XentraceProgramSpecs struct {
-	ConnectionState       *ebpf.ProgramSpec `ebpf:"connection_state"`
+	ConnectionEnd         *ebpf.ProgramSpec `ebpf:"connection_end"`
 	ElsewhereFree         *ebpf.ProgramSpec `ebpf:"elsewhere_free"`
 	FentryBegin           *ebpf.ProgramSpec `ebpf:"fentry_begin"`
 	FentryEnd             *ebpf.ProgramSpec `ebpf:"fentry_end"`
@@ -399,7 +405,7 @@ type XentraceProgramSpecs struct {
 	KprobeEnd             *ebpf.ProgramSpec `ebpf:"kprobe_end"`
 	KprobeFree            *ebpf.ProgramSpec `ebpf:"kprobe_free"`
 	ReadCode              *ebpf.ProgramSpec `ebpf:"read_code"`
-	ReadConnection        *ebpf.ProgramSpec `ebpf:"read_connection"`
+	ReadConnections       *ebpf.ProgramSpec `ebpf:"read_connections"`
 	ReadQueues            *ebpf.ProgramSpec `ebpf:"read_queues"`
 	TracepointBegin       *ebpf.ProgramSpec `ebpf:"tracepoint_begin"`
 	TracepointConsume     *ebpf.ProgramSpec `ebpf:"tracepoint_consume"`
@@ -411,9 +417,9 @@ type XentraceProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type XentraceMapSpecs struct {
+	Asked               *ebpf.MapSpec `ebpf:"asked"`
 	Code                *ebpf.MapSpec `ebpf:"code"`
 	Collections         *ebpf.MapSpec `ebpf:"collections"`
-	ConnectionNow       *ebpf.MapSpec `ebpf:"connection_now"`
 	CountersOf          *ebpf.MapSpec `ebpf:"counters_of"`
 	ElsewhereCountersOf *ebpf.MapSpec `ebpf:"elsewhere_counters_of"`
 	ElsewhereDepth      *ebpf.MapSpec `ebpf:"elsewhere_depth"`
@@ -461,9 +467,9 @@ func (o *XentraceObjects) Close() error {
 //
 // It can be passed to LoadXentraceObjects or ebpf.CollectionSpec.LoadAndAssign.
 type XentraceMaps struct {
+	Asked               *ebpf.Map `ebpf:"asked"`
 	Code                *ebpf.Map `ebpf:"code"`
 	Collections         *ebpf.Map `ebpf:"collections"`
-	ConnectionNow       *ebpf.Map `ebpf:"connection_now"`
 	CountersOf          *ebpf.Map `ebpf:"counters_of"`
 	ElsewhereCountersOf *ebpf.Map `ebpf:"elsewhere_counters_of"`
 	ElsewhereDepth      *ebpf.Map `ebpf:"elsewhere_depth"`
@@ -480,9 +486,9 @@ type XentraceMaps struct {
 
 func (m *XentraceMaps) Close() error {
 	return _XentraceClose(
+		m.Asked,
 		m.Code,
 		m.Collections,
-		m.ConnectionNow,
 		m.CountersOf,
 		m.ElsewhereCountersOf,
 		m.ElsewhereDepth,
@@ -515,7 +521,7 @@ type XentraceVariables struct {
 //
 // It can be passed to LoadXentraceObjects or ebpf.CollectionSpec.LoadAndAssign.
 type XentracePrograms struct {
-	ConnectionState       *ebpf.Program `ebpf:"connection_state"`
+	ConnectionEnd         *ebpf.Program `ebpf:"connection_end"`
 	ElsewhereFree         *ebpf.Program `ebpf:"elsewhere_free"`
 	FentryBegin           *ebpf.Program `ebpf:"fentry_begin"`
 	FentryEnd             *ebpf.Program `ebpf:"fentry_end"`
@@ -529,7 +535,7 @@ type XentracePrograms struct {
 	KprobeEnd             *ebpf.Program `ebpf:"kprobe_end"`
 	KprobeFree            *ebpf.Program `ebpf:"kprobe_free"`
 	ReadCode              *ebpf.Program `ebpf:"read_code"`
-	ReadConnection        *ebpf.Program `ebpf:"read_connection"`
+	ReadConnections       *ebpf.Program `ebpf:"read_connections"`
 	ReadQueues            *ebpf.Program `ebpf:"read_queues"`
 	TracepointBegin       *ebpf.Program `ebpf:"tracepoint_begin"`
 	TracepointConsume     *ebpf.Program `ebpf:"tracepoint_consume"`
@@ -539,7 +545,7 @@ type XentracePrograms struct {
 
 func (p *XentracePrograms) Close() error {
 	return _XentraceClose(
-		p.ConnectionState,
+		p.ConnectionEnd,
 		p.ElsewhereFree,
 		p.FentryBegin,
 		p.FentryEnd,
@@ -553,7 +559,7 @@ func (p *XentracePrograms) Close() error {
 		p.KprobeEnd,
 		p.KprobeFree,
 		p.ReadCode,
-		p.ReadConnection,
+		p.ReadConnections,
 		p.ReadQueues,
 		p.TracepointBegin,
 		p.TracepointConsume,

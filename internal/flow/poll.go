@@ -10,7 +10,7 @@ import (
 const (
 	// PollInterval is how often to Poll: well below the half second within which it is
 	// to be told that a flow goes on.
-	PollInterval = 200 * time.Millisecond
+	PollInterval = 250 * time.Millisecond
 
 	// mostAsked is how many flows are asked about in one Poll that do not hang: a
 	// packet of theirs was lost once, and all of it is acknowledged.
@@ -24,53 +24,63 @@ func (t *Table) Poll(now time.Time) []Event {
 	if t.kernel == nil {
 		return nil
 	}
+	flows, sockets := t.questions()
+	if len(flows) == 0 {
+		return nil
+	}
+	answers, err := t.kernel.Ask(sockets)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err != nil {
+		t.askedLast = err
+		return nil
+	}
 	var events []Event
-	for _, q := range t.questions() {
-		c, err := t.kernel.Ask(q.socket)
-		if err != nil {
-			t.failed(err)
-			return events
+	for i, h := range flows {
+		// It may have another socket by now.
+		if h.socket != nil && *h.socket == sockets[i] {
+			events = append(events, t.answer(h, &answers[i], now)...)
 		}
-		events = append(events, t.answer(q, &c, now)...)
 	}
 	return events
 }
 
-// A question is a flow to ask about. The flow may have another socket by the time
-// of the answer.
-type question struct {
-	flow   *history
-	socket trace.Socket
-}
-
 // questions chooses whom to ask about.
-func (t *Table) questions() []question {
+func (t *Table) questions() ([]*history, []trace.Socket) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.bySocket) == 0 {
-		return nil
+		return nil, nil
 	}
 	endings, err := t.kernel.Endings()
-	ended := err != nil || endings != t.endings
+	ended := endings != t.endings
+	if err != nil {
+		t.askedLast = err
+		return nil, nil
+	}
 	t.endings = endings
-	var asked, rest []question
+	var asked, rest []*history
 	for _, h := range t.bySocket {
-		q := question{h, *h.socket}
 		if ended || h.hanging() {
-			asked = append(asked, q)
+			asked = append(asked, h)
 		} else {
-			rest = append(rest, q)
+			rest = append(rest, h)
 		}
 	}
-	return append(asked, t.next(rest)...)
+	asked = append(asked, t.next(rest)...)
+	sockets := make([]trace.Socket, len(asked))
+	for i, h := range asked {
+		sockets[i] = *h.socket
+	}
+	return asked, sockets
 }
 
 // next takes the few of the rest whose turn it is.
-func (t *Table) next(rest []question) []question {
+func (t *Table) next(rest []*history) []*history {
 	if len(rest) <= mostAsked {
 		return rest
 	}
-	slices.SortFunc(rest, func(a, b question) int { return compareKeys(&a.flow.flow.Key, &b.flow.flow.Key) })
+	slices.SortFunc(rest, func(a, b *history) int { return compareKeys(&a.flow.Key, &b.flow.Key) })
 	from := t.turn % len(rest)
 	t.turn = from + mostAsked
 	chosen := slices.Clone(rest[from:min(from+mostAsked, len(rest))])
@@ -78,25 +88,13 @@ func (t *Table) next(rest []question) []question {
 }
 
 // answer takes note of what the kernel told of a flow's connection.
-func (t *Table) answer(q question, c *trace.Connection, now time.Time) []Event {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	h := q.flow
-	if h.socket == nil || *h.socket != q.socket {
-		return nil
-	}
+func (t *Table) answer(h *history, c *trace.Connection, now time.Time) []Event {
 	if c.Ended {
 		events := t.end(h, c, now)
 		t.place(h)
 		return events
 	}
 	return t.told(h, h.observe(&c.TCP, c.Time))
-}
-
-func (t *Table) failed(err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.askedLast = err
 }
 
 // Err returns why the kernel could not be asked, the last time that it could not.

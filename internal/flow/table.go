@@ -19,8 +19,8 @@ type Kernel interface {
 	Follow(trace.Socket) error
 	// Forget ends that.
 	Forget(trace.Socket)
-	// Ask returns how a socket stands now, or how it stood at its end.
-	Ask(trace.Socket) (trace.Connection, error)
+	// Ask returns how sockets stand now, or how they stood at their end, in their order.
+	Ask([]trace.Socket) ([]trace.Connection, error)
 	// Endings returns how many of the sockets followed have ended so far.
 	Endings() (uint64, error)
 }
@@ -121,8 +121,8 @@ func (t *Table) follow(h *history, p *trace.Packet) []Event {
 // end closes a flow: last is how its socket stood then, nil where that is not known.
 func (t *Table) end(h *history, last *trace.Connection, at time.Time) []Event {
 	if last == nil && h.socket != nil && t.kernel != nil {
-		if c, err := t.kernel.Ask(*h.socket); err == nil && c.Ended {
-			last = &c
+		if c, err := t.kernel.Ask([]trace.Socket{*h.socket}); err == nil && c[0].Ended {
+			last = &c[0]
 		}
 	}
 	t.letGo(h)

@@ -1,6 +1,7 @@
 package output
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"slices"
@@ -29,7 +30,11 @@ func (t *Text) AppendFlow(b []byte, e *flow.Event) []byte {
 	b = appendRight(append(b, ' '), mostSlots(f), slotsWidth)
 	b = appendSpaces(append(b, ' '), lenWidth)
 	used := continuation + t.device + 1 + t.verdict + 1 + slotsWidth + 1 + lenWidth
-	b = t.appendFlow(b, &trace.Packet{Flow: headersOf(f)}, used)
+	name := t.appendFlow(nil, &trace.Packet{Flow: headersOf(f)}, used)
+	if name[0] == '\n' {
+		b = bytes.TrimRight(b, " ")
+	}
+	b = append(b, name...)
 	words := flowWords(f)
 	if t.Whole {
 		return append(append(append(b, ": "...), words...), '\n')
@@ -87,7 +92,7 @@ func flowWords(f *flow.Flow) string {
 	}
 	if f.TCP != nil {
 		if f.TCP.SameSeq > 1 {
-			parts = append(parts, fmt.Sprintf("sequence number %d %d times", f.TCP.Seq, f.TCP.SameSeq))
+			parts = append(parts, fmt.Sprintf("%d of them at sequence number %d", f.TCP.SameSeq, f.TCP.Seq))
 		}
 		parts = append(parts, fmt.Sprintf("%s sent again", plural(uint64(f.TCP.Retransmits), "segment")))
 		if f.TCP.SndQBytes != 0 || f.State == flow.Stalled {
@@ -95,7 +100,7 @@ func flowWords(f *flow.Flow) string {
 		}
 	}
 	if f.Process != nil {
-		parts = append(parts, "of "+Escape(f.Process.Comm)+" (pid "+strconv.Itoa(f.Process.PID)+")")
+		parts = append(parts, "sent by "+Escape(f.Process.Comm)+" (pid "+strconv.Itoa(f.Process.PID)+")")
 	}
 	if f.Layout != "" {
 		parts = append(parts, f.Layout)

@@ -23,14 +23,25 @@ func (JSON) AppendFlow(b []byte, e *flow.Event) []byte {
 	b = appendFlow(b, headersOf(f))
 	b = appendProcess(b, f.Process)
 	b = appendUint(b, `,"drops":`, f.Drops)
-	b = appendFlowTCP(b, f.TCP)
+	b = appendOfConnection(b, f, `,"retransmits":`, func(t *flow.TCP) uint64 { return uint64(t.Retransmits) })
+	b = appendOfConnection(b, f, `,"seq":`, func(t *flow.TCP) uint64 { return uint64(t.Seq) })
 	b = appendMoment(b, `,"first_drop":`, f.FirstDrop)
 	b = appendMoment(b, `,"last_drop":`, f.LastDrop)
 	b = appendInt(b, `,"stalled_ms":`, int(f.StalledFor.Milliseconds()))
+	b = appendOfConnection(b, f, `,"sndq_bytes":`, func(t *flow.TCP) uint64 { return uint64(t.SndQBytes) })
 	b = appendFlowCauses(b, f)
+	b = appendNamed(b, `,"layout":`, f.Layout)
+	b = appendFlowAdvice(b, f)
+	b = appendFlowReasons(b, f)
+	b = appendOfConnection(b, f, `,"same_seq_drops":`, func(t *flow.TCP) uint64 { return uint64(t.SameSeq) })
+	b = appendOfConnection(b, f, `,"rto_ms":`, func(t *flow.TCP) uint64 { return uint64(t.RTO.Milliseconds()) })
+	b = appendOfConnection(b, f, `,"backoff":`, func(t *flow.TCP) uint64 { return uint64(t.Backoff) })
 	b = appendInt(b, `,"min_slots":`, f.MinSlots)
 	b = appendInt(b, `,"max_slots":`, f.MaxSlots)
-	b = appendNamed(b, `,"layout":`, f.Layout)
+	return append(b, "}\n"...)
+}
+
+func appendFlowAdvice(b []byte, f *flow.Flow) []byte {
 	b = append(b, `,"advice":[`...)
 	for n, a := range f.Advice {
 		if n > 0 {
@@ -38,7 +49,7 @@ func (JSON) AppendFlow(b []byte, e *flow.Event) []byte {
 		}
 		b = appendFindingAdvice(b, adviceFor(a, f))
 	}
-	return append(b, "]}\n"...)
+	return append(b, ']')
 }
 
 // adviceFor returns advice with its command complete.
@@ -52,39 +63,35 @@ func headersOf(f *flow.Flow) *trace.Flow {
 	return &trace.Flow{Proto: f.Proto, Source: f.Source, Destination: f.Destination}
 }
 
-func appendFlowTCP(b []byte, t *flow.TCP) []byte {
-	if t == nil {
-		return append(b, `,"retransmits":null,"seq":null,"same_seq_drops":null,"sndq_bytes":null,"rto_ms":null,"backoff":null`...)
+// appendOfConnection appends what only a connection of this machine has.
+func appendOfConnection(b []byte, f *flow.Flow, key string, value func(*flow.TCP) uint64) []byte {
+	if f.TCP == nil {
+		return append(append(b, key...), "null"...)
 	}
-	b = appendUint(b, `,"retransmits":`, uint64(t.Retransmits))
-	b = appendUint(b, `,"seq":`, uint64(t.Seq))
-	b = appendInt(b, `,"same_seq_drops":`, t.SameSeq)
-	b = appendUint(b, `,"sndq_bytes":`, uint64(t.SndQBytes))
-	b = appendInt(b, `,"rto_ms":`, int(t.RTO.Milliseconds()))
-	return appendInt(b, `,"backoff":`, t.Backoff)
+	return appendUint(b, key, value(f.TCP))
 }
 
-// appendFlowCauses appends why packets of a flow were dropped: by the driver, each
-// cause that occurred, and elsewhere, each reason that did.
+// appendFlowCauses appends how often the driver dropped packets of a flow for each cause.
 func appendFlowCauses(b []byte, f *flow.Flow) []byte {
 	b = append(b, `,"causes":{`...)
-	first := true
-	for _, c := range trace.Causes() {
-		if f.Causes[c] == 0 {
-			continue
-		}
-		if !first {
+	for i, c := range trace.Causes() {
+		if i > 0 {
 			b = append(b, ',')
 		}
-		first = false
-		b = appendUint(append(appendString(b, c.String()), ':'), "", f.Causes[c])
+		b = appendUint(appendString(b, c.String()), ":", f.Causes[c])
 	}
-	b = append(b, `},"reasons":{`...)
+	return append(b, '}')
+}
+
+// appendFlowReasons appends how often packets of a flow were dropped elsewhere, for each
+// reason that occurred.
+func appendFlowReasons(b []byte, f *flow.Flow) []byte {
+	b = append(b, `,"reasons":{`...)
 	for i, reason := range slices.Sorted(maps.Keys(f.Reasons)) {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = appendUint(append(appendString(b, reasonOrUnknown(reason)), ':'), "", f.Reasons[reason])
+		b = appendUint(appendString(b, reasonOrUnknown(reason)), ":", f.Reasons[reason])
 	}
 	return append(b, '}')
 }

@@ -102,7 +102,7 @@ func TestTextStaysWithinItsWidth(t *testing.T) {
 // isCommandOrAddress tells of the lines that are not broken: a command to copy,
 // and an arrow with one long IPv6 address and what follows it.
 func isCommandOrAddress(line string) bool {
-	return strings.HasPrefix(line, "  # ") || strings.HasPrefix(strings.TrimSpace(line), "> [")
+	return strings.HasPrefix(strings.TrimSpace(line), "# ") || strings.HasPrefix(strings.TrimSpace(line), "> [")
 }
 
 func TestEveryPacketIsOneLineInAFile(t *testing.T) {

@@ -215,6 +215,9 @@ func (s *Stream) info() (info *unix.TCPInfo, err error) {
 	return info, nil
 }
 
+// Info asks for TCP_INFO: how the kernel says that the connection stands.
+func (s *Stream) Info() (*unix.TCPInfo, error) { return s.info() }
+
 // cork holds partial segments back, or lets them go.
 func (s *Stream) cork(value int) error {
 	return control(s.raw, func(fd int) error {

@@ -3,6 +3,7 @@ package trace
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,6 +29,7 @@ type Connections struct {
 	collection *ebpf.Collection // nil before it is loaded
 	hook       link.Link        // nil while none is followed
 	followed   map[uint64]Socket
+	questions  bpf.XentraceQuestions
 }
 
 func newConnections(jiffy time.Duration) *Connections {
@@ -41,7 +43,7 @@ func (c *Connections) load(types *kernel.Types) error {
 		return fmt.Errorf("reader of connections: %w", err)
 	}
 	wanted := make(map[string]*ebpf.ProgramSpec)
-	for _, name := range []string{bpf.XentraceProgReadConnection, bpf.XentraceProgConnectionState} {
+	for _, name := range []string{bpf.XentraceProgReadConnections, bpf.XentraceProgConnectionEnd} {
 		wanted[name] = spec.Programs[name]
 	}
 	spec.Programs = wanted
@@ -83,7 +85,7 @@ func (c *Connections) begin(s Socket) error {
 	}
 	var err error
 	c.hook, err = link.AttachRawTracepoint(link.RawTracepointOptions{
-		Name: "inet_sock_set_state", Program: c.collection.Programs[bpf.XentraceProgConnectionState],
+		Name: "inet_sock_set_state", Program: c.collection.Programs[bpf.XentraceProgConnectionEnd],
 	})
 	if err != nil {
 		return fmt.Errorf("end of a connection: inet_sock_set_state: %w", err)
@@ -120,33 +122,51 @@ func (c *Connections) Endings() (uint64, error) {
 	return n, nil
 }
 
-// Ask returns how a connection stands now, or how it stood at its end. One that had
-// ended before it was followed is Ended and not Known.
-func (c *Connections) Ask(s Socket) (Connection, error) {
+// Ask returns how connections stand now, or how they stood at their end, in the order
+// of their sockets. One that had ended before it was followed is Ended and not Known.
+func (c *Connections) Ask(sockets []Socket) ([]Connection, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.collection == nil {
-		return Connection{}, errNotLoaded
+		return nil, errNotLoaded
 	}
-	var now bpf.XentraceConnection
-	if _, err := c.collection.Programs[bpf.XentraceProgReadConnection].Run(&ebpf.RunOptions{Context: [1]uint64{s.Address}}); err != nil {
-		return Connection{}, fmt.Errorf("connection: %w", err)
+	answers := make([]Connection, 0, len(sockets))
+	for some := range slices.Chunk(sockets, len(c.questions.Sockets)) {
+		if err := c.ask(some); err != nil {
+			return nil, fmt.Errorf("connections: %w", err)
+		}
+		for i, s := range some {
+			answers = append(answers, c.answer(s, &c.questions.Connections[i]))
+		}
 	}
-	if err := c.collection.Maps[bpf.XentraceMapConnectionNow].Lookup(uint32(0), &now); err != nil {
-		return Connection{}, fmt.Errorf("connection: %w", err)
+	return answers, nil
+}
+
+// ask has the kernel side answer as many questions as it can at once.
+func (c *Connections) ask(sockets []Socket) error {
+	clear(c.questions.Sockets[:])
+	for i, s := range sockets {
+		c.questions.Sockets[i] = s.Address
 	}
+	questions := c.collection.Maps[bpf.XentraceMapAsked]
+	if err := questions.Put(uint32(0), &c.questions); err != nil {
+		return err
+	}
+	if _, err := c.collection.Programs[bpf.XentraceProgReadConnections].Run(&ebpf.RunOptions{Context: [1]uint64{}}); err != nil {
+		return err
+	}
+	return questions.Lookup(uint32(0), &c.questions)
+}
+
+func (c *Connections) answer(s Socket, now *bpf.XentraceConnection) Connection {
 	const tcpClose = 7 // TCP_CLOSE of include/net/tcp_states.h
 	if now.Tcp.Present == 0 || now.Hash != s.Hash || now.Ended == 0 && now.Tcp.State == tcpClose {
 		// Its memory is another's by now, or nobody's.
-		return Connection{Time: c.clock.wallTime(now.TimeNs), Ended: true}, nil
+		return Connection{Time: c.clock.wallTime(now.TimeNs), Ended: true}
 	}
-	return c.decode(&now), nil
-}
-
-func (c *Connections) decode(from *bpf.XentraceConnection) Connection {
 	return Connection{
-		Time: c.clock.wallTime(from.TimeNs), Ended: from.Ended != 0, Known: true,
-		TCP: decodeState(&from.Tcp, c.jiffy),
+		Time: c.clock.wallTime(now.TimeNs), Ended: now.Ended != 0, Known: true,
+		TCP: decodeState(&now.Tcp, c.jiffy),
 	}
 }
 

@@ -3,6 +3,7 @@ package tool
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -105,8 +106,9 @@ type Summary struct {
 		Recursion *uint64
 		Missed    *uint64
 	}
-	Gaps    []Gap
-	Missing map[string]string
+	FlowsStalled *uint64 `json:"flows_stalled"`
+	Gaps         []Gap
+	Missing      map[string]string
 }
 
 // Gap is a time in which nothing could be counted.
@@ -116,32 +118,76 @@ type Gap struct {
 	Reason string
 }
 
-// parse reads the objects that the program wrote, one a line.
-func parse(output []byte) ([]Packet, *Summary, error) {
-	var packets []Packet
-	var summary *Summary
+// parse reads the objects that the program wrote, one a line. The last one is a summary.
+func (o *Output) parse(output []byte) error {
+	var seen bool
 	for line := range bytes.Lines(output) {
 		var kind struct{ Type string }
 		if err := json.Unmarshal(line, &kind); err != nil {
-			return nil, nil, fmt.Errorf("line %q: %w", line, err)
+			return fmt.Errorf("line %q: %w", line, err)
 		}
 		switch kind.Type {
 		case "packet":
 			var p Packet
 			if err := json.Unmarshal(line, &p); err != nil {
-				return nil, nil, fmt.Errorf("line %q: %w", line, err)
+				return fmt.Errorf("line %q: %w", line, err)
 			}
-			packets = append(packets, p)
+			o.Packets = append(o.Packets, p)
+		case "flow":
+			var f FlowEvent
+			if err := json.Unmarshal(line, &f); err != nil {
+				return fmt.Errorf("line %q: %w", line, err)
+			}
+			o.Flows = append(o.Flows, f)
 		case "summary":
-			summary = new(Summary)
-			if err := json.Unmarshal(line, summary); err != nil {
-				return nil, nil, fmt.Errorf("line %q: %w", line, err)
+			if err := json.Unmarshal(line, &o.Summary); err != nil {
+				return fmt.Errorf("line %q: %w", line, err)
 			}
+			seen = true
 		default:
-			return nil, nil, fmt.Errorf("line %q: type not known", line)
+			return fmt.Errorf("line %q: type not known", line)
 		}
 	}
-	return packets, summary, nil
+	if !seen {
+		return errors.New("no summary")
+	}
+	return nil
+}
+
+// FlowEvent is an object of type "flow".
+type FlowEvent struct {
+	Type         string
+	Time         time.Time
+	Event        string
+	Netns        uint32
+	Ifname       string
+	Flow         Flow
+	Process      *struct{ PID int }
+	Drops        uint64
+	Retransmits  *uint64
+	Seq          *uint32
+	SameSeqDrops *int       `json:"same_seq_drops"`
+	FirstDrop    *time.Time `json:"first_drop"`
+	LastDrop     *time.Time `json:"last_drop"`
+	StalledMs    int        `json:"stalled_ms"`
+	SndQBytes    *uint32    `json:"sndq_bytes"`
+	RTOms        *int       `json:"rto_ms"`
+	Backoff      *int
+	Causes       map[string]uint64
+	Reasons      map[string]uint64
+	MinSlots     int `json:"min_slots"`
+	MaxSlots     int `json:"max_slots"`
+	Layout       *string
+	Advice       []struct{ Command, Effect, Cost *string }
+}
+
+// String is the event as JSON, for messages.
+func (f *FlowEvent) String() string {
+	text, err := json.Marshal(f)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
 }
 
 // SlotsOfParts is what the packet's own parts add up to: its head and every

@@ -1,7 +1,6 @@
 package tool
 
 import (
-	"bytes"
 	"errors"
 	"os"
 	"os/exec"
@@ -23,7 +22,7 @@ const patience = 60 * time.Second
 type Run struct {
 	t      testing.TB
 	cmd    *exec.Cmd
-	stdout bytes.Buffer
+	stdout spoken
 	stderr spoken
 	ended  chan error
 
@@ -33,6 +32,7 @@ type Run struct {
 // Output is what a run has left.
 type Output struct {
 	Packets []Packet
+	Flows   []FlowEvent
 	Summary Summary
 	Stdout  string
 	Stderr  string
@@ -142,14 +142,9 @@ func (r *Run) Wait() Output {
 		MaxRSS: int(usage.Maxrss),
 		CPU:    r.cmd.ProcessState.UserTime() + r.cmd.ProcessState.SystemTime(),
 	}
-	packets, summary, err := parse(r.stdout.Bytes())
-	if err != nil {
-		r.t.Fatal(err)
+	if err := o.parse([]byte(o.Stdout)); err != nil {
+		r.t.Fatalf("%v; status %d, stderr:\n%s", err, o.Status, o.Stderr)
 	}
-	if summary == nil {
-		r.t.Fatalf("no summary; status %d, stderr:\n%s", o.Status, o.Stderr)
-	}
-	o.Packets, o.Summary = packets, *summary
 	return o
 }
 

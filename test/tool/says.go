@@ -36,9 +36,20 @@ func (r *Run) Said() string { return r.stderr.String() }
 // Says waits until the program has said the words that many times on its stderr.
 func (r *Run) Says(words string, times int) {
 	r.t.Helper()
-	for began := time.Now(); strings.Count(r.Said(), words) < times; time.Sleep(20 * time.Millisecond) {
+	r.await(&r.stderr, words, times)
+}
+
+// Tells waits until the program has written the words that many times on its stdout.
+func (r *Run) Tells(words string, times int) {
+	r.t.Helper()
+	r.await(&r.stdout, words, times)
+}
+
+func (r *Run) await(s *spoken, words string, times int) {
+	r.t.Helper()
+	for began := time.Now(); strings.Count(s.String(), words) < times; time.Sleep(20 * time.Millisecond) {
 		if time.Since(began) > patience {
-			r.t.Fatalf("it did not say %q %d times within %v:\n%s", words, times, patience, r.Said())
+			r.t.Fatalf("it did not say %q %d times within %v:\n%s\n%s", words, times, patience, s.String(), r.Said())
 		}
 	}
 }

@@ -1,0 +1,145 @@
+package flow
+
+import (
+	"slices"
+	"testing"
+
+	"xentrace/internal/trace"
+)
+
+func ports(flows []Flow) []int {
+	var ports []int
+	for _, f := range flows {
+		ports = append(ports, int(f.Source.Port()))
+	}
+	slices.Sort(ports)
+	return ports
+}
+
+// A full table gives up what matters least, and says what it lost by it.
+func TestFullTable(t *testing.T) {
+	tcp := func(port uint16) *trace.Packet {
+		return (&sender{port: port, address: uint64(port), una: 1}).drop(float64(port), 1)
+	}
+	for _, test := range []struct {
+		name    string
+		packets []*trace.Packet
+		closed  []uint64 // sockets that ended, before the last packet
+		want    []int
+		lost    uint64
+	}{
+		{"room enough", []*trace.Packet{tcp(1), tcp(2), tcp(3)}, nil, []int{1, 2, 3}, 0},
+		{"connections keep their place", []*trace.Packet{tcp(1), tcp(2), tcp(3), tcp(4), tcp(5), tcp(4)}, nil, []int{1, 2, 3}, 2},
+		{"one is closed", []*trace.Packet{tcp(1), tcp(2), tcp(3), tcp(4)}, []uint64{2}, []int{1, 3, 4}, 0},
+		{"one lost nothing", []*trace.Packet{tcp(1), datagram(2, 2, trace.Linearized), datagram(3, 3, trace.Bounced), tcp(4)}, nil, []int{1, 3, 4}, 0},
+		{"the oldest of them goes", []*trace.Packet{datagram(1, 1, trace.Linearized), datagram(2, 2, trace.Linearized), datagram(3, 1, trace.Linearized), tcp(4), tcp(5)}, nil, []int{1, 4, 5}, 0},
+		{"one without a connection", []*trace.Packet{tcp(1), datagram(2, 2, trace.Dropped), tcp(3), tcp(4)}, nil, []int{1, 3, 4}, 1},
+		{"one that lost nothing drives none out that did", []*trace.Packet{tcp(1), datagram(2, 2, trace.Dropped), tcp(3), datagram(4, 4, trace.Linearized)}, nil, []int{1, 2, 3}, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			k := newFakeKernel()
+			table := NewTable(3, k)
+			for i, p := range test.packets {
+				if i == len(test.packets)-1 {
+					for _, address := range []uint64{1, 2, 3, 4, 5} {
+						k.stands(address, 3.5, 1, 0)
+					}
+					for _, address := range test.closed {
+						k.ends(address, 3.5, 1, 0)
+					}
+					table.Poll(at(3.5))
+				}
+				table.Add(p)
+			}
+			if got := ports(table.Snapshot(at(9))); !slices.Equal(got, test.want) || table.Counts().Lost != test.lost {
+				t.Errorf("flows %v, %d lost: want %v, %d", got, table.Counts().Lost, test.want, test.lost)
+			}
+			if len(k.followed) > 3 {
+				t.Errorf("%d sockets are followed", len(k.followed))
+			}
+		})
+	}
+}
+
+// However many flows there are, the table does not grow, and each that found no
+// room is counted.
+func TestTableStaysBounded(t *testing.T) {
+	const limit, flows = 100, 1000
+	table := NewTable(limit, newFakeKernel())
+	for round := range 3 {
+		for port := range uint16(flows) {
+			table.Add((&sender{port: port, address: uint64(port) + 1, una: 1}).drop(float64(round), 1))
+		}
+	}
+	c := table.Counts()
+	if c.Flows != limit || c.Stalled != limit || len(table.refused) > limit || c.Lost < flows-limit {
+		t.Errorf("%+v, %d refused ones remembered", c, len(table.refused))
+	}
+}
+
+// The worst come first: stalled, the longest one first; then by drops; closed last.
+func TestWorstFirst(t *testing.T) {
+	k := newFakeKernel()
+	table := NewTable(0, k)
+	stall := func(port uint16, since, drops int) {
+		s := &sender{port: port, address: uint64(port), una: 1}
+		for i := range drops {
+			table.Add(s.drop(float64(since+i), 1))
+		}
+		k.stands(s.address, 50, 1, 0)
+	}
+	stall(1, 10, 2)
+	stall(2, 5, 3)
+	stall(3, 20, 9)
+	k.ends(3, 50, 1, 0)
+	table.Poll(at(50))
+	table.Add(datagram(1, 4, trace.Dropped))
+	table.Add(datagram(1, 5, trace.Linearized))
+	table.Add(datagram(2, 6, trace.Dropped))
+	table.Add(datagram(3, 6, trace.Dropped))
+	var got []int
+	for _, f := range table.Snapshot(at(60)) {
+		got = append(got, int(f.Source.Port()))
+	}
+	if want := []int{2, 1, 6, 4, 3, 5}; !slices.Equal(got, want) {
+		t.Errorf("order %v, want %v", got, want)
+	}
+	if s := table.Summary(at(60), 3); len(s.Flows) != 3 || s.EverStalled != 3 || s.Stalled != 2 {
+		t.Errorf("summary of %d flows, %+v", len(s.Flows), s.Counts)
+	}
+}
+
+// Those that hang are asked about each time, the others in turn, and all as soon as
+// one has ended.
+func TestWhoIsAsked(t *testing.T) {
+	const quiet = 3 * mostAsked
+	k := newFakeKernel()
+	table := NewTable(0, k)
+	for port := uint16(1); port <= quiet+2; port++ {
+		s := &sender{port: port, address: uint64(port), una: 1}
+		table.Add(s.drop(0, 1))
+		k.stands(s.address, 1, 2, 0)
+	}
+	k.stands(1, 1, 1, 0)
+	k.stands(2, 1, 1, 0)
+	table.Poll(at(1))
+	seen := make(map[uint64]bool)
+	for range 4 {
+		k.asked = 0
+		_, sockets := table.questions()
+		for _, s := range sockets {
+			seen[s.Address] = true
+		}
+		table.Poll(at(2))
+		if k.asked != 2+mostAsked {
+			t.Errorf("asked about %d, want the 2 that hang and %d others", k.asked, mostAsked)
+		}
+	}
+	if len(seen) < quiet/2 {
+		t.Errorf("%d were asked about in four turns", len(seen))
+	}
+	k.ends(quiet, 3, 2, 0)
+	if f := only(t, table.Poll(at(3)), Closed); f.Source.Port() != quiet {
+		t.Errorf("closed: %+v", f)
+	}
+}

@@ -1,0 +1,188 @@
+package output
+
+import (
+	"encoding/json"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"xentrace/internal/flow"
+	"xentrace/internal/trace"
+	"xentrace/internal/verdict"
+)
+
+// sampleEvents holds an event of every kind, of flows of every shape.
+func sampleEvents() []flow.Event {
+	base := flow.Flow{
+		Key:       flow.Key{NetNS: 4026531840, Proto: 6, Source: netip.MustParseAddrPort("10.0.0.5:49152"), Destination: netip.MustParseAddrPort("10.0.0.9:5001")},
+		Interface: trace.Device{Name: "eth0", Index: 2, NetNS: 4026531840},
+		State:     flow.Stalled, Drops: 2, MinSlots: 19, MaxSlots: 35,
+		First: start, Last: start.Add(204 * time.Millisecond), FirstDrop: start, LastDrop: start.Add(204 * time.Millisecond),
+		StalledSince: start, StalledFor: 204 * time.Millisecond, Stalls: 1,
+		TCP: &flow.TCP{Asked: start, State: 1, Seq: 3012345678, SameSeq: 2, SndUna: 3012345678, WriteSeq: 3012354382,
+			SndQBytes: 8704, Retransmits: 1, RTO: 408 * time.Millisecond, Backoff: 1},
+		Packet: trace.Packet{Limit: 18}, Advice: verdict.OfCause(trace.TooManySlots).Advice,
+	}
+	base.Causes[trace.TooManySlots] = 2
+	with := func(after time.Duration, change func(*flow.Flow)) flow.Event {
+		f := base
+		tcp := *base.TCP
+		f.TCP = &tcp
+		change(&f)
+		return flow.Event{Time: start.Add(after), Flow: f}
+	}
+	return []flow.Event{
+		with(204*time.Millisecond, func(*flow.Flow) {}),
+		with(12*time.Second, func(f *flow.Flow) {
+			f.State, f.StalledFor, f.Drops, f.Causes[trace.TooManySlots] = flow.Recovered, 12*time.Second, 8, 8
+			f.TCP.SameSeq, f.TCP.Retransmits, f.TCP.SndQBytes = 8, 13, 2808
+		}),
+		with(200*time.Second, func(f *flow.Flow) {
+			f.State, f.StalledAtEnd, f.StalledFor, f.Drops, f.Causes[trace.TooManySlots] = flow.Closed, true, 200*time.Second, 9, 8
+			f.Elsewhere, f.Reasons = 1, map[string]uint64{"QDISC_DROP": 1}
+			f.Source, f.Destination = netip.MustParseAddrPort("[2001:db8:1234:5678:9abc:def0:1234:5678]:49152"), netip.MustParseAddrPort("[2001:db8:8765:4321:fedc:ba98:8765:4321]:65535")
+			f.Process = &trace.Process{PID: 1234, Comm: "cu\x1brl", UID: 1000, Unit: "sync.service"}
+			f.Layout = "17 fragments of 512 bytes that straddle pages"
+		}),
+		with(30*time.Second, func(f *flow.Flow) {
+			f.State, f.StalledFor, f.StalledSince, f.Drops, f.Stalls, f.Causes[trace.TooManySlots] = flow.Closed, 0, time.Time{}, 1, 0, 1
+			f.TCP.SameSeq, f.TCP.SndQBytes = 1, 0
+		}),
+	}
+}
+
+func sampleRun() *Run {
+	flows := flow.Summary{Counts: flow.Counts{Flows: 7, Stalled: 1, EverStalled: 3, Lost: 2}}
+	for _, e := range sampleEvents() {
+		flows.Flows = append(flows.Flows, e.Flow)
+	}
+	udp := flows.Flows[3]
+	udp.State, udp.TCP, udp.Proto, udp.Elsewhere, udp.Reasons = flow.Troubled, nil, 17, 1, map[string]uint64{"": 1}
+	udp.Causes = [trace.NumCauses]uint64{}
+	flows.Flows = append(flows.Flows, udp)
+	return &Run{Totals: sampleTotals(), Flows: &flows}
+}
+
+func flowLines(f *Text) []byte {
+	packets := samplePackets()
+	b := f.AppendPacket(nil, &packets[0])
+	for _, e := range sampleEvents() {
+		b = f.AppendFlow(b, &e)
+	}
+	return b
+}
+
+func TestFlowGolden(t *testing.T) {
+	whole := text(80)
+	whole.Whole = true
+	colour := text(100)
+	colour.Color = true
+	for name, got := range map[string][]byte{
+		"flows-100.txt":     flowLines(text(100)),
+		"flows-80.txt":      flowLines(text(80)),
+		"flows-file.txt":    flowLines(whole),
+		"flows-colour.txt":  flowLines(colour),
+		"summary-flows.txt": text(100).AppendSummary(nil, sampleRun()),
+	} {
+		t.Run(name, func(t *testing.T) { golden(t, name, got) })
+	}
+}
+
+func TestFlowsStayWithinTheWidth(t *testing.T) {
+	for width := 72; width <= 140; width++ {
+		f := text(width)
+		for line := range strings.Lines(string(flowLines(f)) + string(f.AppendSummary(nil, sampleRun()))) {
+			line = strings.TrimSuffix(line, "\n")
+			if n := utf8.RuneCountInString(line); n > width && !isCommandOrAddress(line) && !strings.Contains(line, "[2001:") {
+				t.Errorf("width %d: %d columns in %q", width, n, line)
+			}
+			if strings.TrimRight(line, " ") != line {
+				t.Errorf("width %d: space at the end of %q", width, line)
+			}
+		}
+	}
+}
+
+const flowKeys = "type time event netns ifname flow flow.family flow.proto flow.saddr flow.sport flow.daddr flow.dport process " +
+	"drops retransmits seq first_drop last_drop stalled_ms sndq_bytes causes causes.no_queues causes.device_broken causes.too_big " +
+	"causes.too_many_slots causes.linearize_failed causes.bounce_failed causes.no_carrier causes.sg_off causes.needs_gso causes.unknown " +
+	"layout advice advice.command advice.effect advice.cost reasons same_seq_drops rto_ms backoff min_slots max_slots"
+
+func TestFlowKeysAndTheirOrder(t *testing.T) {
+	line := JSON{}.AppendFlow(nil, &sampleEvents()[0])
+	if got := strings.Join(keys(t, line), " "); got != flowKeys {
+		t.Errorf("got\n%s\nwant\n%s", got, flowKeys)
+	}
+	if strings.Count(string(line), "\n") != 1 {
+		t.Errorf("not one line: %q", line)
+	}
+}
+
+func TestFlowValues(t *testing.T) {
+	type object struct {
+		Event       string
+		Retransmits *uint64
+		Seq         *uint32
+		StalledMS   int        `json:"stalled_ms"`
+		SndQBytes   *uint32    `json:"sndq_bytes"`
+		FirstDrop   *time.Time `json:"first_drop"`
+		Causes      map[string]uint64
+		Reasons     map[string]uint64
+		Layout      *string
+		Process     *struct {
+			PID       int
+			Comm      string
+			UID       int
+			Unit      *string
+			Container *string
+		}
+		Advice []struct{ Command, Effect, Cost *string }
+	}
+	read := func(e flow.Event) (o object) {
+		t.Helper()
+		if err := json.Unmarshal(JSON{}.AppendFlow(nil, &e), &o); err != nil {
+			t.Fatal(err)
+		}
+		return o
+	}
+	events := sampleEvents()
+	stalled := read(events[0])
+	if stalled.Event != "stalled" || *stalled.Retransmits != 1 || *stalled.Seq != 3012345678 || stalled.StalledMS != 204 || *stalled.SndQBytes != 8704 {
+		t.Errorf("%+v", stalled)
+	}
+	if stalled.Process != nil || stalled.Layout != nil || stalled.Causes["too_many_slots"] != 2 || len(stalled.Causes) != trace.NumCauses-1 || len(stalled.Reasons) != 0 {
+		t.Errorf("%+v", stalled)
+	}
+	if c := stalled.Advice[2].Command; c == nil || *c != "ip link set dev eth0 mtu 1500" || stalled.Advice[0].Command != nil {
+		t.Errorf("advice %+v", stalled.Advice)
+	}
+	closed := read(events[2])
+	if closed.Event != "closed" || closed.Reasons["QDISC_DROP"] != 1 || closed.Layout == nil || closed.Process == nil {
+		t.Fatalf("%+v", closed)
+	}
+	if p := closed.Process; p.PID != 1234 || p.Comm != "cu\x1brl" || p.UID != 1000 || *p.Unit != "sync.service" || p.Container != nil {
+		t.Errorf("process %+v", p)
+	}
+	bare := events[0]
+	bare.Flow.TCP, bare.Flow.FirstDrop = nil, time.Time{}
+	if o := read(bare); o.Retransmits != nil || o.Seq != nil || o.SndQBytes != nil || o.FirstDrop != nil {
+		t.Errorf("%+v", o)
+	}
+}
+
+// The summary of a run that followed flows has their numbers, and no reason for a null.
+func TestSummaryOfFlows(t *testing.T) {
+	var got struct {
+		FlowsStalled *uint64 `json:"flows_stalled"`
+		Lost         struct{ Flows *uint64 }
+		Missing      map[string]string
+	}
+	if err := json.Unmarshal(JSON{}.AppendSummary(nil, sampleRun()), &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.FlowsStalled == nil || *got.FlowsStalled != 3 || got.Lost.Flows == nil || *got.Lost.Flows != 2 || got.Missing["flows"]+got.Missing["flows_stalled"] != "" {
+		t.Errorf("%+v", got)
+	}
+}
