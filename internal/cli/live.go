@@ -82,7 +82,9 @@ func (s *session) show(ctx context.Context) *display {
 	go func() {
 		d.err = d.screen.Run(ctx)
 		close(d.done)
-		s.in.interrupt()
+		if ctx.Err() == nil {
+			s.in.interrupt()
+		}
 	}()
 	return d
 }
