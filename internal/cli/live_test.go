@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"regexp"
@@ -12,24 +11,16 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gdamore/tcell/v3/vt"
 	"golang.org/x/sys/unix"
-)
 
-const (
-	alternateOn  = "\x1b[?1049h"
-	alternateOff = "\x1b[?1049l"
-	cursorOn     = "\x1b[?25h"
-	cursorOff    = "\x1b[?25l"
-	oneDrawing   = "\x1b[?2026h" // begins each
+	"xentrace/test/tool"
 )
 
 // A liveRun is xentrace watch --live on a terminal of its own.
 type liveRun struct {
 	*process
-	terminal *pseudoTerminal
-	before   *unix.Termios
-	size     unix.Winsize
+	terminal *tool.Terminal
+	before   unix.Termios
 }
 
 var liveEnvironment = []string{"TERM=xterm-256color", "LANG=C.UTF-8", "LC_ALL=", "NO_COLOR=", "COLORTERM="}
@@ -37,104 +28,15 @@ var liveEnvironment = []string{"TERM=xterm-256color", "LANG=C.UTF-8", "LC_ALL=",
 // startLive starts it and waits until its screen is there.
 func startLive(t *testing.T, columns, rows uint16, environment []string, args ...string) *liveRun {
 	t.Helper()
-	l := &liveRun{terminal: openTerminal(t, columns, rows), size: unix.Winsize{Col: columns, Row: rows}}
-	l.before = l.termios(t)
+	l := &liveRun{terminal: tool.OpenTerminal(t, columns, rows)}
+	l.before = l.terminal.Modes(t)
 	l.process = newProcess(t, append(liveEnvironment, environment...), append([]string{"watch", "--live"}, args...)...)
-	l.Stdin, l.Stdout, l.Stderr = l.terminal.slave, l.terminal.slave, l.terminal.slave
-	l.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	l.Stdin, l.Stdout, l.Stderr = l.terminal.Slave, l.terminal.Slave, l.terminal.Slave
+	l.SysProcAttr = tool.Controls(0)
 	l.attached(t)
-	l.await(t, "q quit")
+	l.terminal.Await(t, "q quit")
 	return l
 }
-
-func (l *liveRun) termios(t *testing.T) *unix.Termios {
-	t.Helper()
-	state, err := unix.IoctlGetTermios(int(l.terminal.slave.Fd()), unix.TCGETS)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return state
-}
-
-func (p *pseudoTerminal) raw() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.seen.String()
-}
-
-func (p *pseudoTerminal) press(t *testing.T, keys string) {
-	t.Helper()
-	if _, err := io.WriteString(p.master, keys); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// screen is what is to be read on the alternate screen.
-func (l *liveRun) screen() string {
-	_, since, there := lastCut(l.terminal.raw(), alternateOn)
-	if !there || strings.Contains(since, alternateOff) {
-		return ""
-	}
-	return emulated(since, int(l.size.Col), int(l.size.Row))
-}
-
-func lastCut(s, separator string) (before, after string, found bool) {
-	i := strings.LastIndex(s, separator)
-	if i < 0 {
-		return s, "", false
-	}
-	return s[:i], s[i+len(separator):], true
-}
-
-// emulated is what a terminal shows of a stream.
-func emulated(stream string, columns, rows int) string {
-	terminal := vt.NewMockTerm(vt.MockOptSize(vt.Coord{X: vt.Col(columns), Y: vt.Row(rows)}))
-	_ = terminal.Start()
-	defer terminal.Close()
-	_, _ = io.WriteString(terminal, stream)
-	var b strings.Builder
-	for y := range rows {
-		var line strings.Builder
-		for x := 0; x < columns; {
-			cell := terminal.GetCell(vt.Coord{X: vt.Col(x), Y: vt.Row(y)})
-			if cell.C == "" {
-				cell.C = " "
-			}
-			line.WriteString(cell.C)
-			x += max(cell.W, 1)
-		}
-		b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
-	}
-	return b.String()
-}
-
-// await waits until all parts are on the screen, and returns it.
-func (l *liveRun) await(t *testing.T, parts ...string) string {
-	t.Helper()
-	return l.awaitThat(t, strings.Join(parts, ", "), func(screen string) bool {
-		for _, part := range parts {
-			if !strings.Contains(screen, part) {
-				return false
-			}
-		}
-		return true
-	})
-}
-
-func (l *liveRun) awaitThat(t *testing.T, what string, there func(screen string) bool) string {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		screen := l.screen()
-		if there(screen) {
-			return screen
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("waited 20 s for %s; the screen is\n%s\nand what was written ends in %q", what, screen, tail(l.terminal.raw(), 2000))
-		}
-	}
-}
-
-func tail(s string, n int) string { return s[max(len(s)-n, 0):] }
 
 // ended waits for the end, and until the terminal has what is to be said behind the
 // screen, and returns all that stands there.
@@ -143,7 +45,7 @@ func (l *liveRun) ended(t *testing.T, says string) (syscall.WaitStatus, string) 
 	status := l.wait(t)
 	l.restored(t)
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		_, after, _ := lastCut(l.terminal.raw(), alternateOff)
+		after, _ := tool.AfterLast(l.terminal.Raw(), tool.AlternateOff)
 		after = strings.ReplaceAll(after, "\r\n", "\n")
 		if strings.Contains(after, says) {
 			return status, after
@@ -159,14 +61,14 @@ func (l *liveRun) restored(t *testing.T) {
 	t.Helper()
 	var wrong string
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		raw := l.terminal.raw()
+		raw := l.terminal.Raw()
 		switch {
-		case strings.LastIndex(raw, alternateOff) < strings.LastIndex(raw, alternateOn):
+		case strings.LastIndex(raw, tool.AlternateOff) < strings.LastIndex(raw, tool.AlternateOn):
 			wrong = "it shows the alternate screen"
-		case strings.LastIndex(raw, cursorOn) < strings.LastIndex(raw, cursorOff):
+		case strings.LastIndex(raw, tool.CursorOn) < strings.LastIndex(raw, tool.CursorOff):
 			wrong = "its cursor is hidden"
-		case *l.termios(t) != *l.before:
-			wrong = fmt.Sprintf("its modes are %+v, before %+v", l.termios(t), l.before)
+		case l.terminal.Modes(t) != l.before:
+			wrong = fmt.Sprintf("its modes are %+v, before %+v", l.terminal.Modes(t), l.before)
 		default:
 			return
 		}
@@ -176,7 +78,7 @@ func (l *liveRun) restored(t *testing.T) {
 
 func TestLiveKeys(t *testing.T) {
 	l := startLive(t, 80, 24, []string{"XENTRACE_FAKE_RECORDS=40"})
-	screen := l.await(t, "dropped           40", "flows with trouble, by stalled time: 1 to 9 of 31")
+	screen := l.terminal.Await(t, "dropped           40", "flows with trouble, by stalled time: 1 to 9 of 31")
 	for _, part := range []string{"xentrace watch   0:0", "backend kprobe", "packets        1,040", "eth0       xen-netfront", "lost 0 (ring 0, flows 0, recursion 0, missed 0)", "stalled now 0", "dropped too_many_slots", "[2001:db8:1234:5678::1]:443"} {
 		if !strings.Contains(screen, part) {
 			t.Errorf("no %q in\n%s", part, screen)
@@ -196,11 +98,11 @@ func TestLiveKeys(t *testing.T) {
 		{"p", "PAUSED at"},
 		{"p", "by drops"},
 	} {
-		l.terminal.press(t, step.keys)
-		l.await(t, step.want, "q quit")
+		l.terminal.Press(t, step.keys)
+		l.terminal.Await(t, step.want, "q quit")
 	}
-	l.awaitThat(t, "the end of the pause", func(screen string) bool { return !strings.Contains(screen, "PAUSED") })
-	l.terminal.press(t, "q")
+	l.terminal.AwaitThat(t, "the end of the pause", func(screen string) bool { return !strings.Contains(screen, "PAUSED") })
+	l.terminal.Press(t, "q")
 	status, after := l.ended(t, "40 events, 0 lost")
 	if status.ExitStatus() != 0 || !strings.Contains(after, "xen-netfront, kprobe, 2 queues") || !l.detached() {
 		t.Errorf("ended with %v, and said\n%s", status, after)
@@ -216,8 +118,8 @@ func TestLiveGivesTheTerminalBack(t *testing.T) {
 		status      int // -1: by a signal
 		says        string
 	}{
-		"q":            {end: func(t *testing.T, l *liveRun) { l.terminal.press(t, "q") }, says: "events, 0 lost"},
-		"interrupt":    {end: func(t *testing.T, l *liveRun) { l.terminal.press(t, "\x03") }, says: "events, 0 lost"},
+		"q":            {end: func(t *testing.T, l *liveRun) { l.terminal.Press(t, "q") }, says: "events, 0 lost"},
+		"interrupt":    {end: func(t *testing.T, l *liveRun) { l.terminal.Press(t, "\x03") }, says: "events, 0 lost"},
 		"SIGINT":       {end: func(t *testing.T, l *liveRun) { l.signal(t, unix.SIGINT) }, says: "events, 0 lost"},
 		"SIGTERM":      {end: func(t *testing.T, l *liveRun) { l.signal(t, unix.SIGTERM) }, says: "events, 0 lost"},
 		"SIGHUP":       {end: func(t *testing.T, l *liveRun) { l.signal(t, unix.SIGHUP) }, says: "events, 0 lost"},
@@ -244,8 +146,8 @@ func TestLiveGivesTheTerminalBack(t *testing.T) {
 // The terminal window is closed: nothing is left to restore, and the run ends.
 func TestLiveTerminalGoesAway(t *testing.T) {
 	l := startLive(t, 100, 30, []string{"XENTRACE_FAKE_RECORDS=20"})
-	l.terminal.slave.Close()
-	l.terminal.master.Close()
+	l.terminal.Slave.Close()
+	l.terminal.Master.Close()
 	if status := l.wait(t); !status.Exited() || status.ExitStatus() != 4 {
 		t.Errorf("ended with %v, want status 4", status)
 	}
@@ -267,17 +169,10 @@ func TestLiveFollowsAResize(t *testing.T) {
 		{1, 1, "T"},
 		{120, 40, "SNDQ"},
 	} {
-		l.size = unix.Winsize{Col: c.columns, Row: c.rows}
-		if err := unix.IoctlSetWinsize(int(l.terminal.master.Fd()), unix.TIOCSWINSZ, &l.size); err != nil {
-			t.Fatal(err)
-		}
-		// Only what is drawn for the new size counts.
-		l.awaitThat(t, c.want, func(string) bool {
-			_, since, _ := lastCut(l.terminal.raw(), alternateOn)
-			return strings.Contains(emulated(since, int(c.columns), int(c.rows)), c.want)
-		})
+		l.terminal.Resize(t, c.columns, c.rows)
+		l.terminal.Await(t, c.want)
 	}
-	l.terminal.press(t, "q")
+	l.terminal.Press(t, "q")
 	if status, _ := l.ended(t, "0 lost"); status.ExitStatus() != 0 {
 		t.Errorf("ended with %v", status)
 	}
@@ -285,48 +180,48 @@ func TestLiveFollowsAResize(t *testing.T) {
 
 // In a shell: ^Z gives the terminal to the shell, fg takes it again.
 func TestLiveSuspends(t *testing.T) {
-	terminal := openTerminal(t, 80, 24)
+	terminal := tool.OpenTerminal(t, 80, 24)
 	shell := exec.Command("bash", "--norc", "--noprofile", "--noediting", "-i")
 	shell.Env = append(os.Environ(), append(liveEnvironment, "XENTRACE_FAKE=1", "XENTRACE_FAKE_RECORDS=40", "PS1=ready> ", "HISTFILE=")...)
-	shell.Stdin, shell.Stdout, shell.Stderr = terminal.slave, terminal.slave, terminal.slave
-	shell.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	shell.Stdin, shell.Stdout, shell.Stderr = terminal.Slave, terminal.Slave, terminal.Slave
+	shell.SysProcAttr = tool.Controls(0)
 	if err := shell.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = shell.Process.Kill(); _ = shell.Wait() })
-	l := &liveRun{terminal: terminal, size: unix.Winsize{Col: 80, Row: 24}}
-	l.before = l.termios(t)
+	l := &liveRun{terminal: terminal}
+	l.before = l.terminal.Modes(t)
 
 	awaitRaw := func(what string, from int) {
 		t.Helper()
-		for deadline := time.Now().Add(20 * time.Second); !strings.Contains(terminal.raw()[from:], what); time.Sleep(10 * time.Millisecond) {
+		for deadline := time.Now().Add(20 * time.Second); !strings.Contains(terminal.Raw()[from:], what); time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(deadline) {
-				t.Fatalf("no %q in %q", what, tail(terminal.raw()[from:], 500))
+				t.Fatalf("no %q in %q", what, terminal.Raw()[from:])
 			}
 		}
 	}
 	awaitRaw("ready> ", 0)
-	terminal.press(t, fmt.Sprintf("%s watch --live\n", os.Args[0]))
-	l.await(t, "dropped           40")
+	terminal.Press(t, fmt.Sprintf("%s watch --live\n", os.Args[0]))
+	l.terminal.Await(t, "dropped           40")
 	for range 2 {
-		from := len(terminal.raw())
-		terminal.press(t, "\x1a")
+		from := len(terminal.Raw())
+		terminal.Press(t, "\x1a")
 		awaitRaw("Stopped", from)
 		awaitRaw("ready> ", from)
 		l.restored(t)
-		from = len(terminal.raw())
-		terminal.press(t, "fg\n")
-		awaitRaw(alternateOn, from)
-		l.await(t, "dropped           40", "q quit")
-		terminal.press(t, "s")
-		l.awaitThat(t, "another order", func(screen string) bool { return !strings.Contains(screen, "by stalled time") })
+		from = len(terminal.Raw())
+		terminal.Press(t, "fg\n")
+		awaitRaw(tool.AlternateOn, from)
+		l.terminal.Await(t, "dropped           40", "q quit")
+		terminal.Press(t, "s")
+		l.terminal.AwaitThat(t, "another order", func(screen string) bool { return !strings.Contains(screen, "by stalled time") })
 	}
-	from := len(terminal.raw())
-	terminal.press(t, "q")
+	from := len(terminal.Raw())
+	terminal.Press(t, "q")
 	awaitRaw("40 events, 0 lost", from)
 	awaitRaw("ready> ", from)
 	l.restored(t)
-	terminal.press(t, "exit $?\n")
+	terminal.Press(t, "exit $?\n")
 	if err := shell.Wait(); err != nil {
 		t.Errorf("the shell says %v", err)
 	}
@@ -335,8 +230,8 @@ func TestLiveSuspends(t *testing.T) {
 // What is said meanwhile is shown on the screen, and stands behind it at the end.
 func TestLiveSentences(t *testing.T) {
 	l := startLive(t, 100, 30, []string{"XENTRACE_FAKE_NOTICE=eth1 was detached"})
-	l.await(t, " eth1 was detached")
-	l.terminal.press(t, "q")
+	l.terminal.Await(t, " eth1 was detached")
+	l.terminal.Press(t, "q")
 	if _, after := l.ended(t, "0 lost"); strings.Count(after, "xentrace: eth1 was detached\n") != 1 {
 		t.Errorf("behind the screen: %q", after)
 	}
@@ -357,8 +252,8 @@ func TestLiveColours(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l := startLive(t, 100, 30, append([]string{"XENTRACE_FAKE_RECORDS=20"}, c.environment...), "--color", c.color)
-			l.await(t, "dropped           20")
-			if _, screen, _ := lastCut(l.terminal.raw(), alternateOn); colour.MatchString(screen) != c.want {
+			l.terminal.Await(t, "dropped           20")
+			if screen, _ := tool.AfterLast(l.terminal.Raw(), tool.AlternateOn); colour.MatchString(screen) != c.want {
 				t.Errorf("colours: %t, want %t", !c.want, c.want)
 			}
 		})
@@ -367,13 +262,13 @@ func TestLiveColours(t *testing.T) {
 
 func TestLivePlainASCII(t *testing.T) {
 	l := startLive(t, 80, 24, []string{"LANG=C", "XENTRACE_FAKE_RECORDS=40"})
-	screen := l.await(t, "-- last events ---")
+	screen := l.terminal.Await(t, "-- last events ---")
 	if strings.ContainsFunc(screen, func(r rune) bool { return r > '~' }) {
 		t.Errorf("not plain ASCII:\n%s", screen)
 	}
 }
 
-func drawings(l *liveRun) int { return strings.Count(l.terminal.raw(), oneDrawing) }
+func drawings(l *liveRun) int { return strings.Count(l.terminal.Raw(), tool.OneDrawing) }
 
 // A storm neither keeps the reader from its ring nor redraws more often than need be.
 func TestLiveStorm(t *testing.T) {
@@ -393,12 +288,12 @@ func TestLiveStorm(t *testing.T) {
 
 func TestLiveDrawsNothingWhileNothingChanges(t *testing.T) {
 	l := startLive(t, 80, 24, []string{"XENTRACE_FAKE_RECORDS=40"})
-	l.await(t, "dropped           40")
-	l.terminal.press(t, "p")
-	l.await(t, "PAUSED at")
-	before := len(l.terminal.raw())
+	l.terminal.Await(t, "dropped           40")
+	l.terminal.Press(t, "p")
+	l.terminal.Await(t, "PAUSED at")
+	before := len(l.terminal.Raw())
 	time.Sleep(1500 * time.Millisecond)
-	if written := l.terminal.raw()[before:]; written != "" {
+	if written := l.terminal.Raw()[before:]; written != "" {
 		t.Errorf("paused, it wrote %q", written)
 	}
 }
@@ -411,7 +306,7 @@ func TestLiveWithoutATerminalGoesOnInLines(t *testing.T) {
 	}
 	for _, terminal := range []string{"TERM=dumb", "TERM="} {
 		text := onTerminal(t, 130, []string{terminal, "XENTRACE_FAKE_RECORDS=3"}, "watch", "--live", "-d", "10ms", "--color", "never")
-		if !strings.Contains(text, sentence) || strings.Contains(text, alternateOn) || strings.Count(text, " dropped too_many_slots ") != 3 {
+		if !strings.Contains(text, sentence) || strings.Contains(text, tool.AlternateOn) || strings.Count(text, " dropped too_many_slots ") != 3 {
 			t.Errorf("%s: %q", terminal, text)
 		}
 	}
@@ -419,15 +314,15 @@ func TestLiveWithoutATerminalGoesOnInLines(t *testing.T) {
 
 // Standard input is no terminal, as in a script: keys come from the one that is looked at.
 func TestLiveReadsKeysFromItsOwnTerminal(t *testing.T) {
-	terminal := openTerminal(t, 80, 24)
-	l := &liveRun{terminal: terminal, size: unix.Winsize{Col: 80, Row: 24}}
-	l.before = l.termios(t)
+	terminal := tool.OpenTerminal(t, 80, 24)
+	l := &liveRun{terminal: terminal}
+	l.before = l.terminal.Modes(t)
 	l.process = newProcess(t, liveEnvironment, "watch", "--live")
-	l.Stdin, l.Stdout, l.Stderr = bytes.NewReader(nil), terminal.slave, &l.stderr
-	l.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 1}
+	l.Stdin, l.Stdout, l.Stderr = bytes.NewReader(nil), terminal.Slave, &l.stderr
+	l.SysProcAttr = tool.Controls(1)
 	l.attached(t)
-	l.await(t, "q quit")
-	terminal.press(t, "q")
+	l.terminal.Await(t, "q quit")
+	terminal.Press(t, "q")
 	if status, _ := l.ended(t, "0 lost"); status.ExitStatus() != 0 {
 		t.Errorf("ended with %v", status)
 	}
