@@ -44,6 +44,7 @@ type Screen struct {
 	term    *terminal
 	kept    *os.File // the same terminal for its keeper
 	cells   tcell.Screen
+	signals chan os.Signal // that the terminal hung up, or this process was continued
 
 	shown   []line // what is on the terminal
 	columns int    // it was drawn for
@@ -87,9 +88,9 @@ func (s *Screen) Run(ctx context.Context) error {
 	// A terminal that takes nothing does not keep the end waiting.
 	defer context.AfterFunc(ctx, func() { _ = s.term.file.SetWriteDeadline(time.Now().Add(patience)) })()
 
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, unix.SIGHUP, unix.SIGCONT)
-	defer signal.Stop(signals)
+	s.signals = make(chan os.Signal, 4)
+	signal.Notify(s.signals, unix.SIGHUP, unix.SIGCONT)
+	defer signal.Stop(s.signals)
 	ticker := time.NewTicker(drawInterval)
 	defer ticker.Stop()
 	for {
@@ -102,7 +103,7 @@ func (s *Screen) Run(ctx context.Context) error {
 			if over, err := s.handle(event); over || err != nil {
 				return err
 			}
-		case sig := <-signals:
+		case sig := <-s.signals:
 			if sig == unix.SIGHUP {
 				return nil
 			}
@@ -172,13 +173,13 @@ func (s *Screen) suspend() error {
 	if err := s.cells.Suspend(); err != nil {
 		return err
 	}
-	continued := make(chan os.Signal, 1)
-	signal.Notify(continued, unix.SIGCONT)
-	defer signal.Stop(continued)
 	_ = unix.Kill(0, unix.SIGTSTP)
 	// Where nobody is there to continue it, the kernel does not stop it either.
 	select {
-	case <-continued:
+	case sig := <-s.signals:
+		if sig == unix.SIGHUP {
+			s.signals <- sig
+		}
 	case <-time.After(time.Second):
 	}
 	return s.retake()

@@ -23,7 +23,6 @@ var (
 	selected = tone{reverse: true}
 	alarm    = tone{colour: 31, bold: true}
 	relief   = tone{colour: 32}
-	notice   = tone{colour: 36}
 )
 
 // A span is text in one tone.
@@ -51,9 +50,6 @@ func (l line) width() int {
 	}
 	return n
 }
-
-// in returns the line all in one tone.
-func (l line) in(t tone) line { return line{{l.String(), t}} }
 
 // width is how many columns text takes on a terminal.
 func width(text string) int { return displaywidth.String(text) }
