@@ -42,7 +42,7 @@ func startLive(t *testing.T, columns, rows uint16, environment []string, args ..
 // screen, and returns all that stands there.
 func (l *liveRun) ended(t *testing.T, says string) (syscall.WaitStatus, string) {
 	t.Helper()
-	status := l.wait(t)
+	status := l.waitFor(t, time.Minute) // a storm takes its time on a busy machine
 	l.restored(t)
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		after, _ := tool.AfterLast(l.terminal.Raw(), tool.AlternateOff)

@@ -32,6 +32,11 @@ type Terminal struct {
 	seen bytes.Buffer
 	size unix.Winsize
 	done chan struct{}
+
+	emulator vt.MockTerm  // shows what was sent from began to fed; the test's goroutine's alone
+	shape    unix.Winsize // of the emulator
+	began    int
+	fed      int
 }
 
 // OpenTerminal opens one that is closed with the test.
@@ -123,11 +128,19 @@ func Controls(fd int) *syscall.SysProcAttr {
 
 // Screen is what is to be read on the alternate screen; "" while that is not shown.
 func (p *Terminal) Screen() string {
-	since, shown := AfterLast(p.Raw(), AlternateOn)
+	raw := p.Raw()
+	since, shown := AfterLast(raw, AlternateOn)
 	if !shown || strings.Contains(since, AlternateOff) {
 		return ""
 	}
-	return p.show(since)
+	if began := len(raw) - len(since); p.emulator == nil || p.began != began || p.shape != p.size {
+		p.emulator = vt.NewMockTerm(vt.MockOptSize(vt.Coord{X: vt.Col(p.size.Col), Y: vt.Row(p.size.Row)}))
+		_ = p.emulator.Start()
+		p.began, p.fed, p.shape = began, began, p.size
+	}
+	_, _ = io.WriteString(p.emulator, raw[p.fed:])
+	p.fed = len(raw)
+	return p.text()
 }
 
 // AfterLast returns what stands behind the last of a sequence.
@@ -139,17 +152,13 @@ func AfterLast(s, sequence string) (after string, there bool) {
 	return s[i+len(sequence):], true
 }
 
-// show is what is to be read of a stream on a terminal of this size.
-func (p *Terminal) show(stream string) string {
-	terminal := vt.NewMockTerm(vt.MockOptSize(vt.Coord{X: vt.Col(p.size.Col), Y: vt.Row(p.size.Row)}))
-	_ = terminal.Start()
-	defer terminal.Close()
-	_, _ = io.WriteString(terminal, stream)
+// text is what the emulator shows.
+func (p *Terminal) text() string {
 	var b strings.Builder
 	for y := range vt.Row(p.size.Row) {
 		var line strings.Builder
 		for x := vt.Col(0); x < vt.Col(p.size.Col); {
-			cell := terminal.GetCell(vt.Coord{X: x, Y: y})
+			cell := p.emulator.GetCell(vt.Coord{X: x, Y: y})
 			if cell.C == "" {
 				cell.C = " "
 			}
