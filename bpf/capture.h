@@ -6,6 +6,7 @@
 #ifndef XENTRACE_CAPTURE_H
 #define XENTRACE_CAPTURE_H
 
+#include "callstack.h"
 #include "count.h"
 #include "flow.h"
 
@@ -71,7 +72,7 @@ static __noinline int capture(struct workspace *work, struct sk_buff *skb, __u32
 		      BPF_CORE_READ(info, nr_frags));
 	flow_read(&event->flow, skb);
 	tcp_read(&event->tcp, skb);
-	socket_read(&event->socket, skb);
+	socket_read(&event->socket, &event->sender, skb);
 	return 0;
 }
 
@@ -85,16 +86,26 @@ static __noinline int captured_slots(struct packet_event *event)
 	return slots;
 }
 
-static __noinline int emit(struct packet_event *event, __u32 index, __u32 verdict, __u32 cause)
+/* How long the record of a packet with a stack is. */
+#define STACKED_PACKET (__builtin_offsetof(struct workspace, stack) + sizeof(struct call_stack))
+
+static __noinline int emit(struct workspace *work, __u32 index, __u32 verdict, __u32 cause)
 {
 	struct counters *counters = bpf_map_lookup_elem(&counters_of, &index);
+	struct packet_event *event = &work->event;
 	__u64 size = event->nr_frags;
+	long lost;
 
 	AT_MOST(size, MAX_FRAGS);
 	event->verdict = verdict;
 	event->cause = cause;
 	size = __builtin_offsetof(struct packet_event, frags) + size * sizeof(struct event_frag);
-	if (bpf_ringbuf_output(&events, event, size, wake_flags(size)) && counters)
+	if (config.stacks && work->stack.nr_kernel)
+		lost = bpf_ringbuf_output(&events, event, STACKED_PACKET,
+					  wake_flags(STACKED_PACKET));
+	else
+		lost = bpf_ringbuf_output(&events, event, size, wake_flags(size));
+	if (lost && counters)
 		counters->ring_lost++;
 	return 0;
 }

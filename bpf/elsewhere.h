@@ -222,16 +222,26 @@ static __noinline bool is_completion(struct elsewhere_head *head, __u64 location
 	return true;
 }
 
+/* How long the record of a drop with the stack of a call is. */
+#define STACKED_ELSEWHERE (__builtin_offsetof(struct elsewhere_space, work) + STACKED_PACKET)
+
 static __noinline int emit_elsewhere(struct elsewhere_event *event, __u32 index)
 {
+	struct elsewhere_space *space = (void *)event;
 	__u64 size = event->packet.nr_frags;
+	long lost;
 
 	AT_MOST(size, MAX_FRAGS);
 	event->packet.verdict = VERDICT_DROPPED;
 	event->packet.cause = CAUSE_NONE;
 	size = __builtin_offsetof(struct elsewhere_event, packet.frags) +
 	       size * sizeof(struct event_frag);
-	if (bpf_ringbuf_output(&events, event, size, wake_flags(size)))
+	if (config.stacks && space->work.stack.nr_kernel)
+		lost = bpf_ringbuf_output(&events, event, STACKED_ELSEWHERE,
+					  wake_flags(STACKED_ELSEWHERE));
+	else
+		lost = bpf_ringbuf_output(&events, event, size, wake_flags(size));
+	if (lost)
 		lose_elsewhere(index);
 	return 0;
 }
@@ -253,6 +263,8 @@ static __always_inline int tell_elsewhere(void *ctx, struct elsewhere_space *spa
 		lose_elsewhere(out->watched.index);
 		return 0;
 	}
+	if (config.stacks)
+		stack_take(ctx, &space->work.stack);
 	header_fill(&head->header, EVENT_ELSEWHERE, out->dev);
 	head->location = location;
 	head->reason = reason;

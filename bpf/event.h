@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * What crosses the ring buffer. bpf2go writes the Go types from these; a record
- * is cut off behind its last fragment.
+ * is cut off behind its last fragment. Only if a stack follows it is not: the stack
+ * lies behind the room for all fragments.
  */
 #ifndef XENTRACE_EVENT_H
 #define XENTRACE_EVENT_H
@@ -56,6 +57,21 @@ struct tcp_state {
 	__u32 pad;
 };
 
+#define MAX_KERNEL_FRAMES 48
+#define MAX_USER_FRAMES 32
+
+/*
+ * What ran when a packet was handed over: whether that is the call which sent it, user
+ * space tells by the kernel's frames. Return addresses, innermost first.
+ */
+struct call_stack {
+	__u32 tgid;
+	__u16 nr_kernel; /* 0: not taken */
+	__u16 nr_user;
+	__u64 kernel[MAX_KERNEL_FRAMES];
+	__u64 user[MAX_USER_FRAMES]; /* as far as frame pointers lead */
+};
+
 /* The socket that a packet belongs to; all zero for one without, as forwarded packets are. */
 struct socket_identity {
 	__u64 address; /* of the struct sock: tells sockets apart as long as they live */
@@ -64,6 +80,15 @@ struct socket_identity {
 	__u64 cgroup;  /* id in the cgroup v2 hierarchy, 0: unknown */
 	__u32 uid;
 	__u32 hash; /* of a connection's addresses and ports */
+};
+
+/* The process that was sending the packet, where that is sure; see sender.h. */
+struct sender {
+	__u64 started; /* after boot, by CLOCK_BOOTTIME: with tgid it tells processes apart */
+	__u64 cgroup;  /* its own, in the cgroup v2 hierarchy */
+	__u32 tgid;    /* 0: not known */
+	__u32 pad;
+	__u8 comm[16];
 };
 
 struct flow {
@@ -111,6 +136,7 @@ struct packet_event {
 	__u32 nr_frags;
 	struct tcp_state tcp;
 	struct socket_identity socket;
+	struct sender sender;
 	struct flow flow;
 	struct event_frag frags[MAX_FRAGS];
 };

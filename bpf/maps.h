@@ -20,6 +20,7 @@ struct configuration {
 	__u8 any_interface;  /* watch what is driven by xen-netfront, registered or not */
 	__u8 records;	     /* tell of single packets, not only count */
 	__u8 driver_hooks;   /* the free and return hooks are attached */
+	__u8 stacks;	     /* tell what sent a packet that went wrong */
 	__u8 consume_is_drop; /* this kernel frees dropped packets as consumed, see traced_free() */
 };
 
@@ -120,6 +121,7 @@ struct {
 /* What is being made of a packet, one for each depth. */
 struct workspace {
 	struct packet_event event;
+	struct call_stack stack;      /* behind the event, as in a record */
 	struct frag frags[MAX_FRAGS]; /* as the kernel holds them, for one bulk read */
 };
 

@@ -160,7 +160,7 @@ __noinline int rejected_emit(__u32 index)
 	event->slots = captured_slots(event);
 	bpf_probe_read_kernel(&event->queue, sizeof(event->queue),
 			      (void *)run->queue + responses.id);
-	return emit(event, index, VERDICT_REJECTED, CAUSE_NONE);
+	return emit(&run->work, index, VERDICT_REJECTED, CAUSE_NONE);
 }
 
 /* Counts a refused packet and tells of it. */

@@ -84,7 +84,11 @@ struct sock_cgroup_data___before_5_16 {
 	__u64 val;
 } KERNEL_TYPE;
 
-struct socket;
+struct file;
+
+struct socket {
+	struct file *file; /* NULL: it is the kernel's own, or no process has got it yet */
+} KERNEL_TYPE;
 
 struct sock {
 	struct sock_common __sk_common;
@@ -97,10 +101,6 @@ struct sock {
 
 struct inode {
 	unsigned long i_ino;
-} KERNEL_TYPE;
-
-struct socket_alloc {
-	struct inode vfs_inode;
 } KERNEL_TYPE;
 
 struct inet_connection_sock {

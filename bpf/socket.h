@@ -6,7 +6,7 @@
 #ifndef XENTRACE_SOCKET_H
 #define XENTRACE_SOCKET_H
 
-#include "maps.h"
+#include "sender.h"
 
 /* Not the request and time-wait kinds, which are smaller. */
 static __always_inline bool is_full_socket(struct sock *sk)
@@ -16,11 +16,12 @@ static __always_inline bool is_full_socket(struct sock *sk)
 	return state != BPF_TCP_TIME_WAIT && state != BPF_TCP_NEW_SYN_RECV;
 }
 
-static __always_inline __u64 socket_inode(struct sock *sk)
+/* NULL for sockets of the kernel itself, and those that no process has got yet, or any more. */
+static __always_inline struct file *socket_file(struct sock *sk)
 {
-	struct socket_alloc *file = (void *)BPF_CORE_READ(sk, sk_socket);
+	struct socket *socket = BPF_CORE_READ(sk, sk_socket);
 
-	return file ? BPF_CORE_READ(file, vfs_inode.i_ino) : 0;
+	return socket ? BPF_CORE_READ(socket, file) : NULL;
 }
 
 static __always_inline __u64 socket_cgroup(struct sock *sk)
@@ -41,20 +42,24 @@ static __always_inline __u64 socket_cgroup(struct sock *sk)
 	return cgroup ? BPF_CORE_READ(cgroup, kn, id) : 0;
 }
 
-static __noinline int socket_read(struct socket_identity *identity, struct sk_buff *skb)
+static __noinline int socket_read(struct socket_identity *identity, struct sender *sender,
+				  struct sk_buff *skb)
 {
 	struct sock *sk = BPF_CORE_READ(skb, sk);
+	struct file *file;
 
 	__builtin_memset(identity, 0, sizeof(*identity));
+	__builtin_memset(sender, 0, sizeof(*sender));
 	if (!sk || !is_full_socket(sk))
 		return 0;
 	identity->address = (__u64)sk;
 	identity->cookie = BPF_CORE_READ(sk, __sk_common.skc_cookie.counter);
-	identity->inode = socket_inode(sk);
+	file = socket_file(sk);
+	identity->inode = file ? BPF_CORE_READ(file, f_inode, i_ino) : 0;
 	identity->cgroup = socket_cgroup(sk);
 	identity->uid = BPF_CORE_READ(sk, sk_uid.val);
 	identity->hash = BPF_CORE_READ(sk, __sk_common.skc_hash);
-	return 0;
+	return sender_read(sender, file);
 }
 
 #endif

@@ -47,7 +47,7 @@ static __noinline int settle(struct window *window, __u32 depth)
 	if (verdict == VERDICT_BOUNCED && !(window->flags & WINDOW_WANTS_BOUNCE))
 		return 0;
 	if (config.records && window->flags & WINDOW_CAPTURED)
-		emit(&work->event, window->index, verdict, CAUSE_NONE);
+		emit(work, window->index, verdict, CAUSE_NONE);
 	return 0;
 }
 

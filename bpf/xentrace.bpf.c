@@ -8,6 +8,7 @@
 #include "code.h"
 #include "connection.h"
 #include "elsewhere.h"
+#include "holders.h"
 #include "queues.h"
 #include "registers.h"
 #include "response.h"
@@ -18,12 +19,12 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 /* Makes plain loads possible through a pointer that came untyped. */
 #define TYPED(type, pointer) ((type *)bpf_rdonly_cast(pointer, bpf_core_type_id_kernel(type)))
 
-static __always_inline int begin_untyped(void *skb, void *dev, const bool in_driver)
+static __always_inline int begin_untyped(void *ctx, void *skb, void *dev, const bool in_driver)
 {
 	if (config.typed_reads)
-		return transmit_begin(TYPED(struct sk_buff, skb), TYPED(struct net_device, dev),
-				      in_driver, true);
-	return transmit_begin(skb, dev, in_driver, false);
+		return transmit_begin(ctx, TYPED(struct sk_buff, skb),
+				      TYPED(struct net_device, dev), in_driver, true);
+	return transmit_begin(ctx, skb, dev, in_driver, false);
 }
 
 /* fentry: the arguments come typed. */
@@ -31,7 +32,7 @@ static __always_inline int begin_untyped(void *skb, void *dev, const bool in_dri
 SEC("fentry/xennet_start_xmit")
 int fentry_begin(__u64 *ctx)
 {
-	return transmit_begin((void *)ctx[0], (void *)ctx[1], true, true);
+	return transmit_begin(ctx, (void *)ctx[0], (void *)ctx[1], true, true);
 }
 
 SEC("fexit/xennet_start_xmit")
@@ -44,7 +45,7 @@ int fentry_end(__u64 *ctx)
 SEC("fentry/dev_kfree_skb_any_reason")
 int fentry_free(__u64 *ctx)
 {
-	return any_free((void *)ctx[0], ctx[1]);
+	return any_free(ctx, (void *)ctx[0], ctx[1]);
 }
 
 /*
@@ -68,7 +69,7 @@ int fentry_gc_end(__u64 *ctx)
 SEC("kprobe/xennet_start_xmit")
 int kprobe_begin(struct pt_regs *ctx)
 {
-	return begin_untyped((void *)FIRST_ARGUMENT(ctx), (void *)SECOND_ARGUMENT(ctx), true);
+	return begin_untyped(ctx, (void *)FIRST_ARGUMENT(ctx), (void *)SECOND_ARGUMENT(ctx), true);
 }
 
 SEC("kretprobe/xennet_start_xmit")
@@ -80,7 +81,7 @@ int kprobe_end(struct pt_regs *ctx)
 SEC("kprobe/dev_kfree_skb_any_reason")
 int kprobe_free(struct pt_regs *ctx)
 {
-	return any_free((void *)FIRST_ARGUMENT(ctx), SECOND_ARGUMENT(ctx));
+	return any_free(ctx, (void *)FIRST_ARGUMENT(ctx), SECOND_ARGUMENT(ctx));
 }
 
 /* tracepoint */
@@ -88,7 +89,7 @@ int kprobe_free(struct pt_regs *ctx)
 SEC("raw_tp/net_dev_start_xmit")
 int tracepoint_begin(struct bpf_raw_tracepoint_args *ctx)
 {
-	return begin_untyped((void *)ctx->args[0], (void *)ctx->args[1], false);
+	return begin_untyped(ctx, (void *)ctx->args[0], (void *)ctx->args[1], false);
 }
 
 SEC("raw_tp/net_dev_xmit")
@@ -100,13 +101,13 @@ int tracepoint_end(struct bpf_raw_tracepoint_args *ctx)
 SEC("raw_tp/kfree_skb")
 int tracepoint_free(struct bpf_raw_tracepoint_args *ctx)
 {
-	return traced_free((void *)ctx->args[0], false);
+	return traced_free(ctx, (void *)ctx->args[0], false);
 }
 
 SEC("raw_tp/consume_skb")
 int tracepoint_consume(struct bpf_raw_tracepoint_args *ctx)
 {
-	return traced_free((void *)ctx->args[0], true);
+	return traced_free(ctx, (void *)ctx->args[0], true);
 }
 
 /* Drops elsewhere: beside any backend, one of these ways. */
@@ -144,6 +145,14 @@ SEC("raw_tp/inet_sock_set_state")
 int connection_end(struct bpf_raw_tracepoint_args *ctx)
 {
 	return connection_ends((void *)ctx->args[0], ctx->args[2]);
+}
+
+/* Run whenever user space reads from it. */
+
+SEC("iter/task_file")
+int find_holders(struct bpf_iter__task_file *ctx)
+{
+	return holder_visit(ctx);
 }
 
 /* Never attached. */

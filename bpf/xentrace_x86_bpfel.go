@@ -13,6 +13,15 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type XentraceCallStack struct {
+	_        structs.HostLayout
+	Tgid     uint32
+	NrKernel uint16
+	NrUser   uint16
+	Kernel   [48]uint64
+	User     [32]uint64
+}
+
 type XentraceCause uint32
 
 const (
@@ -62,8 +71,9 @@ type XentraceConfiguration struct {
 	AnyInterface  uint8
 	Records       uint8
 	DriverHooks   uint8
+	Stacks        uint8
 	ConsumeIsDrop uint8
-	_             [3]byte
+	_             [2]byte
 }
 
 type XentraceConnection struct {
@@ -136,6 +146,17 @@ const (
 	XentraceEventKindEVENT_ELSEWHERE XentraceEventKind = 3
 )
 
+type XentraceFileChunk struct {
+	_     structs.HostLayout
+	Files [64]uint64
+}
+
+type XentraceHolder struct {
+	_       structs.HostLayout
+	Inode   uint64
+	Process XentraceSender
+}
+
 type XentraceInterface struct {
 	_        structs.HostLayout
 	Ifindex  uint32
@@ -178,6 +199,7 @@ type XentracePacketEvent struct {
 	NrFrags    uint32
 	Tcp        XentraceTcpState
 	Socket     XentraceSocketIdentity
+	Sender     XentraceSender
 	Flow       struct {
 		_         structs.HostLayout
 		Saddr     [16]uint8
@@ -225,6 +247,21 @@ type XentraceResponseLayout struct {
 	Sring   uint32
 	Ring    uint32
 	TxSkbs  uint32
+}
+
+type XentraceSender struct {
+	_       structs.HostLayout
+	Started uint64
+	Cgroup  uint64
+	Tgid    uint32
+	Pad     uint32
+	Comm    [16]uint8
+}
+
+type XentraceSenderConfiguration struct {
+	_             structs.HostLayout
+	PreemptKnown  uint32
+	PreemptOffset uint32
 }
 
 type XentraceSocketIdentity struct {
@@ -293,6 +330,7 @@ const (
 type XentraceWorkspace struct {
 	_     structs.HostLayout
 	Event XentracePacketEvent
+	Stack XentraceCallStack
 	Frags [45]struct {
 		_      structs.HostLayout
 		Page   uint64
@@ -314,11 +352,13 @@ const (
 	XentraceMapElsewhereSpaces        = "elsewhere_spaces"
 	XentraceMapEndings                = "endings"
 	XentraceMapEvents                 = "events"
+	XentraceMapFileChunks             = "file_chunks"
 	XentraceMapFollowed               = "followed"
 	XentraceMapInterfaces             = "interfaces"
 	XentraceMapQueuesNow              = "queues_now"
 	XentraceMapToldOf                 = "told_of"
 	XentraceMapTransmits              = "transmits"
+	XentraceMapWantedSockets          = "wanted_sockets"
 	XentraceMapWorkspaces             = "workspaces"
 	XentraceProgConnectionEnd         = "connection_end"
 	XentraceProgElsewhereFree         = "elsewhere_free"
@@ -327,6 +367,7 @@ const (
 	XentraceProgFentryFree            = "fentry_free"
 	XentraceProgFentryGcBegin         = "fentry_gc_begin"
 	XentraceProgFentryGcEnd           = "fentry_gc_end"
+	XentraceProgFindHolders           = "find_holders"
 	XentraceProgKprobeBegin           = "kprobe_begin"
 	XentraceProgKprobeElsewhere       = "kprobe_elsewhere"
 	XentraceProgKprobeElsewhereList   = "kprobe_elsewhere_list"
@@ -346,6 +387,7 @@ const (
 	XentraceVarEnabled                = "enabled"
 	XentraceVarNetfrontXmit           = "netfront_xmit"
 	XentraceVarResponses              = "responses"
+	XentraceVarSenderConfig           = "sender_config"
 	XentraceVarToldRequests           = "told_requests"
 )
 
@@ -398,6 +440,7 @@ type XentraceProgramSpecs struct {
 	FentryFree            *ebpf.ProgramSpec `ebpf:"fentry_free"`
 	FentryGcBegin         *ebpf.ProgramSpec `ebpf:"fentry_gc_begin"`
 	FentryGcEnd           *ebpf.ProgramSpec `ebpf:"fentry_gc_end"`
+	FindHolders           *ebpf.ProgramSpec `ebpf:"find_holders"`
 	KprobeBegin           *ebpf.ProgramSpec `ebpf:"kprobe_begin"`
 	KprobeElsewhere       *ebpf.ProgramSpec `ebpf:"kprobe_elsewhere"`
 	KprobeElsewhereList   *ebpf.ProgramSpec `ebpf:"kprobe_elsewhere_list"`
@@ -426,11 +469,13 @@ type XentraceMapSpecs struct {
 	ElsewhereSpaces     *ebpf.MapSpec `ebpf:"elsewhere_spaces"`
 	Endings             *ebpf.MapSpec `ebpf:"endings"`
 	Events              *ebpf.MapSpec `ebpf:"events"`
+	FileChunks          *ebpf.MapSpec `ebpf:"file_chunks"`
 	Followed            *ebpf.MapSpec `ebpf:"followed"`
 	Interfaces          *ebpf.MapSpec `ebpf:"interfaces"`
 	QueuesNow           *ebpf.MapSpec `ebpf:"queues_now"`
 	ToldOf              *ebpf.MapSpec `ebpf:"told_of"`
 	Transmits           *ebpf.MapSpec `ebpf:"transmits"`
+	WantedSockets       *ebpf.MapSpec `ebpf:"wanted_sockets"`
 	Workspaces          *ebpf.MapSpec `ebpf:"workspaces"`
 }
 
@@ -444,6 +489,7 @@ type XentraceVariableSpecs struct {
 	Enabled         *ebpf.VariableSpec `ebpf:"enabled"`
 	NetfrontXmit    *ebpf.VariableSpec `ebpf:"netfront_xmit"`
 	Responses       *ebpf.VariableSpec `ebpf:"responses"`
+	SenderConfig    *ebpf.VariableSpec `ebpf:"sender_config"`
 	ToldRequests    *ebpf.VariableSpec `ebpf:"told_requests"`
 }
 
@@ -476,11 +522,13 @@ type XentraceMaps struct {
 	ElsewhereSpaces     *ebpf.Map `ebpf:"elsewhere_spaces"`
 	Endings             *ebpf.Map `ebpf:"endings"`
 	Events              *ebpf.Map `ebpf:"events"`
+	FileChunks          *ebpf.Map `ebpf:"file_chunks"`
 	Followed            *ebpf.Map `ebpf:"followed"`
 	Interfaces          *ebpf.Map `ebpf:"interfaces"`
 	QueuesNow           *ebpf.Map `ebpf:"queues_now"`
 	ToldOf              *ebpf.Map `ebpf:"told_of"`
 	Transmits           *ebpf.Map `ebpf:"transmits"`
+	WantedSockets       *ebpf.Map `ebpf:"wanted_sockets"`
 	Workspaces          *ebpf.Map `ebpf:"workspaces"`
 }
 
@@ -495,11 +543,13 @@ func (m *XentraceMaps) Close() error {
 		m.ElsewhereSpaces,
 		m.Endings,
 		m.Events,
+		m.FileChunks,
 		m.Followed,
 		m.Interfaces,
 		m.QueuesNow,
 		m.ToldOf,
 		m.Transmits,
+		m.WantedSockets,
 		m.Workspaces,
 	)
 }
@@ -514,6 +564,7 @@ type XentraceVariables struct {
 	Enabled         *ebpf.Variable `ebpf:"enabled"`
 	NetfrontXmit    *ebpf.Variable `ebpf:"netfront_xmit"`
 	Responses       *ebpf.Variable `ebpf:"responses"`
+	SenderConfig    *ebpf.Variable `ebpf:"sender_config"`
 	ToldRequests    *ebpf.Variable `ebpf:"told_requests"`
 }
 
@@ -528,6 +579,7 @@ type XentracePrograms struct {
 	FentryFree            *ebpf.Program `ebpf:"fentry_free"`
 	FentryGcBegin         *ebpf.Program `ebpf:"fentry_gc_begin"`
 	FentryGcEnd           *ebpf.Program `ebpf:"fentry_gc_end"`
+	FindHolders           *ebpf.Program `ebpf:"find_holders"`
 	KprobeBegin           *ebpf.Program `ebpf:"kprobe_begin"`
 	KprobeElsewhere       *ebpf.Program `ebpf:"kprobe_elsewhere"`
 	KprobeElsewhereList   *ebpf.Program `ebpf:"kprobe_elsewhere_list"`
@@ -552,6 +604,7 @@ func (p *XentracePrograms) Close() error {
 		p.FentryFree,
 		p.FentryGcBegin,
 		p.FentryGcEnd,
+		p.FindHolders,
 		p.KprobeBegin,
 		p.KprobeElsewhere,
 		p.KprobeElsewhereList,

@@ -10,17 +10,20 @@
 #include "watched.h"
 
 /* Another driver sends it; a Xen frontend would not as it is. */
-static __noinline int tell_over_limit(struct sk_buff *skb, __u32 index, __u32 slots)
+static __noinline int tell_over_limit(void *ctx, struct sk_buff *skb, __u32 index, __u32 slots)
 {
 	__u32 zero = 0;
 	struct workspace *work = bpf_map_lookup_elem(&workspaces, &zero);
 
-	if (work && !capture(work, skb, slots))
-		emit(&work->event, index, VERDICT_OVER_LIMIT, CAUSE_NONE);
+	if (!work || capture(work, skb, slots))
+		return 0;
+	if (config.stacks)
+		stack_take(ctx, &work->stack);
+	emit(work, index, VERDICT_OVER_LIMIT, CAUSE_NONE);
 	return 0;
 }
 
-static __noinline int capture_open(struct transmit *transmit, struct sk_buff *skb)
+static __noinline int capture_open(void *ctx, struct transmit *transmit, struct sk_buff *skb)
 {
 	__u32 depth = transmit->depth - 1;
 	struct workspace *work = bpf_map_lookup_elem(&workspaces, &depth);
@@ -28,13 +31,16 @@ static __noinline int capture_open(struct transmit *transmit, struct sk_buff *sk
 
 	if (!work)
 		return 0;
-	if (!capture(work, skb, window->slots))
-		window->flags |= WINDOW_CAPTURED;
+	if (capture(work, skb, window->slots))
+		return 0;
+	if (config.stacks)
+		stack_take(ctx, &work->stack);
+	window->flags |= WINDOW_CAPTURED;
 	return 0;
 }
 
 /* Another driver is handed a packet, or this one while nothing tells what comes of it. */
-static __always_inline int observe(struct sk_buff *skb, __u32 index, const bool direct)
+static __always_inline int observe(void *ctx, struct sk_buff *skb, __u32 index, const bool direct)
 {
 	struct counters *counters = bpf_map_lookup_elem(&counters_of, &index);
 	struct layout layout;
@@ -43,12 +49,12 @@ static __always_inline int observe(struct sk_buff *skb, __u32 index, const bool 
 		return 0;
 	count(counters, &layout);
 	if (config.records && layout.slots > SLOT_LIMIT)
-		tell_over_limit(skb, index, layout.slots);
+		tell_over_limit(ctx, skb, index, layout.slots);
 	return 0;
 }
 
 /* The driver is handed a packet. in_driver: the hook is on xennet_start_xmit() itself. */
-static __always_inline int transmit_begin(struct sk_buff *skb, struct net_device *dev,
+static __always_inline int transmit_begin(void *ctx, struct sk_buff *skb, struct net_device *dev,
 					  const bool in_driver, const bool direct)
 {
 	struct transmit *transmit;
@@ -60,7 +66,7 @@ static __always_inline int transmit_begin(struct sk_buff *skb, struct net_device
 	if (!enabled || !watched_find(&watched, dev, in_driver, direct))
 		return 0;
 	if (!watched.netfront || !config.driver_hooks)
-		return observe(skb, watched.index, direct);
+		return observe(ctx, skb, watched.index, direct);
 	counters = bpf_map_lookup_elem(&counters_of, &watched.index);
 	transmit = transmit_here();
 	if (!counters || !transmit)
@@ -75,7 +81,7 @@ static __always_inline int transmit_begin(struct sk_buff *skb, struct net_device
 	count(counters, &layout);
 	open_window(transmit, depth, skb, dev, &layout, watched.index, queue);
 	if (config.records && layout.slots > SLOT_LIMIT)
-		capture_open(transmit, skb);
+		capture_open(ctx, transmit, skb);
 	return 0;
 }
 
@@ -112,7 +118,8 @@ static __always_inline struct window *window_of(struct transmit *transmit, struc
 }
 
 /* The driver goes on with a copy of the packet. */
-static __noinline int bounced(struct transmit *transmit, struct window *window, struct sk_buff *skb)
+static __noinline int bounced(void *ctx, struct transmit *transmit, struct window *window,
+			      struct sk_buff *skb)
 {
 	struct counters *counters = bpf_map_lookup_elem(&counters_of, &window->index);
 
@@ -124,12 +131,13 @@ static __noinline int bounced(struct transmit *transmit, struct window *window, 
 	/* The copy does not tell whose it is: note it now if the copy will be dropped. */
 	if (window->flags & WINDOW_WANTS_BOUNCE ||
 	    late_cause(skb, (void *)window->dev, window->slots) != CAUSE_UNKNOWN)
-		capture_open(transmit, skb);
+		capture_open(ctx, transmit, skb);
 	return 0;
 }
 
 /* The driver drops the packet, or the copy it went on with. */
-static __noinline int dropped(struct transmit *transmit, struct window *window, struct sk_buff *skb)
+static __noinline int dropped(void *ctx, struct transmit *transmit, struct window *window,
+			      struct sk_buff *skb)
 {
 	struct counters *counters = bpf_map_lookup_elem(&counters_of, &window->index);
 	__u32 depth = transmit->depth - 1;
@@ -144,14 +152,14 @@ static __noinline int dropped(struct transmit *transmit, struct window *window, 
 	if (!config.records)
 		return 0;
 	if (!(window->flags & WINDOW_CAPTURED))
-		capture_open(transmit, skb);
+		capture_open(ctx, transmit, skb);
 	if (window->flags & WINDOW_CAPTURED)
-		emit(&work->event, window->index, VERDICT_DROPPED, cause);
+		emit(work, window->index, VERDICT_DROPPED, cause);
 	return 0;
 }
 
 /* The any-context free, by its second argument: whatever it drops here is the packet. */
-static __always_inline int any_free(struct sk_buff *skb, __u32 reason)
+static __always_inline int any_free(void *ctx, struct sk_buff *skb, __u32 reason)
 {
 	struct transmit *transmit = transmit_here();
 	struct window *window = window_of(transmit, skb);
@@ -159,14 +167,14 @@ static __always_inline int any_free(struct sk_buff *skb, __u32 reason)
 	if (!window)
 		return 0;
 	if (reason != config.consumed)
-		return dropped(transmit, window, skb);
+		return dropped(ctx, transmit, window, skb);
 	if ((__u64)skb == window->skb)
-		return bounced(transmit, window, skb);
+		return bounced(ctx, transmit, window, skb);
 	return 0;
 }
 
 /* Stands in for the any-context free where there are only tracepoints. */
-static __always_inline int traced_free(struct sk_buff *skb, bool consumed)
+static __always_inline int traced_free(void *ctx, struct sk_buff *skb, bool consumed)
 {
 	struct transmit *transmit = transmit_here();
 	struct window *window = window_of(transmit, skb);
@@ -185,8 +193,8 @@ static __always_inline int traced_free(struct sk_buff *skb, bool consumed)
 	if (consumed && config.consume_is_drop)
 		consumed = original && bounce_wanted(window, skb);
 	if (!consumed)
-		return dropped(transmit, window, skb);
-	return original ? bounced(transmit, window, skb) : 0;
+		return dropped(ctx, transmit, window, skb);
+	return original ? bounced(ctx, transmit, window, skb) : 0;
 }
 
 #endif

@@ -63,8 +63,11 @@ type invocation struct {
 	settings
 	args []string
 
-	interrupt      context.CancelFunc // ends the command as a signal does
-	keepPrivileges bool               // something is still to be done that needs them
+	interrupt context.CancelFunc // ends the command as a signal does
+
+	found bool // a packet was dropped that was asked for
+
+	keepPrivileges bool // something is still to be done that needs them
 }
 
 // parse reads the flags of a command line.

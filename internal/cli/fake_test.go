@@ -43,6 +43,7 @@ type fakeTracer struct {
 	before  func()        // called just before they are; may be nil
 	verdict trace.Verdict
 	name    string
+	owned   bool   // every second packet has an owner
 	err     error  // of start
 	readErr error  // of Read, after all records
 	notice  string // said a while after the start; "" for none
@@ -150,6 +151,9 @@ func (f *fakeTracer) packet(n int) trace.Packet {
 	case n%7 == 5:
 		p.Flow, p.TCP = &trace.Flow{Proto: 17, Source: netip.MustParseAddrPort("192.168.122.101:53"), Destination: netip.MustParseAddrPort("192.168.122.1:40000")}, nil
 	}
+	if f.owned && n%2 == 1 {
+		p.Process = &trace.Process{PID: 1000 + n, Comm: "odd"}
+	}
 	if p.Verdict == trace.Dropped {
 		p.Cause = trace.TooManySlots
 	}
@@ -180,6 +184,8 @@ func (f *fakeTracer) Stop(context.Context) error {
 	f.stopped.Store(true)
 	return nil
 }
+
+func (f *fakeTracer) Holders([]uint64) ([]trace.Holder, error) { return nil, nil }
 
 func (f *fakeTracer) Connections() flow.Kernel { return nil }
 

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -20,6 +21,7 @@ type sink interface {
 // time to time how they stand, and hands what there is to tell to a sink.
 type feed struct {
 	table *flow.Table
+	say   func(sentence string) // told once if the kernel does not answer; may be nil
 
 	mu   sync.Mutex // of the sink, and for the order
 	sink sink
@@ -56,6 +58,7 @@ func (f *feed) tell(events []flow.Event) error {
 func (f *feed) run(ctx context.Context) {
 	ticker := time.NewTicker(flow.PollInterval)
 	defer ticker.Stop()
+	complained := f.say == nil
 	for {
 		select {
 		case <-ctx.Done():
@@ -64,6 +67,10 @@ func (f *feed) run(ctx context.Context) {
 		}
 		if err := f.poll(); err != nil {
 			return // of standard output, whose stream tells of it
+		}
+		if err := f.table.Err(); err != nil && !complained {
+			complained = true
+			f.say(fmt.Sprintf("how connections go on after a drop is not known for all of them: %v", err))
 		}
 	}
 }

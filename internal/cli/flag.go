@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"xentrace/internal/filter"
 	"xentrace/internal/trace"
 )
 
@@ -25,6 +26,7 @@ type settings struct {
 	readyFile  string
 	wait       bool
 	rejected   bool
+	stack      bool
 	ringBytes  int
 	count      int
 	exitCode   bool
@@ -34,6 +36,7 @@ type settings struct {
 	observe    time.Duration
 	drops      string
 	dropsHook  string
+	filter     filter.Filter
 	help       bool
 }
 

@@ -44,6 +44,7 @@ func follow(ctx context.Context, in *invocation, records bool,
 	if s.feed != nil {
 		_ = s.feed.poll() // of standard output, whose stream tells of it
 	}
+	s.packets.Close()
 	return s.end(last, errors.Join(left, stopped, err), finish)
 }
 
@@ -67,6 +68,9 @@ const mostFlows = 10
 // run is what there is to tell at the end.
 func (s *session) run(totals *trace.Totals) *output.Run {
 	run := &output.Run{Totals: totals}
+	if s.selection != nil {
+		run.Filter, run.LeftOut = s.selection.filter.Flags(), s.selection.leftOut
+	}
 	if s.feed != nil {
 		summary := s.feed.table.Summary(totals.Time, mostFlows)
 		run.Flows = &summary
@@ -74,21 +78,34 @@ func (s *session) run(totals *trace.Totals) *output.Run {
 	return run
 }
 
-// newFeed leads records through a table of flows to the screen or standard output.
+// newFeed leads records through a table of flows, and then the filters, to the
+// screen or standard output.
 func (s *session) newFeed() *feed {
-	f := &feed{table: flow.NewTable(0, s.tracer.Connections()), sink: &lines{format: s.format, out: s.out}}
+	var to sink = &lines{format: s.format, out: s.out}
 	if s.screen != nil {
-		f.sink = shown{s.screen}
+		to = shown{s.screen}
 	}
-	return f
+	s.selection = &selection{sink: to, filter: &s.in.filter}
+	table := flow.NewTable(0, s.tracer.Connections())
+	table.Ask((&machineFacts{}).of)
+	return &feed{table: table, say: s.console.Say, sink: s.selection}
+}
+
+// found reports whether a packet was dropped that was asked for. Without filters that
+// includes those whose records were lost.
+func (s *session) found(totals *trace.Totals) bool {
+	if s.selection == nil || !s.selection.filter.Active() {
+		return output.AnyDropped(totals)
+	}
+	return s.selection.dropped
 }
 
 // read writes records until the tracer is stopped and drained, --count is
 // reached, or reading fails. A failure of standard output ends it too; the one
 // who closes that is told of it.
 func (s *session) read(ctx context.Context) error {
-	for n := 0; s.in.count == 0 || n < s.in.count; n++ {
-		packet, err := s.tracer.Read(ctx)
+	for s.in.count == 0 || s.selection.packets < s.in.count {
+		packet, err := s.packets.Read(ctx)
 		switch {
 		case errors.Is(err, io.EOF), errors.Is(err, context.Canceled):
 			return nil

@@ -16,7 +16,7 @@ func (in *invocation) outputFormat(totals *trace.Totals) output.Format {
 		Whole:  !isTerminal(in.Stdout),
 		Color:  in.coloured(in.color, in.Stdout),
 		Blocks: in.blocks(),
-		Stacks: in.verbose,
+		Stacks: in.verbose || in.stack,
 	}
 	for i := range totals.Interfaces {
 		text.WidenTo(totals.Interfaces[i].Name)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"time"
 
 	"xentrace/internal/flow"
@@ -59,16 +60,18 @@ func (s *session) openScreen() *live.Screen {
 	return screen
 }
 
-// snapshot is what was counted, and how the flows stand.
+// snapshot is what was counted, and how the flows stand that pass the filters.
 func (s *session) snapshot(ctx context.Context) (live.Snapshot, error) {
 	totals, err := s.tracer.Totals(ctx)
 	if err != nil {
 		return live.Snapshot{}, err
 	}
+	flows := s.feed.table.Snapshot(time.Now())
 	counts := s.feed.table.Counts()
-	return live.Snapshot{
-		Totals: totals, Flows: s.feed.table.Snapshot(time.Now()), Stalled: counts.Stalled, FlowsLost: counts.Lost,
-	}, nil
+	shown := live.Snapshot{Totals: totals, Stalled: counts.Stalled, FlowsLost: counts.Lost}
+	shown.Flows = slices.DeleteFunc(flows, func(f flow.Flow) bool { return !s.in.filter.MatchOf(&f.Packet, f.Process) })
+	shown.LeftOut = len(flows) - len(shown.Flows)
+	return shown, nil
 }
 
 // show shows the screen, if there is one, until ctx ends. When it ends by itself, as

@@ -56,6 +56,14 @@ func TestUsageErrors(t *testing.T) {
 		"unknown colour":      {"watch --color maybe", []string{`"maybe"`, "not one of auto, always, never"}},
 		"negative duration":   {"hist -d -5s", []string{`"-5s"`, "--duration", "negative"}},
 		"no duration":         {"hist -d soon", []string{`"soon"`, "not a duration"}},
+		"no address":          {"watch --host example.org", []string{`"example.org"`, "--host", "not an address such as 10.0.0.1"}},
+		"no port":             {"watch --port http", []string{`"http"`, "--port", "a number from 1 to 65535"}},
+		"no process":          {"watch --pid nginx", []string{`"nginx"`, "--pid", "not a process"}},
+		"too long a name":     {"watch --comm sixteen-letters-", []string{`"sixteen-letters-"`, "--comm", "1 to 15 bytes"}},
+		"unknown cause":       {"watch --cause rocket", []string{`"rocket"`, "--cause", "not one of no_queues, device_broken, too_big, too_many_slots"}},
+		"unknown verdict":     {"watch --verdict sent", []string{`"sent"`, "--verdict", "not one of dropped, linearized, bounced, over_limit, rejected"}},
+		"no slots":            {"watch --min-slots 0", []string{`"0"`, "--min-slots", "not a number from 1 to 255"}},
+		"filter elsewhere":    {"hist --port 80", []string{"hist: unknown flag: --port"}},
 		"no count":            {"watch --count 0", []string{`"0"`, "--count", "less than 1"}},
 		"odd ring":            {"watch --ring-size 3MiB", []string{`"3MiB"`, "--ring-size", "not a power of two"}},
 		"small ring":          {"watch --ring-size 1KiB", []string{"less than a page"}},
@@ -197,6 +205,47 @@ func TestWatchExitCode(t *testing.T) {
 		got := runWith(t, fake, "watch", "-d", "50ms", "--exit-code")
 		if got.status != c.want || strings.Count(got.stderr, "\n") != 1 {
 			t.Errorf("%d %s: status %d, want %d; stderr %q", c.records, c.verdict, got.status, c.want, got.stderr)
+		}
+	}
+}
+
+// Filters choose what is shown and counted by --count, and what --exit-code acts on.
+func TestWatchFilters(t *testing.T) {
+	for _, c := range []struct {
+		args    string
+		shown   int
+		leftOut uint64
+		status  int
+	}{
+		{"", 14, 0, 1},
+		{"--port 53", 2, 12, 1},
+		{"--port 53 --port 443", 4, 10, 1},
+		{"--host 2001:db8::/32", 2, 12, 1},
+		{"--host 10.0.0.9 --min-slots 25", 6, 8, 1},
+		{"--comm odd", 7, 7, 1},
+		{"--pid 1003 --pid 1004", 1, 13, 1},
+		{"--cause sg_off", 0, 14, 0},
+		{"--cause sg_off --cause too_many_slots --verdict dropped", 14, 0, 1},
+		{"--verdict linearized", 0, 14, 0},
+		{"--comm odd --count 3", 3, 3, 1},
+	} {
+		fake := newFake()
+		fake.records, fake.owned = 14, true
+		args := append([]string{"watch", "-o", "json", "-d", "100ms", "--exit-code"}, strings.Fields(c.args)...)
+		got := runWith(t, fake, args...)
+		var summary struct {
+			LeftOut uint64 `json:"left_out"`
+			Filter  []string
+		}
+		lines := strings.Split(strings.TrimSuffix(got.stdout, "\n"), "\n")
+		if err := json.Unmarshal([]byte(lines[len(lines)-1]), &summary); err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(got.stdout, `"type":"packet"`); n != c.shown || summary.LeftOut != c.leftOut || got.status != c.status {
+			t.Errorf("%s: %d shown, %d left out, status %d: want %d, %d, %d", c.args, n, summary.LeftOut, got.status, c.shown, c.leftOut, c.status)
+		}
+		if !strings.Contains(c.args, strings.Join(summary.Filter, " ")) {
+			t.Errorf("filter %q, want %q", summary.Filter, c.args)
 		}
 	}
 }

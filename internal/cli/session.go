@@ -11,6 +11,7 @@ import (
 
 	"xentrace/internal/live"
 	"xentrace/internal/output"
+	"xentrace/internal/owner"
 	"xentrace/internal/trace"
 )
 
@@ -23,10 +24,13 @@ type session struct {
 	tracer  Tracer
 	format  output.Format
 	out     *output.Stream
+	packets *owner.Reader
 	feed    *feed        // nil where no records are asked for
 	screen  *live.Screen // nil where lines are written
 	console *output.Console
-	cancel  context.CancelFunc // ends what the tracer does in the background
+
+	selection *selection         // what of it is shown; nil where no records are asked for
+	cancel    context.CancelFunc // ends what the tracer does in the background
 }
 
 // open attaches a tracer as the flags say. It returns nil and no error if it
@@ -52,6 +56,7 @@ func open(ctx context.Context, in *invocation, records bool) (*session, error) {
 		return nil, errors.Join(err, s.tracer.Close())
 	}
 	s.out = output.NewStream(s.destination())
+	s.packets = owner.NewReader(s.tracer.Read, s.tracer.Holders)
 	if records {
 		s.feed = s.newFeed()
 	}
@@ -86,6 +91,7 @@ func (s *session) start(ctx context.Context, records bool) error {
 		RingBytes:  s.in.ringBytes,
 		Wait:       s.in.wait,
 		Rejected:   s.in.rejected,
+		Stacks:     s.in.stack,
 		Notify:     s.console.Say,
 	})
 	if err != nil {
@@ -220,6 +226,7 @@ func (s *session) end(ctx context.Context, failure error,
 	} else {
 		_, _ = s.out.Write(finish(s.format, nil, s.run(&totals))) // Close tells of its failure
 	}
+	s.in.found = s.found(&totals)
 	written := s.out.Close()
 	if written != nil {
 		written = fmt.Errorf("standard output: %w", written)

@@ -21,6 +21,8 @@ type Tracer interface {
 	// Read waits for the next record. It returns io.EOF once the tracer was
 	// stopped and all records were read.
 	Read(context.Context) (trace.Packet, error)
+	// Holders returns the processes that hold the sockets of these inodes.
+	Holders(inodes []uint64) ([]trace.Holder, error)
 	// Totals returns what was counted so far; after Stop, what was counted.
 	Totals(context.Context) (trace.Totals, error)
 	// Connections tells how the connections stand whose packets were read; nil where

@@ -99,11 +99,16 @@ func liveFlag() *flag {
 		bind: switchValue(func(s *settings) *bool { return &s.live })}
 }
 
+func stackFlag() *flag {
+	return &flag{name: "stack", usage: "tell what call sent each packet that went wrong: the kernel's functions and the program's",
+		bind: switchValue(func(s *settings) *bool { return &s.stack })}
+}
+
 // recordFlags are those of commands that read records.
 func recordFlags() []*flag {
 	return []*flag{
-		{name: "count", value: "N", usage: "stop after this many events", bind: countValue},
-		{name: "exit-code", usage: "exit with status 1 if a packet was dropped that --drops asks for",
+		{name: "count", value: "N", usage: "stop after this many packets that went wrong and pass the filters", bind: countValue},
+		{name: "exit-code", usage: "exit with status 1 if a packet was dropped that --drops asks for and that passes the filters",
 			bind: switchValue(func(s *settings) *bool { return &s.exitCode })},
 		{name: "ring-size", value: "BYTES", usage: "size of the ring buffer for events: a power of two, KiB or MiB behind it if you like", initial: "4MiB",
 			bind: ringValue},

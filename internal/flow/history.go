@@ -20,10 +20,12 @@ const (
 type history struct {
 	flow    Flow
 	dropped droppedSeqs
-	hangs   uint32        // the sequence number that it is stalled at
-	base    uint32        // total_retrans at the first drop
-	based   bool          // base is known
-	socket  *trace.Socket // that the kernel is asked about; nil if it is not
+	layout  verdict.Layout
+	facts   func(trace.Device) verdict.Facts // nil: nothing is known of the machine
+	hangs   uint32                           // the sequence number that it is stalled at
+	base    uint32                           // total_retrans at the first drop
+	based   bool                             // base is known
+	socket  *trace.Socket                    // that the kernel is asked about; nil if it is not
 
 	address     uint64 // of the last packet's socket, 0 if unknown
 	counted     bool   // as stalled now, by the table
@@ -61,6 +63,10 @@ func (h *history) add(p *trace.Packet) []Event {
 	if p.Process != nil {
 		f.Process = p.Process
 	}
+	if len(p.Stack) > 0 {
+		f.Stack = p.Stack
+	}
+	h.layout.Add(p)
 	switch p.Verdict {
 	case trace.Dropped:
 		h.addDrop(p)
@@ -104,11 +110,25 @@ func (h *history) addDrop(p *trace.Packet) {
 			f.Reasons = make(map[string]uint64)
 		}
 		f.Reasons[p.Reason]++
-		f.Advice = verdict.OfReason(p.Reason).Advice
+		f.Advice = h.advice(p)
 		return
 	}
 	f.Causes[p.Cause]++
-	f.Advice = verdict.OfCause(p.Cause).Advice
+	f.Advice = h.advice(p)
+}
+
+// advice returns what would help, best first: for a flow that is stalled, by what is
+// known of the machine and of the segment that it hangs at.
+func (h *history) advice(p *trace.Packet) []verdict.Advice {
+	if h.flow.State != Stalled || p.Layer == trace.LayerElsewhere {
+		return verdict.OfPacket(p).Advice
+	}
+	var facts verdict.Facts
+	if h.facts != nil {
+		facts = h.facts(p.Interface)
+	}
+	facts.CutFits = verdict.CutFits(p)
+	return verdict.ForStall(facts, p.Cause)
 }
 
 // addSeq takes note of the sequence number that was dropped. The flow stalls if it
@@ -129,6 +149,7 @@ func (h *history) addSeq(p *trace.Packet) []Event {
 	}
 	f.State, f.StalledSince, h.hangs = Stalled, d.since, p.TCP.Seq
 	f.Stalls++
+	f.Advice = h.advice(p)
 	return []Event{h.event(p.Time)}
 }
 
@@ -192,6 +213,7 @@ func (h *history) event(at time.Time) Event { return Event{Time: at, Flow: h.sna
 func (h *history) snapshot(now time.Time) Flow {
 	f := h.flow
 	f.Reasons = maps.Clone(f.Reasons)
+	f.Layout = h.layout.Sentence()
 	if f.TCP != nil {
 		tcp := *f.TCP
 		f.TCP = &tcp

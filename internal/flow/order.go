@@ -60,6 +60,7 @@ func (t *Table) insert(key Key, p *trace.Packet) *history {
 		return nil
 	}
 	h := newHistory(key, p)
+	h.facts = t.facts
 	t.flows[key] = h
 	t.place(h)
 	return h
@@ -90,10 +91,10 @@ func (t *Table) remove(h *history) {
 }
 
 // worse orders flows, the worst first.
-func worse(a, b Flow) int {
+func worse(a, b *Flow) int {
 	return cmp.Or(
-		cmp.Compare(badness(&b), badness(&a)),
-		stalledLonger(&a, &b),
+		cmp.Compare(badness(b), badness(a)),
+		stalledLonger(a, b),
 		cmp.Compare(b.Drops, a.Drops),
 		b.Last.Compare(a.Last),
 		compareKeys(&a.Key, &b.Key),

@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -32,7 +33,7 @@ func (t *Table) Poll(now time.Time) []Event {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err != nil {
-		t.askedLast = err
+		t.failed(err)
 		return nil
 	}
 	var events []Event
@@ -55,7 +56,7 @@ func (t *Table) questions() ([]*history, []trace.Socket) {
 	endings, err := t.kernel.Endings()
 	ended := endings != t.endings
 	if err != nil {
-		t.askedLast = err
+		t.failed(err)
 		return nil, nil
 	}
 	t.endings = endings
@@ -97,9 +98,16 @@ func (t *Table) answer(h *history, c *trace.Connection, now time.Time) []Event {
 	return t.told(h, h.observe(&c.TCP, c.Time))
 }
 
+// failed takes note of the kernel's refusal; that it is not ready yet is none.
+func (t *Table) failed(err error) {
+	if !errors.Is(err, trace.ErrNotLoaded) {
+		t.err = err
+	}
+}
+
 // Err returns why the kernel could not be asked, the last time that it could not.
 func (t *Table) Err() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.askedLast
+	return t.err
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"xentrace/internal/trace"
+	"xentrace/internal/verdict"
 )
 
 // DefaultLimit is how many flows a Table keeps unless asked otherwise. One takes
@@ -34,18 +35,19 @@ type Kernel interface {
 type Table struct {
 	kernel Kernel
 	limit  int
+	facts  func(trace.Device) verdict.Facts
 
-	mu        sync.Mutex
-	flows     map[Key]*history
-	bySocket  map[uint64]*history // those whose socket is followed, by its address
-	order     [ranks]order
-	refused   map[Key]struct{} // flows that found no room, as many as there is room for
-	lost      uint64
-	stalled   uint64 // flows that stalled, once or more
-	now       int    // flows that are stalled
-	endings   uint64
-	turn      int // which of the flows that do not hang are asked next
-	askedLast error
+	mu       sync.Mutex
+	flows    map[Key]*history
+	bySocket map[uint64]*history // those whose socket is followed, by its address
+	order    [ranks]order
+	refused  map[Key]struct{} // flows that found no room, as many as there is room for
+	lost     uint64
+	stalled  uint64 // flows that stalled, once or more
+	now      int    // flows that are stalled
+	endings  uint64
+	turn     int   // which of the flows that do not hang are asked next
+	err      error // why the kernel could not be asked
 }
 
 // NewTable returns an empty table for at most limit flows, DefaultLimit if that is 0.
@@ -59,6 +61,10 @@ func NewTable(limit int, kernel Kernel) *Table {
 		flows: make(map[Key]*history), bySocket: make(map[uint64]*history), refused: make(map[Key]struct{}),
 	}
 }
+
+// Ask has the table ask for what the advice for flows that stall depends on. It is
+// called before the first packet is added; ask is called while a packet is.
+func (t *Table) Ask(ask func(trace.Device) verdict.Facts) { t.facts = ask }
 
 // KeyOf returns the flow of a packet, and whether it has one: a packet that is
 // neither IPv4 nor IPv6 has none.
@@ -113,7 +119,7 @@ func (t *Table) follow(h *history, p *trace.Packet) []Event {
 		return events
 	}
 	if err := t.kernel.Follow(socket); err != nil {
-		t.askedLast = err
+		t.failed(err)
 	}
 	return events
 }
@@ -179,11 +185,19 @@ func (t *Table) Counts() Counts {
 // stalled, the longest one first, then the others by their drops.
 func (t *Table) Snapshot(now time.Time) []Flow {
 	t.mu.Lock()
-	flows := make([]Flow, 0, len(t.flows))
+	taken := make([]Flow, 0, len(t.flows))
 	for _, h := range t.flows {
-		flows = append(flows, h.snapshot(now))
+		taken = append(taken, h.snapshot(now))
 	}
 	t.mu.Unlock()
-	slices.SortFunc(flows, worse)
+	sorted := make([]*Flow, len(taken)) // they are large to be moved about
+	for i := range taken {
+		sorted[i] = &taken[i]
+	}
+	slices.SortFunc(sorted, worse)
+	flows := make([]Flow, len(sorted))
+	for i, f := range sorted {
+		flows[i] = *f
+	}
 	return flows
 }

@@ -266,8 +266,14 @@ func TestSocketIsLearnt(t *testing.T) {
 // The kernel does not answer: records alone tell, and nothing is made up.
 func TestKernelDoesNotAnswer(t *testing.T) {
 	k := newFakeKernel()
-	k.err = errKernel
+	k.err = trace.ErrNotLoaded
 	table := NewTable(0, k)
+	table.Add((&sender{port: 2, address: 2, una: 1000}).drop(0, 1000))
+	none(t, table.Poll(at(0)))
+	if table.Err() != nil {
+		t.Errorf("error %v while it is not ready", table.Err())
+	}
+	k.err = errKernel
 	s := &sender{port: 1, address: 1, una: 1000}
 	table.Add(s.drop(0, 1000))
 	only(t, table.Add(s.drop(1, 1000)), Stalled)
@@ -277,6 +283,7 @@ func TestKernelDoesNotAnswer(t *testing.T) {
 	}
 	k.err = nil
 	k.stands(1, 3, 2000, 1)
+	k.stands(2, 3, 1000, 0)
 	only(t, table.Poll(at(3)), Recovered)
 }
 

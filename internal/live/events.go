@@ -72,6 +72,9 @@ func (m *model) packetWords(p *trace.Packet) (what string, t tone, rest string) 
 	} else {
 		rest += " " + output.Endpoints(p.Flow.Proto, p.Flow.Source, p.Flow.Destination)
 	}
+	if p.Process != nil {
+		rest += " of " + processName(p.Process)
+	}
 	if p.Layer == trace.LayerElsewhere {
 		rest += "  " + steady(output.Where(p))
 	}

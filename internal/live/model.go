@@ -12,7 +12,8 @@ import (
 type Snapshot struct {
 	Totals    trace.Totals
 	Flows     []flow.Flow
-	Stalled   int    // flows that are stalled now
+	LeftOut   int    // flows that the user does not want to see
+	Stalled   int    // flows that are stalled now, those too
 	FlowsLost uint64 // flows with trouble that there was no room to remember
 }
 

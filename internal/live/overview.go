@@ -32,14 +32,17 @@ func (m *model) overviewLines(columns, room int) []line {
 }
 
 func (m *model) flowsHeading() string {
-	if len(m.flows) == 0 {
-		return "flows with trouble: none"
+	text := fmt.Sprintf("flows with trouble, by %s: %d", m.order, len(m.flows))
+	switch {
+	case len(m.flows) == 0:
+		text = "flows with trouble: none"
+	case m.listed < len(m.flows):
+		text = fmt.Sprintf("flows with trouble, by %s: %d to %d of %d", m.order, m.top+1, m.top+m.listed, len(m.flows))
 	}
-	text := fmt.Sprintf("flows with trouble, by %s", m.order)
-	if m.listed < len(m.flows) {
-		return fmt.Sprintf("%s: %d to %d of %d", text, m.top+1, m.top+m.listed, len(m.flows))
+	if m.latest.LeftOut > 0 {
+		text += fmt.Sprintf(", %d filtered out", m.latest.LeftOut)
 	}
-	return fmt.Sprintf("%s: %d", text, len(m.flows))
+	return text
 }
 
 // flowLines is the table of the flows that are listed.

@@ -74,7 +74,11 @@ func (t *Text) appendWhere(b []byte, p *trace.Packet, used int, broken bool) []b
 	default:
 		b = append(appendSpaces(append(b, '\n'), continuation), words...)
 	}
-	b = append(b, '\n')
+	return t.appendStack(append(b, '\n'), p)
+}
+
+// appendStack appends the functions that led to it, one a line.
+func (t *Text) appendStack(b []byte, p *trace.Packet) []byte {
 	if !t.Stacks {
 		return b
 	}

@@ -28,6 +28,9 @@ type Format interface {
 type Run struct {
 	*trace.Totals
 	Flows *flow.Summary // nil where flows were not followed
+
+	Filter  []string // what chose the events that were shown, as flags; empty if all were
+	LeftOut uint64   // events that were not shown because of that
 }
 
 // AnyDropped tells whether a packet was dropped on any interface: by the driver, or

@@ -25,7 +25,7 @@ func (t *Text) AppendHistogram(b []byte, r *Run) []byte {
 	if len(seenRules(totals)) > 0 {
 		b = appendWrapped(append(b, '\n'), "xentrace watch tells which packets these are, why, and what to do.", 0, t.width())
 	}
-	return t.appendEnd(b, totals)
+	return t.appendEnd(b, r)
 }
 
 // bars is the geometry of one drawn histogram.

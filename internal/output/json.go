@@ -46,7 +46,7 @@ func (JSON) AppendPacket(b []byte, p *trace.Packet) []byte {
 	b = appendInt(b, `,"gso_segs":`, p.GSOSegs)
 	b = appendFlow(b, p.Flow)
 	b = appendTCP(b, p.TCP)
-	b = append(b, `,"process":null`...)
+	b = appendProcess(b, p.Process)
 	b = appendReason(b, p)
 	return append(b, "}\n"...)
 }

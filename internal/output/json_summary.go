@@ -41,6 +41,14 @@ func (JSON) AppendSummary(b []byte, r *Run) []byte {
 	b = appendMaybe(b, `,"recursion":`, t.Lost.Recursion)
 	b = appendMaybe(b, `,"missed":`, t.Lost.Missed)
 	b = appendGaps(append(b, '}'), t.Gaps)
+	b = append(b, `,"filter":[`...)
+	for i, flag := range r.Filter {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendString(b, flag)
+	}
+	b = appendUint(b, `],"left_out":`, r.LeftOut)
 	b = append(b, `,"missing":`...)
 	b = appendMissing(b, r)
 	return append(b, "}\n"...)

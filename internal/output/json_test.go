@@ -17,29 +17,29 @@ import (
 
 // The structures below are the contract as encoding/json writes it.
 type packetLine struct {
-	Type       string     `json:"type"`
-	Time       string     `json:"time"`
-	CPU        int        `json:"cpu"`
-	Layer      string     `json:"layer"`
-	Ifname     string     `json:"ifname"`
-	Ifindex    int        `json:"ifindex"`
-	Netns      uint32     `json:"netns"`
-	Queue      int        `json:"queue"`
-	Verdict    string     `json:"verdict"`
-	Cause      *string    `json:"cause"`
-	Slots      int        `json:"slots"`
-	Limit      int        `json:"limit"`
-	Len        int        `json:"len"`
-	HeadOffset int        `json:"head_offset"`
-	HeadLen    int        `json:"head_len"`
-	Frags      []fragPart `json:"frags"`
-	GSOSize    int        `json:"gso_size"`
-	GSOSegs    int        `json:"gso_segs"`
-	Flow       *flowPart  `json:"flow"`
-	TCP        *tcpPart   `json:"tcp"`
-	Process    *string    `json:"process"`
-	Reason     *string    `json:"reason"`
-	Stack      []string   `json:"stack"`
+	Type       string       `json:"type"`
+	Time       string       `json:"time"`
+	CPU        int          `json:"cpu"`
+	Layer      string       `json:"layer"`
+	Ifname     string       `json:"ifname"`
+	Ifindex    int          `json:"ifindex"`
+	Netns      uint32       `json:"netns"`
+	Queue      int          `json:"queue"`
+	Verdict    string       `json:"verdict"`
+	Cause      *string      `json:"cause"`
+	Slots      int          `json:"slots"`
+	Limit      int          `json:"limit"`
+	Len        int          `json:"len"`
+	HeadOffset int          `json:"head_offset"`
+	HeadLen    int          `json:"head_len"`
+	Frags      []fragPart   `json:"frags"`
+	GSOSize    int          `json:"gso_size"`
+	GSOSegs    int          `json:"gso_segs"`
+	Flow       *flowPart    `json:"flow"`
+	TCP        *tcpPart     `json:"tcp"`
+	Process    *processPart `json:"process"`
+	Reason     *string      `json:"reason"`
+	Stack      []string     `json:"stack"`
 }
 
 type fragPart struct {
@@ -67,6 +67,21 @@ type tcpPart struct {
 	RTO         int64  `json:"rto_ms"`
 	SRTT        int64  `json:"srtt_us"`
 	SndQ        uint32 `json:"sndq_bytes"`
+}
+
+type processPart struct {
+	PID       int     `json:"pid"`
+	Comm      string  `json:"comm"`
+	UID       uint32  `json:"uid"`
+	Unit      *string `json:"unit"`
+	Container *string `json:"container"`
+}
+
+func orNull(text string) *string {
+	if text == "" {
+		return nil
+	}
+	return &text
 }
 
 // line converts a packet the slow way.
@@ -98,6 +113,9 @@ func line(p *trace.Packet) packetLine {
 		}
 		proto := map[uint8]string{1: "icmp", 6: "tcp", 17: "udp"}[f.Proto]
 		l.Flow = &flowPart{family, proto, f.Source.Addr().String(), f.Source.Port(), f.Destination.Addr().String(), f.Destination.Port()}
+	}
+	if o := p.Process; o != nil {
+		l.Process = &processPart{PID: o.PID, Comm: o.Comm, UID: o.UID, Unit: orNull(o.Unit), Container: orNull(o.Container)}
 	}
 	if s := p.TCP; s != nil {
 		l.TCP = &tcpPart{"ESTABLISHED", s.Seq, s.SndUna, s.SndNxt, s.WriteSeq, s.Retransmits, s.RTO.Milliseconds(), s.SRTT.Microseconds(), s.SndQBytes}
@@ -163,7 +181,7 @@ const packetKeys = "type time cpu layer ifname ifindex netns queue verdict cause
 	"frags frags.offset frags.size frags.slots gso_size gso_segs " +
 	"flow flow.family flow.proto flow.saddr flow.sport flow.daddr flow.dport " +
 	"tcp tcp.state tcp.seq tcp.snd_una tcp.snd_nxt tcp.write_seq tcp.retransmits tcp.rto_ms tcp.srtt_us tcp.sndq_bytes " +
-	"process reason stack"
+	"process process.pid process.comm process.uid process.unit process.container reason stack"
 
 const summaryKeys = "type time duration_ms interfaces interfaces.ifname interfaces.ifindex interfaces.netns interfaces.driver " +
 	"interfaces.backend interfaces.limit interfaces.packets interfaces.bytes interfaces.slots interfaces.slots.1 interfaces.slots.2 " +
@@ -173,11 +191,12 @@ const summaryKeys = "type time duration_ms interfaces interfaces.ifname interfac
 	"interfaces.causes.linearize_failed interfaces.causes.bounce_failed interfaces.causes.no_carrier interfaces.causes.sg_off " +
 	"interfaces.causes.needs_gso interfaces.causes.unknown interfaces.tx_dropped_delta interfaces.stuck_ms " +
 	"interfaces.elsewhere interfaces.reasons flows_stalled events " +
-	"lost lost.ring lost.flows lost.recursion lost.missed gaps missing " +
+	"lost lost.ring lost.flows lost.recursion lost.missed gaps filter left_out missing " +
 	"missing.flows missing.flows_stalled missing.recursion missing.rejected missing.stuck_ms missing.tx_dropped_delta"
 
 func TestKeysAndTheirOrder(t *testing.T) {
 	packet := samplePackets()[0]
+	packet.Process = &trace.Process{PID: 1, Comm: "init"}
 	for name, c := range map[string]struct {
 		line []byte
 		want string

@@ -32,6 +32,8 @@ func samplePackets() []trace.Packet {
 		GSOSize: 1448, GSOSegs: 2,
 		Flow: tcpFlow("10.0.0.5:49152", "10.0.0.9:5001"), TCP: established,
 	}
+	nginx := &trace.Process{PID: 1234, Comm: "nginx", UID: 33, Unit: "nginx.service"}
+	contained := &trace.Process{PID: 4194304, Comm: "Web \x1b[31mContent", Container: "0123abcd"}
 	with := func(change func(*trace.Packet)) trace.Packet {
 		p := base
 		p.Time = p.Time.Add(17 * time.Millisecond)
@@ -40,7 +42,9 @@ func samplePackets() []trace.Packet {
 	}
 	return []trace.Packet{
 		base,
-		with(func(p *trace.Packet) { p.Flow = tcpFlow("192.168.122.101:51234", "192.168.122.1:5001") }),
+		with(func(p *trace.Packet) {
+			p.Flow, p.Process = tcpFlow("192.168.122.101:51234", "192.168.122.1:5001"), nginx
+		}),
 		with(func(p *trace.Packet) {
 			p.Verdict, p.Cause, p.Slots = trace.Linearized, trace.CauseNone, 19
 			p.Flow, p.TCP = tcpFlow("[fe80::216:3eff:fe01:2]:49152", "[fe80::1]:443"), nil
@@ -49,6 +53,7 @@ func samplePackets() []trace.Packet {
 		with(func(p *trace.Packet) {
 			p.Cause, p.Slots = trace.LinearizeFailed, 32
 			p.Flow = tcpFlow("[2001:db8:1234:5678:9abc:def0:1234:5678]:49152", "[2001:db8:8765:4321:fedc:ba98:8765:4321]:65535")
+			p.Process = contained
 		}),
 		with(func(p *trace.Packet) {
 			p.Cause, p.Slots, p.Len, p.Frags, p.TCP = trace.SGOff, 2, 142, nil, nil
@@ -63,11 +68,13 @@ func samplePackets() []trace.Packet {
 		}),
 		with(func(p *trace.Packet) {
 			p.Verdict, p.Cause, p.Slots, p.Len, p.Flow, p.TCP = trace.OverLimit, trace.CauseNone, 19, 17070, nil, nil
+			p.Process = nginx
 			p.Interface = trace.Device{Name: "a\x1b[31m\"b", Index: 7, NetNS: 4026532281}
 		}),
 		with(func(p *trace.Packet) {
 			p.Layer, p.Cause, p.Slots, p.TCP = trace.LayerElsewhere, trace.CauseNone, 1, nil
 			p.Flow = &trace.Flow{Proto: 17, Source: netip.MustParseAddrPort("10.0.0.5:53"), Destination: netip.MustParseAddrPort("10.0.0.9:40000")}
+			p.Process = contained
 			p.Reason, p.Stack = "QDISC_DROP", []string{"__dev_queue_xmit+0xd01", "ip_finish_output2+0x2c1", "udp_sendmsg+0x9e6"}
 		}),
 		with(func(p *trace.Packet) {

@@ -20,16 +20,32 @@ func (t *Text) AppendSummary(b []byte, r *Run) []byte {
 	}
 	b = t.appendFlows(b, r.Flows)
 	b = t.appendRules(b, totals)
-	return t.appendEnd(b, totals)
+	return t.appendEnd(b, r)
 }
 
 // appendEnd appends what is told of the whole run.
-func (t *Text) appendEnd(b []byte, totals *trace.Totals) []byte {
+func (t *Text) appendEnd(b []byte, r *Run) []byte {
 	b = append(b, '\n')
-	for _, gap := range totals.Gaps {
+	for _, gap := range r.Gaps {
 		b = appendWrapped(b, t.gapSentence(gap), 0, t.width())
 	}
-	return appendClosing(b, totals, t.width())
+	if len(r.Filter) > 0 {
+		b = appendWrapped(b, filterSentence(r), 0, t.width())
+	}
+	return appendClosing(b, r.Totals, t.width())
+}
+
+// filterSentence says what was not shown.
+func filterSentence(r *Run) string {
+	return fmt.Sprintf("only events that pass %s were shown and %s left out; the counts are of all packets",
+		Escape(strings.Join(r.Filter, " ")), wasOrWere(r.LeftOut))
+}
+
+func wasOrWere(n uint64) string {
+	if n == 1 {
+		return "1 other was"
+	}
+	return grouped(n) + " others were"
 }
 
 // gapSentence says when nothing could be counted, and why.

@@ -17,7 +17,7 @@ type Text struct {
 	Whole    bool       // a packet stays on one line, however long: for files and pipes
 	Color    bool
 	Blocks   bool           // draw with block characters; plain ASCII otherwise
-	Stacks   bool           // show the whole stack of a drop elsewhere
+	Stacks   bool           // show whole stacks
 	Location *time.Location // of the times shown
 	Evidence bool           // of findings where nothing is wrong too
 
@@ -77,6 +77,9 @@ func (t *Text) appendHeader(b []byte) []byte {
 	b = appendRight(append(b, ' '), "SLOTS", slotsWidth)
 	b = appendRight(append(b, ' '), "LEN", lenWidth)
 	b = append(b, " FLOW, SEQ"...)
+	if process := ", PROCESS"; t.Whole || utf8.RuneCount(b[start:])+len(process) <= t.width() {
+		b = append(b, process...)
+	}
 	line := string(b[start:])
 	return append(t.appendColoured(b[:start], bold, line), '\n')
 }
@@ -104,10 +107,11 @@ func (t *Text) AppendPacket(b []byte, p *trace.Packet) []byte {
 	used := continuation + t.device + 1 + t.verdict + 1 + slotsWidth + 1 + lenWidth
 	start := len(b)
 	b = t.appendFlow(b, p, used)
+	b = t.appendOwner(b, p.Process, used, start)
 	if p.Layer == trace.LayerElsewhere {
 		return t.appendWhere(b, p, used+utf8.RuneCount(b[start:]), bytes.IndexByte(b[start:], '\n') >= 0)
 	}
-	return append(b, '\n')
+	return t.appendStack(append(b, '\n'), p)
 }
 
 func (t *Text) location() *time.Location {
@@ -146,6 +150,22 @@ func endpoints(proto uint8, source, destination netip.AddrPort) (from, rest stri
 		return source.Addr().String(), " > " + destination.Addr().String() + " " + protocolName(proto)
 	}
 	return source.String(), " > " + destination.String() + " " + protocolName(proto)
+}
+
+// appendOwner appends the process behind a flow that begins at start, in column used: on
+// the same line if there is room.
+func (t *Text) appendOwner(b []byte, p *trace.Process, used, start int) []byte {
+	if p == nil {
+		return b
+	}
+	words := Escape(p.Comm) + "(" + strconv.Itoa(p.PID) + ")"
+	if end := bytes.LastIndexByte(b[start:], '\n'); end >= 0 {
+		used, start = 0, start+end+1
+	}
+	if t.Whole || used+utf8.RuneCount(b[start:])+1+utf8.RuneCountInString(words) <= t.width() {
+		return append(append(b, ' '), words...)
+	}
+	return append(appendSpaces(append(b, '\n'), continuation), words...)
 }
 
 // appendLeft appends text and fills up to width columns.

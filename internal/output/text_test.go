@@ -1,9 +1,11 @@
 package output
 
 import (
+	"encoding/json"
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -230,6 +232,34 @@ func TestTxDroppedBesideDropsElsewhere(t *testing.T) {
 	for _, part := range []string{"elsewhere        7  dropped on their way to the driver\n", "tx_dropped       0  what the interface's own counter moved by: the driver's drops; it does not hold", "\nelsewhere (7): "} {
 		if !strings.Contains(got, part) {
 			t.Errorf("%q is not in\n%s", part, got)
+		}
+	}
+}
+
+func TestFilterIsTold(t *testing.T) {
+	for _, test := range []struct {
+		filter  []string
+		leftOut uint64
+		want    string
+	}{
+		{nil, 0, ""},
+		{[]string{"--host 10.0.0.9", "--comm a\x1bb"}, 1, `only events that pass --host 10.0.0.9 --comm a\x1bb were shown and 1 other was left out; the counts are of all packets` + "\n"},
+		{[]string{"--port 443"}, 1234, "only events that pass --port 443 were shown and 1,234 others were left out; the counts are of all packets\n"},
+	} {
+		got := string(text(300).AppendSummary(nil, &Run{Totals: quietTotals(), Filter: test.filter, LeftOut: test.leftOut}))
+		if !strings.Contains(got, test.want) || test.want == "" && strings.Contains(got, "left out") {
+			t.Errorf("want %q in\n%s", test.want, got)
+		}
+		var summary struct {
+			Filter  []string
+			LeftOut uint64 `json:"left_out"`
+		}
+		line := JSON{}.AppendSummary(nil, &Run{Totals: quietTotals(), Filter: test.filter, LeftOut: test.leftOut})
+		if err := json.Unmarshal(line, &summary); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(summary.Filter, test.filter) || summary.Filter == nil || summary.LeftOut != test.leftOut {
+			t.Errorf("%s: want filter %q, never null, and %d left out", line, test.filter, test.leftOut)
 		}
 	}
 }

@@ -84,9 +84,15 @@ func (c *chooser) try(ctx context.Context, b Backend) (*attachment, error) {
 	if c.options.Records {
 		cfg.Records = 1
 	}
+	if c.options.Stacks {
+		cfg.Stacks = 1
+	}
 	if netfront {
 		cfg.DriverHooks = 1
 		spec.Programs[bpf.XentraceProgFentryFree].AttachTo = c.facts.free.Symbol.Name
+	}
+	if err := configureSender(spec, c.facts.types); err != nil {
+		return nil, err
 	}
 	spec.Maps[bpf.XentraceMapEvents].MaxEntries = uint32(c.options.RingBytes)
 	if c.elsewhere == nil {

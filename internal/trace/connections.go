@@ -14,8 +14,9 @@ import (
 	"xentrace/internal/kernel"
 )
 
-// errNotLoaded says that the kernel cannot be asked about connections yet.
-var errNotLoaded = errors.New("the kernel side that reads connections is not loaded")
+// ErrNotLoaded says that the kernel cannot be asked about connections yet, or that
+// Options.Notify was told why it never can.
+var ErrNotLoaded = errors.New("the kernel side that reads connections is not loaded")
 
 // Connections tells how TCP connections stand, by the address of their socket, and
 // how they stood at their end. A hook (the tracepoint inet_sock_set_state) is
@@ -113,7 +114,7 @@ func (c *Connections) Endings() (uint64, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.collection == nil {
-		return 0, errNotLoaded
+		return 0, ErrNotLoaded
 	}
 	var n uint64
 	if err := c.collection.Maps[bpf.XentraceMapEndings].Lookup(uint32(0), &n); err != nil {
@@ -128,7 +129,7 @@ func (c *Connections) Ask(sockets []Socket) ([]Connection, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.collection == nil {
-		return nil, errNotLoaded
+		return nil, ErrNotLoaded
 	}
 	answers := make([]Connection, 0, len(sockets))
 	for some := range slices.Chunk(sockets, len(c.questions.Sockets)) {

@@ -44,6 +44,9 @@ func (t *Tracer) takeElsewhere(raw []byte) (Packet, error) {
 		p.Reason = t.elsewhere.reasons.Name(head.Reason)
 	}
 	p.Stack = t.stacks.name(head.Frames[:head.NrFrames], head.Location)
+	if t.calls != nil {
+		p.Stack = append(p.Stack, t.calls.user(&t.decoder)...)
+	}
 	return p, nil
 }
 

@@ -33,14 +33,22 @@ type Packet struct {
 	// Reason is why the kernel dropped the packet outside the driver, as its own
 	// trace output names it; empty for the driver's drops, and where it tells none.
 	Reason string
-	// Stack is where that was, "function+0xoffset [module]", innermost first;
-	// empty for the driver's drops, and where kernel addresses are hidden.
+	// Stack is where that was, "function+0xoffset [module]", innermost first. With
+	// Options.Stacks it is also the stack of the call that sent the packet, whatever
+	// went wrong: behind the kernel's functions those of the program,
+	// "function+0xoffset (file)". Empty without either, where no call sent the
+	// packet, and where kernel addresses are hidden.
 	Stack []string
 
 	Flow *Flow // nil for a packet that is neither IPv4 nor IPv6
 	TCP  *TCP  // nil unless the packet belongs to a full TCP socket of this machine
 
 	Socket *Socket // nil unless the packet belongs to a full socket of this machine
+
+	// Sender is the process that was sending the packet when it was handed to the
+	// driver, if that is sure: it ran by itself, not under an interrupt, and holds the
+	// packet's socket. nil for the many packets that are sent otherwise.
+	Sender *Task
 
 	// Process is whose the packet is; nil where that is not known. The tracer
 	// leaves it to others to find.
@@ -123,7 +131,7 @@ type TCP struct {
 type Socket struct {
 	Address uint64 // of struct sock: tells sockets apart as long as they live
 	Cookie  uint64 // sk_cookie; 0 if nobody asked the kernel for one yet
-	Inode   uint64 // of sockfs, as in /proc/PID/fd; 0 if no file leads to the socket
+	Inode   uint64 // of sockfs, as in /proc/PID/fd; 0 if no file leads to the socket, as to the kernel's own
 	Cgroup  uint64 // id in the cgroup v2 hierarchy; 0 if unknown
 	UID     uint32 // sk_uid: who made the socket, in the initial user namespace
 	Hash    uint32 // sk_hash: of a connection's addresses and ports; the same as long as it lasts

@@ -12,9 +12,11 @@ import (
 // driver's code is read, for the whole process and for good. It keeps CAP_BPF
 // and CAP_PERFMON, to read the maps and the programs' statistics and to hook into
 // a driver that is loaded again; CAP_SYSLOG, to find the code of that, unless the
-// driver cannot go, and to name the stacks of drops outside the driver; and, to
-// look at interfaces of other network namespaces than the caller's, CAP_SYS_ADMIN
-// and CAP_SYS_PTRACE.
+// driver cannot go, and to name stacks; to name the functions of other users'
+// programs in them CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH; and, to look at
+// interfaces of other network namespaces than the caller's, CAP_SYS_ADMIN and
+// CAP_SYS_PTRACE. That one it keeps also where the owners of sockets are to be
+// searched for in /proc.
 func (t *Tracer) DropPrivileges(ctx context.Context) error {
 	if err := t.driver.generations.current().wait(ctx); err != nil {
 		return err
@@ -23,8 +25,12 @@ func (t *Tracer) DropPrivileges(ctx context.Context) error {
 	if !t.selector.named() {
 		keep = append(keep, unix.CAP_SYS_ADMIN, unix.CAP_SYS_PTRACE)
 	}
-	if t.elsewhere != nil {
+	keep = append(keep, t.holders.privileges()...)
+	if t.elsewhere != nil || t.calls != nil {
 		keep = append(keep, unix.CAP_SYSLOG)
+	}
+	if t.calls != nil {
+		keep = append(keep, unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH)
 	}
 	return kernel.KeepOnly(keep...)
 }

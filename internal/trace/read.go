@@ -58,10 +58,8 @@ func (t *Tracer) pause(ctx context.Context, wait time.Duration) error {
 	if err := ctx.Err(); err != nil && !stopped {
 		return err
 	}
-	if wait == sleepLong {
-		// The poll cannot wait for a context too: wake it when that ends.
-		t.wakeOn(ctx)
-	}
+	// The poll cannot wait for a context too: wake it when that ends.
+	t.wakeOn(ctx)
 	t.reader.SetDeadline(time.Now().Add(wait))
 	return nil
 }
@@ -72,8 +70,11 @@ func (t *Tracer) wakeOn(ctx context.Context) {
 	if t.waking == ctx {
 		return
 	}
+	if t.stopWaking != nil {
+		t.stopWaking()
+	}
 	t.waking = ctx
-	context.AfterFunc(ctx, func() { _ = t.reader.Flush() }) // fails only once closed
+	t.stopWaking = context.AfterFunc(ctx, func() { _ = t.reader.Flush() }) // fails only once closed
 }
 
 // take decodes one record; one that is not of a packet is dealt with here.
@@ -99,6 +100,9 @@ func (t *Tracer) take(ctx context.Context, raw []byte) (Packet, bool, error) {
 		packet, err := t.decoder.decodePacket(raw)
 		if err != nil {
 			return Packet{}, false, err
+		}
+		if t.calls != nil {
+			packet.Stack = t.calls.name(&t.decoder)
 		}
 		if err := t.complete(&packet); err != nil {
 			return Packet{}, false, err

@@ -13,6 +13,10 @@ import (
 // recordHeader is how long a packet record without fragments is, in bytes.
 const recordHeader = int(unsafe.Offsetof(bpf.XentracePacketEvent{}.Frags))
 
+// stackedRecord is where the stack is in a record that has one: behind the room for all
+// fragments.
+const stackedRecord = int(unsafe.Sizeof(bpf.XentracePacketEvent{}))
+
 // interfaceRecord is how long the record of an unregistered interface is.
 const interfaceRecord = int(unsafe.Sizeof(bpf.XentraceInterfaceEvent{}))
 
@@ -20,10 +24,13 @@ const interfaceRecord = int(unsafe.Sizeof(bpf.XentraceInterfaceEvent{}))
 // are its own, so that a storm of records allocates only what it keeps.
 type recordDecoder struct {
 	packet    bpf.XentracePacketEvent
+	call      bpf.XentraceCallStack // its frames are none if the record has no stack
 	iface     bpf.XentraceInterfaceEvent
 	elsewhere bpf.XentraceElsewhereHead
 	jiffy     time.Duration // length of one
 	wallTime  func(monotonic uint64) time.Time
+
+	foreignPIDs bool // the kernel side's PIDs are not those of this PID namespace
 }
 
 // kind returns what the record tells of.
@@ -55,6 +62,9 @@ func (d *recordDecoder) decodePacket(raw []byte) (Packet, error) {
 	if frags > len(event.Frags) || recordHeader+frags*int(unsafe.Sizeof(event.Frags[0])) > len(raw) {
 		return Packet{}, fmt.Errorf("packet record of %d bytes: too short for %d fragments", len(raw), frags)
 	}
+	if err := d.decodeCall(raw); err != nil {
+		return Packet{}, err
+	}
 	p := Packet{
 		Time:       d.wallTime(event.TimeNs),
 		CPU:        int(event.Header.Cpu),
@@ -72,14 +82,35 @@ func (d *recordDecoder) decodePacket(raw []byte) (Packet, error) {
 		GSOSegs:    int(event.GsoSegs),
 		Flow:       decodeFlow(event),
 		Socket:     decodeSocket(&event.Socket),
+		Sender:     decodeSender(&event.Sender),
 	}
 	for i := range p.Frags {
 		p.Frags[i] = Frag{Offset: event.Frags[i].Offset, Size: event.Frags[i].Size}
+	}
+	if d.foreignPIDs {
+		p.Sender = nil
 	}
 	if event.Tcp.Present != 0 && event.Flow.HasSeq != 0 {
 		p.TCP = d.decodeTCP(event)
 	}
 	return p, nil
+}
+
+// decodeCall takes down the stack behind a packet, if there is one.
+func (d *recordDecoder) decodeCall(raw []byte) error {
+	d.call.NrKernel, d.call.NrUser = 0, 0
+	if len(raw) <= stackedRecord {
+		return nil
+	}
+	if len(raw) < stackedRecord+int(unsafe.Sizeof(d.call)) {
+		return fmt.Errorf("packet record of %d bytes: too short for a stack", len(raw))
+	}
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&d.call)), int(unsafe.Sizeof(d.call))), raw[stackedRecord:])
+	if int(d.call.NrKernel) > len(d.call.Kernel) || int(d.call.NrUser) > len(d.call.User) {
+		return fmt.Errorf("packet record: stack of %d and %d frames, of at most %d and %d",
+			d.call.NrKernel, d.call.NrUser, len(d.call.Kernel), len(d.call.User))
+	}
+	return nil
 }
 
 func decodeFlow(event *bpf.XentracePacketEvent) *Flow {

@@ -18,7 +18,7 @@ const (
 	// they are all forgotten. The same few recur.
 	maxNamed = 4096
 
-	// innerFrames is how many frames may belong to the freeing and to BPF itself.
+	// innerFrames is how many frames may belong to the freeing, to tracing and to BPF itself.
 	innerFrames = 10
 )
 
@@ -123,7 +123,7 @@ func firstDropping(frames []kernel.Frame, addresses []uint64, location uint64) i
 	}
 	first := 0
 	for i, frame := range frames[:inner] {
-		if frame.Module == "bpf" || strings.HasPrefix(frame.Function, "bpf_") || strings.HasPrefix(frame.Function, "__bpf_") {
+		if frame.Module == "bpf" || strings.HasPrefix(frame.Function, "__traceiter_") || strings.HasPrefix(frame.Function, "bpf_") || strings.HasPrefix(frame.Function, "__bpf_") {
 			first = i + 1
 		}
 	}

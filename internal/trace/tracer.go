@@ -41,6 +41,7 @@ type Options struct {
 	DropsHook  DropsHook // how drops outside the driver are noticed
 	RingBytes  int       // size of the ring buffer, a power of two and a multiple of the page size; 0 for the default
 	Wait       bool      // wait for an interface to appear instead of failing
+	Stacks     bool      // tell what call sent a packet that went wrong
 	Rejected   bool      // look at the backend's responses, too: which packets it refused
 
 	// Notify is told, in whole sentences, what a user should know while the
@@ -57,17 +58,20 @@ type Tracer struct {
 	tells       tells
 	elsewhere   *elsewhere // nil unless drops outside the driver are told of
 	stacks      stacks
+	calls       *calls // nil unless they are told of
 	driver      driverModule
 	gaps        gaps
 	rejections  rejections
 	stuck       *stuckWatch
 	connections *Connections
+	holders     *holderFinder // nil unless records are made
 	attachment  *attachment
 	registry    *registry
 	reader      *ringbuf.Reader
 	decoder     recordDecoder
 	record      ringbuf.Record
 	waking      context.Context // the one whose end wakes the reader
+	stopWaking  func() bool
 
 	started time.Time
 	ended   atomic.Pointer[time.Time] // set by Stop
@@ -119,9 +123,18 @@ func (t *Tracer) start(ctx context.Context) error {
 	if t.elsewhere = c.elsewhere; t.elsewhere != nil && t.elsewhere.notice() != "" {
 		t.notify(t.elsewhere.notice())
 	}
+	if t.options.Stacks {
+		t.calls = newCalls(&t.stacks)
+		if _, err := kernel.ReadFunctions(); err != nil {
+			t.notify(fmt.Sprintf("no stack can be told: %v", err))
+		}
+	}
 	t.rejections = c.rejections
 	if sentence := t.rejections.sentence(t.options.Rejected); sentence != "" {
 		t.notify(sentence)
+	}
+	if t.options.Records {
+		t.holders = newHolderFinder(f.types)
 	}
 	first := t.driver.generations.begin(0, "")
 	t.choice.HoldsDriver = (t.choice.Backend == Fentry || t.rejections.counted()) && t.driver.module.there
@@ -197,7 +210,7 @@ func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error
 	if err != nil {
 		return err
 	}
-	t.decoder = recordDecoder{jiffy: time.Second / time.Duration(ticks), wallTime: (&kernelClock{}).wallTime}
+	t.decoder = recordDecoder{jiffy: time.Second / time.Duration(ticks), wallTime: (&kernelClock{}).wallTime, foreignPIDs: !inInitialPIDNamespace()}
 	t.stuck = newStuckWatch(t.decoder.jiffy)
 	t.connections = newConnections(t.decoder.jiffy)
 	if t.reader, err = ringbuf.NewReader(maps[bpf.XentraceMapEvents]); err != nil {
@@ -264,6 +277,7 @@ func (t *Tracer) Close() error {
 	if t.attachment != nil {
 		err = errors.Join(err, t.attachment.close())
 	}
+	err = errors.Join(err, t.holders.close())
 	return err
 }
 

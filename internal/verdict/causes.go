@@ -8,13 +8,14 @@ var (
 	// copied fragment no longer crosses a page: at most 17 slots and the head.
 	orderZeroFrags = Advice{
 		Command: "sysctl -w net.core.high_order_alloc_disable=1",
-		Effect:  "New fragments are single pages and no longer straddle two, so copied data stays within the limit.",
+		Effect:  "New fragments are single pages and no longer straddle two, so copied data stays within the limit. What is queued already stays as it is.",
 		Cost:    "Bulk senders allocate more often and use a little more CPU.",
 	}
-	// A segment that was built for a larger MTU is cut anew when it is sent again.
+	// A segment that was built for a larger MTU is cut anew when it is sent again. As many
+	// small pieces go into a shorter one.
 	smallMTU = Advice{
 		Command: "ip link set dev {ifname} mtu 1500",
-		Effect:  "Segments already queued are cut anew when they are sent again, which frees a stuck connection.",
+		Effect:  "Segments already queued are cut anew when they are sent again, which frees a stuck connection, unless it was sending in small pieces.",
 		Cost:    "The gain of jumbo frames is lost for all traffic on the interface.",
 	}
 	memoryReserve = Advice{
@@ -60,7 +61,7 @@ var causeRules = map[trace.Cause]Rule{
 			orderZeroFrags,
 			smallMTU,
 			{
-				Effect: "Do not turn scatter-gather off, as old advice has it: from Linux 6.3 on that drops small packets. Turning off TSO and GSO helps with an MTU of 1500 only.",
+				Effect: "Turning scatter-gather off, as old advice has it, frees a stuck connection, but leave it off no longer than that takes: from Linux 6.3 on it drops small packets. Turning off TSO and GSO frees none.",
 			},
 		},
 	},

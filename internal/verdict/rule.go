@@ -44,6 +44,14 @@ func OfCause(c trace.Cause) Rule {
 	return rule
 }
 
+// OfPacket returns the rule for a packet that was dropped, by the driver or elsewhere.
+func OfPacket(p *trace.Packet) Rule {
+	if p.Layer == trace.LayerElsewhere {
+		return OfReason(p.Reason)
+	}
+	return OfCause(p.Cause)
+}
+
 // OfVerdict returns the rule for a verdict. It is empty but for the name for
 // those that need no explaining, and for Dropped, which OfCause explains.
 func OfVerdict(v trace.Verdict) Rule {

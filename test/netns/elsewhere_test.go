@@ -140,15 +140,15 @@ func TestQueueDropsAreToldOf(t *testing.T) {
 	}
 }
 
-// dropProgram is a program for traffic control that drops all of UDP over IPv4.
-func dropProgram(t *testing.T) *ebpf.Program {
+// dropProgram is a program for traffic control that drops all of a protocol over IPv4.
+func dropProgram(t *testing.T, protocol int32) *ebpf.Program {
 	t.Helper()
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{
 		asm.Mov.Reg(asm.R6, asm.R1),
 		asm.LoadAbs(12, asm.Half),
 		asm.JNE.Imm(asm.R0, 0x0800, "pass"),
 		asm.LoadAbs(14+9, asm.Byte),
-		asm.JNE.Imm(asm.R0, 17, "pass"),
+		asm.JNE.Imm(asm.R0, protocol, "pass"),
 		asm.Mov.Imm(asm.R0, 2), // TC_ACT_SHOT
 		asm.Return(),
 		asm.Mov.Imm(asm.R0, -1).WithSymbol("pass"), // TC_ACT_UNSPEC
@@ -159,8 +159,14 @@ func dropProgram(t *testing.T) *ebpf.Program {
 	return program
 }
 
-// filter puts the program before or behind the near interface.
+// filter drops UDP before or behind the near interface.
 func filter(t *testing.T, parent uint32) {
+	t.Helper()
+	filterProtocol(t, parent, unix.IPPROTO_UDP)
+}
+
+// filterProtocol puts the program before or behind the near interface.
+func filterProtocol(t *testing.T, parent uint32, protocol int32) {
 	t.Helper()
 	index := linkIndex(t, "near")
 	must(t, netlink.QdiscReplace(&netlink.Clsact{
@@ -168,7 +174,7 @@ func filter(t *testing.T, parent uint32) {
 	}))
 	must(t, netlink.FilterAdd(&netlink.BpfFilter{
 		FilterAttrs: netlink.FilterAttrs{LinkIndex: index, Parent: parent, Handle: 1, Protocol: unix.ETH_P_ALL, Priority: 1},
-		Fd:          dropProgram(t).FD(), Name: "drop", DirectAction: true,
+		Fd:          dropProgram(t, protocol).FD(), Name: "drop", DirectAction: true,
 	}))
 }
 

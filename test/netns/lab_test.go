@@ -15,6 +15,7 @@ import (
 	"xentrace/internal/demo/network"
 	"xentrace/internal/rocket"
 	"xentrace/internal/slots"
+	"xentrace/test/process"
 )
 
 // xentrace is the program under test: what XENTRACE_BINARY names, or else built
@@ -22,6 +23,7 @@ import (
 var xentrace string
 
 func TestMain(m *testing.M) {
+	process.Main()
 	os.Exit(run(m))
 }
 

@@ -1,7 +1,6 @@
 package netns
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -16,142 +15,6 @@ import (
 
 	"xentrace/internal/demo/network"
 	"xentrace/test/tool"
-)
-
-// connection is an ordinary TCP connection from near to far, whose kernel state the
-// test can ask for itself.
-type connection struct {
-	t    *testing.T
-	conn *net.TCPConn
-	far  *listener
-}
-
-// connect makes one; without a network, "tcp4" or "tcp6", an IPv6 socket reaches an
-// IPv4 address.
-func (l *lab) connect(network string, to netip.AddrPort) *connection {
-	l.t.Helper()
-	c := &connection{t: l.t}
-	var err error
-	if network == "" {
-		c.conn, err = connectMapped(to)
-	} else {
-		c.conn, err = net.DialTCP(network, nil, net.TCPAddrFromAddrPort(to))
-	}
-	must(l.t, err)
-	l.t.Cleanup(func() { _ = c.conn.Close() })
-	return c
-}
-
-// connectMapped connects an IPv6 socket to an IPv4 address mapped into IPv6.
-func connectMapped(to netip.AddrPort) (*net.TCPConn, error) {
-	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	file := os.NewFile(uintptr(fd), "connection")
-	defer func() { _ = file.Close() }()
-	if err := unix.Connect(fd, &unix.SockaddrInet6{Addr: to.Addr().As16(), Port: int(to.Port())}); err != nil {
-		return nil, err
-	}
-	conn, err := net.FileConn(file)
-	if err != nil {
-		return nil, err
-	}
-	return conn.(*net.TCPConn), nil
-}
-
-// A listener at the far end, and the connection that it accepted.
-type listener struct {
-	t       *testing.T
-	inner   *net.TCPListener
-	address netip.AddrPort
-	conn    *net.TCPConn
-}
-
-func (l *lab) listen() *listener {
-	l.t.Helper()
-	far := &listener{t: l.t}
-	must(l.t, l.far.Namespace.Do(func() (err error) {
-		far.inner, err = net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IP(farAddress.Addr().AsSlice())})
-		return err
-	}))
-	l.t.Cleanup(func() { _ = far.inner.Close() })
-	far.address = far.inner.Addr().(*net.TCPAddr).AddrPort()
-	return far
-}
-
-func (f *listener) accept() {
-	f.t.Helper()
-	conn, err := f.inner.AcceptTCP()
-	must(f.t, err)
-	f.conn = conn
-	f.t.Cleanup(func() { _ = conn.Close() })
-}
-
-// reset ends the connection at the far end.
-func (f *listener) reset() error { return errors.Join(f.conn.SetLinger(0), f.conn.Close()) }
-
-// option sets an option of TCP.
-func (c *connection) option(name, value int) {
-	c.t.Helper()
-	raw, err := c.conn.SyscallConn()
-	must(c.t, err)
-	var failed error
-	must(c.t, raw.Control(func(fd uintptr) { failed = unix.SetsockoptInt(int(fd), unix.SOL_TCP, name, value) }))
-	must(c.t, failed)
-}
-
-// write sends n bytes.
-func (c *connection) write(n int) {
-	c.t.Helper()
-	_, err := c.conn.Write(make([]byte, n))
-	must(c.t, err)
-}
-
-// info asks for TCP_INFO.
-func (c *connection) info() *unix.TCPInfo {
-	c.t.Helper()
-	raw, err := c.conn.SyscallConn()
-	must(c.t, err)
-	var info *unix.TCPInfo
-	var failed error
-	must(c.t, raw.Control(func(fd uintptr) {
-		info, failed = unix.GetsockoptTCPInfo(int(fd), unix.SOL_TCP, unix.TCP_INFO)
-	}))
-	must(c.t, failed)
-	return info
-}
-
-func (c *connection) port() int { return c.conn.LocalAddr().(*net.TCPAddr).Port }
-
-// shrink makes the far interface take no packets above that MTU: the near one's
-// driver drops them, each time that they are sent again.
-func (l *lab) shrink(mtu int) {
-	l.t.Helper()
-	must(l.t, l.far.Namespace.Do(func() error {
-		link, err := netlink.LinkByName("far")
-		if err != nil {
-			return err
-		}
-		return netlink.LinkSetMTU(link, mtu)
-	}))
-}
-
-// queueOf puts a queue before the near interface, so that TCP is not told at once what
-// the driver dropped; it waits for its timer then, as it does with xen-netfront.
-func queueOf(t *testing.T) {
-	t.Helper()
-	must(t, netlink.QdiscReplace(&netlink.Tbf{
-		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: linkIndex(t, "near"), Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT},
-		Rate:       1 << 30, Buffer: 1 << 20, Limit: 1 << 20,
-	}))
-}
-
-// Far MTUs: one that all packets of these tests fit into, and one that 1200 bytes
-// of data do not.
-const (
-	wide, narrow = 1500, 1280
-	much, little = 1240, 100
 )
 
 // A connection hangs because the same segment is dropped each time that it is sent
@@ -178,51 +41,136 @@ func TestStalledConnection(t *testing.T) {
 			sink := l.tcpSink(test.at.Unmap())
 			to := netip.AddrPortFrom(test.at, sink.Local().Port())
 			bad, good := l.connect(test.network, to), l.connect(test.network, to)
-			watch := watchAll(t)
-			before, dropped := bad.info().Total_retrans, droppedBy(t, l.near)
-			l.shrink(narrow)
-			bad.write(much)
-			good.write(little)
-			watch.Tells(`"event":"stalled"`, 1)
-			eventually(t, "third drop", func() bool { return droppedBy(t, l.near)-dropped > 2 })
-			good.write(little)
-			l.shrink(wide)
-			eventually(t, "acknowledgement", func() bool { return bad.info().Unacked == 0 && bad.info().Notsent_bytes == 0 })
-			freed := time.Now()
-			watch.Tells(`"event":"recovered"`, 1)
-			retransmits := uint64(bad.info().Total_retrans - before)
-			must(t, bad.conn.Close())
-			watch.Tells(`"event":"closed"`, 1)
-			must(t, good.conn.Close())
-			dropped = droppedBy(t, l.near) - dropped
-			output := watch.Stop()
-
-			events := flowEvents(t, &output, bad.port(), "stalled", "recovered", "closed")
-			stalled, recovered, closed := events[0], events[1], events[2]
+			s := l.stall(bad, good)
+			s.check(t)
+			if test.queue && s.retransmits < s.dropped {
+				t.Errorf("%d retransmits of %d drops, and at least one more at the end", s.retransmits, s.dropped)
+			}
 			if want := (tool.Flow{
-				Family: test.family, Proto: "tcp", Daddr: sink.Local().Addr().Unmap().String(), Dport: int(sink.Local().Port()),
+				Family: test.family, Proto: "tcp", Daddr: to.Addr().Unmap().String(), Dport: int(to.Port()),
 				Saddr: bad.conn.LocalAddr().(*net.TCPAddr).IP.String(), Sport: bad.port(),
-			}); stalled.Flow != want || stalled.Netns != l.near.Namespace.Inum() || stalled.Ifname != "near" {
-				t.Errorf("%s: want the flow %+v", stalled, want)
-			}
-			if second := output.Packets[1]; !stalled.Time.Equal(second.Time) || stalled.Drops != 2 || *stalled.SameSeqDrops != 2 ||
-				*stalled.Seq != second.TCP.Seq || *stalled.SndQBytes != much {
-				t.Errorf("%s: want it at the second drop: %s", stalled, &second)
-			}
-			if closed.Drops != dropped || closed.Reasons["NOT_SPECIFIED"] != dropped || uint64(len(output.Packets)) != dropped {
-				t.Errorf("%s, %d records: the interface dropped %d", closed, len(output.Packets), dropped)
-			}
-			if *recovered.Retransmits != retransmits || *closed.Retransmits != retransmits || test.queue && retransmits < dropped {
-				t.Errorf("%d retransmits when it recovered, %d when it was closed: TCP_INFO says %d", *recovered.Retransmits, *closed.Retransmits, retransmits)
-			}
-			took := time.Duration(recovered.StalledMs) * time.Millisecond
-			if took < closed.LastDrop.Sub(*closed.FirstDrop) || took > freed.Sub(*closed.FirstDrop)+5*time.Second {
-				t.Errorf("stalled for %v from %v on: it was acknowledged at %v", took, closed.FirstDrop, freed)
-			}
-			if *output.Summary.FlowsStalled != 1 || *output.Summary.Lost.Flows != 0 || *closed.SndQBytes != 0 {
-				t.Errorf("%s, %d stalled, %d lost", closed, *output.Summary.FlowsStalled, *output.Summary.Lost.Flows)
+			}); s.events[0].Flow != want || s.events[0].Netns != l.near.Namespace.Inum() || s.events[0].Ifname != "near" {
+				t.Errorf("%s: want the flow %+v", s.events[0], want)
 			}
 		})
+	}
+}
+
+// stalled is what was told of a connection that hung, went on and was closed, and
+// what the kernel says of it.
+type stalled struct {
+	output      tool.Output
+	events      []*tool.FlowEvent
+	retransmits uint64    // what total_retrans moved by
+	dropped     uint64    // by the interface
+	freed       time.Time // when all was seen to be acknowledged
+}
+
+// stall has one connection hang and go on while the other is fine, and closes both.
+func (l *lab) stall(bad, good *connection) *stalled {
+	t := l.t
+	t.Helper()
+	watch := watchAll(t)
+	var s stalled
+	before, dropped := bad.info().Total_retrans, droppedBy(t, l.near)
+	l.shrink(narrow)
+	bad.write(much)
+	good.write(little)
+	watch.Tells(`"event":"stalled"`, 1)
+	eventually(t, "third drop", func() bool { return droppedBy(t, l.near)-dropped > 2 })
+	good.write(little)
+	l.shrink(wide)
+	eventually(t, "acknowledgement", func() bool { return bad.info().Unacked == 0 && bad.info().Notsent_bytes == 0 })
+	s.freed = time.Now()
+	watch.Tells(`"event":"recovered"`, 1)
+	s.retransmits = uint64(bad.info().Total_retrans - before)
+	must(t, bad.conn.Close())
+	watch.Tells(`"event":"closed"`, 1)
+	must(t, good.conn.Close())
+	s.dropped = droppedBy(t, l.near) - dropped
+	s.output = watch.Stop()
+	s.events = flowEvents(t, &s.output, bad.port(), "stalled", "recovered", "closed")
+	return &s
+}
+
+// check checks every number against the kernel's.
+func (s *stalled) check(t *testing.T) {
+	t.Helper()
+	first, recovered, closed := s.events[0], s.events[1], s.events[2]
+	if second := s.output.Packets[1]; !first.Time.Equal(second.Time) || first.Drops != 2 || *first.SameSeqDrops != 2 ||
+		*first.Seq != second.TCP.Seq || *first.SndQBytes != much {
+		t.Errorf("%s: want it at the second drop: %s", first, &second)
+	}
+	if closed.Drops != s.dropped || closed.Reasons["NOT_SPECIFIED"] != s.dropped || uint64(len(s.output.Packets)) != s.dropped {
+		t.Errorf("%s, %d records: the interface dropped %d", closed, len(s.output.Packets), s.dropped)
+	}
+	if *recovered.Retransmits != s.retransmits || *closed.Retransmits != s.retransmits {
+		t.Errorf("%d retransmits when it recovered, %d when it was closed: TCP_INFO says %d", *recovered.Retransmits, *closed.Retransmits, s.retransmits)
+	}
+	took := time.Duration(recovered.StalledMs) * time.Millisecond
+	if took < closed.LastDrop.Sub(*closed.FirstDrop) || took > s.freed.Sub(*closed.FirstDrop)+5*time.Second {
+		t.Errorf("stalled for %v from %v on: it was acknowledged at %v", took, closed.FirstDrop, s.freed)
+	}
+	if *s.output.Summary.FlowsStalled != 1 || *s.output.Summary.Lost.Flows != 0 || *closed.SndQBytes != 0 {
+		t.Errorf("%s, %d stalled, %d lost", closed, *s.output.Summary.FlowsStalled, *s.output.Summary.Lost.Flows)
+	}
+}
+
+// A connection that hung before anybody watched: counted from the first drop that was
+// seen.
+func TestStalledBeforeItWasWatched(t *testing.T) {
+	l := newLab(t)
+	queueOf(t)
+	sink := l.tcpSink(farAddress.Addr())
+	bad := l.connect("tcp4", sink.Local())
+	dropped := droppedBy(t, l.near)
+	l.shrink(narrow)
+	bad.write(much)
+	eventually(t, "second drop", func() bool { return droppedBy(t, l.near)-dropped >= 2 })
+	watch := watchAll(t)
+	watch.Tells(`"event":"stalled"`, 1)
+	must(t, bad.conn.SetLinger(0))
+	must(t, bad.conn.Close())
+	watch.Tells(`"event":"closed"`, 1)
+	output := watch.Stop()
+	events := flowEvents(t, &output, bad.port(), "stalled", "closed")
+	if closed := events[1]; closed.Drops != uint64(len(output.Packets)) || *closed.Retransmits != closed.Drops-1 || !closed.FirstDrop.Equal(output.Packets[0].Time) {
+		t.Errorf("%s, %d records: want each drop but the first to be a retransmission", closed, len(output.Packets))
+	}
+}
+
+// A connection that cannot be opened: its SYN is dropped again and again.
+func TestStalledWhileItIsOpened(t *testing.T) {
+	l := newLab(t)
+	sink := l.tcpSink(farAddress.Addr())
+	filterProtocol(t, netlink.HANDLE_MIN_EGRESS, unix.IPPROTO_TCP)
+	watch := watchAll(t)
+	opened := make(chan *net.TCPConn, 1)
+	go func() {
+		defer close(opened)
+		_ = l.near.Namespace.Do(func() error {
+			conn, err := net.DialTCP("tcp4", nil, net.TCPAddrFromAddrPort(sink.Local()))
+			if err == nil {
+				opened <- conn
+			}
+			return err
+		})
+	}()
+	watch.Tells(`"event":"stalled"`, 1)
+	must(t, netlink.QdiscDel(&netlink.Clsact{
+		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: linkIndex(t, "near"), Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT},
+	}))
+	conn := <-opened
+	if conn == nil {
+		t.Fatal("the connection was not opened")
+	}
+	watch.Tells(`"event":"recovered"`, 1)
+	must(t, conn.Close())
+	watch.Tells(`"event":"closed"`, 1)
+	output := watch.Stop()
+	events := flowEvents(t, &output, conn.LocalAddr().(*net.TCPAddr).Port, "stalled", "recovered", "closed")
+	if f := events[0]; f.Drops != 2 || f.Reasons["TC_EGRESS"] != 2 || *f.SndQBytes != 1 || output.Packets[0].TCP.State != "SYN_SENT" {
+		t.Errorf("%s: want two SYNs", f)
 	}
 }
 

@@ -30,7 +30,7 @@ type Packet struct {
 	GSOSegs    int `json:"gso_segs"`
 	Flow       *Flow
 	TCP        *TCP
-	Process    *struct{ PID int }
+	Process    *Process
 	Reason     *string
 	Stack      []string
 }
@@ -68,6 +68,15 @@ type TCP struct {
 	RTOms       int `json:"rto_ms"`
 	SRTTus      int `json:"srtt_us"`
 	SndQBytes   int `json:"sndq_bytes"`
+}
+
+// Process is the owner of a packet's socket.
+type Process struct {
+	PID       int
+	Comm      string
+	UID       uint32
+	Unit      *string
+	Container *string
 }
 
 // Interface is one interface of a summary.
@@ -108,6 +117,8 @@ type Summary struct {
 	}
 	FlowsStalled *uint64 `json:"flows_stalled"`
 	Gaps         []Gap
+	Filter       []string
+	LeftOut      uint64 `json:"left_out"`
 	Missing      map[string]string
 }
 
@@ -162,7 +173,7 @@ type FlowEvent struct {
 	Netns        uint32
 	Ifname       string
 	Flow         Flow
-	Process      *struct{ PID int }
+	Process      *Process
 	Drops        uint64
 	Retransmits  *uint64
 	Seq          *uint32

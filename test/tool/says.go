@@ -3,6 +3,8 @@ package tool
 import (
 	"bytes"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -43,6 +45,25 @@ func (r *Run) Says(words string, times int) {
 func (r *Run) Tells(words string, times int) {
 	r.t.Helper()
 	r.await(&r.stdout, words, times)
+}
+
+// TellsOf waits until the program has written that event of a flow from a port.
+func (r *Run) TellsOf(event string, sport int) {
+	r.t.Helper()
+	words := []string{`{"type":"flow",`, `"event":"` + event + `"`, `"sport":` + strconv.Itoa(sport) + ","}
+	told := func() bool {
+		for line := range strings.Lines(r.stdout.String()) {
+			if strings.HasSuffix(line, "\n") && !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(line, word) }) {
+				return true
+			}
+		}
+		return false
+	}
+	for began := time.Now(); !told(); time.Sleep(50 * time.Millisecond) {
+		if time.Since(began) > patience {
+			r.t.Fatalf("it did not tell of the flow from port %d that it %s within %v:\n%s", sport, event, patience, r.stdout.String())
+		}
+	}
 }
 
 func (r *Run) await(s *spoken, words string, times int) {

@@ -1,0 +1,70 @@
+package flow
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"xentrace/internal/trace"
+	"xentrace/internal/verdict"
+)
+
+// laidOut gives a record 17 fragments across pages.
+func laidOut(p *trace.Packet, size uint32) *trace.Packet {
+	p.HeadOffset, p.HeadLen, p.Slots, p.Limit = 254, 66, 35, 18
+	p.Frags = nil
+	for i := range uint32(17) {
+		p.Frags = append(p.Frags, trace.Frag{Offset: (4096 - size/2 + i*4096) % 32768, Size: size})
+	}
+	return p
+}
+
+// A flow that stalls has the advice that fits its segment and the machine; before,
+// that of the cause. It tells how its packets are made up, and the last call.
+func TestAdviceAndLayout(t *testing.T) {
+	const cut, gather = "ip link set dev {ifname} mtu 1500", "ethtool -K {ifname} sg off"
+	for _, test := range []struct {
+		name  string
+		size  uint32
+		facts verdict.Facts
+		want  string
+	}{
+		{"jumbo frames", 512, verdict.Facts{MTU: 9001}, cut},
+		{"jumbo frames, small pieces", 80, verdict.Facts{MTU: 9001}, gather},
+		{"ordinary frames", 80, verdict.Facts{MTU: 1500}, gather},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			table := NewTable(0, newFakeKernel())
+			asked := 0
+			table.Ask(func(d trace.Device) verdict.Facts {
+				asked++
+				if d.Index == 0 {
+					t.Errorf("asked about %+v", d)
+				}
+				return test.facts
+			})
+			s := &sender{port: 40000, address: 0xffff888000000001, una: 1000}
+			first := laidOut(s.drop(0, s.una), test.size)
+			first.Stack = []string{"xennet_start_xmit+0x1", "main.send+0x5 (/bin/x)"}
+			none(t, table.Add(first))
+			before := table.Snapshot(at(0))[0]
+			if asked != 0 || !slices.Equal(before.Advice, verdict.OfCause(trace.TooManySlots).Advice) {
+				t.Errorf("asked %d times; advice %+v", asked, before.Advice)
+			}
+			f := only(t, table.Add(laidOut(s.drop(0.2, s.una), test.size)), Stalled)
+			if asked == 0 || len(f.Advice) != 3 || f.Advice[0].Command != test.want {
+				t.Errorf("asked %d times; advice %+v, want first %s", asked, f.Advice, test.want)
+			}
+			if !strings.HasPrefix(f.Layout, "17 fragments of ") || !strings.Contains(f.Layout, "that all straddle pages, 35 slots: many small writes") {
+				t.Errorf("layout %q", f.Layout)
+			}
+			if !slices.Equal(f.Stack, first.Stack) {
+				t.Errorf("stack %q", f.Stack)
+			}
+			none(t, table.Add(laidOut(s.drop(0.6, s.una), test.size)))
+			if after := table.Snapshot(at(1))[0]; after.Advice[0].Command != test.want {
+				t.Errorf("advice %+v after another drop", after.Advice)
+			}
+		})
+	}
+}

@@ -1,0 +1,238 @@
+package owner
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"xentrace/internal/trace"
+)
+
+// kernel is a find function on processes that the test makes up.
+type kernel struct {
+	holders map[uint64][]trace.Task
+	asked   [][]uint64
+	err     error
+	delay   time.Duration
+}
+
+func (k *kernel) find(inodes []uint64) ([]trace.Holder, error) {
+	time.Sleep(k.delay)
+	k.asked = append(k.asked, inodes)
+	if k.err != nil {
+		return nil, k.err
+	}
+	var found []trace.Holder
+	for _, inode := range inodes {
+		for _, task := range k.holders[inode] {
+			found = append(found, trace.Holder{Inode: inode, Task: task})
+		}
+	}
+	return found, nil
+}
+
+// noProcess is a procfs in which nothing is.
+func newTestOwners(t *testing.T, k *kernel) *owners {
+	o := newOwners(k.find)
+	o.places.proc = t.TempDir()
+	o.fallback = func([]uint64) ([]trace.Holder, error) { return nil, errors.New("not asked for") }
+	return o
+}
+
+func of(inode uint64, change ...func(*trace.Packet)) *trace.Packet {
+	p := &trace.Packet{Socket: &trace.Socket{Address: inode << 8, Inode: inode, UID: 33}}
+	for _, c := range change {
+		c(p)
+	}
+	return p
+}
+
+func sentBy(task trace.Task) func(*trace.Packet) {
+	return func(p *trace.Packet) { p.Sender = &task }
+}
+
+func orphaned(p *trace.Packet) { p.Socket.Inode = 0 }
+
+func connection(sndUna uint32, acked uint64) func(*trace.Packet) {
+	return func(p *trace.Packet) { p.TCP = &trace.TCP{SndUna: sndUna, BytesAcked: acked} }
+}
+
+func cookie(c uint64) func(*trace.Packet) { return func(p *trace.Packet) { p.Socket.Cookie = c } }
+
+var (
+	parent  = trace.Task{PID: 100, Comm: "parent", Started: 10 * time.Second}
+	child   = trace.Task{PID: 200, Comm: "child", Started: 20 * time.Second}
+	another = trace.Task{PID: 50, Comm: "another", Started: 30 * time.Second}
+	began   = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+)
+
+// settled completes a packet, asking for what is wanted if that is needed.
+func settled(t *testing.T, o *owners, p *trace.Packet, now time.Time) *trace.Process {
+	t.Helper()
+	if !o.complete(p, now) {
+		wanted := o.takeWanted()
+		holders, err := o.ask(wanted)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.answer(wanted, holders, now)
+		if !o.complete(p, now) {
+			t.Fatal("not settled by the answer")
+		}
+	}
+	return p.Process
+}
+
+func wantProcess(t *testing.T, got *trace.Process, want *trace.Task) {
+	t.Helper()
+	switch {
+	case want == nil && got == nil:
+	case want == nil || got == nil || got.PID != want.PID || got.Comm != want.Comm || got.UID != 33:
+		t.Errorf("process %+v, want %+v and uid 33", got, want)
+	}
+}
+
+func TestOldestHolderIsOwner(t *testing.T) {
+	k := &kernel{holders: map[uint64][]trace.Task{1: {child, another, parent, child}, 2: {{PID: 9, Started: 1}, {PID: 8, Started: 1}}}}
+	o := newTestOwners(t, k)
+	wantProcess(t, settled(t, o, of(1), began), &parent)
+	wantProcess(t, settled(t, o, of(2), began), &trace.Task{PID: 8})
+	if len(k.asked) != 2 {
+		t.Errorf("asked %v, want once for each", k.asked)
+	}
+	wantProcess(t, settled(t, o, of(1), began.Add(time.Second)), &parent)
+	if len(k.asked) != 2 {
+		t.Errorf("asked %v, want nothing for a known socket", k.asked)
+	}
+}
+
+// Who was seen sending stays the owner of what interrupts send, while it holds the socket.
+func TestSenderIsOwner(t *testing.T) {
+	k := &kernel{holders: map[uint64][]trace.Task{1: {parent, child}}}
+	o := newTestOwners(t, k)
+	wantProcess(t, settled(t, o, of(1), began), &parent)
+	wantProcess(t, settled(t, o, of(1, sentBy(child)), began), &child)
+	wantProcess(t, settled(t, o, of(1), began), &child)
+	later := began.Add(askAgain)
+	wantProcess(t, settled(t, o, of(1), later), &child)
+	ask(t, o, later)
+	wantProcess(t, settled(t, o, of(1), later), &child)
+	k.holders[1] = []trace.Task{parent}
+	later = later.Add(askAgain)
+	o.complete(of(1), later)
+	ask(t, o, later)
+	wantProcess(t, settled(t, o, of(1), later), &parent)
+}
+
+// ask asks for what is wanted, which must be something.
+func ask(t *testing.T, o *owners, now time.Time) {
+	t.Helper()
+	wanted := o.takeWanted()
+	if len(wanted) == 0 {
+		t.Fatal("nothing is wanted, want a socket whose owner was known for long")
+	}
+	holders, err := o.ask(wanted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.answer(wanted, holders, now)
+}
+
+func TestSenderNeedsNoAsking(t *testing.T) {
+	k := &kernel{}
+	o := newTestOwners(t, k)
+	p := of(1, sentBy(child))
+	if !o.complete(p, began) || len(k.asked)+len(o.wanted) != 0 {
+		t.Error("asked for holders, want none for a packet whose sender is known")
+	}
+	wantProcess(t, p.Process, &child)
+	renamed := child
+	renamed.Comm = "renamed"
+	wantProcess(t, settled(t, o, of(1, sentBy(renamed)), began), &renamed)
+}
+
+func TestNobodyIsRemembered(t *testing.T) {
+	k := &kernel{holders: map[uint64][]trace.Task{}}
+	o := newTestOwners(t, k)
+	wantProcess(t, settled(t, o, of(1), began), nil)
+	wantProcess(t, settled(t, o, of(1), began.Add(askNobody-1)), nil)
+	if len(k.asked) != 1 {
+		t.Errorf("asked %v, want once", k.asked)
+	}
+	k.holders[1] = []trace.Task{parent}
+	wantProcess(t, settled(t, o, of(1), began.Add(askNobody)), &parent)
+}
+
+// A socket without a file has the owner that it had, if it is certainly the same one.
+func TestOwnerOfOrphans(t *testing.T) {
+	const una, acked = 0x10, 0x20 // the sequence numbers have gone round
+	for _, test := range []struct {
+		name   string
+		before []func(*trace.Packet)
+		after  []func(*trace.Packet)
+		same   bool
+	}{
+		{"same connection", []func(*trace.Packet){connection(una, acked)}, []func(*trace.Packet){connection(una+7000, acked+7000)}, true},
+		{"another connection at the address", []func(*trace.Packet){connection(una, acked)}, []func(*trace.Packet){connection(una+7000, acked)}, false},
+		{"same cookie", []func(*trace.Packet){cookie(7)}, []func(*trace.Packet){cookie(7)}, true},
+		{"another cookie", []func(*trace.Packet){cookie(7)}, []func(*trace.Packet){cookie(8)}, false},
+		{"UDP without a cookie", nil, nil, false},
+		{"UDP socket at a connection's address", []func(*trace.Packet){connection(una, acked)}, nil, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			o := newTestOwners(t, &kernel{holders: map[uint64][]trace.Task{1: {parent}}})
+			wantProcess(t, settled(t, o, of(1, test.before...), began), &parent)
+			var want *trace.Task
+			if test.same {
+				want = &parent
+			}
+			wantProcess(t, settled(t, o, of(1, append(test.after, orphaned)...), began), want)
+		})
+	}
+	o := newTestOwners(t, &kernel{})
+	wantProcess(t, settled(t, o, of(1, orphaned, cookie(0)), began), nil)
+}
+
+func TestPacketWithoutSocket(t *testing.T) {
+	o := newTestOwners(t, &kernel{})
+	p := &trace.Packet{}
+	if !o.complete(p, began) || p.Process != nil {
+		t.Errorf("process %+v, want none and no waiting", p.Process)
+	}
+}
+
+// What is kept is bounded, and what is used stays the longest.
+func TestKnownSocketsAreBounded(t *testing.T) {
+	o := newTestOwners(t, &kernel{})
+	for n := range uint64(3 * maxSockets) {
+		o.complete(of(n+1, sentBy(parent)), began.Add(time.Duration(n)*time.Millisecond))
+		if len(o.sockets) > maxSockets || len(o.inodes) > maxSockets {
+			t.Fatalf("%d sockets kept, want at most %d", len(o.sockets), maxSockets)
+		}
+	}
+	for n := range uint64(3 * trace.MaxHolderInodes) {
+		o.complete(of(1<<32+n), began)
+	}
+	if len(o.wanted) != trace.MaxHolderInodes {
+		t.Errorf("%d sockets wanted, want %d", len(o.wanted), trace.MaxHolderInodes)
+	}
+}
+
+func TestProcIsSearchedWithoutIterator(t *testing.T) {
+	k := &kernel{err: fmt.Errorf("no iterator: %w", errors.ErrUnsupported)}
+	o := newTestOwners(t, k)
+	o.fallback = func(inodes []uint64) ([]trace.Holder, error) {
+		return []trace.Holder{{Inode: inodes[0], Task: child}}, nil
+	}
+	wantProcess(t, settled(t, o, of(1), began), &child)
+}
+
+func BenchmarkKnownSocket(b *testing.B) {
+	o := newOwners((&kernel{}).find)
+	o.complete(of(1, sentBy(parent)), began)
+	p := of(1)
+	for range b.N {
+		o.complete(p, began)
+	}
+}

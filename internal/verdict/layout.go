@@ -1,0 +1,156 @@
+package verdict
+
+import (
+	"fmt"
+
+	"xentrace/internal/slots"
+	"xentrace/internal/trace"
+)
+
+// A Layout gathers how those packets of one flow are made up whose make-up is what
+// went wrong with them: over the limit, of more than one slot while scatter-gather
+// is off, or bounced. The zero value holds none. It takes a bounded amount of
+// memory, however many packets are added.
+type Layout struct {
+	packets int
+	tallies []tally // one for each pattern that was met
+}
+
+// A tally is what the packets of one pattern have in common.
+type tally struct {
+	pattern *pattern
+	packets int
+
+	frags, sizes, straddling, slots, heads span
+	gsoSize, gsoSegs                       span
+	beforeEnd                              span // of a page: where the head begins
+	forwarded                              int
+}
+
+// Add takes one packet into account, if its make-up is what went wrong with it.
+func (l *Layout) Add(p *trace.Packet) {
+	s := shapeOf(p)
+	if !s.overLimit && !s.gatherOff && !s.bounced {
+		return
+	}
+	l.packets++
+	t := l.tally(s.pattern())
+	t.packets++
+	t.frags.add(len(p.Frags))
+	for _, frag := range p.Frags {
+		t.sizes.add(int(frag.Size))
+	}
+	t.straddling.add(s.straddling)
+	t.slots.add(p.Slots)
+	t.heads.add(p.HeadLen)
+	t.beforeEnd.add(slots.PageSize - p.HeadOffset%slots.PageSize)
+	t.gsoSize.add(p.GSOSize)
+	t.gsoSegs.add(p.GSOSegs)
+	if s.forwarded {
+		t.forwarded++
+	}
+}
+
+// tally returns that of a pattern.
+func (l *Layout) tally(of *pattern) *tally {
+	for i := range l.tallies {
+		if l.tallies[i].pattern == of {
+			return &l.tallies[i]
+		}
+	}
+	l.tallies = append(l.tallies, tally{pattern: of})
+	return &l.tallies[len(l.tallies)-1]
+}
+
+// Sentence says how most of the packets are made up and, where the numbers tell,
+// what makes such packets; "" if there was none.
+func (l *Layout) Sentence() string {
+	var most *tally
+	for i := range l.tallies {
+		if most == nil || l.tallies[i].packets > most.packets {
+			most = &l.tallies[i]
+		}
+	}
+	if most == nil {
+		return ""
+	}
+	sentence := most.sentence()
+	if most.packets < l.packets {
+		sentence = fmt.Sprintf("%d of %d packets: %s", most.packets, l.packets, sentence)
+	}
+	return sentence
+}
+
+// LayoutOf says how one packet is made up; "" unless that is what went wrong with it.
+func LayoutOf(p *trace.Packet) string {
+	var l Layout
+	l.Add(p)
+	return l.Sentence()
+}
+
+// A shape is what the patterns are told by.
+type shape struct {
+	overLimit bool
+	gatherOff bool // dropped since scatter-gather is off
+	bounced   bool // copied, or dropped for want of a copy, since the head begins too near the end of a page
+	forwarded bool // no socket of this machine sent it
+
+	frags      int
+	straddling int  // fragments that touch one page more than their length needs
+	apart      int  // fragments that do not begin where the one before ends, in a block
+	largest    int  // bytes of a fragment
+	farthest   int  // where the last byte of a fragment lies in its compound page
+	headSlots  int  // of the linear part
+	segmented  bool // a packet that is to be segmented
+}
+
+// block is what the kernel copies data into: 32 KiB that are cut up front to back
+// (SKB_FRAG_PAGE_ORDER, on every kernel since 3.7), or one page where pages are larger.
+const block = 32 << 10
+
+// largestBlock is the block of a kernel with pages of 64 KiB. No copied data lies
+// farther in its compound page than that.
+const largestBlock = 64 << 10
+
+// bounceBelow is how far before the end of a page a head may begin: ETH_HLEN.
+const bounceBelow = 14
+
+func shapeOf(p *trace.Packet) shape {
+	s := shape{
+		frags:     len(p.Frags),
+		forwarded: p.Socket == nil && p.TCP == nil,
+		headSlots: int(slots.Of(uint32(p.HeadOffset), uint32(p.HeadLen))),
+		segmented: p.GSOSize > 0,
+	}
+	if p.Layer == trace.LayerDriver {
+		s.overLimit = p.Slots > p.Limit
+		s.gatherOff = p.Verdict == trace.Dropped && p.Cause == trace.SGOff
+		s.bounced = (p.Verdict == trace.Bounced || p.Cause == trace.BounceFailed) &&
+			slots.PageSize-p.HeadOffset%slots.PageSize < bounceBelow
+	}
+	for i, frag := range p.Frags {
+		end := uint64(frag.Offset) + uint64(frag.Size)
+		if slots.Of(frag.Offset, frag.Size) > max(1, slots.Of(0, frag.Size)) {
+			s.straddling++
+		}
+		s.largest = max(s.largest, int(frag.Size))
+		s.farthest = max(s.farthest, int(end))
+		if i > 0 {
+			before := uint64(p.Frags[i-1].Offset) + uint64(p.Frags[i-1].Size)
+			if before%block != uint64(frag.Offset)%block {
+				s.apart++
+			}
+		}
+	}
+	return s
+}
+
+// pattern returns the first that is met.
+func (s *shape) pattern() *pattern {
+	for i := range patterns {
+		if patterns[i].requires(s) {
+			return &patterns[i]
+		}
+	}
+	return nil
+}

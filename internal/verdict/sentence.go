@@ -1,0 +1,83 @@
+package verdict
+
+import (
+	"fmt"
+	"strings"
+
+	"xentrace/internal/slots"
+)
+
+// A span is a range of whole numbers. The zero value is that of nothing.
+type span struct {
+	least, most int
+	some        bool
+}
+
+func (s *span) add(n int) {
+	if !s.some {
+		*s = span{least: n, most: n, some: true}
+		return
+	}
+	s.least, s.most = min(s.least, n), max(s.most, n)
+}
+
+// String is the number, or "5 to 7".
+func (s span) String() string {
+	if s.least == s.most {
+		return fmt.Sprint(s.least)
+	}
+	return fmt.Sprintf("%d to %d", s.least, s.most)
+}
+
+// of returns "1 fragment", "3 to 5 fragments".
+func (s span) of(noun string) string {
+	if s.least != 1 || s.most != 1 {
+		noun += "s"
+	}
+	return s.String() + " " + noun
+}
+
+// within tells whether all numbers are from least to most.
+func (s span) within(least, most int) bool { return s.least >= least && s.most <= most }
+
+// sentence says what the packets have in common.
+func (t *tally) sentence() string {
+	parts := []string{t.pieces()}
+	if t.gsoSize.most > 0 {
+		parts = append(parts, fmt.Sprintf("%s of %s", t.gsoSegs.of("segment"), t.gsoSize.of("byte")))
+	}
+	text := strings.Join(append(parts, t.slots.of("slot")), ", ")
+	if t.pattern.says != "" {
+		text += ": " + t.pattern.says
+	}
+	if t.forwarded == t.packets {
+		text += "; no socket here sent it: it comes from another network namespace, a guest or another machine"
+	}
+	return text + "."
+}
+
+// pieces says of what parts the packets are made.
+func (t *tally) pieces() string {
+	if t.frags.most == 0 {
+		head := fmt.Sprintf("no fragments, a head of %s", t.heads.of("byte"))
+		if t.beforeEnd.within(0, t.heads.least-1) {
+			head += fmt.Sprintf(" that begins %s before the end of a page", t.beforeEnd.of("byte"))
+		}
+		return head
+	}
+	pieces := fmt.Sprintf("%s of %s", t.frags.of("fragment"), t.sizes.of("byte"))
+	switch {
+	case t.sizes.most > slots.PageSize && t.straddling.most == 0:
+		return pieces + ", none of which touches more pages than its length needs"
+	case t.sizes.most > slots.PageSize:
+		return fmt.Sprintf("%s, %s of which touch one page more than their length needs", pieces, t.straddling)
+	case t.straddling.most == 0:
+		return pieces + ", none across a page boundary"
+	case t.straddling == t.frags && t.frags.least == t.frags.most && t.frags.most > 1:
+		return pieces + " that all straddle pages"
+	case t.straddling.within(1, 1):
+		return pieces + ", 1 of which straddles a page"
+	default:
+		return fmt.Sprintf("%s, %s of which straddle pages", pieces, t.straddling)
+	}
+}

@@ -1,0 +1,73 @@
+//go:build xenlab
+
+package guest
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"xentrace/internal/rocket"
+	"xentrace/test/tool"
+)
+
+// With --stack the record of a packet that went wrong has the call that sent it, on
+// every backend; one that a timer sent has none.
+func TestStack(t *testing.T) {
+	for _, backend := range backends(t) {
+		t.Run(backend, func(t *testing.T) {
+			run := tool.Start(t, program(t), "watch", "-o", "json", "--stack", "--backend", backend)
+			sender, err := rocket.NewTCP(t.Context(), netip.AddrPortFrom(peerAddr(t, "ipv4"), 7021), rocket.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = sender.Abort() }()
+			sent, err := sender.Send(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(2 * time.Second) // for retransmissions
+			output := run.Stop()
+			calls := 0
+			for i := range output.Packets {
+				p := &output.Packets[i]
+				if p.Flow == nil || p.Flow.Sport != int(sent.Local.Port()) {
+					continue
+				}
+				if p.TCP == nil || p.TCP.Retransmits > 0 {
+					if len(p.Stack) != 0 {
+						t.Errorf("a retransmission has a stack: %s", p)
+					}
+					continue
+				}
+				calls += checkCall(t, backend, p.Stack)
+			}
+			if calls != 1 {
+				t.Errorf("%d records with the call, want 1 among %d", calls, len(output.Packets))
+			}
+		})
+	}
+}
+
+// checkCall returns 1 for the stack of the call that sends a segment.
+func checkCall(t *testing.T, backend string, stack []string) int {
+	t.Helper()
+	if len(stack) == 0 {
+		return 0 // the timer may be the first to try again
+	}
+	place := func(text string) int {
+		return slices.IndexFunc(stack, func(f string) bool { return strings.Contains(f, text) })
+	}
+	first := "xennet_start_xmit+"
+	if backend == "tracepoint" {
+		first = "dev_hard_start_xmit+"
+	}
+	write, entry, user := place("tcp_write_xmit+"), place("do_syscall_64+"), place("guest.test")
+	if !strings.HasPrefix(stack[0], first) || write < 1 || entry < write || user <= entry {
+		t.Errorf("stack:\n%s", strings.Join(stack, "\n"))
+	}
+	t.Logf("%d frames:\n%s", len(stack), strings.Join(stack, "\n"))
+	return 1
+}
