@@ -14,6 +14,9 @@ import (
 // Where the text of a fact starts, behind its name.
 const factColumn = 11
 
+// How far advice and stacks are indented.
+const factIndent = 4
+
 // detailLines tells all that is known of the chosen flow.
 func (m *model) detailLines(columns int) []line {
 	f := &m.detail
@@ -33,14 +36,16 @@ func (m *model) detailLines(columns int) []line {
 	if f.Layout != "" {
 		lines = appendFact(lines, "layout", steady(f.Layout), plain, columns)
 	}
-	for i, frame := range f.Stack {
-		what := ""
-		if i == 0 {
-			what = "stack"
-		}
-		lines = appendFact(lines, what, name(frame), plain, columns)
+	lines = appendAdvice(lines, f, columns)
+	if len(f.Stack) > 0 {
+		lines = append(lines, line{}, line{{"Where it was, at its last:", heading}})
 	}
-	return appendAdvice(lines, f, columns)
+	for _, frame := range f.Stack {
+		for _, part := range wrap(name(frame), columns-factIndent) {
+			lines = append(lines, line{{spaces(factIndent), plain}, {part, plain}})
+		}
+	}
+	return lines
 }
 
 // appendFact appends the name of a fact and, beside it, what there is to say.
@@ -96,7 +101,11 @@ func (m *model) troubleSentence(f *flow.Flow) string {
 			text += ", " + other.verdict.String() + " " + output.Grouped(other.count)
 		}
 	}
-	return text + fmt.Sprintf("; %s slots; the first at %s, the last at %s, %s ago", strings.Replace(slotRange(f), "-", " to ", 1),
+	slots := strings.Replace(slotRange(f), "-", " to ", 1) + " slots"
+	if f.MaxSlots == 1 {
+		slots = "1 slot"
+	}
+	return text + fmt.Sprintf("; %s; the first at %s, the last at %s, %s ago", slots,
 		f.First.Local().Format(timeLayout), f.Last.Local().Format(timeLayout), m.since(f.Last))
 }
 
@@ -126,7 +135,7 @@ func appendAdvice(lines []line, f *flow.Flow, columns int) []line {
 }
 
 func appendOneAdvice(lines []line, a verdict.Advice, ifname string, columns int) []line {
-	const indent = 4
+	const indent = factIndent
 	if a.Command != "" {
 		for i, part := range wrap(name(a.For(ifname)), columns-indent) {
 			prompt := "  # "

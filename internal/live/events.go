@@ -40,6 +40,11 @@ func (m *model) eventLine(e *entry, columns int) []line {
 	if what != "" && rest != "" {
 		rest = " " + rest
 	}
+	if e.packet != nil && e.packet.Process != nil { // worth its room, but not a line of its own
+		if whole := rest + " of " + processName(e.packet.Process); width(when+what+whole) <= columns {
+			rest = whole
+		}
+	}
 	var lines []line
 	for i, part := range wrap(what+rest, columns-len(when)) {
 		switch {
@@ -71,9 +76,6 @@ func (m *model) packetWords(p *trace.Packet) (what string, t tone, rest string) 
 		rest += " not IP"
 	} else {
 		rest += " " + output.Endpoints(p.Flow.Proto, p.Flow.Source, p.Flow.Destination)
-	}
-	if p.Process != nil {
-		rest += " of " + processName(p.Process)
 	}
 	if p.Layer == trace.LayerElsewhere {
 		rest += "  " + steady(output.Where(p))
