@@ -227,6 +227,15 @@ func TestLiveSuspends(t *testing.T) {
 	}
 }
 
+// Filters choose flows and events; counts are of all packets.
+func TestLiveFilters(t *testing.T) {
+	l := startLive(t, 100, 30, []string{"XENTRACE_FAKE_RECORDS=40"}, "--port", "53")
+	screen := l.terminal.Await(t, "dropped           40", "flows with trouble, by stalled time: 1, 30 filtered out", "192.168.122.101:53")
+	if strings.Contains(screen, "10.0.0.") || strings.Contains(screen, "2001:db8") {
+		t.Errorf("others are shown:\n%s", screen)
+	}
+}
+
 // What is said meanwhile is shown on the screen, and stands behind it at the end.
 func TestLiveSentences(t *testing.T) {
 	l := startLive(t, 100, 30, []string{"XENTRACE_FAKE_NOTICE=eth1 was detached"})

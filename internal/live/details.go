@@ -38,7 +38,7 @@ func (m *model) detailLines(columns int) []line {
 	}
 	lines = appendAdvice(lines, f, columns)
 	if len(f.Stack) > 0 {
-		lines = append(lines, line{}, line{{"Where it was, at its last:", heading}})
+		lines = append(lines, line{}, line{{"Stack of its last packet:", heading}})
 	}
 	for _, frame := range f.Stack {
 		for _, part := range wrap(name(frame), columns-factIndent) {
