@@ -98,7 +98,7 @@ struct flow {
 	__u16 dport;
 	__u32 seq;
 	__u32 seq_length; /* sequence numbers taken: the payload, and one each for SYN and FIN */
-	__u8 family; /* 4, 6, or 0 for neither */
+	__u8 family;	  /* 4, 6, or 0 for neither */
 	__u8 proto;
 	__u8 has_seq;
 	__u8 pad;

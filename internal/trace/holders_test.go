@@ -1,13 +1,18 @@
 package trace
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
+	"golang.org/x/sys/unix"
+
+	"xentrace/bpf"
 	"xentrace/internal/kernel"
 )
 
@@ -120,5 +125,46 @@ func BenchmarkHolders(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// Where the iterator cannot be had, owners are searched for in /proc: callers are told, and
+// the privilege for that is kept.
+func TestHoldersWithoutIterator(t *testing.T) {
+	refused := &holderFinder{refused: errors.New("no iterators here")}
+	tracer := &Tracer{holders: refused}
+	if _, err := tracer.Holders([]uint64{1}); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("%v, want it unsupported", err)
+	}
+	if got := refused.privileges(); len(got) != 1 || got[0] != unix.CAP_SYS_PTRACE {
+		t.Errorf("privileges %v, want CAP_SYS_PTRACE", got)
+	}
+	if err := refused.close(); err != nil {
+		t.Error(err)
+	}
+	tracer.holders = nil // no records are made
+	if _, err := tracer.Holders([]uint64{1}); !errors.Is(err, errors.ErrUnsupported) || len(tracer.holders.privileges()) != 0 || tracer.holders.close() != nil {
+		t.Errorf("%v without records, want it unsupported", err)
+	}
+}
+
+// PIDs of the kernel side mean something else in a PID namespace: nobody is named then.
+func TestSenderIsDecoded(t *testing.T) {
+	raw := make([]byte, unsafe.Sizeof(bpf.XentracePacketEvent{}))
+	event := (*bpf.XentracePacketEvent)(unsafe.Pointer(&raw[0]))
+	event.Sender = bpf.XentraceSender{Started: 7, Cgroup: 9, Tgid: 42}
+	copy(event.Sender.Comm[:], "nginx")
+	d := recordDecoder{wallTime: func(uint64) time.Time { return time.Time{} }}
+	p, err := d.decodePacket(raw)
+	if want := (Task{PID: 42, Comm: "nginx", Started: 7, Cgroup: 9}); err != nil || p.Sender == nil || *p.Sender != want {
+		t.Errorf("sender %+v, %v, want %+v", p.Sender, err, want)
+	}
+	d.foreignPIDs = true
+	if p, err := d.decodePacket(raw); err != nil || p.Sender != nil {
+		t.Errorf("sender %+v, %v, want none", p.Sender, err)
+	}
+	d.foreignPIDs, event.Sender.Tgid = false, 0
+	if p, err := d.decodePacket(raw); err != nil || p.Sender != nil {
+		t.Errorf("sender %+v, %v, want none", p.Sender, err)
 	}
 }
