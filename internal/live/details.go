@@ -112,7 +112,10 @@ func (m *model) troubleSentence(f *flow.Flow) string {
 func (m *model) tcpSentence(t *flow.TCP) string {
 	text := fmt.Sprintf("%s, %s written and not acknowledged (snd_una %d, write_seq %d), %s segments sent again, RTO %s",
 		output.TCPState(t.State), output.ByteSize(uint64(t.SndQBytes)), t.SndUna, t.WriteSeq, output.Grouped(uint64(t.Retransmits)), output.Seconds(t.RTO))
-	if t.Backoff > 0 {
+	switch {
+	case t.Backoff == 1:
+		text += ", doubled once"
+	case t.Backoff > 1:
 		text += ", doubled " + strconv.Itoa(t.Backoff) + " times"
 	}
 	if !t.Asked.IsZero() {
