@@ -11,6 +11,8 @@ import (
 
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
+
+	"xentrace/internal/live"
 )
 
 // Run carries out one command line, args without the program's name. What it
@@ -23,7 +25,12 @@ func Run(ctx context.Context, args []string, system System) error {
 	signal.Ignore(unix.SIGPIPE)
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, unix.SIGTERM)
 	defer stop()
+	ctx, interrupt := context.WithCancel(ctx)
+	defer interrupt()
 	context.AfterFunc(ctx, stop)
+	if len(args) == 1 && args[0] == live.KeeperArgument {
+		return live.Keep(os.Stdin, os.Stdout, system.Stderr)
+	}
 
 	if len(args) == 0 {
 		return usageError{fmt.Errorf("command: missing, one of %s; see xentrace help", strings.Join(commandNames(), ", "))}
@@ -43,7 +50,7 @@ func Run(ctx context.Context, args []string, system System) error {
 	if err != nil {
 		return err
 	}
-	in.System = system
+	in.System, in.interrupt = system, interrupt
 	if in.help {
 		return system.print(helpText(command))
 	}
@@ -55,6 +62,8 @@ type invocation struct {
 	System
 	settings
 	args []string
+
+	interrupt context.CancelFunc // ends the command as a signal does
 
 	found bool // a packet was dropped that was asked for
 

@@ -43,7 +43,7 @@ func TestHelpNamesEveryCommandAndFlag(t *testing.T) {
 
 func TestTheContractsFlagsAreThere(t *testing.T) {
 	for _, line := range []string{
-		"watch -i eth0 --interface eth1 --backend tracepoint -o json -d 30s --color never -v --ready-file /x --wait --ring-size 4MiB --count 3 --exit-code",
+		"watch -i eth0 --interface eth1 --backend tracepoint -o json -d 30s --color never -v --ready-file /x --wait --ring-size 4MiB --count 3 --exit-code --live",
 		"watch --host 10.0.0.1 --host fd00::/8 --port 443 --pid 1 --comm nginx --cause sg_off --verdict dropped --min-slots 19",
 		"hist -i eth0 --backend fentry --output text --duration 1h30m --color always --verbose --ready-file /x --wait",
 		"check -i eth0 --interface eth1 --ec2rl --observe 5s --ready-file /x -o json --color never -v",

@@ -43,9 +43,11 @@ type fakeTracer struct {
 	before  func()        // called just before they are; may be nil
 	verdict trace.Verdict
 	name    string
-	owned   bool  // every second packet has an owner
-	err     error // of start
-	readErr error // of Read, after all records
+	owned   bool   // every second packet has an owner
+	err     error  // of start
+	readErr error  // of Read, after all records
+	notice  string // said a while after the start; "" for none
+	crash   string // what a goroutine panics with a while after the start; "" for none
 
 	began   time.Time
 	stop    chan struct{}
@@ -66,6 +68,10 @@ func fakeFromEnvironment() *fakeTracer {
 	f.records = number("XENTRACE_FAKE_RECORDS", 10)
 	f.pace = time.Duration(number("XENTRACE_FAKE_PACE_US", 0)) * time.Microsecond
 	f.startup = time.Duration(number("XENTRACE_FAKE_STARTUP_MS", 0)) * time.Millisecond
+	if text := os.Getenv("XENTRACE_FAKE_READ_ERROR"); text != "" {
+		f.readErr = errors.New(text)
+	}
+	f.notice, f.crash = os.Getenv("XENTRACE_FAKE_NOTICE"), os.Getenv("XENTRACE_FAKE_CRASH")
 	if os.Getenv("XENTRACE_FAKE_CANNOT") != "" {
 		f.err = errors.Join(trace.ErrCannotRun)
 	}
@@ -95,6 +101,13 @@ func (f *fakeTracer) start(ctx context.Context, o trace.Options) (Tracer, error)
 		f.before()
 	}
 	f.began = time.Now()
+	const aWhile = 500 * time.Millisecond
+	if f.notice != "" {
+		time.AfterFunc(aWhile, func() { o.Notify(f.notice) })
+	}
+	if f.crash != "" {
+		time.AfterFunc(aWhile, func() { panic(f.crash) })
+	}
 	return f, nil
 }
 

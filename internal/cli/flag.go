@@ -31,6 +31,7 @@ type settings struct {
 	ringBytes  int
 	count      int
 	exitCode   bool
+	live       bool
 	driverFile string
 	ec2rl      bool
 	observe    time.Duration

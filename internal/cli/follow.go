@@ -29,7 +29,9 @@ func follow(ctx context.Context, in *invocation, records bool,
 	go func() { reading <- s.read(reader) }()
 	polled := s.poll(reader)
 
+	display := s.show(ctx)
 	err, ended := s.wait(ctx, reading)
+	left := display.close()
 	stopped := s.tracer.Stop(last)
 	if stopped != nil {
 		abandon()
@@ -43,7 +45,7 @@ func follow(ctx context.Context, in *invocation, records bool,
 		_ = s.feed.poll() // of standard output, whose stream tells of it
 	}
 	s.packets.Close()
-	return s.end(last, errors.Join(stopped, err), finish)
+	return s.end(last, errors.Join(left, stopped, err), finish)
 }
 
 // poll asks how the flows stand until ctx ends; then the channel is closed.
@@ -76,10 +78,14 @@ func (s *session) run(totals *trace.Totals) *output.Run {
 	return run
 }
 
-// newFeed leads records through a table of flows, and then the filters, to standard
-// output.
+// newFeed leads records through a table of flows, and then the filters, to the
+// screen or standard output.
 func (s *session) newFeed() *feed {
-	s.selection = &selection{sink: &lines{format: s.format, out: s.out}, filter: &s.in.filter}
+	var to sink = &lines{format: s.format, out: s.out}
+	if s.screen != nil {
+		to = shown{s.screen}
+	}
+	s.selection = &selection{sink: to, filter: &s.in.filter}
 	table := flow.NewTable(0, s.tracer.Connections())
 	table.Ask((&machineFacts{}).of)
 	return &feed{table: table, say: s.console.Say, sink: s.selection}

@@ -59,7 +59,12 @@ func (p *process) attached(t *testing.T) {
 // wait returns how the process ended, and fails if it does not within 10 s.
 func (p *process) wait(t *testing.T) syscall.WaitStatus {
 	t.Helper()
-	over := time.AfterFunc(10*time.Second, func() { _ = p.Process.Kill() })
+	return p.waitFor(t, 10*time.Second)
+}
+
+func (p *process) waitFor(t *testing.T, patience time.Duration) syscall.WaitStatus {
+	t.Helper()
+	over := time.AfterFunc(patience, func() { _ = p.Process.Kill() })
 	defer over.Stop()
 	_ = p.Wait()
 	return p.ProcessState.Sys().(syscall.WaitStatus)

@@ -74,6 +74,8 @@ func TestUsageErrors(t *testing.T) {
 		"unknown drops hook":  {"watch --drops all --drops-hook magic", []string{`"magic"`, "--drops-hook", "not one of tracepoint, kprobe"}},
 		"hook for no drops":   {"watch --drops-hook kprobe", []string{"--drops-hook: without --drops all"}},
 		"drops of hist":       {"hist --drops all", []string{"unknown flag: --drops"}},
+		"a screen of JSON":    {"watch --live -o json", []string{"watch: --live: shows text", "-o json writes lines"}},
+		"a screen of hist":    {"hist --live", []string{"unknown flag: --live"}},
 		"no name":             {"watch --interface=", []string{"no name"}},
 		"no directory":        {"watch --ready-file /nonexistent/ready", []string{"ready file /nonexistent/ready", "no such file or directory"}},
 		"directory":           {"watch --ready-file /", []string{"ready file /: not a regular file"}},

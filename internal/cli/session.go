@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"xentrace/internal/live"
 	"xentrace/internal/output"
 	"xentrace/internal/owner"
 	"xentrace/internal/trace"
@@ -24,7 +25,8 @@ type session struct {
 	format  output.Format
 	out     *output.Stream
 	packets *owner.Reader
-	feed    *feed // nil where no records are asked for
+	feed    *feed        // nil where no records are asked for
+	screen  *live.Screen // nil where lines are written
 	console *output.Console
 
 	selection *selection         // what of it is shown; nil where no records are asked for
@@ -48,6 +50,7 @@ func open(ctx context.Context, in *invocation, records bool) (*session, error) {
 		return nil, err
 	}
 	took := time.Since(began)
+	s.screen = s.openScreen() // before the right to is given up
 	if err := errors.Join(ready.create(), s.announce(ctx, took), s.dropPrivileges(ctx)); err != nil {
 		defer s.cancel()
 		return nil, errors.Join(err, s.tracer.Close())
@@ -176,7 +179,7 @@ func (s *session) wait(ctx context.Context, reading <-chan error) (err error, en
 		end = timer.C
 	}
 	var tick <-chan time.Time
-	if s.console.HasStatus() {
+	if s.console.HasStatus() && s.screen == nil {
 		ticker := time.NewTicker(statusInterval)
 		defer ticker.Stop()
 		tick = ticker.C

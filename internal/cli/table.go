@@ -93,6 +93,12 @@ func dropsFlags() []*flag {
 	}
 }
 
+// liveFlag has watch show what it tells on a whole screen.
+func liveFlag() *flag {
+	return &flag{name: "live", usage: "show counts, the worst flows and the last events on the whole screen of a terminal",
+		bind: switchValue(func(s *settings) *bool { return &s.live })}
+}
+
 func stackFlag() *flag {
 	return &flag{name: "stack", usage: "tell what call sent each packet that went wrong: the kernel's functions and the program's",
 		bind: switchValue(func(s *settings) *bool { return &s.stack })}

@@ -2,88 +2,27 @@ package cli
 
 import (
 	"bytes"
-	"fmt"
 	"io"
-	"os"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 	"unicode/utf8"
 
-	"golang.org/x/sys/unix"
+	"xentrace/test/tool"
 )
-
-// A pseudoTerminal collects what a process writes to it.
-type pseudoTerminal struct {
-	master, slave *os.File
-	mu            sync.Mutex
-	seen          bytes.Buffer
-	done          chan struct{}
-}
-
-func openTerminal(t *testing.T, columns, rows uint16) *pseudoTerminal {
-	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fd := int(master.Fd())
-	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Col: columns, Row: rows}); err != nil {
-		t.Fatal(err)
-	}
-	p := &pseudoTerminal{master: master, slave: slave, done: make(chan struct{})}
-	go p.collect()
-	t.Cleanup(func() { slave.Close(); master.Close() })
-	return p
-}
-
-func (p *pseudoTerminal) collect() {
-	defer close(p.done)
-	b := make([]byte, 4096)
-	for {
-		n, err := p.master.Read(b)
-		p.mu.Lock()
-		p.seen.Write(b[:n])
-		p.mu.Unlock()
-		if err != nil { // EIO once the last slave is closed
-			return
-		}
-	}
-}
-
-// text waits until everything was written and returns it.
-func (p *pseudoTerminal) text() string {
-	p.slave.Close()
-	<-p.done
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return strings.ReplaceAll(p.seen.String(), "\r\n", "\n")
-}
 
 // onTerminal runs a process whose standard output and error are a terminal.
 func onTerminal(t *testing.T, columns uint16, environment []string, args ...string) string {
 	t.Helper()
-	terminal := openTerminal(t, columns, 30)
+	terminal := tool.OpenTerminal(t, columns, 30)
 	p := newProcess(t, environment, args...)
-	p.Stdout, p.Stderr = terminal.slave, terminal.slave
+	p.Stdout, p.Stderr = terminal.Slave, terminal.Slave
 	p.attached(t)
 	if status := p.wait(t); status.ExitStatus() != 0 {
 		t.Fatalf("ended with %v", status)
 	}
-	return terminal.text()
+	return terminal.Text()
 }
 
 const paced = "XENTRACE_FAKE_PACE_US=100000"
@@ -177,19 +116,17 @@ func TestColourAlwaysInAPipe(t *testing.T) {
 }
 
 func TestTerminalFollowsAResize(t *testing.T) {
-	terminal := openTerminal(t, 120, 30)
+	terminal := tool.OpenTerminal(t, 120, 30)
 	p := newProcess(t, []string{"TERM=xterm", paced, "XENTRACE_FAKE_RECORDS=12"}, "watch", "-d", "1500ms", "--color", "never")
-	p.Stdout, p.Stderr = terminal.slave, terminal.slave
+	p.Stdout, p.Stderr = terminal.Slave, terminal.Slave
 	p.attached(t)
 	time.Sleep(450 * time.Millisecond)
-	if err := unix.IoctlSetWinsize(int(terminal.master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Col: 80, Row: 24}); err != nil {
-		t.Fatal(err)
-	}
+	terminal.Resize(t, 80, 24)
 	if status := p.wait(t); status.ExitStatus() != 0 {
 		t.Fatalf("ended with %v", status)
 	}
 	var wide, wrapped int
-	for line := range strings.Lines(rendered(terminal.text())) {
+	for line := range strings.Lines(rendered(terminal.Text())) {
 		switch {
 		case strings.Contains(line, "too_many_slots") && strings.Contains(line, " > "):
 			wide++
@@ -203,13 +140,13 @@ func TestTerminalFollowsAResize(t *testing.T) {
 }
 
 func TestTerminalGoesAway(t *testing.T) {
-	terminal := openTerminal(t, 100, 30)
+	terminal := tool.OpenTerminal(t, 100, 30)
 	p := newProcess(t, []string{"TERM=xterm", paced, "XENTRACE_FAKE_RECORDS=100000"}, "watch")
-	p.Stdout, p.Stderr = terminal.slave, terminal.slave
+	p.Stdout, p.Stderr = terminal.Slave, terminal.Slave
 	p.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	p.attached(t)
-	terminal.slave.Close()
-	terminal.master.Close()
+	terminal.Slave.Close()
+	terminal.Master.Close()
 	if status := p.wait(t); !status.Exited() || status.ExitStatus() != 4 {
 		t.Errorf("ended with %v, want status 4: standard output failed", status)
 	}
@@ -219,13 +156,13 @@ func TestTerminalGoesAway(t *testing.T) {
 }
 
 func TestStatusLineIsOnStandardErrorAlone(t *testing.T) {
-	terminal := openTerminal(t, 100, 30)
+	terminal := tool.OpenTerminal(t, 100, 30)
 	p := newProcess(t, []string{"TERM=xterm", "XENTRACE_FAKE_RECORDS=3"}, "watch", "-d", "1200ms", "-o", "json")
 	stdout, err := p.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.Stderr = terminal.slave
+	p.Stderr = terminal.Slave
 	p.attached(t)
 	data, err := io.ReadAll(stdout)
 	if err != nil {
@@ -237,7 +174,7 @@ func TestStatusLineIsOnStandardErrorAlone(t *testing.T) {
 	if bytes.Contains(data, []byte("\x1b")) || bytes.Count(data, []byte("\n")) != 4 {
 		t.Errorf("stdout is %s", data)
 	}
-	if !strings.Contains(terminal.text(), "lost 0  dropped 3") {
+	if !strings.Contains(terminal.Text(), "lost 0  dropped 3") {
 		t.Error("no status line")
 	}
 }

@@ -22,13 +22,15 @@ func watchCommand() *command {
 			"The line ends with the process that owns the packet's socket, its name and number, where that can be known; JSON also has its user, its systemd unit and its container.",
 			"Filters choose what is shown: each that is given has to be met, by one of its values if it is given several times. Every packet is counted all the same, and the summary says how many events were left out. A flow that stalls, recovers or ends passes if the last packet of it that went wrong does.",
 			"It goes on through what happens to interfaces: detached and attached, renamed, moved to another network namespace. With the backends kprobe and tracepoint it also goes on through an unloading and loading of the driver; fentry holds the driver's module in place. Times in which nothing could be counted are told.",
+			"With --live it shows the counts, the worst flows and the last events on the whole screen of a terminal, with all that is known of a flow one key away; the keys are shown there. Where standard output is no terminal it writes lines.",
 			"It runs until it is interrupted or --duration is over. A second interrupt ends it at once, without a summary.",
 		},
-		flags: slices.Concat(traceFlags("until interrupted"), dropsFlags(), []*flag{stackFlag()}, filterFlags(), recordFlags()),
+		flags: slices.Concat(traceFlags("until interrupted"), []*flag{liveFlag()}, dropsFlags(), []*flag{stackFlag()}, filterFlags(), recordFlags()),
 		examples: []example{
 			{"xentrace watch", "every Xen interface, until interrupted"},
 			{"xentrace watch -i eth0 -d 1m -o json > drops.json", "one minute of eth0, for a script"},
 			{"xentrace watch -i eth0 --drops all -v", "also what is lost before the driver, and where"},
+			{"xentrace watch --live", "on a whole screen: counts, the worst flows, the last events"},
 			{"xentrace watch --stack", "also which functions of which program sent it"},
 			{"xentrace watch --host 10.0.0.0/8 --port 443 --comm nginx", "only what nginx sends to or from port 443 of that network"},
 			{"xentrace watch --count 1 --exit-code", "status 1 as soon as a packet goes wrong, if it was dropped"},
@@ -41,7 +43,12 @@ func runWatch(ctx context.Context, in *invocation) error {
 	if in.dropsHook != string(trace.DropsTracepoint) && in.drops != string(trace.DropsAll) {
 		return usageError{errors.New("watch: --drops-hook: without --drops all it does nothing; see xentrace help watch")}
 	}
-	_, err := follow(ctx, in, true, output.Format.AppendSummary)
+	wanted, err := in.wantsScreen()
+	if err != nil {
+		return err
+	}
+	in.live = wanted
+	_, err = follow(ctx, in, true, output.Format.AppendSummary)
 	if ignoringPipe(err) == nil && in.exitCode && in.found {
 		return errFinding
 	}

@@ -18,6 +18,8 @@ type Console struct {
 
 	mu     sync.Mutex
 	status string
+	divert func(string) // takes sentences while the terminal is another's; nil otherwise
+	kept   []string     // what is to be written once it is not
 }
 
 // NewConsole returns a Console that writes to w. width gives the columns of its
@@ -32,6 +34,18 @@ const eraseLine = "\r\x1b[K"
 func (c *Console) Say(sentence string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.divert != nil {
+		c.divert(sentence)
+		if c.width != nil {
+			c.kept = append(c.kept[max(len(c.kept)-mostKept+1, 0):], sentence)
+			return
+		}
+	}
+	c.write(sentence)
+}
+
+// write writes one sentence.
+func (c *Console) write(sentence string) {
 	c.erase()
 	sentence = "xentrace: " + Printable(sentence) + "\n"
 	if c.width != nil {
@@ -39,6 +53,26 @@ func (c *Console) Say(sentence string) {
 	}
 	_, _ = io.WriteString(c.w, sentence)
 	c.draw()
+}
+
+// mostKept is how many sentences are kept while the terminal is another's.
+const mostKept = 100
+
+// Divert has sentences go to show while the terminal is another's, which shows them
+// in its own way. What it returns ends that and writes the last of them.
+func (c *Console) Divert(show func(string)) (end func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.erase()
+	c.status, c.divert = "", show
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for _, sentence := range c.kept {
+			c.write(sentence)
+		}
+		c.divert, c.kept = nil, nil
+	}
 }
 
 // HasStatus tells whether there is a status line.

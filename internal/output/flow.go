@@ -181,10 +181,4 @@ func flowsNote(s *flow.Summary) string {
 	return note + "; the worst first"
 }
 
-func flowName(f *flow.Flow) string {
-	source, destination := f.Source.String(), f.Destination.String()
-	if f.Source.Port() == 0 && f.Destination.Port() == 0 {
-		source, destination = f.Source.Addr().String(), f.Destination.Addr().String()
-	}
-	return source + " > " + destination + " " + protocolName(f.Proto)
-}
+func flowName(f *flow.Flow) string { return Endpoints(f.Proto, f.Source, f.Destination) }

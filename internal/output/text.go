@@ -2,6 +2,7 @@ package output
 
 import (
 	"bytes"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -126,11 +127,7 @@ func (t *Text) appendFlow(b []byte, p *trace.Packet, used int) []byte {
 	if p.Flow == nil {
 		return append(b, " not IP"...)
 	}
-	source, rest := p.Flow.Source.String(), " > "+p.Flow.Destination.String()+" "+protocolName(p.Flow.Proto)
-	if p.Flow.Source.Port() == 0 && p.Flow.Destination.Port() == 0 {
-		source = p.Flow.Source.Addr().String()
-		rest = " > " + p.Flow.Destination.Addr().String() + " " + protocolName(p.Flow.Proto)
-	}
+	source, rest := endpoints(p.Flow.Proto, p.Flow.Source, p.Flow.Destination)
 	if p.Flow.SeqKnown {
 		rest += " " + strconv.FormatUint(uint64(p.Flow.Seq), 10)
 	}
@@ -144,6 +141,15 @@ func (t *Text) appendFlow(b []byte, p *trace.Packet, used int) []byte {
 		rest = rest[1:] // it starts with the arrow now
 	}
 	return append(b, rest...)
+}
+
+// endpoints names the source of a flow, and what stands behind it: where it goes,
+// and by which protocol.
+func endpoints(proto uint8, source, destination netip.AddrPort) (from, rest string) {
+	if source.Port() == 0 && destination.Port() == 0 {
+		return source.Addr().String(), " > " + destination.Addr().String() + " " + protocolName(proto)
+	}
+	return source.String(), " > " + destination.String() + " " + protocolName(proto)
 }
 
 // appendOwner appends the process behind a flow that begins at start, in column used: on

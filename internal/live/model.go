@@ -1,0 +1,130 @@
+package live
+
+import (
+	"slices"
+	"time"
+
+	"xentrace/internal/flow"
+	"xentrace/internal/trace"
+)
+
+// A Snapshot is what was counted, and the flows that had trouble, at one moment.
+type Snapshot struct {
+	Totals    trace.Totals
+	Flows     []flow.Flow
+	LeftOut   int    // flows that the user does not want to see
+	Stalled   int    // flows that are stalled now, those too
+	FlowsLost uint64 // flows with trouble that there was no room to remember
+}
+
+// A model is what is on the screen. It is one goroutine's, but for its log.
+type model struct {
+	backend trace.Backend
+	until   time.Time // when the run ends; zero if it does not
+	blocks  bool      // draw with characters that plain ASCII does not have
+	now     func() time.Time
+	log     log
+
+	latest   Snapshot
+	rates    rates
+	paused   bool
+	entries  []entry // what is shown of the log while paused
+	pausedAt time.Time
+
+	page     page
+	order    order
+	flows    []flow.Flow // in order
+	chosen   flow.Key
+	held     bool      // by the user's choice
+	detail   flow.Flow // the chosen one, as last known
+	gone     bool      // it is not among the flows any more
+	top      int       // of the flows, the first on the screen
+	scroll   int       // lines of a page that are above the screen
+	listed   int       // flows that have room; as last drawn
+	overflow int       // lines of a page that have no room; as last drawn
+}
+
+// A page is what stands below the counts.
+type page int
+
+const (
+	overview page = iota
+	details
+	help
+)
+
+// update takes what was counted meanwhile. While paused it is counted, not shown.
+func (m *model) update(s Snapshot) {
+	if m.paused {
+		return
+	}
+	m.rates.update(&s.Totals)
+	m.latest = s
+	m.arrange()
+}
+
+// arrange sorts the flows anew. A flow that the user chose stays chosen wherever it
+// goes; else the worst is, whichever that is.
+func (m *model) arrange() {
+	m.flows = slices.Clone(m.latest.Flows)
+	slices.SortStableFunc(m.flows, m.order.compare)
+	at := m.position()
+	switch {
+	case !m.held && m.page == overview:
+		m.choose(0)
+	case at >= 0:
+		m.detail, m.gone = m.flows[at], false
+	case m.page == details:
+		m.gone = true
+	default:
+		m.choose(0)
+	}
+}
+
+// position is where the chosen flow is among all; -1 if it is gone.
+func (m *model) position() int {
+	return slices.IndexFunc(m.flows, func(f flow.Flow) bool { return f.Key == m.chosen })
+}
+
+func (m *model) choose(position int) {
+	if len(m.flows) == 0 {
+		return
+	}
+	m.detail, m.gone = m.flows[min(max(position, 0), len(m.flows)-1)], false
+	m.chosen = m.detail.Key
+}
+
+// events returns what the log shows, at most n.
+func (m *model) events(n int) []entry {
+	if m.paused {
+		return m.entries[max(len(m.entries)-n, 0):]
+	}
+	return m.log.last(n)
+}
+
+// pause freezes what is shown, or shows what is counted again.
+func (m *model) pause() {
+	if m.paused {
+		m.paused, m.entries = false, nil
+		return
+	}
+	m.entries, m.pausedAt = m.log.last(keptEntries), m.now()
+	m.paused = true
+}
+
+// duration is how long the trace has run; it goes on between two snapshots.
+func (m *model) duration() time.Duration {
+	d := m.latest.Totals.Duration
+	if since := m.time().Sub(m.latest.Totals.Time); !m.latest.Totals.Time.IsZero() && since > 0 {
+		d += since
+	}
+	return d
+}
+
+// time is now, or when the display was paused.
+func (m *model) time() time.Time {
+	if m.paused {
+		return m.pausedAt
+	}
+	return m.now()
+}

@@ -1,0 +1,60 @@
+package live
+
+import (
+	"cmp"
+
+	"xentrace/internal/flow"
+)
+
+// An order is what flows are sorted by, the worst first.
+type order int
+
+const (
+	byStalled order = iota
+	byDrops
+	bySeen
+	bySndQ
+	orders
+)
+
+func (o order) String() string {
+	return [...]string{"stalled time", "drops", "last seen", "sndq"}[o]
+}
+
+func (o order) next() order { return (o + 1) % orders }
+
+// compare tells which of two flows comes first: that with more of what is asked for.
+func (o order) compare(a, b flow.Flow) int {
+	worse := 0
+	switch o {
+	case byStalled:
+		worse = cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.StalledFor, b.StalledFor))
+	case bySeen:
+		worse = a.Last.Compare(b.Last)
+	case bySndQ:
+		worse = cmp.Compare(sndQ(a), sndQ(b))
+	}
+	if worse = cmp.Or(worse, cmp.Compare(a.Drops, b.Drops)); worse != 0 {
+		return -worse
+	}
+	return cmp.Or(a.Source.Compare(b.Source), a.Destination.Compare(b.Destination)) // they stay where they are
+}
+
+// rank puts flows that stand still before those that are over it.
+func rank(f flow.Flow) int {
+	switch f.State {
+	case flow.Stalled:
+		return 2
+	case flow.Troubled:
+		return 1
+	default:
+		return 0
+	}
+}
+
+func sndQ(f flow.Flow) uint32 {
+	if f.TCP == nil {
+		return 0
+	}
+	return f.TCP.SndQBytes
+}
