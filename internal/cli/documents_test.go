@@ -47,6 +47,9 @@ func TestTheContractsFlagsAreThere(t *testing.T) {
 		"hist -i eth0 --backend fentry --output text --duration 1h30m --color always --verbose --ready-file /x --wait",
 		"check -i eth0 --interface eth1 --ec2rl --observe 5s --ready-file /x -o json --color never -v",
 		"check --driver-file /x --output text",
+		"fix -i eth0 --apply --persist systemd --force -o json",
+		"fix --revert --force --state /x --color never",
+		"fix --step sg-on --step mtu-9000 --watch 1s",
 		"version -o json",
 	} {
 		words := strings.Fields(line)
@@ -61,7 +64,7 @@ func TestTheContractsFlagsAreThere(t *testing.T) {
 }
 
 func TestPlannedCommandsAreAbsent(t *testing.T) {
-	for _, name := range []string{"probe", "fix", "congestion", "replay", "report", "export"} {
+	for _, name := range []string{"probe", "congestion", "replay", "report", "export"} {
 		if got := runWith(t, nil, name); got.status != 2 || !strings.Contains(got.stderr, "unknown") {
 			t.Errorf("%s: status %d, %s", name, got.status, got.stderr)
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"xentrace/internal/fix"
 	"xentrace/internal/trace"
 )
 
@@ -33,6 +34,13 @@ type settings struct {
 	observe    time.Duration
 	drops      string
 	dropsHook  string
+	apply      bool
+	revert     bool
+	steps      []string
+	persist    string
+	force      bool
+	watch      time.Duration
+	state      string
 	help       bool
 }
 
@@ -42,6 +50,8 @@ func defaults() settings {
 		format:    "text",
 		color:     "auto",
 		ringBytes: trace.DefaultRingBytes,
+		watch:     5 * time.Second,
+		state:     fix.DefaultState,
 		drops:     string(trace.DropsDriver),
 		dropsHook: string(trace.DropsTracepoint),
 	}

@@ -5,6 +5,7 @@ package output
 
 import (
 	"xentrace/internal/check"
+	"xentrace/internal/fix"
 	"xentrace/internal/trace"
 )
 
@@ -19,6 +20,8 @@ type Format interface {
 	AppendSummary(b []byte, t *trace.Totals) []byte
 	// AppendReport appends what check found.
 	AppendReport(b []byte, r *check.Report) []byte
+	// AppendFix appends what became of a step of fix.
+	AppendFix(b []byte, s *fix.Step) []byte
 }
 
 // AnyDropped tells whether a packet was dropped on any interface: by the driver, or
