@@ -291,13 +291,7 @@ func (f *Fixer) failed(step Step, err error) error {
 
 // tell tells what became of a step.
 func (f *Fixer) tell(step Step, status Status, message string) {
-	step.Status = status
-	if message != "" && step.Message != "" {
-		message = step.Message + " " + message
-	}
-	if message != "" {
-		step.Message = message
-	}
+	step.Status, step.Message = status, message
 	if step.Path != "" && status != Planned {
 		step.Content = "" // it was shown
 	}

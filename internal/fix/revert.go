@@ -86,8 +86,9 @@ func (f *Fixer) restoreInterface(ctx context.Context, s *InterfaceState) error {
 	if err != nil {
 		return f.failed(step, err)
 	}
+	moved := ""
 	if now := device.Identity(); now.Name != s.Identity.Name || now.NetNS != s.Identity.NetNS {
-		step.Message = fmt.Sprintf("It was %s and is %s in network namespace %d by now.", netdev.Interface{Name: s.Identity.Name}, netdev.Interface{Name: now.Name}, now.NetNS)
+		moved = fmt.Sprintf("It was %s and is %s in network namespace %d by now. ", netdev.Interface{Name: s.Identity.Name}, netdev.Interface{Name: now.Name}, now.NetNS)
 		step.Interface, step.NetNS = now.Name, now.NetNS
 	}
 	changed, err := restoreFeatures(device, s.Features)
@@ -97,7 +98,7 @@ func (f *Fixer) restoreInterface(ctx context.Context, s *InterfaceState) error {
 	if err != nil {
 		return f.failed(step, err)
 	}
-	message := fmt.Sprintf("Features and MTU (%d) are what they were", s.MTU)
+	message := moved + fmt.Sprintf("Features and MTU (%d) are what they were", s.MTU)
 	if len(changed) > 0 {
 		message += ": " + strings.Join(changed, ", ")
 	}

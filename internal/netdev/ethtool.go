@@ -127,8 +127,8 @@ func readAllFeatures(socket int, name string) (map[string]Feature, error) {
 	}
 	all := make(map[string]Feature, len(names))
 	for feature, bit := range names {
-		if bit/32 >= len(blocks) {
-			continue
+		if feature == "" || bit/32 >= len(blocks) {
+			continue // a bit that means nothing any more has no name
 		}
 		block, mask := blocks[bit/32], uint32(1)<<(bit%32)
 		all[feature] = Feature{
