@@ -60,6 +60,7 @@ install: build ## install the program, its manual pages and completions
 .PHONY: deps
 deps: go ## install what building, testing and the lab need, on Debian 12
 	.ci/deps
+	.ci/parsers
 	test/xen/deps
 
 .PHONY: generate
@@ -131,7 +132,7 @@ lint: go ## formatting, vet, staticcheck, shellcheck, clang-format, vagrant vali
 	$(GO) tool staticcheck ./...
 	$(GO) tool staticcheck -tags xenlab,matrix ./test/...
 	$(CLANG_FORMAT) --dry-run --Werror bpf/*.c bpf/*.h
-	shellcheck .ci/run .ci/deps test/bench/run
+	shellcheck .ci/run .ci/deps .ci/parsers test/bench/run internal/fix/testdata/*.sh
 	cd test/xen && shellcheck -a -x run shell suite matrix fetch driver deps init/* vagrant/*
 	VAGRANT_HOME=$(CURDIR)/build/vagrant/lint VAGRANT_DOTFILE_PATH=$(CURDIR)/build/vagrant/lint vagrant validate
 

@@ -151,7 +151,7 @@ func TestAllOrNothing(t *testing.T) {
 	}{
 		"the last step fails":            {refuse: "mtu eth1", err: unix.EINVAL, want: "step mtu-1400: invalid argument"},
 		"a step in the middle fails":     {refuse: "features eth1", err: unix.EIO, want: "step sg-on: input/output error"},
-		"the driver declines in silence": {broken: "tx-scatter-gather", want: "tx-scatter-gather is off although it was asked for"},
+		"the driver declines in silence": {broken: "eth0 tx-scatter-gather", want: "tx-scatter-gather is off although it was asked for"},
 		"read-only sysctls":              {refuse: "sysctl", err: unix.EROFS, want: "start the container with --privileged"},
 		"not root":                       {refuse: "sysctl", err: unix.EACCES, want: "run it as root, with sudo"},
 	} {

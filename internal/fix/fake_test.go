@@ -30,7 +30,7 @@ type fakeMachine struct {
 	points  int              // that were passed
 	crashAt int              // the point to crash at; 0 for none
 	refuse  map[string]error // what fails: "sysctl", "features eth0", "mtu eth0"
-	broken  string           // a feature that stays off whatever is asked for
+	broken  string           // "eth0 FEATURE": stays off whatever is asked for
 }
 
 type fakeDevice struct {
@@ -174,7 +174,7 @@ func (d *fakeDevice) SetFeatures(on map[string]bool) error {
 	sg := d.features["tx-scatter-gather"].Requested
 	for name, f := range d.features {
 		if f.Changeable {
-			f.Active = f.Requested && name != d.machine.broken && (sg || name == "rx-gro")
+			f.Active = f.Requested && d.identity.Name+" "+name != d.machine.broken && (sg || name == "rx-gro")
 			d.features[name] = f
 		}
 	}
