@@ -81,8 +81,8 @@ test-xen: build ## the tests in a real Xen guest; KERNEL=, DRIVER=stock|prefix a
 ifneq ($(KERNEL),)
 	test/xen/suite --timeout 1800 --kernel $(KERNEL) --driver $(DRIVER) --vcpus $(VCPUS) $(if $(RUN),-- -test.run '$(RUN)')
 else
-	test/xen/suite --timeout 1200 --kernel 6.1 --driver prefix -- -test.run 'Lab|Watch|Hist|Wait|Ordinary|KernelSide|Check'
-	test/xen/suite --timeout 1200 --kernel 6.12 --driver stock --vcpus 2 -- -test.run 'Lab|Watch|Hist|Wait|Ordinary|KernelSide|Check|Scatter|DropsElsewhere$$'
+	test/xen/suite --timeout 1200 --kernel 6.1 --driver prefix -- -test.run 'Lab|Watch|Hist|Wait|Ordinary|KernelSide|Check|Fix'
+	test/xen/suite --timeout 1200 --kernel 6.12 --driver stock --vcpus 2 -- -test.run 'Lab|Watch|Hist|Wait|Ordinary|KernelSide|Check|Fix|Scatter|DropsElsewhere$$'
 	test/xen/suite --timeout 1200 --kernel 6.1 --driver prefix --vcpus 2 -- -test.run 'Life(Driver|Renamed|Moved|Settings|Ends|Head|Stopped)/kprobe'
 	test/xen/suite --timeout 1200 --kernel 5.10 --driver stock -- -test.run 'Lab|Wait|KernelSide|Check'
 endif

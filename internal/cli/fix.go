@@ -178,7 +178,7 @@ func (f *fixing) showPlan(ctx context.Context) error {
 	case doable+files > 0:
 		f.say("Nothing is changed yet: --apply carries this out, --revert takes it back later.")
 	case len(plan.Steps) == 0:
-		f.say("There is nothing to fix.")
+		f.sayNothing(plan)
 	}
 	if plan.Refused() {
 		return errFinding
@@ -205,6 +205,17 @@ func (f *fixing) sayRest(plan *fix.Plan) {
 	}
 	if len(plan.Left) > 0 {
 		f.say("xentrace check has more to say, about which nothing is done here: %s.", strings.Join(plan.Left, ", "))
+	}
+}
+
+func (f *fixing) sayNothing(plan *fix.Plan) {
+	switch {
+	case plan.Unknown != "":
+		f.say("Nothing is planned.")
+	case len(plan.Steps) > 0:
+		f.say("There is nothing to do here but what is left to you.")
+	default:
+		f.say("There is nothing to fix.")
 	}
 }
 
@@ -236,7 +247,7 @@ func (f *fixing) applyPlan(ctx context.Context) error {
 		return errFinding
 	}
 	if len(plan.Doable())+files == 0 {
-		f.say("There is nothing to fix.")
+		f.sayNothing(plan)
 		return nil
 	}
 	watch := f.newDropWatch(ctx, plan)

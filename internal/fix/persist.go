@@ -60,6 +60,9 @@ type lasting struct {
 // Preview returns the files that Apply would write for a plan, were nothing
 // applied yet.
 func (f *Fixer) Preview(plan *Plan, persist Persistence) ([]Step, error) {
+	if persist == "" {
+		return nil, nil // the state is root's
+	}
 	state, err := f.store().load()
 	if err != nil {
 		return nil, explain(err)
