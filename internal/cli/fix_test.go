@@ -128,6 +128,7 @@ func TestFixPlansAppliesAndReverts(t *testing.T) {
 type dropping struct {
 	*fakeTracer
 	until  int // calls of Totals
+	sends  int // calls of Totals
 	called int
 }
 
@@ -135,7 +136,7 @@ func (d *dropping) Totals(ctx context.Context) (trace.Totals, error) {
 	totals, err := d.fakeTracer.Totals(ctx)
 	d.called++
 	i := &totals.Interfaces[0]
-	i.Packets = uint64(100 * d.called)
+	i.Packets = uint64(100 * min(d.called, d.sends))
 	i.Dropped = uint64(7 * min(d.called, d.until))
 	i.Causes[trace.SGOff] = i.Dropped
 	return totals, err
@@ -144,16 +145,21 @@ func (d *dropping) Totals(ctx context.Context) (trace.Totals, error) {
 func TestFixTellsWhetherDropsEnded(t *testing.T) {
 	for name, c := range map[string]struct {
 		until  int
+		sends  int // 0: all the time
 		status int
 		want   string
 	}{
 		"at once":     {until: 2, want: "The drops have ended: 7 of 100 packets dropped (sg_off 7) in the 10ms before, none of 100 in the last 10ms."},
 		"after a bit": {until: 5, want: "In between 7 more were dropped, made before the change."},
+		"not known":   {until: 2, sends: 2, want: "Whether drops have ended is not known: nothing was sent in the last 10ms. Before the change: 7 of 100 packets dropped (sg_off 7)."},
 		"never":       {until: 1000, status: 1, want: "Packets are still dropped: 7 of 100 packets dropped (sg_off 7) in the last 10ms. What was applied stays."},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newMendable()
-			tracer := &dropping{fakeTracer: newFake(), until: c.until}
+			tracer := &dropping{fakeTracer: newFake(), until: c.until, sends: c.sends}
+			if c.sends == 0 {
+				tracer.sends = 1000
+			}
 			var stdout, stderr bytes.Buffer
 			err := Run(t.Context(), strings.Fields("fix --apply --color never --watch 10ms -o json --state "+filepath.Join(t.TempDir(), "s")), System{
 				Stdout: &stdout, Stderr: &stderr, Getenv: func(string) string { return "" }, Machine: fakeSource(m),

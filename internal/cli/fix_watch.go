@@ -79,13 +79,17 @@ func (w *dropWatch) after(ctx context.Context) (ended bool) {
 			w.tell(fix.Failed, "Whether drops have ended is not known: "+err.Error()+".")
 			return false
 		}
-		if last.dropped == 0 {
+		quiet := last.packets+last.dropped == 0 && w.first.dropped+between.dropped > 0
+		switch {
+		case last.dropped == 0 && !quiet:
 			w.tell(fix.Verified, w.ended(last, between))
 			return true
-		}
-		if n < watchWindows-1 {
+		case n < watchWindows-1:
 			between.dropped += last.dropped
 			continue
+		case quiet:
+			w.tell(fix.Applied, fmt.Sprintf("Whether drops have ended is not known: nothing was sent in the last %v. Before the change: %s.", w.f.watch, w.first))
+			return true
 		}
 		w.tell(fix.Failed, fmt.Sprintf("Packets are still dropped: %s in the last %v. What was applied stays. xentrace watch shows each packet.", last, w.f.watch))
 	}
