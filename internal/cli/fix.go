@@ -268,6 +268,9 @@ func (f *fixing) applyPlan(ctx context.Context) error {
 
 // unchanged tells of a run that was undone. An interrupt is no failure.
 func (f *fixing) unchanged(err error) error {
+	if errors.Is(err, fix.ErrNotUndone) {
+		return err
+	}
 	f.say("Nothing stays changed.")
 	if errors.Is(err, context.Canceled) && !errors.Is(err, trace.ErrCannotRun) {
 		return nil

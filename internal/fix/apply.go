@@ -22,6 +22,10 @@ type Fixer struct {
 	between func() // see disk
 }
 
+// ErrNotUndone tells that something failed, and that not all of what had been done
+// before could be taken back. The state file is there still.
+var ErrNotUndone = errors.New("not everything could be undone")
+
 // A task is a step with what it takes to do it.
 type task struct {
 	step     Step
@@ -258,7 +262,7 @@ func (a *applying) undo(ctx context.Context) error {
 	}
 	failures = append(failures, a.restore(ctx, a.before))
 	if err := errors.Join(failures...); err != nil {
-		return fmt.Errorf("not everything could be undone, xentrace fix --revert tries again: %w", err)
+		return fmt.Errorf("%w, xentrace fix --revert tries again: %w", ErrNotUndone, err)
 	}
 	if a.first == nil {
 		return a.store().remove()

@@ -1,6 +1,7 @@
 package fix
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -211,6 +212,55 @@ func TestAppliedTwice(t *testing.T) {
 	delete(m.refuse, "mtu eth1")
 	if err := m.fixer().Revert(t.Context(), false); err != nil {
 		t.Fatal(err)
+	}
+	if after := m.snapshot(); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	}
+}
+
+// What cannot be undone stays written down, for a revert when it can.
+func TestNotUndone(t *testing.T) {
+	m := newFakeMachine(t)
+	m.spoil(t)
+	before := m.snapshot()
+	fixer := m.fixer()
+	fixer.Tell = func(s Step) {
+		if s.Name == "sg-on" && s.Status == Applied { // from here on nothing can be changed
+			for _, what := range []string{"sysctl", "features eth0", "features eth1", "mtu eth0", "mtu eth1"} {
+				m.refuse[what] = unix.EIO
+			}
+		}
+	}
+	err := fixer.Apply(t.Context(), m.plan(t, "single-pages", "sg-on", "mtu-1400"), "")
+	if !errors.Is(err, ErrNotUndone) || !strings.Contains(err.Error(), "xentrace fix --revert tries again") {
+		t.Fatalf("%v, want ErrNotUndone", err)
+	}
+	if err := m.fixer().Revert(t.Context(), false); err == nil || errors.Is(err, ErrNothing) || !strings.Contains(err.Error(), "the state file stays") {
+		t.Fatalf("reverted though nothing can be changed: %v", err)
+	}
+	clear(m.refuse)
+	if err := m.fixer().Revert(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	if after := m.snapshot(); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	}
+}
+
+// An interrupt between two steps undoes those before it.
+func TestInterrupted(t *testing.T) {
+	m := newFakeMachine(t)
+	m.spoil(t)
+	before := m.snapshot()
+	ctx, cancel := context.WithCancel(t.Context())
+	fixer := m.fixer()
+	fixer.Tell = func(s Step) {
+		if s.Status == Applied {
+			cancel()
+		}
+	}
+	if err := fixer.Apply(ctx, m.plan(t, "single-pages", "sg-on"), Udev); !errors.Is(err, context.Canceled) || errors.Is(err, ErrNotUndone) {
+		t.Fatalf("%v, want canceled", err)
 	}
 	if after := m.snapshot(); after != before {
 		t.Errorf("before:\n%s\nafter:\n%s", before, after)
