@@ -53,13 +53,14 @@ install: build ## install the program, its manual pages and completions
 	install -D -m 755 xentrace $(DESTDIR)$(PREFIX)/sbin/xentrace
 	install -d $(DESTDIR)$(MAN1)
 	./xentrace man > $(DESTDIR)$(MAN1)/xentrace.1
-	for command in watch hist check probe demo; do ./xentrace man $$command > $(DESTDIR)$(MAN1)/xentrace-$$command.1; done
+	for command in watch hist check probe fix demo; do ./xentrace man $$command > $(DESTDIR)$(MAN1)/xentrace-$$command.1; done
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	./xentrace completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/xentrace
 
 .PHONY: deps
 deps: go ## install what building, testing and the lab need, on Debian 12
 	.ci/deps
+	.ci/parsers
 	test/xen/deps
 
 .PHONY: generate
@@ -80,8 +81,8 @@ test-xen: build ## the tests in a real Xen guest; KERNEL=, DRIVER=stock|prefix a
 ifneq ($(KERNEL),)
 	test/xen/suite --timeout 1800 --kernel $(KERNEL) --driver $(DRIVER) --vcpus $(VCPUS) $(if $(RUN),-- -test.run '$(RUN)')
 else
-	test/xen/suite --timeout 1200 --kernel 6.1 --driver prefix -- -test.run 'Lab|Watch|Hist|Wait|Ordinary|KernelSide|Check|Stack|Advice|Stalled|ManyConnections|FollowingCosts|Probe$$|ProbeText'
-	test/xen/suite --timeout 1200 --kernel 6.12 --driver stock --vcpus 2 -- -test.run 'Lab|Watch|Hist|Wait|Ordinary|KernelSide|Check|Stack|Scatter|DropsElsewhere$$'
+	test/xen/suite --timeout 1200 --kernel 6.1 --driver prefix -- -test.run 'Lab|Watch|Hist|Wait|Ordinary|KernelSide|Check|Stack|Advice|Stalled|ManyConnections|FollowingCosts|Fix|Probe$$|ProbeText'
+	test/xen/suite --timeout 1200 --kernel 6.12 --driver stock --vcpus 2 -- -test.run 'Lab|Watch|Hist|Wait|Ordinary|KernelSide|Check|Stack|Fix|Scatter|DropsElsewhere$$'
 	test/xen/suite --timeout 1200 --kernel 6.1 --driver prefix --vcpus 2 -- -test.run 'Life(Driver|Renamed|Moved|Settings|Ends|Head|Stopped)/kprobe'
 	test/xen/suite --timeout 1200 --kernel 5.10 --driver stock -- -test.run 'Lab|Wait|KernelSide|Check'
 	test/xen/suite --timeout 1200 --kernel 6.12 --driver stock --vcpus 2 -- -test.run 'EC2RLSituations'
@@ -139,7 +140,7 @@ lint: go ## formatting, vet, staticcheck, shellcheck, clang-format, vagrant vali
 	$(GO) tool staticcheck ./...
 	$(GO) tool staticcheck -tags xenlab,matrix ./test/... ./internal/kernel
 	$(CLANG_FORMAT) --dry-run --Werror bpf/*.c bpf/*.h
-	shellcheck .ci/run .ci/deps test/bench/run
+	shellcheck .ci/run .ci/deps .ci/parsers test/bench/run internal/fix/testdata/*.sh
 	cd test/xen && shellcheck -a -x run shell suite matrix ec2rl driver-files fetch driver deps init/* vagrant/*
 	VAGRANT_HOME=$(CURDIR)/build/vagrant/lint VAGRANT_DOTFILE_PATH=$(CURDIR)/build/vagrant/lint vagrant validate
 

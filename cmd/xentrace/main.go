@@ -9,6 +9,7 @@ import (
 	"xentrace/bpf"
 	"xentrace/internal/check"
 	"xentrace/internal/cli"
+	"xentrace/internal/fix"
 	"xentrace/internal/flow"
 	"xentrace/internal/trace"
 )
@@ -24,7 +25,10 @@ func main() {
 		Getenv:  os.Getenv,
 		Start:   start,
 		Machine: check.Running,
-		Build:   cli.Build{Version: version, Commit: commit, Clang: bpf.ClangVersion},
+
+		Changeable: fix.Open,
+
+		Build: cli.Build{Version: version, Commit: commit, Clang: bpf.ClangVersion},
 	})
 	cli.Report(os.Stderr, err)
 	os.Exit(cli.Status(err))

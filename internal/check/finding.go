@@ -72,6 +72,17 @@ type Report struct {
 	EC2RL    []Opinion // nil unless asked for
 }
 
+// Fact returns the value of a piece of evidence; nil if it is not known or not
+// there.
+func (f *Finding) Fact(key string) any {
+	for _, fact := range f.Evidence {
+		if fact.Key == key {
+			return fact.Value
+		}
+	}
+	return nil
+}
+
 // Worst returns the most serious status among the findings.
 func Worst(findings []Finding) Status {
 	worst := OK
@@ -143,7 +154,9 @@ func (m *Machine) adviseAll(advice []verdict.Advice) []verdict.Advice {
 	var complete []verdict.Advice
 	for _, a := range advice {
 		if !a.OfInterface() {
-			complete = append(complete, a)
+			if !m.done(a) {
+				complete = append(complete, a)
+			}
 			continue
 		}
 		for i := range m.Interfaces {

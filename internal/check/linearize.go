@@ -178,13 +178,16 @@ func (c *Code) same() bool { return c.Loaded != "" && c.Loaded == c.File.Value.B
 
 func (m *Machine) linearize() Finding {
 	c := &m.Code
-	f := Finding{ID: LinearizeCode, Evidence: c.evidence()}
+	f := Finding{ID: LinearizeCode, Evidence: append(c.evidence(), Fact{"single_pages", m.SinglePages.fact()})}
 	switch c.linearizes() {
 	case kernel.Linearizes:
 		f.Message = "The driver linearizes: it copies a packet of more than 18 slots into one piece and sends it."
 	case kernel.Drops:
 		f.Status = Fail
 		f.Message = "The driver drops every packet of more than 18 slots: it has no code to linearize one. A TCP connection whose next segment is such a packet hangs."
+		if m.SinglePages.Value {
+			f.Message += " New page fragments are single pages (net.core.high_order_alloc_disable=1), so few packets need as many."
+		}
 		f.Advice = m.adviseAll(verdict.OfCause(trace.TooManySlots).Advice)
 	default:
 		f.Status = Unknown

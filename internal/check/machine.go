@@ -27,25 +27,26 @@ func (k Known[T]) fact() any {
 
 // A Machine is what was read of it.
 type Machine struct {
-	Release    string // of the running kernel
-	NetNS      uint32 // inode number of the caller's network namespace
-	Hypervisor Hypervisor
-	Interfaces []Interface // those that were asked for, else all of xen-netfront
-	Others     []Interface // the rest of the caller's namespace
-	Unseen     string      // why other network namespaces were not looked at; empty if they were
-	Unbound    []string    // network devices on Xen's bus without a driver, such as vif-0
-	Code       Code
-	Slab       Known[Slab]
-	Log        Known[Log]
-	SharedInfo Known[kernel.SharedInfo]
-	Trusted    Known[Trust] // the driver's parameter
-	MaxQueues  Known[int]   // the driver's parameter
-	CPUs       int          // online; 0 if not known
-	Uptime     time.Duration
-	Sources    Known[[]Interrupt]
-	PCI        []PCIDevice
-	First      firstDevice // for ec2rl
-	AssetTag   string      // of the board, for ec2rl
+	Release     string // of the running kernel
+	NetNS       uint32 // inode number of the caller's network namespace
+	Hypervisor  Hypervisor
+	Interfaces  []Interface // those that were asked for, else all of xen-netfront
+	Others      []Interface // the rest of the caller's namespace
+	Unseen      string      // why other network namespaces were not looked at; empty if they were
+	Unbound     []string    // network devices on Xen's bus without a driver, such as vif-0
+	Code        Code
+	Slab        Known[Slab]
+	Log         Known[Log]
+	SharedInfo  Known[kernel.SharedInfo]
+	SinglePages Known[bool]  // whether new page fragments are; else why not known: NoSwitch, SwitchElsewhere or another reason
+	Trusted     Known[Trust] // the driver's parameter
+	MaxQueues   Known[int]   // the driver's parameter
+	CPUs        int          // online; 0 if not known
+	Uptime      time.Duration
+	Sources     Known[[]Interrupt]
+	PCI         []PCIDevice
+	First       firstDevice // for ec2rl
+	AssetTag    string      // of the board, for ec2rl
 }
 
 // An Interface is one that is judged.

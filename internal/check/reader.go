@@ -42,6 +42,7 @@ func Read(ctx context.Context, source Source, names []string) (*Machine, error) 
 	}
 	m.Hypervisor = r.readHypervisor()
 	m.Slab = r.readSlab()
+	m.SinglePages = r.readSinglePages()
 	m.MaxQueues = r.number("sys/module/xen_netfront/parameters/max_queues")
 	m.CPUs = r.countCPUs()
 	m.Uptime = r.uptime()

@@ -99,6 +99,14 @@ func situations() []situation {
 			g.live = drops
 			g.interfaces[0].MTU = 9001
 		}, "FAIL linearize, WARN mtu", LinearizeCode, []string{"drops every packet of more than 18 slots", "ip link set dev eth0 mtu 1500", "high_order_alloc_disable=1", "read_from running kernel"}},
+		{"the driver before the fix, with single pages", func(g *guest) {
+			g.live = drops
+			g.write(map[string]string{"proc/sys/net/core/high_order_alloc_disable": "1"})
+		}, "FAIL linearize", LinearizeCode, []string{"New page fragments are single pages", "single_pages true", "Update the kernel"}},
+		{"the driver before the fix, on a kernel without the switch", func(g *guest) {
+			g.live = drops
+			g.write(map[string]string{"proc/sys/net/core/netdev_max_backlog": "1000"})
+		}, "FAIL linearize", LinearizeCode, []string{"single_pages unknown", "Update the kernel"}},
 		{"the driver before the fix, MTU 9001, TSO and GSO off", func(g *guest) {
 			g.live = drops
 			g.turnOff("tso", "gso")

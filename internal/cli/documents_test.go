@@ -50,6 +50,9 @@ func TestTheContractsFlagsAreThere(t *testing.T) {
 		"check --driver-file /x --output text",
 		"probe -i eth0 --to 192.0.2.1:9 --slots 19 --count 3 --backend kprobe -o json -d 5s --color never -v --ready-file /x",
 		"probe --interface eth0 --to [2001:db8::1]:9 --ipv6 --output text --duration 0",
+		"fix -i eth0 --apply --persist systemd --force -o json",
+		"fix --revert --force --state /x --color never",
+		"fix --step sg-on --step mtu-9000 --watch 1s",
 		"version -o json",
 	} {
 		words := strings.Fields(line)
@@ -64,7 +67,7 @@ func TestTheContractsFlagsAreThere(t *testing.T) {
 }
 
 func TestPlannedCommandsAreAbsent(t *testing.T) {
-	for _, name := range []string{"fix", "congestion", "replay", "report", "export"} {
+	for _, name := range []string{"congestion", "replay", "report", "export"} {
 		if got := runWith(t, nil, name); got.status != 2 || !strings.Contains(got.stderr, "unknown") {
 			t.Errorf("%s: status %d, %s", name, got.status, got.stderr)
 		}

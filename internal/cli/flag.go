@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"xentrace/internal/filter"
+	"xentrace/internal/fix"
 	"xentrace/internal/trace"
 )
 
@@ -42,6 +43,13 @@ type settings struct {
 	slots      int            // of a probe, 0 for any number over the limit
 	ipv4, ipv6 bool
 	probe      bool // this is a probe
+	apply      bool
+	revert     bool
+	steps      []string
+	persist    string
+	force      bool
+	watch      time.Duration
+	state      string
 	help       bool
 }
 
@@ -51,6 +59,8 @@ func defaults() settings {
 		format:    "text",
 		color:     "auto",
 		ringBytes: trace.DefaultRingBytes,
+		watch:     5 * time.Second,
+		state:     fix.DefaultState,
 		drops:     string(trace.DropsDriver),
 		dropsHook: string(trace.DropsTracepoint),
 	}

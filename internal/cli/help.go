@@ -12,7 +12,7 @@ const about = "See what the Xen network frontend of Linux does to every packet i
 // exitStatuses are told in help and manual pages.
 var exitStatuses = []struct{ status, means string }{
 	{"0", "done; an interrupt is the usual end"},
-	{"1", "a finding: watch --exit-code saw a drop, check found something to WARN of or a FAIL, probe lost its packet"},
+	{"1", "a finding: watch --exit-code saw a drop, check found something to WARN of or a FAIL, probe lost its packet, fix refused a step or did not end the drops"},
 	{"2", "the command line makes no sense"},
 	{"3", "cannot run here: no privilege, lockdown, no BTF, no interface; the message says what is missing"},
 	{"4", "internal error"},

@@ -9,7 +9,7 @@ func nearest(word string, names []string) string {
 		if len(word) >= 2 && strings.HasPrefix(name, word) {
 			return name
 		}
-		if d := distance(word, name); d < least && d < len(name) {
+		if d := distance(word, name); d < least && d < len(name) && d <= (len(word)+1)/2 && len(word) > 1 {
 			best, least = name, d
 		}
 	}

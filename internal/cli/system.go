@@ -10,6 +10,7 @@ import (
 	"golang.org/x/term"
 
 	"xentrace/internal/check"
+	"xentrace/internal/fix"
 	"xentrace/internal/flow"
 	"xentrace/internal/trace"
 )
@@ -59,6 +60,10 @@ type System struct {
 
 	// Machine is where check reads its facts.
 	Machine func() (check.Source, error)
+
+	// Changeable is what fix changes; Root is where it writes files, "" being /.
+	Changeable func() (fix.Machine, error)
+	Root       string
 }
 
 // print writes text to standard output.

@@ -103,38 +103,53 @@ const (
 // featureBlock is struct ethtool_get_features_block: 32 features.
 type featureBlock struct{ available, requested, active, neverChanged uint32 }
 
-// readFeatures asks for the features' names, whose order is the kernel's own, and
-// for their bits.
+// readFeatures picks those that decide how a packet reaches the driver.
 func readFeatures(socket int, name string) (Features, error) {
+	all, err := readAllFeatures(socket, name)
+	return Features{
+		ScatterGather: all["tx-scatter-gather"],
+		TSO:           all["tx-tcp-segmentation"],
+		TSO6:          all["tx-tcp6-segmentation"],
+		GSO:           all["tx-generic-segmentation"],
+	}, err
+}
+
+// readAllFeatures asks for the features' names, whose order is the kernel's own,
+// and for their bits.
+func readAllFeatures(socket int, name string) (map[string]Feature, error) {
 	names, err := featureNames(socket, name)
 	if err != nil {
-		return Features{}, err
+		return nil, err
 	}
-	reply := struct {
-		cmd, size uint32
-		blocks    [maxFeatures / 32]featureBlock
-	}{cmd: unix.ETHTOOL_GFEATURES, size: maxFeatures / 32}
-	if err := ethtoolIoctl(socket, name, unsafe.Pointer(&reply)); err != nil {
-		return Features{}, fmt.Errorf("ETHTOOL_GFEATURES: %w", err)
+	blocks, err := featureBlocks(socket, name)
+	if err != nil {
+		return nil, err
 	}
-	state := func(feature string) Feature {
-		bit, ok := names[feature]
-		if !ok || bit/32 >= len(reply.blocks) {
-			return Feature{}
+	all := make(map[string]Feature, len(names))
+	for feature, bit := range names {
+		if feature == "" || bit/32 >= len(blocks) {
+			continue // a bit that means nothing any more has no name
 		}
-		block, mask := reply.blocks[bit/32], uint32(1)<<(bit%32)
-		return Feature{
+		block, mask := blocks[bit/32], uint32(1)<<(bit%32)
+		all[feature] = Feature{
 			Active:     block.active&mask != 0,
 			Requested:  block.requested&mask != 0,
 			Changeable: block.available&mask != 0 && block.neverChanged&mask == 0,
 		}
 	}
-	return Features{
-		ScatterGather: state("tx-scatter-gather"),
-		TSO:           state("tx-tcp-segmentation"),
-		TSO6:          state("tx-tcp6-segmentation"),
-		GSO:           state("tx-generic-segmentation"),
-	}, nil
+	return all, nil
+}
+
+// featureBlocks returns as many blocks as this kernel has.
+func featureBlocks(socket int, name string) ([]featureBlock, error) {
+	reply := struct {
+		cmd, size uint32
+		blocks    [maxFeatures / 32]featureBlock
+	}{cmd: unix.ETHTOOL_GFEATURES, size: maxFeatures / 32}
+	if err := ethtoolIoctl(socket, name, unsafe.Pointer(&reply)); err != nil {
+		return nil, fmt.Errorf("ETHTOOL_GFEATURES: %w", err)
+	}
+	return reply.blocks[:min(int(reply.size), len(reply.blocks))], nil
 }
 
 // featureNames returns the bit of each feature by its name.

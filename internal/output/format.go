@@ -5,6 +5,7 @@ package output
 
 import (
 	"xentrace/internal/check"
+	"xentrace/internal/fix"
 	"xentrace/internal/flow"
 	"xentrace/internal/probe"
 	"xentrace/internal/trace"
@@ -27,6 +28,8 @@ type Format interface {
 	AppendProbe(b []byte, r *probe.Result) []byte
 	// AppendProbeEnd appends what is to be said once all probes are made.
 	AppendProbeEnd(b []byte, results []probe.Result) []byte
+	// AppendFix appends what became of a step of fix.
+	AppendFix(b []byte, s *fix.Step) []byte
 }
 
 // A Run is what there is to tell at the end of one.

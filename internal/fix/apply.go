@@ -1,0 +1,313 @@
+package fix
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"xentrace/internal/netdev"
+)
+
+// A Fixer changes a machine and puts it back.
+type Fixer struct {
+	Machine Machine
+	State   string     // path of the state file
+	Root    string     // of the files that make changes last; "" being /
+	Tell    func(Step) // called with each step once its status is known
+
+	between func() // see disk
+}
+
+// ErrNotUndone tells that something failed, and that not all of what had been done
+// before could be taken back. The state file is there still.
+var ErrNotUndone = errors.New("not everything could be undone")
+
+// A task is a step with what it takes to do it.
+type task struct {
+	step     Step
+	device   Device          // nil for the machine
+	features map[string]bool // that this interface has
+}
+
+// Apply carries out the steps of the plan that are planned, all or nothing, reads
+// each value back, and writes the files that persist asks for. If something fails,
+// or the context ends, everything is as it was before, and the error says what
+// failed. Errors that wrap trace.ErrCannotRun tell what this machine does not
+// allow.
+//
+// What was there before the first of several runs stays written down.
+func (f *Fixer) Apply(ctx context.Context, plan *Plan, persist Persistence) (err error) {
+	held, err := f.store().lock()
+	if err != nil {
+		return explain(err)
+	}
+	defer func() { err = errors.Join(err, held.release()) }()
+	first, err := f.store().load()
+	if err != nil {
+		return err
+	}
+	run := &applying{Fixer: f, first: first, next: first.clone(), before: first.clone()}
+	*run.before = State{Version: stateVersion}
+	if err := run.prepare(ctx, plan.Doable(), persist); err != nil {
+		return explain(err)
+	}
+	if len(run.tasks)+len(run.files) == 0 {
+		return nil
+	}
+	if err := run.check(); err != nil {
+		return explain(err)
+	}
+	run.next.Written = time.Now()
+	if err := f.store().save(run.next); err != nil {
+		return explain(err)
+	}
+	if err := run.do(ctx); err != nil {
+		return errors.Join(explain(err), run.undo(context.WithoutCancel(ctx)))
+	}
+	return nil
+}
+
+func (f *Fixer) disk() *disk   { return &disk{root: f.Root, between: f.between} }
+func (f *Fixer) store() *store { return &store{path: f.State, disk: f.disk()} }
+
+// applying is one run.
+type applying struct {
+	*Fixer
+	first  *State // as the state file has it; nil if there is none
+	before *State // what this run finds
+	next   *State // first with what this run adds
+	tasks  []task
+	files  []File
+}
+
+// prepare reads everything that is going to be changed.
+func (a *applying) prepare(ctx context.Context, steps []Step, persist Persistence) error {
+	for _, step := range steps {
+		t := task{step: step}
+		var err error
+		if step.change.sysctl != "" {
+			err = a.noteSysctl(&step.change)
+		} else {
+			err = a.noteInterface(ctx, &t)
+		}
+		if err != nil {
+			return err
+		}
+		a.tasks = append(a.tasks, t)
+	}
+	var err error
+	a.files, err = a.render(persist, a.next)
+	return err
+}
+
+func (a *applying) noteSysctl(c *change) error {
+	value, err := a.Machine.Sysctl(c.sysctl)
+	if err != nil {
+		return err
+	}
+	noted := SysctlState{Name: c.sysctl, Was: value, Set: c.value}
+	a.before.Sysctls = append(a.before.Sysctls, noted)
+	if known := a.next.sysctl(c.sysctl); known != nil {
+		known.Set = c.value
+		return nil
+	}
+	a.next.Sysctls = append(a.next.Sysctls, noted)
+	return nil
+}
+
+func (a *applying) noteInterface(ctx context.Context, t *task) error {
+	var err error
+	t.device, err = a.Machine.Find(ctx, t.step.identity)
+	if err != nil {
+		return err
+	}
+	noted := InterfaceState{Identity: t.device.Identity(), SetFeatures: map[string]bool{}}
+	if noted.MTU, err = t.device.MTU(); err != nil {
+		return err
+	}
+	if noted.Features, err = t.device.Features(); err != nil {
+		return err
+	}
+	if a.before.iface(noted.Identity) == nil {
+		a.before.Interfaces = append(a.before.Interfaces, noted)
+	}
+	known := a.next.iface(noted.Identity)
+	if known == nil {
+		a.next.Interfaces = append(a.next.Interfaces, noted)
+		known = &a.next.Interfaces[len(a.next.Interfaces)-1]
+	}
+	if t.step.change.mtu != 0 {
+		known.SetMTU = t.step.change.mtu
+		return nil
+	}
+	if t.features = changeable(noted.Features, &t.step.change); len(t.features) == 0 {
+		return fmt.Errorf("step %s: interface %s has no such feature that can be changed", t.step.Name, netdev.Interface{Name: t.step.Interface})
+	}
+	maps.Copy(known.SetFeatures, t.features)
+	return nil
+}
+
+// changeable returns the features of the change that the interface has.
+func changeable(all map[string]netdev.Feature, c *change) map[string]bool {
+	on := map[string]bool{}
+	for _, name := range c.features {
+		if all[name].Changeable {
+			on[name] = c.on
+		}
+	}
+	return on
+}
+
+// check finds out, by changing nothing, whether the changes will be allowed.
+func (a *applying) check() error {
+	for _, s := range a.before.Sysctls {
+		if err := a.Machine.SetSysctl(s.Name, s.Was); err != nil {
+			return err
+		}
+	}
+	for _, t := range a.tasks {
+		if t.device == nil {
+			continue
+		}
+		if err := t.device.SetFeatures(nil); err != nil {
+			return err
+		}
+	}
+	return a.checkFiles(a.files)
+}
+
+// do makes the changes.
+func (a *applying) do(ctx context.Context) error {
+	for n := range a.tasks {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := a.change(&a.tasks[n]); err != nil {
+			return a.failed(a.tasks[n].step, err)
+		}
+		a.tell(a.tasks[n].step, Applied, "")
+	}
+	for n := range a.tasks {
+		if err := a.verify(&a.tasks[n]); err != nil {
+			return a.failed(a.tasks[n].step, err)
+		}
+		a.tell(a.tasks[n].step, Verified, "Read back: it is so.")
+	}
+	for n := range a.files {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		step := a.files[n].step()
+		if err := a.writeFile(&a.files[n]); err != nil {
+			return a.failed(step, err)
+		}
+		a.tell(step, Applied, "")
+	}
+	return nil
+}
+
+func (a *applying) change(t *task) error {
+	switch c := &t.step.change; {
+	case c.sysctl != "":
+		return a.Machine.SetSysctl(c.sysctl, c.value)
+	case c.mtu != 0:
+		return t.device.SetMTU(c.mtu)
+	default:
+		return t.device.SetFeatures(t.features)
+	}
+}
+
+// verify reads a value back.
+func (a *applying) verify(t *task) error {
+	switch c := &t.step.change; {
+	case c.sysctl != "":
+		value, err := a.Machine.Sysctl(c.sysctl)
+		if err == nil && value != c.value {
+			err = fmt.Errorf("%s is %s and should be %s", c.sysctl, value, c.value)
+		}
+		return err
+	case c.mtu != 0:
+		mtu, err := t.device.MTU()
+		if err == nil && mtu != c.mtu {
+			err = fmt.Errorf("the MTU is %d and should be %d", mtu, c.mtu)
+		}
+		return err
+	}
+	all, err := t.device.Features()
+	if err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.features)) {
+		if on := t.features[name]; all[name].Active != on {
+			return fmt.Errorf("%s is %s although it was asked for the other: the driver or its backend decides otherwise", name, onOff(all[name].Active))
+		}
+	}
+	return nil
+}
+
+// undo takes back what this run did.
+func (a *applying) undo(ctx context.Context) error {
+	var failures []error
+	for n := range a.files {
+		failures = append(failures, a.unwriteFile(&a.files[n]))
+	}
+	for _, file := range slices.Backward(a.next.Files) {
+		if file.Directory && (a.first == nil || !slices.Contains(a.first.Files, file)) {
+			failures = append(failures, a.removeFile(file, false))
+		}
+	}
+	failures = append(failures, a.restore(ctx, a.before))
+	if err := errors.Join(failures...); err != nil {
+		return fmt.Errorf("%w, xentrace fix --revert tries again: %w", ErrNotUndone, err)
+	}
+	if a.first == nil {
+		return a.store().remove()
+	}
+	return a.store().save(a.first)
+}
+
+// Counters returns what the interfaces' own counters say was sent and dropped, all
+// in all.
+func (f *Fixer) Counters(ctx context.Context, interfaces []Identity) (sent, dropped uint64, err error) {
+	for _, identity := range interfaces {
+		found, err := f.Machine.Find(ctx, identity)
+		if err != nil {
+			return 0, 0, err
+		}
+		counters, err := found.Counters()
+		if err != nil {
+			return 0, 0, err
+		}
+		sent, dropped = sent+counters.TxPackets, dropped+counters.TxDropped
+	}
+	return sent, dropped, nil
+}
+
+// failed tells of a step that failed and returns the error.
+func (f *Fixer) failed(step Step, err error) error {
+	f.tell(step, Failed, sentence(explain(err).Error()))
+	return fmt.Errorf("step %s: %w", step.Name, err)
+}
+
+// tell tells what became of a step.
+func (f *Fixer) tell(step Step, status Status, message string) {
+	step.Status, step.Message = status, message
+	if step.Path != "" && status != Planned {
+		step.Content = "" // it was shown
+	}
+	f.Tell(step)
+}
+
+func onOff(on bool) string {
+	if on {
+		return "on"
+	}
+	return "off"
+}
+
+// directoryOf is the directory that a path is in, on the machine.
+func (f *Fixer) directoryOf(path string) string { return filepath.Dir(f.disk().path(path)) }

@@ -1,0 +1,174 @@
+package fix
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"xentrace/internal/trace"
+)
+
+// The line by which a file is known as written by fix, and unchanged since.
+const (
+	markerStart = "# Written by xentrace fix, which removes it with --revert. Checksum: "
+	shebang     = "#!"
+)
+
+// mark puts the marker into a file's text: first, but for the line that names a
+// script's interpreter.
+func mark(text string) string {
+	first := ""
+	if strings.HasPrefix(text, shebang) {
+		line, rest, _ := strings.Cut(text, "\n")
+		first, text = line+"\n", rest
+	}
+	return first + markerStart + checksum(first+text) + "\n" + text
+}
+
+func checksum(text string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(text))) }
+
+// What a file is to fix.
+type ownership uint8
+
+const (
+	absent  ownership = iota
+	ours              // and as it was written
+	edited            // ours, and changed since
+	foreign           // somebody else's
+)
+
+// owner tells whose text it is.
+func owner(text string) ownership {
+	var rest strings.Builder
+	sum := ""
+	for line := range strings.Lines(text) {
+		if after, is := strings.CutPrefix(line, markerStart); is && sum == "" {
+			sum = strings.TrimSpace(after)
+			continue
+		}
+		rest.WriteString(line)
+	}
+	switch sum {
+	case "":
+		return foreign
+	case checksum(rest.String()):
+		return ours
+	}
+	return edited
+}
+
+// look tells what is at a path of the machine.
+func (f *Fixer) look(path, link string) (ownership, []byte, error) {
+	path = f.disk().path(path)
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return absent, nil, nil
+	}
+	if err != nil {
+		return foreign, nil, err
+	}
+	if info.Mode()&fs.ModeSymlink != 0 {
+		target, err := os.Readlink(path)
+		if err == nil && link != "" && target == link {
+			return ours, nil, nil
+		}
+		return foreign, nil, err
+	}
+	if !info.Mode().IsRegular() || link != "" {
+		return foreign, nil, nil
+	}
+	content, err := os.ReadFile(path)
+	return owner(string(content)), content, err
+}
+
+// checkFiles finds out whether the files may be written, and keeps what is there.
+func (f *Fixer) checkFiles(files []File) error {
+	for n := range files {
+		file := &files[n]
+		whose, content, err := f.look(file.Path, file.Link)
+		switch {
+		case err != nil:
+			return err
+		case whose == foreign:
+			return fmt.Errorf("%w: %s is there and was not written by xentrace: it is not overwritten; move it away or choose another way of --persist", trace.ErrCannotRun, file.Path)
+		case whose == edited:
+			return fmt.Errorf("%w: %s was changed by hand since xentrace wrote it: it is not overwritten; move it away first", trace.ErrCannotRun, file.Path)
+		}
+		file.before = content
+		directory := f.directoryOf(file.Path)
+		if _, err := os.Stat(directory); errors.Is(err, fs.ErrNotExist) {
+			directory = filepath.Dir(directory)
+		}
+		if err := unix.Access(directory, unix.W_OK); err != nil {
+			return fmt.Errorf("%s: %w", file.Path, err)
+		}
+	}
+	return nil
+}
+
+// writeFile writes a file and reads it back.
+func (f *Fixer) writeFile(file *File) error {
+	path := f.disk().path(file.Path)
+	if err := os.Mkdir(filepath.Dir(path), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	f.disk().pause()
+	if file.Link != "" {
+		return f.disk().symlink(file.Link, path)
+	}
+	if err := f.disk().write(path, []byte(file.Content), file.Mode); err != nil {
+		return err
+	}
+	if whose, content, err := f.look(file.Path, ""); err != nil || whose != ours || string(content) != file.Content {
+		return errors.Join(err, fmt.Errorf("%s does not read as it was written", file.Path))
+	}
+	return nil
+}
+
+// unwriteFile puts back what was there before this run.
+func (f *Fixer) unwriteFile(file *File) error {
+	if file.before != nil {
+		return f.disk().write(f.disk().path(file.Path), file.before, file.Mode)
+	}
+	whose, _, err := f.look(file.Path, file.Link)
+	if err != nil || whose != ours {
+		return err
+	}
+	return f.disk().remove(f.disk().path(file.Path))
+}
+
+// removeFile removes what a state tells of, if it is still what fix made.
+func (f *Fixer) removeFile(file FileState, force bool) error {
+	step := Step{Name: "remove-file", Command: "rm " + file.Path, Path: file.Path}
+	path := f.disk().path(file.Path)
+	if file.Directory {
+		err := os.Remove(path)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) || errors.Is(err, unix.ENOTEMPTY) {
+			err = nil // others have put something there
+		}
+		return err
+	}
+	whose, _, err := f.look(file.Path, file.Link)
+	switch {
+	case err != nil:
+		return f.failed(step, err)
+	case whose == foreign:
+		f.tell(step, Refused, "It is not what xentrace wrote there: it is left.")
+		return nil
+	case whose == edited && !force:
+		return f.failed(step, fmt.Errorf("%s was changed by hand since xentrace wrote it: remove it by hand, or give --force", file.Path))
+	}
+	if err := f.disk().remove(path); err != nil {
+		return f.failed(step, err)
+	}
+	if whose != absent {
+		f.tell(step, Reverted, "The file is removed.")
+	}
+	return nil
+}

@@ -1,0 +1,235 @@
+package fix
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"xentrace/internal/netdev"
+	"xentrace/internal/trace"
+)
+
+// A Persistence is what makes changes last over a restart; empty for nothing.
+type Persistence string
+
+// What can make changes last.
+const (
+	Systemd        Persistence = "systemd"
+	Ifupdown       Persistence = "ifupdown"
+	NetworkManager Persistence = "networkmanager"
+	Udev           Persistence = "udev"
+)
+
+// Persistences lists them.
+func Persistences() []Persistence {
+	return []Persistence{Systemd, Ifupdown, NetworkManager, Udev}
+}
+
+// A File is one that makes changes last.
+type File struct {
+	Path    string
+	Link    string // what it points to; empty for a file
+	Content string // with the marker
+	Mode    fs.FileMode
+
+	before []byte // what was there, of ours; nil if nothing
+}
+
+func (f *File) step() Step {
+	step := Step{Name: "persist", Path: f.Path, Content: f.Content, Effect: "It holds after the next start too."}
+	if f.Link != "" {
+		step.Command = "ln -s " + f.Link + " " + f.Path
+	}
+	return step
+}
+
+// sysctlFile is read by systemd-sysctl and by procps alike.
+const sysctlFile = "/etc/sysctl.d/60-xentrace-fix.conf"
+
+// A lasting is an interface with the commands that set it up.
+type lasting struct {
+	name     string
+	commands []string
+}
+
+// Preview returns the files that Apply would write for a plan, were nothing
+// applied yet.
+func (f *Fixer) Preview(plan *Plan, persist Persistence) ([]Step, error) {
+	if persist == "" {
+		return nil, nil // the state is root's
+	}
+	state, err := f.store().load()
+	if err != nil {
+		return nil, explain(err)
+	}
+	state = state.clone()
+	for _, step := range plan.Doable() {
+		addWish(state, &step)
+	}
+	files, err := f.render(persist, state)
+	if err == nil {
+		err = f.checkFiles(files)
+	}
+	if err != nil {
+		return nil, explain(err)
+	}
+	var steps []Step
+	for n := range files {
+		steps = append(steps, files[n].step())
+	}
+	return steps, nil
+}
+
+// addWish adds what a step sets. Which of the features the interface has is not
+// looked up: the files name those that check knows.
+func addWish(s *State, step *Step) {
+	if step.change.sysctl != "" {
+		s.Sysctls = append(s.Sysctls, SysctlState{Name: step.change.sysctl, Set: step.change.value})
+		return
+	}
+	known := s.iface(step.identity)
+	if known == nil {
+		s.Interfaces = append(s.Interfaces, InterfaceState{Identity: step.identity, SetFeatures: map[string]bool{}})
+		known = &s.Interfaces[len(s.Interfaces)-1]
+	}
+	if step.change.mtu != 0 {
+		known.SetMTU = step.change.mtu
+	}
+	for _, name := range step.change.features {
+		if step.has[name] {
+			known.SetFeatures[name] = step.change.on
+		}
+	}
+}
+
+// render makes the files for everything that the state says is set, and notes
+// them there.
+func (f *Fixer) render(persist Persistence, s *State) ([]File, error) {
+	if persist == "" {
+		return nil, nil
+	}
+	form := forms[persist]
+	if _, err := os.Stat(f.disk().path(form.directory)); err != nil {
+		return nil, fmt.Errorf("%w: --persist %s: there is no %s on this machine: choose another, one of %s", trace.ErrCannotRun, persist, form.directory, others(persist))
+	}
+	files := sysctlFiles(s)
+	for n := range s.Interfaces {
+		i := &s.Interfaces[n]
+		if i.SetMTU == 0 && len(i.SetFeatures) == 0 {
+			continue
+		}
+		wish, err := f.lasting(i)
+		if err != nil {
+			return nil, fmt.Errorf("%w: --persist %s: %w", trace.ErrCannotRun, persist, err)
+		}
+		files = append(files, form.files(wish)...)
+	}
+	for n := range files {
+		file := &files[n]
+		if file.Link == "" {
+			file.Content = mark(file.Content)
+		}
+		f.note(s, file)
+	}
+	return files, nil
+}
+
+func sysctlFiles(s *State) []File {
+	var lines strings.Builder
+	for _, setting := range s.Sysctls {
+		fmt.Fprintf(&lines, "%s = %s\n", setting.Name, setting.Set)
+	}
+	if lines.Len() == 0 {
+		return nil
+	}
+	return []File{{Path: sysctlFile, Content: lines.String(), Mode: 0o644}}
+}
+
+// lasting returns the commands for an interface. They are those of the machine's
+// own tools, so that nothing of this program is needed at the next start.
+func (f *Fixer) lasting(i *InterfaceState) (lasting, error) {
+	name := i.Identity.Name
+	wish := lasting{name: name}
+	if !plainName(name) {
+		return wish, fmt.Errorf("the name of interface %s is none that a configuration file can safely hold", netdev.Interface{Name: name})
+	}
+	if own, err := netdev.Current(); err == nil {
+		inum := own.Inum()
+		if err := own.Close(); err != nil {
+			return wish, err
+		}
+		if i.Identity.NetNS != inum {
+			return wish, fmt.Errorf("interface %s is in another network namespace: whatever sets that up has to set this too", name)
+		}
+	}
+	if len(i.SetFeatures) > 0 {
+		tool, err := f.tool("ethtool")
+		if err != nil {
+			return wish, err
+		}
+		command := tool + " -K " + name
+		for _, feature := range slices.Sorted(maps.Keys(i.SetFeatures)) {
+			command += " " + feature + " " + onOff(i.SetFeatures[feature])
+		}
+		wish.commands = append(wish.commands, command)
+	}
+	if i.SetMTU != 0 {
+		tool, err := f.tool("ip")
+		if err != nil {
+			return wish, err
+		}
+		wish.commands = append(wish.commands, fmt.Sprintf("%s link set dev %s mtu %d", tool, name, i.SetMTU))
+	}
+	return wish, nil
+}
+
+// tool finds a program on the machine.
+func (f *Fixer) tool(name string) (string, error) {
+	for _, directory := range []string{"/usr/sbin", "/sbin", "/usr/bin", "/bin"} {
+		path := directory + "/" + name
+		if info, err := os.Stat(f.disk().path(path)); err == nil && info.Mode().IsRegular() {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("the file would call %s, which is not installed: install it first", name)
+}
+
+// plainName tells that a name means nothing to a shell, to systemd or to udev.
+func plainName(name string) bool {
+	for n, c := range []byte(name) {
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		if !letter && (n == 0 || c != '_' && c != '.' && c != '-') {
+			return false
+		}
+	}
+	return name != ""
+}
+
+// note writes down in the state that there will be a file, and the directory that
+// is made for it.
+func (f *Fixer) note(s *State, file *File) {
+	add := func(state FileState) {
+		if !slices.Contains(s.Files, state) {
+			s.Files = append(s.Files, state)
+		}
+	}
+	if _, err := os.Stat(f.directoryOf(file.Path)); errors.Is(err, fs.ErrNotExist) {
+		add(FileState{Path: filepath.Dir(file.Path), Directory: true})
+	}
+	add(FileState{Path: file.Path, Link: file.Link})
+}
+
+func others(persist Persistence) string {
+	var names []string
+	for _, p := range Persistences() {
+		if p != persist {
+			names = append(names, string(p))
+		}
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,219 @@
+package fix
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"xentrace/internal/check"
+	"xentrace/internal/kernel"
+	"xentrace/internal/verdict"
+)
+
+const (
+	noSwitch        = check.NoSwitch
+	switchElsewhere = check.SwitchElsewhere
+)
+
+// A Plan is the steps for a machine, in the order in which they are done.
+type Plan struct {
+	Steps []Step
+	// Left names the findings that are not OK and that no step here is about, such
+	// as "queues eth0".
+	Left []string
+	// Unknown tells that too little is known to plan everything; a sentence.
+	Unknown string
+
+	interfaces []Identity
+}
+
+// A Choice is what the user asked for.
+type Choice struct {
+	Steps []string // only these, whether anything calls for them or not; all that are called for if empty
+	Force bool     // also those that do harm here
+}
+
+// NewPlan makes the plan. It looks at nothing but what check read and found.
+func NewPlan(m *check.Machine, findings []check.Finding, choice Choice) (*Plan, error) {
+	p := &planner{machine: m, situations: situations(m, findings), choice: choice}
+	plan := &Plan{}
+	for _, s := range p.situations {
+		plan.interfaces = append(plan.interfaces, IdentityOf(s.iface.Interface))
+	}
+	todo := actions
+	if len(choice.Steps) > 0 {
+		var err error
+		if todo, err = chosen(choice.Steps); err != nil {
+			return nil, err
+		}
+	}
+	for _, a := range todo {
+		plan.Steps = append(plan.Steps, p.steps(a)...)
+	}
+	if len(choice.Steps) == 0 {
+		plan.Left, plan.Unknown = left(findings), p.unknown()
+	}
+	return plan, nil
+}
+
+// chosen returns the actions of these names in the order of all actions.
+func chosen(names []string) ([]action, error) {
+	var list []action
+	for _, name := range names {
+		a, err := actionNamed(name)
+		if err != nil {
+			return nil, fmt.Errorf("step %q: %w", name, err)
+		}
+		if !slices.ContainsFunc(list, func(other action) bool { return other.name == name }) {
+			list = append(list, a)
+		}
+	}
+	rank := func(a action) int {
+		if a.change.mtu != 0 {
+			a.name = "mtu-1500"
+		}
+		return slices.IndexFunc(actions, func(other action) bool { return other.name == a.name })
+	}
+	slices.SortStableFunc(list, func(a, b action) int { return rank(a) - rank(b) })
+	return list, nil
+}
+
+type planner struct {
+	machine    *check.Machine
+	situations []*situation
+	choice     Choice
+}
+
+// steps makes the steps of one action: for the machine one, if any interface calls
+// for it, else one for each interface that does.
+func (p *planner) steps(a action) []Step {
+	var steps []Step
+	asked := len(p.choice.Steps) > 0
+	for _, s := range p.situations {
+		if !asked && !called(a.name, s) {
+			continue
+		}
+		step := p.step(a, s)
+		switch reason, final := object(a, s); {
+		case reason != "" && p.choice.Force && !final:
+			step.Message = "Done all the same, as --force says: " + reason
+		case reason != "":
+			step.Status, step.Message = Refused, reason
+		case asked && done(a, s):
+			step.Message = "It is so already."
+		}
+		steps = append(steps, step)
+		if a.change.sysctl != "" && step.Status != Refused {
+			for _, s := range p.situations {
+				s.single = true
+			}
+		}
+		if step.Interface == "" {
+			break
+		}
+	}
+	return steps
+}
+
+// called tells whether the situation calls for a step.
+func called(name string, s *situation) bool {
+	for _, r := range rules {
+		if r.step == name && !s.otherDriver && r.when(s) {
+			return true
+		}
+	}
+	return false
+}
+
+// object returns the first objection to a step, if there is one.
+func object(a action, s *situation) (reason string, final bool) {
+	for _, o := range objections {
+		if (o.step == a.name || o.step == "" || o.step == "mtu-" && a.change.mtu != 0) && o.when(s, &a.change) {
+			return o.reason, o.final
+		}
+	}
+	return "", false
+}
+
+// done tells that the step would change nothing.
+func done(a action, s *situation) bool {
+	switch a.name {
+	case "single-pages":
+		return s.single
+	case "sg-on":
+		return !s.sgOff && !s.sgMissing
+	case "sg-off":
+		return s.sgOff
+	case "tso-gso-on":
+		return !s.tsoOff && !s.gsoOff
+	case "tso-gso-off":
+		return s.tsoOff && s.gsoOff
+	}
+	return a.change.mtu != 0 && a.change.mtu == s.iface.MTU
+}
+
+func (p *planner) step(a action, s *situation) Step {
+	step := Step{Name: a.name, Command: a.command, Effect: a.effect, Cost: a.cost, change: a.change, manual: a.manual}
+	if a.manual {
+		step.Message = "This is for you to do: --apply leaves it."
+	}
+	if !strings.Contains(a.command, "{ifname}") {
+		return step
+	}
+	step.Interface, step.NetNS, step.identity = s.iface.Name, s.iface.Namespace, IdentityOf(s.iface.Interface)
+	step.has = s.has()
+	step.Command = strings.ReplaceAll(a.command, "{ifname}", verdict.Quote(s.iface.Name))
+	if s.iface.Namespace != p.machine.NetNS && s.iface.Path != "" {
+		step.Command = "nsenter --net=" + verdict.Quote(s.iface.Path) + " -- " + step.Command
+	}
+	return step
+}
+
+// unknown says what keeps steps out of the plan.
+func (p *planner) unknown() string {
+	for _, s := range p.situations {
+		if !s.otherDriver && s.code == kernel.Unknown {
+			return "Whether the driver linearizes is not known, so nothing is planned that depends on it; xentrace check says why, and root can often find out."
+		}
+	}
+	return ""
+}
+
+// mended are the findings that steps are about, or that tell of what the others
+// do.
+var mended = []check.ID{check.LinearizeCode, check.ScatterGather, check.MTU, check.Offload, check.TxDropped, check.KernelLog, check.SkbFrags}
+
+func left(findings []check.Finding) []string {
+	var names []string
+	for n := range findings {
+		f := &findings[n]
+		if f.Status != check.Warn && f.Status != check.Fail || slices.Contains(mended, f.ID) {
+			continue
+		}
+		name := string(f.ID)
+		if f.Interface != "" {
+			name += " " + f.Interface
+		}
+		names = append(names, name)
+	}
+	return names
+}
+
+// Doable returns the steps that --apply carries out.
+func (p *Plan) Doable() []Step {
+	var steps []Step
+	for _, s := range p.Steps {
+		if s.Status == Planned && !s.manual {
+			steps = append(steps, s)
+		}
+	}
+	return steps
+}
+
+// Identities returns the interfaces that were planned for.
+func (p *Plan) Identities() []Identity { return p.interfaces }
+
+// Refused tells whether a step was refused.
+func (p *Plan) Refused() bool {
+	return slices.ContainsFunc(p.Steps, func(s Step) bool { return s.Status == Refused })
+}

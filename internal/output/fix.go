@@ -1,0 +1,80 @@
+package output
+
+import (
+	"fmt"
+	"strings"
+
+	"xentrace/internal/fix"
+	"xentrace/internal/verdict"
+)
+
+// stepIndent is where the sentences about a step begin, behind the status.
+const stepIndent = len("verified") + 1
+
+func stepColour(s fix.Status) colour {
+	switch s {
+	case fix.Failed:
+		return red
+	case fix.Refused:
+		return yellow
+	case fix.Planned:
+		return cyan
+	default:
+		return green
+	}
+}
+
+// AppendFix appends what became of a step. All about it is told while it is
+// planned or where it is refused; later what there is new to say.
+func (t *Text) AppendFix(b []byte, s *fix.Step) []byte {
+	heading := s.Name
+	if s.Interface != "" {
+		heading += " " + Escape(s.Interface)
+	}
+	if s.Path != "" {
+		heading += " " + Escape(s.Path)
+	}
+	if s.Message != "" {
+		heading += ": " + Printable(s.Message)
+	}
+	word := s.Status.String()
+	b = appendSpaces(t.appendColoured(b, stepColour(s.Status), word), stepIndent-len(word))
+	start := len(b)
+	b = appendWrapped(b, heading, stepIndent, t.width())
+	b = append(b[:start], b[start+stepIndent:]...)
+	if s.Status != fix.Planned && s.Status != fix.Refused {
+		return b
+	}
+	if s.Command != "" {
+		b = append(appendSpaces(b, stepIndent-2), "# "...)
+		b = append(t.appendColoured(b, bold, Escape(s.Command)), '\n')
+	}
+	if s.Effect != "" {
+		b = appendWrapped(b, aboutAdvice(verdict.Advice{Effect: s.Effect, Cost: s.Cost}), stepIndent, t.width())
+	}
+	for line := range strings.Lines(s.Content) {
+		b = fmt.Appendf(appendSpaces(b, stepIndent), "| %s\n", Printable(strings.TrimSuffix(line, "\n")))
+	}
+	return b
+}
+
+// AppendFix appends a line of type fix.
+func (JSON) AppendFix(b []byte, s *fix.Step) []byte {
+	b = append(b, `{"type":"fix","step":`...)
+	b = appendString(b, s.Name)
+	b = appendNamed(b, `,"ifname":`, s.Interface)
+	if s.NetNS == 0 {
+		b = append(b, `,"netns":null`...)
+	} else {
+		b = appendUint(b, `,"netns":`, uint64(s.NetNS))
+	}
+	b = appendNamed(b, `,"command":`, s.Command)
+	b = appendNamed(b, `,"effect":`, s.Effect)
+	b = appendNamed(b, `,"cost":`, s.Cost)
+	b = append(b, `,"status":`...)
+	b = appendString(b, s.Status.String())
+	b = appendNamed(b, `,"message":`, s.Message)
+	b = appendNamed(b, `,"path":`, s.Path)
+	b = appendNamed(b, `,"content":`, s.Content)
+	return append(b, "}\n"...)
+}
