@@ -9,9 +9,9 @@ import (
 )
 
 const (
-	// PollInterval is how often to Poll: well below the half second within which it is
-	// to be told that a flow goes on.
-	PollInterval = 250 * time.Millisecond
+	// PollInterval is how often to Poll: below the half second within which it is to be
+	// told that a flow goes on.
+	PollInterval = 400 * time.Millisecond
 
 	// mostAsked is how many flows are asked about in one Poll that do not hang: a
 	// packet of theirs was lost once, and all of it is acknowledged.
