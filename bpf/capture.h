@@ -72,7 +72,7 @@ static __noinline int capture(struct workspace *work, struct sk_buff *skb, __u32
 		      BPF_CORE_READ(info, nr_frags));
 	flow_read(&event->flow, skb);
 	tcp_read(&event->tcp, skb);
-	socket_read(&event->socket, &event->sender, skb);
+	sender_read(&event->sender, socket_read(&event->socket, skb));
 	return 0;
 }
 

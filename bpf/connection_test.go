@@ -152,7 +152,7 @@ func TestConnectionEnds(t *testing.T) {
 	}
 }
 
-// No program that a packet runs refers to the one hash map.
+// No program that a packet runs refers to a hash map.
 func TestPacketsTouchNoHashMap(t *testing.T) {
 	spec, err := LoadXentrace()
 	if err != nil {
@@ -166,6 +166,7 @@ func TestPacketsTouchNoHashMap(t *testing.T) {
 				continue
 			}
 			hashes++
+			// The end of a connection, and what user space runs.
 			if name != XentraceProgConnectionEnd && name != XentraceProgReadConnections && name != XentraceProgFindHolders {
 				t.Errorf("%s refers to the hash map %s", name, m.Name)
 			}

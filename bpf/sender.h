@@ -168,7 +168,7 @@ static __always_inline bool held_once(struct file *file)
 }
 
 /* The process of a thread. */
-static __always_inline void task_tell(struct sender *sender, struct task_struct___owner *task)
+static __noinline int task_tell(struct sender *sender, struct task_struct___owner *task)
 {
 	struct task_struct___owner *leader = BPF_CORE_READ(task, group_leader);
 
@@ -176,23 +176,31 @@ static __always_inline void task_tell(struct sender *sender, struct task_struct_
 	sender->started = BPF_CORE_READ(leader, start_boottime);
 	sender->cgroup = BPF_CORE_READ(leader, cgroups, dfl_cgrp, kn, id);
 	BPF_CORE_READ_INTO(&sender->comm, leader, comm);
+	return 0;
 }
 
-/* Notes the process that sends a packet of this file, if it is sure. */
-static __always_inline int sender_read(struct sender *sender, struct file *file)
+/*
+ * Whether the current process certainly is the sender of a packet of this file. Whoever holds
+ * it alone is, interrupted or not.
+ */
+static __noinline int is_sender(__u64 file)
 {
 	struct task_struct___owner *task = (void *)bpf_get_current_task();
 	__u32 count;
 
+	if (BPF_CORE_READ(task, flags) & PF_KTHREAD)
+		return 0;
+	if (preempt_count_read(&count, task) ? !in_process(count, task) : !held_once((void *)file))
+		return 0;
+	return task_holds(task, (void *)file);
+}
+
+/* Notes the process that sends a packet of this file, if it is sure. */
+static __always_inline void sender_read(struct sender *sender, __u64 file)
+{
 	__builtin_memset(sender, 0, sizeof(*sender));
-	if (!file || BPF_CORE_READ(task, flags) & PF_KTHREAD)
-		return 0;
-	/* Whoever holds it alone is the sender, interrupted or not. */
-	if (preempt_count_read(&count, task) ? !in_process(count, task) : !held_once(file))
-		return 0;
-	if (task_holds(task, file))
-		task_tell(sender, task);
-	return 0;
+	if (file && is_sender(file))
+		task_tell(sender, (void *)bpf_get_current_task());
 }
 
 #endif

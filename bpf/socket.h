@@ -42,14 +42,13 @@ static __always_inline __u64 socket_cgroup(struct sock *sk)
 	return cgroup ? BPF_CORE_READ(cgroup, kn, id) : 0;
 }
 
-static __noinline int socket_read(struct socket_identity *identity, struct sender *sender,
-				  struct sk_buff *skb)
+/* Returns the socket's file. */
+static __noinline __u64 socket_read(struct socket_identity *identity, struct sk_buff *skb)
 {
 	struct sock *sk = BPF_CORE_READ(skb, sk);
 	struct file *file;
 
 	__builtin_memset(identity, 0, sizeof(*identity));
-	__builtin_memset(sender, 0, sizeof(*sender));
 	if (!sk || !is_full_socket(sk))
 		return 0;
 	identity->address = (__u64)sk;
@@ -59,7 +58,7 @@ static __noinline int socket_read(struct socket_identity *identity, struct sende
 	identity->cgroup = socket_cgroup(sk);
 	identity->uid = BPF_CORE_READ(sk, sk_uid.val);
 	identity->hash = BPF_CORE_READ(sk, __sk_common.skc_hash);
-	return sender_read(sender, file);
+	return (__u64)file;
 }
 
 #endif
