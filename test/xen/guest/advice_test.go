@@ -4,7 +4,6 @@ package guest
 
 import (
 	"net/netip"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -158,11 +157,4 @@ func goesOn(t *testing.T, sender *rocket.TCP) bool {
 	}
 	t.Fatal("neither acknowledged nor dropped again within a minute")
 	return false
-}
-
-func shell(t *testing.T, command string) {
-	t.Helper()
-	if out, err := exec.Command("sh", "-c", command).CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v\n%s", command, err, out)
-	}
 }

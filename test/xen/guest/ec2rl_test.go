@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -151,15 +150,6 @@ func (c *checked) notOK(ids ...string) string {
 		}
 	}
 	return strings.Join(all, ", ")
-}
-
-func shell(t *testing.T, script string) string {
-	t.Helper()
-	out, err := exec.Command("sh", "-c", script).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return strings.TrimSpace(string(out))
 }
 
 // sendOverLimit sends datagrams that have more slots than the driver's limit where

@@ -30,8 +30,8 @@ type fixed struct {
 	Message *string
 }
 
-// settings is all that fix may change, as it is now.
-func settings(t *testing.T) string {
+// changeable is all that fix may change, as it is now.
+func changeable(t *testing.T) string {
 	t.Helper()
 	return fmt.Sprintf("%s\nmtu %s\nhigh_order_alloc_disable %s", ethtool(t, "-k", ifname),
 		readFile(t, filepath.Join("/sys/class/net", ifname, "mtu")), readFile(t, singlePages))
@@ -98,10 +98,10 @@ func during(t *testing.T, work func(context.Context) error) (stop func()) {
 // being sent, and puts everything back.
 func TestFixScatterGather(t *testing.T) {
 	const held, sent, port = 8000, 480, 7010
-	whole := settings(t)
+	whole := changeable(t)
 	scatterGather(t, "off")
 	t.Cleanup(func() { scatterGather(t, "on") })
-	before, state := settings(t), filepath.Join(t.TempDir(), "state", "fix.json")
+	before, state := changeable(t), filepath.Join(t.TempDir(), "state", "fix.json")
 	to := netip.AddrPortFrom(peerAddr(t, "ipv4"), port)
 	stop := during(t, func(ctx context.Context) error {
 		heads, err := rocket.Hold(ctx, held, 300)
@@ -135,11 +135,11 @@ func TestFixScatterGather(t *testing.T) {
 	if now := counter(t, "tx_dropped"); now != dropped {
 		t.Errorf("%d packets were dropped after the fix", now-dropped)
 	}
-	if now := settings(t); smallHeads(t) && now != whole {
+	if now := changeable(t); smallHeads(t) && now != whole {
 		t.Errorf("fixed, and not as the guest came:\n%s\n%s", whole, now)
 	}
 	became(t, fix(t, 0, "--revert", "--state", state), "restore-interface", "reverted")
-	if now := settings(t); now != before {
+	if now := changeable(t); now != before {
 		t.Errorf("before:\n%s\nreverted:\n%s", before, now)
 	}
 }
@@ -154,7 +154,7 @@ func TestFixOverTheLimit(t *testing.T) {
 		}
 		return
 	}
-	before, state := settings(t), filepath.Join(t.TempDir(), "fix.json")
+	before, state := changeable(t), filepath.Join(t.TempDir(), "fix.json")
 	jumbo := atoi(t, readFile(t, filepath.Join("/sys/class/net", ifname, "mtu"))) >= 9001
 	var hung *rocket.TCP
 	if jumbo {
@@ -191,7 +191,7 @@ func TestFixOverTheLimit(t *testing.T) {
 		t.Errorf("%d packets were dropped after the fix", now-dropped)
 	}
 	became(t, fix(t, 0, "--revert", "--state", state), "restore-sysctl", "reverted")
-	if now := settings(t); now != before {
+	if now := changeable(t); now != before {
 		t.Errorf("before:\n%s\nreverted:\n%s", before, now)
 	}
 }
@@ -228,7 +228,7 @@ func oneSegment(ctx context.Context, t *testing.T, port uint16, acknowledged *at
 // Killed anywhere, --revert gives back what was there.
 func TestFixKilled(t *testing.T) {
 	const rounds = 8
-	before, state := settings(t), filepath.Join(t.TempDir(), "fix.json")
+	before, state := changeable(t), filepath.Join(t.TempDir(), "fix.json")
 	changed, unfinished := 0, 0
 	for round := range rounds {
 		cmd := exec.Command(program(t), "fix", "--apply", "--force", "--watch", "0s", "--state", state,
@@ -244,14 +244,14 @@ func TestFixKilled(t *testing.T) {
 		time.Sleep(time.Duration(rand.IntN(10*round+1)) * time.Millisecond)
 		_ = cmd.Process.Kill()
 		err := cmd.Wait()
-		if settings(t) != before {
+		if changeable(t) != before {
 			changed++
 		}
 		if err != nil {
 			unfinished++
 		}
 		fix(t, 0, "--revert", "--state", state)
-		if now := settings(t); now != before {
+		if now := changeable(t); now != before {
 			t.Fatalf("round %d: before:\n%s\nreverted:\n%s", round, before, now)
 		}
 	}
@@ -263,7 +263,7 @@ func TestFixKilled(t *testing.T) {
 
 // A workaround that does harm here is refused, and nothing is changed.
 func TestFixRefuses(t *testing.T) {
-	before, state := settings(t), filepath.Join(t.TempDir(), "fix.json")
+	before, state := changeable(t), filepath.Join(t.TempDir(), "fix.json")
 	harmful := "tso-gso-off"
 	if _, word := driverStatus(t); word == "drops" {
 		harmful = "mtu-9001"
@@ -272,7 +272,7 @@ func TestFixRefuses(t *testing.T) {
 	if smallHeads(t) {
 		became(t, fix(t, 1, "--apply", "--state", state, "--step", "sg-off"), "sg-off", "refused")
 	}
-	if now := settings(t); now != before {
+	if now := changeable(t); now != before {
 		t.Errorf("before:\n%s\nafter:\n%s", before, now)
 	}
 }
