@@ -305,5 +305,9 @@ func (s *Stream) WaitAcknowledged(ctx context.Context) error {
 // Close closes the connection in the usual way.
 func (s *Stream) Close() error { return s.conn.Close() }
 
+// CloseWrite ends what is sent; Info goes on telling of the connection, also when it
+// has ended.
+func (s *Stream) CloseWrite() error { return s.conn.CloseWrite() }
+
 // Abort closes the connection with a reset.
 func (s *Stream) Abort() error { return errors.Join(s.conn.SetLinger(0), s.conn.Close()) }

@@ -152,11 +152,14 @@ func checkStall(t *testing.T, run *tool.Run, s *stuck, healthy *rocket.Stream) {
 	command(t, "ip", "link", "set", ifname, "mtu", "1500")
 	freed := s.awaitAcknowledged(t)
 	run.TellsOf("recovered", port)
-	retransmits := uint64(s.total(t) - s.retrans)
-	if err := s.Close(); err != nil {
+	if err := s.Stream().CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
 	run.TellsOf("closed", port)
+	retransmits := uint64(s.total(t) - s.retrans) // that of the end is among them
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
 	if err := healthy.Close(); err != nil {
 		t.Fatal(err)
 	}
