@@ -216,15 +216,18 @@ type XentraceQueues struct {
 	}
 }
 
-type XentraceResponseLayout struct {
-	_       structs.HostLayout
-	Id      uint32
-	Info    uint32
-	Netdev  uint32
-	RspCons uint32
-	Sring   uint32
-	Ring    uint32
-	TxSkbs  uint32
+type XentraceRingLayout struct {
+	_          structs.HostLayout
+	Id         uint32
+	Info       uint32
+	Netdev     uint32
+	RspCons    uint32
+	Sring      uint32
+	Ring       uint32
+	TxSkbs     uint32
+	ReqProdPvt uint32
+	Queues     uint32
+	QueueSize  uint32
 }
 
 type XentraceSocketIdentity struct {
@@ -324,7 +327,7 @@ const (
 	XentraceVarElsewhereConfig        = "elsewhere_config"
 	XentraceVarEnabled                = "enabled"
 	XentraceVarNetfrontXmit           = "netfront_xmit"
-	XentraceVarResponses              = "responses"
+	XentraceVarRingLayout             = "ring_layout"
 	XentraceVarToldRequests           = "told_requests"
 )
 
@@ -417,7 +420,7 @@ type XentraceVariableSpecs struct {
 	ElsewhereConfig *ebpf.VariableSpec `ebpf:"elsewhere_config"`
 	Enabled         *ebpf.VariableSpec `ebpf:"enabled"`
 	NetfrontXmit    *ebpf.VariableSpec `ebpf:"netfront_xmit"`
-	Responses       *ebpf.VariableSpec `ebpf:"responses"`
+	RingLayout      *ebpf.VariableSpec `ebpf:"ring_layout"`
 	ToldRequests    *ebpf.VariableSpec `ebpf:"told_requests"`
 }
 
@@ -481,7 +484,7 @@ type XentraceVariables struct {
 	ElsewhereConfig *ebpf.Variable `ebpf:"elsewhere_config"`
 	Enabled         *ebpf.Variable `ebpf:"enabled"`
 	NetfrontXmit    *ebpf.Variable `ebpf:"netfront_xmit"`
-	Responses       *ebpf.Variable `ebpf:"responses"`
+	RingLayout      *ebpf.Variable `ebpf:"ring_layout"`
 	ToldRequests    *ebpf.Variable `ebpf:"told_requests"`
 }
 
