@@ -9,6 +9,7 @@ import (
 	"xentrace/bpf"
 	"xentrace/internal/check"
 	"xentrace/internal/cli"
+	"xentrace/internal/congestion"
 	"xentrace/internal/trace"
 )
 
@@ -22,6 +23,7 @@ func main() {
 		Stderr:  os.Stderr,
 		Getenv:  os.Getenv,
 		Start:   start,
+		Measure: measure,
 		Machine: check.Running,
 		Build:   cli.Build{Version: version, Commit: commit, Clang: bpf.ClangVersion},
 	})
@@ -31,4 +33,8 @@ func main() {
 
 func start(ctx context.Context, options trace.Options) (cli.Tracer, error) {
 	return trace.Start(ctx, options)
+}
+
+func measure(ctx context.Context, options congestion.Options) (cli.Meter, error) {
+	return congestion.Start(ctx, options)
 }

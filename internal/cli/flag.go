@@ -34,6 +34,10 @@ type settings struct {
 	drops      string
 	dropsHook  string
 	help       bool
+
+	durationGiven bool   // with --duration, rather than the command's own
+	everySecond   bool   // of congestion: tell the figures of each second
+	baseline      string // of congestion: what an earlier run wrote
 }
 
 func defaults() settings {
@@ -153,7 +157,7 @@ func durationValue(s *settings) pflag.Value {
 		case d < 0:
 			return errors.New("negative")
 		}
-		s.duration = d
+		s.duration, s.durationGiven = d, true
 		return nil
 	}}
 }

@@ -107,7 +107,7 @@ func recordFlags() []*flag {
 // commands returns the table.
 func commands() []*command {
 	return []*command{
-		watchCommand(), histCommand(), checkCommand(), demoCommand(), versionCommand(), helpCommand(), completionCommand(), manCommand(),
+		watchCommand(), histCommand(), checkCommand(), congestionCommand(), demoCommand(), versionCommand(), helpCommand(), completionCommand(), manCommand(),
 	}
 }
 
