@@ -44,13 +44,18 @@ int congestion_state(struct bpf_raw_tracepoint_args *ctx)
 	return state_changed((void *)ctx->args[0], ctx->args[1], ctx->args[2]);
 }
 
+/* What it returned comes behind its arguments: two since 6.10, four before. */
+
 SEC("fexit/inet_csk_accept")
 int congestion_accept(__u64 *ctx)
 {
-	/* Since 6.10 it has two arguments, before it had four. */
-	__u64 sk = pressure_config.accept_argument == 2 ? ctx[2] : ctx[4];
+	return accepted((void *)ctx[0], (void *)ctx[2]);
+}
 
-	return accepted((void *)ctx[0], (void *)sk);
+SEC("fexit/inet_csk_accept")
+int congestion_accept_of_four(__u64 *ctx)
+{
+	return accepted((void *)ctx[0], (void *)ctx[4]);
 }
 
 SEC("fexit/netif_tx_wake_queue")
@@ -83,5 +88,11 @@ int congestion_completion(__u64 *ctx)
 SEC("raw_tp/sys_enter")
 int read_rings(struct bpf_raw_tracepoint_args *ctx)
 {
-	return rings_read(ctx->args[0], ctx->args[1]);
+	return rings_read(ctx->args[0], ctx->args[1], false);
+}
+
+SEC("raw_tp/sys_enter")
+int begin_rings(struct bpf_raw_tracepoint_args *ctx)
+{
+	return rings_read(ctx->args[0], ctx->args[1], true);
 }

@@ -95,9 +95,8 @@ type CongestionPressure struct {
 }
 
 type CongestionPressureConfiguration struct {
-	_              structs.HostLayout
-	QueuesEach     uint32
-	AcceptArgument uint32
+	_          structs.HostLayout
+	QueuesEach uint32
 }
 
 type CongestionQueueCounters struct {
@@ -300,37 +299,39 @@ type CongestionWorkspace struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	CongestionMapCompletionRuns        = "completion_runs"
-	CongestionMapCountersOf            = "counters_of"
-	CongestionMapEvents                = "events"
-	CongestionMapInterfaces            = "interfaces"
-	CongestionMapListeners             = "listeners"
-	CongestionMapPressures             = "pressures"
-	CongestionMapQueueCountersOf       = "queue_counters_of"
-	CongestionMapQueuesNow             = "queues_now"
-	CongestionMapReceiveCountersOf     = "receive_counters_of"
-	CongestionMapRingsNow              = "rings_now"
-	CongestionMapTcpCountersOf         = "tcp_counters_of"
-	CongestionMapTransmitStateOf       = "transmit_state_of"
-	CongestionMapTransmits             = "transmits"
-	CongestionMapWaitingOf             = "waiting_of"
-	CongestionMapWorkspaces            = "workspaces"
-	CongestionProgCongestionAccept     = "congestion_accept"
-	CongestionProgCongestionBegin      = "congestion_begin"
-	CongestionProgCongestionCompletion = "congestion_completion"
-	CongestionProgCongestionEnd        = "congestion_end"
-	CongestionProgCongestionFree       = "congestion_free"
-	CongestionProgCongestionNotify     = "congestion_notify"
-	CongestionProgCongestionPoll       = "congestion_poll"
-	CongestionProgCongestionState      = "congestion_state"
-	CongestionProgCongestionWake       = "congestion_wake"
-	CongestionProgReadRings            = "read_rings"
-	CongestionVarConfig                = "config"
-	CongestionVarEnabled               = "enabled"
-	CongestionVarNamespaces            = "namespaces"
-	CongestionVarNetfrontXmit          = "netfront_xmit"
-	CongestionVarPressureConfig        = "pressure_config"
-	CongestionVarRingLayout            = "ring_layout"
+	CongestionMapCompletionRuns          = "completion_runs"
+	CongestionMapCountersOf              = "counters_of"
+	CongestionMapEvents                  = "events"
+	CongestionMapInterfaces              = "interfaces"
+	CongestionMapListeners               = "listeners"
+	CongestionMapPressures               = "pressures"
+	CongestionMapQueueCountersOf         = "queue_counters_of"
+	CongestionMapQueuesNow               = "queues_now"
+	CongestionMapReceiveCountersOf       = "receive_counters_of"
+	CongestionMapRingsNow                = "rings_now"
+	CongestionMapTcpCountersOf           = "tcp_counters_of"
+	CongestionMapTransmitStateOf         = "transmit_state_of"
+	CongestionMapTransmits               = "transmits"
+	CongestionMapWaitingOf               = "waiting_of"
+	CongestionMapWorkspaces              = "workspaces"
+	CongestionProgBeginRings             = "begin_rings"
+	CongestionProgCongestionAccept       = "congestion_accept"
+	CongestionProgCongestionAcceptOfFour = "congestion_accept_of_four"
+	CongestionProgCongestionBegin        = "congestion_begin"
+	CongestionProgCongestionCompletion   = "congestion_completion"
+	CongestionProgCongestionEnd          = "congestion_end"
+	CongestionProgCongestionFree         = "congestion_free"
+	CongestionProgCongestionNotify       = "congestion_notify"
+	CongestionProgCongestionPoll         = "congestion_poll"
+	CongestionProgCongestionState        = "congestion_state"
+	CongestionProgCongestionWake         = "congestion_wake"
+	CongestionProgReadRings              = "read_rings"
+	CongestionVarConfig                  = "config"
+	CongestionVarEnabled                 = "enabled"
+	CongestionVarNamespaces              = "namespaces"
+	CongestionVarNetfrontXmit            = "netfront_xmit"
+	CongestionVarPressureConfig          = "pressure_config"
+	CongestionVarRingLayout              = "ring_layout"
 )
 
 // LoadCongestion returns the embedded CollectionSpec for Congestion.
@@ -375,16 +376,18 @@ type CongestionSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type CongestionProgramSpecs struct {
-	CongestionAccept     *ebpf.ProgramSpec `ebpf:"congestion_accept"`
-	CongestionBegin      *ebpf.ProgramSpec `ebpf:"congestion_begin"`
-	CongestionCompletion *ebpf.ProgramSpec `ebpf:"congestion_completion"`
-	CongestionEnd        *ebpf.ProgramSpec `ebpf:"congestion_end"`
-	CongestionFree       *ebpf.ProgramSpec `ebpf:"congestion_free"`
-	CongestionNotify     *ebpf.ProgramSpec `ebpf:"congestion_notify"`
-	CongestionPoll       *ebpf.ProgramSpec `ebpf:"congestion_poll"`
-	CongestionState      *ebpf.ProgramSpec `ebpf:"congestion_state"`
-	CongestionWake       *ebpf.ProgramSpec `ebpf:"congestion_wake"`
-	ReadRings            *ebpf.ProgramSpec `ebpf:"read_rings"`
+	BeginRings             *ebpf.ProgramSpec `ebpf:"begin_rings"`
+	CongestionAccept       *ebpf.ProgramSpec `ebpf:"congestion_accept"`
+	CongestionAcceptOfFour *ebpf.ProgramSpec `ebpf:"congestion_accept_of_four"`
+	CongestionBegin        *ebpf.ProgramSpec `ebpf:"congestion_begin"`
+	CongestionCompletion   *ebpf.ProgramSpec `ebpf:"congestion_completion"`
+	CongestionEnd          *ebpf.ProgramSpec `ebpf:"congestion_end"`
+	CongestionFree         *ebpf.ProgramSpec `ebpf:"congestion_free"`
+	CongestionNotify       *ebpf.ProgramSpec `ebpf:"congestion_notify"`
+	CongestionPoll         *ebpf.ProgramSpec `ebpf:"congestion_poll"`
+	CongestionState        *ebpf.ProgramSpec `ebpf:"congestion_state"`
+	CongestionWake         *ebpf.ProgramSpec `ebpf:"congestion_wake"`
+	ReadRings              *ebpf.ProgramSpec `ebpf:"read_rings"`
 }
 
 // CongestionMapSpecs contains maps before they are loaded into the kernel.
@@ -493,21 +496,25 @@ type CongestionVariables struct {
 //
 // It can be passed to LoadCongestionObjects or ebpf.CollectionSpec.LoadAndAssign.
 type CongestionPrograms struct {
-	CongestionAccept     *ebpf.Program `ebpf:"congestion_accept"`
-	CongestionBegin      *ebpf.Program `ebpf:"congestion_begin"`
-	CongestionCompletion *ebpf.Program `ebpf:"congestion_completion"`
-	CongestionEnd        *ebpf.Program `ebpf:"congestion_end"`
-	CongestionFree       *ebpf.Program `ebpf:"congestion_free"`
-	CongestionNotify     *ebpf.Program `ebpf:"congestion_notify"`
-	CongestionPoll       *ebpf.Program `ebpf:"congestion_poll"`
-	CongestionState      *ebpf.Program `ebpf:"congestion_state"`
-	CongestionWake       *ebpf.Program `ebpf:"congestion_wake"`
-	ReadRings            *ebpf.Program `ebpf:"read_rings"`
+	BeginRings             *ebpf.Program `ebpf:"begin_rings"`
+	CongestionAccept       *ebpf.Program `ebpf:"congestion_accept"`
+	CongestionAcceptOfFour *ebpf.Program `ebpf:"congestion_accept_of_four"`
+	CongestionBegin        *ebpf.Program `ebpf:"congestion_begin"`
+	CongestionCompletion   *ebpf.Program `ebpf:"congestion_completion"`
+	CongestionEnd          *ebpf.Program `ebpf:"congestion_end"`
+	CongestionFree         *ebpf.Program `ebpf:"congestion_free"`
+	CongestionNotify       *ebpf.Program `ebpf:"congestion_notify"`
+	CongestionPoll         *ebpf.Program `ebpf:"congestion_poll"`
+	CongestionState        *ebpf.Program `ebpf:"congestion_state"`
+	CongestionWake         *ebpf.Program `ebpf:"congestion_wake"`
+	ReadRings              *ebpf.Program `ebpf:"read_rings"`
 }
 
 func (p *CongestionPrograms) Close() error {
 	return _CongestionClose(
+		p.BeginRings,
 		p.CongestionAccept,
+		p.CongestionAcceptOfFour,
 		p.CongestionBegin,
 		p.CongestionCompletion,
 		p.CongestionEnd,

@@ -13,8 +13,7 @@
 
 /* Fixed at load. */
 struct pressure_configuration {
-	__u32 queues_each;     /* places for each interface; queues above share the last */
-	__u32 accept_argument; /* which word of inet_csk_accept()'s context is what it returned */
+	__u32 queues_each; /* places for each interface; queues above share the last */
 };
 
 const volatile struct pressure_configuration pressure_config = {.queues_each = 1};

@@ -21,16 +21,31 @@ struct {
 	__type(value, struct rings_now);
 } rings_now SEC(".maps");
 
-/* Returns 0 with the indices in rings_now, 1 if there is no such interface. */
-static __always_inline int rings_read(__u32 ifindex, __u32 inum)
+/* From here on the responses of the queue are counted. */
+static __always_inline void ring_begin(__u32 place, __u64 queue, const struct ring_indices *indices)
+{
+	struct transmit_state *state = bpf_map_lookup_elem(&transmit_state_of, &place);
+
+	if (!state)
+		return;
+	state->queue = queue;
+	state->rsp_cons = indices->rsp_cons;
+}
+
+/*
+ * Returns 0 with the indices in rings_now, 1 if there is no such interface. begin: they
+ * are also what is counted from.
+ */
+static __always_inline int rings_read(__u32 ifindex, __u32 inum, const bool begin)
 {
 	struct net___list *net = netns_find(inum);
 	struct net_device___queues *dev = net ? device_find(net, ifindex) : NULL;
+	struct interface *interface = interface_find(ifindex, inum);
 	struct rings_now *rings;
 	__u32 zero = 0;
 
 	rings = bpf_map_lookup_elem(&rings_now, &zero);
-	if (!dev || !rings)
+	if (!dev || !rings || !interface)
 		return 1;
 	rings->count = BPF_CORE_READ(dev, real_num_tx_queues);
 	for (__u32 i = 0; i < MAX_QUEUES && i < rings->count; i++) {
@@ -38,6 +53,8 @@ static __always_inline int rings_read(__u32 ifindex, __u32 inum)
 
 		if (!queue || indices_read(&rings->indices[i], queue))
 			return 1;
+		if (begin)
+			ring_begin(place_of(interface, i), queue, &rings->indices[i]);
 	}
 	return 0;
 }

@@ -103,11 +103,14 @@ func (h *hooks) configure(spec *ebpf.CollectionSpec, types *kernel.Types, room s
 	if netfront {
 		h.configureDriver(spec, types, &cfg)
 	}
-	pressure := bpf.CongestionPressureConfiguration{QueuesEach: room.queuesEach, AcceptArgument: 2}
-	if n, err := types.Arguments("inet_csk_accept"); err != nil {
+	pressure := bpf.CongestionPressureConfiguration{QueuesEach: room.queuesEach}
+	switch n, err := types.Arguments("inet_csk_accept"); {
+	case err != nil:
 		h.missing[accepts] = err.Error()
-	} else {
-		pressure.AcceptArgument = uint32(n)
+	case n == 4: // up to 6.9
+		spec.Programs[bpf.CongestionProgCongestionAccept] = spec.Programs[bpf.CongestionProgCongestionAcceptOfFour]
+	case n != 2:
+		h.missing[accepts] = fmt.Sprintf("inet_csk_accept has %d arguments, and only 2 and 4 are known", n)
 	}
 	for name, value := range map[string]any{bpf.CongestionVarConfig: cfg, bpf.CongestionVarPressureConfig: pressure} {
 		if err := spec.Variables[name].Set(value); err != nil {
@@ -172,7 +175,9 @@ func (h *hooks) load(spec *ebpf.CollectionSpec, types *btf.Cache) error {
 	for _, t := range tracepoints {
 		first.Programs[t.program] = spec.Programs[t.program]
 	}
-	first.Programs[bpf.CongestionProgReadRings] = spec.Programs[bpf.CongestionProgReadRings]
+	for _, name := range []string{bpf.CongestionProgReadRings, bpf.CongestionProgBeginRings} {
+		first.Programs[name] = spec.Programs[name]
+	}
 	var err error
 	if h.collection, err = ebpf.NewCollectionWithOptions(first, ebpf.CollectionOptions{Cache: types}); err != nil {
 		return fmt.Errorf("programs: %w", err)

@@ -98,6 +98,9 @@ func (m *Meter) begin(ctx context.Context) error {
 		return err
 	}
 	m.before = before
+	if err := m.beginRings(); err != nil {
+		return err
+	}
 	if err := collection.Variables[bpf.CongestionVarEnabled].Set(uint32(1)); err != nil {
 		return fmt.Errorf("switch of the kernel side: %w", err)
 	}
