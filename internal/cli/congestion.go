@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"time"
@@ -20,6 +21,8 @@ type Meter interface {
 	Interfaces() []netdev.Interface
 	// Reports returns one for each interface, of the time since the last call.
 	Reports(context.Context) ([]congestion.Report, error)
+	// Missing says which figures cannot be had on this kernel, and why.
+	Missing() map[string]string
 	// Close detaches every hook.
 	Close() error
 }
@@ -54,10 +57,13 @@ func congestionCommand() *command {
 // congestionFlags are those of other commands that trace, less what chooses a backend.
 func congestionFlags() []*flag {
 	flags := slices.DeleteFunc(traceFlags("10s; with --watch until interrupted"), func(f *flag) bool {
-		return f.name == "backend" || f.name == "rejected" || f.name == "verbose"
+		return f.name == "backend" || f.name == "rejected"
 	})
 	for _, f := range flags {
-		if f.name == "interface" {
+		switch f.name {
+		case "verbose":
+			f.usage = "tell on standard error what this kernel does not let be measured"
+		case "interface":
 			f.initial = "every interface driven by xen-netfront in any namespace that is there at the start"
 		}
 	}
@@ -85,6 +91,12 @@ func runCongestion(ctx context.Context, in *invocation) error {
 			return nil
 		}
 		return err
+	}
+	if in.verbose {
+		missing := meter.Missing()
+		for _, what := range slices.Sorted(maps.Keys(missing)) {
+			console.Say(what + " cannot be measured: " + missing[what])
+		}
 	}
 	m := &measuring{in: in, meter: meter, baseline: baseline}
 	err = ready.create()
