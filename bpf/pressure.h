@@ -66,6 +66,17 @@ static __always_inline __u32 place_of(const struct interface *interface, __u32 q
 	return interface->index * pressure_config.queues_each + (queue < last ? queue : last);
 }
 
+/* One byte of kernel memory. */
+static __always_inline __u8 byte_at(__u64 address, const bool direct)
+{
+	__u8 byte = 0;
+
+	if (direct)
+		return words_at(address)->tv_sec;
+	bpf_probe_read_kernel(&byte, sizeof(byte), (void *)address);
+	return byte;
+}
+
 /* Bytes behind the transport header of TCP and UDP, behind the link header of the rest. */
 static __always_inline __u32 payload_of(struct sk_buff *skb, __u32 len, const bool direct)
 {
@@ -76,25 +87,23 @@ static __always_inline __u32 payload_of(struct sk_buff *skb, __u32 len, const bo
 	__u16 protocol = LOAD(direct, skb, protocol);
 	struct skb_memory memory;
 	__u32 headers;
-	__u8 byte = 0;
+	__u8 byte;
 
 	if (direct)
 		skb_memory_typed(skb, &memory);
 	else if (skb_memory(skb, &memory, false))
 		return len;
 	if (protocol == __builtin_bswap16(ETHERNET_IPV4))
-		bpf_probe_read_kernel(&byte, 1, (void *)memory.head + network + 9);
+		byte = byte_at(memory.head + network + 9, direct);
 	else if (protocol == __builtin_bswap16(ETHERNET_IPV6))
-		bpf_probe_read_kernel(&byte, 1, (void *)memory.head + network + 6);
+		byte = byte_at(memory.head + network + 6, direct);
 	else
 		return len;
 	headers = memory.head + begin - memory.data;
-	if (byte == PROTOCOL_UDP) {
+	if (byte == PROTOCOL_UDP)
 		headers += UDP_HEADER;
-	} else if (byte == PROTOCOL_TCP) {
-		bpf_probe_read_kernel(&byte, 1, (void *)memory.head + begin + 12);
-		headers += byte >> 4 << 2;
-	}
+	else if (byte == PROTOCOL_TCP)
+		headers += byte_at(memory.head + begin + 12, direct) >> 4 << 2;
 	return headers < len ? len - headers : 0;
 }
 
@@ -195,13 +204,21 @@ static __always_inline void queue_runs(struct transmit_state *state,
 
 static __always_inline bool queue_stopped(struct net_device *dev, __u32 queue)
 {
+	__u32 drv_xoff = bpf_core_enum_value(enum netdev_queue_state_t, __QUEUE_STATE_DRV_XOFF);
+	__u64 offset = (__u64)queue * bpf_core_type_size(struct netdev_queue) +
+		       bpf_core_field_offset(struct netdev_queue, state);
 	struct net_device___queues *device = (void *)dev;
-	__u64 size = bpf_core_type_size(struct netdev_queue);
-	struct netdev_queue *tx = (void *)BPF_CORE_READ(device, _tx) + queue * size;
+	__u64 state = 0;
 
-	return BPF_CORE_READ(tx, state) >>
-		       bpf_core_enum_value(enum netdev_queue_state_t, __QUEUE_STATE_DRV_XOFF) &
-	       1;
+	if (config.typed_reads) {
+		__u64 tx = words_at((__u64)dev + bpf_core_field_offset(device->_tx))->tv_sec;
+
+		state = words_at(tx + offset)->tv_sec;
+	} else {
+		bpf_probe_read_kernel(&state, sizeof(state),
+				      (void *)BPF_CORE_READ(device, _tx) + offset);
+	}
+	return state >> drv_xoff & 1;
 }
 
 /* Whether the driver stopped the queue behind this packet. */
