@@ -23,6 +23,8 @@ type Meter interface {
 	Reports(context.Context) ([]congestion.Report, error)
 	// Missing says which figures cannot be had on this kernel, and why.
 	Missing() map[string]string
+	// DropPrivileges gives up what the process does not need any more.
+	DropPrivileges() error
 	// Close detaches every hook.
 	Close() error
 }
@@ -60,11 +62,8 @@ func congestionFlags() []*flag {
 		return f.name == "backend" || f.name == "rejected"
 	})
 	for _, f := range flags {
-		switch f.name {
-		case "verbose":
+		if f.name == "verbose" {
 			f.usage = "tell on standard error what this kernel does not let be measured"
-		case "interface":
-			f.initial = "every interface driven by xen-netfront in any namespace that is there at the start"
 		}
 	}
 	return append(flags,
@@ -99,7 +98,7 @@ func runCongestion(ctx context.Context, in *invocation) error {
 		}
 	}
 	m := &measuring{in: in, meter: meter, baseline: baseline}
-	err = ready.create()
+	err = errors.Join(ready.create(), keptPrivileges(meter.DropPrivileges(), console))
 	if err == nil {
 		err = m.run(ctx)
 	}

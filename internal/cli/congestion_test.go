@@ -23,6 +23,7 @@ type fakeMeter struct {
 }
 
 func (f *fakeMeter) Interfaces() []netdev.Interface { return []netdev.Interface{{Name: "eth0"}} }
+func (f *fakeMeter) DropPrivileges() error          { return nil }
 func (f *fakeMeter) Close() error                   { f.closed = true; return nil }
 func (f *fakeMeter) Missing() map[string]string {
 	return map[string]string{"accepts": "it is Tuesday"}

@@ -23,8 +23,11 @@ func (m *Meter) report(n int, before, now *snapshot) Report {
 		Name: i.Name, Index: i.Index, NetNS: i.Namespace, Driver: i.Driver, Missing: make(map[string]string),
 	}
 	total := queueCounts{}
-	for q := range min(max(i.Queues, 1), int(m.queuesEach)) {
-		counts := now.queues[n][q].minus(&before.queues[n][q])
+	for q := range min(max(i.Queues, 1), int(m.room.queuesEach)) {
+		counts := now.queues[n][q]
+		if n < len(before.queues) { // else it has appeared meanwhile
+			counts = counts.minus(&before.queues[n][q])
+		}
 		queue := m.queue(&counts, i.IsNetfront())
 		queue.Number = q
 		r.Queues = append(r.Queues, queue)
@@ -33,7 +36,11 @@ func (m *Meter) report(n int, before, now *snapshot) Report {
 	r.Total = m.queue(&total, i.IsNetfront())
 	r.Sizes, r.Slots = total.sizes, total.pieces
 	m.whyMissing(&r, i)
-	r.received(i, now.receive[n].minus(before.receive[n]))
+	received := now.receive[n]
+	if n < len(before.receive) {
+		received = received.minus(before.receive[n])
+	}
+	r.received(i, received)
 	r.processors(before.machine.cpus, now.machine.cpus)
 	r.interrupts(i, before.machine.interrupts, now.machine.interrupts)
 	m.connections(&r, before, now)
@@ -244,9 +251,10 @@ func (m *Meter) connections(r *Report, before, now *snapshot) {
 	if m.has(accepts) {
 		r.TCP.Accepts, r.TCP.Accept = &c.accepts, c.wait
 	}
-	if now.missing["listen"] == "" && before.missing["listen"] == "" {
-		overflows := now.listen[r.NetNS].overflows - before.listen[r.NetNS].overflows
-		drops := now.listen[r.NetNS].drops - before.listen[r.NetNS].drops
+	if listen, known := before.listen[r.NetNS]; !known {
+		r.Missing["listen_overflows"] = "the interface appeared meanwhile"
+	} else if now.missing["listen"] == "" && before.missing["listen"] == "" {
+		overflows, drops := now.listen[r.NetNS].overflows-listen.overflows, now.listen[r.NetNS].drops-listen.drops
 		r.TCP.Overflows, r.TCP.Drops = &overflows, &drops
 	}
 	for port, l := range now.listeners[r.NetNS] {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/cilium/ebpf/rlimit"
@@ -26,12 +27,17 @@ const (
 	mostQueues    = 64
 	mostSpaces    = 16
 	mostListeners = 8 // told of
+
+	// Where interfaces are not named, room is kept for those to come.
+	laterInterfaces = 16
+	laterQueues     = 8
+	lookInterval    = time.Second // for them
 )
 
 // Options says what to measure.
 type Options struct {
 	// Interfaces names interfaces in the caller's network namespace. Empty means every
-	// interface driven by xen-netfront in any namespace.
+	// interface driven by xen-netfront in any namespace, those that appear later too.
 	Interfaces []string
 	Wait       bool // wait for an interface to appear instead of failing
 
@@ -41,11 +47,17 @@ type Options struct {
 
 // A Meter measures until it is closed.
 type Meter struct {
-	interfaces []netdev.Interface
-	spaces     []uint32 // network namespaces of the interfaces
-	queuesEach uint32
-	hooks      *hooks
+	options Options
+	room    sizes
+	hooks   *hooks
+
+	mu         sync.Mutex
+	interfaces []netdev.Interface // by their place in the kernel side
+	spaces     []uint32           // network namespaces of the interfaces
 	before     snapshot
+
+	cancel  context.CancelFunc // of the looking for more interfaces
+	looking sync.WaitGroup
 }
 
 // Start attaches. It returns once every hook that this kernel allows is in place.
@@ -61,57 +73,135 @@ func Start(ctx context.Context, o Options) (*Meter, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Meter{interfaces: interfaces, queuesEach: 1}
-	netfront := false
-	for _, i := range interfaces {
-		m.queuesEach = min(max(m.queuesEach, uint32(i.Queues)), mostQueues)
-		netfront = netfront || i.IsNetfront()
-		if !slices.Contains(m.spaces, i.Namespace) && len(m.spaces) < mostSpaces {
-			m.spaces = append(m.spaces, i.Namespace)
-		}
-	}
-	room := sizes{uint32(len(interfaces)), m.queuesEach}
-	if m.hooks, err = attach(kernel.NewTypes(), room, netfront); err != nil {
+	m := &Meter{options: o, room: roomFor(interfaces, len(o.Interfaces) > 0)}
+	netfront := slices.ContainsFunc(interfaces, netdev.Interface.IsNetfront)
+	if m.hooks, err = attach(kernel.NewTypes(), m.room, netfront); err != nil {
 		return nil, fmt.Errorf("%w: %w", trace.ErrCannotRun, err)
 	}
-	if err := m.begin(ctx); err != nil {
+	if err := m.begin(ctx, interfaces); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
 	return m, nil
 }
 
+// roomFor is how much place the interfaces take; more where others may come.
+func roomFor(interfaces []netdev.Interface, named bool) sizes {
+	room := sizes{uint32(len(interfaces)), 1}
+	if !named {
+		room = sizes{uint32(len(interfaces) + laterInterfaces), laterQueues}
+	}
+	for _, i := range interfaces {
+		room.queuesEach = min(max(room.queuesEach, uint32(i.Queues)), mostQueues)
+	}
+	return room
+}
+
 // begin registers the interfaces and lets the counting begin.
-func (m *Meter) begin(ctx context.Context) error {
-	collection := m.hooks.collection
-	for place, i := range m.interfaces {
-		if err := trace.RegisterInterface(collection.Maps[bpf.CongestionMapInterfaces], i, uint32(place)); err != nil {
+func (m *Meter) begin(ctx context.Context, interfaces []netdev.Interface) error {
+	for _, i := range interfaces {
+		if err := m.register(i); err != nil {
 			return err
 		}
 	}
-	var spaces [mostSpaces]uint32
-	copy(spaces[:], m.spaces)
-	if err := collection.Variables[bpf.CongestionVarNamespaces].Set(spaces); err != nil {
-		return fmt.Errorf("namespaces for the kernel side: %w", err)
-	}
-	before, err := m.snapshot(ctx)
-	if err != nil {
+	var err error
+	if m.before, err = m.snapshot(ctx); err != nil {
 		return err
 	}
-	m.before = before
-	if err := m.beginRings(); err != nil {
-		return err
-	}
-	if err := collection.Variables[bpf.CongestionVarEnabled].Set(uint32(1)); err != nil {
+	if err := m.hooks.collection.Variables[bpf.CongestionVarEnabled].Set(uint32(1)); err != nil {
 		return fmt.Errorf("switch of the kernel side: %w", err)
+	}
+	looking, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	m.cancel = cancel
+	if len(m.options.Interfaces) == 0 {
+		m.looking.Go(func() { m.look(looking) })
 	}
 	return nil
 }
 
+// register gives an interface the next place in the kernel side.
+func (m *Meter) register(i netdev.Interface) error {
+	if len(m.interfaces) == int(m.room.interfaces) {
+		return fmt.Errorf("interface %s: %d interfaces are measured already", i, len(m.interfaces))
+	}
+	if !slices.Contains(m.spaces, i.Namespace) && len(m.spaces) < mostSpaces {
+		m.spaces = append(m.spaces, i.Namespace)
+		var spaces [mostSpaces]uint32
+		copy(spaces[:], m.spaces)
+		if err := m.hooks.collection.Variables[bpf.CongestionVarNamespaces].Set(spaces); err != nil {
+			return fmt.Errorf("namespaces for the kernel side: %w", err)
+		}
+	}
+	table := m.hooks.collection.Maps[bpf.CongestionMapInterfaces]
+	if err := trace.RegisterInterface(table, i, uint32(len(m.interfaces))); err != nil {
+		return err
+	}
+	m.interfaces = append(m.interfaces, i)
+	return m.beginRings(i)
+}
+
+// look registers interfaces that appear, until ctx ends.
+func (m *Meter) look(ctx context.Context) {
+	ticker := time.NewTicker(lookInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		found, err := trace.FindInterfaces(ctx, trace.Options{})
+		if err != nil {
+			continue // none is there at the moment, or none can be looked for
+		}
+		m.mu.Lock()
+		for _, i := range found {
+			known := slices.ContainsFunc(m.interfaces, func(o netdev.Interface) bool { return o.Index == i.Index && o.Namespace == i.Namespace })
+			if known {
+				continue
+			}
+			if err := m.register(i); err != nil {
+				m.notify(err.Error())
+				m.mu.Unlock()
+				return
+			}
+			m.notify(fmt.Sprintf("interface %s appeared and is measured from now on", i))
+		}
+		m.mu.Unlock()
+	}
+}
+
+func (m *Meter) notify(sentence string) {
+	if m.options.Notify != nil {
+		m.options.Notify(sentence)
+	}
+}
+
 // Close detaches every hook.
-func (m *Meter) Close() error { return m.hooks.close() }
+func (m *Meter) Close() error {
+	if m.cancel != nil {
+		m.cancel()
+	}
+	m.looking.Wait()
+	return m.hooks.close()
+}
+
+// DropPrivileges gives up what is not needed any more, for the whole process and for
+// good. It keeps CAP_BPF and CAP_PERFMON, to read what is counted, and, unless the interfaces
+// are named, CAP_SYS_ADMIN and CAP_SYS_PTRACE for those of other network namespaces.
+func (m *Meter) DropPrivileges() error {
+	keep := []kernel.Capability{unix.CAP_BPF, unix.CAP_PERFMON}
+	if len(m.options.Interfaces) == 0 {
+		keep = append(keep, unix.CAP_SYS_ADMIN, unix.CAP_SYS_PTRACE)
+	}
+	return kernel.KeepOnly(keep...)
+}
 
 // Interfaces returns what is measured.
-func (m *Meter) Interfaces() []netdev.Interface { return slices.Clone(m.interfaces) }
+func (m *Meter) Interfaces() []netdev.Interface {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.interfaces)
+}
 
 // Missing says which figures cannot be had on this kernel, and why.
 func (m *Meter) Missing() map[string]string { return m.hooks.missing }
@@ -119,6 +209,8 @@ func (m *Meter) Missing() map[string]string { return m.hooks.missing }
 // Reports returns one for each interface, of the time since the last call, or since
 // the start.
 func (m *Meter) Reports(ctx context.Context) ([]Report, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	now, err := m.snapshot(ctx)
 	if err != nil {
 		return nil, err
@@ -174,8 +266,8 @@ func (m *Meter) snapshot(ctx context.Context) (snapshot, error) {
 		}
 		s.receive = append(s.receive, received)
 		var queues []queueCounts
-		for queue := range m.queuesEach {
-			c, err := m.hooks.queue(uint32(place)*m.queuesEach+queue, s.monotonic)
+		for queue := range m.room.queuesEach {
+			c, err := m.hooks.queue(uint32(place)*m.room.queuesEach+queue, s.monotonic)
 			if err != nil {
 				return s, err
 			}

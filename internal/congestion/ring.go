@@ -27,17 +27,13 @@ func (m *Meter) Rings(i netdev.Interface) ([]Ring, error) {
 	return m.hooks.readRings(bpf.CongestionProgReadRings, i)
 }
 
-// beginRings counts responses from now on.
-func (m *Meter) beginRings() error {
-	for _, i := range m.interfaces {
-		if !m.hooks.rings || !i.IsNetfront() {
-			continue
-		}
-		if _, err := m.hooks.readRings(bpf.CongestionProgBeginRings, i); err != nil {
-			return err
-		}
+// beginRings counts the responses to an interface from now on.
+func (m *Meter) beginRings(i netdev.Interface) error {
+	if !m.hooks.rings || !i.IsNetfront() {
+		return nil
 	}
-	return nil
+	_, err := m.hooks.readRings(bpf.CongestionProgBeginRings, i)
+	return err
 }
 
 func (k kernelSide) readRings(program string, i netdev.Interface) ([]Ring, error) {

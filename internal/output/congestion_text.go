@@ -126,14 +126,14 @@ func congestionRows(r *congestion.Report) []congestionRow {
 	t := &r.Total
 	rows := []congestionRow{
 		{"sent", fmt.Sprintf("%s packets, %s packets/s, %s/s", grouped(t.Packets), grouped(uint64(r.Rate(t.Packets)+0.5)), byteSize(uint64(r.Rate(t.Bytes)+0.5)))},
-		{"small", fmt.Sprintf("%s carry less than 256 B; %.0f B of payload a slot, %.2f slots a packet", percent(t.SmallShare()), t.BytesPerSlot(), congestion.Ratio(t.Slots, t.Packets))},
+		{"small", fmt.Sprintf("%s below 256 B; %.0f B of payload a slot, %.2f slots a packet", percent(t.SmallShare()), t.BytesPerSlot(), congestion.Ratio(t.Slots, t.Packets))},
 	}
 	rows = append(rows, ringRows(r)...)
 	if t.Copied != nil {
 		rows = append(rows, congestionRow{"copies", fmt.Sprintf("%s packets (%s)", grouped(*t.Copied), percent(congestion.Ratio(*t.Copied, t.Packets)))})
 	}
 	if rx := r.Receive; rx != nil {
-		rows = append(rows, congestionRow{"received", fmt.Sprintf("%s packets in %s polls (%.1f each), %s polls used up their budget",
+		rows = append(rows, congestionRow{"received", fmt.Sprintf("%s packets in %s polls (%.1f each), %s at their budget",
 			grouped(rx.Packets), grouped(rx.Polls), congestion.Ratio(rx.Packets, rx.Polls), grouped(rx.Exhausted))})
 	}
 	rows = append(rows, processorRows(r)...)
@@ -161,7 +161,7 @@ func ringRows(r *congestion.Report) []congestionRow {
 		rows = append(rows, congestionRow{"notifications", fmt.Sprintf("%s (%.2f a packet)", grouped(*t.Notifications), congestion.Ratio(*t.Notifications, t.Packets))})
 	}
 	if bound := r.Bound; bound != nil {
-		rows = append(rows, congestionRow{"bound", fmt.Sprintf("%s packets/s = %d x %d slots / (%.2f slots x %s); %s of it sent",
+		rows = append(rows, congestionRow{"bound", fmt.Sprintf("%s/s = %d x %d slots / (%.2f slots x %s); %s of it sent",
 			grouped(uint64(bound.PacketsPerSecond)), bound.Queues, congestion.UsableSlots, bound.SlotsPerPacket, inMicroseconds(uint64(bound.Latency.Microseconds())), percent(bound.Share))})
 	}
 	return rows
@@ -172,9 +172,9 @@ func processorRows(r *congestion.Report) []congestionRow {
 	if c == nil {
 		return nil
 	}
-	text := fmt.Sprintf("CPU %d of %d: %s busy, %s in interrupts", c.Hottest, c.Count, percent(c.HottestBusy), percent(c.HottestInterrupts))
+	text := fmt.Sprintf("CPU %d of %d %s busy, %s in interrupts", c.Hottest, c.Count, percent(c.HottestBusy), percent(c.HottestInterrupts))
 	if c.Count > 1 {
-		text += fmt.Sprintf("; the rest %s busy", percent(c.RestBusy))
+		text += fmt.Sprintf("; the rest %s", percent(c.RestBusy))
 	}
 	rows := []congestionRow{{"processors", text + fmt.Sprintf("; steal %s", percent(c.Steal))}}
 	if r.Total.Interrupts != nil && c.InterruptShare != nil {
@@ -191,7 +191,7 @@ func connectionRows(r *congestion.Report) []congestionRow {
 	text := fmt.Sprintf("%.1f opened/s, %.1f closed/s, %.1f came in/s", r.Rate(t.Opened), r.Rate(t.Closed), r.Rate(t.Established))
 	rows := []congestionRow{{"connections", text}}
 	if t.Accepts != nil {
-		text := fmt.Sprintf("%.1f accepts/s", r.Rate(*t.Accepts))
+		text := fmt.Sprintf("%.1f/s", r.Rate(*t.Accepts))
 		if t.Accept.Count() > 0 {
 			text += fmt.Sprintf(", half within %s of the SYN, 99 %% within %s", inMicroseconds(t.Accept.Quantile(0.5)), inMicroseconds(t.Accept.Quantile(0.99)))
 		}
