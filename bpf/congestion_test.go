@@ -332,3 +332,18 @@ func TestPollsAndFakeConnections(t *testing.T) {
 		t.Errorf("%+v", l)
 	}
 }
+
+// A wake that came in the moment before its stop was noted is found at the next packet,
+// and took no time.
+func TestPressureOfFakeStopThatWasWoken(t *testing.T) {
+	f := newFront(t, 0)
+	f.begin()
+	f.stop(true)
+	f.end(0)
+	f.stop(false) // by a wake that saw no stop
+	f.begin()
+	f.end(0)
+	if c := f.counted(); c.Stops != 1 || c.Wakes != 1 || c.FullNs != 0 || c.WakeUs[0] != 1 || f.state().StoppedNs != 0 {
+		t.Errorf("%d stops, %d wakes, %d ns, histogram %v", c.Stops, c.Wakes, c.FullNs, c.WakeUs)
+	}
+}

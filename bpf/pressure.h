@@ -188,15 +188,11 @@ static __always_inline int pressure_begin(struct sk_buff *skb, struct net_device
 	return 0;
 }
 
-/* The queue runs again, or was found to. */
+/* The queue runs again after this long. */
 static __always_inline void queue_runs(struct transmit_state *state,
-				       struct queue_counters *counters)
+				       struct queue_counters *counters, __u64 lasted)
 {
-	__u64 since = __sync_lock_test_and_set(&state->stopped_ns, 0), lasted;
-
-	if (!since)
-		return;
-	lasted = bpf_ktime_get_ns() - since;
+	state->stopped_ns = 0;
 	counters->wakes++;
 	counters->full_ns += lasted;
 	HISTOGRAM_ADD(counters->wake_us, lasted / 1000);
@@ -221,24 +217,23 @@ static __always_inline bool queue_stopped(struct net_device *dev, __u32 queue)
 	return state >> drv_xoff & 1;
 }
 
-/* Whether the driver stopped the queue behind this packet. */
+/*
+ * Whether the driver stopped the queue behind this packet. It was running before, so a
+ * stop that is still noted was woken in the moment before it was: it took no time.
+ * Kernels before 5.12 have no exchange that would close this gap, and so this place never
+ * takes away what the wake's program may be looking at.
+ */
 static __always_inline void stop_note(const struct pressure_window *window,
 				      struct transmit_state *state, struct queue_counters *counters)
 {
-	struct net_device *dev = (void *)window->dev;
+	bool stopped = queue_stopped((void *)window->dev, window->queue);
 
-	if (!queue_stopped(dev, window->queue)) {
-		if (state->stopped_ns)
-			queue_runs(state, counters);
-		return;
-	}
 	if (state->stopped_ns)
+		queue_runs(state, counters, 0);
+	if (!stopped)
 		return;
 	counters->stops++;
-	__sync_lock_test_and_set(&state->stopped_ns, bpf_ktime_get_ns());
-	/* It may have been woken just before that was written. */
-	if (!queue_stopped(dev, window->queue))
-		queue_runs(state, counters);
+	state->stopped_ns = bpf_ktime_get_ns();
 }
 
 static __always_inline void completion_count(struct queue_counters *counters, __u64 lasted)
@@ -401,8 +396,8 @@ static __always_inline int pressure_wake(struct netdev_queue *tx)
 	place = place_of(interface, offset / bpf_core_type_size(struct netdev_queue));
 	counters = bpf_map_lookup_elem(&queue_counters_of, &place);
 	state = bpf_map_lookup_elem(&transmit_state_of, &place);
-	if (counters && state)
-		queue_runs(state, counters);
+	if (counters && state && state->stopped_ns)
+		queue_runs(state, counters, bpf_ktime_get_ns() - state->stopped_ns);
 	return 0;
 }
 

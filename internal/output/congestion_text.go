@@ -161,7 +161,7 @@ func ringRows(r *congestion.Report) []congestionRow {
 		rows = append(rows, congestionRow{"notifications", fmt.Sprintf("%s (%.2f a packet)", grouped(*t.Notifications), congestion.Ratio(*t.Notifications, t.Packets))})
 	}
 	if bound := r.Bound; bound != nil {
-		rows = append(rows, congestionRow{"bound", fmt.Sprintf("%s/s = %d x %d slots / (%.2f slots x %s); %s of it sent",
+		rows = append(rows, congestionRow{"bound", fmt.Sprintf("%s/s = %d x %d slots / (%.2f slots x %s); %s sent",
 			grouped(uint64(bound.PacketsPerSecond)), bound.Queues, congestion.UsableSlots, bound.SlotsPerPacket, inMicroseconds(uint64(bound.Latency.Microseconds())), percent(bound.Share))})
 	}
 	return rows
