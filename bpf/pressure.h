@@ -220,8 +220,7 @@ static __always_inline bool queue_stopped(struct net_device *dev, __u32 queue)
 /*
  * Whether the driver stopped the queue behind this packet. It was running before, so a
  * stop that is still noted was woken in the moment before it was: it took no time.
- * Kernels before 5.12 have no exchange that would close this gap, and so this place never
- * takes away what the wake's program may be looking at.
+ * (An exchange would tell which of the two counts it; kernels before 5.12 have none.)
  */
 static __always_inline void stop_note(const struct pressure_window *window,
 				      struct transmit_state *state, struct queue_counters *counters)
