@@ -274,13 +274,15 @@ func (w *walk) leave(ctx context.Context, p *part, address uint64, inst instruct
 	default:
 		return goesOn, 0
 	}
-	// The first call of a function is that of ftrace, patched in by the kernel:
-	// it may go to a trampoline that has no symbol.
-	fentry := inst.flow == flowCall && address-p.start <= endbrBytes
+	to := w.resolve(ctx, inst.target)
+	// The first call of a function is that of ftrace, patched in by the kernel: it may
+	// go to a trampoline that has no symbol. To that of a BPF program at the function's
+	// return it may be a jump (from 7.0 on), and the function is called from there.
+	fentry := address-p.start <= endbrBytes && (inst.flow == flowCall || inst.flow == flowJump && to.elsewhere)
 	if inst.flow == flowCall && !fentry {
 		w.calls++
 	}
-	to := w.resolve(ctx, inst.target)
+	goesOn = goesOn || fentry
 	switch {
 	case to.linearizer:
 		verb := "calls"

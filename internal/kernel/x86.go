@@ -31,6 +31,11 @@ func decodeX86(code []byte, address uint64) (instruction, error) {
 		// AVX, which drivers do not use and x86asm measures wrongly.
 		return instruction{}, fmt.Errorf("%w: % x", errNotDecoded, code[:1])
 	}
+	if shorter, is := withoutREX(code); is {
+		result, err := decodeX86(shorter, address)
+		result.length++
+		return result, err
+	}
 	decoded, err := x86asm.Decode(code, 64)
 	if err != nil || decoded.Op == 0 || decoded.Len <= 0 || decoded.Len > len(code) {
 		return instruction{}, fmt.Errorf("%w: % x", errNotDecoded, code[:min(4, len(code))])
@@ -40,6 +45,19 @@ func decodeX86(code []byte, address uint64) (instruction, error) {
 		return instruction{}, fmt.Errorf("%w: % x", errNotDecoded, code[:min(4, len(code))])
 	}
 	return x86Flow(decoded, address), nil
+}
+
+// withoutREX takes the REX prefix out of an undefined instruction with an operand, and
+// reports whether there was one. From 6.19 on the kernel writes ud1 (%edx),%rdi over the
+// static call of __WARN_trap; x86asm knows it only without that prefix.
+func withoutREX(code []byte) ([]byte, bool) {
+	for at := range 2 { // behind an address size prefix, or first
+		if len(code) > at && code[at]&0xf0 == 0x40 && bytes.HasPrefix(code[at+1:], []byte{0x0f, 0xb9}) &&
+			(at == 0 || code[0] == 0x67) {
+			return append(bytes.Clone(code[:at]), code[at+1:]...), true
+		}
+	}
+	return nil, false
 }
 
 // x86Flow says where the instruction goes on.

@@ -36,6 +36,8 @@ func TestDecodeX86(t *testing.T) {
 		{"iretq", "48 cf", instruction{2, flowReturn, 0}},
 		{"ud2", "0f 0b", instruction{2, flowTrap, 0}},
 		{"ud1", "67 0f b9 40 0c", instruction{5, flowTrap, 0}},
+		{"ud1 of a warning", "67 48 0f b9 3a", instruction{5, flowTrap, 0}},
+		{"ud1 of another register", "4c 0f b9 40 0c", instruction{5, flowTrap, 0}},
 		{"int3", "cc", instruction{1, flowBreakpoint, 0}},
 		{"int $3, the long way", "cd 03", instruction{2, flowBreakpoint, 0}},
 		{"per-CPU counter", "65 48 c1 3c 25 00 10 00 81 05", instruction{10, flowOn, 0}},
@@ -60,16 +62,17 @@ func TestDecodeX86(t *testing.T) {
 
 func TestUndecodableX86(t *testing.T) {
 	for name, code := range map[string]string{
-		"nothing":                  "",
-		"a prefix alone":           "f3",
-		"a prefix before unknown":  "f3 0f 01 fe", // rmpadjust
-		"AVX":                      "c5 f8 77",
-		"AVX of three bytes":       "c4 e2 78 49 c0",
-		"AVX-512":                  "62 f1 7c 48 28 00",
-		"a call of 16 bits":        "66 e8 00 00 00 00",
-		"an opcode that is none":   "ea 00 00 00 00 00 00",
-		"prefixes without an end":  "66 66 66 66 66 66 66 66 66 66 66 66 66 66 66 66",
-		"a call that is cut short": "e8 00 00",
+		"nothing":                     "",
+		"a prefix alone":              "f3",
+		"a prefix before unknown":     "f3 0f 01 fe", // rmpadjust
+		"a warning that is cut short": "67 48 0f b9",
+		"AVX":                         "c5 f8 77",
+		"AVX of three bytes":          "c4 e2 78 49 c0",
+		"AVX-512":                     "62 f1 7c 48 28 00",
+		"a call of 16 bits":           "66 e8 00 00 00 00",
+		"an opcode that is none":      "ea 00 00 00 00 00 00",
+		"prefixes without an end":     "66 66 66 66 66 66 66 66 66 66 66 66 66 66 66 66",
+		"a call that is cut short":    "e8 00 00",
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got, err := decodeX86(bytesOf(t, code), 0x1000); !errors.Is(err, errNotDecoded) {
