@@ -53,7 +53,8 @@ const (
 	boundOccupancy = 64   // slots in use by then: fewer are no pressure, however slow the backend
 	copiesMany     = 0.1  // of the packets
 	stealMuch      = 0.1  // of the time
-	busyMuch       = 0.8  // of the time of the hottest processor
+	interruptsMuch = 0.2  // of the time of the hottest processor that went into interrupts
+	busyMuch       = 0.8  // of its time that was not idle
 	restIdle       = 0.5  // of it: the others have done less than this
 	oneCPU         = 0.95 // of the interrupts go to one processor
 	overflowsMany  = 0.01 // of the connections that came in
@@ -148,10 +149,15 @@ func ringHolds(r *congestion.Report) bool {
 
 func oneQueueHolds(r *congestion.Report) bool {
 	c := r.CPU
-	if c == nil || c.Count < 2 || r.Total.Packets < fewPackets || c.HottestBusy < busyMuch || c.RestBusy > restIdle*c.HottestBusy {
+	if c == nil || c.Count < 2 || r.Total.Packets < fewPackets {
 		return false
 	}
-	return len(r.Queues) == 1 || c.InterruptShare != nil && *c.InterruptShare >= oneCPU
+	// An application that keeps one processor busy by itself is not it.
+	hot := c.HottestBusy >= busyMuch && c.HottestInterrupts >= interruptsMuch && c.RestBusy <= restIdle*c.HottestBusy
+	if c.InterruptShare == nil {
+		return hot && len(r.Queues) == 1
+	}
+	return hot && *c.InterruptShare >= oneCPU && c.InterruptsCPU == c.Hottest
 }
 
 func copiesHold(r *congestion.Report) bool {
@@ -184,7 +190,7 @@ func ringEvidence(r *congestion.Report) []Figure {
 func oneQueueEvidence(r *congestion.Report) []Figure {
 	figures := []Figure{
 		{"queues", len(r.Queues)}, {"cpus", r.CPU.Count}, {"hottest_cpu", r.CPU.Hottest},
-		{"hottest_busy_share", share(r.CPU.HottestBusy)}, {"rest_busy_share", share(r.CPU.RestBusy)},
+		{"hottest_busy_share", share(r.CPU.HottestBusy)}, {"hottest_softirq_share", share(r.CPU.HottestInterrupts)}, {"rest_busy_share", share(r.CPU.RestBusy)},
 	}
 	if r.CPU.InterruptShare != nil {
 		figures = append(figures, Figure{"interrupts_cpu", r.CPU.InterruptsCPU}, Figure{"interrupts_share", share(*r.CPU.InterruptShare)})

@@ -21,7 +21,7 @@ func healthy() *congestion.Report {
 	return &congestion.Report{
 		Duration: time.Second, Name: "eth0", Driver: Netfront, Total: total,
 		Queues: []congestion.Queue{total, {Number: 1, Full: &full}},
-		CPU:    &congestion.CPU{Count: 2, HottestBusy: 0.5, RestBusy: 0.4, InterruptShare: pointer(0.6)},
+		CPU:    &congestion.CPU{Count: 2, HottestInterrupts: 0.4, HottestBusy: 0.5, RestBusy: 0.4, InterruptShare: pointer(0.6)},
 		TCP:    &congestion.TCP{Established: 1000, Overflows: &overflows, Drops: &overflows},
 		Bound:  &congestion.RingBound{PacketsPerSecond: 1_000_000, Queues: 2, SlotsPerPacket: 1, Latency: latency, Share: 0.01},
 	}
@@ -58,6 +58,18 @@ func TestLimits(t *testing.T) {
 		}, []LimitID{LimitOneQueue}, true},
 		{"two queues whose interrupts go to one processor", func(r *congestion.Report) {
 			r.CPU.HottestBusy, r.CPU.RestBusy, r.CPU.InterruptShare = 0.95, 0.1, pointer(1.0)
+		}, []LimitID{LimitOneQueue}, true},
+		{"one queue and a busy application", func(r *congestion.Report) {
+			r.Queues = r.Queues[:1]
+			r.CPU.HottestBusy, r.CPU.RestBusy, r.CPU.HottestInterrupts, r.CPU.InterruptShare = 0.95, 0.1, 0.1, pointer(1.0)
+		}, []LimitID{LimitNone}, false},
+		{"the interrupts on another processor than the hot one", func(r *congestion.Report) {
+			r.Queues = r.Queues[:1]
+			r.CPU.HottestBusy, r.CPU.RestBusy, r.CPU.InterruptShare, r.CPU.InterruptsCPU = 0.95, 0.1, pointer(1.0), 1
+		}, []LimitID{LimitNone}, false},
+		{"one queue whose interrupts are not told", func(r *congestion.Report) {
+			r.Queues = r.Queues[:1]
+			r.CPU.HottestBusy, r.CPU.RestBusy, r.CPU.InterruptShare = 0.95, 0.1, nil
 		}, []LimitID{LimitOneQueue}, true},
 		{"one queue, and all processors busy", func(r *congestion.Report) {
 			r.Queues = r.Queues[:1]

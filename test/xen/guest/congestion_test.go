@@ -4,6 +4,7 @@ package guest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"xentrace/internal/congestion"
+	"xentrace/internal/kernel"
 	"xentrace/internal/output"
 	"xentrace/internal/verdict"
 )
@@ -386,7 +388,61 @@ func TestCongestionOfOneQueue(t *testing.T) {
 	}
 	reconnect("1")
 	defer reconnect(was)
-	p := measure(t, requests(netip.AddrPortFrom(peerAddr(t, "ipv4"), echoPort), 8, 0), 6*time.Second)
+	// A server of one thread, on the processor that has the interrupts.
+	at := netip.AddrPortFrom(peerAddr(t, "ipv4"), echoPort)
+	cpu := interruptsCPU(t, func() {
+		for range 20 {
+			if err := request(at); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	defer pin(t, 0, 1)
+	pin(t, cpu)
+	p := measure(t, requests(at, 8, 0), 6*time.Second)
 	p.agrees(t)
 	p.is(t, verdict.LimitOneQueue)
+}
+
+// interruptsCPU returns the processor that had most of the interface's interrupts while
+// something was done.
+func interruptsCPU(t *testing.T, do func()) int {
+	t.Helper()
+	read := func() []uint64 {
+		sum := make([]uint64, 2)
+		for _, line := range kernel.ParseInterrupts(readFile(t, "/proc/interrupts")) {
+			for cpu, n := range line.ByCPU {
+				if line.Serves(ifname, "vif-0") && cpu < len(sum) {
+					sum[cpu] += n
+				}
+			}
+		}
+		return sum
+	}
+	before := read()
+	do()
+	after := read()
+	t.Logf("interrupts %v, before %v", after, before)
+	if after[1]-before[1] > after[0]-before[0] {
+		return 1
+	}
+	return 0
+}
+
+// pin keeps every thread of the test, and those to come, on these processors.
+func pin(t *testing.T, cpus ...int) {
+	t.Helper()
+	var set unix.CPUSet
+	for _, cpu := range cpus {
+		set.Set(cpu)
+	}
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, thread := range threads {
+		if err := unix.SchedSetaffinity(atoi(t, thread.Name()), &set); err != nil && !errors.Is(err, unix.ESRCH) {
+			t.Fatal(err)
+		}
+	}
 }
