@@ -73,6 +73,7 @@ type CongestionListenerKey struct {
 
 type CongestionPressure struct {
 	_       structs.HostLayout
+	Address uint64
 	Depth   uint32
 	Pad     uint32
 	Windows [4]struct {

@@ -322,23 +322,34 @@ static __always_inline int pressure_notify(void)
 	return 0;
 }
 
+/*
+ * A typed pointer as a number: 6.1 forbids to take a number that is not constant from it.
+ * What comes back from memory has no type any more.
+ */
+static __always_inline __u64 number_of(struct pressure *pressure, const void *pointer)
+{
+	*(volatile __u64 *)&pressure->address = (__u64)pointer;
+	return *(volatile __u64 *)&pressure->address;
+}
+
 /* netif_tx_wake_queue() has returned. */
 static __always_inline int pressure_wake(struct netdev_queue *tx)
 {
 	struct net_device *dev = BPF_CORE_READ((struct netdev_queue___device *)tx, dev);
 	struct net_device___queues *device = (void *)dev;
+	struct pressure *pressure = pressure_here();
 	struct queue_counters *counters;
 	struct interface *interface;
 	struct transmit_state *state;
 	__u64 offset;
 	__u32 place;
 
-	if (!enabled)
+	if (!enabled || !pressure)
 		return 0;
 	interface = interface_find(BPF_CORE_READ(dev, ifindex), netns_inum(dev, false));
 	if (!interface)
 		return 0;
-	offset = (__u64)tx - (__u64)BPF_CORE_READ(device, _tx);
+	offset = number_of(pressure, tx) - (__u64)BPF_CORE_READ(device, _tx);
 	place = place_of(interface, offset / bpf_core_type_size(struct netdev_queue));
 	counters = bpf_map_lookup_elem(&queue_counters_of, &place);
 	state = bpf_map_lookup_elem(&transmit_state_of, &place);

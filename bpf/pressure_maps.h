@@ -107,7 +107,8 @@ struct pressure_window {
 };
 
 struct pressure {
-	__u32 depth; /* windows open */
+	__u64 address; /* see number_of() */
+	__u32 depth;   /* windows open */
 	__u32 pad;
 	struct pressure_window windows[WINDOWS];
 };

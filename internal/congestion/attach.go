@@ -189,6 +189,7 @@ func (h *hooks) load(spec *ebpf.CollectionSpec, types *btf.Cache) error {
 func (h *hooks) hook(program *ebpf.ProgramSpec, name string, spec *ebpf.CollectionSpec, types *btf.Cache) error {
 	one := spec.Copy()
 	one.Programs = map[string]*ebpf.ProgramSpec{name: program.Copy()}
+	one.Variables = nil // they are in the shared maps
 	keepReferenced(one)
 	shared := make(map[string]*ebpf.Map)
 	for m := range one.Maps {

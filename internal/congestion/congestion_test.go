@@ -54,7 +54,7 @@ func TestProcessors(t *testing.T) {
 	r := Report{Missing: map[string]string{}}
 	r.processors(before, now)
 	c := r.CPU
-	if c == nil || c.Count != 2 || c.Hottest != 1 || c.HottestInterrupts != 0.5 || c.HottestBusy != 0.7 || c.RestBusy != 0.2 || c.MeanInterrupts != 0.25 || c.Steal != 0.1 {
+	if c == nil || c.Count != 2 || c.Hottest != 1 || c.HottestInterrupts != 0.625 || c.HottestBusy != 0.875 || c.RestBusy != 0.2 || c.MeanInterrupts != 50.0/180 || c.Steal != 0.1 {
 		t.Errorf("%+v", c)
 	}
 	r.processors(now, now)

@@ -163,8 +163,8 @@ func (r *Report) processors(before, now []cpuTimes) {
 	rest := all.minus(hottest)
 	r.CPU = &CPU{
 		Count: count, Hottest: hottest.number,
-		HottestInterrupts: Ratio(hottest.interrupt+hottest.softInterrupt, hottest.total()), HottestBusy: hottest.busy(),
-		MeanInterrupts: Ratio(all.interrupt+all.softInterrupt, all.total()), RestBusy: rest.busy(),
+		HottestInterrupts: hottest.interrupts(), HottestBusy: hottest.busy(),
+		MeanInterrupts: all.interrupts(), RestBusy: rest.busy(),
 		Steal: Ratio(all.stolen, all.total()),
 	}
 }
@@ -174,9 +174,12 @@ func (c cpuTimes) hotter(than cpuTimes) bool {
 	return cmp.Or(cmp.Compare(c.interrupt+c.softInterrupt, than.interrupt+than.softInterrupt), cmp.Compare(c.busy(), than.busy())) > 0
 }
 
-func (c cpuTimes) busy() float64 {
-	return Ratio(c.total()-c.idle-c.iowait-c.stolen, c.total())
-}
+// had is the time that the hypervisor left it.
+func (c cpuTimes) had() uint64 { return c.total() - c.stolen }
+
+func (c cpuTimes) busy() float64 { return Ratio(c.had()-c.idle-c.iowait, c.had()) }
+
+func (c cpuTimes) interrupts() float64 { return Ratio(c.interrupt+c.softInterrupt, c.had()) }
 
 func (c cpuTimes) plus(o cpuTimes) cpuTimes {
 	return cpuTimes{

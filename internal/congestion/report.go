@@ -61,7 +61,8 @@ type Receive struct {
 	Exhausted uint64 // polls that used up their budget
 }
 
-// CPU is how busy the machine's processors were. Shares are of the time that passed.
+// CPU is how busy the machine's processors were. Shares are of the time
+// that the hypervisor left them, but for Steal.
 type CPU struct {
 	Count             int
 	Hottest           int      // the one with most time in interrupts

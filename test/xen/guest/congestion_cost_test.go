@@ -42,7 +42,7 @@ func TestCongestionCost(t *testing.T) {
 			if name == "congestion_comp" && !moduleTypes() {
 				continue
 			}
-			t.Fatalf("%s is not there", name)
+			t.Fatalf("%s is not there: %v", name, report.Missing)
 		}
 		runs := s.RunCount - before[name].RunCount
 		if exact := name == "congestion_begi" || name == "congestion_end" || name == "congestion_free"; runs > most || exact && runs != most {
