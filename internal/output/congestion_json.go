@@ -42,14 +42,38 @@ func (JSON) AppendCongestion(b []byte, c *Congestion) []byte {
 	b = appendJudgment(b, &c.Judgment)
 	b = appendChanges(b, c.Changes)
 	b = append(b, `,"missing":{`...)
-	for i, key := range slices.Sorted(maps.Keys(r.Missing)) {
+	missing := allMissing(r)
+	for i, key := range slices.Sorted(maps.Keys(missing)) {
 		if i > 0 {
 			b = append(b, ',')
 		}
 		b = append(appendString(b, key), ':')
-		b = appendString(b, r.Missing[key])
+		b = appendString(b, missing[key])
 	}
 	return append(b, "}}\n"...)
+}
+
+// reckonedFrom are the keys that are null where another is, for the same reason.
+var reckonedFrom = map[string]string{
+	"full_share":               "full_ms",
+	"completion_mean_us":       "pps_bound",
+	"response_runs":            "responses",
+	"responses_per_run":        "responses",
+	"pps_bound_share":          "pps_bound",
+	"notifications_per_packet": "notifications",
+	"accepts_per_second":       "accepts",
+	"interrupts_cpu":           "interrupts",
+	"interrupts_share":         "interrupts",
+}
+
+func allMissing(r *congestion.Report) map[string]string {
+	missing := maps.Clone(r.Missing)
+	for key, from := range reckonedFrom {
+		if reason := r.Missing[from]; reason != "" {
+			missing[key] = reason
+		}
+	}
+	return missing
 }
 
 func appendQueue(b []byte, q *congestion.Queue) []byte {
