@@ -289,7 +289,8 @@ static __always_inline int collect_begin(__u64 queue)
 	if (!enabled || !run)
 		return 0;
 	run->queue = 0;
-	if (bpf_probe_read_kernel(run->skbs, sizeof(run->skbs), (void *)queue + ring_layout.tx_skbs))
+	if (bpf_probe_read_kernel(run->skbs, sizeof(run->skbs),
+				  (void *)queue + ring_layout.tx_skbs))
 		return 0;
 	run->cons = rsp_cons_of(queue);
 	run->queue = queue;
