@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -58,6 +59,8 @@ type hooks struct {
 	links   []link.Link
 	missing map[string]string // why a hook is not there, by what it serves
 	rings   bool              // the driver's ring can be read
+
+	tellsMisses bool // the kernel counts program runs that it skipped: since 5.12
 }
 
 // attach loads and attaches everything that this kernel allows.
@@ -66,7 +69,8 @@ func attach(types *kernel.Types, room sizes, netfront bool) (*hooks, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kernel side: %w", err)
 	}
-	h := &hooks{missing: make(map[string]string)}
+	_, err = types.Field("", "bpf_prog_info", "recursion_misses")
+	h := &hooks{missing: make(map[string]string), tellsMisses: err == nil}
 	if err := h.configure(spec, types, room, netfront); err != nil {
 		return nil, err
 	}
@@ -226,6 +230,21 @@ func keepReferenced(spec *ebpf.CollectionSpec) {
 		}
 	}
 	maps.DeleteFunc(spec.Maps, func(name string, _ *ebpf.MapSpec) bool { return !referenced[name] })
+}
+
+// misses sums the runs of programs that the kernel skipped.
+func (h *hooks) misses() (uint64, error) {
+	var sum uint64
+	for _, collection := range append(slices.Clone(h.others), h.collection) {
+		for name, program := range collection.Programs {
+			statistics, err := program.Stats()
+			if err != nil {
+				return 0, fmt.Errorf("statistics of program %s: %w", name, err)
+			}
+			sum += statistics.RecursionMisses
+		}
+	}
+	return sum, nil
 }
 
 // close detaches everything.

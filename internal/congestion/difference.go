@@ -44,6 +44,12 @@ func (m *Meter) report(n int, before, now *snapshot) Report {
 	r.processors(before.machine.cpus, now.machine.cpus)
 	r.interrupts(i, before.machine.interrupts, now.machine.interrupts)
 	m.connections(&r, before, now)
+	if m.hooks.tellsMisses {
+		missed := now.missed - before.missed
+		r.Missed = &missed
+	} else {
+		r.Missing["recursion"] = "this kernel does not count program runs that it skipped for recursion"
+	}
 	r.bound()
 	if r.Bound == nil && r.Missing["pps_bound"] == "" {
 		r.Missing["pps_bound"] = "no packet got its response in this time"
@@ -169,9 +175,9 @@ func (r *Report) processors(before, now []cpuTimes) {
 	}
 }
 
-// hotter compares the time in interrupts, then the time that was not idle.
+// hotter compares the time that was not idle, then that in interrupts.
 func (c cpuTimes) hotter(than cpuTimes) bool {
-	return cmp.Or(cmp.Compare(c.interrupt+c.softInterrupt, than.interrupt+than.softInterrupt), cmp.Compare(c.busy(), than.busy())) > 0
+	return cmp.Or(cmp.Compare(c.busy(), than.busy()), cmp.Compare(c.interrupts(), than.interrupts())) > 0
 }
 
 // had is the time that the hypervisor left it.

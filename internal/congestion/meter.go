@@ -233,6 +233,7 @@ type snapshot struct {
 	listen    map[uint32]listenCounts
 	listeners map[uint32]map[uint16]bpf.CongestionListener
 	machine   machineCounts
+	missed    uint64
 	missing   map[string]string
 }
 
@@ -254,6 +255,10 @@ func (m *Meter) snapshot(ctx context.Context) (snapshot, error) {
 		}
 	}
 	s.machine = readMachine()
+	var err error
+	if s.missed, err = m.hooks.misses(); err != nil {
+		return s, err
+	}
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
 		return s, fmt.Errorf("clock: %w", err)

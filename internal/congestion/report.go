@@ -25,6 +25,9 @@ type Report struct {
 	CPU     *CPU
 	TCP     *TCP
 	Bound   *RingBound
+	// Missed counts runs of programs, on the whole machine, that the kernel skipped since the
+	// same program was interrupted on that processor: what they would have counted is missing.
+	Missed *uint64
 
 	Missing map[string]string
 }
@@ -65,7 +68,7 @@ type Receive struct {
 // that the hypervisor left them, but for Steal.
 type CPU struct {
 	Count             int
-	Hottest           int      // the one with most time in interrupts
+	Hottest           int      // the one that was idle least
 	HottestInterrupts float64  // its share in interrupts, soft ones included
 	HottestBusy       float64  // its share that was not idle
 	MeanInterrupts    float64  // of all processors

@@ -41,6 +41,7 @@ func (JSON) AppendCongestion(b []byte, c *Congestion) []byte {
 	b = appendConnections(b, r)
 	b = appendJudgment(b, &c.Judgment)
 	b = appendChanges(b, c.Changes)
+	b = append(appendMaybe(b, `,"lost":{"recursion":`, r.Missed), '}')
 	b = append(b, `,"missing":{`...)
 	missing := allMissing(r)
 	for i, key := range slices.Sorted(maps.Keys(missing)) {

@@ -136,8 +136,11 @@ func congestionRows(r *congestion.Report) []congestionRow {
 		rows = append(rows, congestionRow{"received", fmt.Sprintf("%s packets in %s polls (%.1f each), %s at their budget",
 			grouped(rx.Packets), grouped(rx.Polls), congestion.Ratio(rx.Packets, rx.Polls), grouped(rx.Exhausted))})
 	}
-	rows = append(rows, processorRows(r)...)
-	return append(rows, connectionRows(r)...)
+	rows = append(append(rows, processorRows(r)...), connectionRows(r)...)
+	if r.Missed != nil && *r.Missed > 0 {
+		rows = append(rows, congestionRow{"not counted", fmt.Sprintf("the kernel skipped %s program runs to avoid recursion", grouped(*r.Missed))})
+	}
+	return rows
 }
 
 func ringRows(r *congestion.Report) []congestionRow {

@@ -53,10 +53,10 @@ const (
 	boundOccupancy = 64   // slots in use by then: fewer are no pressure, however slow the backend
 	copiesMany     = 0.1  // of the packets
 	stealMuch      = 0.1  // of the time
-	interruptsMuch = 0.2  // of the time of the hottest processor that went into interrupts
-	busyMuch       = 0.8  // of its time that was not idle
+	busyMuch       = 0.8  // of the time of the hottest processor that was not idle
 	restIdle       = 0.5  // of it: the others have done less than this
-	oneCPU         = 0.95 // of the interrupts go to one processor
+	oneCPU         = 0.95 // of the interrupts of several queues go to one processor
+	mostOfOne      = 0.5  // of those of one queue, which has one for each direction
 	overflowsMany  = 0.01 // of the connections that came in
 	smallMany      = 0.5  // of the packets
 	smallSlot      = 512  // bytes of payload in a slot
@@ -152,12 +152,16 @@ func oneQueueHolds(r *congestion.Report) bool {
 	if c == nil || c.Count < 2 || r.Total.Packets < fewPackets {
 		return false
 	}
-	// An application that keeps one processor busy by itself is not it.
-	hot := c.HottestBusy >= busyMuch && c.HottestInterrupts >= interruptsMuch && c.RestBusy <= restIdle*c.HottestBusy
+	hot := c.HottestBusy >= busyMuch && c.RestBusy <= restIdle*c.HottestBusy
 	if c.InterruptShare == nil {
 		return hot && len(r.Queues) == 1
 	}
-	return hot && *c.InterruptShare >= oneCPU && c.InterruptsCPU == c.Hottest
+	// An application that keeps another processor busy by itself is not it.
+	enough := oneCPU
+	if len(r.Queues) == 1 {
+		enough = mostOfOne
+	}
+	return hot && *c.InterruptShare >= enough && c.InterruptsCPU == c.Hottest
 }
 
 func copiesHold(r *congestion.Report) bool {

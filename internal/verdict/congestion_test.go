@@ -59,9 +59,16 @@ func TestLimits(t *testing.T) {
 		{"two queues whose interrupts go to one processor", func(r *congestion.Report) {
 			r.CPU.HottestBusy, r.CPU.RestBusy, r.CPU.InterruptShare = 0.95, 0.1, pointer(1.0)
 		}, []LimitID{LimitOneQueue}, true},
-		{"one queue and a busy application", func(r *congestion.Report) {
+		{"one queue whose interrupts are spread", func(r *congestion.Report) {
 			r.Queues = r.Queues[:1]
-			r.CPU.HottestBusy, r.CPU.RestBusy, r.CPU.HottestInterrupts, r.CPU.InterruptShare = 0.95, 0.1, 0.1, pointer(1.0)
+			r.CPU.HottestBusy, r.CPU.RestBusy, r.CPU.InterruptShare = 0.95, 0.1, pointer(0.4)
+		}, []LimitID{LimitNone}, false},
+		{"one queue whose interrupts go mostly there", func(r *congestion.Report) {
+			r.Queues = r.Queues[:1]
+			r.CPU.HottestBusy, r.CPU.RestBusy, r.CPU.InterruptShare = 0.95, 0.1, pointer(0.6)
+		}, []LimitID{LimitOneQueue}, true},
+		{"two queues whose interrupts go mostly there", func(r *congestion.Report) {
+			r.CPU.HottestBusy, r.CPU.RestBusy, r.CPU.InterruptShare = 0.95, 0.1, pointer(0.6)
 		}, []LimitID{LimitNone}, false},
 		{"the interrupts on another processor than the hot one", func(r *congestion.Report) {
 			r.Queues = r.Queues[:1]

@@ -45,7 +45,7 @@ var limitRules = []limitRule{
 	},
 	{
 		id: LimitOneQueue, holds: oneQueueHolds, evidence: oneQueueEvidence,
-		meaning: "One processor is the limit: it serves the interface's interrupts alone, while the others have time.",
+		meaning: "One processor is the limit: it has the interface's interrupts and no time left, while the others do.",
 		advice: []Advice{
 			moreQueues,
 			{

@@ -93,6 +93,7 @@ type Congestion struct {
 		Advice   []struct{ Command, Effect, Cost *string }
 	}
 	Baseline map[string]struct{ Before, Now *float64 }
+	Lost     struct{ Recursion *uint64 }
 	Missing  map[string]string
 }
 

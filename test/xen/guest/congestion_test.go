@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -223,7 +224,9 @@ func (p *pressure) agrees(t *testing.T) {
 	if total.Slots != requests || total.Responses == nil || *total.Responses != responses || requests != responses {
 		t.Errorf("%d slots, %v responses: the driver's indices moved by %d and %d", total.Slots, total.Responses, requests, responses)
 	}
-	if total.Occupancy.Count() != total.Packets || total.Completed != total.Packets || total.Latency.Count() != total.Packets {
+	// One whose answer comes while its time is being noted has none.
+	untimed := total.Packets - total.Completed
+	if total.Occupancy.Count() != total.Packets || untimed > 1+total.Packets/200 || total.Latency.Count() != total.Completed {
 		t.Errorf("occupancy of %d, latency of %d packets, %d completed, of %d", total.Occupancy.Count(), total.Latency.Count(), total.Completed, total.Packets)
 	}
 	if *total.Notifications == 0 || *total.Notifications > total.Packets || *total.Runs == 0 || *total.Runs > responses {
@@ -293,8 +296,13 @@ func TestCongestionAgrees(t *testing.T) {
 	t.Run("requests", func(t *testing.T) {
 		p := measure(t, requests(netip.AddrPortFrom(peerAddr(t, "ipv4"), echoPort), 4, 0), 3*time.Second)
 		p.agrees(t)
-		if tcp := p.report.TCP; tcp.Opened != p.sent || tcp.Closed != p.sent || *tcp.Accepts != 0 || p.sent == 0 {
-			t.Errorf("%+v, want %d opened and closed", tcp, p.sent)
+		var missed uint64 // changes of state while another one's program was interrupted
+		if p.report.Missed != nil {
+			missed = *p.report.Missed
+		}
+		tcp := p.report.TCP
+		if p.sent == 0 || tcp.Opened > p.sent || tcp.Opened+missed < p.sent || tcp.Closed > p.sent || tcp.Closed+missed < p.sent || *tcp.Accepts != 0 {
+			t.Errorf("%+v, %d missed, want %d opened and closed", tcp, missed, p.sent)
 		}
 		if r := p.report.Receive; r == nil || r.Packets < 3*p.sent || r.Polls == 0 || r.Polls > 3*r.Packets {
 			t.Errorf("received %+v for %d requests", r, p.sent)
@@ -432,7 +440,14 @@ func TestCongestionOfOneQueue(t *testing.T) {
 	})
 	defer pin(t, 0, 1)
 	pin(t, cpu)
-	p := measure(t, requests(at, 8, 0), 6*time.Second)
+	p := measure(t, func(ctx context.Context, t *testing.T) uint64 {
+		go func() { // what the server does beside its connections
+			for ctx.Err() == nil {
+				runtime.Gosched()
+			}
+		}()
+		return requests(at, 8, 0)(ctx, t)
+	}, 6*time.Second)
 	p.agrees(t)
 	p.is(t, verdict.LimitOneQueue)
 }
