@@ -53,7 +53,7 @@ install: build ## install the program, its manual pages and completions
 	install -D -m 755 xentrace $(DESTDIR)$(PREFIX)/sbin/xentrace
 	install -d $(DESTDIR)$(MAN1)
 	./xentrace man > $(DESTDIR)$(MAN1)/xentrace.1
-	for command in watch hist check probe fix demo; do ./xentrace man $$command > $(DESTDIR)$(MAN1)/xentrace-$$command.1; done
+	for command in watch hist check probe fix congestion demo; do ./xentrace man $$command > $(DESTDIR)$(MAN1)/xentrace-$$command.1; done
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	./xentrace completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/xentrace
 

@@ -15,32 +15,7 @@
 
 #include "capture.h"
 #include "probe.h"
-
-/* NET_TX_RING_SIZE: requests, and ids of requests, of one queue. */
-#define RING_SLOTS 256u
-
-/* XEN_NETIF_RSP_NULL: the slot held extra information, its id is not one. Errors are negative. */
-#define RESPONSE_NULL 1
-
-/* Where the driver keeps things, from the start of struct netfront_queue unless said otherwise. */
-struct response_layout {
-	__u32 id;
-	__u32 info;
-	__u32 netdev;	/* from the start of struct netfront_info */
-	__u32 rsp_cons; /* of tx */
-	__u32 sring;	/* of tx */
-	__u32 ring;	/* from the start of the shared page */
-	__u32 tx_skbs;
-};
-
-const volatile struct response_layout responses = {};
-
-/* One entry of the ring as a response: the wire format, 12 bytes for the request's sake. */
-struct ring_entry {
-	__u16 id;
-	__s16 status;
-	__u64 rest __attribute__((packed, aligned(4)));
-};
+#include "ring.h"
 
 /* One run of xennet_tx_buf_gc(). */
 struct collection {
@@ -128,8 +103,8 @@ static __always_inline bool queue_counted(__u32 *index, __u64 queue)
 	struct interface *interface;
 	__u64 info = 0;
 
-	bpf_probe_read_kernel(&info, sizeof(info), (void *)queue + responses.info);
-	bpf_probe_read_kernel(&dev, sizeof(dev), (void *)info + responses.netdev);
+	bpf_probe_read_kernel(&info, sizeof(info), (void *)queue + ring_layout.info);
+	bpf_probe_read_kernel(&dev, sizeof(dev), (void *)info + ring_layout.netdev);
 	interface = interface_find(BPF_CORE_READ(dev, ifindex), netns_inum(dev, false));
 	*index = interface ? interface->index : 0;
 	return interface || config.any_interface;
@@ -160,7 +135,7 @@ __noinline int answered_emit(__u32 index, __u32 verdict)
 	event = &run->work.event;
 	event->slots = captured_slots(event);
 	bpf_probe_read_kernel(&event->queue, sizeof(event->queue),
-			      (void *)run->queue + responses.id);
+			      (void *)run->queue + ring_layout.id);
 	return emit(&run->work, index, verdict, CAUSE_NONE);
 }
 
@@ -318,7 +293,7 @@ static __always_inline __u32 rsp_cons_of(__u64 queue)
 {
 	__u32 cons = 0;
 
-	bpf_probe_read_kernel(&cons, sizeof(cons), (void *)queue + responses.rsp_cons);
+	bpf_probe_read_kernel(&cons, sizeof(cons), (void *)queue + ring_layout.rsp_cons);
 	return cons;
 }
 
@@ -330,7 +305,8 @@ static __always_inline int collect_begin(__u64 queue)
 	if (!enabled || !run)
 		return 0;
 	run->queue = 0;
-	if (bpf_probe_read_kernel(run->skbs, sizeof(run->skbs), (void *)queue + responses.tx_skbs))
+	if (bpf_probe_read_kernel(run->skbs, sizeof(run->skbs),
+				  (void *)queue + ring_layout.tx_skbs))
 		return 0;
 	run->cons = rsp_cons_of(queue);
 	run->queue = queue;
@@ -353,8 +329,8 @@ static __always_inline int collect_end(void)
 		return 0;
 	count = rsp_cons_of(run->queue) - run->cons;
 	if (count && count <= RING_SLOTS &&
-	    !bpf_probe_read_kernel(&sring, sizeof(sring), (void *)run->queue + responses.sring)) {
-		run->ring = sring + responses.ring;
+	    !bpf_probe_read_kernel(&sring, sizeof(sring), (void *)run->queue + ring_layout.sring)) {
+		run->ring = sring + ring_layout.ring;
 		errors = count <= FEW_RESPONSES ? few_errors(count) : many_errors(count);
 		if (errors || told_requests || config.probe)
 			run_judge(count);

@@ -21,7 +21,7 @@ const (
 	maxFakes = 8
 )
 
-var fakeLayout = XentraceResponseLayout{
+var fakeLayout = XentraceRingLayout{
 	Id: 0x4, Info: 0x20, Netdev: 0x10, RspCons: 0x30, Sring: 0x38, Ring: 64, TxSkbs: 0x100,
 }
 
@@ -54,7 +54,7 @@ func newRingOf(t testing.TB, cfg XentraceConfiguration) *ring {
 		}
 		program.Type, program.AttachType, program.AttachTo = ebpf.RawTracepoint, ebpf.AttachNone, ""
 	}
-	if err := spec.Variables[XentraceVarResponses].Set(fakeLayout); err != nil {
+	if err := spec.Variables[XentraceVarRingLayout].Set(fakeLayout); err != nil {
 		t.Fatal(err)
 	}
 	if err := spec.Variables[XentraceVarConfig].Set(cfg); err != nil {

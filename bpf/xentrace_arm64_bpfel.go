@@ -239,15 +239,18 @@ type XentraceQueues struct {
 	}
 }
 
-type XentraceResponseLayout struct {
-	_       structs.HostLayout
-	Id      uint32
-	Info    uint32
-	Netdev  uint32
-	RspCons uint32
-	Sring   uint32
-	Ring    uint32
-	TxSkbs  uint32
+type XentraceRingLayout struct {
+	_          structs.HostLayout
+	Id         uint32
+	Info       uint32
+	Netdev     uint32
+	RspCons    uint32
+	Sring      uint32
+	Ring       uint32
+	TxSkbs     uint32
+	ReqProdPvt uint32
+	Queues     uint32
+	QueueSize  uint32
 }
 
 type XentraceSender struct {
@@ -389,7 +392,7 @@ const (
 	XentraceVarEnabled                = "enabled"
 	XentraceVarNetfrontXmit           = "netfront_xmit"
 	XentraceVarProbeCookie            = "probe_cookie"
-	XentraceVarResponses              = "responses"
+	XentraceVarRingLayout             = "ring_layout"
 	XentraceVarSenderConfig           = "sender_config"
 	XentraceVarToldRequests           = "told_requests"
 )
@@ -492,7 +495,7 @@ type XentraceVariableSpecs struct {
 	Enabled         *ebpf.VariableSpec `ebpf:"enabled"`
 	NetfrontXmit    *ebpf.VariableSpec `ebpf:"netfront_xmit"`
 	ProbeCookie     *ebpf.VariableSpec `ebpf:"probe_cookie"`
-	Responses       *ebpf.VariableSpec `ebpf:"responses"`
+	RingLayout      *ebpf.VariableSpec `ebpf:"ring_layout"`
 	SenderConfig    *ebpf.VariableSpec `ebpf:"sender_config"`
 	ToldRequests    *ebpf.VariableSpec `ebpf:"told_requests"`
 }
@@ -568,7 +571,7 @@ type XentraceVariables struct {
 	Enabled         *ebpf.Variable `ebpf:"enabled"`
 	NetfrontXmit    *ebpf.Variable `ebpf:"netfront_xmit"`
 	ProbeCookie     *ebpf.Variable `ebpf:"probe_cookie"`
-	Responses       *ebpf.Variable `ebpf:"responses"`
+	RingLayout      *ebpf.Variable `ebpf:"ring_layout"`
 	SenderConfig    *ebpf.Variable `ebpf:"sender_config"`
 	ToldRequests    *ebpf.Variable `ebpf:"told_requests"`
 }

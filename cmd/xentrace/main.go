@@ -9,6 +9,7 @@ import (
 	"xentrace/bpf"
 	"xentrace/internal/check"
 	"xentrace/internal/cli"
+	"xentrace/internal/congestion"
 	"xentrace/internal/fix"
 	"xentrace/internal/flow"
 	"xentrace/internal/trace"
@@ -24,6 +25,7 @@ func main() {
 		Stderr:  os.Stderr,
 		Getenv:  os.Getenv,
 		Start:   start,
+		Measure: measure,
 		Machine: check.Running,
 
 		Changeable: fix.Open,
@@ -46,3 +48,6 @@ func start(ctx context.Context, options trace.Options) (cli.Tracer, error) {
 type attached struct{ *trace.Tracer }
 
 func (a attached) Connections() flow.Kernel { return a.Tracer.Connections() }
+func measure(ctx context.Context, options congestion.Options) (cli.Meter, error) {
+	return congestion.Start(ctx, options)
+}

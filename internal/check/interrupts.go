@@ -5,18 +5,14 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"strconv"
 	"strings"
 
+	"xentrace/internal/kernel"
 	"xentrace/internal/verdict"
 )
 
 // An Interrupt is one line of /proc/interrupts.
-type Interrupt struct {
-	Number string
-	Name   string
-	ByCPU  []uint64
-}
+type Interrupt = kernel.Interrupt
 
 const (
 	fewInterrupts = 1000 // too few to say where they go
@@ -32,40 +28,7 @@ func (r *reader) readInterrupts() Known[[]Interrupt] {
 	if err != nil {
 		return missing[[]Interrupt](why(err))
 	}
-	head, rest, _ := strings.Cut(string(content), "\n")
-	cpus := len(strings.Fields(head))
-	var all []Interrupt
-	for line := range strings.Lines(rest) {
-		fields := strings.Fields(line)
-		if len(fields) < cpus+2 {
-			continue
-		}
-		interrupt := Interrupt{Number: strings.TrimSuffix(fields[0], ":"), Name: fields[len(fields)-1]}
-		for _, field := range fields[1 : cpus+1] {
-			n, err := strconv.ParseUint(field, 10, 64)
-			if err != nil {
-				break
-			}
-			interrupt.ByCPU = append(interrupt.ByCPU, n)
-		}
-		if len(interrupt.ByCPU) == cpus {
-			all = append(all, interrupt)
-		}
-	}
-	return known(all)
-}
-
-// serves tells whether the interrupt is the interface's. xen-netfront calls them
-// by the number of its device, vif0-q0-tx and vif0-q0-rx; older ones by the name that
-// the interface had when it was set up, such as eth0.
-func (n *Interrupt) serves(i *Interface) bool {
-	for _, name := range []string{strings.ReplaceAll(i.BusInfo, "-", ""), i.Name} {
-		rest, is := strings.CutPrefix(n.Name, name)
-		if is && (rest == "" || strings.HasPrefix(rest, "-q") || rest == "-tx" || rest == "-rx") {
-			return true
-		}
-	}
-	return false
+	return known(kernel.ParseInterrupts(string(content)))
 }
 
 func (m *Machine) interrupts(i *Interface) Finding {
@@ -80,7 +43,7 @@ func (m *Machine) interrupts(i *Interface) Finding {
 	var numbers []string
 	var total []uint64
 	for _, interrupt := range m.Sources.Value {
-		if !interrupt.serves(i) {
+		if !interrupt.Serves(i.Name, i.BusInfo) {
 			continue
 		}
 		numbers = append(numbers, interrupt.Number)

@@ -51,6 +51,10 @@ type settings struct {
 	watch      time.Duration
 	state      string
 	help       bool
+
+	durationGiven bool   // with --duration, rather than the command's own
+	everySecond   bool   // of congestion: tell the figures of each second
+	baseline      string // of congestion: what an earlier run wrote
 }
 
 func defaults() settings {
@@ -172,7 +176,7 @@ func durationValue(s *settings) pflag.Value {
 		case d < 0:
 			return errors.New("negative")
 		}
-		s.duration = d
+		s.duration, s.durationGiven = d, true
 		return nil
 	}}
 }

@@ -69,9 +69,13 @@ func (s *session) dropPrivileges(ctx context.Context) error {
 	if s.in.keepPrivileges {
 		return nil
 	}
-	err := s.tracer.DropPrivileges(context.WithoutCancel(ctx))
+	return keptPrivileges(s.tracer.DropPrivileges(context.WithoutCancel(ctx)), s.console)
+}
+
+// keptPrivileges says what it means that a binary could not give them up.
+func keptPrivileges(err error, console *output.Console) error {
 	if errors.Is(err, errors.ErrUnsupported) {
-		s.console.Say("privileges are kept: a binary built with cgo cannot give them up on all of its threads, one built with CGO_ENABLED=0 can")
+		console.Say("privileges are kept: a binary built with cgo cannot give them up on all of its threads, one built with CGO_ENABLED=0 can")
 		return nil
 	}
 	return err

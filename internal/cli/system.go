@@ -10,6 +10,7 @@ import (
 	"golang.org/x/term"
 
 	"xentrace/internal/check"
+	"xentrace/internal/congestion"
 	"xentrace/internal/fix"
 	"xentrace/internal/flow"
 	"xentrace/internal/trace"
@@ -57,6 +58,9 @@ type System struct {
 
 	// Start attaches a tracer; it returns once every hook is attached.
 	Start func(context.Context, trace.Options) (Tracer, error)
+
+	// Measure attaches what congestion measures with.
+	Measure func(context.Context, congestion.Options) (Meter, error)
 
 	// Machine is where check reads its facts.
 	Machine func() (check.Source, error)

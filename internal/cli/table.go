@@ -118,7 +118,7 @@ func recordFlags() []*flag {
 // commands returns the table.
 func commands() []*command {
 	return []*command{
-		watchCommand(), histCommand(), checkCommand(), probeCommand(), fixCommand(), demoCommand(), versionCommand(), helpCommand(), completionCommand(), manCommand(),
+		watchCommand(), histCommand(), checkCommand(), probeCommand(), fixCommand(), congestionCommand(), demoCommand(), versionCommand(), helpCommand(), completionCommand(), manCommand(),
 	}
 }
 

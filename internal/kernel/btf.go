@@ -256,3 +256,21 @@ func (t *Types) NetdevPrivOffset() (uint32, error) {
 }
 
 func alignUp(size, to uint32) uint32 { return (size + to - 1) &^ (to - 1) }
+
+// Arguments returns how many arguments a function of the kernel proper has. The
+// error wraps [ErrNoTypes] or [ErrNoSuchType].
+func (t *Types) Arguments(function string) (int, error) {
+	spec, err := t.spec("")
+	if err != nil {
+		return 0, err
+	}
+	var found *btf.Func
+	if err := spec.TypeByName(function, &found); err != nil {
+		return 0, fmt.Errorf("function %s: %w", function, ErrNoSuchType)
+	}
+	prototype, is := found.Type.(*btf.FuncProto)
+	if !is {
+		return 0, fmt.Errorf("function %s: %w", function, ErrNoSuchType)
+	}
+	return len(prototype.Params), nil
+}

@@ -18,6 +18,10 @@ type TransmitRing struct {
 	Sring   uint32 // tx.sring: pointer to the page shared with the backend
 	Ring    uint32 // the first entry, from the start of that page
 	TxSkbs  uint32 // the packet of each request
+
+	ReqProdPvt uint32 // tx.req_prod_pvt: the next request
+	Queues     uint32 // pointer to the array of queues, from the start of struct netfront_info
+	QueueSize  uint32 // bytes of struct netfront_queue
 }
 
 // The ring as the wire format has it (xen/include/public/io/netif.h): 256
@@ -57,6 +61,8 @@ func transmitRingOf(spec *btf.Spec) (TransmitRing, error) {
 		{&r.Sring, "xen_netif_tx_front_ring", "sring"},
 		{&r.Ring, "xen_netif_tx_sring", "ring"},
 		{&r.TxSkbs, "netfront_queue", "tx_skbs"},
+		{&r.ReqProdPvt, "xen_netif_tx_front_ring", "req_prod_pvt"},
+		{&r.Queues, "netfront_info", "queues"},
 	} {
 		found, err := structureOf(spec, want.structure)
 		if err != nil {
@@ -67,7 +73,11 @@ func transmitRingOf(spec *btf.Spec) (TransmitRing, error) {
 			return TransmitRing{}, fmt.Errorf("struct %s, member %s: %w", want.structure, want.member, err)
 		}
 		*want.offset = field.Offset
+		if want.structure == "netfront_queue" {
+			r.QueueSize = found.Size
+		}
 	}
+	r.ReqProdPvt += tx
 	r.RspCons += tx
 	r.Sring += tx
 	return r, checkRingShape(spec)

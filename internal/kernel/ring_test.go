@@ -19,7 +19,7 @@ func fakeDriver(t *testing.T, table btf.Type, slots uint32, request uint32) *btf
 		member("req_prod_pvt", 0, number), member("rsp_cons", 4, number), member("sring", 16, pointer),
 	}}
 	return specOf(t,
-		&btf.Struct{Name: "netfront_info", Size: 100, Members: []btf.Member{member("netdev", 16, pointer)}},
+		&btf.Struct{Name: "netfront_info", Size: 100, Members: []btf.Member{member("queues", 8, pointer), member("netdev", 16, pointer)}},
 		&btf.Struct{Name: "xen_netif_tx_sring", Size: 76, Members: []btf.Member{member("ring", 64, number)}},
 		&btf.Struct{Name: "xen_netif_tx_request", Size: request, Members: []btf.Member{member("gref", 0, number)}},
 		&btf.Struct{Name: "netfront_queue", Size: 9472, Members: []btf.Member{
@@ -51,7 +51,8 @@ func TestTransmitRing(t *testing.T) {
 			if !errors.Is(err, test.err) {
 				t.Fatalf("error %v, want %v", err, test.err)
 			}
-			want := TransmitRing{ID: 0, Info: 32, Netdev: 16, RspCons: 524, Sring: 536, Ring: 64, TxSkbs: 552}
+			want := TransmitRing{ID: 0, Info: 32, Netdev: 16, RspCons: 524, Sring: 536, Ring: 64, TxSkbs: 552,
+				ReqProdPvt: 520, Queues: 8, QueueSize: 9472}
 			if err == nil && ring != want {
 				t.Errorf("ring %+v, want %+v", ring, want)
 			}

@@ -48,7 +48,7 @@ func (r *rejections) configure(spec *ebpf.CollectionSpec) error {
 	if !r.counted() {
 		return nil
 	}
-	layout := bpf.XentraceResponseLayout{
+	layout := bpf.XentraceRingLayout{
 		Id:      r.ring.ID,
 		Info:    r.ring.Info,
 		Netdev:  r.ring.Netdev,
@@ -57,7 +57,7 @@ func (r *rejections) configure(spec *ebpf.CollectionSpec) error {
 		Ring:    r.ring.Ring,
 		TxSkbs:  r.ring.TxSkbs,
 	}
-	if err := spec.Variables[bpf.XentraceVarResponses].Set(layout); err != nil {
+	if err := spec.Variables[bpf.XentraceVarRingLayout].Set(layout); err != nil {
 		return fmt.Errorf("layout of the transmit ring for the kernel side: %w", err)
 	}
 	return nil

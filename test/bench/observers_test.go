@@ -112,7 +112,14 @@ exec env BPFTRACE_NO_RLIMIT=1 bpftrace -B none -e "$1"`
 // attachBpftrace starts the script; detach returns what it has printed.
 func attachBpftrace(tb testing.TB, ifindex int) (detach func() string) {
 	tb.Helper()
-	cmd := exec.Command("sh", "-c", startBpftrace, "sh", fmt.Sprintf(script, ifindex, fragsOffset(tb)+8))
+	return attachScript(tb, fmt.Sprintf(script, ifindex, fragsOffset(tb)+8), "@slots[")
+}
+
+// attachScript starts a script that prints ready when it begins, and at its end something
+// with counted in it.
+func attachScript(tb testing.TB, text, counted string) (detach func() string) {
+	tb.Helper()
+	cmd := exec.Command("sh", "-c", startBpftrace, "sh", text)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
 	var errors strings.Builder
 	cmd.Stderr = &errors
@@ -123,7 +130,7 @@ func attachBpftrace(tb testing.TB, ifindex int) (detach func() string) {
 	lines := bufio.NewScanner(stdout)
 	for lines.Scan() {
 		if lines.Text() == "ready" {
-			return func() string { return stopBpftrace(tb, cmd, stdout) }
+			return func() string { return stopBpftrace(tb, cmd, stdout, counted) }
 		}
 	}
 	_ = cmd.Wait()
@@ -131,7 +138,7 @@ func attachBpftrace(tb testing.TB, ifindex int) (detach func() string) {
 	return nil
 }
 
-func stopBpftrace(tb testing.TB, cmd *exec.Cmd, stdout io.Reader) string {
+func stopBpftrace(tb testing.TB, cmd *exec.Cmd, stdout io.Reader, counted string) string {
 	tb.Helper()
 	type result struct {
 		output []byte
@@ -155,7 +162,7 @@ func stopBpftrace(tb testing.TB, cmd *exec.Cmd, stdout io.Reader) string {
 	}
 	must(tb, r.err)
 	must(tb, cmd.Wait())
-	if !strings.Contains(string(r.output), "@slots[") {
+	if !strings.Contains(string(r.output), counted) {
 		tb.Fatalf("bpftrace: counted nothing: %q", r.output)
 	}
 	return string(r.output)

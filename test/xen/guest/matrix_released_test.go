@@ -67,7 +67,7 @@ func judgeReleased(t *testing.T, g *group, backend string, output *tool.Output, 
 	answer := ask(t, "counts")
 	w.path = answer.Sink("udp", "ipv4", w.port).Datagrams
 	w.ordinary = answer.Sink("udp", "ipv4", ordinaryPort).Datagrams
-	v := &verdict{Cell: newCell(t, w.row.path, backend), faults: sessionFaults(&s, output)}
+	v := &judgement{Cell: newCell(t, w.row.path, backend), faults: sessionFaults(&s, output)}
 	v.Sent = cell.Traffic{Path: what.path, Ordinary: what.ordinary}
 	v.Arrived = cell.Traffic{Path: w.path, Ordinary: w.ordinary}
 	v.TxPackets, v.TxDropped, v.Said = moved.packets, moved.dropped, w.said

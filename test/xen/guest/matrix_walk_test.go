@@ -137,9 +137,9 @@ func shortHead(p *tool.Packet) bool {
 }
 
 // judge compares all that was seen of a row.
-func (w *walk) judge(t *testing.T, backend string, faults []string) *verdict {
+func (w *walk) judge(t *testing.T, backend string, faults []string) *judgement {
 	t.Helper()
-	v := &verdict{Cell: newCell(t, w.row.path, backend)}
+	v := &judgement{Cell: newCell(t, w.row.path, backend)}
 	if w.why != "" {
 		v.Status, v.Why = cell.Impossible, w.why
 		return v
@@ -172,7 +172,7 @@ func (w *walk) struck() uint64 {
 }
 
 // judgeRecords compares what xentrace said with what happened.
-func (w *walk) judgeRecords(t *testing.T, v *verdict) {
+func (w *walk) judgeRecords(t *testing.T, v *judgement) {
 	t.Helper()
 	want, cause := w.verdict, w.cause
 	if w.untypedCause != "" && !typed(t) {
@@ -199,7 +199,7 @@ func (w *walk) judgeRecords(t *testing.T, v *verdict) {
 }
 
 // judgeCounters compares what was sent with what the interface and the peer counted.
-func (w *walk) judgeCounters(v *verdict) {
+func (w *walk) judgeCounters(v *judgement) {
 	if w.verdict != "" && v.Struck < leastStruck {
 		v.wrong("%d packets took the path, want at least %d", v.Struck, leastStruck)
 	}
@@ -227,18 +227,18 @@ func (w *walk) judgeCounters(v *verdict) {
 // leastStruck is how many packets must take a path for its cell to say anything.
 const leastStruck = 8
 
-// A verdict is a cell in the making.
-type verdict struct {
+// A judgement is a cell in the making.
+type judgement struct {
 	cell.Cell
 	faults []string
 }
 
-func (v *verdict) wrong(format string, values ...any) {
+func (v *judgement) wrong(format string, values ...any) {
 	v.faults = append(v.faults, fmt.Sprintf(format, values...))
 }
 
 // report writes the cell, and fails the test if it is red.
-func (v *verdict) report(t *testing.T) {
+func (v *judgement) report(t *testing.T) {
 	t.Helper()
 	if v.Status == "" {
 		v.Status = cell.Agrees

@@ -1,0 +1,349 @@
+package bpf
+
+import (
+	"encoding/binary"
+	"errors"
+	"testing"
+
+	"github.com/cilium/ebpf"
+)
+
+// Where the fake driver's parts lie, beside those of the fake packet.
+const (
+	atFrontInfo  = atPriv // what netdev_priv() returns
+	atFrontQueue = 0xc000
+	atFrontRing  = 0xe000
+	atTxQueue    = 0x10000 // struct netdev_queue
+	atListener   = 0x12000
+	atAccepted   = 0x14000
+	fakePlace    = 1 // of the interface
+)
+
+var fakeFront = CongestionRingLayout{
+	Id: 0x4, Info: 0x20, Netdev: 0x10, RspCons: 0x34, Sring: 0x38, Ring: 64,
+	ReqProdPvt: 0x30, Queues: 0x18, QueueSize: 0x1000,
+}
+
+// front is the congestion programs on a fake frontend.
+type front struct {
+	t          *testing.T
+	collection *ebpf.Collection
+	arena      *arena
+}
+
+// newFront loads all programs. Those of fentry and fexit cannot be run by hand: as raw
+// tracepoint programs they find their arguments at the same place.
+func newFront(t *testing.T, typed uint8) *front {
+	t.Helper()
+	a := newArena(t)
+	a.device()
+	spec, err := LoadCongestion()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, program := range spec.Programs {
+		program.Type, program.AttachType, program.AttachTo = ebpf.RawTracepoint, ebpf.AttachNone, ""
+	}
+	for name, value := range map[string]any{
+		CongestionVarConfig:         CongestionConfiguration{PageSize: 4096, PrivOffset: atFrontInfo - atDev, Consumed: 1, TypedReads: typed},
+		CongestionVarRingLayout:     fakeFront,
+		CongestionVarPressureConfig: CongestionPressureConfiguration{QueuesEach: 2},
+	} {
+		if err := spec.Variables[name].Set(value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{CongestionMapQueueCountersOf, CongestionMapTransmitStateOf, CongestionMapReceiveCountersOf} {
+		spec.Maps[name].MaxEntries = 4
+	}
+	collection, err := ebpf.NewCollection(spec)
+	var rejected *ebpf.VerifierError
+	if errors.As(err, &rejected) {
+		t.Fatalf("%+v", rejected)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(collection.Close)
+	f := &front{t, collection, a}
+	f.layOut()
+	return f
+}
+
+func (f *front) layOut() {
+	f.t.Helper()
+	var index, netns uint32 = fakeIndex, fakeNetNS
+	place := (index ^ netns<<8) * 0x9e3779b1 >> 24
+	f.must(f.collection.Maps[CongestionMapInterfaces].Put(place, CongestionInterface{Ifindex: index, Netns: netns, Index: fakePlace, Netfront: 1}))
+	f.must(f.collection.Variables[CongestionVarNamespaces].Set([16]uint32{fakeNetNS}))
+	f.must(f.collection.Variables[CongestionVarEnabled].Set(uint32(1)))
+	f.put64(atFrontInfo, fakeFront.Queues, f.arena.address+atFrontQueue)
+	f.put64(atFrontInfo, fakeFront.Netdev, f.arena.address+atDev)
+	f.put64(atFrontQueue, fakeFront.Info, f.arena.address+atFrontInfo)
+	f.put64(atFrontQueue, fakeFront.Sring, f.arena.address+atFrontRing)
+	f.arena.set(atDev, f.arena.address+atTxQueue, "net_device", "_tx")
+	f.arena.set(atTxQueue, f.arena.address+atDev, "netdev_queue", "dev")
+	f.arena.packet(atSkb, f.arena.page(), 100, nil)
+	f.arena.flush()
+}
+
+func (f *front) must(err error) {
+	f.t.Helper()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+func (f *front) put64(at int, offset uint32, value uint64) {
+	binary.NativeEndian.PutUint64(f.arena.memory[at+int(offset):], value)
+}
+
+func (f *front) put32(at int, offset uint32, value uint32) {
+	binary.NativeEndian.PutUint32(f.arena.memory[at+int(offset):], value)
+}
+
+// indices sets those of the ring.
+func (f *front) indices(requests, responses uint32) {
+	f.put32(atFrontQueue, fakeFront.ReqProdPvt, requests)
+	f.put32(atFrontQueue, fakeFront.RspCons, responses)
+	f.arena.flush()
+}
+
+// stop sets whether the driver has stopped the queue.
+func (f *front) stop(stopped bool) {
+	var state uint64
+	if stopped {
+		state = 1 // __QUEUE_STATE_DRV_XOFF
+	}
+	f.arena.set(atTxQueue, state, "netdev_queue", "state")
+	f.arena.flush()
+}
+
+func (f *front) run(name string, arguments ...uint64) {
+	f.t.Helper()
+	options := &ebpf.RunOptions{Context: arguments, CPU: 0, Flags: 1 /* BPF_F_TEST_RUN_ON_CPU */}
+	_, err := f.collection.Programs[name].Run(options)
+	f.must(err)
+}
+
+func (f *front) at(place int) uint64 { return f.arena.address + uint64(place) }
+
+func (f *front) begin() { f.run(CongestionProgCongestionBegin, f.at(atSkb), f.at(atDev)) }
+
+func (f *front) end(status uint64) {
+	f.run(CongestionProgCongestionEnd, f.at(atSkb), status, f.at(atDev), 100)
+}
+
+// counted is what the queue's place holds, on the processor that all runs on.
+func (f *front) counted() CongestionQueueCounters {
+	f.t.Helper()
+	var all []CongestionQueueCounters
+	f.must(f.collection.Maps[CongestionMapQueueCountersOf].Lookup(uint32(2*fakePlace), &all))
+	return all[0]
+}
+
+func (f *front) state() CongestionTransmitState {
+	f.t.Helper()
+	var state CongestionTransmitState
+	f.must(f.collection.Maps[CongestionMapTransmitStateOf].Lookup(uint32(2*fakePlace), &state))
+	return state
+}
+
+func forBothWays(t *testing.T, test func(*testing.T, *front)) {
+	t.Helper()
+	for _, typed := range waysOfReading(t, newArena(t)) {
+		t.Run(map[uint8]string{0: "probe reads", 1: "plain loads"}[typed], func(t *testing.T) { test(t, newFront(t, typed)) })
+	}
+}
+
+// A packet from the driver to the backend's response.
+func TestPressureOfFakePacket(t *testing.T) {
+	forBothWays(t, func(t *testing.T, f *front) {
+		f.must(f.collection.Maps[CongestionMapTransmitStateOf].Put(uint32(2*fakePlace), CongestionTransmitState{Queue: f.at(atFrontQueue), RspCons: 1004}))
+		f.indices(1010, 1004)
+		f.begin()
+		f.run(CongestionProgCongestionNotify)
+		binary.NativeEndian.PutUint16(f.arena.memory[atFrontRing+64+1010%256*12+8:], 77) // the request's id
+		f.indices(1012, 1004)
+		f.end(0)
+		if sent := f.state().SentNs; sent[77] == 0 {
+			t.Error("the time of the request is not noted under its id")
+		}
+		// Seven answers to earlier requests and the first of the packet's.
+		for i := range uint32(7) {
+			binary.NativeEndian.PutUint16(f.arena.memory[atFrontRing+64+(1004+i)%256*12:], uint16(10+i))
+		}
+		binary.NativeEndian.PutUint16(f.arena.memory[atFrontRing+64+1011%256*12:], 77)
+		f.indices(1012, 1012)
+		f.run(CongestionProgCongestionCompletion, f.at(atFrontQueue))
+		f.run(CongestionProgCongestionCompletion, f.at(atFrontQueue)) // finds nothing
+		c := f.counted()
+		if c.Packets != 1 || c.Bytes != 100 || c.Slots != 1 || c.Sizes[8] != 1 || c.Pieces[1] != 1 || c.Occupancy[4] != 1 {
+			t.Errorf("packets %d, bytes %d, slots %d, sizes %v, pieces %v, occupancy %v", c.Packets, c.Bytes, c.Slots, c.Sizes, c.Pieces, c.Occupancy)
+		}
+		if c.Responses != 8 || c.ResponseRuns != 1 || c.Completions != 1 || c.CompletionNs == 0 || c.Notifications != 1 {
+			t.Errorf("responses %d in %d runs, completions %d of %d ns, notifications %d", c.Responses, c.ResponseRuns, c.Completions, c.CompletionNs, c.Notifications)
+		}
+		if f.state().SentNs[77] != 0 {
+			t.Error("the time of the request is still there")
+		}
+	})
+}
+
+// A queue that is stopped behind a packet, and woken.
+func TestPressureOfFakeStop(t *testing.T) {
+	forBothWays(t, func(t *testing.T, f *front) {
+		f.begin()
+		f.stop(true)
+		f.end(0)
+		if c := f.counted(); c.Stops != 1 || c.Wakes != 0 || f.state().StoppedNs == 0 {
+			t.Errorf("%d stops, %d wakes", c.Stops, c.Wakes)
+		}
+		f.stop(false)
+		f.run(CongestionProgCongestionWake, f.at(atTxQueue))
+		f.run(CongestionProgCongestionWake, f.at(atTxQueue))
+		var wakes uint64
+		c := f.counted()
+		for _, n := range c.WakeUs {
+			wakes += n
+		}
+		if c.Stops != 1 || c.Wakes != 1 || c.FullNs == 0 || wakes != 1 || f.state().StoppedNs != 0 {
+			t.Errorf("%d stops, %d wakes, %d ns, histogram %v", c.Stops, c.Wakes, c.FullNs, c.WakeUs)
+		}
+	})
+}
+
+// What the driver does not take is no packet of its; what it drops or copies is told apart.
+func TestPressureOfFakeFates(t *testing.T) {
+	forBothWays(t, func(t *testing.T, f *front) {
+		f.begin()
+		f.end(0x10) // NETDEV_TX_BUSY
+		f.begin()
+		f.run(CongestionProgCongestionFree, f.at(atSkb), 2)
+		f.end(0)
+		f.begin()
+		f.run(CongestionProgCongestionFree, f.at(atSkb), 1)
+		f.end(0)
+		f.run(CongestionProgCongestionFree, f.at(atSkb), 2) // no packet is on its way
+		f.run(CongestionProgCongestionNotify)
+		f.arena.packet(atSkb, f.arena.page(), 100, make([]fakeFrag, 18))
+		for i := range 18 {
+			binary.NativeEndian.PutUint32(f.arena.memory[atShared+f.frags()+16*i+8:], 10)
+		}
+		f.arena.flush()
+		f.begin()
+		f.end(0)
+		c := f.counted()
+		if c.Packets != 3 || c.Busy != 1 || c.Dropped != 1 || c.Bounced != 1 || c.Linearized != 1 || c.Notifications != 0 || c.Slots != 1+1+19 {
+			t.Errorf("%+v", c)
+		}
+	})
+}
+
+func (f *front) frags() int {
+	first, _ := f.arena.offset("skb_shared_info", "frags")
+	return first
+}
+
+// Payload is what lies behind the transport header.
+func TestPayloadOfFakePackets(t *testing.T) {
+	forBothWays(t, func(t *testing.T, f *front) {
+		head := uint64(atHead)
+		for _, test := range []struct {
+			name     string
+			ethernet uint64
+			protocol byte
+			at       int    // of the protocol, in the network header
+			headers  uint64 // link, network and transport
+		}{
+			{"UDP over IPv4", 0x0800, 17, 9, 14 + 20 + 8},
+			{"TCP over IPv6", 0x86dd, 6, 6, 14 + 40 + 32},
+			{"ARP", 0x0806, 0, 0, 0},
+		} {
+			before := f.counted()
+			f.arena.packet(atSkb, f.at(atHead)+64, 300, nil)
+			f.arena.set(atSkb, f.at(atHead), "sk_buff", "head")
+			f.arena.set(atSkb, 0x8000, "sk_buff", "end")
+			f.arena.set(atSkb, test.ethernet>>8|test.ethernet<<8&0xffff, "sk_buff", "protocol")
+			network := uint64(64 + 14)
+			transport := network + 20
+			if test.ethernet == 0x86dd {
+				transport = network + 40
+			}
+			f.arena.set(atSkb, network, "sk_buff", "network_header")
+			f.arena.set(atSkb, transport, "sk_buff", "transport_header")
+			f.arena.memory[head+network+uint64(test.at)] = test.protocol
+			f.arena.memory[head+transport+12] = 8 << 4 // words of a TCP header
+			f.arena.flush()
+			f.begin()
+			f.end(0)
+			after := f.counted()
+			payload, small := after.Payload-before.Payload, after.SmallPackets-before.SmallPackets
+			if want := 300 - test.headers; payload != want || small != map[bool]uint64{true: 1}[want < 256] {
+				t.Errorf("%s: %d bytes of payload, %d small, want %d", test.name, payload, small, want)
+			}
+		}
+	})
+}
+
+// Polls of the driver, and connections of the namespace.
+func TestPollsAndFakeConnections(t *testing.T) {
+	f := newFront(t, 0)
+	f.arena.set(atCopy, f.at(atDev), "napi_struct", "dev")
+	for _, sk := range []int{atListener, atAccepted} {
+		f.arena.set(sk, f.at(atNet), "sock", "__sk_common", "skc_net", "net")
+		f.arena.set(sk, 6, "sock", "sk_protocol")
+	}
+	f.arena.set(atListener, 80, "sock", "__sk_common", "skc_num")
+	f.arena.set(atListener, 4, "sock", "sk_ack_backlog")
+	f.arena.set(atListener, 4, "sock", "sk_max_ack_backlog")
+	f.arena.set(atAccepted, 8*1000, "tcp_sock", "srtt_us")
+	f.arena.flush()
+	f.run(CongestionProgCongestionPoll, f.at(atCopy), 64, 64)
+	f.run(CongestionProgCongestionPoll, f.at(atCopy), 3, 64)
+	var received []CongestionReceiveCounters
+	f.must(f.collection.Maps[CongestionMapReceiveCountersOf].Lookup(uint32(fakePlace), &received))
+	if r := received[0]; r.Polls != 2 || r.Packets != 67 || r.Exhausted != 1 {
+		t.Errorf("%+v", r)
+	}
+	const established, synSent, synRecv, closed, closeWait, listening = 1, 2, 3, 7, 8, 10
+	for _, change := range [][2]uint64{
+		{synRecv, established}, {synSent, established}, {closeWait, closed}, {synSent, closed}, {listening, closed}, {established, closeWait},
+	} {
+		f.run(CongestionProgCongestionState, f.at(atAccepted), change[0], change[1])
+	}
+	f.run(CongestionProgCongestionState, f.at(atAccepted), synRecv, established)
+	f.run(CongestionProgCongestionAcceptOfFour, f.at(atListener), 0, 0, 0, f.at(atAccepted))
+	f.run(CongestionProgCongestionAccept, f.at(atListener), 0, f.at(atAccepted))
+	f.run(CongestionProgCongestionAccept, f.at(atListener), 0, 0) // none came
+	var all []CongestionTcpCounters
+	f.must(f.collection.Maps[CongestionMapTcpCountersOf].Lookup(uint32(0), &all))
+	c := all[0]
+	var times uint64
+	for _, n := range c.AcceptUs[11:] { // the handshake alone took 1000 microseconds
+		times += n
+	}
+	if c.Opened != 3 || c.Established != 2 || c.Closed != 1 || c.Accepts != 2 || times != 1 {
+		t.Errorf("%+v", c)
+	}
+	var l CongestionListener
+	f.must(f.collection.Maps[CongestionMapListeners].Lookup(CongestionListenerKey{Netns: fakeNetNS, Port: 80}, &l))
+	if l.Accepts != 2 || l.Longest != 5 || l.Limit != 4 || l.Full != 2 {
+		t.Errorf("%+v", l)
+	}
+}
+
+// A wake that came in the moment before its stop was noted is found at the next packet,
+// and took no time.
+func TestPressureOfFakeStopThatWasWoken(t *testing.T) {
+	f := newFront(t, 0)
+	f.begin()
+	f.stop(true)
+	f.end(0)
+	f.stop(false) // by a wake that saw no stop
+	f.begin()
+	f.end(0)
+	if c := f.counted(); c.Stops != 1 || c.Wakes != 1 || c.FullNs != 0 || c.WakeUs[0] != 1 || f.state().StoppedNs != 0 {
+		t.Errorf("%d stops, %d wakes, %d ns, histogram %v", c.Stops, c.Wakes, c.FullNs, c.WakeUs)
+	}
+}

@@ -1,0 +1,111 @@
+package congestion
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// A Change is one figure beside the same of an earlier run. Either is nil if that run
+// could not measure it.
+type Change struct {
+	Key         string // as in the JSON output
+	Before, Now *float64
+}
+
+// earlier is what is compared, as the JSON output has it.
+type earlier struct {
+	Type             string   `json:"type"`
+	Ifname           string   `json:"ifname"`
+	PacketsPerSecond *float64 `json:"packets_per_second"`
+	FullShare        *float64 `json:"full_share"`
+	CompletionMeanUs *float64 `json:"completion_mean_us"`
+	SmallPacketShare *float64 `json:"small_packet_share"`
+	BytesPerSlot     *float64 `json:"bytes_per_slot"`
+	CPU              *struct {
+		HottestBusyShare *float64 `json:"hottest_busy_share"`
+		StealShare       *float64 `json:"steal_share"`
+	} `json:"cpu"`
+	TCP *struct {
+		AcceptsPerSecond     *float64 `json:"accepts_per_second"`
+		EstablishedPerSecond *float64 `json:"established_per_second"`
+		ListenOverflows      *float64 `json:"listen_overflows"`
+	} `json:"tcp"`
+}
+
+// A Baseline is an earlier run: its last report of each interface.
+type Baseline map[string]earlier
+
+// errNoBaseline means that a file holds no report.
+var errNoBaseline = errors.New("no line of type congestion in it: write one with xentrace congestion -o json")
+
+// ReadBaseline reads what an earlier run wrote as JSON. Lines of other types are
+// left out.
+func ReadBaseline(from io.Reader) (Baseline, error) {
+	all := make(Baseline)
+	lines := bufio.NewScanner(from)
+	lines.Buffer(nil, 1<<20)
+	for n := 1; lines.Scan(); n++ {
+		var e earlier
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			return nil, fmt.Errorf("line %d: %w", n, err)
+		}
+		if e.Type == "congestion" {
+			all[e.Ifname] = e
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, err
+	}
+	if len(all) == 0 {
+		return nil, errNoBaseline
+	}
+	return all, nil
+}
+
+// Changes compares a report with the earlier one of the same interface. It is
+// nil if there is none.
+func (b Baseline) Changes(r *Report) []Change {
+	e, there := b[r.Name]
+	if !there {
+		return nil
+	}
+	value := func(v float64) *float64 { return &v }
+	var full, latency, busy, steal, accepts, established, overflows *float64
+	if r.Total.Full != nil {
+		full = value(r.FullShare())
+	}
+	if r.Total.MeanLatency != nil {
+		latency = value(float64(r.Total.MeanLatency.Microseconds()))
+	}
+	if r.CPU != nil {
+		busy, steal = value(r.CPU.HottestBusy), value(r.CPU.Steal)
+	}
+	if r.TCP != nil {
+		established = value(r.Rate(r.TCP.Established))
+		if r.TCP.Accepts != nil {
+			accepts = value(r.Rate(*r.TCP.Accepts))
+		}
+		if r.TCP.Overflows != nil {
+			overflows = value(float64(*r.TCP.Overflows))
+		}
+	}
+	changes := []Change{
+		{"packets_per_second", e.PacketsPerSecond, value(r.Rate(r.Total.Packets))},
+		{"full_share", e.FullShare, full},
+		{"completion_mean_us", e.CompletionMeanUs, latency},
+		{"small_packet_share", e.SmallPacketShare, value(r.Total.SmallShare())},
+		{"bytes_per_slot", e.BytesPerSlot, value(r.Total.BytesPerSlot())},
+	}
+	if e.CPU != nil {
+		changes = append(changes, Change{"hottest_busy_share", e.CPU.HottestBusyShare, busy}, Change{"steal_share", e.CPU.StealShare, steal})
+	}
+	if e.TCP != nil {
+		changes = append(changes, Change{"accepts_per_second", e.TCP.AcceptsPerSecond, accepts},
+			Change{"established_per_second", e.TCP.EstablishedPerSecond, established},
+			Change{"listen_overflows", e.TCP.ListenOverflows, overflows})
+	}
+	return changes
+}

@@ -1,0 +1,281 @@
+package congestion
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"xentrace/internal/kernel"
+	"xentrace/internal/netdev"
+)
+
+// Why a figure of another driver is not there.
+const onlyNetfront = "only xen-netfront has a ring that is shared with a backend"
+
+// report is what was counted for an interface between two moments.
+func (m *Meter) report(n int, before, now *snapshot) Report {
+	i := m.interfaces[n]
+	r := Report{
+		Time: now.wall, Duration: time.Duration(now.monotonic - before.monotonic),
+		Name: i.Name, Index: i.Index, NetNS: i.Namespace, Driver: i.Driver, Missing: make(map[string]string),
+	}
+	total := queueCounts{}
+	for q := range min(max(i.Queues, 1), int(m.room.queuesEach)) {
+		counts := now.queues[n][q]
+		if n < len(before.queues) { // else it has appeared meanwhile
+			counts = counts.minus(&before.queues[n][q])
+		}
+		queue := m.queue(&counts, i.IsNetfront())
+		queue.Number = q
+		r.Queues = append(r.Queues, queue)
+		total.plus(&counts)
+	}
+	r.Total = m.queue(&total, i.IsNetfront())
+	r.Sizes, r.Slots = total.sizes, total.pieces
+	m.whyMissing(&r, i)
+	received := now.receive[n]
+	if n < len(before.receive) {
+		received = received.minus(before.receive[n])
+	}
+	r.received(i, received)
+	r.processors(before.machine.cpus, now.machine.cpus)
+	r.interrupts(i, before.machine.interrupts, now.machine.interrupts)
+	m.connections(&r, before, now)
+	if m.hooks.tellsMisses {
+		missed := now.missed - before.missed
+		r.Missed = &missed
+	} else {
+		r.Missing["recursion"] = "this kernel does not count program runs that it skipped for recursion"
+	}
+	r.bound()
+	if r.Bound == nil && r.Missing["pps_bound"] == "" {
+		r.Missing["pps_bound"] = "no packet got its response in this time"
+	}
+	maps.Copy(r.Missing, now.missing)
+	maps.Copy(r.Missing, now.machine.missing)
+	return r
+}
+
+// plus adds the counts of another queue.
+func (c *queueCounts) plus(o *queueCounts) {
+	for sum, n := range map[*uint64]uint64{
+		&c.packets: o.packets, &c.bytes: o.bytes, &c.payload: o.payload, &c.small: o.small, &c.slots: o.slots,
+		&c.bounced: o.bounced, &c.linearized: o.linearized, &c.dropped: o.dropped, &c.busy: o.busy,
+		&c.notifications: o.notifications, &c.stops: o.stops, &c.wakes: o.wakes, &c.fullNs: o.fullNs,
+		&c.responses: o.responses, &c.runs: o.runs, &c.completions: o.completions, &c.completedNs: o.completedNs,
+	} {
+		*sum += n
+	}
+	c.sizes.add(o.sizes)
+	c.pieces.add(o.pieces)
+	c.occupancy.add(o.occupancy)
+	c.wake.add(o.wake)
+	c.latency.add(o.latency)
+}
+
+// queue is what is told of the counts, as far as this kernel lets them be counted.
+func (m *Meter) queue(c *queueCounts, netfront bool) Queue {
+	q := Queue{
+		Packets: c.packets, Bytes: c.bytes, Payload: c.payload, Small: c.small, Slots: c.slots, Busy: c.busy, Stops: c.stops,
+	}
+	if m.has(wakes) {
+		full := time.Duration(c.fullNs)
+		q.Full, q.Wake = &full, c.wake
+	}
+	if !netfront {
+		return q
+	}
+	if m.has(notifications) {
+		q.Notifications = &c.notifications
+	}
+	if m.has(copies) {
+		copied := c.bounced + c.linearized
+		q.Copied = &copied
+	}
+	if m.hooks.rings {
+		q.Occupancy = c.occupancy
+	}
+	if m.has(completions) {
+		q.Latency, q.Completed, q.Responses, q.Runs = c.latency, c.completions, &c.responses, &c.runs
+		if c.completions > 0 {
+			mean := time.Duration(c.completedNs / c.completions)
+			q.MeanLatency = &mean
+		}
+	}
+	return q
+}
+
+// has tells whether a hook is in place.
+func (m *Meter) has(hook string) bool { return m.hooks.missing[hook] == "" }
+
+// whyMissing says of what the kernel side cannot count why.
+func (m *Meter) whyMissing(r *Report, i netdev.Interface) {
+	say := func(reason string, keys ...string) {
+		for _, key := range keys {
+			if reason != "" {
+				r.Missing[key] = reason
+			}
+		}
+	}
+	say(m.hooks.missing[wakes], "full_ms", "wake_us")
+	say(m.hooks.missing[accepts], "accepts", "accept_us")
+	if !i.IsNetfront() {
+		say(onlyNetfront, "occupancy", "completion_us", "pps_bound", "notifications", "copied", "responses")
+		return
+	}
+	say(m.hooks.missing[notifications], "notifications")
+	say(m.hooks.missing[copies], "copied")
+	say(m.hooks.missing[completions], "completion_us", "pps_bound", "responses")
+	if !m.hooks.rings {
+		say(m.hooks.missing[completions], "occupancy")
+	}
+}
+
+// received is the receiving side, if the driver polls by itself.
+func (r *Report) received(i netdev.Interface, c receiveCounts) {
+	if c.polls == 0 && !i.IsNetfront() {
+		r.Missing["receive"] = "the driver did not poll for packets: one without a polling of its own hands them to the processor's backlog"
+		return
+	}
+	r.Receive = &Receive{c.polls, c.packets, c.exhausted}
+}
+
+// processors says how busy they were, and which one is the hottest.
+func (r *Report) processors(before, now []cpuTimes) {
+	var all cpuTimes
+	var hottest cpuTimes
+	count := 0
+	for _, cpu := range now {
+		at := slices.IndexFunc(before, func(b cpuTimes) bool { return b.number == cpu.number })
+		if at < 0 {
+			continue // brought online meanwhile
+		}
+		passed := cpu.minus(before[at])
+		if passed.total() == 0 {
+			continue
+		}
+		if count++; count == 1 || passed.hotter(hottest) {
+			hottest = passed
+		}
+		all = all.plus(passed)
+	}
+	if count == 0 {
+		r.Missing["cpu"] = "no time has passed by /proc/stat"
+		return
+	}
+	rest := all.minus(hottest)
+	r.CPU = &CPU{
+		Count: count, Hottest: hottest.number,
+		HottestInterrupts: hottest.interrupts(), HottestBusy: hottest.busy(),
+		MeanInterrupts: all.interrupts(), RestBusy: rest.busy(),
+		Steal: Ratio(all.stolen, all.total()),
+	}
+}
+
+// hotter compares the time that was not idle, then that in interrupts.
+func (c cpuTimes) hotter(than cpuTimes) bool {
+	return cmp.Or(cmp.Compare(c.busy(), than.busy()), cmp.Compare(c.interrupts(), than.interrupts())) > 0
+}
+
+// had is the time that the hypervisor left it.
+func (c cpuTimes) had() uint64 { return c.total() - c.stolen }
+
+func (c cpuTimes) busy() float64 { return Ratio(c.had()-c.idle-c.iowait, c.had()) }
+
+func (c cpuTimes) interrupts() float64 { return Ratio(c.interrupt+c.softInterrupt, c.had()) }
+
+func (c cpuTimes) plus(o cpuTimes) cpuTimes {
+	return cpuTimes{
+		0, c.user + o.user, c.nice + o.nice, c.system + o.system, c.idle + o.idle, c.iowait + o.iowait,
+		c.interrupt + o.interrupt, c.softInterrupt + o.softInterrupt, c.stolen + o.stolen,
+	}
+}
+
+// interrupts are those of the interface, by queue and by processor.
+func (r *Report) interrupts(i netdev.Interface, before, now []kernel.Interrupt) {
+	earlier := make(map[string][]uint64)
+	for _, line := range before {
+		earlier[line.Number+" "+line.Name] = line.ByCPU
+	}
+	var byCPU []uint64
+	for _, line := range now {
+		if !line.Serves(i.Name, i.BusInfo) {
+			continue
+		}
+		base := earlier[line.Number+" "+line.Name]
+		byCPU = append(byCPU, make([]uint64, max(0, len(line.ByCPU)-len(byCPU)))...)
+		for cpu, n := range line.ByCPU {
+			if cpu < len(base) {
+				n -= min(base[cpu], n)
+			}
+			byCPU[cpu] += n
+			r.interruptOf(line.Name, n)
+		}
+	}
+	if len(byCPU) == 0 {
+		r.Missing["interrupts"] = "/proc/interrupts has none of its name"
+		return
+	}
+	if r.CPU == nil {
+		return
+	}
+	var sum uint64
+	for _, n := range byCPU {
+		sum += n
+	}
+	busiest := slices.Max(byCPU)
+	share := Ratio(busiest, sum)
+	r.CPU.InterruptShare, r.CPU.InterruptsCPU = &share, slices.Index(byCPU, busiest)
+}
+
+// interruptOf adds to the queue that the interrupt names, as in vif0-q1-tx.
+func (r *Report) interruptOf(name string, n uint64) {
+	for q := range r.Queues {
+		number := "-q" + strconv.Itoa(r.Queues[q].Number)
+		if len(r.Queues) > 1 && !strings.HasSuffix(name, number) && !strings.Contains(name, number+"-") {
+			continue
+		}
+		for _, sum := range []**uint64{&r.Queues[q].Interrupts, &r.Total.Interrupts} {
+			if *sum == nil {
+				*sum = new(uint64)
+			}
+			**sum += n
+		}
+	}
+}
+
+// connections are those of the interface's namespace.
+func (m *Meter) connections(r *Report, before, now *snapshot) {
+	counts, counted := now.tcp[r.NetNS]
+	if !counted {
+		r.Missing["tcp"] = "too many network namespaces are measured at once"
+		return
+	}
+	earlier := before.tcp[r.NetNS]
+	c := counts.minus(&earlier)
+	r.TCP = &TCP{Established: c.established, Opened: c.opened, Closed: c.closed}
+	if m.has(accepts) {
+		r.TCP.Accepts, r.TCP.Accept = &c.accepts, c.wait
+	}
+	if listen, known := before.listen[r.NetNS]; !known {
+		r.Missing["listen_overflows"] = "the interface appeared meanwhile"
+	} else if now.missing["listen"] == "" && before.missing["listen"] == "" {
+		overflows, drops := now.listen[r.NetNS].overflows-listen.overflows, now.listen[r.NetNS].drops-listen.drops
+		r.TCP.Overflows, r.TCP.Drops = &overflows, &drops
+	}
+	for port, l := range now.listeners[r.NetNS] {
+		was := before.listeners[r.NetNS][port]
+		if l.Accepts > was.Accepts {
+			r.TCP.Listeners = append(r.TCP.Listeners, Listener{
+				Port: port, Accepts: l.Accepts - was.Accepts, Longest: l.Longest, Limit: l.Limit, Full: l.Full - was.Full,
+			})
+		}
+	}
+	slices.SortFunc(r.TCP.Listeners, func(a, b Listener) int {
+		return cmp.Or(cmp.Compare(b.Full, a.Full), cmp.Compare(b.Accepts, a.Accepts), cmp.Compare(a.Port, b.Port))
+	})
+	r.TCP.Listeners = r.TCP.Listeners[:min(len(r.TCP.Listeners), mostListeners)]
+}

@@ -1,0 +1,110 @@
+package output
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"xentrace/internal/congestion"
+	"xentrace/internal/verdict"
+)
+
+func addressOf[T any](value T) *T { return &value }
+
+// busyFrontend is an interface with a full ring and small packets.
+func busyFrontend() *Congestion {
+	latency := 1234 * time.Microsecond
+	queue := congestion.Queue{
+		Packets: 400_000, Bytes: 40_000_000, Payload: 20_000_000, Small: 390_000, Slots: 420_000, Stops: 321,
+		Full: addressOf(4100 * time.Millisecond), Wake: congestion.Histogram{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 100, 200, 21},
+		Occupancy: congestion.Histogram{1000, 2000, 0, 4000, 8000, 16_000, 32_000, 64_000, 128_000, 145_000},
+		Latency:   congestion.Histogram{0, 0, 0, 0, 0, 0, 0, 0, 0, 100_000, 200_000, 90_000, 10_000}, MeanLatency: &latency, Completed: 400_000,
+		Responses: addressOf(uint64(420_000)), Runs: addressOf(uint64(10_000)), Notifications: addressOf(uint64(50_000)),
+		Copied: addressOf(uint64(12)), Interrupts: addressOf(uint64(11_000)),
+	}
+	idle := congestion.Queue{Number: 1, Full: addressOf(time.Duration(0))}
+	r := &congestion.Report{
+		Time: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC), Duration: 10 * time.Second, Name: "eth0", Index: 2, NetNS: 4026531840, Driver: "xen-netfront",
+		Queues: []congestion.Queue{queue, idle}, Total: queue, Sizes: congestion.Histogram{7: 390_000, 8: 0, 9: 10_000}, Slots: congestion.Histogram{0, 380_000, 20_000},
+		Receive: &congestion.Receive{Polls: 1000, Packets: 3500, Exhausted: 2},
+		CPU:     &congestion.CPU{Count: 2, Hottest: 1, HottestInterrupts: 0.4, HottestBusy: 0.7, RestBusy: 0.5, InterruptShare: addressOf(0.98), InterruptsCPU: 1},
+		TCP: &congestion.TCP{Accepts: addressOf(uint64(5000)), Accept: congestion.Histogram{0, 0, 0, 0, 0, 0, 0, 0, 0, 4000, 1000}, Established: 5000, Opened: 5010, Closed: 4990,
+			Overflows: addressOf(uint64(300)), Drops: addressOf(uint64(310)), Listeners: []congestion.Listener{{Port: 80, Accepts: 5000, Longest: 129, Limit: 128, Full: 40}}},
+		Bound:   &congestion.RingBound{PacketsPerSecond: 182_914, Queues: 1, SlotsPerPacket: 1.05, Latency: latency, Share: 0.219},
+		Missing: map[string]string{},
+	}
+	return &Congestion{Report: r, Judgment: verdict.OfCongestion(r), Changes: []congestion.Change{
+		{Key: "packets_per_second", Before: addressOf(80_000.0), Now: addressOf(40_000.0)}, {Key: "full_share", Before: addressOf(0.0), Now: addressOf(0.41)},
+		{Key: "steal_share", Before: nil, Now: addressOf(0.0)}, {Key: "bytes_per_slot", Before: addressOf(47.6), Now: addressOf(47.6)},
+	}}
+}
+
+func TestCongestionInText(t *testing.T) {
+	c := busyFrontend()
+	text := &Text{Width: func() int { return 80 }, Blocks: true}
+	got := string(text.AppendCongestion(nil, c))
+	short := string(text.AppendCongestionShort(nil, c))
+	for line := range strings.Lines(got + short) {
+		if n := utf8.RuneCountInString(line) - 1; n > 80 && !strings.HasPrefix(line, "  # ") {
+			t.Errorf("%d columns: %q", n, line)
+		}
+	}
+	for _, part := range []string{
+		"Small packet congestion detected: 98 % of 40000 packets/s carry less than 256",
+		"ring: The backend is the limit", "accept_queue: An application is the limit", "  # ethtool -K eth0 sg on tso on gso on\n", "  # ss -ltnp 'sport = :80'\n",
+		"ring full      41.0 % of the time, 321 stops, half of them for at most 2.0 ms\n",
+		"completion     mean 1.2 ms, 99 % within 2.0 ms; 42.0 responses at a time\n",
+		"bound          182,914/s = 1 x 237 slots / (1.05 slots x 1.2 ms); 21.9 % sent",
+		"listener       port 80: 5,000 accepts, queue of up to 129 (backlog 128)\n",
+		"since then     packets per second 40,000, was 80,000 (-50 %)\n", "since then     full 41.0 %, was 0.0 %\n",
+		"slots in use when a packet came", "from the driver to the backend's response", "from the SYN to the accept",
+		"   256+  145,000   36.2 %  █",
+	} {
+		if !strings.Contains(got, part) {
+			t.Errorf("no %q in\n%s", part, got)
+		}
+	}
+	if strings.Contains(got, "steal share") || strings.Contains(got, "bytes per slot") {
+		t.Errorf("a figure that is the same, or was not known, is compared:\n%s", got)
+	}
+	if lines := strings.Count(short, "\n"); lines > 24 {
+		t.Errorf("%d lines every second:\n%s", lines, short)
+	}
+}
+
+func TestCongestionInJSON(t *testing.T) {
+	line := JSON{}.AppendCongestion(nil, busyFrontend())
+	var got struct {
+		Queues []struct {
+			Occupancy map[string]uint64
+			FullMs    uint64   `json:"full_ms"`
+			WakeUs    struct{} `json:"wake_us"`
+		}
+		SizeBytes  map[string]uint64 `json:"size_bytes"`
+		PpsBound   float64           `json:"pps_bound"`
+		SmallShare float64           `json:"small_packet_share"`
+		Verdict    []struct {
+			ID       string
+			Evidence map[string]float64
+		}
+		Baseline map[string]struct{ Before, Now *float64 }
+	}
+	if err := json.Unmarshal(line, &got); err != nil {
+		t.Fatalf("%v: %s", err, line)
+	}
+	if !strings.HasPrefix(string(line), `{"type":"congestion","time":"2026-11-22T12:00:00.000000000Z","ifname":"eth0",`) || strings.Count(string(line), "\n") != 1 {
+		t.Errorf("begins with %.90s", line)
+	}
+	if len(got.Queues) != 2 || got.Queues[0].FullMs != 4100 || got.Queues[0].Occupancy["256"] != 145_000 || got.SizeBytes["64"] != 390_000 || len(got.SizeBytes) != 2 ||
+		got.PpsBound != 182_914 || got.SmallShare != 0.975 {
+		t.Errorf("%+v", got)
+	}
+	if len(got.Verdict) != 2 || got.Verdict[0].ID != "ring" || got.Verdict[0].Evidence["full_share"] != 0.41 || got.Verdict[1].Evidence["port"] != 80 {
+		t.Errorf("verdict %+v", got.Verdict)
+	}
+	if b := got.Baseline["steal_share"]; b.Before != nil || b.Now == nil {
+		t.Errorf("baseline %+v", got.Baseline)
+	}
+}

@@ -1,0 +1,365 @@
+package output
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"xentrace/internal/congestion"
+	"xentrace/internal/verdict"
+)
+
+// congestionLabel is how wide the names of the rows are.
+const congestionLabel = len("notifications") + 2
+
+// AppendCongestion appends what was measured on one interface: what it means, the
+// figures, the histograms, and what could not be measured.
+func (t *Text) AppendCongestion(b []byte, c *Congestion) []byte {
+	b = t.appendCongestionHeading(b, c.Report)
+	b = t.appendJudgment(b, &c.Judgment)
+	b = append(b, '\n')
+	for _, row := range congestionRows(c.Report) {
+		b = t.appendCongestionRow(b, row.name, row.text)
+	}
+	b = t.appendQueueRows(b, c.Report)
+	for _, change := range changeRows(c.Changes) {
+		b = t.appendCongestionRow(b, "since then", change)
+	}
+	b = t.appendHistograms(b, c.Report)
+	return t.appendMissingRows(b, c.Report)
+}
+
+// AppendCongestionShort appends what a look every second has room for: what it means
+// and the figures.
+func (t *Text) AppendCongestionShort(b []byte, c *Congestion) []byte {
+	b = t.appendCongestionHeading(b, c.Report)
+	if c.Judgment.SmallPackets {
+		b = appendWrapped(b, c.Judgment.Sentence, 0, t.width())
+	} else {
+		for _, limit := range c.Judgment.Limits {
+			b = t.appendCongestionRow(b, "limit", string(limit.ID)+evidenceOf(&limit))
+		}
+	}
+	for _, row := range congestionRows(c.Report) {
+		b = t.appendCongestionRow(b, row.name, row.text)
+	}
+	for _, change := range changeRows(c.Changes) {
+		b = t.appendCongestionRow(b, "since then", change)
+	}
+	return append(b, '\n')
+}
+
+func (t *Text) appendCongestionHeading(b []byte, r *congestion.Report) []byte {
+	b = t.appendColoured(b, bold, Escape(r.Name))
+	driver := r.Driver
+	if driver == "" {
+		driver = "no driver"
+	}
+	queues := "1 queue"
+	if len(r.Queues) != 1 {
+		queues = strconv.Itoa(len(r.Queues)) + " queues"
+	}
+	return append(b, fmt.Sprintf(": %s, %s, %s\n", Escape(driver), queues, seconds(r.Duration))...)
+}
+
+// appendJudgment appends what the limit is, what says so, and what to do.
+func (t *Text) appendJudgment(b []byte, j *verdict.Judgment) []byte {
+	if j.SmallPackets {
+		start := len(b)
+		b = appendWrapped(append(b, '\n'), j.Sentence, 0, t.width())
+		b = append(t.appendColoured(b[:start], red, string(b[start:len(b)-1])), '\n')
+	}
+	for _, limit := range j.Limits {
+		b = append(b, '\n')
+		start := len(b)
+		b = appendWrapped(b, string(limit.ID)+": "+limit.Meaning, 0, t.width())
+		c := red
+		if limit.ID == verdict.LimitNone {
+			c = green
+		}
+		if t.Color {
+			rest := string(b[start+len(limit.ID):])
+			b = append(t.appendColoured(b[:start], c, string(limit.ID)), rest...)
+		}
+		if evidence := evidenceOf(&limit); evidence != "" {
+			b = appendWrapped(b, strings.TrimSpace(evidence), 2, t.width())
+		}
+		for _, a := range limit.Advice {
+			if a.Command != "" {
+				b = append(b, "  # "...)
+				b = append(t.appendColoured(b, bold, Escape(a.Command)), '\n')
+			}
+			b = appendWrapped(b, aboutAdvice(a), 4, t.width())
+		}
+	}
+	return b
+}
+
+// evidenceOf lists the figures that a limit stands on.
+func evidenceOf(limit *verdict.Limit) string {
+	if len(limit.Evidence) == 0 {
+		return ""
+	}
+	var parts []string
+	for _, figure := range limit.Evidence {
+		name, value := strings.ReplaceAll(figure.Key, "_", " "), fmt.Sprint(figure.Value)
+		if part, is := figure.Value.(float64); is && strings.HasSuffix(figure.Key, "_share") {
+			name, value = strings.TrimSuffix(name, " share"), percent(part)
+		}
+		if before, is := strings.CutSuffix(name, " us"); is {
+			name, value = before, value+" us"
+		}
+		parts = append(parts, name+" "+value)
+	}
+	return " (" + strings.Join(parts, ", ") + ")"
+}
+
+func percent(value float64) string { return strconv.FormatFloat(100*value, 'f', 1, 64) + " %" }
+
+// A congestionRow is one line of figures.
+type congestionRow struct{ name, text string }
+
+func congestionRows(r *congestion.Report) []congestionRow {
+	t := &r.Total
+	rows := []congestionRow{
+		{"sent", fmt.Sprintf("%s packets, %s packets/s, %s/s", grouped(t.Packets), grouped(uint64(r.Rate(t.Packets)+0.5)), byteSize(uint64(r.Rate(t.Bytes)+0.5)))},
+		{"small", fmt.Sprintf("%s below 256 B; %.0f B of payload a slot, %.2f slots a packet", percent(t.SmallShare()), t.BytesPerSlot(), congestion.Ratio(t.Slots, t.Packets))},
+	}
+	rows = append(rows, ringRows(r)...)
+	if t.Copied != nil {
+		rows = append(rows, congestionRow{"copies", fmt.Sprintf("%s packets (%s)", grouped(*t.Copied), percent(congestion.Ratio(*t.Copied, t.Packets)))})
+	}
+	if rx := r.Receive; rx != nil {
+		rows = append(rows, congestionRow{"received", fmt.Sprintf("%s packets in %s polls (%.1f each), %s at their budget",
+			grouped(rx.Packets), grouped(rx.Polls), congestion.Ratio(rx.Packets, rx.Polls), grouped(rx.Exhausted))})
+	}
+	rows = append(append(rows, processorRows(r)...), connectionRows(r)...)
+	if r.Missed != nil && *r.Missed > 0 {
+		rows = append(rows, congestionRow{"not counted", fmt.Sprintf("the kernel skipped %s program runs to avoid recursion", grouped(*r.Missed))})
+	}
+	return rows
+}
+
+func ringRows(r *congestion.Report) []congestionRow {
+	t := &r.Total
+	full := fmt.Sprintf("%s stops", grouped(t.Stops))
+	if t.Full != nil {
+		full = fmt.Sprintf("%s of the time, ", percent(r.FullShare())) + full
+		if t.Wake.Count() > 0 {
+			full += fmt.Sprintf(", half of them for at most %s", inMicroseconds(t.Wake.Quantile(0.5)))
+		}
+	}
+	rows := []congestionRow{{"ring full", full}}
+	if t.MeanLatency != nil {
+		text := fmt.Sprintf("mean %s, 99 %% within %s", inMicroseconds(uint64(t.MeanLatency.Microseconds())), inMicroseconds(t.Latency.Quantile(0.99)))
+		if t.Runs != nil && *t.Runs > 0 {
+			text += fmt.Sprintf("; %.1f responses at a time", congestion.Ratio(*t.Responses, *t.Runs))
+		}
+		rows = append(rows, congestionRow{"completion", text})
+	}
+	if t.Notifications != nil {
+		rows = append(rows, congestionRow{"notifications", fmt.Sprintf("%s (%.2f a packet)", grouped(*t.Notifications), congestion.Ratio(*t.Notifications, t.Packets))})
+	}
+	if bound := r.Bound; bound != nil {
+		rows = append(rows, congestionRow{"bound", fmt.Sprintf("%s/s = %d x %d slots / (%.2f slots x %s); %s sent",
+			grouped(uint64(bound.PacketsPerSecond)), bound.Queues, congestion.UsableSlots, bound.SlotsPerPacket, inMicroseconds(uint64(bound.Latency.Microseconds())), percent(bound.Share))})
+	}
+	return rows
+}
+
+func processorRows(r *congestion.Report) []congestionRow {
+	c := r.CPU
+	if c == nil {
+		return nil
+	}
+	text := fmt.Sprintf("CPU %d of %d %s busy, %s in interrupts", c.Hottest, c.Count, percent(c.HottestBusy), percent(c.HottestInterrupts))
+	if c.Count > 1 {
+		text += fmt.Sprintf("; the rest %s", percent(c.RestBusy))
+	}
+	rows := []congestionRow{{"processors", text + fmt.Sprintf("; steal %s", percent(c.Steal))}}
+	if r.Total.Interrupts != nil && c.InterruptShare != nil {
+		rows = append(rows, congestionRow{"interrupts", fmt.Sprintf("%s, %s of them on CPU %d", grouped(*r.Total.Interrupts), percent(*c.InterruptShare), c.InterruptsCPU)})
+	}
+	return rows
+}
+
+func connectionRows(r *congestion.Report) []congestionRow {
+	t := r.TCP
+	if t == nil {
+		return nil
+	}
+	text := fmt.Sprintf("%.1f opened/s, %.1f closed/s, %.1f came in/s", r.Rate(t.Opened), r.Rate(t.Closed), r.Rate(t.Established))
+	rows := []congestionRow{{"connections", text}}
+	if t.Accepts != nil {
+		text := fmt.Sprintf("%.1f/s", r.Rate(*t.Accepts))
+		if t.Accept.Count() > 0 {
+			text += fmt.Sprintf(", half within %s of the SYN, 99 %% within %s", inMicroseconds(t.Accept.Quantile(0.5)), inMicroseconds(t.Accept.Quantile(0.99)))
+		}
+		rows = append(rows, congestionRow{"accepted", text})
+	}
+	if t.Overflows != nil && (*t.Overflows > 0 || *t.Drops > 0) {
+		rows = append(rows, congestionRow{"thrown away", fmt.Sprintf("%s found the accept queue full, %s in all", grouped(*t.Overflows), grouped(*t.Drops))})
+	}
+	for _, l := range t.Listeners {
+		if l.Full > 0 {
+			rows = append(rows, congestionRow{"listener", fmt.Sprintf("port %d: %s accepts, queue of up to %d (backlog %d)", l.Port, grouped(l.Accepts), l.Longest, l.Limit)})
+		}
+	}
+	return rows
+}
+
+// appendQueueRows appends a line for each queue, where there are several.
+func (t *Text) appendQueueRows(b []byte, r *congestion.Report) []byte {
+	if len(r.Queues) < 2 {
+		return b
+	}
+	for i := range r.Queues {
+		q := &r.Queues[i]
+		if q.Packets == 0 && q.Stops == 0 {
+			continue
+		}
+		text := fmt.Sprintf("%s packets (%s), %s stops", grouped(q.Packets), percent(congestion.Ratio(q.Packets, r.Total.Packets)), grouped(q.Stops))
+		if q.Full != nil {
+			text += fmt.Sprintf(", full %s", percent(q.Full.Seconds()/max(r.Duration.Seconds(), 1e-9)))
+		}
+		if q.MeanLatency != nil {
+			text += fmt.Sprintf(", completion %s", inMicroseconds(uint64(q.MeanLatency.Microseconds())))
+		}
+		b = t.appendCongestionRow(b, "queue "+strconv.Itoa(q.Number), text)
+	}
+	return b
+}
+
+func (t *Text) appendCongestionRow(b []byte, name, text string) []byte {
+	b = appendLeft(b, name, congestionLabel)
+	start := len(b)
+	b = appendWrapped(b, text, congestionLabel, t.width())
+	return append(b[:start], b[start+congestionLabel:]...)
+}
+
+// changeRows are the figures that an earlier run had otherwise.
+func changeRows(changes []congestion.Change) []string {
+	var rows []string
+	for _, c := range changes {
+		if c.Before == nil || c.Now == nil || *c.Before == *c.Now {
+			continue
+		}
+		name := strings.ReplaceAll(c.Key, "_", " ")
+		if strings.HasSuffix(c.Key, "_share") {
+			rows = append(rows, fmt.Sprintf("%s %s, was %s", strings.TrimSuffix(name, " share"), percent(*c.Now), percent(*c.Before)))
+			continue
+		}
+		text := fmt.Sprintf("%s %s, was %s", name, plain(*c.Now), plain(*c.Before))
+		if *c.Before > 0 {
+			text += fmt.Sprintf(" (%+.0f %%)", 100*(*c.Now / *c.Before - 1))
+		}
+		rows = append(rows, text)
+	}
+	return rows
+}
+
+func plain(value float64) string {
+	if value >= 100 {
+		return grouped(uint64(value + 0.5))
+	}
+	return strconv.FormatFloat(value, 'f', 1, 64)
+}
+
+// inMicroseconds writes a time in the unit that suits it.
+func inMicroseconds(us uint64) string {
+	switch d := time.Duration(us) * time.Microsecond; {
+	case d < time.Millisecond:
+		return strconv.FormatUint(us, 10) + " us"
+	case d < time.Second:
+		return strconv.FormatFloat(float64(us)/1000, 'f', 1, 64) + " ms"
+	default:
+		return seconds(d)
+	}
+}
+
+// appendHistograms draws what was counted in buckets.
+func (t *Text) appendHistograms(b []byte, r *congestion.Report) []byte {
+	for _, h := range []struct {
+		title, unit string
+		values      congestion.Histogram
+		label       func(uint64) string
+	}{
+		{"packet size", "bytes", r.Sizes, grouped},
+		{"slots of a packet", "slots", r.Slots, grouped},
+		{"slots in use when a packet came", "slots", r.Total.Occupancy, grouped},
+		{"from a stop to the wake", "up to", r.Total.Wake, inMicroseconds},
+		{"from the driver to the backend's response", "up to", r.Total.Latency, inMicroseconds},
+		{"from the SYN to the accept", "up to", acceptTimes(r), inMicroseconds},
+	} {
+		if h.values.Count() > 0 {
+			b = t.appendLog2(b, h.title, h.unit, h.values, h.label)
+		}
+	}
+	return b
+}
+
+func acceptTimes(r *congestion.Report) congestion.Histogram {
+	if r.TCP == nil {
+		return nil
+	}
+	return r.TCP.Accept
+}
+
+// appendLog2 draws one histogram, each line with the upper bound of its bucket; empty
+// buckets between others are drawn, those at the ends are not.
+func (t *Text) appendLog2(b []byte, title, unit string, h congestion.Histogram, label func(uint64) string) []byte {
+	var most uint64
+	first, last := -1, 0
+	for bucket, n := range h {
+		if n == 0 {
+			continue
+		}
+		most, last = max(most, n), bucket
+		if first < 0 {
+			first = bucket
+		}
+	}
+	const bound = len("16.8 s+") + 2
+	numbers := max(len("count"), len(grouped(most)))
+	room := max(t.width()-bound-2-numbers-2-len("100.0 %")-2, 1)
+	b = t.appendColoured(append(b, '\n'), bold, title)
+	b = append(b, '\n')
+	b = appendRight(b, unit, bound)
+	b = appendRight(append(b, "  "...), "count", numbers)
+	b = append(b, "    share\n"...)
+	for bucket := first; bucket <= last; bucket++ {
+		text := label(congestion.Bound(bucket))
+		if bucket == len(h)-1 {
+			text += "+"
+		}
+		b = appendRight(b, text, bound)
+		b = appendRight(append(b, "  "...), grouped(h[bucket]), numbers)
+		b = append(b, fmt.Sprintf("  %5s %%", share(h[bucket], h.Count()))...)
+		if h[bucket] > 0 {
+			b = t.appendColoured(append(b, "  "...), cyan, t.bar(h[bucket], most, room))
+		}
+		b = append(b, '\n')
+	}
+	return b
+}
+
+// appendMissingRows says what could not be measured, each reason once.
+func (t *Text) appendMissingRows(b []byte, r *congestion.Report) []byte {
+	if len(r.Missing) == 0 {
+		return b
+	}
+	byReason := make(map[string][]string)
+	for key, reason := range r.Missing {
+		byReason[reason] = append(byReason[reason], key)
+	}
+	b = append(b, '\n')
+	for _, reason := range slices.Sorted(maps.Keys(byReason)) {
+		keys := byReason[reason]
+		slices.Sort(keys)
+		b = appendWrapped(b, "not measured: "+strings.Join(keys, ", ")+": "+reason, 0, t.width())
+	}
+	return b
+}

@@ -1,0 +1,496 @@
+//go:build xenlab
+
+package guest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"xentrace/internal/congestion"
+	"xentrace/internal/kernel"
+	"xentrace/internal/output"
+	"xentrace/internal/verdict"
+)
+
+const (
+	discardPort = 9
+	echoPort    = 7
+)
+
+// A load sends until ctx ends and returns how many packets or connections that was.
+type load func(ctx context.Context, t *testing.T) uint64
+
+// flood sends small datagrams, as many as go, from some senders at once.
+func flood(senders int) load {
+	return func(ctx context.Context, t *testing.T) uint64 { return paced(ctx, t, senders, 0) }
+}
+
+// paced sends small datagrams with a pause behind each.
+func paced(ctx context.Context, t *testing.T, senders int, pause time.Duration) uint64 {
+	to := netip.AddrPortFrom(peerAddr(t, "ipv4"), discardPort)
+	var sent atomic.Uint64
+	var all sync.WaitGroup
+	for range senders {
+		all.Go(func() {
+			conn, err := net.Dial("udp", to.String())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })
+			payload := make([]byte, 32)
+			for ctx.Err() == nil {
+				if _, err := conn.Write(payload); err == nil {
+					sent.Add(1)
+				}
+				time.Sleep(pause)
+			}
+		})
+	}
+	all.Wait()
+	return sent.Load()
+}
+
+// requests opens a connection, sends a request, reads its response and closes, over
+// and over, from some clients at once.
+func requests(at netip.AddrPort, clients int, pause time.Duration) load {
+	return func(ctx context.Context, t *testing.T) uint64 {
+		var done atomic.Uint64
+		var all sync.WaitGroup
+		for range clients {
+			all.Go(func() {
+				for ctx.Err() == nil {
+					if err := request(at); err != nil {
+						t.Error(err)
+						return
+					}
+					done.Add(1)
+					time.Sleep(pause)
+				}
+			})
+		}
+		all.Wait()
+		return done.Load()
+	}
+}
+
+func request(at netip.AddrPort) error {
+	conn, err := net.DialTimeout("tcp", at.String(), 20*time.Second)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		return err
+	}
+	if _, err := conn.Write([]byte("request")); err != nil {
+		return err
+	}
+	var answer [7]byte
+	_, err = conn.Read(answer[:])
+	return err
+}
+
+// pressure is what was measured while a load ran, in quiet before and after.
+type pressure struct {
+	report        congestion.Report
+	judgment      verdict.Judgment
+	sent          uint64
+	packets       uint64 // by the interface's counters
+	bytes         uint64
+	before, after []congestion.Ring
+	full          int // samples of a ring, while the load ran, that had no room
+	samples       int
+	most          uint32  // slots in use, in any sample
+	steal         float64 // by /proc/stat
+}
+
+func measure(t *testing.T, l load, lasts time.Duration) *pressure {
+	t.Helper()
+	m, err := congestion.Start(t.Context(), congestion.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = m.Close() }()
+	p := &pressure{}
+	i := m.Interfaces()[0]
+	rings := func() []congestion.Ring {
+		r, err := m.Rings(i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	settled(t, rings)
+	p.before, p.packets, p.bytes = rings(), counter(t, "tx_packets"), counter(t, "tx_bytes")
+	if _, err := m.Reports(t.Context()); err != nil { // what was before does not count
+		t.Fatal(err)
+	}
+	ticks, all := stolen(t)
+	ctx, cancel := context.WithTimeout(t.Context(), lasts)
+	defer cancel()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.sent = l(ctx, t)
+	}()
+	for running := true; running; {
+		select {
+		case <-done:
+			running = false
+		case <-time.After(20 * time.Millisecond):
+			for _, r := range rings() {
+				p.samples++
+				p.most = max(p.most, r.InUse())
+				if r.InUse() >= congestion.UsableSlots {
+					p.full++
+				}
+			}
+		}
+	}
+	settled(t, rings)
+	p.after, p.packets, p.bytes = rings(), counter(t, "tx_packets")-p.packets, counter(t, "tx_bytes")-p.bytes
+	reports, err := m.Reports(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.report = reports[0]
+	ticksNow, allNow := stolen(t)
+	p.steal = (ticksNow - ticks) / (allNow - all)
+	p.judgment = verdict.OfCongestion(&p.report)
+	text := &output.Text{Width: func() int { return 80 }}
+	t.Logf("%d sent\n%s", p.sent, text.AppendCongestion(nil, &output.Congestion{Report: &p.report, Judgment: p.judgment}))
+	return p
+}
+
+// settled waits until nothing is sent any more and every ring is empty.
+func settled(t *testing.T, rings func() []congestion.Ring) {
+	t.Helper()
+	last := counter(t, "tx_packets")
+	for still, tries := 0, 0; still < 5; tries++ {
+		if tries > 600 {
+			t.Fatal("the interface does not come to rest")
+		}
+		time.Sleep(50 * time.Millisecond)
+		busy := slices.ContainsFunc(rings(), func(r congestion.Ring) bool { return r.InUse() > 0 })
+		if now := counter(t, "tx_packets"); now != last || busy {
+			still, last = 0, now
+			continue
+		}
+		still++
+	}
+}
+
+// agrees compares what was counted with the driver's counters and the ring's indices.
+func (p *pressure) agrees(t *testing.T) {
+	t.Helper()
+	r, total := &p.report, &p.report.Total
+	if total.Packets != p.packets || total.Bytes != p.bytes || total.Packets == 0 {
+		t.Errorf("%d packets, %d bytes: the interface counted %d and %d", total.Packets, total.Bytes, p.packets, p.bytes)
+	}
+	if r.Sizes.Count() != total.Packets || r.Slots.Count() != total.Packets {
+		t.Errorf("histograms of %d and %d for %d packets", r.Sizes.Count(), r.Slots.Count(), total.Packets)
+	}
+	if total.Full == nil || total.Notifications == nil || total.Copied == nil || r.TCP == nil || r.TCP.Accepts == nil {
+		t.Fatalf("not measured: %v", r.Missing)
+	}
+	if !moduleTypes() {
+		for _, key := range []string{"occupancy", "completion_us", "pps_bound"} {
+			if !strings.Contains(r.Missing[key], "BTF") {
+				t.Errorf("%s is missing for %q", key, r.Missing[key])
+			}
+		}
+		return
+	}
+	var requests, responses uint64
+	for q := range p.after {
+		requests += uint64(p.after[q].Requests - p.before[q].Requests)
+		responses += uint64(p.after[q].Responses - p.before[q].Responses)
+	}
+	if total.Slots != requests || total.Responses == nil || *total.Responses != responses || requests != responses {
+		t.Errorf("%d slots, %v responses: the driver's indices moved by %d and %d", total.Slots, total.Responses, requests, responses)
+	}
+	// One whose answer comes while its time is being noted has none.
+	untimed := total.Packets - total.Completed
+	if total.Occupancy.Count() != total.Packets || untimed > 1+total.Packets/200 || total.Latency.Count() != total.Completed {
+		t.Errorf("occupancy of %d, latency of %d packets, %d completed, of %d", total.Occupancy.Count(), total.Latency.Count(), total.Completed, total.Packets)
+	}
+	if *total.Notifications == 0 || *total.Notifications > total.Packets || *total.Runs == 0 || *total.Runs > responses {
+		t.Errorf("%d notifications, %d runs for %d packets", *total.Notifications, *total.Runs, total.Packets)
+	}
+	if b := r.Bound; b == nil || b.PacketsPerSecond <= 0 || b.Share <= 0 {
+		t.Errorf("bound %+v", r.Bound)
+	}
+}
+
+func moduleTypes() bool {
+	_, err := os.Stat("/sys/kernel/btf/xen_netfront")
+	return err == nil
+}
+
+// is checks what the limit is said to be. The guest shares its emulated processors with
+// dom0 and whatever else runs on the machine: steal is one more limit when the kernel's
+// own counters say so, and not when they do not.
+func (p *pressure) is(t *testing.T, want ...verdict.LimitID) {
+	t.Helper()
+	var got []verdict.LimitID
+	stolen := false
+	for _, limit := range p.judgment.Limits {
+		if limit.ID == verdict.LimitSteal {
+			stolen = true
+			continue
+		}
+		got = append(got, limit.ID)
+	}
+	if stolen && len(got) == 0 {
+		got = []verdict.LimitID{verdict.LimitNone}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("limits %v, want %v", got, want)
+	}
+	if p.steal > 0.15 && !stolen || p.steal < 0.05 && stolen {
+		t.Errorf("steal is told of as a limit: %v, and /proc/stat has %.2f", stolen, p.steal)
+	}
+}
+
+// stolen reads the ticks that were stolen from all processors, and all ticks.
+func stolen(t *testing.T) (ticks, all float64) {
+	t.Helper()
+	line, _, _ := strings.Cut(readFile(t, "/proc/stat"), "\n")
+	for n, field := range strings.Fields(line)[1:9] {
+		value := float64(atoi(t, field))
+		if all += value; n == 7 {
+			ticks = value
+		}
+	}
+	return ticks, all
+}
+
+// Two loads: everything is counted as the driver and its ring count it, and no figure
+// of a histogram is lost.
+func TestCongestionAgrees(t *testing.T) {
+	t.Run("flood", func(t *testing.T) {
+		p := measure(t, flood(2), 3*time.Second)
+		p.agrees(t)
+		if share := p.report.Total.SmallShare(); share != 1 {
+			t.Errorf("%v of the packets are small, want all", share)
+		}
+		if moduleTypes() && uint64(p.most) > 2*p.report.Total.Occupancy.Quantile(1) {
+			t.Errorf("%d slots in use in a sample, and at most %d at a packet", p.most, p.report.Total.Occupancy.Quantile(1))
+		}
+	})
+	t.Run("requests", func(t *testing.T) {
+		p := measure(t, requests(netip.AddrPortFrom(peerAddr(t, "ipv4"), echoPort), 4, 0), 3*time.Second)
+		p.agrees(t)
+		var missed uint64 // changes of state while another one's program was interrupted
+		if p.report.Missed != nil {
+			missed = *p.report.Missed
+		}
+		tcp := p.report.TCP
+		if p.sent == 0 || tcp.Opened > p.sent || tcp.Opened+missed < p.sent || tcp.Closed > p.sent || tcp.Closed+missed < p.sent || *tcp.Accepts != 0 {
+			t.Errorf("%+v, %d missed, want %d opened and closed", tcp, missed, p.sent)
+		}
+		if r := p.report.Receive; r == nil || r.Packets < 3*p.sent || r.Polls == 0 || r.Polls > 3*r.Packets {
+			t.Errorf("received %+v for %d requests", r, p.sent)
+		}
+	})
+}
+
+// A backend that takes nothing for some seconds: the ring fills, and that is what is told.
+func TestCongestionOfAFullRing(t *testing.T) {
+	const stalled = 6 * time.Second
+	var done func()
+	p := measure(t, func(ctx context.Context, t *testing.T) uint64 {
+		done = dom0(t, fmt.Sprintf("stall %d", int(stalled.Seconds())))
+		return flood(2)(ctx, t)
+	}, stalled+3*time.Second)
+	done()
+	p.agrees(t)
+	p.is(t, verdict.LimitRing)
+	if full := p.report.FullShare() * p.report.Duration.Seconds(); full < 0.5 || full > stalled.Seconds()+3 {
+		t.Errorf("full for %.1f s", full)
+	}
+	if p.report.Total.Stops == 0 || p.report.Total.Wake.Quantile(1) < 1<<19 || !p.judgment.SmallPackets {
+		t.Errorf("%d stops, wakes %v, small packets %v", p.report.Total.Stops, p.report.Total.Wake, p.judgment.SmallPackets)
+	}
+	if moduleTypes() && (p.full == 0 || p.report.Total.Occupancy[9] == 0) {
+		t.Errorf("%d of %d samples full, occupancy %v", p.full, p.samples, p.report.Total.Occupancy)
+	}
+}
+
+// A load that is no trouble to anybody.
+func TestCongestionOfAHealthyGuest(t *testing.T) {
+	p := measure(t, func(ctx context.Context, t *testing.T) uint64 { return paced(ctx, t, 2, 10*time.Millisecond) }, 4*time.Second)
+	p.agrees(t)
+	p.is(t, verdict.LimitNone)
+}
+
+// A frontend that does not trust its backend copies every packet.
+func TestCongestionOfCopies(t *testing.T) {
+	const parameter = "/sys/module/xen_netfront/parameters/trusted"
+	reconnect := func(value string) {
+		t.Helper()
+		if err := os.WriteFile(parameter, []byte(value), 0); err != nil {
+			t.Fatal(err)
+		}
+		command(t, "netfront", "unbind")
+		command(t, "netfront", "bind")
+	}
+	reconnect("0")
+	defer reconnect("1")
+	p := measure(t, func(ctx context.Context, t *testing.T) uint64 { return paced(ctx, t, 2, 10*time.Millisecond) }, 4*time.Second)
+	if copied := p.report.Total.Copied; copied == nil || *copied != p.report.Total.Packets {
+		t.Errorf("%v copied of %d", copied, p.report.Total.Packets)
+	}
+	p.is(t, verdict.LimitCopies)
+}
+
+// A listener that takes its time, with room for a few connections: it is named, and
+// every accept is counted with the time that it took.
+func TestCongestionOfAnAcceptQueue(t *testing.T) {
+	listening, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(listening)
+	const port, backlog = 7070, 2
+	if err := unix.Bind(listening, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: port}); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Listen(listening, backlog); err != nil {
+		t.Fatal(err)
+	}
+	var accepts atomic.Uint64
+	p := measure(t, func(ctx context.Context, t *testing.T) uint64 {
+		for range 12 {
+			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+			if err != nil {
+				t.Error(err)
+				return 0
+			}
+			defer unix.Close(fd)
+			_ = unix.Connect(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: port})
+		}
+		for ctx.Err() == nil {
+			ready, _ := unix.Poll([]unix.PollFd{{Fd: int32(listening), Events: unix.POLLIN}}, 100)
+			if ready < 1 {
+				continue
+			}
+			time.Sleep(200 * time.Millisecond)
+			fd, _, err := unix.Accept4(listening, unix.SOCK_CLOEXEC)
+			if err != nil {
+				t.Error(err)
+				return 0
+			}
+			defer unix.Close(fd)
+			accepts.Add(1)
+		}
+		return accepts.Load()
+	}, 5*time.Second)
+	p.is(t, verdict.LimitAcceptQueue)
+	tcp := p.report.TCP
+	if tcp == nil || tcp.Accepts == nil || *tcp.Accepts != accepts.Load() || tcp.Established < *tcp.Accepts || tcp.Accept.Count() != *tcp.Accepts {
+		t.Fatalf("%+v, want %d accepts", tcp, accepts.Load())
+	}
+	if tcp.Accept.Quantile(0.5) < 1<<17 || *tcp.Overflows == 0 || len(tcp.Listeners) != 1 || tcp.Listeners[0].Port != port || tcp.Listeners[0].Limit != backlog {
+		t.Errorf("waits %v, %d overflows, listeners %+v", tcp.Accept, *tcp.Overflows, tcp.Listeners)
+	}
+}
+
+// One queue for two processors, with connections that keep the one of them busy that has
+// its interrupts.
+func TestCongestionOfOneQueue(t *testing.T) {
+	if atoi(t, env(t, "XENTRACE_LAB_VCPUS")) < 2 {
+		t.Skip("one processor cannot be the busy one of several (--vcpus 2)")
+	}
+	const parameter = "/sys/module/xen_netfront/parameters/max_queues"
+	was := readFile(t, parameter)
+	reconnect := func(value string) {
+		t.Helper()
+		if err := os.WriteFile(parameter, []byte(value), 0); err != nil {
+			t.Fatal(err)
+		}
+		command(t, "netfront", "unbind")
+		command(t, "netfront", "bind")
+	}
+	reconnect("1")
+	defer reconnect(was)
+	// A server of one thread, on the processor that has the interrupts.
+	at := netip.AddrPortFrom(peerAddr(t, "ipv4"), echoPort)
+	cpu := interruptsCPU(t, func() {
+		for range 20 {
+			if err := request(at); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	defer pin(t, 0, 1)
+	pin(t, cpu)
+	p := measure(t, func(ctx context.Context, t *testing.T) uint64 {
+		go func() { // what the server does beside its connections
+			for ctx.Err() == nil {
+				runtime.Gosched()
+			}
+		}()
+		return requests(at, 8, 0)(ctx, t)
+	}, 6*time.Second)
+	p.agrees(t)
+	p.is(t, verdict.LimitOneQueue)
+}
+
+// interruptsCPU returns the processor that had most of the interface's interrupts while
+// something was done.
+func interruptsCPU(t *testing.T, do func()) int {
+	t.Helper()
+	read := func() []uint64 {
+		sum := make([]uint64, 2)
+		for _, line := range kernel.ParseInterrupts(readFile(t, "/proc/interrupts")) {
+			for cpu, n := range line.ByCPU {
+				if line.Serves(ifname, "vif-0") && cpu < len(sum) {
+					sum[cpu] += n
+				}
+			}
+		}
+		return sum
+	}
+	before := read()
+	do()
+	after := read()
+	t.Logf("interrupts %v, before %v", after, before)
+	if after[1]-before[1] > after[0]-before[0] {
+		return 1
+	}
+	return 0
+}
+
+// pin keeps every thread of the test, and those to come, on these processors.
+func pin(t *testing.T, cpus ...int) {
+	t.Helper()
+	var set unix.CPUSet
+	for _, cpu := range cpus {
+		set.Set(cpu)
+	}
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, thread := range threads {
+		if err := unix.SchedSetaffinity(atoi(t, thread.Name()), &set); err != nil && !errors.Is(err, unix.ESRCH) {
+			t.Fatal(err)
+		}
+	}
+}
