@@ -118,6 +118,7 @@ func TestSenderHoldsTheFile(t *testing.T) {
 		{"no file", 0, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			onFirstCPU(t) // a goroutine of its own
 			a.t, r.t = t, t
 			event := r.recordOfSocket(test.file)
 			if got := event.Sender.Tgid != 0; got != test.told {
