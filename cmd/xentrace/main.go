@@ -12,6 +12,7 @@ import (
 	"xentrace/internal/congestion"
 	"xentrace/internal/fix"
 	"xentrace/internal/flow"
+	"xentrace/internal/probe"
 	"xentrace/internal/trace"
 )
 
@@ -28,6 +29,7 @@ func main() {
 		Measure: measure,
 		Machine: check.Running,
 
+		Probe:      probe.Gateway,
 		Changeable: fix.Open,
 
 		Build: cli.Build{Version: version, Commit: commit, Clang: bpf.ClangVersion},

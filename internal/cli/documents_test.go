@@ -52,7 +52,7 @@ func TestTheContractsFlagsAreThere(t *testing.T) {
 		"probe --interface eth0 --to [2001:db8::1]:9 --ipv6 --output text --duration 0",
 		"fix -i eth0 --apply --persist systemd --force -o json",
 		"fix --revert --force --state /x --color never",
-		"fix --step sg-on --step mtu-9000 --watch 1s",
+		"fix --step sg-on --step mtu-9000 --watch 1s --no-probe",
 		"congestion -i eth0 --interface eth1 -d 10s -o json --watch --baseline /x --wait --ready-file /x --color never -v",
 		"version -o json",
 	} {

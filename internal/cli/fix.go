@@ -22,10 +22,10 @@ func fixCommand() *command {
 		short: "plan, make and take back the changes that end this machine's losses",
 		long: []string{
 			"Makes a plan of what check finds: steps in the order in which they are done, each with its effect, its cost and the command that one would type. Nothing is changed unless --apply is given.",
-			"With --apply the steps are carried out, all or nothing: what was there is written down first, if a step fails the earlier ones are undone, every value is read back, and the interfaces are watched before and after, to tell whether drops have ended. What was there before the first of several runs stays written down until --revert puts it all back.",
+			"With --apply the steps are carried out, all or nothing: what was there is written down first, if a step fails the earlier ones are undone, every value is read back, and the interfaces are watched before and after, to tell whether drops have ended. After the change a probe, the datagram of many slots that the command probe sends, goes out of each changed interface to its own default gateway, and to no other address. What was there before the first of several runs stays written down until --revert puts it all back.",
 			"With --step only the steps named are planned, whether a finding calls for them or not. A step that does harm on this machine is refused, with the reason; --force does it all the same. The steps: " + stepNames() + ".",
 			"With --persist the files are shown that make the changes last over a restart, and with --apply they are written. A file that is there and was not written by xentrace is never overwritten.",
-			"The exit status is 1 if a step was refused, or if packets are still dropped after --apply.",
+			"The exit status is 1 if a step was refused, or if packets or a probe are still dropped after --apply.",
 		},
 		flags: []*flag{
 			{name: "interface", short: "i", value: "NAME", completes: interfaceNames,
@@ -41,6 +41,7 @@ func fixCommand() *command {
 			{name: "force", usage: "do what does harm here; with --revert, remove files that were changed by hand since",
 				bind: switchValue(func(s *settings) *bool { return &s.force })},
 			{name: "watch", value: "TIME", initial: "5s", usage: "with --apply, watch for drops this long before and at least this long after; 0 is not at all", bind: watchValue},
+			{name: "no-probe", usage: "with --apply, send no datagram to the default gateway; --watch 0 does the same", bind: switchValue(func(s *settings) *bool { return &s.noProbe })},
 			{name: "state", value: "PATH", completes: fileNames, initial: fix.DefaultState, usage: "the file in which is written what was there",
 				bind: pathValue(func(s *settings) *string { return &s.state })},
 			outputFlag(),
@@ -258,9 +259,10 @@ func (f *fixing) applyPlan(ctx context.Context) error {
 	if err := f.fixer.Apply(ctx, plan, fix.Persistence(f.persist)); err != nil {
 		return f.unchanged(err)
 	}
+	lost := watch.probes(ctx)
 	ended := watch.after(ctx)
 	f.say("xentrace fix --revert takes it back.")
-	if !ended {
+	if !ended || lost {
 		return errFinding
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"xentrace/internal/check"
 	"xentrace/internal/fix"
 	"xentrace/internal/netdev"
+	"xentrace/internal/probe"
 	"xentrace/internal/trace"
 )
 
@@ -61,6 +63,9 @@ func runFixOn(t *testing.T, m *mendable, fake *fakeTracer, state string, args ..
 	if fake != nil {
 		system.Start = fake.start
 	}
+	system.Probe = func(context.Context, probe.Tracer, uint32, int) (probe.Result, error) {
+		return probe.Result{}, fmt.Errorf("%w: it has no default gateway", trace.ErrCannotRun)
+	}
 	system.Changeable = func() (fix.Machine, error) {
 		if m == nil {
 			return nil, fmt.Errorf("%w: missing privilege", trace.ErrCannotRun)
@@ -107,7 +112,7 @@ func TestFixPlansAppliesAndReverts(t *testing.T) {
 	if applied.status != 0 || !m.features["tx-scatter-gather"].Active {
 		t.Fatalf("apply: %+v", applied)
 	}
-	for _, part := range []string{"applied  sg-on eth0", "verified sg-on eth0: Read back", "verified watch: No packet was dropped"} {
+	for _, part := range []string{"applied  sg-on eth0", "verified sg-on eth0: Read back", "verified watch: No packet was dropped", "No probe was made out of eth0: it has no default"} {
 		if !strings.Contains(applied.stdout, part) {
 			t.Errorf("no %q in\n%s", part, applied.stdout)
 		}
@@ -167,6 +172,9 @@ func TestFixTellsWhetherDropsEnded(t *testing.T) {
 				Start: func(ctx context.Context, o trace.Options) (Tracer, error) {
 					tracer.began = time.Now()
 					return tracer, nil
+				},
+				Probe: func(context.Context, probe.Tracer, uint32, int) (probe.Result, error) {
+					return probe.Result{}, errors.New("no gateway")
 				},
 			})
 			if Status(err) != c.status || !strings.Contains(stdout.String(), c.want) {

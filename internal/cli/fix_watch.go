@@ -22,6 +22,10 @@ type dropWatch struct {
 	cancel context.CancelFunc
 	idents []fix.Identity
 	first  window
+
+	changed         []fix.Identity // interfaces to probe
+	unprobed        string         // why some were not, in sentences
+	pauseDiscarding func()
 }
 
 // A window is what was counted in a stretch of time.
@@ -32,22 +36,48 @@ type window struct {
 
 // newDropWatch attaches the tracer, if there is something to watch for and it can.
 func (f *fixing) newDropWatch(ctx context.Context, plan *fix.Plan) *dropWatch {
-	w := &dropWatch{f: f, cancel: func() {}, idents: plan.Identities()}
+	w := &dropWatch{f: f, cancel: func() {}, pauseDiscarding: func() {}, idents: plan.Identities(), changed: plan.Changed()}
 	if f.watch == 0 {
 		return w
 	}
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	tracer, err := f.Start(running, trace.Options{Interfaces: f.interfaces, Backend: trace.Auto})
+	options := trace.Options{Interfaces: f.interfaces, Backend: trace.Auto}
+	if !f.noProbe && len(w.changed) > 0 {
+		options.Records, options.Probe, options.Rejected = true, true, true
+		options.Drops, options.DropsHook = trace.DropsAll, trace.DropsTracepoint
+	}
+	tracer, err := f.Start(running, options)
 	if err != nil {
 		cancel()
 		w.why = err.Error()
 		return w
 	}
 	w.tracer, w.cancel = tracer, cancel
+	w.discard()
 	return w
 }
 
+// discard reads the records that nobody waits for, so that there is room for a probe's,
+// until pauseDiscarding is called.
+func (w *dropWatch) discard() {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			if _, err := w.tracer.Read(ctx); err != nil {
+				return // who probes meets it, too
+			}
+		}
+	}()
+	w.pauseDiscarding = func() {
+		cancel()
+		<-done
+	}
+}
+
 func (w *dropWatch) close() {
+	w.pauseDiscarding()
 	if w.tracer != nil {
 		_ = w.tracer.Close() // what it counted has been told
 	}
@@ -116,7 +146,7 @@ func (w *dropWatch) ended(last, between window) string {
 }
 
 func (w *dropWatch) tell(status fix.Status, message string) {
-	w.f.tell(fix.Step{Name: "watch", Status: status, Message: message})
+	w.f.tell(fix.Step{Name: "watch", Status: status, Message: message + w.unprobed})
 }
 
 // window counts for as long as the flags say. An interrupt ends it.

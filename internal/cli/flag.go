@@ -49,6 +49,7 @@ type settings struct {
 	persist    string
 	force      bool
 	watch      time.Duration
+	noProbe    bool
 	state      string
 	help       bool
 

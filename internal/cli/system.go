@@ -13,6 +13,7 @@ import (
 	"xentrace/internal/congestion"
 	"xentrace/internal/fix"
 	"xentrace/internal/flow"
+	"xentrace/internal/probe"
 	"xentrace/internal/trace"
 )
 
@@ -64,6 +65,10 @@ type System struct {
 
 	// Machine is where check reads its facts.
 	Machine func() (check.Source, error)
+
+	// Probe makes the probe that fix verifies with: out of the interface with this index
+	// in the caller's network namespace, whose inode number is given, too.
+	Probe func(ctx context.Context, tracer probe.Tracer, namespace uint32, index int) (probe.Result, error)
 
 	// Changeable is what fix changes; Root is where it writes files, "" being /.
 	Changeable func() (fix.Machine, error)

@@ -287,6 +287,13 @@ func (f *Fixer) Counters(ctx context.Context, interfaces []Identity) (sent, drop
 	return sent, dropped, nil
 }
 
+// SinglePages tells whether new page fragments are single pages by now, as far as the
+// setting is to be read.
+func (f *Fixer) SinglePages() bool {
+	value, err := f.Machine.Sysctl(HighOrder)
+	return err == nil && value == "1"
+}
+
 // failed tells of a step that failed and returns the error.
 func (f *Fixer) failed(step Step, err error) error {
 	f.tell(step, Failed, sentence(explain(err).Error()))

@@ -213,6 +213,21 @@ func (p *Plan) Doable() []Step {
 // Identities returns the interfaces that were planned for.
 func (p *Plan) Identities() []Identity { return p.interfaces }
 
+// Changed returns the interfaces that --apply changes: all that were planned for, if a
+// step is the machine's.
+func (p *Plan) Changed() []Identity {
+	var changed []Identity
+	for _, s := range p.Doable() {
+		if s.Interface == "" {
+			return p.interfaces
+		}
+		if !slices.Contains(changed, s.identity) {
+			changed = append(changed, s.identity)
+		}
+	}
+	return changed
+}
+
 // Refused tells whether a step was refused.
 func (p *Plan) Refused() bool {
 	return slices.ContainsFunc(p.Steps, func(s Step) bool { return s.Status == Refused })

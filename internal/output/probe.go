@@ -32,7 +32,7 @@ func (JSON) AppendProbe(b []byte, r *probe.Result) []byte {
 	b = append(b, `,"reason":`...)
 	b = appendNullable(b, r.Reason)
 	b = append(b, `,"message":`...)
-	b = appendString(b, probeMessage(r))
+	b = appendString(b, ProbeMessage(r))
 	return append(b, "}\n"...)
 }
 
@@ -68,7 +68,7 @@ func (t *Text) AppendProbe(b []byte, r *probe.Result) []byte {
 		b = append(append(b, ' '), r.Cause.String()...)
 	}
 	if r.Seen {
-		b = append(b, fmt.Sprintf(", %s (the limit is %d), %d bytes", count(r.Slots, "slot"), r.Limit, r.Len)...)
+		b = append(b, fmt.Sprintf(", %s (the limit is %d), %d bytes", Count(r.Slots, "slot"), r.Limit, r.Len)...)
 	}
 	if r.Flow != nil {
 		b = append(b, ", "+r.Flow.Source.String()+" > "+r.Flow.Destination.String()+" "+protocolName(r.Flow.Proto)...)
@@ -77,7 +77,7 @@ func (t *Text) AppendProbe(b []byte, r *probe.Result) []byte {
 		b = append(b, ", attempt "+strconv.Itoa(r.Attempts)...)
 	}
 	b = append(b, '\n')
-	return appendWrapped(b, Printable(probeMessage(r)), 2, t.width())
+	return appendWrapped(b, Printable(ProbeMessage(r)), 2, t.width())
 }
 
 // AppendProbeEnd appends what to do about what was lost, and, of several probes, how
@@ -122,16 +122,16 @@ func (t *Text) AppendProbeEnd(b []byte, results []probe.Result) []byte {
 	return append(append(b, line...), '\n')
 }
 
-// count is a number of things.
-func count(n int, thing string) string {
+// Count is a number of things, in words.
+func Count(n int, thing string) string {
 	if n == 1 {
 		return "1 " + thing
 	}
 	return strconv.Itoa(n) + " " + thing + "s"
 }
 
-// probeMessage says in sentences what the result means.
-func probeMessage(r *probe.Result) string {
+// ProbeMessage says in sentences what became of a probe.
+func ProbeMessage(r *probe.Result) string {
 	if !r.Seen {
 		return "What the driver would do is not known: " + r.Unseen + "."
 	}

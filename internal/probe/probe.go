@@ -64,17 +64,20 @@ type Prober struct {
 	network Network
 	senders senders
 	records chan trace.Packet
-	failure error // of reading, set before records is closed
+	failure error              // of reading, set before records is closed
+	stop    context.CancelFunc // of reading
 }
 
 // New makes a prober whose sockets are in the network namespace of the calling thread,
-// and begins to read what the tracer tells, until ctx ends or the tracer is stopped.
+// and begins to read what the tracer tells, until ctx ends, the tracer is stopped or the
+// prober is closed.
 func New(ctx context.Context, t Tracer, n Network, o Options) *Prober {
 	p := &Prober{
 		options: o, tracer: t, network: n,
 		senders: newRockets(o.Destination.Address, o.Interface.Name),
 		records: make(chan trace.Packet, 1024),
 	}
+	ctx, p.stop = context.WithCancel(ctx)
 	go p.read(ctx)
 	return p
 }
@@ -104,8 +107,15 @@ func (p *Prober) read(ctx context.Context) {
 	}
 }
 
-// Close lets go of what the senders hold.
-func (p *Prober) Close() error { return p.senders.close() }
+// Close lets go of what the senders hold, and waits until the tracer is not read any
+// more: the next may do so.
+func (p *Prober) Close() error {
+	p.stop()
+	for range p.records {
+		continue // thrown away
+	}
+	return p.senders.close()
+}
 
 // Once makes one probe. Errors are xentrace's own, or ctx's; whatever keeps the
 // datagram from the driver is in the result.
@@ -126,17 +136,11 @@ func (p *Prober) Once(ctx context.Context) (Result, error) {
 		if err := p.attempt(ctx, &r); err != nil {
 			return r, err
 		}
-		if !r.Seen && !p.goesOn(&r) {
+		if !r.Seen && !r.SinglePages {
 			break
 		}
 	}
 	return r, nil
-}
-
-// goesOn tells whether another datagram may fare better than one that did not reach the
-// driver: where memory for it was short only.
-func (p *Prober) goesOn(r *Result) bool {
-	return r.Unseen == describeSend(rocket.ErrSinglePages)
 }
 
 // enough tells whether the datagram had the slots that it was to have.
@@ -190,8 +194,8 @@ func (p *Prober) attempt(ctx context.Context, r *Result) error {
 	r.Flow = &trace.Flow{Proto: unix.IPPROTO_UDP, Source: s.Local(), Destination: withoutZone(p.options.Destination.Address)}
 	if err := s.Send(ctx); err != nil {
 		// Where the kernel had made a packet of it, a record still tells why it was refused.
-		r.Unseen = describeSend(err)
-		if ctx.Err() != nil || p.goesOn(r) {
+		r.Unseen, r.SinglePages = describeSend(err), errors.Is(err, rocket.ErrSinglePages)
+		if ctx.Err() != nil || r.SinglePages {
 			return errors.Join(ctx.Err(), s.Close())
 		}
 	}

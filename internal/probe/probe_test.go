@@ -136,6 +136,12 @@ func one(t *testing.T, o Options, tracer *fakeTracer, network *fakeNetwork, all 
 		p.senders = senders
 		r, err = p.Once(ctx)
 		time.Sleep(2 * time.Hour) // late records
+		if closed := p.Close(); closed != nil || ctx.Err() != nil {
+			t.Errorf("close: %v; %v", closed, ctx.Err())
+		}
+		if _, more := <-p.records; more {
+			t.Error("the tracer is read after the prober was closed")
+		}
 		cancel()
 	})
 	return r, senders, err
@@ -201,7 +207,7 @@ func TestProbes(t *testing.T) {
 		{name: "single pages for a moment", options: sgOn, missing: "x", fates: fates(fate{nil, rocket.ErrSinglePages}, fateOf(linearized)),
 			want: Result{Seen: true, Verdict: trace.Linearized, Slots: 27, Attempts: 2, Reached: true}, says: "x"},
 		{name: "single pages only", options: sgOn, fates: fates(fate{nil, rocket.ErrSinglePages}),
-			want: Result{Attempts: 32}, says: "high_order_alloc_disable"},
+			want: Result{Attempts: 32, SinglePages: true}, says: "high_order_alloc_disable"},
 		{name: "sent, then freed as dropped by another driver", options: Options{Interface: other, ScatterGather: true, Slots: 18},
 			fates: fates(fateOf(sent, dropElsewhere("NOT_SPECIFIED"))),
 			want:  Result{Seen: true, Verdict: trace.Sent, Slots: 18, Attempts: 1, Reached: true}, says: "no Xen backend"},
@@ -211,7 +217,7 @@ func TestProbes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := Result{Seen: r.Seen, Verdict: r.Verdict, Cause: r.Cause, Slots: r.Slots, Attempts: r.Attempts, Reached: r.Reached, Answer: r.Answer}
+			got := Result{Seen: r.Seen, Verdict: r.Verdict, Cause: r.Cause, Slots: r.Slots, Attempts: r.Attempts, Reached: r.Reached, SinglePages: r.SinglePages, Answer: r.Answer}
 			if !reflect.DeepEqual(got, test.want) {
 				t.Errorf("got  %+v\nwant %+v", got, test.want)
 			}

@@ -36,6 +36,10 @@ type Result struct {
 	Reached  bool // the last datagram had the slots that were wanted
 	Attempts int  // datagrams made for it
 
+	// SinglePages: the last datagram could not be made, since page fragments were single
+	// pages. Another one may be, where memory was short only.
+	SinglePages bool
+
 	Answer        Answer
 	AnswerMissing string
 
