@@ -123,6 +123,36 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// A step of the machine changes every interface that was planned for, another its own.
+func TestChanged(t *testing.T) {
+	for _, c := range []struct {
+		steps []string
+		want  string
+	}{
+		{[]string{"single-pages"}, "[eth0 eth1]"},
+		{[]string{"tso-gso-on", "mtu-1400"}, "[eth0]"}, // refused for eth1, of another driver
+		{[]string{"tso-gso-on"}, "[eth0]"},
+	} {
+		f := newFound(check.OK)
+		f.off("tso", "gso")
+		f.findings = nil
+		other := f.machine.Interfaces[0]
+		other.Name, other.Index, other.Driver = "eth1", 3, "veth"
+		f.machine.Interfaces = append(f.machine.Interfaces, other)
+		plan, err := NewPlan(f.machine, f.findings, Choice{Steps: c.steps})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, i := range plan.Changed() {
+			names = append(names, i.Name)
+		}
+		if fmt.Sprint(names) != c.want {
+			t.Errorf("%v: %v, want %s", c.steps, names, c.want)
+		}
+	}
+}
+
 func TestCommandOfAnotherNamespace(t *testing.T) {
 	f := newFound(check.OK)
 	f.off("sg")

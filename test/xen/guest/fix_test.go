@@ -71,6 +71,34 @@ func became(t *testing.T, steps []fixed, name, status string) fixed {
 	return fixed{}
 }
 
+// gatewayToProbe makes the peer the default gateway, if what this driver does with a
+// datagram of many slots after the fix is known: then fix has to tell of a probe.
+func gatewayToProbe(t *testing.T) bool {
+	t.Helper()
+	switch env(t, "XENTRACE_LAB_DRIVER") {
+	case "stock", "prefix":
+		defaultRoutes(t)
+		return true
+	}
+	return false
+}
+
+// provenByProbe checks what fix said of its probe: the driver linearized the datagram,
+// or, if it is one that drops, none over the limit can be made any more.
+func provenByProbe(t *testing.T, steps []fixed) {
+	t.Helper()
+	said, want := text(became(t, steps, "probe", "verified").Message), "the driver copied it into one buffer and sent it"
+	if _, word := driverStatus(t); word == "drops" {
+		want = "no datagram of more than 18 slots could be made: new page fragments are single pages"
+	}
+	if !strings.Contains(said, want) {
+		t.Errorf("the probe: %s; want %s", said, want)
+	}
+	if watched := text(became(t, steps, "watch", "verified").Message); strings.Contains(watched, "probe") {
+		t.Errorf("the watch tells of the probe, too: %s", watched)
+	}
+}
+
 // during runs work again and again until the function that it returns is called.
 func during(t *testing.T, work func(context.Context) error) (stop func()) {
 	t.Helper()
@@ -102,6 +130,7 @@ func TestFixScatterGather(t *testing.T) {
 	scatterGather(t, "off")
 	t.Cleanup(func() { scatterGather(t, "on") })
 	before, state := changeable(t), filepath.Join(t.TempDir(), "state", "fix.json")
+	probed := gatewayToProbe(t)
 	to := netip.AddrPortFrom(peerAddr(t, "ipv4"), port)
 	stop := during(t, func(ctx context.Context) error {
 		heads, err := rocket.Hold(ctx, held, 300)
@@ -122,6 +151,9 @@ func TestFixScatterGather(t *testing.T) {
 	}
 	became(t, steps, "sg-on", "applied")
 	became(t, steps, "sg-on", "verified")
+	if probed {
+		provenByProbe(t, steps)
+	}
 	watched := text(became(t, steps, "watch", "verified").Message)
 	dropped, packets := counter(t, "tx_dropped"), counter(t, "tx_packets")
 	if smallHeads(t) && (dropped == 0 || !strings.Contains(watched, "The drops have ended") || !strings.Contains(watched, "(sg_off ")) {
@@ -156,6 +188,7 @@ func TestFixOverTheLimit(t *testing.T) {
 	}
 	before, state := changeable(t), filepath.Join(t.TempDir(), "fix.json")
 	jumbo := atoi(t, readFile(t, filepath.Join("/sys/class/net", ifname, "mtu"))) >= 9001
+	probed := gatewayToProbe(t)
 	var hung *rocket.TCP
 	if jumbo {
 		hung = newRocket(t, hungPort, rocket.Options{PieceLength: 512})
@@ -170,6 +203,9 @@ func TestFixOverTheLimit(t *testing.T) {
 	became(t, steps, "update-kernel", "planned")
 	if jumbo {
 		became(t, steps, "mtu-1500", "verified")
+	}
+	if probed {
+		provenByProbe(t, steps)
 	}
 	watched := text(became(t, steps, "watch", "verified").Message)
 	if !strings.Contains(watched, "The drops have ended") || !strings.Contains(watched, "(too_many_slots ") {
