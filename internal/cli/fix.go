@@ -25,7 +25,7 @@ func fixCommand() *command {
 			"With --apply the steps are carried out, all or nothing: what was there is written down first, if a step fails the earlier ones are undone, every value is read back, and the interfaces are watched before and after, to tell whether drops have ended. After the change a probe, the datagram of many slots that the command probe sends, goes out of each changed interface to its own default gateway, and to no other address. What was there before the first of several runs stays written down until --revert puts it all back.",
 			"With --step only the steps named are planned, whether a finding calls for them or not. A step that does harm on this machine is refused, with the reason; --force does it all the same. The steps: " + stepNames() + ".",
 			"With --persist the files are shown that make the changes last over a restart, and with --apply they are written. A file that is there and was not written by xentrace is never overwritten.",
-			"The exit status is 1 if a step was refused, or if packets or a probe are still dropped after --apply.",
+			"The exit status is 1 if a step was refused, or if after --apply packets are still dropped or the probe is lost.",
 		},
 		flags: []*flag{
 			{name: "interface", short: "i", value: "NAME", completes: interfaceNames,

@@ -53,7 +53,9 @@ func (f *fixing) newDropWatch(ctx context.Context, plan *fix.Plan) *dropWatch {
 		return w
 	}
 	w.tracer, w.cancel = tracer, cancel
-	w.discard()
+	if options.Records {
+		w.discard()
+	}
 	return w
 }
 

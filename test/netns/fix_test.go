@@ -124,3 +124,20 @@ func TestFixSaysWhyItDidNotProbe(t *testing.T) {
 		})
 	}
 }
+
+// By the time of the probe what changed the machine has given up the right to.
+func TestFixProbesWithoutPrivileges(t *testing.T) {
+	l := newLab(t)
+	defaultRoute(t, farAddress.Addr())
+	sink := l.udpSinkAt(netip.AddrPortFrom(farAddress.Addr(), 9))
+	cmd := exec.Command(xentrace, "fix", "-i", "near", "--apply", "--force", "--step", "mtu-1400", "--watch", "5s", "--state", filepath.Join(t.TempDir(), "fix.json"))
+	must(t, cmd.Start())
+	eventually(t, "the datagram", func() bool { return sink.Received().Datagrams > 0 })
+	// CAP_SYSLOG is 34, CAP_PERFMON 38, CAP_BPF 39.
+	if got := capabilities(t, cmd.Process.Pid); len(got) != 1 || got[0] != "000000c400000000" {
+		t.Errorf("its threads have %v, want 000000c400000000 only", got)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("%v, want status 0", err)
+	}
+}
