@@ -309,5 +309,9 @@ func (s *Stream) Close() error { return s.conn.Close() }
 // has ended.
 func (s *Stream) CloseWrite() error { return s.conn.CloseWrite() }
 
+// ResetWhenClosed makes the end of the connection a reset, however it ends: what could
+// not be sent is not kept for minutes.
+func (s *Stream) ResetWhenClosed() error { return s.conn.SetLinger(0) }
+
 // Abort closes the connection with a reset.
-func (s *Stream) Abort() error { return errors.Join(s.conn.SetLinger(0), s.conn.Close()) }
+func (s *Stream) Abort() error { return errors.Join(s.ResetWhenClosed(), s.conn.Close()) }

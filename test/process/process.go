@@ -132,6 +132,9 @@ func segment(remote string) error {
 	if err != nil {
 		return err
 	}
+	if err := sender.Stream().ResetWhenClosed(); err != nil {
+		return err
+	}
 	for {
 		sent, err := sender.Send(context.Background())
 		if err != nil {

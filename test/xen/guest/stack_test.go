@@ -14,7 +14,8 @@ import (
 )
 
 // With --stack the record of a packet that went wrong has the call that sent it, on
-// every backend; one that a timer sent has none.
+// every backend; one that a timer sent has none. Where it is not known who sends (5.10), and
+// each packet goes through the interface's queue, there is none at all.
 func TestStack(t *testing.T) {
 	for _, backend := range backends(t) {
 		t.Run(backend, func(t *testing.T) {
@@ -44,8 +45,12 @@ func TestStack(t *testing.T) {
 				}
 				calls += checkCall(t, backend, p.Stack)
 			}
-			if calls != 1 {
-				t.Errorf("%d records with the call, want 1 among %d", calls, len(output.Packets))
+			want := 1
+			if !tellsSenders(t) {
+				want = 0
+			}
+			if calls != want {
+				t.Errorf("%d records with the call, want %d among %d", calls, want, len(output.Packets))
 			}
 		})
 	}
