@@ -1,6 +1,7 @@
 package netns
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -12,10 +13,10 @@ func TestManyConnections(t *testing.T) {
 	const connections, troubled, measured = 2000, 50, 5 * time.Second
 	l := newLab(t)
 	queueOf(t)
-	sink := l.tcpSink(farAddress.Addr())
+	sink := netip.MustParseAddrPort(l.discard(farAddress.Addr()))
 	all := make([]*connection, connections)
 	for i := range all {
-		all[i] = l.connect("tcp4", sink.Local())
+		all[i] = l.connect("tcp4", sink)
 	}
 	watch := watchAll(t)
 	resident, dropped := watch.Resident(), droppedBy(t, l.near)

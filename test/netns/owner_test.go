@@ -197,7 +197,7 @@ func (n nearPackets) read(wait time.Duration) (trace.Packet, error) {
 	return n.reader.Read(ctx)
 }
 
-// discard accepts one connection at the far end and reads from it; what it returns is where.
+// discard accepts connections at the far end and reads from them; what it returns is where.
 func (l *lab) discard(at netip.Addr) string {
 	l.t.Helper()
 	var listener net.Listener
@@ -207,12 +207,16 @@ func (l *lab) discard(at netip.Addr) string {
 	}))
 	l.t.Cleanup(func() { must(l.t, listener.Close()) })
 	go func() {
-		conn, err := listener.Accept()
-		if err != nil {
-			return
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				_, _ = io.Copy(io.Discard, conn)
+				_ = conn.Close()
+			}()
 		}
-		_, _ = io.Copy(io.Discard, conn)
-		_ = conn.Close()
 	}()
 	return listener.Addr().String()
 }
