@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -59,6 +60,9 @@ func saidOf(lines []fixed, step string) *fixed {
 	return nil
 }
 
+// manySlots is told of the probe: it has 27 slots, or 28 where its head lies across two pages.
+var manySlots = regexp.MustCompile(`^A datagram to the default gateway, 10\.98\.0\.2, had 2[78] slots \(the limit is 18\)\. `)
+
 // After the change one datagram of many slots goes to the interface's own gateway, and
 // nothing else leaves; what became of it is told.
 func TestFixProbes(t *testing.T) {
@@ -69,7 +73,7 @@ func TestFixProbes(t *testing.T) {
 	lines, status := lowerMTU(t)
 	said := saidOf(lines, "probe")
 	if status != 0 || said == nil || said.Status != "verified" || *said.Ifname != "near" ||
-		!strings.Contains(*said.Message, "A datagram to the default gateway, 10.98.0.2, had 27 slots (the limit is 18). ") {
+		!manySlots.MatchString(*said.Message) {
 		t.Errorf("status %d, %+v", status, lines)
 	}
 	// The veth pair counts it, and it came before the watch.
