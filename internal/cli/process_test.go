@@ -125,7 +125,7 @@ func TestInterruptWhileAttaching(t *testing.T) {
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(200 * time.Millisecond)
+	time.Sleep(time.Second) // until it listens for signals
 	p.signal(t, syscall.SIGINT)
 	if status := p.wait(t); !status.Exited() || status.ExitStatus() != 0 {
 		t.Errorf("ended with %v", status)
@@ -149,7 +149,7 @@ func TestSecondInterruptKillsAtOnce(t *testing.T) {
 	defer stdout.Close()
 	p.attached(t)
 	p.signal(t, syscall.SIGINT)
-	time.Sleep(200 * time.Millisecond)
+	time.Sleep(time.Second) // until it is taken for the first
 	began := time.Now()
 	p.signal(t, syscall.SIGINT)
 	status := p.wait(t)
