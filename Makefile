@@ -86,7 +86,6 @@ else
 	test/xen/suite --timeout 1200 --kernel 6.12 --driver stock --vcpus 2 -- -test.run 'Lab|WatchOrdinary|Wait|KernelSide|Check|ScatterGather'
 	test/xen/suite --timeout 1200 --kernel 6.1 --driver prefix --vcpus 2 -- -test.run 'Life(Driver|Renamed|Moved|Settings|Ends|Head|Stopped)/kprobe'
 	test/xen/suite --timeout 1200 --kernel 5.10 --driver stock -- -test.run 'Lab|Wait|KernelSide|Check'
-	test/xen/matrix --kernel newest
 	test/xen/driver-files
 	$(MAKE) --no-print-directory test-xen-soak SOAK=30s
 endif
