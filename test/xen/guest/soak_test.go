@@ -97,6 +97,9 @@ func (r *soakRun) take(line []byte) {
 		}
 		return
 	}
+	if p.Type == "flow" { // made of packets that are told of, too
+		return
+	}
 	kind := p.Verdict + " " + text(p.Cause)
 	r.records[kind]++
 	possible := p.Slots == p.SlotsOfParts() && p.Ifname == ifname && p.Flow != nil
