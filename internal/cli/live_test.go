@@ -44,7 +44,7 @@ func (l *liveRun) ended(t *testing.T, says string) (syscall.WaitStatus, string) 
 	t.Helper()
 	status := l.waitFor(t, time.Minute) // a storm takes its time on a busy machine
 	l.restored(t)
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		after, _ := tool.AfterLast(l.terminal.Raw(), tool.AlternateOff)
 		after = strings.ReplaceAll(after, "\r\n", "\n")
 		if strings.Contains(after, says) {
@@ -60,7 +60,7 @@ func (l *liveRun) ended(t *testing.T, says string) (syscall.WaitStatus, string) 
 func (l *liveRun) restored(t *testing.T) {
 	t.Helper()
 	var wrong string
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		raw := l.terminal.Raw()
 		switch {
 		case strings.LastIndex(raw, tool.AlternateOff) < strings.LastIndex(raw, tool.AlternateOn):

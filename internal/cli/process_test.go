@@ -46,20 +46,20 @@ func (p *process) attached(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = p.Process.Kill() })
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		if _, err := os.Stat(p.ready); err == nil {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("not attached after 10 s; stderr: %s", p.stderr.String())
+			t.Fatalf("not attached after a minute; stderr: %s", p.stderr.String())
 		}
 	}
 }
 
-// wait returns how the process ended, and fails if it does not within 10 s.
+// wait returns how the process ended, and fails if it does not within a minute.
 func (p *process) wait(t *testing.T) syscall.WaitStatus {
 	t.Helper()
-	return p.waitFor(t, 10*time.Second)
+	return p.waitFor(t, time.Minute)
 }
 
 func (p *process) waitFor(t *testing.T, patience time.Duration) syscall.WaitStatus {

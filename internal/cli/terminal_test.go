@@ -117,10 +117,14 @@ func TestColourAlwaysInAPipe(t *testing.T) {
 
 func TestTerminalFollowsAResize(t *testing.T) {
 	terminal := tool.OpenTerminal(t, 120, 30)
-	p := newProcess(t, []string{"TERM=xterm", paced, "XENTRACE_FAKE_RECORDS=12"}, "watch", "-d", "1500ms", "--color", "never")
+	p := newProcess(t, []string{"TERM=xterm", paced, "XENTRACE_FAKE_RECORDS=12"}, "watch", "--count", "12", "--color", "never")
 	p.Stdout, p.Stderr = terminal.Slave, terminal.Slave
 	p.attached(t)
-	time.Sleep(450 * time.Millisecond)
+	for deadline := time.Now().Add(time.Minute); strings.Count(terminal.Raw(), "too_many_slots") < 3; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("no three packets after a minute: %q", terminal.Raw())
+		}
+	}
 	terminal.Resize(t, 80, 24)
 	if status := p.wait(t); status.ExitStatus() != 0 {
 		t.Fatalf("ended with %v", status)

@@ -140,9 +140,21 @@ func TestMountedNamespaces(t *testing.T) {
 
 // A namespace that only a thread of this process lives in is found all the same.
 func TestOpenNamespaceOfAThread(t *testing.T) {
-	made, leave := make(chan uint32), make(chan struct{})
+	made, leave, left := make(chan uint32), make(chan struct{}), make(chan struct{})
 	go func() {
-		runtime.LockOSThread() // and never back: the thread ends with the namespace
+		// The process's first thread, if it is that one, does not end with its goroutine.
+		runtime.LockOSThread()
+		home, err := os.Open("/proc/thread-self/ns/net")
+		if err != nil {
+			t.Error(err)
+		}
+		defer func() {
+			if err := errors.Join(unix.Setns(int(home.Fd()), unix.CLONE_NEWNET), home.Close()); err != nil {
+				t.Error(err)
+			}
+			runtime.UnlockOSThread()
+			close(left)
+		}()
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			t.Error(err)
 		}
@@ -160,7 +172,7 @@ func TestOpenNamespaceOfAThread(t *testing.T) {
 		<-leave
 	}()
 	inum := <-made
-	defer close(leave)
+	defer func() { close(leave); <-left }()
 	ns, err := OpenNamespace(t.Context(), inum)
 	must(t, err)
 	if ns.Inum() != inum {

@@ -22,8 +22,8 @@ import (
 // A notification makes the watch look at the interface, so an event tells the
 // state at that time, and an interface that is gone by then is not told of. While
 // nobody receives, notifications wait in the socket; when that is full the kernel
-// drops some, the watch looks at all interfaces again, sends the differences, and
-// a [Synced] event with Lost set.
+// drops some. The watch then reads what did arrive, looks at all interfaces again,
+// sends the differences, and a [Synced] event with Lost set.
 func (ns *Namespace) Watch(ctx context.Context) (<-chan Event, error) {
 	w, err := ns.newWatcher()
 	if err != nil {
@@ -43,11 +43,15 @@ type watcher struct {
 	socket *os.File // RTNLGRP_LINK
 	buffer []byte
 	known  map[int]Interface // what has been told, by index
+	lost   bool              // the kernel dropped notifications since the last resync
 	events chan<- Event
 }
 
-// errLost says that the kernel dropped notifications.
-var errLost = errors.New("notifications lost")
+// Why receive returned no datagram.
+var (
+	errLost  = errors.New("notifications lost")    // the kernel dropped some
+	errEmpty = errors.New("no notification waits") // said only while some are lost
+)
 
 // newWatcher subscribes to the namespace's link notifications.
 func (ns *Namespace) newWatcher() (*watcher, error) {
@@ -102,10 +106,16 @@ func (w *watcher) run(ctx context.Context, events chan<- Event) {
 // next waits for notifications and acts on them.
 func (w *watcher) next(ctx context.Context) error {
 	data, err := w.receive()
-	if errors.Is(err, errLost) {
+	switch {
+	case errors.Is(err, errLost):
+		// From here until the socket has been empty the kernel drops without saying
+		// so again (NETLINK_S_CONGESTED): what is looked at before may be old.
+		w.lost = true
+		return nil
+	case errors.Is(err, errEmpty):
+		w.lost = false
 		return w.resync(ctx, true)
-	}
-	if err != nil {
+	case err != nil:
 		return err
 	}
 	messages, err := syscall.ParseNetlinkMessage(data)
@@ -120,7 +130,8 @@ func (w *watcher) next(ctx context.Context) error {
 	return nil
 }
 
-// receive returns the next datagram that came from the kernel.
+// receive returns the next datagram that came from the kernel. It waits for one,
+// unless notifications are lost and the rest of them has been read.
 func (w *watcher) receive() ([]byte, error) {
 	conn, err := w.socket.SyscallConn()
 	if err != nil {
@@ -132,13 +143,15 @@ func (w *watcher) receive() ([]byte, error) {
 		var failure error
 		err := conn.Read(func(fd uintptr) bool {
 			n, _, flags, from, failure = unix.Recvmsg(int(fd), w.buffer, nil, 0)
-			return failure != unix.EAGAIN && failure != unix.EINTR
+			return failure != unix.EINTR && (failure != unix.EAGAIN || w.lost)
 		})
 		switch {
 		case err != nil:
 			return nil, fmt.Errorf("netlink socket: %w", err)
 		case failure == unix.ENOBUFS, failure == nil && flags&unix.MSG_TRUNC != 0:
 			return nil, errLost
+		case failure == unix.EAGAIN:
+			return nil, errEmpty
 		case failure != nil:
 			return nil, fmt.Errorf("netlink socket: receive: %w", failure)
 		}

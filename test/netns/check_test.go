@@ -60,7 +60,7 @@ func TestCheckAnywhere(t *testing.T) {
 			if strings.Contains(text, "goroutine") || strings.Contains(text, "panic") {
 				t.Errorf("a stack trace: %s", out)
 			}
-			if took := time.Since(began); took > 5*time.Second { // less than one, on an idle machine
+			if took := time.Since(began); took > 30*time.Second { // less than one second, on an idle machine
 				t.Errorf("took %v", took)
 			}
 		})
