@@ -15,7 +15,7 @@ var helpTexts = []struct{ what, means string }{
 	{"", ""},
 	{"over_limit", "packets that needed more slots than a Xen frontend may use, whatever became of them"},
 	{"tx_dropped", "what the interface's own counter moved by since the start"},
-	{"lost", "what was not recorded: ring, no room in the ring buffer; flows, no room to remember a flow; recursion and missed, the kernel skipped a program. The counts are right all the same. ? is what this kernel does not tell"},
+	{"lost", "what was not recorded: ring, no room in the ring buffer; flows, no room to remember a flow (the counts are right all the same); recursion and missed, the kernel skipped a program, and its packet may not be counted. ? is what this kernel does not tell"},
 	{"stalled", "the same sequence number was dropped at least twice, and nothing was acknowledged since the first time; recovered: that is over"},
 	{"flow", "its two ends; a TCP connection unless it says otherwise"},
 	{"sndq", "bytes written to the socket and not acknowledged"},

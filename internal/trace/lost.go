@@ -28,7 +28,7 @@ func (t *Tracer) countLost(totals *Totals) error {
 		return err
 	}
 	if totals.Lost.Missed == nil {
-		totals.Missing["missed"] = "this kernel does not tell how often a kretprobe was missed"
+		totals.Missing["missed"] = "this kernel does not tell how often a kprobe was missed"
 	}
 	return nil
 }
@@ -64,15 +64,15 @@ func (t *Tracer) recursion() (*uint64, error) {
 	return &sum, nil
 }
 
-// missed returns how many returns the kretprobes missed; none if there is no
-// kretprobe.
+// missed returns how many entries and returns of xennet_start_xmit the kprobes
+// missed; none if there are no kprobes.
 func (t *Tracer) missed() (*uint64, error) {
 	t.driver.mu.Lock() // hooks come and go with it
 	defer t.driver.mu.Unlock()
 	var missed uint64
 	for i := range t.attachment.hooks {
 		h := &t.attachment.hooks[i]
-		if !h.isReturn {
+		if !h.isReturn && !h.inDriver {
 			continue
 		}
 		if !t.tells.missed {

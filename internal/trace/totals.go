@@ -54,7 +54,7 @@ type InterfaceTotals struct {
 type Lost struct {
 	Ring      uint64  // records for which the ring buffer had no room
 	Recursion *uint64 // program runs that the kernel skipped to avoid recursion
-	Missed    *uint64 // returns of xennet_start_xmit that a kretprobe missed
+	Missed    *uint64 // entries and returns of xennet_start_xmit that kprobes missed
 }
 
 // Totals is a snapshot of all that was counted since the hooks were attached.

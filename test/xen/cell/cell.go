@@ -62,6 +62,7 @@ type Session struct {
 	Backend string
 
 	Counted      uint64 // packets by xentrace
+	Skipped      uint64 // runs of its programs that the kernel left out, as xentrace says
 	TxPackets    uint64
 	TxDropped    uint64
 	Dropped      uint64 // by xentrace

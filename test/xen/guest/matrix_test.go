@@ -162,7 +162,7 @@ func (g *group) session(t *testing.T, backend string, output *tool.Output, moved
 	i := output.Only(t)
 	s := cell.Session{
 		Kernel: env(t, "XENTRACE_MATRIX_KERNEL"), Name: g.name, Backend: backend,
-		Counted: i.Counted(), TxPackets: moved.packets, TxDropped: moved.dropped,
+		Counted: i.Counted(), Skipped: value(output.Summary.Lost.Recursion) + value(output.Summary.Lost.Missed), TxPackets: moved.packets, TxDropped: moved.dropped,
 		Dropped: i.Dropped, Causes: map[string]uint64{}, Linearized: i.Linearized, Bounced: i.Bounced,
 		Copies: moved.copies, Records: uint64(len(output.Packets)),
 	}
@@ -186,12 +186,17 @@ func sessionFaults(s *cell.Session, output *tool.Output) []string {
 			faults = append(faults, fmt.Sprintf(format, values...))
 		}
 	}
-	fault(s.Counted != s.TxPackets+s.TxDropped, "%d packets counted: the interface sent %d and dropped %d", s.Counted, s.TxPackets, s.TxDropped)
+	// The kernel leaves a kprobe's program out while another runs, or a map is read,
+	// on its processor; from 6.7 on it tells so, and xentrace says it.
+	handed := s.TxPackets + s.TxDropped
+	fault(s.Counted > handed || s.Counted+s.Skipped < handed, "%d packets counted, %d said to be skipped: the interface sent %d and dropped %d",
+		s.Counted, s.Skipped, s.TxPackets, s.TxDropped)
 	fault(s.Dropped != s.TxDropped, "%d drops counted: tx_dropped moved by %d", s.Dropped, s.TxDropped)
 	fault(s.Bounced != s.Copies, "%d bounces counted: the driver made %d copies", s.Bounced, s.Copies)
 	fault(s.FalseRecords != 0, "%d records of packets to which nothing of the kind happened", s.FalseRecords)
 	lost := output.Summary.Lost
-	fault(lost.Ring != 0 || value(lost.Recursion) != 0 || value(lost.Missed) != 0, "lost: %+v", lost)
+	fault(lost.Ring != 0, "%d records lost", lost.Ring)
+	fault(s.Skipped > 0 && s.Backend != "kprobe", "%d runs skipped for recursion and %d missed", value(lost.Recursion), value(lost.Missed))
 	return faults
 }
 
