@@ -4,8 +4,12 @@ package guest
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"net"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -90,4 +94,54 @@ func request(at netip.AddrPort) error {
 	var answer [7]byte
 	_, err = conn.Read(answer[:])
 	return err
+}
+
+// served is a server of this guest's: dom0's clients connect, ask, are answered and close,
+// that many times in all. Returned is how many connections it accepted.
+func served(port, requests, clients int) load {
+	return func(_ context.Context, t *testing.T) uint64 {
+		listener, err := net.ListenTCP("tcp4", &net.TCPAddr{Port: port})
+		if err != nil {
+			t.Error(err)
+			return 0
+		}
+		done := dom0(t, fmt.Sprintf("request %d %d %d", requests, clients, port))
+		var accepted atomic.Uint64
+		var all sync.WaitGroup
+		for range clients {
+			all.Go(func() {
+				for {
+					conn, err := listener.Accept()
+					if err != nil {
+						return
+					}
+					accepted.Add(1)
+					_, _ = io.Copy(conn, conn) // until the client closes
+					_ = conn.Close()
+				}
+			})
+		}
+		done()
+		_ = listener.Close()
+		all.Wait()
+		return accepted.Load()
+	}
+}
+
+// tcpCounter reads one of the kernel's counters of TCP, by its name in /proc/net/snmp.
+func tcpCounter(t *testing.T, name string) uint64 {
+	t.Helper()
+	var names []string
+	for line := range strings.Lines(readFile(t, "/proc/net/snmp")) {
+		fields := strings.Fields(line)
+		switch {
+		case fields[0] != "Tcp:":
+		case names == nil:
+			names = fields
+		default:
+			return uint64(atoi(t, fields[slices.Index(names, name)]))
+		}
+	}
+	t.Fatalf("no counter %s", name)
+	return 0
 }

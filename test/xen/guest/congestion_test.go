@@ -226,27 +226,46 @@ func TestCongestionAgrees(t *testing.T) {
 			t.Errorf("received %+v for %d requests", r, p.sent)
 		}
 	})
+	t.Run("accepts", func(t *testing.T) {
+		const port, clients = 7071, 4
+		accepted := tcpCounter(t, "PassiveOpens")
+		p := measure(t, served(port, 200, clients), 3*time.Second)
+		accepted = tcpCounter(t, "PassiveOpens") - accepted
+		p.agrees(t)
+		tcp := p.report.TCP
+		if p.sent != 200 || *tcp.Accepts != p.sent || accepted != p.sent || tcp.Accept.Count() != p.sent {
+			t.Errorf("%d accepted, times of %d, for %d requests of dom0's and %d of the kernel's own count", *tcp.Accepts, tcp.Accept.Count(), p.sent, accepted)
+		}
+	})
 }
 
-// A backend that takes nothing for some seconds: the ring fills, and that is what is told.
+// A backend that takes nothing for some seconds, and one whose processor is taken from it:
+// the ring fills, and that is what is told.
 func TestCongestionOfAFullRing(t *testing.T) {
-	const stalled = 6 * time.Second
-	var done func()
-	p := measure(t, func(ctx context.Context, t *testing.T) uint64 {
-		done = dom0(t, fmt.Sprintf("stall %d", int(stalled.Seconds())))
-		return flood(2)(ctx, t)
-	}, stalled+3*time.Second)
-	done()
-	p.agrees(t)
-	p.is(t, verdict.LimitRing)
-	if full := p.report.FullShare() * p.report.Duration.Seconds(); full < 0.5 || full > stalled.Seconds()+3 {
-		t.Errorf("full for %.1f s", full)
-	}
-	if p.report.Total.Stops == 0 || p.report.Total.Wake.Quantile(1) < 1<<19 || !p.judgment.SmallPackets {
-		t.Errorf("%d stops, wakes %v, small packets %v", p.report.Total.Stops, p.report.Total.Wake, p.judgment.SmallPackets)
-	}
-	if moduleTypes() && (p.full == 0 || p.report.Total.Occupancy[9] == 0) {
-		t.Errorf("%d of %d samples full, occupancy %v", p.full, p.samples, p.report.Total.Occupancy)
+	const slow = 6 * time.Second
+	for _, test := range []struct {
+		action  string
+		longest uint64 // microseconds from a stop of the queue to its wake, at least
+	}{{"stall", 1 << 19}, {"starve", 1 << 13}} {
+		t.Run(test.action, func(t *testing.T) {
+			var done func()
+			p := measure(t, func(ctx context.Context, t *testing.T) uint64 {
+				done = dom0(t, fmt.Sprintf("%s %d", test.action, int(slow.Seconds())))
+				return flood(2)(ctx, t)
+			}, slow+3*time.Second)
+			done()
+			p.agrees(t)
+			p.is(t, verdict.LimitRing)
+			if full := p.report.FullShare() * p.report.Duration.Seconds(); full < 0.5 || full > p.report.Duration.Seconds() {
+				t.Errorf("full for %.1f s", full)
+			}
+			if p.report.Total.Stops == 0 || p.report.Total.Wake.Quantile(1) < test.longest || !p.judgment.SmallPackets {
+				t.Errorf("%d stops, wakes %v, small packets %v", p.report.Total.Stops, p.report.Total.Wake, p.judgment.SmallPackets)
+			}
+			if moduleTypes() && (p.full == 0 || p.report.Total.Occupancy[9] == 0) {
+				t.Errorf("%d of %d samples full, occupancy %v", p.full, p.samples, p.report.Total.Occupancy)
+			}
+		})
 	}
 }
 

@@ -61,7 +61,10 @@ func serve(ctx context.Context) error {
 	if err := listenTCP(ctx, echoPort, echo); err != nil {
 		return err
 	}
-	c := control{ledger: &l, vif: vifDir, deeds: &deeds{program: "toolstack"}}
+	c := control{ledger: &l, vif: vifDir, deeds: &deeds{
+		program: "toolstack",
+		own:     map[string]func([]string) error{"request": request},
+	}}
 	if err := listenTCP(ctx, counts.ControlPort, c.answer); err != nil {
 		return err
 	}

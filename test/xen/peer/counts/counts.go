@@ -51,7 +51,8 @@ func (c Counts) Sink(proto, family string, port int) Sink {
 // Ask sends one command to the peer at the given address and returns its answer:
 // "counts"; "reset", which answers with the counts before it clears them; "mtu N",
 // which sets the MTU of dom0's vif; or "do ACTION", which has dom0 do something to the
-// guest (init/toolstack lists the actions). An action may take the network or the guest
+// guest (init/toolstack lists the actions) or, "do request REQUESTS CLIENTS PORT", ask
+// a server in it. An action may take the network or the guest
 // itself away, so it begins a moment after the answer; a later one says that it ended.
 func Ask(ctx context.Context, addr, command string) (Counts, error) {
 	var c Counts
