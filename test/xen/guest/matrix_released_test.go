@@ -63,7 +63,7 @@ func judgeReleased(t *testing.T, g *group, backend string, output *tool.Output, 
 	t.Helper()
 	s := g.session(t, backend, output, moved)
 	w := &walk{row: &g.rows[0], sent: what, moved: moved, said: map[string]uint64{}}
-	attribute(&s, []*walk{w}, output.Packets)
+	attribute(t, &s, []*walk{w}, output.Packets)
 	answer := ask(t, "counts")
 	w.path = answer.Sink("udp", "ipv4", w.port).Datagrams
 	w.ordinary = answer.Sink("udp", "ipv4", ordinaryPort).Datagrams

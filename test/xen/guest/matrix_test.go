@@ -107,7 +107,7 @@ func (g *group) run(t *testing.T, backend string) {
 	moved := counters(t).since(begin)
 	output := run.Stop()
 	s := g.session(t, backend, &output, moved)
-	attribute(&s, walks, output.Packets)
+	attribute(t, &s, walks, output.Packets)
 	faults := sessionFaults(&s, &output)
 	for _, w := range walks {
 		w.missing = output.Summary.Missing[w.verdict]

@@ -68,6 +68,7 @@ func (r *row) walk(t *testing.T) *walk {
 	ask(t, "reset")
 	undo := func() {}
 	if r.prepare != nil {
+		quiet(t) // what ends the connection to the peer is not to be dropped
 		undo = r.prepare(t)
 	}
 	quiet(t)
@@ -110,7 +111,8 @@ func (w *walk) lost() uint64 {
 // attribute gives each record to the row whose packets it tells of. Another one is
 // false, unless it is of a bounce that shows by itself why it was one; how many
 // bounces there were is checked for the run as a whole.
-func attribute(s *cell.Session, walks []*walk, records []tool.Packet) {
+func attribute(t *testing.T, s *cell.Session, walks []*walk, records []tool.Packet) {
+	t.Helper()
 	for i := range records {
 		p := &records[i]
 		own := false
@@ -126,6 +128,7 @@ func attribute(s *cell.Session, walks []*walk, records []tool.Packet) {
 		}
 		if !own && !shortHead(p) {
 			s.FalseRecords++
+			t.Logf("of no row: %s", p)
 		}
 	}
 }
