@@ -170,20 +170,25 @@ func TestProbeScatterGatherOff(t *testing.T) {
 	t.Cleanup(func() { scatterGather(t, "on") })
 	for _, backend := range backends(t) {
 		t.Run(backend, func(t *testing.T) {
-			dropped := counter(t, "tx_dropped")
+			watch := tool.Start(t, program(t), "watch", "-o", "json", "--backend", "tracepoint")
+			before := counter(t, "tx_dropped")
 			ran := tool.RunProbe(t, probeArgs(t, backend, "--to", env(t, "XENTRACE_PEER"))...)
-			dropped = counter(t, "tx_dropped") - dropped
+			all := counter(t, "tx_dropped") - before
+			dropped, ports := droppedTo(t, watch.Stop(), discardPort)
 			p := ran.Only(t)
-			t.Logf("%s (%s), attempt %d, tx_dropped +%d", tool.Text(p.Verdict), tool.Text(p.Cause), p.Attempts, dropped)
+			t.Logf("%s (%s), attempt %d, %d dropped, tx_dropped +%d", tool.Text(p.Verdict), tool.Text(p.Cause), p.Attempts, dropped, all)
+			if dropped > all || ports > 1 {
+				t.Errorf("drops of %d attempts, want those of the last", ports)
+			}
 			switch tool.Text(p.Verdict) {
 			case "dropped":
 				// An attempt is a few datagrams, of which more than one may have such a head.
 				if tool.Text(p.Cause) != "sg_off" || *p.Slots != 2 || ran.Status != 1 || dropped < 1 || dropped > 8 {
-					t.Errorf("cause %s, %d slots, status %d, tx_dropped +%d: want sg_off, 2, 1, 1 to 8", tool.Text(p.Cause), *p.Slots, ran.Status, dropped)
+					t.Errorf("cause %s, %d slots, status %d, %d dropped: want sg_off, 2, 1, 1 to 8", tool.Text(p.Cause), *p.Slots, ran.Status, dropped)
 				}
 			case "sent":
 				if *p.Slots != 1 || p.Attempts != 32 || ran.Status != 0 || dropped != 0 {
-					t.Errorf("%d slots, attempt %d, status %d, tx_dropped +%d: want 1, 32, 0, 0", *p.Slots, p.Attempts, ran.Status, dropped)
+					t.Errorf("%d slots, attempt %d, status %d, %d dropped: want 1, 32, 0, 0", *p.Slots, p.Attempts, ran.Status, dropped)
 				}
 				if smallHeads(t) {
 					t.Error("no head lay across a page, though they do on this kernel with two processors")
@@ -196,4 +201,22 @@ func TestProbeScatterGatherOff(t *testing.T) {
 	if ran := tool.RunProbe(t, probeArgs(t, "auto", "--slots", "19", "--to", env(t, "XENTRACE_PEER"))...); ran.Status != 3 || !strings.Contains(ran.Stderr, "scatter-gather is off") {
 		t.Errorf("--slots 19: status %d, want 3:\n%s", ran.Status, ran.Stderr)
 	}
+}
+
+// droppedTo is how many packets to a port were dropped, and from how many ports. Others
+// that had to be, with scatter-gather off, are the end of connections to the peer.
+func droppedTo(t *testing.T, watched tool.Output, port int) (packets uint64, ports int) {
+	t.Helper()
+	from := map[int]bool{}
+	for i := range watched.Packets {
+		switch p := &watched.Packets[i]; {
+		case p.Verdict != "dropped":
+		case p.Flow == nil || p.Flow.Dport != port:
+			t.Logf("another drop: %s", p)
+		default:
+			packets++
+			from[p.Flow.Sport] = true
+		}
+	}
+	return packets, len(from)
 }
