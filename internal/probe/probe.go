@@ -217,7 +217,9 @@ func (p *Prober) follow(ctx context.Context, r *Result, cookie uint64) error {
 			if packet.Socket == nil || packet.Socket.Cookie != cookie || packet.Interface.Index != r.Interface.Index {
 				continue
 			}
-			told++
+			if packet.Verdict != trace.Accepted && packet.Verdict != trace.Rejected {
+				told++ // what the driver did with one of them, not the backend's answer to it
+			}
 			next, done := p.take(r, &packet)
 			if done && (r.Reached || !r.Seen || told >= p.datagrams()) {
 				return nil
@@ -276,7 +278,10 @@ func (p *Prober) take(r *Result, packet *trace.Packet) (next time.Duration, done
 // awaitAnswer tells how long to wait for the backend's answer to what the driver sent.
 func (p *Prober) awaitAnswer(r *Result) (next time.Duration, done bool) {
 	switch {
-	case r.Verdict == trace.Dropped || r.Answer == Rejected:
+	case r.Verdict == trace.Dropped:
+		r.Answer = NoAnswer // if there was one it was to another of the attempt
+		return 0, true
+	case r.Answer == Rejected:
 		return 0, true
 	case !r.Reached && r.Attempts < MaxAttempts:
 		return 0, true // another one is made anyway
