@@ -34,18 +34,18 @@ func TestCongestionCost(t *testing.T) {
 	if report.Packets < packets || packets < n {
 		t.Errorf("%d packets counted, %d sent", report.Packets, packets)
 	}
-	for name, most := range map[string]uint64{ // the kernel cuts names to 15 characters
-		"congestion_begi": packets, "congestion_end": packets, "congestion_noti": packets + 50, "congestion_comp": packets + 50, "congestion_free": 0, "congestion_wake": packets / 10,
+	for name, most := range map[string]uint64{
+		"congestion_begin": packets, "congestion_end": packets, "congestion_notify": packets + 50, "congestion_completion": packets + 50, "congestion_free": 0, "congestion_wake": packets / 10,
 	} {
 		s := after[name]
 		if s == nil {
-			if name == "congestion_comp" && !moduleTypes() {
+			if name == "congestion_completion" && !moduleTypes() {
 				continue
 			}
 			t.Fatalf("%s is not there: %v", name, report.Missing)
 		}
 		runs := s.RunCount - before[name].RunCount
-		if exact := name == "congestion_begi" || name == "congestion_end" || name == "congestion_free"; runs > most || exact && runs != most {
+		if exact := name == "congestion_begin" || name == "congestion_end" || name == "congestion_free"; runs > most || exact && runs != most {
 			t.Errorf("%s ran %d times for %d packets", name, runs, packets)
 		}
 		if runs > 0 {
