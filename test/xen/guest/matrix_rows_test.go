@@ -14,7 +14,7 @@ import (
 func groups() []*group {
 	return []*group{
 		{name: "stock", driver: "stock", rows: []row{
-			{path: "completions", port: 7001, send: completions},
+			{path: "completions", port: 7001, prepare: smallerSegments, send: completions},
 			{path: "too_big", port: 7002, prepare: mtu("65535"), send: tooBig, verdict: "dropped", cause: "too_big"},
 			{path: "linearized", port: 7003, send: manySlots, verdict: "linearized"},
 			{path: "bounced", port: 7004, prepare: tap(shortHeads), send: forwarded, verdict: "bounced"},
@@ -64,6 +64,14 @@ func mtu(to string) func(t *testing.T) func() {
 		command(t, "ip", "link", "set", ifname, "mtu", to)
 		return func() { command(t, "ip", "link", "set", ifname, "mtu", before) }
 	}
+}
+
+// smallerSegments makes runs of TCP segments 48 KiB at most: of 64 KiB in four fragments
+// that straddle pages, an ordinary stream needs 19 slots now and then.
+func smallerSegments(t *testing.T) func() {
+	before := shell(t, "ip -d -o link show dev "+ifname+" | grep -o 'gso_max_size [0-9]*'")
+	command(t, "ip", "link", "set", "dev", ifname, "gso_max_size", "49152")
+	return func() { shell(t, "ip link set dev "+ifname+" "+before) }
 }
 
 // sgOff switches scatter-gather off.
