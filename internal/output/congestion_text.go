@@ -105,16 +105,34 @@ func evidenceOf(limit *verdict.Limit) string {
 	}
 	var parts []string
 	for _, figure := range limit.Evidence {
-		name, value := strings.ReplaceAll(figure.Key, "_", " "), fmt.Sprint(figure.Value)
-		if part, is := figure.Value.(float64); is && strings.HasSuffix(figure.Key, "_share") {
-			name, value = strings.TrimSuffix(name, " share"), percent(part)
-		}
-		if before, is := strings.CutSuffix(name, " us"); is {
-			name, value = before, value+" us"
-		}
-		parts = append(parts, name+" "+value)
+		parts = append(parts, figureText(figure))
 	}
 	return " (" + strings.Join(parts, ", ") + ")"
+}
+
+// figureText names a figure by its key, whose end tells the unit.
+func figureText(figure verdict.Figure) string {
+	name := strings.ReplaceAll(figure.Key, "_", " ")
+	switch value := figure.Value.(type) {
+	case float64:
+		name = strings.TrimSuffix(name, " share")
+		if figure.Key == "pps_bound_share" {
+			name = "of which sent"
+		}
+		return name + " " + percent(value)
+	case int64:
+		if before, is := strings.CutSuffix(name, " us"); is {
+			return before + " " + inMicroseconds(uint64(value))
+		}
+	case uint64:
+		if before, is := strings.CutSuffix(name, " us"); is {
+			return before + " " + inMicroseconds(value)
+		}
+	}
+	if figure.Key == "pps_bound" {
+		name = "bound in packets/s"
+	}
+	return fmt.Sprintf("%s %v", name, figure.Value)
 }
 
 func percent(value float64) string { return strconv.FormatFloat(100*value, 'f', 1, 64) + " %" }
