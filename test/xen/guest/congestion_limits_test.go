@@ -31,7 +31,7 @@ func TestCongestionOfAFullRing(t *testing.T) {
 			var done func()
 			p := measure(t, func(ctx context.Context, t *testing.T) uint64 {
 				done = dom0(t, fmt.Sprintf("%s %d", test.action, int(slow.Seconds())))
-				return flood(2)(ctx, t)
+				return flood(8)(ctx, t) // a socket's send buffer holds less than a ring
 			}, slow+3*time.Second)
 			done()
 			p.agrees(t)
