@@ -39,7 +39,8 @@ type Limit struct {
 // A Judgment is what the figures of a report mean.
 type Judgment struct {
 	Limits []Limit // never empty: LimitNone if nothing is
-	// SmallPackets: most packets carry little, and something on their way is a limit.
+	// SmallPackets: most packets carry little, and what each of them takes whatever it
+	// carries, slots of the ring or one processor's time, is a limit.
 	SmallPackets bool
 	Sentence     string // says it by the numbers; empty if it is not so
 }
@@ -75,32 +76,30 @@ type limitRule struct {
 // makes one.
 func OfCongestion(r *congestion.Report) Judgment {
 	var j Judgment
-	onTheWay := false
+	var used []string // up by packets, not by bytes
 	for _, rule := range limitRules {
 		if !rule.holds(r) {
 			continue
 		}
-		onTheWay = onTheWay || rule.id != LimitAcceptQueue
+		if rule.id == LimitRing || rule.id == LimitOneQueue {
+			used = append(used, string(rule.id))
+		}
 		j.Limits = append(j.Limits, Limit{rule.id, rule.meaning, rule.evidence(r), complete(rule.advice, r)})
 	}
 	if len(j.Limits) == 0 {
 		j.Limits = []Limit{{ID: LimitNone, Meaning: "None of the ring, the queues, copies, steal time and the accept queues is a limit now."}}
 	}
 	t := &r.Total
-	if onTheWay && t.Packets >= fewPackets && t.SmallShare() >= smallMany && t.BytesPerSlot() < smallSlot {
-		j.SmallPackets, j.Sentence = true, smallSentence(r, j.Limits)
+	if len(used) > 0 && t.Packets >= fewPackets && t.SmallShare() >= smallMany && t.BytesPerSlot() < smallSlot {
+		j.SmallPackets, j.Sentence = true, smallSentence(r, used)
 	}
 	return j
 }
 
-func smallSentence(r *congestion.Report, limits []Limit) string {
+func smallSentence(r *congestion.Report, limits []string) string {
 	t := &r.Total
-	var names []string
-	for _, limit := range limits {
-		names = append(names, string(limit.ID))
-	}
 	s := fmt.Sprintf("Small packet congestion detected: %.0f %% of %.0f packets/s carry less than 256 bytes, a slot carries %.0f bytes of payload, and the limit is %s",
-		100*t.SmallShare(), r.Rate(t.Packets), t.BytesPerSlot(), strings.Join(names, " and "))
+		100*t.SmallShare(), r.Rate(t.Packets), t.BytesPerSlot(), strings.Join(limits, " and "))
 	if full := r.FullShare(); full > 0 {
 		s += fmt.Sprintf("; the ring was full %.0f %% of the time", 100*full)
 	}

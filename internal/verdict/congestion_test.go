@@ -86,12 +86,16 @@ func TestLimits(t *testing.T) {
 			r.Queues = r.Queues[:1]
 			r.CPU.Count, r.CPU.HottestBusy, r.CPU.RestBusy = 1, 1, 0
 		}, []LimitID{LimitNone}, false},
-		{"every packet copied", func(r *congestion.Report) { *r.Total.Copied = 10000 }, []LimitID{LimitCopies}, true},
+		{"every packet copied", func(r *congestion.Report) { *r.Total.Copied = 10000 }, []LimitID{LimitCopies}, false},
 		{"a packet copied now and then", func(r *congestion.Report) { *r.Total.Copied = 999 }, []LimitID{LimitNone}, false},
-		{"steal", func(r *congestion.Report) { r.CPU.Steal = 0.3 }, []LimitID{LimitSteal}, true},
+		{"steal", func(r *congestion.Report) { r.CPU.Steal = 0.3 }, []LimitID{LimitSteal}, false},
 		{"a full accept queue", func(r *congestion.Report) { *r.TCP.Overflows = 100 }, []LimitID{LimitAcceptQueue}, false},
 		{"one connection of thousands lost", func(r *congestion.Report) { *r.TCP.Overflows = 9 }, []LimitID{LimitNone}, false},
-		{"two at once", func(r *congestion.Report) { *r.TCP.Overflows, r.CPU.Steal = 100, 0.3 }, []LimitID{LimitSteal, LimitAcceptQueue}, true},
+		{"two at once", func(r *congestion.Report) { *r.TCP.Overflows, r.CPU.Steal = 100, 0.3 }, []LimitID{LimitSteal, LimitAcceptQueue}, false},
+		{"a full ring, and steal", func(r *congestion.Report) {
+			r.Total.Stops, r.Queues[0].Full = 40, pointer(100*time.Millisecond)
+			r.CPU.Steal = 0.3
+		}, []LimitID{LimitRing, LimitSteal}, true},
 		{"nothing could be measured", func(r *congestion.Report) {
 			*r = congestion.Report{Name: "eth0", Total: congestion.Queue{Packets: 10000}}
 		}, []LimitID{LimitNone}, false},

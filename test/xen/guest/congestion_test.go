@@ -226,7 +226,12 @@ func TestCongestionAgrees(t *testing.T) {
 		accepted = tcpCounter(t, "PassiveOpens") - accepted
 		p.agrees(t)
 		tcp := p.report.TCP
-		if p.sent != 200 || *tcp.Accepts != p.sent || accepted != p.sent || tcp.Accept.Count() != p.sent {
+		// A change of state that interrupts another's program is not timed.
+		timed := tcp.Accept.Count()
+		if p.report.Missed != nil {
+			timed += *p.report.Missed
+		}
+		if p.sent != 200 || *tcp.Accepts != p.sent || accepted != p.sent || tcp.Accept.Count() > p.sent || timed < p.sent {
 			t.Errorf("%d accepted, times of %d, for %d requests of dom0's and %d of the kernel's own count", *tcp.Accepts, tcp.Accept.Count(), p.sent, accepted)
 		}
 	})
