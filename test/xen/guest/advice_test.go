@@ -67,7 +67,12 @@ func hangingShapes() []hangingShape {
 // hangs.
 func TestAdviceFreesConnection(t *testing.T) {
 	drops := env(t, "XENTRACE_LAB_DRIVER") == "prefix"
-	defer func() { ask(t, "mtu 1500") }()
+	defer func() {
+		ask(t, "mtu 1500")
+		// An MTU below 1280 has taken the interface's IPv6 addresses away.
+		command(t, "netfront", "unbind")
+		command(t, "netfront", "bind")
+	}()
 	for _, shape := range hangingShapes() {
 		for _, r := range shape.remedies {
 			t.Run(shape.name+"/"+r.name, func(t *testing.T) {
