@@ -103,25 +103,38 @@ func TestWatchTellsWhatHappens(t *testing.T) {
 	}
 }
 
-func TestWatchSurvivesLostNotifications(t *testing.T) {
+// watchLosing watches a namespace and makes more changes of its interface a than the
+// watch's small buffer holds while nobody receives, so that the kernel drops
+// notifications; its MTU is 1199 then. end ends the watch.
+func watchLosing(t *testing.T) (ns *Namespace, iface Interface, events <-chan Event, end func()) {
+	t.Helper()
 	noLeaks(t)
-	ns := newNamespace(t)
-	iface, _ := addVeth(t, ns, "a", "b", 1)
+	ns = newNamespace(t)
+	iface, _ = addVeth(t, ns, "a", "b", 1)
 	w, err := ns.newWatcher()
 	must(t, err)
 	must(t, unix.SetsockoptInt(int(w.fd(t)), unix.SOL_SOCKET, unix.SO_RCVBUF, 4096))
 	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	events := make(chan Event)
+	told := make(chan Event)
 	go func() {
-		defer close(events)
-		w.run(ctx, events)
+		defer close(told)
+		w.run(ctx, told)
 	}()
-	until(t, events, func(e Event) bool { return e.Kind == Synced })
-	// Nobody receives meanwhile: the kernel has to drop notifications.
+	until(t, told, func(e Event) bool { return e.Kind == Synced })
 	for i := range 200 {
 		must(t, ns.netlink.LinkSetMTU(link(iface), 1000+i))
 	}
+	return ns, iface, told, func() {
+		cancel()
+		for range told {
+		}
+		must(t, ns.Close())
+	}
+}
+
+func TestWatchSurvivesLostNotifications(t *testing.T) {
+	ns, iface, events, end := watchLosing(t)
+	defer end()
 	must(t, ns.netlink.LinkSetName(link(iface), "z"))
 	// It may look at the interface, and say that it lost some, while that goes on.
 	state, lost := iface, false
@@ -132,31 +145,12 @@ func TestWatchSurvivesLostNotifications(t *testing.T) {
 		lost = lost || e.Kind == Synced && e.Lost
 		return lost && state.Name == "z" && state.MTU == 1199
 	})
-	cancel()
-	for range events {
-	}
-	ns.Close()
 }
 
 // What is dropped while the watch recovers is not said by the kernel a second time.
 func TestWatchMissesNothingWhileItRecovers(t *testing.T) {
-	noLeaks(t)
-	ns := newNamespace(t)
-	iface, _ := addVeth(t, ns, "a", "b", 1)
-	w, err := ns.newWatcher()
-	must(t, err)
-	must(t, unix.SetsockoptInt(int(w.fd(t)), unix.SOL_SOCKET, unix.SO_RCVBUF, 4096))
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	events := make(chan Event)
-	go func() {
-		defer close(events)
-		w.run(ctx, events)
-	}()
-	until(t, events, func(e Event) bool { return e.Kind == Synced })
-	for i := range 200 {
-		must(t, ns.netlink.LinkSetMTU(link(iface), 1000+i))
-	}
+	ns, _, events, end := watchLosing(t)
+	defer end()
 	until(t, events, func(e Event) bool { return e.Interface.MTU == 1199 })
 	addVeth(t, ns, "late", "later", 1)
 	missing := map[string]bool{"late": true, "later": true}
@@ -166,10 +160,6 @@ func TestWatchMissesNothingWhileItRecovers(t *testing.T) {
 		}
 		return len(missing) == 0
 	})
-	cancel()
-	for range events {
-	}
-	ns.Close()
 }
 
 // fd is the watch's socket, which stays with the runtime's poller.

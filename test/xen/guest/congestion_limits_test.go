@@ -58,17 +58,7 @@ func TestCongestionOfAHealthyGuest(t *testing.T) {
 
 // A frontend that does not trust its backend copies every packet.
 func TestCongestionOfCopies(t *testing.T) {
-	const parameter = "/sys/module/xen_netfront/parameters/trusted"
-	reconnect := func(value string) {
-		t.Helper()
-		if err := os.WriteFile(parameter, []byte(value), 0); err != nil {
-			t.Fatal(err)
-		}
-		command(t, "netfront", "unbind")
-		command(t, "netfront", "bind")
-	}
-	reconnect("0")
-	defer reconnect("1")
+	defer reconnected(t, "trusted", "0")()
 	p := measure(t, func(ctx context.Context, t *testing.T) uint64 { return paced(ctx, t, 2, 10*time.Millisecond) }, 4*time.Second)
 	if copied := p.report.Total.Copied; copied == nil || *copied != p.report.Total.Packets {
 		t.Errorf("%v copied of %d", copied, p.report.Total.Packets)
@@ -134,18 +124,7 @@ func TestCongestionOfOneQueue(t *testing.T) {
 	if atoi(t, env(t, "XENTRACE_LAB_VCPUS")) < 2 {
 		t.Skip("one processor cannot be the busy one of several (--vcpus 2)")
 	}
-	const parameter = "/sys/module/xen_netfront/parameters/max_queues"
-	was := readFile(t, parameter)
-	reconnect := func(value string) {
-		t.Helper()
-		if err := os.WriteFile(parameter, []byte(value), 0); err != nil {
-			t.Fatal(err)
-		}
-		command(t, "netfront", "unbind")
-		command(t, "netfront", "bind")
-	}
-	reconnect("1")
-	defer reconnect(was)
+	defer reconnected(t, "max_queues", "1")()
 	// A server of one thread, on the processor that has the interrupts.
 	at := netip.AddrPortFrom(peerAddr(t, "ipv4"), echoPort)
 	cpu := interruptsCPU(t, func() {
@@ -167,6 +146,24 @@ func TestCongestionOfOneQueue(t *testing.T) {
 	}, 6*time.Second)
 	p.agrees(t)
 	p.is(t, verdict.LimitOneQueue)
+}
+
+// reconnected makes the interface anew with one of the driver's parameters set, and
+// returns how to put it back.
+func reconnected(t *testing.T, parameter, value string) (undo func()) {
+	t.Helper()
+	path := "/sys/module/xen_netfront/parameters/" + parameter
+	was := readFile(t, path)
+	set := func(value string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(value), 0); err != nil {
+			t.Fatal(err)
+		}
+		command(t, "netfront", "unbind")
+		command(t, "netfront", "bind")
+	}
+	set(value)
+	return func() { set(was) }
 }
 
 // interruptsCPU returns the processor that had most of the interface's interrupts while
