@@ -48,19 +48,20 @@ type Judgment struct {
 // From which figures on something is a limit. Below them it may be busy, and is not
 // what keeps the interface from doing more.
 const (
-	fewPackets     = 100  // and fewer do not tell anything
-	fullMuch       = 0.05 // of the time that a queue was stopped
-	boundNear      = 0.8  // of what the ring lets through at this latency
-	boundOccupancy = 64   // slots in use by then: fewer are no pressure, however slow the backend
-	copiesMany     = 0.1  // of the packets
-	stealMuch      = 0.1  // of the time
-	busyMuch       = 0.8  // of the time of the hottest processor that was not idle
-	restIdle       = 0.5  // of it: the others have done less than this
-	oneCPU         = 0.95 // of the interrupts of several queues go to one processor
-	mostOfOne      = 0.5  // of those of one queue, which has one for each direction
-	overflowsMany  = 0.01 // of the connections that came in
-	smallMany      = 0.5  // of the packets
-	smallSlot      = 512  // bytes of payload in a slot
+	fewPackets     = 100                    // and fewer do not tell anything
+	fullMuch       = 0.05                   // of the time that a queue was stopped
+	slowMuch       = 100 * time.Millisecond // to the answer on average: a queue lets 2,370 slots a second through then
+	boundNear      = 0.8                    // of what the ring lets through at this latency
+	boundOccupancy = 64                     // slots in use by then: fewer are no pressure, however slow the backend
+	copiesMany     = 0.1                    // of the packets
+	stealMuch      = 0.1                    // of the time
+	busyMuch       = 0.8                    // of the time of the hottest processor that was not idle
+	restIdle       = 0.5                    // of it: the others have done less than this
+	oneCPU         = 0.95                   // of the interrupts of several queues go to one processor
+	mostOfOne      = 0.5                    // of those of one queue, which has one for each direction
+	overflowsMany  = 0.01                   // of the connections that came in
+	smallMany      = 0.5                    // of the packets
+	smallSlot      = 512                    // bytes of payload in a slot
 )
 
 // limitRule is how a limit is known, and what to do about it.
@@ -141,6 +142,10 @@ func ringHolds(r *congestion.Report) bool {
 		return false
 	}
 	if r.Total.Stops > 0 && r.FullShare() >= fullMuch {
+		return true
+	}
+	// A few senders wait for room in their send buffers before they have filled the ring.
+	if r.Total.MeanLatency != nil && *r.Total.MeanLatency >= slowMuch {
 		return true
 	}
 	return r.Bound != nil && r.Bound.Share >= boundNear && r.Total.Occupancy.Quantile(0.5) >= boundOccupancy

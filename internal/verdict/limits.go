@@ -25,7 +25,7 @@ var (
 var limitRules = []limitRule{
 	{
 		id: LimitRing, holds: ringHolds, evidence: ringEvidence,
-		meaning: "The backend is the limit: the transmit ring is full, and the driver stops the queue until dom0 has answered.",
+		meaning: "The backend is the limit: it answers slowly, so the transmit ring or the send buffers of a few senders are full, and what is to be sent waits for dom0.",
 		advice: []Advice{
 			otherDevice,
 			{

@@ -66,6 +66,27 @@ func TestCongestionOfCopies(t *testing.T) {
 	p.is(t, verdict.LimitCopies)
 }
 
+// The same with a single sender: its send buffer holds less than a ring from 6.12 on, and
+// the ring need not be full for the backend to be the limit.
+func TestCongestionOfASlowBackend(t *testing.T) {
+	if !moduleTypes() {
+		t.Log("how long an answer takes is not known without the driver's BTF")
+		return
+	}
+	const slow = 4 * time.Second
+	var done func()
+	p := measure(t, func(ctx context.Context, t *testing.T) uint64 {
+		done = dom0(t, fmt.Sprintf("stall %d", int(slow.Seconds())))
+		return flood(1)(ctx, t)
+	}, slow+3*time.Second)
+	done()
+	p.agrees(t)
+	p.is(t, verdict.LimitRing)
+	if p.report.Total.MeanLatency == nil || *p.report.Total.MeanLatency < 100*time.Millisecond {
+		t.Errorf("%v to the answer", p.report.Total.MeanLatency)
+	}
+}
+
 // A listener that takes its time, with room for a few connections: it is named, and
 // every accept is counted with the time that it took.
 func TestCongestionOfAnAcceptQueue(t *testing.T) {
