@@ -56,7 +56,7 @@ func TestCongestionInText(t *testing.T) {
 		"ring: The backend is the limit", "accept_queue: An application is the limit", "  # ethtool -K eth0 sg on tso on gso on\n", "  # ss -ltnp 'sport = :80'\n",
 		"ring full      41.0 % of the time, 321 stops, half of them for at most 2.0 ms\n",
 		"completion     mean 1.2 ms, 99 % within 2.0 ms; 42.0 responses at a time\n",
-		"completion mean 1.2 ms, bound in packets/s 182914, of\n  which sent 21.9 %, wake p99 4.1 ms)\n",
+		"completion mean 1.2 ms, completion longest 2.0 ms,\n  bound in packets/s 182914, of which sent 21.9 %, wake p99 4.1 ms)\n",
 		"bound          182,914/s = 1 x 237 slots / (1.05 slots x 1.2 ms); 21.9 % sent",
 		"listener       port 80: 5,000 accepts, queue of up to 129 (backlog 128)\n",
 		"since then     packets per second 40,000, was 80,000 (-50 %)\n", "since then     full 41.0 %, was 0.0 %\n",

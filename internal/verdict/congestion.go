@@ -48,20 +48,20 @@ type Judgment struct {
 // From which figures on something is a limit. Below them it may be busy, and is not
 // what keeps the interface from doing more.
 const (
-	fewPackets     = 100                    // and fewer do not tell anything
-	fullMuch       = 0.05                   // of the time that a queue was stopped
-	slowMuch       = 100 * time.Millisecond // to the answer on average: a queue lets 2,370 slots a second through then
-	boundNear      = 0.8                    // of what the ring lets through at this latency
-	boundOccupancy = 64                     // slots in use by then: fewer are no pressure, however slow the backend
-	copiesMany     = 0.1                    // of the packets
-	stealMuch      = 0.1                    // of the time
-	busyMuch       = 0.8                    // of the time of the hottest processor that was not idle
-	restIdle       = 0.5                    // of it: the others have done less than this
-	oneCPU         = 0.95                   // of the interrupts of several queues go to one processor
-	mostOfOne      = 0.5                    // of those of one queue, which has one for each direction
-	overflowsMany  = 0.01                   // of the connections that came in
-	smallMany      = 0.5                    // of the packets
-	smallSlot      = 512                    // bytes of payload in a slot
+	fewPackets     = 100         // and fewer do not tell anything
+	fullMuch       = 0.05        // of the time that a queue was stopped
+	slowLong       = time.Second // to an answer, if that is also fullMuch of the time
+	boundNear      = 0.8         // of what the ring lets through at this latency
+	boundOccupancy = 64          // slots in use by then: fewer are no pressure, however slow the backend
+	copiesMany     = 0.1         // of the packets
+	stealMuch      = 0.1         // of the time
+	busyMuch       = 0.8         // of the time of the hottest processor that was not idle
+	restIdle       = 0.5         // of it: the others have done less than this
+	oneCPU         = 0.95        // of the interrupts of several queues go to one processor
+	mostOfOne      = 0.5         // of those of one queue, which has one for each direction
+	overflowsMany  = 0.01        // of the connections that came in
+	smallMany      = 0.5         // of the packets
+	smallSlot      = 512         // bytes of payload in a slot
 )
 
 // limitRule is how a limit is known, and what to do about it.
@@ -145,10 +145,15 @@ func ringHolds(r *congestion.Report) bool {
 		return true
 	}
 	// A few senders wait for room in their send buffers before they have filled the ring.
-	if r.Total.MeanLatency != nil && *r.Total.MeanLatency >= slowMuch {
+	if long := longestAnswer(&r.Total); long >= slowLong && float64(long) >= fullMuch*float64(r.Duration) {
 		return true
 	}
 	return r.Bound != nil && r.Bound.Share >= boundNear && r.Total.Occupancy.Quantile(0.5) >= boundOccupancy
+}
+
+// longestAnswer is how long the backend took at least to answer one of the packets.
+func longestAnswer(q *congestion.Queue) time.Duration {
+	return time.Duration(q.Latency.Quantile(1)/2) * time.Microsecond
 }
 
 func oneQueueHolds(r *congestion.Report) bool {
@@ -184,7 +189,7 @@ func acceptQueueHolds(r *congestion.Report) bool {
 func ringEvidence(r *congestion.Report) []Figure {
 	figures := []Figure{{"full_share", share(r.FullShare())}, {"stops", r.Total.Stops}}
 	if r.Total.MeanLatency != nil {
-		figures = append(figures, Figure{"completion_mean_us", r.Total.MeanLatency.Microseconds()})
+		figures = append(figures, Figure{"completion_mean_us", r.Total.MeanLatency.Microseconds()}, Figure{"completion_longest_us", r.Total.Latency.Quantile(1)})
 	}
 	if r.Bound != nil {
 		figures = append(figures, Figure{"pps_bound", int64(r.Bound.PacketsPerSecond)}, Figure{"pps_bound_share", share(r.Bound.Share)})

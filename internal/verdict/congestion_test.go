@@ -48,8 +48,15 @@ func TestLimits(t *testing.T) {
 			r.Total.Stops, r.Queues[0].Full = 40, pointer(100*time.Millisecond)
 			r.Total.Small, r.Total.Payload = 100, 30_000_000
 		}, []LimitID{LimitRing}, false},
-		{"an answer that takes long, with the ring not yet full", func(r *congestion.Report) { *r.Total.MeanLatency = 100 * time.Millisecond }, []LimitID{LimitRing}, true},
-		{"an answer that takes a while", func(r *congestion.Report) { *r.Total.MeanLatency = 99 * time.Millisecond }, []LimitID{LimitNone}, false},
+		{"an answer that takes a second, with the ring not full", func(r *congestion.Report) {
+			r.Total.Latency = congestion.Histogram{0: 9999, 22: 1} // from 1.05 to 2.1 s
+		}, []LimitID{LimitRing}, true},
+		{"an answer that takes less", func(r *congestion.Report) {
+			r.Total.Latency = congestion.Histogram{0: 9999, 21: 1}
+		}, []LimitID{LimitNone}, false},
+		{"an answer that takes a second once in a minute", func(r *congestion.Report) {
+			r.Duration, r.Total.Latency = time.Minute, congestion.Histogram{0: 9999, 22: 1}
+		}, []LimitID{LimitNone}, false},
 		{"near the bound, with the ring mostly in use", func(r *congestion.Report) {
 			r.Bound.Share, r.Total.Occupancy = 0.9, congestion.Histogram{0, 0, 0, 0, 0, 0, 0, 0, 10000}
 		}, []LimitID{LimitRing}, true},
