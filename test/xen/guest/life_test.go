@@ -131,6 +131,16 @@ func (l *life) traffic(rockets, ordinary int) {
 	}
 }
 
+// told waits until there is a record of every packet of the traffic that is to have one.
+func (l *life) told() {
+	l.t.Helper()
+	if l.drops {
+		l.run.Tells(`"verdict":"dropped"`, int(l.dropped))
+		return
+	}
+	l.run.Tells(`"verdict":"linearized"`, int(l.linearized))
+}
+
 // ended notes what the present interface has counted in all.
 func (l *life) ended(final total) {
 	l.sum.packets += final.packets - l.begin.packets
