@@ -19,8 +19,11 @@ import (
 const (
 	maxSockets = 8192 // kept
 
-	// forgetAfter is how long the owner of a socket is kept that sends nothing that goes wrong.
-	forgetAfter = time.Minute
+	// forgetAfter is how long the owner of a socket is kept that sends nothing that goes
+	// wrong: TCP waits up to two minutes before it sends again (TCP_RTO_MAX).
+	forgetAfter = 4 * time.Minute
+	// forgetEvery is how often sockets are looked through for such ones.
+	forgetEvery = time.Minute
 	// askAgain is how long an owner is believed without having been seen sending.
 	askAgain = 5 * time.Second
 	// askNobody is how long a socket that nobody holds is not asked for again.
@@ -55,6 +58,7 @@ type owners struct {
 	inodes  map[uint64]uint64 // by address: of the last socket there that had a file
 	places  *places
 	wanted  map[uint64]want // sockets to ask for, by inode
+	forgot  time.Time       // when sockets were looked through last
 
 	find     func(inodes []uint64) ([]trace.Holder, error)
 	fallback func(inodes []uint64) ([]trace.Holder, error)
@@ -156,7 +160,7 @@ func (s *socket) note(p *trace.Packet, now time.Time) {
 }
 
 func (o *owners) keep(key socketKey, s *socket, now time.Time) *socket {
-	if len(o.sockets) >= maxSockets {
+	if len(o.sockets) >= maxSockets || now.Sub(o.forgot) >= forgetEvery {
 		o.forget(now)
 	}
 	if before := o.sockets[key]; before != nil {
@@ -170,6 +174,7 @@ func (o *owners) keep(key socketKey, s *socket, now time.Time) *socket {
 
 // forget drops what was not used for a while, and if that is not enough, everything.
 func (o *owners) forget(now time.Time) {
+	o.forgot = now
 	for key, s := range o.sockets {
 		if now.Sub(s.used) >= forgetAfter {
 			o.drop(key)

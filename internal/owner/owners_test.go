@@ -219,6 +219,23 @@ func TestKnownSocketsAreBounded(t *testing.T) {
 	}
 }
 
+// Sockets that send nothing any more do not pile up until there is no room.
+func TestUnusedSocketsAreForgotten(t *testing.T) {
+	o := newTestOwners(t, &kernel{})
+	for n := range uint64(1000) {
+		o.complete(of(n+1, sentBy(parent)), began)
+	}
+	for _, test := range []struct {
+		after time.Duration
+		want  int
+	}{{forgetAfter - time.Second, 1001}, {forgetAfter + forgetEvery, 2}} {
+		o.complete(of(uint64(2000+test.want), sentBy(parent)), began.Add(test.after))
+		if len(o.sockets) != test.want || len(o.inodes) != test.want {
+			t.Errorf("%d sockets kept after %v, want %d", len(o.sockets), test.after, test.want)
+		}
+	}
+}
+
 func TestProcIsSearchedWithoutIterator(t *testing.T) {
 	k := &kernel{err: fmt.Errorf("no iterator: %w", errors.ErrUnsupported)}
 	o := newTestOwners(t, k)

@@ -23,8 +23,9 @@ import (
 
 const (
 	soakToggle = 3 * time.Second // between two changes of the interface
-	// soakGrowth is what the last quarter of the soak may take more than the one before, in KiB.
-	soakGrowth = 1024
+	// soakGrowth is what the last quarter of the soak may take more than the one before, in KiB:
+	// the leeway of the garbage collector, which lets the heap of some 4 MiB double.
+	soakGrowth = 2048
 	// soakMapped is what may become resident of what is mapped: the ring buffer, which is
 	// mapped twice over, and some code.
 	soakMapped = 2*trace.DefaultRingBytes>>10 + 2048
