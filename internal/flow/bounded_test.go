@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"runtime"
 	"slices"
 	"testing"
 
@@ -141,5 +142,34 @@ func TestWhoIsAsked(t *testing.T) {
 	k.ends(quiet, 3, 2, 0)
 	if f := only(t, table.Poll(at(3)), Closed); f.Source.Port() != quiet {
 		t.Errorf("closed: %+v", f)
+	}
+}
+
+// What is kept of flows does not grow once there is no room for more of them.
+func TestMemoryIsBounded(t *testing.T) {
+	table := NewTable(DefaultLimit, nil)
+	lose := func(from, to int) uint64 {
+		for n := from; n < to; n++ {
+			p := datagram(float64(n), uint16(n), trace.Dropped)
+			if n%5 == 0 {
+				p = (&sender{port: uint16(n), address: uint64(n), una: 1}).drop(float64(n), 1)
+			}
+			p.Interface.NetNS = uint32(n >> 16) // so that no flow comes twice
+			table.Add(p)
+		}
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := lose(0, 40_000)
+	after := lose(40_000, 400_000)
+	counts := table.Counts()
+	t.Logf("heap of %d KiB after 40,000 flows, %d KiB after 400,000; %d flows kept, %d lost", before>>10, after>>10, len(table.Snapshot(at(400_000))), counts.Lost)
+	if after > before+before/10 {
+		t.Errorf("heap of %d KiB after 40,000 flows, %d KiB after 400,000", before>>10, after>>10)
+	}
+	if kept := uint64(len(table.Snapshot(at(400_000)))); kept != DefaultLimit || kept+counts.Lost < 400_000 {
+		t.Errorf("%d flows kept, %d lost, want %d of 400,000", kept, counts.Lost, DefaultLimit)
 	}
 }
