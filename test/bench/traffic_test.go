@@ -48,7 +48,18 @@ func TestScript(t *testing.T) {
 	if _, err := sender.reading(sender.kinds[0], packets); err != nil {
 		t.Fatal(err)
 	}
-	if output, want := detach(), fmt.Sprintf("@slots[%d]: %d\n", manyFrags+1, packets); !strings.Contains(output, want) {
-		t.Errorf("it printed %q, want %q in it", output, want)
+	output := detach()
+	counted := 0
+	for slots := manyFrags + 1; slots <= manyFrags+2; slots++ { // the head may lie across a page
+		var n int
+		if _, rest, found := strings.Cut(output, fmt.Sprintf("@slots[%d]: ", slots)); found {
+			if _, err := fmt.Sscan(rest, &n); err != nil {
+				t.Fatal(err)
+			}
+		}
+		counted += n
+	}
+	if counted != packets {
+		t.Errorf("it printed %q, want %d packets of %d slots, or one more", output, packets, manyFrags+1)
 	}
 }
