@@ -69,10 +69,6 @@ func TestCongestionOfCopies(t *testing.T) {
 // The same with a single sender: its send buffer holds less than a ring from 6.12 on, and
 // the ring need not be full for the backend to be the limit.
 func TestCongestionOfASlowBackend(t *testing.T) {
-	if !moduleTypes() {
-		t.Log("how long an answer takes is not known without the driver's BTF")
-		return
-	}
 	const slow = 4 * time.Second
 	var done func()
 	p := measure(t, func(ctx context.Context, t *testing.T) uint64 {
@@ -82,7 +78,8 @@ func TestCongestionOfASlowBackend(t *testing.T) {
 	done()
 	p.agrees(t)
 	p.is(t, verdict.LimitRing)
-	if longest := p.report.Total.Latency.Quantile(1); longest < uint64(slow.Microseconds()/2) {
+	// Without the driver's BTF (5.10) that is not known; there the ring is full.
+	if longest := p.report.Total.Latency.Quantile(1); moduleTypes() && longest < uint64(slow.Microseconds()/2) {
 		t.Errorf("%d us to an answer at most", longest)
 	}
 }

@@ -109,7 +109,7 @@ func (m *matrix) totals(out io.Writer) {
 	line("runs of xentrace", func(*cell.Session) uint64 { return 1 })
 	line("packets handed to the driver: `tx_packets` and `tx_dropped`", func(s *cell.Session) uint64 { return s.TxPackets + s.TxDropped })
 	line("packets counted by xentrace", func(s *cell.Session) uint64 { return s.Counted })
-	line("packets that xentrace says it may have missed, kprobes being skipped by the kernel", func(s *cell.Session) uint64 { return s.Skipped })
+	line("packets that xentrace says it may have missed, kprobes being skipped by the kernel, which tells so from 6.7 on", func(s *cell.Session) uint64 { return s.Skipped })
 	line("`tx_dropped`", func(s *cell.Session) uint64 { return s.TxDropped })
 	line("drops counted by xentrace", func(s *cell.Session) uint64 { return s.Dropped })
 	for _, cause := range m.causes() {
