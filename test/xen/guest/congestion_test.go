@@ -226,12 +226,9 @@ func TestCongestionAgrees(t *testing.T) {
 		accepted = tcpCounter(t, "PassiveOpens") - accepted
 		p.agrees(t)
 		tcp := p.report.TCP
-		// A change of state that interrupts another's program is not timed.
-		timed := tcp.Accept.Count()
-		if p.report.Missed != nil {
-			timed += *p.report.Missed
-		}
-		if p.sent != 200 || *tcp.Accepts != p.sent || accepted != p.sent || tcp.Accept.Count() > p.sent || timed < p.sent {
+		// With two processors one was once accepted before its change of state was seen.
+		untimed := p.sent - min(p.sent, tcp.Accept.Count())
+		if p.sent != 200 || *tcp.Accepts != p.sent || accepted != p.sent || tcp.Accept.Count() > p.sent || untimed > 1+p.sent/200 {
 			t.Errorf("%d accepted, times of %d, for %d requests of dom0's and %d of the kernel's own count", *tcp.Accepts, tcp.Accept.Count(), p.sent, accepted)
 		}
 	})
