@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
-	"xentrace/internal/trace"
 	"xentrace/internal/verdict"
 )
 
@@ -37,18 +37,18 @@ type logMessage struct {
 // logMessages are those of xen-netfront, 3.7 to 7.3. Which it can write at all
 // depends on its age: "rides the rocket" needs dynamic debug since 2014.
 func logMessages() []logMessage {
-	ofCause := func(c trace.Cause) func() []verdict.Advice {
+	ofCause := func(c event.Cause) func() []verdict.Advice {
 		return func() []verdict.Advice { return verdict.OfCause(c).Advice }
 	}
 	return []logMessage{
 		{"disabled", []string{"Disabled for further use"}, Fail,
-			"the frontend disabled an interface for good, because its backend misbehaved", ofCause(trace.DeviceBroken)},
+			"the frontend disabled an interface for good, because its backend misbehaved", ofCause(event.DeviceBroken)},
 		{"misbehaviour", []string{"Illegal number of responses", "Response has incorrect id", "Response for inactive request", "Grant still in use by backend domain", "RX producer index going backwards"}, Fail,
-			"the backend misbehaved", ofCause(trace.DeviceBroken)},
+			"the backend misbehaved", ofCause(event.DeviceBroken)},
 		{"too_big", []string{"too big for wire format"}, Warn,
-			"packets of more than 65535 bytes were dropped", ofCause(trace.TooBig)},
+			"packets of more than 65535 bytes were dropped", ofCause(event.TooBig)},
 		{"misaligned", []string{"misaligned skb allocated"}, Warn,
-			"a copy of a packet was not aligned, and packets are dropped for it", ofCause(trace.BounceFailed)},
+			"a copy of a packet was not aligned, and packets are dropped for it", ofCause(event.BounceFailed)},
 		{rocket, []string{"skb rides the rocket"}, OK, "", nil},
 	}
 }
@@ -214,7 +214,7 @@ func (m *Machine) rocketMessage(message logMessage) logMessage {
 	case kernel.Drops:
 		message.status = Fail
 		message.means = "packets of more than 18 slots were dropped"
-		message.advice = func() []verdict.Advice { return verdict.OfCause(trace.TooManySlots).Advice }
+		message.advice = func() []verdict.Advice { return verdict.OfCause(event.TooManySlots).Advice }
 	default:
 		message.status = Warn
 		message.means = "packets of more than 18 slots came; whether they were dropped depends on the driver"

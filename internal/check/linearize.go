@@ -9,8 +9,8 @@ import (
 	"path"
 	"strings"
 
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
-	"xentrace/internal/trace"
 	"xentrace/internal/verdict"
 )
 
@@ -147,7 +147,7 @@ func OfFile(file File) Finding {
 	return f
 }
 
-func updateKernel() verdict.Advice { return verdict.OfCause(trace.TooManySlots).Advice[0] }
+func updateKernel() verdict.Advice { return verdict.OfCause(event.TooManySlots).Advice[0] }
 
 func buildFact(id string) any {
 	if id == "" {
@@ -188,7 +188,7 @@ func (m *Machine) linearize() Finding {
 		if m.SinglePages.Value {
 			f.Message += " New page fragments are single pages (net.core.high_order_alloc_disable=1), so few packets need as many."
 		}
-		f.Advice = m.adviseAll(verdict.OfCause(trace.TooManySlots).Advice)
+		f.Advice = m.adviseAll(verdict.OfCause(event.TooManySlots).Advice)
 	default:
 		f.Status = Unknown
 		f.Message = "Whether the driver linearizes cannot be told. " + c.unknown()

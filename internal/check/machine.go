@@ -3,9 +3,9 @@ package check
 import (
 	"time"
 
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
-	"xentrace/internal/trace"
 )
 
 // Known is a fact, or the reason why it is not known.
@@ -69,7 +69,7 @@ type Counters struct {
 // An Observation is what the tracer counted on an interface, or why it did not.
 type Observation struct {
 	Duration time.Duration
-	Totals   trace.InterfaceTotals
+	Totals   event.InterfaceTotals
 	Missing  string
 }
 

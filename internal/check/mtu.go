@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
-	"xentrace/internal/trace"
 	"xentrace/internal/verdict"
 )
 
@@ -25,7 +25,7 @@ func (m *Machine) mtu(i *Interface) Finding {
 	case i.MTU > largestMTU:
 		f.Status = Warn
 		f.Message = fmt.Sprintf("The MTU of %d lets frames of more than 65535 bytes through, which the driver drops.", i.MTU)
-		f.Advice = m.advise(i, verdict.OfCause(trace.TooBig).Advice...)
+		f.Advice = m.advise(i, verdict.OfCause(event.TooBig).Advice...)
 	case i.MTU > plainMTU && m.Code.linearizes() == kernel.Drops:
 		f.Status = Warn
 		f.Message = fmt.Sprintf("With an MTU of %d a single segment of small pieces can need more than 18 slots. This driver drops it, each time it is sent again too, and the connection hangs.", i.MTU)

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"xentrace/internal/trace"
+	"xentrace/internal/event"
 )
 
 func TestCrossing(t *testing.T) {
@@ -94,7 +94,7 @@ func TestObserved(t *testing.T) {
 		want   string
 	}{
 		"on":      {observe(false, func(o *Observation) { o.Totals.Bounced = 2 }), OK, "700 of 1000 packets were certain to lie within a page (one slot); 2 began right before the end of one"},
-		"off":     {observe(true, func(o *Observation) { o.Totals.Causes[trace.SGOff] = 43 }), Fail, "In 5.0 s, 43 of 1000 packets crossed a page and were dropped for it."},
+		"off":     {observe(true, func(o *Observation) { o.Totals.Causes[event.SGOff] = 43 }), Fail, "In 5.0 s, 43 of 1000 packets crossed a page and were dropped for it."},
 		"nothing": {observe(false, func(o *Observation) { o.Missing = "cannot run here: missing privilege" }), OK, "Nothing was observed: cannot run here"},
 	} {
 		if test.f.Status != test.status || !strings.Contains(test.f.Message, test.want) {

@@ -3,8 +3,8 @@ package check
 import (
 	"fmt"
 
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
-	"xentrace/internal/trace"
 	"xentrace/internal/verdict"
 )
 
@@ -87,7 +87,7 @@ func (m *Machine) scatterGatherAdvice(requested, drops bool) []verdict.Advice {
 		update.Effect += " Then turn scatter-gather on again."
 		return []verdict.Advice{update}
 	default:
-		return verdict.OfCause(trace.SGOff).Advice
+		return verdict.OfCause(event.SGOff).Advice
 	}
 }
 
@@ -120,7 +120,7 @@ func (f *Finding) observed(i *Interface) {
 		f.Evidence = append(f.Evidence, Fact{"observed_packets", nil})
 		return
 	}
-	lost, packets := o.Totals.Causes[trace.SGOff], o.Totals.Packets
+	lost, packets := o.Totals.Causes[event.SGOff], o.Totals.Packets
 	bounced, oneSlot := o.Totals.Bounced, o.Totals.Slots[1]
 	f.Evidence = append(f.Evidence, Fact{"observed_ms", o.Duration.Milliseconds()}, Fact{"observed_packets", packets},
 		Fact{"observed_one_slot", oneSlot}, Fact{"observed_sg_off", lost}, Fact{"observed_bounced", bounced})

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"xentrace/internal/check"
+	"xentrace/internal/event"
 	"xentrace/internal/output"
 	"xentrace/internal/trace"
 )
@@ -134,7 +135,7 @@ const reportWidth = 80
 
 // An observation is what the tracer counted, or why it did not.
 type observation struct {
-	totals trace.Totals
+	totals event.Totals
 	err    error
 }
 
@@ -146,7 +147,7 @@ func (in *invocation) observeFor(ctx context.Context) (*observation, error) {
 		return nil, err
 	}
 	defer ready.discard()
-	tracer, err := in.Start(ctx, trace.Options{Interfaces: in.interfaces, Backend: trace.Auto})
+	tracer, err := in.Start(ctx, trace.Options{Interfaces: in.interfaces, Backend: event.Auto})
 	if err != nil {
 		return &observation{err: err}, nil
 	}

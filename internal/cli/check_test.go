@@ -12,6 +12,7 @@ import (
 	"testing/fstest"
 
 	"xentrace/internal/check"
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
 	"xentrace/internal/trace"
@@ -127,7 +128,7 @@ func TestCheckOfAMissingInterface(t *testing.T) {
 
 func TestCheckObserves(t *testing.T) {
 	fake := newFake()
-	fake.verdict = trace.Linearized
+	fake.verdict = event.Linearized
 	ready := filepath.Join(t.TempDir(), "ready")
 	got := runWith(t, fake, "check", "--observe", "10ms", "--ready-file", ready, "-o", "json")
 	if _, err := os.Stat(ready); err != nil {

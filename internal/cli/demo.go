@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"xentrace/internal/demo"
+	"xentrace/internal/event"
 	"xentrace/internal/output"
 	"xentrace/internal/trace"
 )
@@ -33,7 +34,7 @@ func runDemo(ctx context.Context, in *invocation) error {
 
 // shown makes a command that the demo can run on an interface.
 func (in *invocation) shown(records bool, finish func(output.Format, []byte, *output.Run) []byte) demo.Command {
-	return func(ctx context.Context, ifname string, attached func()) (trace.Totals, error) {
+	return func(ctx context.Context, ifname string, attached func()) (event.Totals, error) {
 		command := *in
 		command.interfaces = []string{ifname}
 		command.keepPrivileges = true // the network is still to be taken down

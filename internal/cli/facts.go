@@ -7,8 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"xentrace/internal/event"
 	"xentrace/internal/netdev"
-	"xentrace/internal/trace"
 	"xentrace/internal/verdict"
 )
 
@@ -22,13 +22,13 @@ const (
 // machineFacts looks up what the advice for flows that stall depends on.
 type machineFacts struct {
 	mu     sync.Mutex
-	device trace.Device // that was asked about last
+	device event.Device // that was asked about last
 	facts  verdict.Facts
 	asked  time.Time
 }
 
 // of returns the facts about an interface; what cannot be found out is left out.
-func (m *machineFacts) of(d trace.Device) verdict.Facts {
+func (m *machineFacts) of(d event.Device) verdict.Facts {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.device == d && time.Since(m.asked) < factsLast {
@@ -43,7 +43,7 @@ func (m *machineFacts) of(d trace.Device) verdict.Facts {
 }
 
 // mtuOf returns the MTU of an interface in whatever namespace, 0 if it is not known.
-func mtuOf(d trace.Device) int {
+func mtuOf(d event.Device) int {
 	namespace, err := netdev.Current()
 	if err == nil && namespace.Inum() != d.NetNS {
 		_ = namespace.Close()

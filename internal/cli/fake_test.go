@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"xentrace/internal/event"
 	"xentrace/internal/flow"
 	"xentrace/internal/trace"
 )
@@ -41,7 +42,7 @@ type fakeTracer struct {
 	pace    time.Duration // between two records
 	startup time.Duration // until hooks are attached
 	before  func()        // called just before they are; may be nil
-	verdict trace.Verdict
+	verdict event.Verdict
 	name    string
 	owned   bool   // every second packet has an owner
 	err     error  // of start
@@ -80,10 +81,10 @@ func fakeFromEnvironment() *fakeTracer {
 
 func newFake() *fakeTracer {
 	return &fakeTracer{
-		choice: trace.Choice{Backend: trace.Kprobe, Refusals: []trace.Refusal{
-			{Backend: trace.Fentry, Err: errors.New("xen-netfront: the driver has no BTF")},
+		choice: trace.Choice{Backend: event.Kprobe, Refusals: []trace.Refusal{
+			{Backend: event.Fentry, Err: errors.New("xen-netfront: the driver has no BTF")},
 		}},
-		records: 3, verdict: trace.Dropped, name: "eth0", stop: make(chan struct{}),
+		records: 3, verdict: event.Dropped, name: "eth0", stop: make(chan struct{}),
 	}
 }
 
@@ -116,17 +117,17 @@ func (f *fakeTracer) MissingAnswers() string { return "" }
 
 func (f *fakeTracer) Choice() trace.Choice { return f.choice }
 
-func (f *fakeTracer) Read(ctx context.Context) (trace.Packet, error) {
+func (f *fakeTracer) Read(ctx context.Context) (event.Packet, error) {
 	n := f.made.Load()
 	if n >= int64(f.records) || !f.options.Records {
 		if f.readErr != nil {
-			return trace.Packet{}, f.readErr
+			return event.Packet{}, f.readErr
 		}
 		select {
 		case <-f.stop:
-			return trace.Packet{}, io.EOF
+			return event.Packet{}, io.EOF
 		case <-ctx.Done():
-			return trace.Packet{}, ctx.Err()
+			return event.Packet{}, ctx.Err()
 		}
 	}
 	if f.pace > 0 {
@@ -139,46 +140,46 @@ func (f *fakeTracer) Read(ctx context.Context) (trace.Packet, error) {
 	return f.packet(int(n)), nil
 }
 
-func (f *fakeTracer) packet(n int) trace.Packet {
-	p := trace.Packet{
-		Time: f.began.Add(time.Duration(n) * time.Millisecond), Interface: trace.Device{Name: f.name, Index: 2, NetNS: 4026531840},
+func (f *fakeTracer) packet(n int) event.Packet {
+	p := event.Packet{
+		Time: f.began.Add(time.Duration(n) * time.Millisecond), Interface: event.Device{Name: f.name, Index: 2, NetNS: 4026531840},
 		Verdict: f.verdict, Slots: 19 + n%17, Limit: 18, Len: 1426, HeadOffset: 254, HeadLen: 66,
-		Frags: []trace.Frag{{Offset: 4056, Size: 80}},
-		Flow: &trace.Flow{Proto: 6, Source: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}), uint16(49152+n%1000)),
+		Frags: []event.Frag{{Offset: 4056, Size: 80}},
+		Flow: &event.Flow{Proto: 6, Source: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}), uint16(49152+n%1000)),
 			Destination: netip.MustParseAddrPort("10.0.0.9:5001")},
-		TCP: &trace.TCP{State: 1, Seq: uint32(3012345678 + n)},
+		TCP: &event.TCP{State: 1, Seq: uint32(3012345678 + n)},
 	}
 	switch {
 	case n%7 == 3:
-		p.Flow = &trace.Flow{Proto: 6, Source: netip.MustParseAddrPort("[2001:db8:1234:5678::1]:443"), Destination: netip.MustParseAddrPort("[2001:db8::9]:5001")}
+		p.Flow = &event.Flow{Proto: 6, Source: netip.MustParseAddrPort("[2001:db8:1234:5678::1]:443"), Destination: netip.MustParseAddrPort("[2001:db8::9]:5001")}
 	case n%7 == 5:
-		p.Flow, p.TCP = &trace.Flow{Proto: 17, Source: netip.MustParseAddrPort("192.168.122.101:53"), Destination: netip.MustParseAddrPort("192.168.122.1:40000")}, nil
+		p.Flow, p.TCP = &event.Flow{Proto: 17, Source: netip.MustParseAddrPort("192.168.122.101:53"), Destination: netip.MustParseAddrPort("192.168.122.1:40000")}, nil
 	}
 	if f.owned && n%2 == 1 {
-		p.Process = &trace.Process{PID: 1000 + n, Comm: "odd"}
+		p.Process = &event.Process{PID: 1000 + n, Comm: "odd"}
 	}
-	if p.Verdict == trace.Dropped {
-		p.Cause = trace.TooManySlots
+	if p.Verdict == event.Dropped {
+		p.Cause = event.TooManySlots
 	}
 	return p
 }
 
-func (f *fakeTracer) Totals(context.Context) (trace.Totals, error) {
+func (f *fakeTracer) Totals(context.Context) (event.Totals, error) {
 	made := uint64(f.made.Load())
 	none := uint64(0)
-	t := trace.InterfaceTotals{
-		Device: trace.Device{Name: f.name, Index: 2, NetNS: 4026531840}, Driver: "xen-netfront", Backend: f.choice.Backend, Queues: 2,
-		Counts: trace.Counts{Packets: made + 1000, Bytes: made*1426 + 66000, OverLimit: made},
+	t := event.InterfaceTotals{
+		Device: event.Device{Name: f.name, Index: 2, NetNS: 4026531840}, Driver: "xen-netfront", Backend: f.choice.Backend, Queues: 2,
+		Counts: event.Counts{Packets: made + 1000, Bytes: made*1426 + 66000, OverLimit: made},
 	}
 	t.Slots[1], t.Slots[2], t.Slots[19] = 300, 700, made
 	delta := none
-	if f.verdict == trace.Dropped {
-		t.Dropped, t.Causes[trace.TooManySlots], delta = made, made, made
+	if f.verdict == event.Dropped {
+		t.Dropped, t.Causes[event.TooManySlots], delta = made, made, made
 	}
 	t.TxDroppedDelta = &delta
-	return trace.Totals{
-		Time: time.Now(), Duration: time.Since(f.began), Interfaces: []trace.InterfaceTotals{t}, Events: made,
-		Lost: trace.Lost{Recursion: &none, Missed: &none},
+	return event.Totals{
+		Time: time.Now(), Duration: time.Since(f.began), Interfaces: []event.InterfaceTotals{t}, Events: made,
+		Lost: event.Lost{Recursion: &none, Missed: &none},
 	}, nil
 }
 
@@ -188,7 +189,7 @@ func (f *fakeTracer) Stop(context.Context) error {
 	return nil
 }
 
-func (f *fakeTracer) Holders([]uint64) ([]trace.Holder, error) { return nil, nil }
+func (f *fakeTracer) Holders([]uint64) ([]event.Holder, error) { return nil, nil }
 
 func (f *fakeTracer) Connections() flow.Kernel { return nil }
 

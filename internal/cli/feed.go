@@ -6,14 +6,14 @@ import (
 	"sync"
 	"time"
 
+	"xentrace/internal/event"
 	"xentrace/internal/flow"
 	"xentrace/internal/output"
-	"xentrace/internal/trace"
 )
 
 // A sink takes what a run has to tell, one thing at a time and in order.
 type sink interface {
-	packet(*trace.Packet) error
+	packet(*event.Packet) error
 	event(*flow.Event) error
 }
 
@@ -28,7 +28,7 @@ type feed struct {
 }
 
 // packet takes one packet.
-func (f *feed) packet(p *trace.Packet) error {
+func (f *feed) packet(p *event.Packet) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	events := f.table.Add(p)
@@ -82,7 +82,7 @@ type lines struct {
 	line   []byte
 }
 
-func (l *lines) packet(p *trace.Packet) error {
+func (l *lines) packet(p *event.Packet) error {
 	l.line = l.format.AppendPacket(l.line[:0], p)
 	_, err := l.out.Write(l.line)
 	return err

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"xentrace/internal/event"
 	"xentrace/internal/flow"
-	"xentrace/internal/trace"
 )
 
 // recorder is a sink that keeps what it is told, in order, and may refuse.
@@ -18,7 +18,7 @@ type recorder struct {
 	err  error
 }
 
-func (r *recorder) packet(p *trace.Packet) error {
+func (r *recorder) packet(p *event.Packet) error {
 	r.told = append(r.told, "packet "+p.Verdict.String())
 	return r.err
 }
@@ -31,24 +31,24 @@ func (r *recorder) event(e *flow.Event) error {
 // goingOn is a kernel in which every connection has gone on, and then ends.
 type goingOn struct{ asked int }
 
-func (*goingOn) Follow(trace.Socket) error { return nil }
-func (*goingOn) Forget(trace.Socket)       {}
+func (*goingOn) Follow(event.Socket) error { return nil }
+func (*goingOn) Forget(event.Socket)       {}
 
 func (k *goingOn) Endings() (uint64, error) { return uint64(k.asked), nil }
 
-func (k *goingOn) Ask(sockets []trace.Socket) ([]trace.Connection, error) {
+func (k *goingOn) Ask(sockets []event.Socket) ([]event.Connection, error) {
 	k.asked++
-	tcp := trace.TCP{State: 1, SndUna: 5000, SndNxt: 5000, WriteSeq: 5000, TotalRetransmits: 1}
-	return slices.Repeat([]trace.Connection{{Time: time.Now(), Known: true, Ended: k.asked > 1, TCP: tcp}}, len(sockets)), nil
+	tcp := event.TCP{State: 1, SndUna: 5000, SndNxt: 5000, WriteSeq: 5000, TotalRetransmits: 1}
+	return slices.Repeat([]event.Connection{{Time: time.Now(), Known: true, Ended: k.asked > 1, TCP: tcp}}, len(sockets)), nil
 }
 
 // dropped is the record of a segment that is dropped each time.
-func dropped() *trace.Packet {
+func dropped() *event.Packet {
 	p := newFake().packet(0)
-	p.Time, p.Verdict, p.Cause = time.Now(), trace.Dropped, trace.TooManySlots
+	p.Time, p.Verdict, p.Cause = time.Now(), event.Dropped, event.TooManySlots
 	p.Flow.Seq, p.Flow.SeqKnown, p.Flow.SeqLength = 1000, true, 1448
 	p.TCP.Seq, p.TCP.SndUna, p.TCP.SndNxt, p.TCP.WriteSeq = 1000, 1000, 2448, 2448
-	p.Socket = &trace.Socket{Address: 7}
+	p.Socket = &event.Socket{Address: 7}
 	return &p
 }
 

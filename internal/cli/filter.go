@@ -6,8 +6,8 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"xentrace/internal/event"
 	"xentrace/internal/filter"
-	"xentrace/internal/trace"
 )
 
 // filterFlags choose what is shown.
@@ -22,9 +22,9 @@ func filterFlags() []*flag {
 		{name: "comm", value: "NAME", usage: "show only packets of sockets that a process of this name owns, as /proc/PID/comm has it; may be given again for more",
 			bind: listValue("name", filter.ParseComm, func(f *filter.Filter) *[]string { return &f.Comms })},
 		{name: "cause", value: "NAME", words: filter.CauseWords(), usage: "show only packets that the driver dropped for this cause; may be given again for more",
-			bind: listValue("word", filter.ParseCause, func(f *filter.Filter) *[]trace.Cause { return &f.Causes })},
+			bind: listValue("word", filter.ParseCause, func(f *filter.Filter) *[]event.Cause { return &f.Causes })},
 		{name: "verdict", value: "NAME", words: filter.VerdictWords(), usage: "show only packets with this verdict; may be given again for more",
-			bind: listValue("word", filter.ParseVerdict, func(f *filter.Filter) *[]trace.Verdict { return &f.Verdicts })},
+			bind: listValue("word", filter.ParseVerdict, func(f *filter.Filter) *[]event.Verdict { return &f.Verdicts })},
 		{name: "min-slots", value: "N", usage: "show only packets that need at least this many slots",
 			bind: minSlotsValue},
 	}

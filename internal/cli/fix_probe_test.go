@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"xentrace/internal/event"
 	"xentrace/internal/fix"
 	"xentrace/internal/netdev"
 	"xentrace/internal/probe"
@@ -87,10 +88,10 @@ func fixProbing(t *testing.T, machine fix.Machine, m *mendable, r probe.Result, 
 }
 
 func TestFixTellsWhatAProbeFound(t *testing.T) {
-	seen := func(v trace.Verdict, c trace.Cause, slots, attempts int, reached bool) probe.Result {
+	seen := func(v event.Verdict, c event.Cause, slots, attempts int, reached bool) probe.Result {
 		return probe.Result{
 			Interface: netdev.Interface{Name: "eth0", Driver: netdev.DriverNetfront}, Seen: true, Verdict: v, Cause: c, Slots: slots, Limit: 18,
-			Attempts: attempts, Reached: reached, Answer: probe.Accepted, Flow: &trace.Flow{Destination: netip.MustParseAddrPort("192.0.2.1:9")},
+			Attempts: attempts, Reached: reached, Answer: probe.Accepted, Flow: &event.Flow{Destination: netip.MustParseAddrPort("192.0.2.1:9")},
 		}
 	}
 	single := probe.Result{Limit: 18, Attempts: 32, SinglePages: true, Unseen: "page fragments are single pages"}
@@ -103,14 +104,14 @@ func TestFixTellsWhatAProbeFound(t *testing.T) {
 		says        string // in that line, else in the watch's
 		status      int
 	}{
-		{name: "linearized", result: seen(trace.Linearized, trace.CauseNone, 27, 1, true), line: "verified",
+		{name: "linearized", result: seen(event.Linearized, event.CauseNone, 27, 1, true), line: "verified",
 			says: "A datagram to the default gateway, 192.0.2.1, had 27 slots (the limit is 18). The packet needed more slots than the limit; the driver copied it into one buffer and sent it. The backend took it."},
-		{name: "sent", result: seen(trace.Sent, trace.CauseNone, 27, 1, true), line: "verified", says: "sent the datagram as it was"},
-		{name: "dropped", result: seen(trace.Dropped, trace.TooManySlots, 27, 1, true), line: "failed", says: "What was applied stays.", status: 1},
-		{name: "dropped though pages are single", result: seen(trace.Dropped, trace.TooManySlots, 27, 1, true), singlePages: true, line: "failed", says: "27 slots", status: 1},
-		{name: "rejected", result: seen(trace.Rejected, trace.CauseNone, 27, 1, true), line: "failed", says: "What was applied stays.", status: 1},
-		{name: "never over the limit", result: seen(trace.Sent, trace.CauseNone, 17, 32, false), line: "applied", says: "so this shows nothing"},
-		{name: "never over the limit, by single pages", result: seen(trace.Sent, trace.CauseNone, 17, 32, false), singlePages: true, line: "verified",
+		{name: "sent", result: seen(event.Sent, event.CauseNone, 27, 1, true), line: "verified", says: "sent the datagram as it was"},
+		{name: "dropped", result: seen(event.Dropped, event.TooManySlots, 27, 1, true), line: "failed", says: "What was applied stays.", status: 1},
+		{name: "dropped though pages are single", result: seen(event.Dropped, event.TooManySlots, 27, 1, true), singlePages: true, line: "failed", says: "27 slots", status: 1},
+		{name: "rejected", result: seen(event.Rejected, event.CauseNone, 27, 1, true), line: "failed", says: "What was applied stays.", status: 1},
+		{name: "never over the limit", result: seen(event.Sent, event.CauseNone, 17, 32, false), line: "applied", says: "so this shows nothing"},
+		{name: "never over the limit, by single pages", result: seen(event.Sent, event.CauseNone, 17, 32, false), singlePages: true, line: "verified",
 			says: "In 32 attempts no datagram of more than 18 slots could be made"},
 		{name: "not to be made, by single pages", result: single, singlePages: true, line: "verified",
 			says: "In 32 attempts no datagram of more than 18 slots could be made: new page fragments are single pages, so copied data stays within the limit."},
@@ -130,7 +131,7 @@ func TestFixTellsWhatAProbeFound(t *testing.T) {
 				t.Errorf("status %d, want %d; probed %v", got.status, c.status, got.asked)
 			}
 			o := got.options
-			if !o.Probe || !o.Records || !o.Rejected || o.Drops != trace.DropsAll {
+			if !o.Probe || !o.Records || !o.Rejected || o.Drops != event.DropsAll {
 				t.Errorf("the tracer was started with %+v", o)
 			}
 			line, watch := got.line(t, "probe"), got.line(t, "watch")

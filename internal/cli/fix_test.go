@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"xentrace/internal/check"
+	"xentrace/internal/event"
 	"xentrace/internal/fix"
 	"xentrace/internal/netdev"
 	"xentrace/internal/probe"
@@ -137,13 +138,13 @@ type dropping struct {
 	called int
 }
 
-func (d *dropping) Totals(ctx context.Context) (trace.Totals, error) {
+func (d *dropping) Totals(ctx context.Context) (event.Totals, error) {
 	totals, err := d.fakeTracer.Totals(ctx)
 	d.called++
 	i := &totals.Interfaces[0]
 	i.Packets = uint64(100 * min(d.called, d.sends))
 	i.Dropped = uint64(7 * min(d.called, d.until))
-	i.Causes[trace.SGOff] = i.Dropped
+	i.Causes[event.SGOff] = i.Dropped
 	return totals, err
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"xentrace/internal/event"
 	"xentrace/internal/fix"
 	"xentrace/internal/trace"
 )
@@ -31,7 +32,7 @@ type dropWatch struct {
 // A window is what was counted in a stretch of time.
 type window struct {
 	packets, dropped uint64
-	causes           [trace.NumCauses]uint64
+	causes           [event.NumCauses]uint64
 }
 
 // newDropWatch attaches the tracer, if there is something to watch for and it can.
@@ -41,10 +42,10 @@ func (f *fixing) newDropWatch(ctx context.Context, plan *fix.Plan) *dropWatch {
 		return w
 	}
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	options := trace.Options{Interfaces: f.interfaces, Backend: trace.Auto}
+	options := trace.Options{Interfaces: f.interfaces, Backend: event.Auto}
 	if !f.noProbe && len(w.changed) > 0 {
 		options.Records, options.Probe, options.Rejected = true, true, true
-		options.Drops, options.DropsHook = trace.DropsAll, trace.DropsTracepoint
+		options.Drops, options.DropsHook = event.DropsAll, trace.DropsTracepoint
 	}
 	tracer, err := f.Start(running, options)
 	if err != nil {
@@ -199,7 +200,7 @@ func (w *dropWatch) count(ctx context.Context) (window, error) {
 func (w window) String() string {
 	text := fmt.Sprintf("%d of %d packets dropped", w.dropped, w.packets)
 	var causes []string
-	for _, cause := range trace.Causes() {
+	for _, cause := range event.Causes() {
 		if n := w.causes[cause]; n > 0 {
 			causes = append(causes, fmt.Sprintf("%s %d", cause, n))
 		}

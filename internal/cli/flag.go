@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"xentrace/internal/event"
 	"xentrace/internal/filter"
 	"xentrace/internal/fix"
 	"xentrace/internal/trace"
@@ -60,13 +61,13 @@ type settings struct {
 
 func defaults() settings {
 	return settings{
-		backend:   string(trace.Auto),
+		backend:   string(event.Auto),
 		format:    "text",
 		color:     "auto",
 		ringBytes: trace.DefaultRingBytes,
 		watch:     5 * time.Second,
 		state:     fix.DefaultState,
-		drops:     string(trace.DropsDriver),
+		drops:     string(event.DropsDriver),
 		dropsHook: string(trace.DropsTracepoint),
 	}
 }

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"io"
 
+	"xentrace/internal/event"
 	"xentrace/internal/flow"
 	"xentrace/internal/output"
-	"xentrace/internal/trace"
 )
 
 // follow is a whole run of a command that traces: attach, read until the end,
@@ -17,10 +17,10 @@ import (
 // The tracer is read also where no records are asked for: what it learns of
 // interfaces may come the same way.
 func follow(ctx context.Context, in *invocation, records bool,
-	finish func(output.Format, []byte, *output.Run) []byte) (trace.Totals, error) {
+	finish func(output.Format, []byte, *output.Run) []byte) (event.Totals, error) {
 	s, err := open(ctx, in, records)
 	if s == nil {
-		return trace.Totals{}, err
+		return event.Totals{}, err
 	}
 	last := context.WithoutCancel(ctx) // an interrupt does not cut the end short
 	reader, abandon := context.WithCancel(last)
@@ -66,7 +66,7 @@ func (s *session) poll(ctx context.Context) <-chan struct{} {
 const mostFlows = 10
 
 // run is what there is to tell at the end.
-func (s *session) run(totals *trace.Totals) *output.Run {
+func (s *session) run(totals *event.Totals) *output.Run {
 	run := &output.Run{Totals: totals}
 	if s.selection != nil {
 		run.Filter, run.LeftOut = s.selection.filter.Flags(), s.selection.leftOut
@@ -93,7 +93,7 @@ func (s *session) newFeed() *feed {
 
 // found reports whether a packet was dropped that was asked for. Without filters that
 // includes those whose records were lost.
-func (s *session) found(totals *trace.Totals) bool {
+func (s *session) found(totals *event.Totals) bool {
 	if s.selection == nil || !s.selection.filter.Active() {
 		return output.AnyDropped(totals)
 	}

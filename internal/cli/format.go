@@ -1,13 +1,13 @@
 package cli
 
 import (
+	"xentrace/internal/event"
 	"xentrace/internal/output"
-	"xentrace/internal/trace"
 )
 
 // outputFormat returns the format that --output asks for. totals names the
 // interfaces to make room for.
-func (in *invocation) outputFormat(totals *trace.Totals) output.Format {
+func (in *invocation) outputFormat(totals *event.Totals) output.Format {
 	if in.format == "json" {
 		return output.JSON{}
 	}

@@ -7,9 +7,9 @@ import (
 	"slices"
 	"time"
 
+	"xentrace/internal/event"
 	"xentrace/internal/flow"
 	"xentrace/internal/live"
-	"xentrace/internal/trace"
 )
 
 // wantsScreen tells whether a whole screen is asked for and can be had. Where there is
@@ -106,7 +106,7 @@ func (d *display) close() error {
 // shown is a sink that shows.
 type shown struct{ screen *live.Screen }
 
-func (s shown) packet(p *trace.Packet) error {
+func (s shown) packet(p *event.Packet) error {
 	s.screen.Packet(p)
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"xentrace/internal/event"
 	"xentrace/internal/netdev"
 	"xentrace/internal/output"
 	"xentrace/internal/probe"
@@ -85,7 +86,7 @@ func runProbe(ctx context.Context, in *invocation) error {
 	}
 	defer network.Close()
 	in.interfaces = []string{options.Interface.Name}
-	in.drops, in.rejected, in.probe = string(trace.DropsAll), true, true
+	in.drops, in.rejected, in.probe = string(event.DropsAll), true, true
 	s, err := open(ctx, in, true)
 	if s == nil {
 		return err

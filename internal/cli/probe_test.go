@@ -4,9 +4,9 @@ import (
 	"strings"
 	"testing"
 
+	"xentrace/internal/event"
 	"xentrace/internal/netdev"
 	"xentrace/internal/probe"
-	"xentrace/internal/trace"
 )
 
 func TestOnlyNetfront(t *testing.T) {
@@ -35,10 +35,10 @@ func TestOnlyNetfront(t *testing.T) {
 }
 
 func TestJudgeProbes(t *testing.T) {
-	lost := probe.Result{Seen: true, Verdict: trace.Dropped}
-	refused := probe.Result{Seen: true, Verdict: trace.Rejected}
-	sent, linearized := probe.Result{Seen: true, Verdict: trace.Sent}, probe.Result{Seen: true, Verdict: trace.Linearized}
-	over := probe.Result{Seen: true, Verdict: trace.OverLimit}
+	lost := probe.Result{Seen: true, Verdict: event.Dropped}
+	refused := probe.Result{Seen: true, Verdict: event.Rejected}
+	sent, linearized := probe.Result{Seen: true, Verdict: event.Sent}, probe.Result{Seen: true, Verdict: event.Linearized}
+	over := probe.Result{Seen: true, Verdict: event.OverLimit}
 	for _, test := range []struct {
 		results []probe.Result
 		want    int

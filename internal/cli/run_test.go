@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"xentrace/internal/event"
 	"xentrace/internal/trace"
 )
 
@@ -162,7 +163,7 @@ func TestWatchJSON(t *testing.T) {
 		}
 	}
 	o := fake.options
-	if !slices.Equal(o.Interfaces, []string{"eth0", "eth1"}) || o.Backend != trace.Kprobe || o.RingBytes != 512<<10 || !o.Wait || !o.Records {
+	if !slices.Equal(o.Interfaces, []string{"eth0", "eth1"}) || o.Backend != event.Kprobe || o.RingBytes != 512<<10 || !o.Wait || !o.Records {
 		t.Errorf("options are %+v", o)
 	}
 	if !fake.stopped.Load() || !fake.closed.Load() {
@@ -196,10 +197,10 @@ func TestWatchCount(t *testing.T) {
 
 func TestWatchExitCode(t *testing.T) {
 	for _, c := range []struct {
-		verdict trace.Verdict
+		verdict event.Verdict
 		records int
 		want    int
-	}{{trace.Dropped, 1, 1}, {trace.Dropped, 0, 0}, {trace.Linearized, 3, 0}, {trace.OverLimit, 3, 0}} {
+	}{{event.Dropped, 1, 1}, {event.Dropped, 0, 0}, {event.Linearized, 3, 0}, {event.OverLimit, 3, 0}} {
 		fake := newFake()
 		fake.verdict, fake.records = c.verdict, c.records
 		got := runWith(t, fake, "watch", "-d", "50ms", "--exit-code")
@@ -253,14 +254,14 @@ func TestWatchFilters(t *testing.T) {
 func TestWatchDropsElsewhere(t *testing.T) {
 	for _, c := range []struct {
 		args  []string
-		drops trace.Drops
+		drops event.Drops
 		hook  trace.DropsHook
 		said  bool
 	}{
-		{nil, trace.DropsDriver, trace.DropsTracepoint, false},
-		{[]string{"--drops", "driver"}, trace.DropsDriver, trace.DropsTracepoint, false},
-		{[]string{"--drops=all"}, trace.DropsAll, trace.DropsTracepoint, true},
-		{[]string{"--drops", "all", "--drops-hook", "kprobe"}, trace.DropsAll, trace.DropsKprobe, true},
+		{nil, event.DropsDriver, trace.DropsTracepoint, false},
+		{[]string{"--drops", "driver"}, event.DropsDriver, trace.DropsTracepoint, false},
+		{[]string{"--drops=all"}, event.DropsAll, trace.DropsTracepoint, true},
+		{[]string{"--drops", "all", "--drops-hook", "kprobe"}, event.DropsAll, trace.DropsKprobe, true},
 	} {
 		fake := newFake()
 		got := runWith(t, fake, append([]string{"watch", "--count", "1"}, c.args...)...)

@@ -1,9 +1,9 @@
 package cli
 
 import (
+	"xentrace/internal/event"
 	"xentrace/internal/filter"
 	"xentrace/internal/flow"
-	"xentrace/internal/trace"
 )
 
 // A selection hands on what passes the filter, and counts. Counting in the kernel and the
@@ -17,13 +17,13 @@ type selection struct {
 	leftOut uint64 // packets and changes of flows that did not pass
 }
 
-func (s *selection) packet(p *trace.Packet) error {
+func (s *selection) packet(p *event.Packet) error {
 	if !s.filter.Match(p) {
 		s.leftOut++
 		return nil
 	}
 	s.packets++
-	s.dropped = s.dropped || p.Verdict == trace.Dropped
+	s.dropped = s.dropped || p.Verdict == event.Dropped
 	return s.sink.packet(p)
 }
 

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"xentrace/internal/event"
 	"xentrace/internal/live"
 	"xentrace/internal/output"
 	"xentrace/internal/owner"
@@ -88,9 +89,9 @@ func (s *session) start(ctx context.Context, records bool) error {
 	interrupted := context.AfterFunc(ctx, cancel)
 	tracer, err := s.in.Start(running, trace.Options{
 		Interfaces: s.in.interfaces,
-		Backend:    trace.Backend(s.in.backend),
+		Backend:    event.Backend(s.in.backend),
 		Records:    records,
-		Drops:      trace.Drops(s.in.drops),
+		Drops:      event.Drops(s.in.drops),
 		DropsHook:  trace.DropsHook(s.in.dropsHook),
 		RingBytes:  s.in.ringBytes,
 		Wait:       s.in.wait,
@@ -130,7 +131,7 @@ func (s *session) announce(ctx context.Context, took time.Duration) error {
 	case len(refused) > 0:
 		sentence += fmt.Sprintf("; %s did not attach", strings.Join(refused, " and "))
 	}
-	if s.in.drops == string(trace.DropsAll) {
+	if s.in.drops == string(event.DropsAll) {
 		sentence += "; drops elsewhere by " + s.in.dropsHook
 	}
 	s.console.Say(sentence)
@@ -147,7 +148,7 @@ func (s *session) announce(ctx context.Context, took time.Duration) error {
 }
 
 // watched names the interfaces, the first few of them.
-func watched(totals *trace.Totals) string {
+func watched(totals *event.Totals) string {
 	const most = 6
 	var names []string
 	for i := range totals.Interfaces {
@@ -188,7 +189,7 @@ func (s *session) wait(ctx context.Context, reading <-chan error) (err error, en
 		defer ticker.Stop()
 		tick = ticker.C
 	}
-	var before trace.Totals
+	var before event.Totals
 	for {
 		select {
 		case <-ctx.Done():
@@ -206,7 +207,7 @@ func (s *session) wait(ctx context.Context, reading <-chan error) (err error, en
 }
 
 // showStatus renews the status line and returns the snapshot it shows.
-func (s *session) showStatus(ctx context.Context, before trace.Totals, deadline time.Time) trace.Totals {
+func (s *session) showStatus(ctx context.Context, before event.Totals, deadline time.Time) event.Totals {
 	now, err := s.tracer.Totals(ctx)
 	if err != nil {
 		return before
@@ -222,7 +223,7 @@ func (s *session) showStatus(ctx context.Context, before trace.Totals, deadline 
 // end takes the final counts, writes what finish makes of them and detaches.
 // failure is what went wrong before.
 func (s *session) end(ctx context.Context, failure error,
-	finish func(output.Format, []byte, *output.Run) []byte) (trace.Totals, error) {
+	finish func(output.Format, []byte, *output.Run) []byte) (event.Totals, error) {
 	defer s.cancel()
 	s.console.SetStatus("")
 	totals, err := s.tracer.Totals(ctx)

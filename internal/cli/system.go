@@ -11,6 +11,7 @@ import (
 
 	"xentrace/internal/check"
 	"xentrace/internal/congestion"
+	"xentrace/internal/event"
 	"xentrace/internal/fix"
 	"xentrace/internal/flow"
 	"xentrace/internal/probe"
@@ -23,11 +24,11 @@ type Tracer interface {
 	Choice() trace.Choice
 	// Read waits for the next record. It returns io.EOF once the tracer was
 	// stopped and all records were read.
-	Read(context.Context) (trace.Packet, error)
+	Read(context.Context) (event.Packet, error)
 	// Holders returns the processes that hold the sockets of these inodes.
-	Holders(inodes []uint64) ([]trace.Holder, error)
+	Holders(inodes []uint64) ([]event.Holder, error)
 	// Totals returns what was counted so far; after Stop, what was counted.
-	Totals(context.Context) (trace.Totals, error)
+	Totals(context.Context) (event.Totals, error)
 	// Connections tells how the connections stand whose packets were read; nil where
 	// nothing can tell.
 	Connections() flow.Kernel

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"xentrace/internal/event"
 	"xentrace/internal/trace"
 )
 
@@ -32,7 +33,7 @@ var (
 	backends = []string{"auto", "fentry", "kprobe", "tracepoint"}
 	colours  = []string{"auto", "always", "never"}
 
-	dropsWords = []string{string(trace.DropsDriver), string(trace.DropsAll)}
+	dropsWords = []string{string(event.DropsDriver), string(event.DropsAll)}
 	dropsHooks = []string{string(trace.DropsTracepoint), string(trace.DropsKprobe)}
 )
 
@@ -84,7 +85,7 @@ func traceFlags(duration string) []*flag {
 // dropsFlags choose the drops that are told of.
 func dropsFlags() []*flag {
 	return []*flag{
-		{name: "drops", value: "WHICH", words: dropsWords, initial: string(trace.DropsDriver),
+		{name: "drops", value: "WHICH", words: dropsWords, initial: string(event.DropsDriver),
 			usage: "the packets to tell of that were dropped, all being also those that the kernel dropped on their way to the interface",
 			bind:  wordValue(dropsWords, func(s *settings) *string { return &s.drops })},
 		{name: "drops-hook", value: "NAME", words: dropsHooks, initial: string(trace.DropsTracepoint),

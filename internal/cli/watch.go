@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 
+	"xentrace/internal/event"
 	"xentrace/internal/output"
 	"xentrace/internal/trace"
 )
@@ -40,7 +41,7 @@ func watchCommand() *command {
 }
 
 func runWatch(ctx context.Context, in *invocation) error {
-	if in.dropsHook != string(trace.DropsTracepoint) && in.drops != string(trace.DropsAll) {
+	if in.dropsHook != string(trace.DropsTracepoint) && in.drops != string(event.DropsAll) {
 		return usageError{errors.New("watch: --drops-hook: without --drops all it does nothing; see xentrace help watch")}
 	}
 	wanted, err := in.wantsScreen()

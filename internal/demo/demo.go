@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"xentrace/internal/event"
 	"xentrace/internal/rocket"
 	"xentrace/internal/trace"
 )
@@ -20,7 +21,7 @@ import (
 // the calling thread: it traces the interface until ctx ends, writes what it has
 // to tell, and returns what was counted. It calls attached once every hook is
 // attached.
-type Command func(ctx context.Context, ifname string, attached func()) (trace.Totals, error)
+type Command func(ctx context.Context, ifname string, attached func()) (event.Totals, error)
 
 // Options are what the demo needs from outside.
 type Options struct {
@@ -108,13 +109,13 @@ func (d *demonstration) run(ctx context.Context) error {
 type part struct {
 	sent        sent
 	transmitted uint64 // packets, by the interface's own counter
-	totals      trace.Totals
+	totals      event.Totals
 }
 
 // interfaceTotals are those of the one interface.
-func (p *part) interfaceTotals() trace.InterfaceTotals {
+func (p *part) interfaceTotals() event.InterfaceTotals {
 	if len(p.totals.Interfaces) == 0 {
-		return trace.InterfaceTotals{}
+		return event.InterfaceTotals{}
 	}
 	return p.totals.Interfaces[0]
 }

@@ -10,15 +10,16 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"xentrace/internal/event"
 	"xentrace/internal/rocket"
 	"xentrace/internal/trace"
 )
 
 // totals are those of one interface.
-func totals(packets, oneSlot, overLimit, events uint64) trace.Totals {
-	i := trace.InterfaceTotals{Counts: trace.Counts{Packets: packets, OverLimit: overLimit}}
+func totals(packets, oneSlot, overLimit, events uint64) event.Totals {
+	i := event.InterfaceTotals{Counts: event.Counts{Packets: packets, OverLimit: overLimit}}
 	i.Slots[1], i.Slots[2], i.Slots[19] = oneSlot, packets-oneSlot-overLimit, overLimit
-	return trace.Totals{Interfaces: []trace.InterfaceTotals{i}, Events: events}
+	return event.Totals{Interfaces: []event.InterfaceTotals{i}, Events: events}
 }
 
 func TestCompare(t *testing.T) {
@@ -113,15 +114,15 @@ func TestRunEnds(t *testing.T) {
 			var out bytes.Buffer
 			err := Run(ctx, Options{
 				Out: &out, Width: func() int { return 80 },
-				Watch: func(ctx context.Context, ifname string, attached func()) (trace.Totals, error) {
+				Watch: func(ctx context.Context, ifname string, attached func()) (event.Totals, error) {
 					if ifname != nearName {
 						t.Errorf("interface %s", ifname)
 					}
-					return trace.Totals{}, test.watch(ctx, interrupt, attached)
+					return event.Totals{}, test.watch(ctx, interrupt, attached)
 				},
-				Hist: func(context.Context, string, func()) (trace.Totals, error) {
+				Hist: func(context.Context, string, func()) (event.Totals, error) {
 					t.Error("it goes on with the histogram")
-					return trace.Totals{}, nil
+					return event.Totals{}, nil
 				},
 			})
 			if !errors.Is(err, test.err) || err != nil && err.Error() != "broken" || !strings.Contains(out.String(), test.says) {

@@ -10,8 +10,7 @@ import (
 	"strconv"
 	"strings"
 
-	"xentrace/internal/slots"
-	"xentrace/internal/trace"
+	"xentrace/internal/event"
 )
 
 // A Filter passes the packets that meet each condition that is set. Of several values
@@ -22,8 +21,8 @@ type Filter struct {
 	Ports    []uint16       // source or destination
 	PIDs     []int          // of the socket's owner
 	Comms    []string
-	Causes   []trace.Cause
-	Verdicts []trace.Verdict
+	Causes   []event.Cause
+	Verdicts []event.Verdict
 	MinSlots int
 }
 
@@ -31,18 +30,18 @@ type Filter struct {
 func (f *Filter) Active() bool { return len(f.Flags()) > 0 }
 
 // Match reports whether a packet passes.
-func (f *Filter) Match(p *trace.Packet) bool { return f.MatchOf(p, p.Process) }
+func (f *Filter) Match(p *event.Packet) bool { return f.MatchOf(p, p.Process) }
 
 // MatchOf reports whether a packet passes if it belongs to process, which may have been
 // found out later than the record was made; nil where it is not known.
-func (f *Filter) MatchOf(p *trace.Packet, process *trace.Process) bool {
+func (f *Filter) MatchOf(p *event.Packet, process *event.Process) bool {
 	return p.Slots >= f.MinSlots &&
 		(len(f.Verdicts) == 0 || slices.Contains(f.Verdicts, p.Verdict)) &&
 		(len(f.Causes) == 0 || slices.Contains(f.Causes, p.Cause)) &&
 		f.matchFlow(p.Flow) && f.matchProcess(process)
 }
 
-func (f *Filter) matchFlow(flow *trace.Flow) bool {
+func (f *Filter) matchFlow(flow *event.Flow) bool {
 	if flow == nil {
 		return len(f.Hosts)+len(f.Ports) == 0
 	}
@@ -55,7 +54,7 @@ func (f *Filter) hasHost(address netip.Addr) bool {
 	return slices.ContainsFunc(f.Hosts, func(host netip.Prefix) bool { return host.Contains(address) })
 }
 
-func (f *Filter) matchProcess(process *trace.Process) bool {
+func (f *Filter) matchProcess(process *event.Process) bool {
 	if process == nil {
 		return len(f.PIDs)+len(f.Comms) == 0
 	}
@@ -145,45 +144,45 @@ func ParseComm(text string) (string, error) {
 // ParseMinSlots reads how many slots a packet needs at least.
 func ParseMinSlots(text string) (int, error) {
 	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 || n >= slots.Buckets {
-		return 0, fmt.Errorf("not a number from 1 to %d", slots.Buckets-1)
+	if err != nil || n < 1 || n >= event.Buckets {
+		return 0, fmt.Errorf("not a number from 1 to %d", event.Buckets-1)
 	}
 	return n, nil
 }
 
 // ParseCause reads why the driver drops a packet.
-func ParseCause(text string) (trace.Cause, error) {
-	for _, cause := range trace.Causes() {
+func ParseCause(text string) (event.Cause, error) {
+	for _, cause := range event.Causes() {
 		if cause.String() == text {
 			return cause, nil
 		}
 	}
-	return trace.CauseNone, fmt.Errorf("not one of %s", strings.Join(CauseWords(), ", "))
+	return event.CauseNone, fmt.Errorf("not one of %s", strings.Join(CauseWords(), ", "))
 }
 
 // CauseWords lists the causes.
 func CauseWords() []string {
 	var words []string
-	for _, cause := range trace.Causes() {
+	for _, cause := range event.Causes() {
 		words = append(words, cause.String())
 	}
 	return words
 }
 
 // ParseVerdict reads what became of a packet.
-func ParseVerdict(text string) (trace.Verdict, error) {
-	for v := trace.Dropped; v <= trace.Rejected; v++ {
+func ParseVerdict(text string) (event.Verdict, error) {
+	for v := event.Dropped; v <= event.Rejected; v++ {
 		if v.String() == text {
 			return v, nil
 		}
 	}
-	return trace.VerdictNone, fmt.Errorf("not one of %s", strings.Join(VerdictWords(), ", "))
+	return event.VerdictNone, fmt.Errorf("not one of %s", strings.Join(VerdictWords(), ", "))
 }
 
 // VerdictWords lists the verdicts that a record can have.
 func VerdictWords() []string {
 	var words []string
-	for v := trace.Dropped; v <= trace.Rejected; v++ {
+	for v := event.Dropped; v <= event.Rejected; v++ {
 		words = append(words, v.String())
 	}
 	return words

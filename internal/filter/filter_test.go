@@ -5,17 +5,17 @@ import (
 	"slices"
 	"testing"
 
-	"xentrace/internal/trace"
+	"xentrace/internal/event"
 )
 
-func packet() *trace.Packet {
-	return &trace.Packet{
-		Verdict: trace.Dropped, Cause: trace.TooManySlots, Slots: 31,
-		Flow: &trace.Flow{
+func packet() *event.Packet {
+	return &event.Packet{
+		Verdict: event.Dropped, Cause: event.TooManySlots, Slots: 31,
+		Flow: &event.Flow{
 			Source:      netip.MustParseAddrPort("10.1.2.3:40000"),
 			Destination: netip.MustParseAddrPort("192.168.0.9:443"),
 		},
-		Process: &trace.Process{PID: 4242, Comm: "nginx"},
+		Process: &event.Process{PID: 4242, Comm: "nginx"},
 	}
 }
 
@@ -33,7 +33,7 @@ func TestMatch(t *testing.T) {
 	v6.Flow.Source, v6.Flow.Destination = netip.MustParseAddrPort("[fd00::1]:40000"), netip.MustParseAddrPort("[::ffff:10.0.0.1]:443")
 	notIP, nobody, elsewhere := packet(), packet(), packet()
 	notIP.Flow, nobody.Process = nil, nil
-	elsewhere.Cause, elsewhere.Layer = trace.CauseNone, trace.LayerElsewhere
+	elsewhere.Cause, elsewhere.Layer = event.CauseNone, event.LayerElsewhere
 	hosts := func(texts ...string) Filter {
 		var f Filter
 		for _, text := range texts {
@@ -44,11 +44,11 @@ func TestMatch(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		filter Filter
-		packet *trace.Packet
+		packet *event.Packet
 		want   bool
 	}{
 		{"none", Filter{}, packet(), true},
-		{"none, and nothing known", Filter{}, &trace.Packet{}, true},
+		{"none, and nothing known", Filter{}, &event.Packet{}, true},
 		{"source", hosts("10.1.2.3"), packet(), true},
 		{"destination", hosts("192.168.0.9"), packet(), true},
 		{"another host", hosts("10.1.2.4"), packet(), false},
@@ -73,17 +73,17 @@ func TestMatch(t *testing.T) {
 		{"name", Filter{Comms: []string{"sshd", "nginx"}}, packet(), true},
 		{"part of a name", Filter{Comms: []string{"ngin"}}, packet(), false},
 		{"name of nobody's packet", Filter{Comms: []string{""}}, nobody, false},
-		{"cause", Filter{Causes: []trace.Cause{trace.TooManySlots}}, packet(), true},
-		{"another cause", Filter{Causes: []trace.Cause{trace.SGOff, trace.NoCarrier}}, packet(), false},
-		{"cause of a drop elsewhere", Filter{Causes: []trace.Cause{trace.TooManySlots}}, elsewhere, false},
-		{"verdict", Filter{Verdicts: []trace.Verdict{trace.Linearized, trace.Dropped}}, packet(), true},
-		{"another verdict", Filter{Verdicts: []trace.Verdict{trace.Linearized}}, packet(), false},
-		{"verdict of a drop elsewhere", Filter{Verdicts: []trace.Verdict{trace.Dropped}}, elsewhere, true},
+		{"cause", Filter{Causes: []event.Cause{event.TooManySlots}}, packet(), true},
+		{"another cause", Filter{Causes: []event.Cause{event.SGOff, event.NoCarrier}}, packet(), false},
+		{"cause of a drop elsewhere", Filter{Causes: []event.Cause{event.TooManySlots}}, elsewhere, false},
+		{"verdict", Filter{Verdicts: []event.Verdict{event.Linearized, event.Dropped}}, packet(), true},
+		{"another verdict", Filter{Verdicts: []event.Verdict{event.Linearized}}, packet(), false},
+		{"verdict of a drop elsewhere", Filter{Verdicts: []event.Verdict{event.Dropped}}, elsewhere, true},
 		{"as many slots", Filter{MinSlots: 31}, packet(), true},
 		{"fewer slots", Filter{MinSlots: 32}, packet(), false},
 		{"all conditions", Filter{
 			Hosts: hosts("10.0.0.0/8").Hosts, Ports: []uint16{443}, PIDs: []int{4242}, Comms: []string{"nginx"},
-			Causes: []trace.Cause{trace.TooManySlots}, Verdicts: []trace.Verdict{trace.Dropped}, MinSlots: 19,
+			Causes: []event.Cause{event.TooManySlots}, Verdicts: []event.Verdict{event.Dropped}, MinSlots: 19,
 		}, packet(), true},
 		{"all but one", Filter{Hosts: hosts("10.0.0.0/8").Hosts, Ports: []uint16{443}, PIDs: []int{1}}, packet(), false},
 	} {
@@ -99,7 +99,7 @@ func TestMatch(t *testing.T) {
 func TestMatchOfLaterOwner(t *testing.T) {
 	p := packet()
 	f := Filter{PIDs: []int{7}}
-	if f.Match(p) || !f.MatchOf(p, &trace.Process{PID: 7}) || f.MatchOf(p, nil) {
+	if f.Match(p) || !f.MatchOf(p, &event.Process{PID: 7}) || f.MatchOf(p, nil) {
 		t.Error("want the owner that is given, not the packet's own")
 	}
 }
@@ -107,7 +107,7 @@ func TestMatchOfLaterOwner(t *testing.T) {
 func TestFlagsAreWhatWasGiven(t *testing.T) {
 	f := Filter{
 		Hosts: []netip.Prefix{host(t, "10.1.2.3"), host(t, "10.9.9.9/8"), host(t, "fd00::1")}, Ports: []uint16{443}, PIDs: []int{1},
-		Comms: []string{"a b"}, Causes: []trace.Cause{trace.SGOff}, Verdicts: []trace.Verdict{trace.OverLimit}, MinSlots: 19,
+		Comms: []string{"a b"}, Causes: []event.Cause{event.SGOff}, Verdicts: []event.Verdict{event.OverLimit}, MinSlots: 19,
 	}
 	want := []string{"--host 10.1.2.3", "--host 10.0.0.0/8", "--host fd00::1", "--port 443", "--pid 1", "--comm a b", "--cause sg_off", "--verdict over_limit", "--min-slots 19"}
 	if got := f.Flags(); !slices.Equal(got, want) || !f.Active() || (&Filter{}).Active() {
@@ -152,7 +152,7 @@ func TestWordsAreTaken(t *testing.T) {
 	if got, want := VerdictWords(), []string{"dropped", "linearized", "bounced", "over_limit", "rejected"}; !slices.Equal(got, want) {
 		t.Errorf("verdicts %v, want %v", got, want)
 	}
-	if len(CauseWords()) != trace.NumCauses-1 {
-		t.Errorf("causes %v, want all %d", CauseWords(), trace.NumCauses-1)
+	if len(CauseWords()) != event.NumCauses-1 {
+		t.Errorf("causes %v, want all %d", CauseWords(), event.NumCauses-1)
 	}
 }

@@ -5,16 +5,16 @@ import (
 	"strings"
 	"testing"
 
-	"xentrace/internal/trace"
+	"xentrace/internal/event"
 	"xentrace/internal/verdict"
 )
 
 // laidOut gives a record 17 fragments across pages.
-func laidOut(p *trace.Packet, size uint32) *trace.Packet {
+func laidOut(p *event.Packet, size uint32) *event.Packet {
 	p.HeadOffset, p.HeadLen, p.Slots, p.Limit = 254, 66, 35, 18
 	p.Frags = nil
 	for i := range uint32(17) {
-		p.Frags = append(p.Frags, trace.Frag{Offset: (4096 - size/2 + i*4096) % 32768, Size: size})
+		p.Frags = append(p.Frags, event.Frag{Offset: (4096 - size/2 + i*4096) % 32768, Size: size})
 	}
 	return p
 }
@@ -36,7 +36,7 @@ func TestAdviceAndLayout(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			table := NewTable(0, newFakeKernel())
 			asked := 0
-			table.Ask(func(d trace.Device) verdict.Facts {
+			table.Ask(func(d event.Device) verdict.Facts {
 				asked++
 				if d.Index == 0 {
 					t.Errorf("asked about %+v", d)
@@ -48,7 +48,7 @@ func TestAdviceAndLayout(t *testing.T) {
 			first.Stack = []string{"xennet_start_xmit+0x1", "main.send+0x5 (/bin/x)"}
 			none(t, table.Add(first))
 			before := table.Snapshot(at(0))[0]
-			if asked != 0 || !slices.Equal(before.Advice, verdict.OfCause(trace.TooManySlots).Advice) {
+			if asked != 0 || !slices.Equal(before.Advice, verdict.OfCause(event.TooManySlots).Advice) {
 				t.Errorf("asked %d times; advice %+v", asked, before.Advice)
 			}
 			f := only(t, table.Add(laidOut(s.drop(0.2, s.una), test.size)), Stalled)

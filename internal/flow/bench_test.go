@@ -3,7 +3,7 @@ package flow
 import (
 	"testing"
 
-	"xentrace/internal/trace"
+	"xentrace/internal/event"
 )
 
 // What a record costs that goes through the table: of one flow that is dropped again
@@ -12,7 +12,7 @@ func BenchmarkAdd(b *testing.B) {
 	for name, flows := range map[string]int{"one flow": 1, "full table": DefaultLimit} {
 		b.Run(name, func(b *testing.B) {
 			table := NewTable(0, nil)
-			packets := make([]*trace.Packet, flows)
+			packets := make([]*event.Packet, flows)
 			for i := range packets {
 				packets[i] = (&sender{port: uint16(i), address: uint64(i) + 1, una: 1}).drop(0, 1)
 				table.Add(packets[i])

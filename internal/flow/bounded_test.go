@@ -5,7 +5,7 @@ import (
 	"slices"
 	"testing"
 
-	"xentrace/internal/trace"
+	"xentrace/internal/event"
 )
 
 func ports(flows []Flow) []int {
@@ -19,23 +19,23 @@ func ports(flows []Flow) []int {
 
 // A full table gives up what matters least, and says what it lost by it.
 func TestFullTable(t *testing.T) {
-	tcp := func(port uint16) *trace.Packet {
+	tcp := func(port uint16) *event.Packet {
 		return (&sender{port: port, address: uint64(port), una: 1}).drop(float64(port), 1)
 	}
 	for _, test := range []struct {
 		name    string
-		packets []*trace.Packet
+		packets []*event.Packet
 		closed  []uint64 // sockets that ended, before the last packet
 		want    []int
 		lost    uint64
 	}{
-		{"room enough", []*trace.Packet{tcp(1), tcp(2), tcp(3)}, nil, []int{1, 2, 3}, 0},
-		{"connections keep their place", []*trace.Packet{tcp(1), tcp(2), tcp(3), tcp(4), tcp(5), tcp(4)}, nil, []int{1, 2, 3}, 2},
-		{"one is closed", []*trace.Packet{tcp(1), tcp(2), tcp(3), tcp(4)}, []uint64{2}, []int{1, 3, 4}, 0},
-		{"one lost nothing", []*trace.Packet{tcp(1), datagram(2, 2, trace.Linearized), datagram(3, 3, trace.Bounced), tcp(4)}, nil, []int{1, 3, 4}, 0},
-		{"the oldest of them goes", []*trace.Packet{datagram(1, 1, trace.Linearized), datagram(2, 2, trace.Linearized), datagram(3, 1, trace.Linearized), tcp(4), tcp(5)}, nil, []int{1, 4, 5}, 0},
-		{"one without a connection", []*trace.Packet{tcp(1), datagram(2, 2, trace.Dropped), tcp(3), tcp(4)}, nil, []int{1, 3, 4}, 1},
-		{"one that lost nothing drives none out that did", []*trace.Packet{tcp(1), datagram(2, 2, trace.Dropped), tcp(3), datagram(4, 4, trace.Linearized)}, nil, []int{1, 2, 3}, 1},
+		{"room enough", []*event.Packet{tcp(1), tcp(2), tcp(3)}, nil, []int{1, 2, 3}, 0},
+		{"connections keep their place", []*event.Packet{tcp(1), tcp(2), tcp(3), tcp(4), tcp(5), tcp(4)}, nil, []int{1, 2, 3}, 2},
+		{"one is closed", []*event.Packet{tcp(1), tcp(2), tcp(3), tcp(4)}, []uint64{2}, []int{1, 3, 4}, 0},
+		{"one lost nothing", []*event.Packet{tcp(1), datagram(2, 2, event.Linearized), datagram(3, 3, event.Bounced), tcp(4)}, nil, []int{1, 3, 4}, 0},
+		{"the oldest of them goes", []*event.Packet{datagram(1, 1, event.Linearized), datagram(2, 2, event.Linearized), datagram(3, 1, event.Linearized), tcp(4), tcp(5)}, nil, []int{1, 4, 5}, 0},
+		{"one without a connection", []*event.Packet{tcp(1), datagram(2, 2, event.Dropped), tcp(3), tcp(4)}, nil, []int{1, 3, 4}, 1},
+		{"one that lost nothing drives none out that did", []*event.Packet{tcp(1), datagram(2, 2, event.Dropped), tcp(3), datagram(4, 4, event.Linearized)}, nil, []int{1, 2, 3}, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			k := newFakeKernel()
@@ -94,10 +94,10 @@ func TestWorstFirst(t *testing.T) {
 	stall(3, 20, 9)
 	k.ends(3, 50, 1, 0)
 	table.Poll(at(50))
-	table.Add(datagram(1, 4, trace.Dropped))
-	table.Add(datagram(1, 5, trace.Linearized))
-	table.Add(datagram(2, 6, trace.Dropped))
-	table.Add(datagram(3, 6, trace.Dropped))
+	table.Add(datagram(1, 4, event.Dropped))
+	table.Add(datagram(1, 5, event.Linearized))
+	table.Add(datagram(2, 6, event.Dropped))
+	table.Add(datagram(3, 6, event.Dropped))
 	var got []int
 	for _, f := range table.Snapshot(at(60)) {
 		got = append(got, int(f.Source.Port()))
@@ -150,7 +150,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	table := NewTable(DefaultLimit, nil)
 	lose := func(from, to int) uint64 {
 		for n := from; n < to; n++ {
-			p := datagram(float64(n), uint16(n), trace.Dropped)
+			p := datagram(float64(n), uint16(n), event.Dropped)
 			if n%5 == 0 {
 				p = (&sender{port: uint16(n), address: uint64(n), una: 1}).drop(float64(n), 1)
 			}

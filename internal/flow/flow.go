@@ -6,7 +6,7 @@ import (
 	"net/netip"
 	"time"
 
-	"xentrace/internal/trace"
+	"xentrace/internal/event"
 	"xentrace/internal/verdict"
 )
 
@@ -32,12 +32,12 @@ const (
 // A Flow is what is known of one flow with trouble, at one moment.
 type Flow struct {
 	Key
-	Interface trace.Device
-	Process   *trace.Process // nil where it is not known
+	Interface event.Device
+	Process   *event.Process // nil where it is not known
 	State     State
 
 	Drops      uint64 // packets dropped
-	Causes     [trace.NumCauses]uint64
+	Causes     [event.NumCauses]uint64
 	Linearized uint64
 	Bounced    uint64
 	Rejected   uint64
@@ -66,7 +66,7 @@ type Flow struct {
 	Layout string           // how its over-limit packets are made up, a sentence; "" without any
 	Stack  []string         // of the sending call, where asked for
 	Advice []verdict.Advice // what would help it, best first
-	Packet trace.Packet     // the last one that went wrong
+	Packet event.Packet     // the last one that went wrong
 }
 
 // TCP is how the connection of a flow stands, as the kernel last told.

@@ -5,7 +5,7 @@ import (
 	"maps"
 	"time"
 
-	"xentrace/internal/trace"
+	"xentrace/internal/event"
 	"xentrace/internal/verdict"
 )
 
@@ -21,11 +21,11 @@ type history struct {
 	flow    Flow
 	dropped droppedSeqs
 	layout  verdict.Layout
-	facts   func(trace.Device) verdict.Facts // nil: nothing is known of the machine
+	facts   func(event.Device) verdict.Facts // nil: nothing is known of the machine
 	hangs   uint32                           // the sequence number that it is stalled at
 	base    uint32                           // total_retrans at the first drop
 	based   bool                             // base is known
-	socket  *trace.Socket                    // that the kernel is asked about; nil if it is not
+	socket  *event.Socket                    // that the kernel is asked about; nil if it is not
 
 	address     uint64 // of the last packet's socket, 0 if unknown
 	counted     bool   // as stalled now, by the table
@@ -34,20 +34,20 @@ type history struct {
 	element     *list.Element
 }
 
-func newHistory(key Key, p *trace.Packet) *history {
+func newHistory(key Key, p *event.Packet) *history {
 	return &history{flow: Flow{Key: key, First: p.Time, MinSlots: p.Slots}}
 }
 
 func (h *history) closed() bool { return h.flow.State == Closed }
 
 // connected tells whether a packet tells how its connection stands.
-func (h *history) connected(p *trace.Packet) bool {
+func (h *history) connected(p *event.Packet) bool {
 	return p.TCP != nil && p.TCP.State != tcpListen && p.TCP.State != tcpClose
 }
 
 // anotherSocket tells whether a packet is of a new connection with the addresses and
 // ports of one before.
-func (h *history) anotherSocket(p *trace.Packet) bool {
+func (h *history) anotherSocket(p *event.Packet) bool {
 	if !h.connected(p) || p.Socket == nil {
 		return false
 	}
@@ -56,7 +56,7 @@ func (h *history) anotherSocket(p *trace.Packet) bool {
 }
 
 // add takes note of a packet and returns what that changed.
-func (h *history) add(p *trace.Packet) []Event {
+func (h *history) add(p *event.Packet) []Event {
 	f := &h.flow
 	f.Interface, f.Last, f.Packet = p.Interface, p.Time, *p
 	f.MinSlots, f.MaxSlots = min(f.MinSlots, p.Slots), max(f.MaxSlots, p.Slots)
@@ -68,15 +68,15 @@ func (h *history) add(p *trace.Packet) []Event {
 	}
 	h.layout.Add(p)
 	switch p.Verdict {
-	case trace.Dropped:
+	case event.Dropped:
 		h.addDrop(p)
-	case trace.Linearized:
+	case event.Linearized:
 		f.Linearized++
-	case trace.Bounced:
+	case event.Bounced:
 		f.Bounced++
-	case trace.Rejected:
+	case event.Rejected:
 		f.Rejected++
-	case trace.OverLimit:
+	case event.OverLimit:
 		f.OverLimit++
 	}
 	if !h.connected(p) || h.closed() {
@@ -86,7 +86,7 @@ func (h *history) add(p *trace.Packet) []Event {
 		h.address = p.Socket.Address
 	}
 	events := h.observe(p.TCP, p.Time)
-	if p.Verdict != trace.Dropped {
+	if p.Verdict != event.Dropped {
 		return events
 	}
 	if !h.based {
@@ -97,14 +97,14 @@ func (h *history) add(p *trace.Packet) []Event {
 	return append(events, h.addSeq(p)...)
 }
 
-func (h *history) addDrop(p *trace.Packet) {
+func (h *history) addDrop(p *event.Packet) {
 	f := &h.flow
 	if f.Drops == 0 {
 		f.FirstDrop = p.Time
 	}
 	f.Drops++
 	f.LastDrop = p.Time
-	if p.Layer == trace.LayerElsewhere {
+	if p.Layer == event.LayerElsewhere {
 		f.Elsewhere++
 		if f.Reasons == nil {
 			f.Reasons = make(map[string]uint64)
@@ -119,8 +119,8 @@ func (h *history) addDrop(p *trace.Packet) {
 
 // advice returns what would help, best first: for a flow that is stalled, by what is
 // known of the machine and of the segment that it hangs at.
-func (h *history) advice(p *trace.Packet) []verdict.Advice {
-	if h.flow.State != Stalled || p.Layer == trace.LayerElsewhere {
+func (h *history) advice(p *event.Packet) []verdict.Advice {
+	if h.flow.State != Stalled || p.Layer == event.LayerElsewhere {
 		return verdict.OfPacket(p).Advice
 	}
 	var facts verdict.Facts
@@ -133,7 +133,7 @@ func (h *history) advice(p *trace.Packet) []verdict.Advice {
 
 // addSeq takes note of the sequence number that was dropped. The flow stalls if it
 // was before, and nothing was acknowledged in between.
-func (h *history) addSeq(p *trace.Packet) []Event {
+func (h *history) addSeq(p *event.Packet) []Event {
 	f := &h.flow
 	if p.Flow.SeqLength == 0 || after(f.TCP.SndUna, p.TCP.Seq) {
 		return nil // nothing that would be sent again, or acknowledged since, as the kernel told
@@ -155,7 +155,7 @@ func (h *history) addSeq(p *trace.Packet) []Event {
 
 // observe takes note of how the connection stands. What is older than what is known
 // already changes nothing.
-func (h *history) observe(tcp *trace.TCP, at time.Time) []Event {
+func (h *history) observe(tcp *event.TCP, at time.Time) []Event {
 	f := &h.flow
 	switch {
 	case f.TCP == nil:
@@ -181,7 +181,7 @@ func (h *history) observe(tcp *trace.TCP, at time.Time) []Event {
 
 // end closes the flow and returns what there is to tell: that it recovered at the
 // last moment, that it is closed.
-func (h *history) end(last *trace.Connection, at time.Time) []Event {
+func (h *history) end(last *event.Connection, at time.Time) []Event {
 	if h.closed() {
 		return nil
 	}

@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"container/list"
 
-	"xentrace/internal/trace"
+	"xentrace/internal/event"
 )
 
 // A rank is how much a flow matters when there is no room: those of the lowest give
@@ -49,8 +49,8 @@ func (t *Table) place(h *history) {
 }
 
 // insert makes a new flow, if there is or can be room for it.
-func (t *Table) insert(key Key, p *trace.Packet) *history {
-	if len(t.flows) >= t.limit && !t.makeRoom(p.Verdict == trace.Dropped) {
+func (t *Table) insert(key Key, p *event.Packet) *history {
+	if len(t.flows) >= t.limit && !t.makeRoom(p.Verdict == event.Dropped) {
 		if _, known := t.refused[key]; !known {
 			t.lost++
 			if len(t.refused) < t.limit {

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"xentrace/internal/trace"
+	"xentrace/internal/event"
 )
 
 const (
@@ -47,7 +47,7 @@ func (t *Table) Poll(now time.Time) []Event {
 }
 
 // questions chooses whom to ask about.
-func (t *Table) questions() ([]*history, []trace.Socket) {
+func (t *Table) questions() ([]*history, []event.Socket) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.bySocket) == 0 {
@@ -69,7 +69,7 @@ func (t *Table) questions() ([]*history, []trace.Socket) {
 		}
 	}
 	asked = append(asked, t.next(rest)...)
-	sockets := make([]trace.Socket, len(asked))
+	sockets := make([]event.Socket, len(asked))
 	for i, h := range asked {
 		sockets[i] = *h.socket
 	}
@@ -89,7 +89,7 @@ func (t *Table) next(rest []*history) []*history {
 }
 
 // answer takes note of what the kernel told of a flow's connection.
-func (t *Table) answer(h *history, c *trace.Connection, now time.Time) []Event {
+func (t *Table) answer(h *history, c *event.Connection, now time.Time) []Event {
 	if c.Ended {
 		events := t.end(h, c, now)
 		t.place(h)
@@ -100,7 +100,7 @@ func (t *Table) answer(h *history, c *trace.Connection, now time.Time) []Event {
 
 // failed takes note of the kernel's refusal; that it is not ready yet is none.
 func (t *Table) failed(err error) {
-	if !errors.Is(err, trace.ErrNotLoaded) {
+	if !errors.Is(err, event.ErrNotLoaded) {
 		t.err = err
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"xentrace/internal/trace"
+	"xentrace/internal/event"
 	"xentrace/internal/verdict"
 )
 
@@ -17,11 +17,11 @@ const DefaultLimit = 4096
 // the real one.
 type Kernel interface {
 	// Follow makes the kernel keep the last values of a socket when it ends.
-	Follow(trace.Socket) error
+	Follow(event.Socket) error
 	// Forget ends that.
-	Forget(trace.Socket)
+	Forget(event.Socket)
 	// Ask returns how sockets stand now, or how they stood at their end, in their order.
-	Ask([]trace.Socket) ([]trace.Connection, error)
+	Ask([]event.Socket) ([]event.Connection, error)
 	// Endings returns how many of the sockets followed have ended so far.
 	Endings() (uint64, error)
 }
@@ -35,7 +35,7 @@ type Kernel interface {
 type Table struct {
 	kernel Kernel
 	limit  int
-	facts  func(trace.Device) verdict.Facts
+	facts  func(event.Device) verdict.Facts
 
 	mu       sync.Mutex
 	flows    map[Key]*history
@@ -64,11 +64,11 @@ func NewTable(limit int, kernel Kernel) *Table {
 
 // Ask has the table ask for what the advice for flows that stall depends on. It is
 // called before the first packet is added; ask is called while a packet is.
-func (t *Table) Ask(ask func(trace.Device) verdict.Facts) { t.facts = ask }
+func (t *Table) Ask(ask func(event.Device) verdict.Facts) { t.facts = ask }
 
 // KeyOf returns the flow of a packet, and whether it has one: a packet that is
 // neither IPv4 nor IPv6 has none.
-func KeyOf(p *trace.Packet) (Key, bool) {
+func KeyOf(p *event.Packet) (Key, bool) {
 	if p.Flow == nil {
 		return Key{}, false
 	}
@@ -76,7 +76,7 @@ func KeyOf(p *trace.Packet) (Key, bool) {
 }
 
 // Add takes note of a packet that went wrong and returns what that changed.
-func (t *Table) Add(p *trace.Packet) []Event {
+func (t *Table) Add(p *event.Packet) []Event {
 	key, ok := KeyOf(p)
 	if !ok {
 		return nil
@@ -102,7 +102,7 @@ func (t *Table) Add(p *trace.Packet) []Event {
 }
 
 // follow makes the kernel keep an eye on the socket of a flow that lost packets.
-func (t *Table) follow(h *history, p *trace.Packet) []Event {
+func (t *Table) follow(h *history, p *event.Packet) []Event {
 	if h.socket != nil || h.closed() || h.flow.Drops == 0 || !h.connected(p) || p.Socket == nil {
 		return nil
 	}
@@ -125,9 +125,9 @@ func (t *Table) follow(h *history, p *trace.Packet) []Event {
 }
 
 // end closes a flow: last is how its socket stood then, nil where that is not known.
-func (t *Table) end(h *history, last *trace.Connection, at time.Time) []Event {
+func (t *Table) end(h *history, last *event.Connection, at time.Time) []Event {
 	if last == nil && h.socket != nil && t.kernel != nil {
-		if c, err := t.kernel.Ask([]trace.Socket{*h.socket}); err == nil && c[0].Ended {
+		if c, err := t.kernel.Ask([]event.Socket{*h.socket}); err == nil && c[0].Ended {
 			last = &c[0]
 		}
 	}

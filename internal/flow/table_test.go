@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"xentrace/internal/trace"
+	"xentrace/internal/event"
 )
 
 // The whole life of a connection that hangs, with sequence numbers of every kind.
@@ -40,7 +40,7 @@ func TestStalledRecoveredClosed(t *testing.T) {
 			}
 			k.stands(s.address, 1, s.una+1448, 6)
 			f = only(t, table.Poll(at(1)), Recovered)
-			if f.StalledFor != time.Second || f.Drops != 3 || f.TCP.Retransmits != 3 || f.Causes[trace.TooManySlots] != 3 {
+			if f.StalledFor != time.Second || f.Drops != 3 || f.TCP.Retransmits != 3 || f.Causes[event.TooManySlots] != 3 {
 				t.Errorf("recovered: %+v %+v", f, *f.TCP)
 			}
 			none(t, table.Poll(at(1.2)))
@@ -61,30 +61,30 @@ func TestStalledRecoveredClosed(t *testing.T) {
 // different ones, packets that take none, and packets of no connection.
 func TestWhatIsNoStall(t *testing.T) {
 	s := &sender{port: 1, address: 1, una: 1000}
-	progress := func(una uint32) *trace.Packet {
+	progress := func(una uint32) *event.Packet {
 		moved := *s
 		moved.una = una
 		return moved.drop(0.2, 3000)
 	}
-	with := func(p *trace.Packet, change func(*trace.Packet)) *trace.Packet {
+	with := func(p *event.Packet, change func(*event.Packet)) *event.Packet {
 		change(p)
 		return p
 	}
-	bare := func(p *trace.Packet) { p.Flow.SeqLength = 0 }
-	forwarded := func(p *trace.Packet) { p.TCP, p.Socket = nil, nil }
-	listening := func(p *trace.Packet) { p.TCP.State = tcpListen }
+	bare := func(p *event.Packet) { p.Flow.SeqLength = 0 }
+	forwarded := func(p *event.Packet) { p.TCP, p.Socket = nil, nil }
+	listening := func(p *event.Packet) { p.TCP.State = tcpListen }
 	for _, test := range []struct {
 		name    string
-		packets []*trace.Packet
+		packets []*event.Packet
 	}{
-		{"another sequence number", []*trace.Packet{s.drop(0, 1000), s.drop(0.2, 2448)}},
-		{"something was acknowledged", []*trace.Packet{s.drop(0, 3000), progress(2000)}},
-		{"it was acknowledged itself", []*trace.Packet{s.drop(0, 3000), progress(3001)}},
-		{"bare acknowledgements", []*trace.Packet{with(s.drop(0, 1000), bare), with(s.drop(0.2, 1000), bare)}},
-		{"forwarded", []*trace.Packet{with(s.drop(0, 1000), forwarded), with(s.drop(0.2, 1000), forwarded)}},
-		{"of a listening socket", []*trace.Packet{with(s.drop(0, 1000), listening), with(s.drop(0.2, 1000), listening)}},
-		{"linearized", []*trace.Packet{s.packet(0, trace.Linearized), s.packet(0.2, trace.Linearized)}},
-		{"UDP", []*trace.Packet{datagram(0, 1, trace.Dropped), datagram(0.2, 1, trace.Dropped)}},
+		{"another sequence number", []*event.Packet{s.drop(0, 1000), s.drop(0.2, 2448)}},
+		{"something was acknowledged", []*event.Packet{s.drop(0, 3000), progress(2000)}},
+		{"it was acknowledged itself", []*event.Packet{s.drop(0, 3000), progress(3001)}},
+		{"bare acknowledgements", []*event.Packet{with(s.drop(0, 1000), bare), with(s.drop(0.2, 1000), bare)}},
+		{"forwarded", []*event.Packet{with(s.drop(0, 1000), forwarded), with(s.drop(0.2, 1000), forwarded)}},
+		{"of a listening socket", []*event.Packet{with(s.drop(0, 1000), listening), with(s.drop(0.2, 1000), listening)}},
+		{"linearized", []*event.Packet{s.packet(0, event.Linearized), s.packet(0.2, event.Linearized)}},
+		{"UDP", []*event.Packet{datagram(0, 1, event.Dropped), datagram(0.2, 1, event.Dropped)}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			table := NewTable(0, newFakeKernel())
@@ -197,7 +197,7 @@ func TestEnds(t *testing.T) {
 		k := newFakeKernel()
 		table := NewTable(0, k)
 		s := &sender{port: 1, address: 1, una: 1000}
-		none(t, table.Add(s.packet(0, trace.Linearized)))
+		none(t, table.Add(s.packet(0, event.Linearized)))
 		none(t, table.Poll(at(1)))
 		if k.asked != 0 || len(k.followed) != 0 {
 			t.Errorf("asked %d times, %d followed: want none", k.asked, len(k.followed))
@@ -266,7 +266,7 @@ func TestSocketIsLearnt(t *testing.T) {
 // The kernel does not answer: records alone tell, and nothing is made up.
 func TestKernelDoesNotAnswer(t *testing.T) {
 	k := newFakeKernel()
-	k.err = trace.ErrNotLoaded
+	k.err = event.ErrNotLoaded
 	table := NewTable(0, k)
 	table.Add((&sender{port: 2, address: 2, una: 1000}).drop(0, 1000))
 	none(t, table.Poll(at(0)))
@@ -290,17 +290,17 @@ func TestKernelDoesNotAnswer(t *testing.T) {
 // What a flow's history holds of packets that were not TCP, or not lost.
 func TestHistory(t *testing.T) {
 	table := NewTable(0, nil)
-	table.Add(datagram(0, 53, trace.Dropped))
-	elsewhere := datagram(1, 53, trace.Dropped)
-	elsewhere.Layer, elsewhere.Cause, elsewhere.Reason, elsewhere.Slots = trace.LayerElsewhere, trace.CauseNone, "QDISC_DROP", 1
-	elsewhere.Process = &trace.Process{PID: 7, Comm: "dns"}
+	table.Add(datagram(0, 53, event.Dropped))
+	elsewhere := datagram(1, 53, event.Dropped)
+	elsewhere.Layer, elsewhere.Cause, elsewhere.Reason, elsewhere.Slots = event.LayerElsewhere, event.CauseNone, "QDISC_DROP", 1
+	elsewhere.Process = &event.Process{PID: 7, Comm: "dns"}
 	table.Add(elsewhere)
-	for _, v := range []trace.Verdict{trace.Linearized, trace.Bounced, trace.Rejected, trace.OverLimit} {
+	for _, v := range []event.Verdict{event.Linearized, event.Bounced, event.Rejected, event.OverLimit} {
 		table.Add(datagram(2, 53, v))
 	}
-	table.Add(&trace.Packet{Verdict: trace.Dropped}) // not IP: of no flow
+	table.Add(&event.Packet{Verdict: event.Dropped}) // not IP: of no flow
 	f := table.Snapshot(at(3))[0]
-	if f.Drops != 2 || f.Elsewhere != 1 || f.Causes[trace.SGOff] != 1 || f.Causes[trace.CauseNone] != 0 || f.Reasons["QDISC_DROP"] != 1 {
+	if f.Drops != 2 || f.Elsewhere != 1 || f.Causes[event.SGOff] != 1 || f.Causes[event.CauseNone] != 0 || f.Reasons["QDISC_DROP"] != 1 {
 		t.Errorf("drops: %+v", f)
 	}
 	if f.Linearized != 1 || f.Bounced != 1 || f.Rejected != 1 || f.OverLimit != 1 || f.MinSlots != 1 || f.MaxSlots != 35 {

@@ -5,9 +5,9 @@ import (
 	"strconv"
 	"strings"
 
+	"xentrace/internal/event"
 	"xentrace/internal/flow"
 	"xentrace/internal/output"
-	"xentrace/internal/trace"
 	"xentrace/internal/verdict"
 )
 
@@ -73,7 +73,7 @@ func stateSentence(f *flow.Flow) string {
 	return since + fmt.Sprintf(": the packet of sequence number %d was dropped %d times, and nothing was acknowledged meanwhile", f.TCP.Seq, f.TCP.SameSeq)
 }
 
-func processSentence(p *trace.Process) string {
+func processSentence(p *event.Process) string {
 	if p == nil {
 		return "not known"
 	}
@@ -94,9 +94,9 @@ func (m *model) troubleSentence(f *flow.Flow) string {
 		text += " (" + steady(causes) + ")"
 	}
 	for _, other := range []struct {
-		verdict trace.Verdict
+		verdict event.Verdict
 		count   uint64
-	}{{trace.Linearized, f.Linearized}, {trace.Bounced, f.Bounced}, {trace.Rejected, f.Rejected}, {trace.OverLimit, f.OverLimit}} {
+	}{{event.Linearized, f.Linearized}, {event.Bounced, f.Bounced}, {event.Rejected, f.Rejected}, {event.OverLimit, f.OverLimit}} {
 		if other.count != 0 {
 			text += ", " + other.verdict.String() + " " + output.Grouped(other.count)
 		}

@@ -5,9 +5,9 @@ import (
 	"strconv"
 	"strings"
 
+	"xentrace/internal/event"
 	"xentrace/internal/flow"
 	"xentrace/internal/output"
-	"xentrace/internal/trace"
 )
 
 // eventLines are the last events, the latest at the bottom. One that is longer than
@@ -60,12 +60,12 @@ func (m *model) eventLine(e *entry, columns int) []line {
 }
 
 // packetWords says what became of a packet, of how many slots, and whose it was.
-func (m *model) packetWords(p *trace.Packet) (what string, t tone, rest string) {
+func (m *model) packetWords(p *event.Packet) (what string, t tone, rest string) {
 	what = p.Verdict.String()
 	switch {
-	case p.Layer == trace.LayerElsewhere:
+	case p.Layer == event.LayerElsewhere:
 		what += " " + p.Layer.String()
-	case p.Cause != trace.CauseNone:
+	case p.Cause != event.CauseNone:
 		what += " " + p.Cause.String()
 	}
 	rest = strconv.Itoa(p.Slots) + "/" + strconv.Itoa(p.Limit)
@@ -77,7 +77,7 @@ func (m *model) packetWords(p *trace.Packet) (what string, t tone, rest string) 
 	} else {
 		rest += " " + output.Endpoints(p.Flow.Proto, p.Flow.Source, p.Flow.Destination)
 	}
-	if p.Layer == trace.LayerElsewhere {
+	if p.Layer == event.LayerElsewhere {
 		rest += "  " + steady(output.Where(p))
 	}
 	return what, toneOf(p.Verdict), rest

@@ -6,28 +6,28 @@ import (
 	"slices"
 	"strconv"
 
+	"xentrace/internal/event"
 	"xentrace/internal/output"
-	"xentrace/internal/trace"
 )
 
 var (
-	toneDropped    = toneOf(trace.Dropped)
-	toneLinearized = toneOf(trace.Linearized)
-	toneBounced    = toneOf(trace.Bounced)
-	toneOverLimit  = toneOf(trace.OverLimit)
+	toneDropped    = toneOf(event.Dropped)
+	toneLinearized = toneOf(event.Linearized)
+	toneBounced    = toneOf(event.Bounced)
+	toneOverLimit  = toneOf(event.OverLimit)
 )
 
 // toneOf is the tone of a verdict, as in lines.
-func toneOf(v trace.Verdict) tone { return tone{colour: output.VerdictColour(v)} }
+func toneOf(v event.Verdict) tone { return tone{colour: output.VerdictColour(v)} }
 
 // elsewhere tells whether drops outside the driver are counted.
-func (m *model) elsewhere() bool { return m.latest.Totals.Drops == trace.DropsAll }
+func (m *model) elsewhere() bool { return m.latest.Totals.Drops == event.DropsAll }
 
 // interfaceLines is a table of the interfaces, those that lost most first. It takes a
 // sixth of the rows at most.
 func (m *model) interfaceLines(columns, rows int) []line {
 	all := slices.Clone(m.latest.Totals.Interfaces)
-	slices.SortStableFunc(all, func(a, b trace.InterfaceTotals) int {
+	slices.SortStableFunc(all, func(a, b event.InterfaceTotals) int {
 		return -cmp.Or(cmp.Compare(a.Dropped+a.Elsewhere, b.Dropped+b.Elsewhere), cmp.Compare(a.OverLimit, b.OverLimit), cmp.Compare(a.Packets, b.Packets))
 	})
 	if len(all) == 0 {
@@ -46,7 +46,7 @@ func (m *model) interfaceLines(columns, rows int) []line {
 	return lines
 }
 
-func (m *model) interfaceColumns(all []trace.InterfaceTotals) []column {
+func (m *model) interfaceColumns(all []event.InterfaceTotals) []column {
 	columns := []column{
 		{name: "INTERFACE", worth: essential, least: 9}, {name: "DRIVER", worth: essential, least: 8},
 		{name: "BACKEND", worth: 2}, {name: "QUEUES", worth: 1, toRight: true},
@@ -63,7 +63,7 @@ func (m *model) interfaceColumns(all []trace.InterfaceTotals) []column {
 }
 
 // interfaceCells are in the order of the columns.
-func (m *model) interfaceCells(t *trace.InterfaceTotals) []cell {
+func (m *model) interfaceCells(t *event.InterfaceTotals) []cell {
 	count := func(n uint64, colour tone) cell {
 		if n == 0 {
 			colour = plain

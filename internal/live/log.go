@@ -5,15 +5,15 @@ import (
 	"sync"
 	"time"
 
+	"xentrace/internal/event"
 	"xentrace/internal/flow"
-	"xentrace/internal/trace"
 )
 
 // An entry is one thing that happened. One of packet, change and sentence is set.
 type entry struct {
 	number   uint64 // in the order in which they came
 	time     time.Time
-	packet   *trace.Packet
+	packet   *event.Packet
 	change   *flow.Event
 	sentence string
 }
@@ -27,13 +27,13 @@ const keptEntries = 256
 type log struct {
 	mu      sync.Mutex
 	number  uint64
-	packets []trace.Packet // a ring once it is full
+	packets []event.Packet // a ring once it is full
 	numbers []uint64       // of packets
 	oldest  int            // of packets
 	changes []entry
 }
 
-func (l *log) packet(p *trace.Packet) {
+func (l *log) packet(p *event.Packet) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.number++

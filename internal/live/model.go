@@ -4,13 +4,13 @@ import (
 	"slices"
 	"time"
 
+	"xentrace/internal/event"
 	"xentrace/internal/flow"
-	"xentrace/internal/trace"
 )
 
 // A Snapshot is what was counted, and the flows that had trouble, at one moment.
 type Snapshot struct {
-	Totals    trace.Totals
+	Totals    event.Totals
 	Flows     []flow.Flow
 	LeftOut   int    // flows that the user does not want to see
 	Stalled   int    // flows that are stalled now, those too
@@ -19,7 +19,7 @@ type Snapshot struct {
 
 // A model is what is on the screen. It is one goroutine's, but for its log.
 type model struct {
-	backend trace.Backend
+	backend event.Backend
 	until   time.Time // when the run ends; zero if it does not
 	blocks  bool      // draw with characters that plain ASCII does not have
 	now     func() time.Time

@@ -9,8 +9,8 @@ import (
 	"time"
 	"unicode"
 
+	"xentrace/internal/event"
 	"xentrace/internal/flow"
-	"xentrace/internal/trace"
 )
 
 // hostileNames are what others may call their processes and interfaces.
@@ -28,7 +28,7 @@ func hostileModel(flows int) *model {
 	}
 	for i := range s.Flows {
 		f := &s.Flows[i]
-		f.Process = &trace.Process{PID: 1, Comm: hostileNames[i%len(hostileNames)], Unit: hostileNames[(i+1)%len(hostileNames)]}
+		f.Process = &event.Process{PID: 1, Comm: hostileNames[i%len(hostileNames)], Unit: hostileNames[(i+1)%len(hostileNames)]}
 		f.Interface.Name, f.Layout = hostileNames[(i+2)%len(hostileNames)], hostileNames[(i+3)%len(hostileNames)]
 		f.Stack = hostileNames
 		if i%2 == 0 {
@@ -38,7 +38,7 @@ func hostileModel(flows int) *model {
 	m.update(s)
 	for i, hostile := range hostileNames {
 		p := samplePacket(i)
-		p.Layer, p.Reason, p.Interface.Name = trace.LayerElsewhere, hostile, hostile
+		p.Layer, p.Reason, p.Interface.Name = event.LayerElsewhere, hostile, hostile
 		m.log.packet(p)
 		m.log.say(sampleTime, hostile)
 	}

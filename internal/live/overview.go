@@ -6,9 +6,9 @@ import (
 	"strings"
 	"time"
 
+	"xentrace/internal/event"
 	"xentrace/internal/flow"
 	"xentrace/internal/output"
-	"xentrace/internal/trace"
 )
 
 // overviewLines are the worst flows and, below them, the last events.
@@ -161,7 +161,7 @@ func shortenMiddle(text string, columns int, more string) string {
 	return text[:room/2] + more + text[len(text)-(room-room/2):] // addresses are ASCII
 }
 
-func processName(p *trace.Process) string {
+func processName(p *event.Process) string {
 	if p == nil {
 		return "?"
 	}

@@ -3,8 +3,8 @@ package live
 import (
 	"time"
 
+	"xentrace/internal/event"
 	"xentrace/internal/output"
-	"xentrace/internal/trace"
 )
 
 // sums is what was counted over all interfaces.
@@ -13,7 +13,7 @@ type sums struct {
 	rejected                                                    *uint64 // nil where that is not looked at
 }
 
-func sumOf(t *trace.Totals) sums {
+func sumOf(t *event.Totals) sums {
 	var s sums
 	for i := range t.Interfaces {
 		n := &t.Interfaces[i]
@@ -35,13 +35,13 @@ func sumOf(t *trace.Totals) sums {
 
 // rates is how fast counts move: from one snapshot to the next.
 type rates struct {
-	before, now *trace.Totals
+	before, now *event.Totals
 }
 
 // leastInterval is the least time between two snapshots to reckon a rate from.
 const leastInterval = 500 * time.Millisecond
 
-func (r *rates) update(t *trace.Totals) {
+func (r *rates) update(t *event.Totals) {
 	if r.now != nil && t.Duration-r.now.Duration < leastInterval {
 		return
 	}
@@ -49,7 +49,7 @@ func (r *rates) update(t *trace.Totals) {
 }
 
 // per returns how much a count moved in a second; 0 while that is not known.
-func (r *rates) per(count func(*trace.Totals) uint64) uint64 {
+func (r *rates) per(count func(*event.Totals) uint64) uint64 {
 	if r.before == nil {
 		return 0
 	}
@@ -61,8 +61,8 @@ func (r *rates) per(count func(*trace.Totals) uint64) uint64 {
 }
 
 // packets returns how many packets a second one interface was handed.
-func (r *rates) packets(d trace.Device) uint64 {
-	return r.per(func(t *trace.Totals) uint64 {
+func (r *rates) packets(d event.Device) uint64 {
+	return r.per(func(t *event.Totals) uint64 {
 		for i := range t.Interfaces {
 			if n := &t.Interfaces[i]; n.Index == d.Index && n.NetNS == d.NetNS {
 				return n.Packets
@@ -73,6 +73,6 @@ func (r *rates) packets(d trace.Device) uint64 {
 }
 
 // totalsCount makes a count of sums one of totals.
-func totalsCount(of func(sums) uint64) func(*trace.Totals) uint64 {
-	return func(t *trace.Totals) uint64 { return of(sumOf(t)) }
+func totalsCount(of func(sums) uint64) func(*event.Totals) uint64 {
+	return func(t *event.Totals) uint64 { return of(sumOf(t)) }
 }

@@ -6,25 +6,25 @@ import (
 	"strings"
 	"time"
 
+	"xentrace/internal/event"
 	"xentrace/internal/flow"
-	"xentrace/internal/trace"
 	"xentrace/internal/verdict"
 )
 
 var sampleTime = time.Date(2026, 3, 4, 12, 7, 20, 0, time.Local)
 
 // sampleTotals are those of one interface that drops, after an hour.
-func sampleTotals(interfaces int) trace.Totals {
+func sampleTotals(interfaces int) event.Totals {
 	none := uint64(0)
-	totals := trace.Totals{Time: sampleTime, Duration: time.Hour, Lost: trace.Lost{Ring: 7, Recursion: &none}}
+	totals := event.Totals{Time: sampleTime, Duration: time.Hour, Lost: event.Lost{Ring: 7, Recursion: &none}}
 	for i := range interfaces {
 		moved, rejected := uint64(1024*i), uint64(3)
-		t := trace.InterfaceTotals{
-			Device: trace.Device{Name: fmt.Sprintf("eth%d", i), Index: 2 + i, NetNS: 4026531840}, Driver: verdict.Netfront, Backend: trace.Fentry,
+		t := event.InterfaceTotals{
+			Device: event.Device{Name: fmt.Sprintf("eth%d", i), Index: 2 + i, NetNS: 4026531840}, Driver: verdict.Netfront, Backend: event.Fentry,
 			Queues: 2, TxDroppedDelta: &moved, Rejected: &rejected,
-			Counts: trace.Counts{Packets: 1_234_567, OverLimit: 2048, Dropped: 1024 * uint64(i), Linearized: 1024, Bounced: 5},
+			Counts: event.Counts{Packets: 1_234_567, OverLimit: 2048, Dropped: 1024 * uint64(i), Linearized: 1024, Bounced: 5},
 		}
-		t.Causes[trace.TooManySlots] = t.Dropped
+		t.Causes[event.TooManySlots] = t.Dropped
 		totals.Interfaces = append(totals.Interfaces, t)
 	}
 	return totals
@@ -38,8 +38,8 @@ func sampleFlow(n int) flow.Flow {
 			Source:      netip.AddrPortFrom(netip.AddrFrom4([4]byte{172, 31, byte(n >> 8), byte(n)}), uint16(40000+n)),
 			Destination: netip.MustParseAddrPort("172.31.200.100:5001"),
 		},
-		Interface: trace.Device{Name: "eth0", Index: 2, NetNS: 4026531840},
-		Process:   &trace.Process{PID: 1000 + n, Comm: fmt.Sprintf("worker-%d", n), UID: 33, Unit: "web.service"},
+		Interface: event.Device{Name: "eth0", Index: 2, NetNS: 4026531840},
+		Process:   &event.Process{PID: 1000 + n, Comm: fmt.Sprintf("worker-%d", n), UID: 33, Unit: "web.service"},
 		Drops:     uint64(1 + n%50), MinSlots: 19, MaxSlots: 19 + n%17,
 		First: sampleTime.Add(-time.Hour), Last: sampleTime.Add(-time.Duration(n%600) * time.Second),
 		TCP: &flow.TCP{
@@ -52,7 +52,7 @@ func sampleFlow(n int) flow.Flow {
 			{Command: "ip link set dev {ifname} mtu 1500", Effect: "Segments already queued are cut anew when they are sent again."},
 		},
 	}
-	f.Causes[trace.TooManySlots] = f.Drops
+	f.Causes[event.TooManySlots] = f.Drops
 	if n%3 == 0 {
 		f.State, f.StalledFor = flow.Stalled, time.Duration(n+1)*time.Second
 		f.StalledSince = sampleTime.Add(-f.StalledFor)
@@ -68,17 +68,17 @@ func sampleFlows(n int) []flow.Flow {
 	return flows
 }
 
-func samplePacket(n int) *trace.Packet {
-	return &trace.Packet{
-		Time: sampleTime.Add(time.Duration(n) * time.Second), Interface: trace.Device{Name: "eth0", Index: 2},
-		Verdict: trace.Dropped, Cause: trace.TooManySlots, Slots: 19 + n, Limit: 18, Len: 1426,
-		Flow: &trace.Flow{Proto: 6, Source: sampleFlow(n).Source, Destination: sampleFlow(n).Destination},
+func samplePacket(n int) *event.Packet {
+	return &event.Packet{
+		Time: sampleTime.Add(time.Duration(n) * time.Second), Interface: event.Device{Name: "eth0", Index: 2},
+		Verdict: event.Dropped, Cause: event.TooManySlots, Slots: 19 + n, Limit: 18, Len: 1426,
+		Flow: &event.Flow{Proto: 6, Source: sampleFlow(n).Source, Destination: sampleFlow(n).Destination},
 	}
 }
 
 // sampleModel shows flows and events of each kind.
 func sampleModel(interfaces, flows int) *model {
-	m := &model{backend: trace.Fentry, blocks: true, now: func() time.Time { return sampleTime }}
+	m := &model{backend: event.Fentry, blocks: true, now: func() time.Time { return sampleTime }}
 	before := sampleTotals(interfaces)
 	before.Duration -= 2 * time.Second
 	for i := range before.Interfaces {

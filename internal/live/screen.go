@@ -12,15 +12,15 @@ import (
 	"github.com/gdamore/tcell/v3"
 	"golang.org/x/sys/unix"
 
+	"xentrace/internal/event"
 	"xentrace/internal/flow"
-	"xentrace/internal/trace"
 )
 
 // Options say what a screen shows, and where.
 type Options struct {
 	Terminal *os.File // one that is a terminal
 	Stderr   *os.File // where a crash is told of; may be nil
-	Backend  trace.Backend
+	Backend  event.Backend
 	Until    time.Time // when the run ends; zero if it does not
 	Colour   bool
 	Blocks   bool // draw with characters that plain ASCII does not have
@@ -70,7 +70,7 @@ func Open(o Options) (*Screen, error) {
 }
 
 // Packet notes a packet that went wrong.
-func (s *Screen) Packet(p *trace.Packet) { s.model.log.packet(p) }
+func (s *Screen) Packet(p *event.Packet) { s.model.log.packet(p) }
 
 // Change notes what happened to a flow.
 func (s *Screen) Change(e *flow.Event) { s.model.log.change(e) }

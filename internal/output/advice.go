@@ -3,7 +3,7 @@ package output
 import (
 	"strings"
 
-	"xentrace/internal/trace"
+	"xentrace/internal/event"
 	"xentrace/internal/verdict"
 )
 
@@ -17,9 +17,9 @@ type seen struct {
 }
 
 // seenRules lists what needs explaining, drops first.
-func seenRules(totals *trace.Totals) []seen {
+func seenRules(totals *event.Totals) []seen {
 	var all []seen
-	collect := func(rule verdict.Rule, c colour, count func(*trace.InterfaceTotals) uint64) {
+	collect := func(rule verdict.Rule, c colour, count func(*event.InterfaceTotals) uint64) {
 		s := seen{rule: rule, colour: c}
 		for i := range totals.Interfaces {
 			if n := count(&totals.Interfaces[i]); n != 0 {
@@ -31,27 +31,27 @@ func seenRules(totals *trace.Totals) []seen {
 			all = append(all, s)
 		}
 	}
-	for _, cause := range trace.Causes() {
-		collect(verdict.OfCause(cause), verdictColour(trace.Dropped),
-			func(t *trace.InterfaceTotals) uint64 { return t.Causes[cause] })
+	for _, cause := range event.Causes() {
+		collect(verdict.OfCause(cause), verdictColour(event.Dropped),
+			func(t *event.InterfaceTotals) uint64 { return t.Causes[cause] })
 	}
 	for _, reason := range reasonsOf(totals) {
-		collect(verdict.OfReason(reason), verdictColour(trace.Dropped),
-			func(t *trace.InterfaceTotals) uint64 { return countOfReason(t, reason) })
+		collect(verdict.OfReason(reason), verdictColour(event.Dropped),
+			func(t *event.InterfaceTotals) uint64 { return countOfReason(t, reason) })
 	}
-	collect(verdict.OfVerdict(trace.Rejected), verdictColour(trace.Rejected),
-		func(t *trace.InterfaceTotals) uint64 {
+	collect(verdict.OfVerdict(event.Rejected), verdictColour(event.Rejected),
+		func(t *event.InterfaceTotals) uint64 {
 			if t.Rejected == nil {
 				return 0
 			}
 			return *t.Rejected
 		})
-	collect(verdict.OfVerdict(trace.Linearized), verdictColour(trace.Linearized),
-		func(t *trace.InterfaceTotals) uint64 { return t.Linearized })
-	collect(verdict.OfVerdict(trace.Bounced), verdictColour(trace.Bounced),
-		func(t *trace.InterfaceTotals) uint64 { return t.Bounced })
-	collect(verdict.OfVerdict(trace.OverLimit), verdictColour(trace.OverLimit),
-		func(t *trace.InterfaceTotals) uint64 {
+	collect(verdict.OfVerdict(event.Linearized), verdictColour(event.Linearized),
+		func(t *event.InterfaceTotals) uint64 { return t.Linearized })
+	collect(verdict.OfVerdict(event.Bounced), verdictColour(event.Bounced),
+		func(t *event.InterfaceTotals) uint64 { return t.Bounced })
+	collect(verdict.OfVerdict(event.OverLimit), verdictColour(event.OverLimit),
+		func(t *event.InterfaceTotals) uint64 {
 			if t.Driver == verdict.Netfront {
 				return 0 // told by what the driver did with them
 			}
@@ -61,7 +61,7 @@ func seenRules(totals *trace.Totals) []seen {
 }
 
 // appendRules appends a paragraph for each thing that was seen.
-func (t *Text) appendRules(b []byte, totals *trace.Totals) []byte {
+func (t *Text) appendRules(b []byte, totals *event.Totals) []byte {
 	for _, s := range seenRules(totals) {
 		b = append(b, '\n')
 		heading := s.rule.Name + " (" + grouped(s.count) + "): "

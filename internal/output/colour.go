@@ -1,6 +1,8 @@
 package output
 
-import "xentrace/internal/trace"
+import (
+	"xentrace/internal/event"
+)
 
 // A colour is the number of an SGR sequence.
 type colour string
@@ -14,15 +16,15 @@ const (
 	bold    colour = "1"
 )
 
-func verdictColour(v trace.Verdict) colour {
+func verdictColour(v event.Verdict) colour {
 	switch v {
-	case trace.Dropped, trace.Rejected:
+	case event.Dropped, event.Rejected:
 		return red
-	case trace.Linearized:
+	case event.Linearized:
 		return yellow
-	case trace.OverLimit:
+	case event.OverLimit:
 		return magenta
-	case trace.Bounced:
+	case event.Bounced:
 		return cyan
 	default:
 		return green

@@ -7,7 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"xentrace/internal/trace"
+	"xentrace/internal/event"
 )
 
 // A Console is where everything but the data goes: sentences, and on a terminal
@@ -138,7 +138,7 @@ func cut(s string, columns int) string {
 
 // StatusLine tells how a run goes. before is the snapshot that rates are
 // reckoned from; left is the time to go, 0 where there is no end.
-func StatusLine(before, now *trace.Totals, left time.Duration) string {
+func StatusLine(before, now *event.Totals, left time.Duration) string {
 	var packets, earlier, dropped, elsewhere, linearized, overLimit, rejected uint64
 	responses := false
 	for i := range now.Interfaces {
@@ -161,7 +161,7 @@ func StatusLine(before, now *trace.Totals, left time.Duration) string {
 		rate = perSecond(packets-earlier, now.Duration-before.Duration)
 	}
 	line := fmt.Sprintf("lost %d  dropped %s  ", LostRecords(now), grouped(dropped))
-	if now.Drops == trace.DropsAll {
+	if now.Drops == event.DropsAll {
 		line += fmt.Sprintf("elsewhere %s  ", grouped(elsewhere))
 	}
 	line += fmt.Sprintf("linearized %s  over limit %s  ", grouped(linearized), grouped(overLimit))

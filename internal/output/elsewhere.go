@@ -5,11 +5,11 @@ import (
 	"slices"
 	"strings"
 
-	"xentrace/internal/trace"
+	"xentrace/internal/event"
 )
 
 // appendReason appends why and where a packet was dropped outside the driver.
-func appendReason(b []byte, p *trace.Packet) []byte {
+func appendReason(b []byte, p *event.Packet) []byte {
 	b = append(b, `,"reason":`...)
 	if p.Reason == "" {
 		b = append(b, "null"...)
@@ -27,8 +27,8 @@ func appendReason(b []byte, p *trace.Packet) []byte {
 }
 
 // appendElsewhere appends how many packets were dropped outside the driver, and why.
-func appendElsewhere(b []byte, totals *trace.Totals, t *trace.InterfaceTotals) []byte {
-	if totals.Drops != trace.DropsAll {
+func appendElsewhere(b []byte, totals *event.Totals, t *event.InterfaceTotals) []byte {
+	if totals.Drops != event.DropsAll {
 		return append(b, `,"elsewhere":null,"reasons":null`...)
 	}
 	b = appendUint(b, `,"elsewhere":`, t.Elsewhere)
@@ -48,7 +48,7 @@ func appendElsewhere(b []byte, totals *trace.Totals, t *trace.InterfaceTotals) [
 
 // where says in a few words why and where a packet was dropped outside the driver:
 // the kernel's reason, and the function.
-func where(p *trace.Packet) string {
+func where(p *event.Packet) string {
 	var words []string
 	if p.Reason != "" {
 		words = append(words, p.Reason)
@@ -65,7 +65,7 @@ func where(p *trace.Packet) string {
 
 // appendWhere appends where a packet was dropped, behind its flow if there is room, and
 // ends the line. broken: the flow has gone to a line of its own already.
-func (t *Text) appendWhere(b []byte, p *trace.Packet, used int, broken bool) []byte {
+func (t *Text) appendWhere(b []byte, p *event.Packet, used int, broken bool) []byte {
 	words := where(p)
 	switch {
 	case words == "":
@@ -78,7 +78,7 @@ func (t *Text) appendWhere(b []byte, p *trace.Packet, used int, broken bool) []b
 }
 
 // appendStack appends the functions that led to it, one a line.
-func (t *Text) appendStack(b []byte, p *trace.Packet) []byte {
+func (t *Text) appendStack(b []byte, p *event.Packet) []byte {
 	if !t.Stacks {
 		return b
 	}
@@ -90,7 +90,7 @@ func (t *Text) appendStack(b []byte, p *trace.Packet) []byte {
 }
 
 // elsewhereNote lists the reasons of drops outside the driver.
-func elsewhereNote(counts *trace.InterfaceTotals) string {
+func elsewhereNote(counts *event.InterfaceTotals) string {
 	if counts.Elsewhere == 0 {
 		return "none was dropped on its way to the driver"
 	}
@@ -105,7 +105,7 @@ func elsewhereNote(counts *trace.InterfaceTotals) string {
 }
 
 // reasonsOf lists the reasons of all interfaces; "" stands for drops without one.
-func reasonsOf(totals *trace.Totals) []string {
+func reasonsOf(totals *event.Totals) []string {
 	all := make(map[string]bool)
 	for i := range totals.Interfaces {
 		t := &totals.Interfaces[i]
@@ -119,7 +119,7 @@ func reasonsOf(totals *trace.Totals) []string {
 	return slices.Sorted(maps.Keys(all))
 }
 
-func countOfReason(t *trace.InterfaceTotals, reason string) uint64 {
+func countOfReason(t *event.InterfaceTotals, reason string) uint64 {
 	if t.Reasons == nil && reason == "" {
 		return t.Elsewhere
 	}

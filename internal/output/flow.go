@@ -8,8 +8,8 @@ import (
 	"strconv"
 	"strings"
 
+	"xentrace/internal/event"
 	"xentrace/internal/flow"
-	"xentrace/internal/trace"
 )
 
 // mostCommands is how many commands are told with a flow that stalls: the best.
@@ -30,7 +30,7 @@ func (t *Text) AppendFlow(b []byte, e *flow.Event) []byte {
 	b = appendRight(append(b, ' '), mostSlots(f), slotsWidth)
 	b = appendSpaces(append(b, ' '), lenWidth)
 	used := continuation + t.device + 1 + t.verdict + 1 + slotsWidth + 1 + lenWidth
-	name := t.appendFlow(nil, &trace.Packet{Flow: headersOf(f)}, used)
+	name := t.appendFlow(nil, &event.Packet{Flow: headersOf(f)}, used)
 	if name[0] == '\n' {
 		b = bytes.TrimRight(b, " ")
 	}
@@ -125,7 +125,7 @@ func sinceWords(f *flow.Flow) string {
 // flowCauses lists why packets of a flow were dropped, the driver's causes first.
 func flowCauses(f *flow.Flow) string {
 	var causes []string
-	for _, c := range trace.Causes() {
+	for _, c := range event.Causes() {
 		if n := f.Causes[c]; n != 0 {
 			causes = append(causes, c.String()+" "+grouped(n))
 		}

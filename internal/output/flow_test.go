@@ -8,8 +8,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"xentrace/internal/event"
 	"xentrace/internal/flow"
-	"xentrace/internal/trace"
 	"xentrace/internal/verdict"
 )
 
@@ -17,15 +17,15 @@ import (
 func sampleEvents() []flow.Event {
 	base := flow.Flow{
 		Key:       flow.Key{NetNS: 4026531840, Proto: 6, Source: netip.MustParseAddrPort("10.0.0.5:49152"), Destination: netip.MustParseAddrPort("10.0.0.9:5001")},
-		Interface: trace.Device{Name: "eth0", Index: 2, NetNS: 4026531840},
+		Interface: event.Device{Name: "eth0", Index: 2, NetNS: 4026531840},
 		State:     flow.Stalled, Drops: 2, MinSlots: 19, MaxSlots: 35,
 		First: start, Last: start.Add(204 * time.Millisecond), FirstDrop: start, LastDrop: start.Add(204 * time.Millisecond),
 		StalledSince: start, StalledFor: 204 * time.Millisecond, Stalls: 1,
 		TCP: &flow.TCP{Asked: start, State: 1, Seq: 3012345678, SameSeq: 2, SndUna: 3012345678, WriteSeq: 3012354382,
 			SndQBytes: 8704, Retransmits: 1, RTO: 408 * time.Millisecond, Backoff: 1},
-		Packet: trace.Packet{Limit: 18}, Advice: verdict.OfCause(trace.TooManySlots).Advice,
+		Packet: event.Packet{Limit: 18}, Advice: verdict.OfCause(event.TooManySlots).Advice,
 	}
-	base.Causes[trace.TooManySlots] = 2
+	base.Causes[event.TooManySlots] = 2
 	with := func(after time.Duration, change func(*flow.Flow)) flow.Event {
 		f := base
 		tcp := *base.TCP
@@ -36,18 +36,18 @@ func sampleEvents() []flow.Event {
 	return []flow.Event{
 		with(204*time.Millisecond, func(*flow.Flow) {}),
 		with(12*time.Second, func(f *flow.Flow) {
-			f.State, f.StalledFor, f.Drops, f.Causes[trace.TooManySlots] = flow.Recovered, 12*time.Second, 8, 8
+			f.State, f.StalledFor, f.Drops, f.Causes[event.TooManySlots] = flow.Recovered, 12*time.Second, 8, 8
 			f.TCP.SameSeq, f.TCP.Retransmits, f.TCP.SndQBytes = 8, 13, 2808
 		}),
 		with(200*time.Second, func(f *flow.Flow) {
-			f.State, f.StalledAtEnd, f.StalledFor, f.Drops, f.Causes[trace.TooManySlots] = flow.Closed, true, 200*time.Second, 9, 8
+			f.State, f.StalledAtEnd, f.StalledFor, f.Drops, f.Causes[event.TooManySlots] = flow.Closed, true, 200*time.Second, 9, 8
 			f.Elsewhere, f.Reasons = 1, map[string]uint64{"QDISC_DROP": 1}
 			f.Source, f.Destination = netip.MustParseAddrPort("[2001:db8:1234:5678:9abc:def0:1234:5678]:49152"), netip.MustParseAddrPort("[2001:db8:8765:4321:fedc:ba98:8765:4321]:65535")
-			f.Process = &trace.Process{PID: 1234, Comm: "cu\x1brl", UID: 1000, Unit: "sync.service"}
+			f.Process = &event.Process{PID: 1234, Comm: "cu\x1brl", UID: 1000, Unit: "sync.service"}
 			f.Layout = "17 fragments of 512 bytes that straddle pages"
 		}),
 		with(30*time.Second, func(f *flow.Flow) {
-			f.State, f.StalledFor, f.StalledSince, f.Drops, f.Stalls, f.Causes[trace.TooManySlots] = flow.Closed, 0, time.Time{}, 1, 0, 1
+			f.State, f.StalledFor, f.StalledSince, f.Drops, f.Stalls, f.Causes[event.TooManySlots] = flow.Closed, 0, time.Time{}, 1, 0, 1
 			f.TCP.SameSeq, f.TCP.SndQBytes = 1, 0
 		}),
 	}
@@ -60,7 +60,7 @@ func sampleRun() *Run {
 	}
 	udp := flows.Flows[3]
 	udp.State, udp.TCP, udp.Proto, udp.Elsewhere, udp.Reasons = flow.Troubled, nil, 17, 1, map[string]uint64{"": 1}
-	udp.Causes = [trace.NumCauses]uint64{}
+	udp.Causes = [event.NumCauses]uint64{}
 	flows.Flows = append(flows.Flows, udp)
 	return &Run{Totals: sampleTotals(), Flows: &flows}
 }
@@ -152,7 +152,7 @@ func TestFlowValues(t *testing.T) {
 	if stalled.Event != "stalled" || *stalled.Retransmits != 1 || *stalled.Seq != 3012345678 || stalled.StalledMS != 204 || *stalled.SndQBytes != 8704 {
 		t.Errorf("%+v", stalled)
 	}
-	if stalled.Process != nil || stalled.Layout != nil || stalled.Causes["too_many_slots"] != 2 || len(stalled.Causes) != trace.NumCauses-1 || len(stalled.Reasons) != 0 {
+	if stalled.Process != nil || stalled.Layout != nil || stalled.Causes["too_many_slots"] != 2 || len(stalled.Causes) != event.NumCauses-1 || len(stalled.Reasons) != 0 {
 		t.Errorf("%+v", stalled)
 	}
 	if c := stalled.Advice[2].Command; c == nil || *c != "ip link set dev eth0 mtu 1500" || stalled.Advice[0].Command != nil {

@@ -5,17 +5,17 @@ package output
 
 import (
 	"xentrace/internal/check"
+	"xentrace/internal/event"
 	"xentrace/internal/fix"
 	"xentrace/internal/flow"
 	"xentrace/internal/probe"
-	"xentrace/internal/trace"
 )
 
 // A Format is one way of telling a user what was seen. Every method appends
 // whole lines to b and returns it.
 type Format interface {
 	// AppendPacket appends the record of one packet.
-	AppendPacket(b []byte, p *trace.Packet) []byte
+	AppendPacket(b []byte, p *event.Packet) []byte
 	// AppendFlow appends that a flow stalled, recovered or is closed.
 	AppendFlow(b []byte, e *flow.Event) []byte
 	// AppendHistogram appends slots per packet and totals: the end of hist.
@@ -34,7 +34,7 @@ type Format interface {
 
 // A Run is what there is to tell at the end of one.
 type Run struct {
-	*trace.Totals
+	*event.Totals
 	Flows *flow.Summary // nil where flows were not followed
 
 	Filter  []string // what chose the events that were shown, as flags; empty if all were
@@ -43,7 +43,7 @@ type Run struct {
 
 // AnyDropped tells whether a packet was dropped on any interface: by the driver, or
 // elsewhere where that was asked for.
-func AnyDropped(t *trace.Totals) bool {
+func AnyDropped(t *event.Totals) bool {
 	for i := range t.Interfaces {
 		if t.Interfaces[i].Dropped+t.Interfaces[i].Elsewhere != 0 {
 			return true

@@ -6,15 +6,15 @@ import (
 	"testing"
 	"time"
 
-	"xentrace/internal/trace"
+	"xentrace/internal/event"
 )
 
-func sampleGaps() []trace.Gap {
+func sampleGaps() []event.Gap {
 	from := time.Date(2026, 11, 20, 12, 7, 20, 500_000_000, time.UTC)
-	return []trace.Gap{
-		{From: from, To: from.Add(4200 * time.Millisecond), Reason: trace.GapDriverUnloaded},
-		{From: from.Add(time.Minute), To: from.Add(2 * time.Minute), Reason: trace.GapSuspended},
-		{From: from.Add(time.Hour), Reason: trace.GapDriverUnloaded},
+	return []event.Gap{
+		{From: from, To: from.Add(4200 * time.Millisecond), Reason: event.GapDriverUnloaded},
+		{From: from.Add(time.Minute), To: from.Add(2 * time.Minute), Reason: event.GapSuspended},
+		{From: from.Add(time.Hour), Reason: event.GapDriverUnloaded},
 	}
 }
 
@@ -26,14 +26,14 @@ func TestGapsInJSON(t *testing.T) {
 			Reason string
 		}
 	}
-	if err := json.Unmarshal(JSON{}.AppendSummary(nil, &Run{Totals: &trace.Totals{}}), &summary); err != nil {
+	if err := json.Unmarshal(JSON{}.AppendSummary(nil, &Run{Totals: &event.Totals{}}), &summary); err != nil {
 		t.Fatal(err)
 	}
 	if summary.Gaps == nil || len(summary.Gaps) != 0 {
 		t.Errorf("without a gap: %v, want an empty list", summary.Gaps)
 	}
 	want := sampleGaps()
-	if err := json.Unmarshal(JSON{}.AppendSummary(nil, &Run{Totals: &trace.Totals{Gaps: want}}), &summary); err != nil {
+	if err := json.Unmarshal(JSON{}.AppendSummary(nil, &Run{Totals: &event.Totals{Gaps: want}}), &summary); err != nil {
 		t.Fatal(err)
 	}
 	if len(summary.Gaps) != len(want) {
@@ -51,7 +51,7 @@ func TestGapsInJSON(t *testing.T) {
 
 func TestGapsInText(t *testing.T) {
 	wide := text(200)
-	totals := &trace.Totals{Gaps: sampleGaps()}
+	totals := &event.Totals{Gaps: sampleGaps()}
 	for name, got := range map[string]string{
 		"summary":   string(wide.AppendSummary(nil, &Run{Totals: totals})),
 		"histogram": string(wide.AppendHistogram(nil, &Run{Totals: totals})),

@@ -5,8 +5,8 @@ import (
 	"strconv"
 	"strings"
 
+	"xentrace/internal/event"
 	"xentrace/internal/slots"
-	"xentrace/internal/trace"
 )
 
 // AppendHistogram appends, for each interface, how many packets needed how many
@@ -38,7 +38,7 @@ type bars struct {
 
 // appendBars draws one histogram: a line per bucket that is not empty, a mark
 // where buckets are left out, and a line at the limit.
-func (t *Text) appendBars(b []byte, counts *trace.InterfaceTotals) []byte {
+func (t *Text) appendBars(b []byte, counts *event.InterfaceTotals) []byte {
 	g := bars{packets: counts.Slots.Packets()}
 	if g.packets == 0 {
 		return b
@@ -73,7 +73,7 @@ func (t *Text) appendBars(b []byte, counts *trace.InterfaceTotals) []byte {
 
 func (t *Text) appendBar(b []byte, g bars, n int, packets uint64) []byte {
 	label := strconv.Itoa(n)
-	if n == slots.Buckets-1 {
+	if n == event.Buckets-1 {
 		label += "+"
 	}
 	b = appendRight(b, label, len("slots"))

@@ -5,8 +5,8 @@ import (
 	"strconv"
 	"time"
 
+	"xentrace/internal/event"
 	"xentrace/internal/slots"
-	"xentrace/internal/trace"
 )
 
 // JSON writes one object a line. The keys and their order are the contract with
@@ -21,7 +21,7 @@ const jsonTime = "2006-01-02T15:04:05.000000000Z07:00"
 func (j JSON) AppendHistogram(b []byte, r *Run) []byte { return j.AppendSummary(b, r) }
 
 // AppendPacket appends a line of type packet.
-func (JSON) AppendPacket(b []byte, p *trace.Packet) []byte {
+func (JSON) AppendPacket(b []byte, p *event.Packet) []byte {
 	b = append(b, `{"type":"packet","time":"`...)
 	b = appendTime(b, p.Time)
 	b = appendInt(b, `","cpu":`, p.CPU)
@@ -51,8 +51,8 @@ func (JSON) AppendPacket(b []byte, p *trace.Packet) []byte {
 	return append(b, "}\n"...)
 }
 
-func appendCause(b []byte, c trace.Cause) []byte {
-	if c == trace.CauseNone {
+func appendCause(b []byte, c event.Cause) []byte {
+	if c == event.CauseNone {
 		return append(b, "null"...)
 	}
 	b = append(b, '"')
@@ -60,7 +60,7 @@ func appendCause(b []byte, c trace.Cause) []byte {
 	return append(b, '"')
 }
 
-func appendFrags(b []byte, frags []trace.Frag) []byte {
+func appendFrags(b []byte, frags []event.Frag) []byte {
 	b = append(b, `,"frags":[`...)
 	for i, f := range frags {
 		if i > 0 {
@@ -74,7 +74,7 @@ func appendFrags(b []byte, frags []trace.Frag) []byte {
 	return append(b, ']')
 }
 
-func appendFlow(b []byte, f *trace.Flow) []byte {
+func appendFlow(b []byte, f *event.Flow) []byte {
 	if f == nil {
 		return append(b, `,"flow":null`...)
 	}
@@ -95,7 +95,7 @@ func appendFlow(b []byte, f *trace.Flow) []byte {
 	return append(b, '}')
 }
 
-func appendTCP(b []byte, t *trace.TCP) []byte {
+func appendTCP(b []byte, t *event.TCP) []byte {
 	if t == nil {
 		return append(b, `,"tcp":null`...)
 	}

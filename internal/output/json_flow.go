@@ -5,8 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"xentrace/internal/event"
 	"xentrace/internal/flow"
-	"xentrace/internal/trace"
 	"xentrace/internal/verdict"
 )
 
@@ -59,8 +59,8 @@ func adviceFor(a verdict.Advice, f *flow.Flow) verdict.Advice {
 }
 
 // headersOf returns the addresses of a flow as a packet's headers have them.
-func headersOf(f *flow.Flow) *trace.Flow {
-	return &trace.Flow{Proto: f.Proto, Source: f.Source, Destination: f.Destination}
+func headersOf(f *flow.Flow) *event.Flow {
+	return &event.Flow{Proto: f.Proto, Source: f.Source, Destination: f.Destination}
 }
 
 // appendOfConnection appends what only a connection of this machine has.
@@ -74,7 +74,7 @@ func appendOfConnection(b []byte, f *flow.Flow, key string, value func(*flow.TCP
 // appendFlowCauses appends how often the driver dropped packets of a flow for each cause.
 func appendFlowCauses(b []byte, f *flow.Flow) []byte {
 	b = append(b, `,"causes":{`...)
-	for i, c := range trace.Causes() {
+	for i, c := range event.Causes() {
 		if i > 0 {
 			b = append(b, ',')
 		}
@@ -115,7 +115,7 @@ func appendMoment(b []byte, key string, t time.Time) []byte {
 }
 
 // appendProcess appends whose socket it is, null where that is not known.
-func appendProcess(b []byte, p *trace.Process) []byte {
+func appendProcess(b []byte, p *event.Process) []byte {
 	if p == nil {
 		return append(b, `,"process":null`...)
 	}

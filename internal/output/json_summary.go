@@ -5,8 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"xentrace/internal/event"
 	"xentrace/internal/slots"
-	"xentrace/internal/trace"
 )
 
 // notTracked names the keys of the summary that have no value where flows are not
@@ -54,7 +54,7 @@ func (JSON) AppendSummary(b []byte, r *Run) []byte {
 	return append(b, "}\n"...)
 }
 
-func appendInterface(b []byte, totals *trace.Totals, t *trace.InterfaceTotals) []byte {
+func appendInterface(b []byte, totals *event.Totals, t *event.InterfaceTotals) []byte {
 	b = append(b, `{"ifname":`...)
 	b = appendString(b, t.Name)
 	b = appendInt(b, `,"ifindex":`, t.Index)
@@ -73,7 +73,7 @@ func appendInterface(b []byte, totals *trace.Totals, t *trace.InterfaceTotals) [
 	b = appendUint(b, `,"bounced":`, t.Bounced)
 	b = appendMaybe(b, `,"rejected":`, t.Rejected)
 	b = append(b, `,"causes":{`...)
-	for i, c := range trace.Causes() {
+	for i, c := range event.Causes() {
 		if i > 0 {
 			b = append(b, ',')
 		}
@@ -88,7 +88,7 @@ func appendInterface(b []byte, totals *trace.Totals, t *trace.InterfaceTotals) [
 
 // appendGaps appends when nothing could be counted; null is the end of one that
 // lasted to the end.
-func appendGaps(b []byte, gaps []trace.Gap) []byte {
+func appendGaps(b []byte, gaps []event.Gap) []byte {
 	b = append(b, `,"gaps":[`...)
 	for i, gap := range gaps {
 		if i > 0 {
@@ -112,7 +112,7 @@ func appendGaps(b []byte, gaps []trace.Gap) []byte {
 
 // appendSlots appends the histogram: slots to packets, fewest slots first,
 // without the empty buckets.
-func appendSlots(b []byte, h *slots.Histogram) []byte {
+func appendSlots(b []byte, h *event.Histogram) []byte {
 	b = append(b, `,"slots":{`...)
 	first := true
 	for n, packets := range h.All() {

@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"xentrace/internal/event"
 	"xentrace/internal/slots"
-	"xentrace/internal/trace"
 )
 
 // The structures below are the contract as encoding/json writes it.
@@ -85,18 +85,18 @@ func orNull(text string) *string {
 }
 
 // line converts a packet the slow way.
-func line(p *trace.Packet) packetLine {
+func line(p *event.Packet) packetLine {
 	l := packetLine{
 		Type: "packet", Time: p.Time.UTC().Format("2006-01-02T15:04:05.000000000Z07:00"), CPU: p.CPU, Layer: "driver",
 		Ifname: p.Interface.Name, Ifindex: p.Interface.Index, Netns: p.Interface.NetNS, Queue: p.Queue,
 		Verdict: p.Verdict.String(), Slots: p.Slots, Limit: p.Limit, Len: p.Len, HeadOffset: p.HeadOffset, HeadLen: p.HeadLen,
 		Frags: []fragPart{}, GSOSize: p.GSOSize, GSOSegs: p.GSOSegs, Stack: []string{},
 	}
-	if p.Cause != trace.CauseNone {
+	if p.Cause != event.CauseNone {
 		cause := p.Cause.String()
 		l.Cause = &cause
 	}
-	if p.Layer == trace.LayerElsewhere {
+	if p.Layer == event.LayerElsewhere {
 		l.Layer = "elsewhere"
 		l.Stack = append(l.Stack, p.Stack...)
 	}
@@ -196,7 +196,7 @@ const summaryKeys = "type time duration_ms interfaces interfaces.ifname interfac
 
 func TestKeysAndTheirOrder(t *testing.T) {
 	packet := samplePackets()[0]
-	packet.Process = &trace.Process{PID: 1, Comm: "init"}
+	packet.Process = &event.Process{PID: 1, Comm: "init"}
 	for name, c := range map[string]struct {
 		line []byte
 		want string
@@ -245,7 +245,7 @@ func TestSummaryValues(t *testing.T) {
 	if eth0.Packets != 21204 || eth0.Slots["35"] != 1 || eth0.Slots["2"] != 19000 || len(eth0.Slots) != 8 || eth0.OverLimit != 601 {
 		t.Errorf("eth0 is %+v", eth0)
 	}
-	if eth0.Causes["too_many_slots"] != 401 || eth0.Causes["sg_off"] != 2 || len(eth0.Causes) != trace.NumCauses-1 {
+	if eth0.Causes["too_many_slots"] != 401 || eth0.Causes["sg_off"] != 2 || len(eth0.Causes) != event.NumCauses-1 {
 		t.Errorf("causes are %v", eth0.Causes)
 	}
 	if *eth0.TxDroppedDelta != 401 || got.Interfaces[1].TxDroppedDelta != nil || *eth0.Rejected != 9 || *eth0.StuckMS != 4200 ||
@@ -275,7 +275,7 @@ func TestDropsElsewhereInTheSummary(t *testing.T) {
 	var asked, notAsked, noReasons numbers
 	without := elsewhereTotals()
 	without.Interfaces[0].Reasons = nil
-	for totals, into := range map[*trace.Totals]*numbers{elsewhereTotals(): &asked, sampleTotals(): &notAsked, without: &noReasons} {
+	for totals, into := range map[*event.Totals]*numbers{elsewhereTotals(): &asked, sampleTotals(): &notAsked, without: &noReasons} {
 		if err := json.Unmarshal(JSON{}.AppendSummary(nil, &Run{Totals: totals}), into); err != nil {
 			t.Fatal(err)
 		}
@@ -295,7 +295,7 @@ func TestDropsElsewhereInTheSummary(t *testing.T) {
 }
 
 func TestEmptySummaryIsWhole(t *testing.T) {
-	line := JSON{}.AppendSummary(nil, &Run{Totals: &trace.Totals{Time: start}})
+	line := JSON{}.AppendSummary(nil, &Run{Totals: &event.Totals{Time: start}})
 	var got map[string]any
 	if err := json.Unmarshal(line, &got); err != nil {
 		t.Fatalf("%v in %s", err, line)

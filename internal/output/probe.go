@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"strconv"
 
+	"xentrace/internal/event"
 	"xentrace/internal/probe"
 	"xentrace/internal/slots"
-	"xentrace/internal/trace"
 	"xentrace/internal/verdict"
 )
 
@@ -64,7 +64,7 @@ func (t *Text) AppendProbe(b []byte, r *probe.Result) []byte {
 		word, c = "not seen", magenta
 	}
 	b = t.appendColoured(b, c, word)
-	if r.Cause != trace.CauseNone {
+	if r.Cause != event.CauseNone {
 		b = append(append(b, ' '), r.Cause.String()...)
 	}
 	if r.Seen {
@@ -95,7 +95,7 @@ func (t *Text) AppendProbeEnd(b []byte, results []probe.Result) []byte {
 		}
 		lost++
 		rule := verdict.OfVerdict(r.Verdict)
-		if r.Verdict == trace.Dropped {
+		if r.Verdict == event.Dropped {
 			rule = verdict.OfCause(r.Cause)
 		}
 		if told[rule.Name] {
@@ -145,11 +145,11 @@ func ProbeMessage(r *probe.Result) string {
 // probeFate says what became of the datagram.
 func probeFate(r *probe.Result) string {
 	switch r.Verdict {
-	case trace.Dropped:
+	case event.Dropped:
 		return verdict.OfCause(r.Cause).Meaning
-	case trace.Rejected, trace.OverLimit:
+	case event.Rejected, event.OverLimit:
 		return verdict.OfVerdict(r.Verdict).Meaning
-	case trace.Linearized, trace.Bounced:
+	case event.Linearized, event.Bounced:
 		return verdict.OfVerdict(r.Verdict).Meaning + answerSentence(r)
 	}
 	if !r.Interface.IsNetfront() {

@@ -6,18 +6,18 @@ import (
 	"strings"
 	"testing"
 
+	"xentrace/internal/event"
 	"xentrace/internal/netdev"
 	"xentrace/internal/probe"
-	"xentrace/internal/trace"
 )
 
-var probeFlow = &trace.Flow{Proto: 17, Source: netip.MustParseAddrPort("192.0.2.2:40000"), Destination: netip.MustParseAddrPort("192.0.2.1:9")}
+var probeFlow = &event.Flow{Proto: 17, Source: netip.MustParseAddrPort("192.0.2.2:40000"), Destination: netip.MustParseAddrPort("192.0.2.1:9")}
 
 // probed is a result of a probe out of an interface of xen-netfront.
 func probed(change func(*probe.Result)) probe.Result {
 	r := probe.Result{
 		Time: start, Interface: netdev.Interface{Name: "eth0", Driver: netdev.DriverNetfront}, Flow: probeFlow,
-		Seen: true, Verdict: trace.Dropped, Cause: trace.TooManySlots, Slots: 27, Limit: 18, Len: 1162, Reached: true, Attempts: 1,
+		Seen: true, Verdict: event.Dropped, Cause: event.TooManySlots, Slots: 27, Limit: 18, Len: 1162, Reached: true, Attempts: 1,
 	}
 	change(&r)
 	return r
@@ -34,37 +34,37 @@ func TestProbeInText(t *testing.T) {
   The packet needs more slots than the limit and this driver has no code to linearize it, so the same packet is dropped again at every retransmission.
 `},
 		{"linearized", func(r *probe.Result) {
-			r.Verdict, r.Cause, r.Answer, r.Attempts = trace.Linearized, trace.CauseNone, probe.Accepted, 3
+			r.Verdict, r.Cause, r.Answer, r.Attempts = event.Linearized, event.CauseNone, probe.Accepted, 3
 		}, `eth0: linearized, 27 slots (the limit is 18), 1162 bytes, 192.0.2.2:40000 > 192.0.2.1:9 udp, attempt 3
   The packet needed more slots than the limit; the driver copied it into one buffer and sent it. The backend took it.
 `},
 		{"sent, answers not seen", func(r *probe.Result) {
-			r.Verdict, r.Cause, r.Slots, r.AnswerMissing = trace.Sent, trace.CauseNone, 18, "no BTF"
+			r.Verdict, r.Cause, r.Slots, r.AnswerMissing = event.Sent, event.CauseNone, 18, "no BTF"
 		}, `eth0: sent, 18 slots (the limit is 18), 1162 bytes, 192.0.2.2:40000 > 192.0.2.1:9 udp
   The datagram was within the limit, and the driver sent it as it was. Whether the backend took it is not known: no BTF.
 `},
 		{"sent over the limit", func(r *probe.Result) {
-			r.Verdict, r.Cause, r.Slots, r.Answer = trace.Sent, trace.CauseNone, 19, probe.Accepted
+			r.Verdict, r.Cause, r.Slots, r.Answer = event.Sent, event.CauseNone, 19, probe.Accepted
 		}, `eth0: sent, 19 slots (the limit is 18), 1162 bytes, 192.0.2.2:40000 > 192.0.2.1:9 udp
   The driver neither linearizes nor drops what is over the limit: it sent the datagram as it was. The backend took it.
 `},
 		{"scatter-gather off, none met", func(r *probe.Result) {
-			r.Verdict, r.Cause, r.Slots, r.Len, r.Reached, r.Attempts, r.ScatterGatherOff, r.Answer = trace.Sent, trace.CauseNone, 1, 342, false, 32, true, probe.Accepted
+			r.Verdict, r.Cause, r.Slots, r.Len, r.Reached, r.Attempts, r.ScatterGatherOff, r.Answer = event.Sent, event.CauseNone, 1, 342, false, 32, true, probe.Accepted
 		}, `eth0: sent, 1 slot (the limit is 18), 342 bytes, 192.0.2.2:40000 > 192.0.2.1:9 udp, attempt 32
   The datagram was within the limit, and the driver sent it as it was. The backend took it. Scatter-gather is off, so that a packet of two slots is one too many; no small datagram had a head across a page boundary in 32 attempts, as they have on some kernels from 6.3 on.
 `},
 		{"not as asked", func(r *probe.Result) {
-			r.Verdict, r.Cause, r.Slots, r.Asked, r.Reached, r.Attempts, r.Answer = trace.Sent, trace.CauseNone, 17, 18, false, 32, probe.Accepted
+			r.Verdict, r.Cause, r.Slots, r.Asked, r.Reached, r.Attempts, r.Answer = event.Sent, event.CauseNone, 17, 18, false, 32, probe.Accepted
 		}, `eth0: sent, 17 slots (the limit is 18), 1162 bytes, 192.0.2.2:40000 > 192.0.2.1:9 udp, attempt 32
   The datagram was within the limit, and the driver sent it as it was. The backend took it. No datagram had the 18 slots that were asked for in 32 attempts.
 `},
 		{"another driver", func(r *probe.Result) {
-			r.Interface.Driver, r.Verdict, r.Cause, r.Slots = "veth", trace.Sent, trace.CauseNone, 18
+			r.Interface.Driver, r.Verdict, r.Cause, r.Slots = "veth", event.Sent, event.CauseNone, 18
 		}, `eth0: sent, 18 slots (the limit is 18), 1162 bytes, 192.0.2.2:40000 > 192.0.2.1:9 udp
   Another driver sent the datagram; a Xen frontend would have sent it, too.
 `},
 		{"another driver without scatter-gather", func(r *probe.Result) {
-			r.Interface.Driver, r.Verdict, r.Cause, r.Slots, r.ScatterGatherOff = "veth", trace.Sent, trace.CauseNone, 2, true
+			r.Interface.Driver, r.Verdict, r.Cause, r.Slots, r.ScatterGatherOff = "veth", event.Sent, event.CauseNone, 2, true
 		}, `eth0: sent, 2 slots (the limit is 18), 1162 bytes, 192.0.2.2:40000 > 192.0.2.1:9 udp
   Another driver sent the datagram; a Xen frontend would have dropped it, since scatter-gather is off.
 `},
@@ -85,8 +85,8 @@ func TestProbeInText(t *testing.T) {
 func TestProbeEndInText(t *testing.T) {
 	text := &Text{Width: func() int { return 1000 }}
 	lost := probed(func(*probe.Result) {})
-	refused := probed(func(r *probe.Result) { r.Verdict, r.Cause, r.Answer = trace.Rejected, trace.CauseNone, probe.Rejected })
-	sent := probed(func(r *probe.Result) { r.Verdict, r.Cause = trace.Linearized, trace.CauseNone })
+	refused := probed(func(r *probe.Result) { r.Verdict, r.Cause, r.Answer = event.Rejected, event.CauseNone, probe.Rejected })
+	sent := probed(func(r *probe.Result) { r.Verdict, r.Cause = event.Linearized, event.CauseNone })
 	unseen := probed(func(r *probe.Result) { *r = probe.Result{Interface: r.Interface, Unseen: "x"} })
 	if got := text.AppendProbeEnd(nil, []probe.Result{sent}); len(got) != 0 {
 		t.Errorf("one that was sent: %q, want nothing", got)
@@ -105,7 +105,7 @@ func TestProbeInJSON(t *testing.T) {
 		want   string
 	}{
 		{func(*probe.Result) {}, `{"type":"probe","time":"2026-11-22T10:48:03.123456789Z","ifname":"eth0",` + flow + `,"slots":27,"limit":18,"verdict":"dropped","cause":"too_many_slots","attempts":1,"answer":null,"reason":null,"message":"The packet needs`},
-		{func(r *probe.Result) { r.Verdict, r.Cause, r.Answer = trace.Rejected, trace.CauseNone, probe.Rejected },
+		{func(r *probe.Result) { r.Verdict, r.Cause, r.Answer = event.Rejected, event.CauseNone, probe.Rejected },
 			`{"type":"probe","time":"2026-11-22T10:48:03.123456789Z","ifname":"eth0",` + flow + `,"slots":27,"limit":18,"verdict":"rejected","cause":null,"attempts":1,"answer":"rejected","reason":null,"message":"The driver put`},
 		{func(r *probe.Result) {
 			*r = probe.Result{Time: start, Interface: netdev.Interface{Name: "e\"0"}, Limit: 18, Attempts: 1, Reason: "QDISC_DROP", Unseen: "it was dropped"}

@@ -4,96 +4,96 @@ import (
 	"net/netip"
 	"time"
 
-	"xentrace/internal/trace"
+	"xentrace/internal/event"
 )
 
 var start = time.Date(2026, 11, 22, 10, 48, 3, 123456789, time.UTC)
 
 func number(n uint64) *uint64 { return &n }
 
-func tcpFlow(source, destination string) *trace.Flow {
-	return &trace.Flow{
+func tcpFlow(source, destination string) *event.Flow {
+	return &event.Flow{
 		Proto: 6, Source: netip.MustParseAddrPort(source), Destination: netip.MustParseAddrPort(destination),
 		Seq: 3012345678, SeqKnown: true,
 	}
 }
 
 // samplePackets holds a packet of every shape that a line can have.
-func samplePackets() []trace.Packet {
-	eth0 := trace.Device{Name: "eth0", Index: 2, NetNS: 4026531840}
-	established := &trace.TCP{
+func samplePackets() []event.Packet {
+	eth0 := event.Device{Name: "eth0", Index: 2, NetNS: 4026531840}
+	established := &event.TCP{
 		State: 1, Seq: 3012345678, SndUna: 3012345678, SndNxt: 3012346984, WriteSeq: 3012354382,
 		Retransmits: 5, RTO: 6816 * time.Millisecond, SRTT: 1234 * time.Microsecond, SndQBytes: 8704,
 	}
-	base := trace.Packet{
-		Time: start, CPU: 1, Interface: eth0, Queue: 1, Verdict: trace.Dropped, Cause: trace.TooManySlots,
+	base := event.Packet{
+		Time: start, CPU: 1, Interface: eth0, Queue: 1, Verdict: event.Dropped, Cause: event.TooManySlots,
 		Slots: 35, Limit: 18, Len: 1426, HeadOffset: 254, HeadLen: 66,
-		Frags:   []trace.Frag{{Offset: 4056, Size: 80}, {Offset: 16344, Size: 80}, {Offset: 0, Size: 0}},
+		Frags:   []event.Frag{{Offset: 4056, Size: 80}, {Offset: 16344, Size: 80}, {Offset: 0, Size: 0}},
 		GSOSize: 1448, GSOSegs: 2,
 		Flow: tcpFlow("10.0.0.5:49152", "10.0.0.9:5001"), TCP: established,
 	}
-	nginx := &trace.Process{PID: 1234, Comm: "nginx", UID: 33, Unit: "nginx.service"}
-	contained := &trace.Process{PID: 4194304, Comm: "Web \x1b[31mContent", Container: "0123abcd"}
-	with := func(change func(*trace.Packet)) trace.Packet {
+	nginx := &event.Process{PID: 1234, Comm: "nginx", UID: 33, Unit: "nginx.service"}
+	contained := &event.Process{PID: 4194304, Comm: "Web \x1b[31mContent", Container: "0123abcd"}
+	with := func(change func(*event.Packet)) event.Packet {
 		p := base
 		p.Time = p.Time.Add(17 * time.Millisecond)
 		change(&p)
 		return p
 	}
-	return []trace.Packet{
+	return []event.Packet{
 		base,
-		with(func(p *trace.Packet) {
+		with(func(p *event.Packet) {
 			p.Flow, p.Process = tcpFlow("192.168.122.101:51234", "192.168.122.1:5001"), nginx
 		}),
-		with(func(p *trace.Packet) {
-			p.Verdict, p.Cause, p.Slots = trace.Linearized, trace.CauseNone, 19
+		with(func(p *event.Packet) {
+			p.Verdict, p.Cause, p.Slots = event.Linearized, event.CauseNone, 19
 			p.Flow, p.TCP = tcpFlow("[fe80::216:3eff:fe01:2]:49152", "[fe80::1]:443"), nil
 			p.Flow.Seq, p.Flow.SeqKnown = 0, false
 		}),
-		with(func(p *trace.Packet) {
-			p.Cause, p.Slots = trace.LinearizeFailed, 32
+		with(func(p *event.Packet) {
+			p.Cause, p.Slots = event.LinearizeFailed, 32
 			p.Flow = tcpFlow("[2001:db8:1234:5678:9abc:def0:1234:5678]:49152", "[2001:db8:8765:4321:fedc:ba98:8765:4321]:65535")
 			p.Process = contained
 		}),
-		with(func(p *trace.Packet) {
-			p.Cause, p.Slots, p.Len, p.Frags, p.TCP = trace.SGOff, 2, 142, nil, nil
-			p.Flow = &trace.Flow{Proto: 17, Source: netip.MustParseAddrPort("10.0.0.5:53"), Destination: netip.MustParseAddrPort("10.0.0.9:40000")}
+		with(func(p *event.Packet) {
+			p.Cause, p.Slots, p.Len, p.Frags, p.TCP = event.SGOff, 2, 142, nil, nil
+			p.Flow = &event.Flow{Proto: 17, Source: netip.MustParseAddrPort("10.0.0.5:53"), Destination: netip.MustParseAddrPort("10.0.0.9:40000")}
 		}),
-		with(func(p *trace.Packet) {
-			p.Verdict, p.Cause, p.Slots, p.Len, p.TCP = trace.Bounced, trace.CauseNone, 2, 98, nil
-			p.Flow = &trace.Flow{Proto: 1, Source: netip.MustParseAddrPort("10.0.0.5:0"), Destination: netip.MustParseAddrPort("10.0.0.9:0")}
+		with(func(p *event.Packet) {
+			p.Verdict, p.Cause, p.Slots, p.Len, p.TCP = event.Bounced, event.CauseNone, 2, 98, nil
+			p.Flow = &event.Flow{Proto: 1, Source: netip.MustParseAddrPort("10.0.0.5:0"), Destination: netip.MustParseAddrPort("10.0.0.9:0")}
 		}),
-		with(func(p *trace.Packet) {
-			p.Verdict, p.Cause, p.Slots, p.Frags = trace.Rejected, trace.CauseNone, 31, p.Frags[:1]
+		with(func(p *event.Packet) {
+			p.Verdict, p.Cause, p.Slots, p.Frags = event.Rejected, event.CauseNone, 31, p.Frags[:1]
 		}),
-		with(func(p *trace.Packet) {
-			p.Verdict, p.Cause, p.Slots, p.Len, p.Flow, p.TCP = trace.OverLimit, trace.CauseNone, 19, 17070, nil, nil
+		with(func(p *event.Packet) {
+			p.Verdict, p.Cause, p.Slots, p.Len, p.Flow, p.TCP = event.OverLimit, event.CauseNone, 19, 17070, nil, nil
 			p.Process = nginx
-			p.Interface = trace.Device{Name: "a\x1b[31m\"b", Index: 7, NetNS: 4026532281}
+			p.Interface = event.Device{Name: "a\x1b[31m\"b", Index: 7, NetNS: 4026532281}
 		}),
-		with(func(p *trace.Packet) {
-			p.Layer, p.Cause, p.Slots, p.TCP = trace.LayerElsewhere, trace.CauseNone, 1, nil
-			p.Flow = &trace.Flow{Proto: 17, Source: netip.MustParseAddrPort("10.0.0.5:53"), Destination: netip.MustParseAddrPort("10.0.0.9:40000")}
+		with(func(p *event.Packet) {
+			p.Layer, p.Cause, p.Slots, p.TCP = event.LayerElsewhere, event.CauseNone, 1, nil
+			p.Flow = &event.Flow{Proto: 17, Source: netip.MustParseAddrPort("10.0.0.5:53"), Destination: netip.MustParseAddrPort("10.0.0.9:40000")}
 			p.Process = contained
 			p.Reason, p.Stack = "QDISC_DROP", []string{"__dev_queue_xmit+0xd01", "ip_finish_output2+0x2c1", "udp_sendmsg+0x9e6"}
 		}),
-		with(func(p *trace.Packet) {
-			p.Layer, p.Cause, p.Slots, p.Flow = trace.LayerElsewhere, trace.CauseNone, 1, tcpFlow("[2001:db8:1234:5678:9abc:def0:1234:5678]:49152", "[2001:db8:8765:4321:fedc:ba98:8765:4321]:65535")
+		with(func(p *event.Packet) {
+			p.Layer, p.Cause, p.Slots, p.Flow = event.LayerElsewhere, event.CauseNone, 1, tcpFlow("[2001:db8:1234:5678:9abc:def0:1234:5678]:49152", "[2001:db8:8765:4321:fedc:ba98:8765:4321]:65535")
 			p.Stack = []string{"nft_do_chain+0x1f [nf\x1btables]"}
 		}),
-		with(func(p *trace.Packet) {
-			p.Layer, p.Cause, p.Slots, p.Flow, p.TCP = trace.LayerElsewhere, trace.CauseNone, 1, nil, nil
+		with(func(p *event.Packet) {
+			p.Layer, p.Cause, p.Slots, p.Flow, p.TCP = event.LayerElsewhere, event.CauseNone, 1, nil, nil
 		}),
 	}
 }
 
 // sampleTotals is a run with one interface in trouble and one of another driver.
-func sampleTotals() *trace.Totals {
+func sampleTotals() *event.Totals {
 	stuck := 4200 * time.Millisecond
-	eth0 := trace.InterfaceTotals{
-		Device: trace.Device{Name: "eth0", Index: 2, NetNS: 4026531840},
-		Driver: "xen-netfront", Backend: trace.Kprobe, Queues: 2,
-		Counts: trace.Counts{
+	eth0 := event.InterfaceTotals{
+		Device: event.Device{Name: "eth0", Index: 2, NetNS: 4026531840},
+		Driver: "xen-netfront", Backend: event.Kprobe, Queues: 2,
+		Counts: event.Counts{
 			Packets: 21204, Bytes: 31_245_678, OverLimit: 601, Dropped: 403, Linearized: 200, Bounced: 12, RingLost: 3,
 		},
 		Rejected:       number(9),
@@ -102,19 +102,19 @@ func sampleTotals() *trace.Totals {
 	}
 	eth0.Slots[1], eth0.Slots[2], eth0.Slots[3], eth0.Slots[17], eth0.Slots[18] = 1204, 19000, 2, 97, 300
 	eth0.Slots[19], eth0.Slots[20], eth0.Slots[35] = 400, 200, 1
-	eth0.Causes[trace.TooManySlots], eth0.Causes[trace.SGOff] = 401, 2
-	veth := trace.InterfaceTotals{
-		Device: trace.Device{Name: "veth1", Index: 9, NetNS: 4026532281},
-		Driver: "veth", Backend: trace.Tracepoint, Queues: 1,
-		Counts:         trace.Counts{Packets: 7, Bytes: 700},
+	eth0.Causes[event.TooManySlots], eth0.Causes[event.SGOff] = 401, 2
+	veth := event.InterfaceTotals{
+		Device: event.Device{Name: "veth1", Index: 9, NetNS: 4026532281},
+		Driver: "veth", Backend: event.Tracepoint, Queues: 1,
+		Counts:         event.Counts{Packets: 7, Bytes: 700},
 		TxDroppedDelta: nil,
 	}
 	veth.Slots[1] = 7
-	return &trace.Totals{
+	return &event.Totals{
 		Time: start.Add(12 * time.Second), Duration: 12 * time.Second,
-		Interfaces: []trace.InterfaceTotals{eth0, veth},
+		Interfaces: []event.InterfaceTotals{eth0, veth},
 		Events:     612,
-		Lost:       trace.Lost{Ring: 3, Recursion: nil, Missed: number(0)},
+		Lost:       event.Lost{Ring: 3, Recursion: nil, Missed: number(0)},
 		Missing: map[string]string{
 			"recursion":        "this kernel does not count it for the program",
 			"rejected":         "the backend's responses are not seen",
@@ -126,9 +126,9 @@ func sampleTotals() *trace.Totals {
 
 // elsewhereTotals is a run with drops outside the driver, on a kernel that tells
 // reasons.
-func elsewhereTotals() *trace.Totals {
+func elsewhereTotals() *event.Totals {
 	totals := sampleTotals()
-	totals.Drops = trace.DropsAll
+	totals.Drops = event.DropsAll
 	totals.Interfaces[0].Elsewhere = 1204
 	totals.Interfaces[0].Reasons = map[string]uint64{"QDISC_DROP": 1200, "NETFILTER_DROP": 3, "SOME_NEW_REASON": 1}
 	totals.Interfaces[1].Reasons = map[string]uint64{}
@@ -136,16 +136,16 @@ func elsewhereTotals() *trace.Totals {
 }
 
 // quietTotals is a run in which nothing went wrong.
-func quietTotals() *trace.Totals {
+func quietTotals() *event.Totals {
 	totals := sampleTotals()
 	totals.Interfaces = totals.Interfaces[:1]
 	t := &totals.Interfaces[0]
-	t.Counts = trace.Counts{Packets: 20303, Bytes: 30_000_000}
+	t.Counts = event.Counts{Packets: 20303, Bytes: 30_000_000}
 	t.Slots[1], t.Slots[2], t.Slots[18] = 1203, 19000, 100
 	t.TxDroppedDelta = number(0)
 	t.Rejected, t.StuckNow, *t.Stuck = nil, false, 0
 	totals.Events = 0
-	totals.Lost = trace.Lost{Recursion: number(0), Missed: number(0)}
+	totals.Lost = event.Lost{Recursion: number(0), Missed: number(0)}
 	totals.Missing = nil
 	return totals
 }

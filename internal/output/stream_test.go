@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"xentrace/internal/trace"
+	"xentrace/internal/event"
 )
 
 // A recorder keeps each write apart.
@@ -207,11 +207,11 @@ func TestStatusLine(t *testing.T) {
 	before := quietTotals()
 	before.Duration = 11 * time.Second
 	for name, c := range map[string]struct {
-		before *trace.Totals
+		before *event.Totals
 		left   time.Duration
 		want   string
 	}{
-		"first":     {&trace.Totals{}, 0, "lost 3  dropped 403  linearized 200  over limit 601  rejected 9  1,768 packets/s  0:12"},
+		"first":     {&event.Totals{}, 0, "lost 3  dropped 403  linearized 200  over limit 601  rejected 9  1,768 packets/s  0:12"},
 		"rate":      {before, 0, "lost 3  dropped 403  linearized 200  over limit 601  rejected 9  908 packets/s  0:12"},
 		"time left": {before, 3 * time.Minute, "lost 3  dropped 403  linearized 200  over limit 601  rejected 9  908 packets/s  0:12 (3:00 to go)"},
 	} {

@@ -5,8 +5,8 @@ import (
 	"strconv"
 	"strings"
 
+	"xentrace/internal/event"
 	"xentrace/internal/slots"
-	"xentrace/internal/trace"
 	"xentrace/internal/verdict"
 )
 
@@ -49,14 +49,14 @@ func wasOrWere(n uint64) string {
 }
 
 // gapSentence says when nothing could be counted, and why.
-func (t *Text) gapSentence(gap trace.Gap) string {
+func (t *Text) gapSentence(gap event.Gap) string {
 	from := gap.From.In(t.location()).Format(timeLayout)
 	until, length := "the end", ""
 	if !gap.To.IsZero() {
 		until, length = gap.To.In(t.location()).Format(timeLayout), " ("+seconds(gap.To.Sub(gap.From))+")"
 	}
 	why := "the xen-netfront driver was not loaded, and what it sent right after that was not seen"
-	if gap.Reason == trace.GapSuspended {
+	if gap.Reason == event.GapSuspended {
 		why = "the machine did not run: it was suspended, or saved and restored"
 	}
 	return "gap from " + from + " to " + until + length + ": " + why
@@ -70,14 +70,14 @@ type row struct {
 	colour colour
 }
 
-func (t *Text) appendInterface(b []byte, totals *trace.Totals, i int) []byte {
+func (t *Text) appendInterface(b []byte, totals *event.Totals, i int) []byte {
 	counts := &totals.Interfaces[i]
 	b = t.appendHeading(b, totals, counts)
 	return t.appendRows(b, interfaceRows(totals, counts))
 }
 
 // appendHeading appends the name of an interface, and what it is.
-func (t *Text) appendHeading(b []byte, totals *trace.Totals, counts *trace.InterfaceTotals) []byte {
+func (t *Text) appendHeading(b []byte, totals *event.Totals, counts *event.InterfaceTotals) []byte {
 	b = t.appendColoured(b, bold, Escape(counts.Name))
 	b = append(b, ": "...)
 	return append(append(b, describe(totals, counts)...), '\n')
@@ -95,7 +95,7 @@ func (t *Text) appendRows(b []byte, rows []row) []byte {
 }
 
 // describe says what an interface is, behind its name.
-func describe(totals *trace.Totals, counts *trace.InterfaceTotals) string {
+func describe(totals *event.Totals, counts *event.InterfaceTotals) string {
 	about := []string{DriverName(counts), string(counts.Backend)}
 	switch counts.Queues {
 	case 0:
@@ -116,23 +116,23 @@ func describe(totals *trace.Totals, counts *trace.InterfaceTotals) string {
 	return strings.Join(about, ", ")
 }
 
-func interfaceRows(totals *trace.Totals, counts *trace.InterfaceTotals) []row {
+func interfaceRows(totals *event.Totals, counts *event.InterfaceTotals) []row {
 	rows := []row{
 		{"packets", grouped(counts.Packets), fmt.Sprintf("%s, %s a second for %s", byteSize(counts.Bytes),
 			grouped(perSecond(counts.Packets, totals.Duration)), seconds(totals.Duration)), ""},
-		{"over limit", grouped(counts.OverLimit), overLimitNote(counts), verdictColour(trace.OverLimit)},
+		{"over limit", grouped(counts.OverLimit), overLimitNote(counts), verdictColour(event.OverLimit)},
 	}
 	if counts.Driver == verdict.Netfront || counts.Dropped+counts.Linearized+counts.Bounced != 0 {
 		rows = append(rows,
-			row{"dropped", grouped(counts.Dropped), causesNote(counts), verdictColour(trace.Dropped)},
-			row{"linearized", grouped(counts.Linearized), "", verdictColour(trace.Linearized)},
-			row{"bounced", grouped(counts.Bounced), "", verdictColour(trace.Bounced)})
+			row{"dropped", grouped(counts.Dropped), causesNote(counts), verdictColour(event.Dropped)},
+			row{"linearized", grouped(counts.Linearized), "", verdictColour(event.Linearized)},
+			row{"bounced", grouped(counts.Bounced), "", verdictColour(event.Bounced)})
 	}
-	if totals.Drops == trace.DropsAll {
-		rows = append(rows, row{"elsewhere", grouped(counts.Elsewhere), elsewhereNote(counts), verdictColour(trace.Dropped)})
+	if totals.Drops == event.DropsAll {
+		rows = append(rows, row{"elsewhere", grouped(counts.Elsewhere), elsewhereNote(counts), verdictColour(event.Dropped)})
 	}
 	if counts.Rejected != nil {
-		rows = append(rows, row{"rejected", grouped(*counts.Rejected), rejectedNote(counts), verdictColour(trace.Rejected)})
+		rows = append(rows, row{"rejected", grouped(*counts.Rejected), rejectedNote(counts), verdictColour(event.Rejected)})
 	}
 	if counts.Stuck != nil && *counts.Stuck != 0 {
 		rows = append(rows, row{"stuck", seconds(*counts.Stuck), stuckNote(counts), red})
@@ -140,7 +140,7 @@ func interfaceRows(totals *trace.Totals, counts *trace.InterfaceTotals) []row {
 	return append(rows, txDroppedRow(totals, counts))
 }
 
-func stuckNote(counts *trace.InterfaceTotals) string {
+func stuckNote(counts *event.InterfaceTotals) string {
 	note := "a transmit queue was full and the backend took nothing from it"
 	if counts.StuckNow {
 		note += "; it still is: nothing leaves through it"
@@ -148,20 +148,20 @@ func stuckNote(counts *trace.InterfaceTotals) string {
 	return note
 }
 
-func rejectedNote(counts *trace.InterfaceTotals) string {
+func rejectedNote(counts *event.InterfaceTotals) string {
 	if *counts.Rejected == 0 {
 		return ""
 	}
 	return "refused by the backend; the interface counts them as sent"
 }
 
-func overLimitNote(counts *trace.InterfaceTotals) string {
+func overLimitNote(counts *event.InterfaceTotals) string {
 	limit := strconv.Itoa(slots.Limit)
 	if counts.OverLimit == 0 {
 		return fmt.Sprintf("none needed more than %s slots; the largest needed %d", limit, counts.Slots.Max())
 	}
 	largest := strconv.Itoa(counts.Slots.Max())
-	if counts.Slots.Max() == slots.Buckets-1 {
+	if counts.Slots.Max() == event.Buckets-1 {
 		largest += " or more"
 	}
 	if counts.Driver != verdict.Netfront {
@@ -170,9 +170,9 @@ func overLimitNote(counts *trace.InterfaceTotals) string {
 	return fmt.Sprintf("needed more than %s slots; the largest %s", limit, largest)
 }
 
-func causesNote(counts *trace.InterfaceTotals) string {
+func causesNote(counts *event.InterfaceTotals) string {
 	var causes []string
-	for _, c := range trace.Causes() {
+	for _, c := range event.Causes() {
 		if n := counts.Causes[c]; n != 0 {
 			causes = append(causes, c.String()+" "+grouped(n))
 		}
@@ -180,7 +180,7 @@ func causesNote(counts *trace.InterfaceTotals) string {
 	return strings.Join(causes, ", ")
 }
 
-func txDroppedRow(totals *trace.Totals, counts *trace.InterfaceTotals) row {
+func txDroppedRow(totals *event.Totals, counts *event.InterfaceTotals) row {
 	if counts.TxDroppedDelta == nil {
 		return row{"tx_dropped", "?", "not known: " + totals.Missing["tx_dropped_delta"], ""}
 	}
@@ -215,7 +215,7 @@ func (t *Text) appendRow(b []byte, r row, valueWidth int) []byte {
 
 // appendClosing appends the last lines: how many packets were seen, how many
 // records were written and what was lost, by cause.
-func appendClosing(b []byte, totals *trace.Totals, width int) []byte {
+func appendClosing(b []byte, totals *event.Totals, width int) []byte {
 	var packets uint64
 	for i := range totals.Interfaces {
 		packets += totals.Interfaces[i].Packets
@@ -237,7 +237,7 @@ func appendClosing(b []byte, totals *trace.Totals, width int) []byte {
 }
 
 // LostRecords is the sum of what was lost, as far as the kernel tells.
-func LostRecords(totals *trace.Totals) uint64 {
+func LostRecords(totals *event.Totals) uint64 {
 	lost := totals.Lost.Ring
 	for _, n := range []*uint64{totals.Lost.Recursion, totals.Lost.Missed} {
 		if n != nil {
@@ -248,7 +248,7 @@ func LostRecords(totals *trace.Totals) uint64 {
 }
 
 // DriverName is what drives the interface, for people; the kernel names nothing for lo.
-func DriverName(counts *trace.InterfaceTotals) string {
+func DriverName(counts *event.InterfaceTotals) string {
 	if counts.Driver == "" {
 		return "no driver"
 	}

@@ -8,7 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"xentrace/internal/trace"
+	"xentrace/internal/event"
 )
 
 // Text writes for people: aligned columns, a drawn histogram, sentences.
@@ -87,12 +87,12 @@ func (t *Text) appendHeader(b []byte) []byte {
 // AppendPacket appends one packet; above the first one, and again where a
 // column has become wider, the names of the columns. The flow goes to the next
 // line, or the next two, where the terminal is too narrow for it.
-func (t *Text) AppendPacket(b []byte, p *trace.Packet) []byte {
+func (t *Text) AppendPacket(b []byte, p *event.Packet) []byte {
 	device, verdict := Escape(p.Interface.Name), p.Verdict.String()
 	switch {
-	case p.Layer == trace.LayerElsewhere:
+	case p.Layer == event.LayerElsewhere:
 		verdict += " " + p.Layer.String()
-	case p.Cause != trace.CauseNone:
+	case p.Cause != event.CauseNone:
 		verdict += " " + p.Cause.String()
 	}
 	if t.widen(device, verdict) && !t.Whole || !t.headed {
@@ -108,7 +108,7 @@ func (t *Text) AppendPacket(b []byte, p *trace.Packet) []byte {
 	start := len(b)
 	b = t.appendFlow(b, p, used)
 	b = t.appendOwner(b, p.Process, used, start)
-	if p.Layer == trace.LayerElsewhere {
+	if p.Layer == event.LayerElsewhere {
 		return t.appendWhere(b, p, used+utf8.RuneCount(b[start:]), bytes.IndexByte(b[start:], '\n') >= 0)
 	}
 	return t.appendStack(append(b, '\n'), p)
@@ -123,7 +123,7 @@ func (t *Text) location() *time.Location {
 
 // appendFlow appends flow, protocol and sequence number to a line of which used
 // columns are taken.
-func (t *Text) appendFlow(b []byte, p *trace.Packet, used int) []byte {
+func (t *Text) appendFlow(b []byte, p *event.Packet, used int) []byte {
 	if p.Flow == nil {
 		return append(b, " not IP"...)
 	}
@@ -154,7 +154,7 @@ func endpoints(proto uint8, source, destination netip.AddrPort) (from, rest stri
 
 // appendOwner appends the process behind a flow that begins at start, in column used: on
 // the same line if there is room.
-func (t *Text) appendOwner(b []byte, p *trace.Process, used, start int) []byte {
+func (t *Text) appendOwner(b []byte, p *event.Process, used, start int) []byte {
 	if p == nil {
 		return b
 	}

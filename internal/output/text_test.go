@@ -11,7 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"xentrace/internal/trace"
+	"xentrace/internal/event"
 )
 
 var update = flag.Bool("update", false, "write testdata anew from what the tests get")
@@ -132,7 +132,7 @@ func TestHeaderComesAgainWhereAColumnBecomesWider(t *testing.T) {
 	f := text(100)
 	all := ""
 	p := samplePackets()[0]
-	for _, cause := range []trace.Cause{trace.SGOff, trace.TooManySlots, trace.SGOff, trace.LinearizeFailed, trace.TooManySlots} {
+	for _, cause := range []event.Cause{event.SGOff, event.TooManySlots, event.SGOff, event.LinearizeFailed, event.TooManySlots} {
 		p.Cause = cause
 		all += string(f.AppendPacket(nil, &p))
 	}
@@ -226,7 +226,7 @@ func TestBarIsToScale(t *testing.T) {
 
 func TestTxDroppedBesideDropsElsewhere(t *testing.T) {
 	totals := quietTotals()
-	totals.Drops = trace.DropsAll
+	totals.Drops = event.DropsAll
 	totals.Interfaces[0].Elsewhere = 7
 	got := string(text(300).AppendSummary(nil, &Run{Totals: totals}))
 	for _, part := range []string{"elsewhere        7  dropped on their way to the driver\n", "tx_dropped       0  what the interface's own counter moved by: the driver's drops; it does not hold", "\nelsewhere (7): "} {
@@ -267,7 +267,7 @@ func TestFilterIsTold(t *testing.T) {
 func TestAnyDropped(t *testing.T) {
 	elsewhere := quietTotals()
 	elsewhere.Interfaces[0].Elsewhere = 1
-	if !AnyDropped(sampleTotals()) || !AnyDropped(elsewhere) || AnyDropped(quietTotals()) || AnyDropped(&trace.Totals{}) {
+	if !AnyDropped(sampleTotals()) || !AnyDropped(elsewhere) || AnyDropped(quietTotals()) || AnyDropped(&event.Totals{}) {
 		t.Error("AnyDropped is wrong")
 	}
 }

@@ -5,8 +5,8 @@ import (
 	"strconv"
 	"time"
 
+	"xentrace/internal/event"
 	"xentrace/internal/flow"
-	"xentrace/internal/trace"
 	"xentrace/internal/verdict"
 )
 
@@ -38,13 +38,13 @@ func TCPState(state uint8) string { return tcpStateName(state) }
 
 // Where says in a few words why and where a packet was dropped outside the driver;
 // "" for the driver's own drops.
-func Where(p *trace.Packet) string { return where(p) }
+func Where(p *event.Packet) string { return where(p) }
 
 // AboutAdvice says what following it brings, and what it costs.
 func AboutAdvice(a verdict.Advice) string { return aboutAdvice(a) }
 
 // VerdictColour is the number of the SGR colour that a verdict has on a terminal.
-func VerdictColour(v trace.Verdict) int {
+func VerdictColour(v event.Verdict) int {
 	number, _ := strconv.Atoi(string(verdictColour(v)))
 	return number
 }

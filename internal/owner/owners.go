@@ -13,7 +13,7 @@ import (
 	"errors"
 	"time"
 
-	"xentrace/internal/trace"
+	"xentrace/internal/event"
 )
 
 const (
@@ -36,8 +36,8 @@ type socketKey struct{ address, inode uint64 }
 
 // A socket is what is known of one.
 type socket struct {
-	task    trace.Task
-	process *trace.Process // nil: nobody holds it
+	task    event.Task
+	process *event.Process // nil: nobody holds it
 	sent    bool           // task was seen sending
 	asked   time.Time      // when it was found out
 	used    time.Time
@@ -60,24 +60,24 @@ type owners struct {
 	wanted  map[uint64]want // sockets to ask for, by inode
 	forgot  time.Time       // when sockets were looked through last
 
-	find     func(inodes []uint64) ([]trace.Holder, error)
-	fallback func(inodes []uint64) ([]trace.Holder, error)
+	find     func(inodes []uint64) ([]event.Holder, error)
+	fallback func(inodes []uint64) ([]event.Holder, error)
 }
 
-func newOwners(find func([]uint64) ([]trace.Holder, error)) *owners {
+func newOwners(find func([]uint64) ([]event.Holder, error)) *owners {
 	return &owners{
 		sockets:  make(map[socketKey]*socket),
 		inodes:   make(map[uint64]uint64),
 		places:   newPlaces(),
 		wanted:   make(map[uint64]want),
 		find:     find,
-		fallback: func(inodes []uint64) ([]trace.Holder, error) { return scan("/proc", inodes) },
+		fallback: func(inodes []uint64) ([]event.Holder, error) { return scan("/proc", inodes) },
 	}
 }
 
 // complete fills in whose a packet is, if that is known, and reports false if it may
 // be after the sockets that are wanted were asked for.
-func (o *owners) complete(p *trace.Packet, now time.Time) bool {
+func (o *owners) complete(p *event.Packet, now time.Time) bool {
 	if p.Socket == nil {
 		return true
 	}
@@ -108,14 +108,14 @@ func (o *owners) complete(p *trace.Packet, now time.Time) bool {
 	return true
 }
 
-func (o *owners) want(s *trace.Socket) {
-	if len(o.wanted) < trace.MaxHolderInodes {
+func (o *owners) want(s *event.Socket) {
+	if len(o.wanted) < event.MaxHolderInodes {
 		o.wanted[s.Inode] = want{socketKey{s.Address, s.Inode}, s.UID}
 	}
 }
 
 // sender takes the sender of a record for the owner of its socket.
-func (o *owners) sender(key socketKey, known *socket, p *trace.Packet, now time.Time) *trace.Process {
+func (o *owners) sender(key socketKey, known *socket, p *event.Packet, now time.Time) *event.Process {
 	if known == nil || known.process == nil || known.task != *p.Sender {
 		known = o.keep(key, &socket{task: *p.Sender, process: o.process(p.Sender, p.Socket.UID)}, now)
 	}
@@ -127,7 +127,7 @@ func (o *owners) sender(key socketKey, known *socket, p *trace.Packet, now time.
 // completeOrphan: the socket has no file, because its process closed it or is gone.
 // A TCP connection is told from another at the same address by where its sequence numbers
 // begin, any socket by its cookie, if it has one.
-func (o *owners) completeOrphan(p *trace.Packet, now time.Time) {
+func (o *owners) completeOrphan(p *event.Packet, now time.Time) {
 	known := o.sockets[socketKey{p.Socket.Address, o.inodes[p.Socket.Address]}]
 	if known == nil {
 		return
@@ -142,14 +142,14 @@ func (o *owners) completeOrphan(p *trace.Packet, now time.Time) {
 
 // origin is about where the sequence numbers of a connection began, which stays as it is
 // while both snd_una and what was acknowledged move; 0 if unknown.
-func origin(p *trace.Packet) uint32 {
+func origin(p *event.Packet) uint32 {
 	if p.TCP == nil {
 		return 0
 	}
 	return p.TCP.SndUna - uint32(p.TCP.BytesAcked)
 }
 
-func (s *socket) note(p *trace.Packet, now time.Time) {
+func (s *socket) note(p *event.Packet, now time.Time) {
 	s.used = now
 	if p.Socket.Cookie != 0 {
 		s.cookie = p.Socket.Cookie
@@ -193,9 +193,9 @@ func (o *owners) drop(key socketKey) {
 	}
 }
 
-func (o *owners) process(task *trace.Task, uid uint32) *trace.Process {
+func (o *owners) process(task *event.Task, uid uint32) *event.Process {
 	place := o.places.of(task)
-	return &trace.Process{PID: task.PID, Comm: task.Comm, UID: uid, Unit: place.Unit, Container: place.Container}
+	return &event.Process{PID: task.PID, Comm: task.Comm, UID: uid, Unit: place.Unit, Container: place.Container}
 }
 
 // takeWanted returns the sockets that are to be asked for, and forgets them.
@@ -206,7 +206,7 @@ func (o *owners) takeWanted() map[uint64]want {
 }
 
 // ask finds the holders of sockets. It may run beside everything else.
-func (o *owners) ask(wanted map[uint64]want) ([]trace.Holder, error) {
+func (o *owners) ask(wanted map[uint64]want) ([]event.Holder, error) {
 	inodes := make([]uint64, 0, len(wanted))
 	for inode := range wanted {
 		inodes = append(inodes, inode)
@@ -219,8 +219,8 @@ func (o *owners) ask(wanted map[uint64]want) ([]trace.Holder, error) {
 }
 
 // answer takes what was found.
-func (o *owners) answer(wanted map[uint64]want, holders []trace.Holder, now time.Time) {
-	byInode := make(map[uint64][]trace.Task)
+func (o *owners) answer(wanted map[uint64]want, holders []event.Holder, now time.Time) {
+	byInode := make(map[uint64][]event.Task)
 	for _, h := range holders {
 		byInode[h.Inode] = append(byInode[h.Inode], h.Task)
 	}
@@ -238,8 +238,8 @@ func (o *owners) answer(wanted map[uint64]want, holders []trace.Holder, now time
 
 // choose returns the owner among those that hold a socket: who was seen sending, else
 // who was started first.
-func choose(holders []trace.Task, known *socket) *trace.Task {
-	var first *trace.Task
+func choose(holders []event.Task, known *socket) *event.Task {
+	var first *event.Task
 	for i := range holders {
 		h := &holders[i]
 		if known != nil && known.sent && isSame(h, &known.task) {
@@ -253,4 +253,4 @@ func choose(holders []trace.Task, known *socket) *trace.Task {
 }
 
 // isSame reports whether two are the same process, whatever it calls itself.
-func isSame(a, b *trace.Task) bool { return a.PID == b.PID && a.Started == b.Started }
+func isSame(a, b *event.Task) bool { return a.PID == b.PID && a.Started == b.Started }

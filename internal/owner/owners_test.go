@@ -6,27 +6,27 @@ import (
 	"testing"
 	"time"
 
-	"xentrace/internal/trace"
+	"xentrace/internal/event"
 )
 
 // kernel is a find function on processes that the test makes up.
 type kernel struct {
-	holders map[uint64][]trace.Task
+	holders map[uint64][]event.Task
 	asked   [][]uint64
 	err     error
 	delay   time.Duration
 }
 
-func (k *kernel) find(inodes []uint64) ([]trace.Holder, error) {
+func (k *kernel) find(inodes []uint64) ([]event.Holder, error) {
 	time.Sleep(k.delay)
 	k.asked = append(k.asked, inodes)
 	if k.err != nil {
 		return nil, k.err
 	}
-	var found []trace.Holder
+	var found []event.Holder
 	for _, inode := range inodes {
 		for _, task := range k.holders[inode] {
-			found = append(found, trace.Holder{Inode: inode, Task: task})
+			found = append(found, event.Holder{Inode: inode, Task: task})
 		}
 	}
 	return found, nil
@@ -36,39 +36,39 @@ func (k *kernel) find(inodes []uint64) ([]trace.Holder, error) {
 func newTestOwners(t *testing.T, k *kernel) *owners {
 	o := newOwners(k.find)
 	o.places.proc = t.TempDir()
-	o.fallback = func([]uint64) ([]trace.Holder, error) { return nil, errors.New("not asked for") }
+	o.fallback = func([]uint64) ([]event.Holder, error) { return nil, errors.New("not asked for") }
 	return o
 }
 
-func of(inode uint64, change ...func(*trace.Packet)) *trace.Packet {
-	p := &trace.Packet{Socket: &trace.Socket{Address: inode << 8, Inode: inode, UID: 33}}
+func of(inode uint64, change ...func(*event.Packet)) *event.Packet {
+	p := &event.Packet{Socket: &event.Socket{Address: inode << 8, Inode: inode, UID: 33}}
 	for _, c := range change {
 		c(p)
 	}
 	return p
 }
 
-func sentBy(task trace.Task) func(*trace.Packet) {
-	return func(p *trace.Packet) { p.Sender = &task }
+func sentBy(task event.Task) func(*event.Packet) {
+	return func(p *event.Packet) { p.Sender = &task }
 }
 
-func orphaned(p *trace.Packet) { p.Socket.Inode = 0 }
+func orphaned(p *event.Packet) { p.Socket.Inode = 0 }
 
-func connection(sndUna uint32, acked uint64) func(*trace.Packet) {
-	return func(p *trace.Packet) { p.TCP = &trace.TCP{SndUna: sndUna, BytesAcked: acked} }
+func connection(sndUna uint32, acked uint64) func(*event.Packet) {
+	return func(p *event.Packet) { p.TCP = &event.TCP{SndUna: sndUna, BytesAcked: acked} }
 }
 
-func cookie(c uint64) func(*trace.Packet) { return func(p *trace.Packet) { p.Socket.Cookie = c } }
+func cookie(c uint64) func(*event.Packet) { return func(p *event.Packet) { p.Socket.Cookie = c } }
 
 var (
-	parent  = trace.Task{PID: 100, Comm: "parent", Started: 10 * time.Second}
-	child   = trace.Task{PID: 200, Comm: "child", Started: 20 * time.Second}
-	another = trace.Task{PID: 50, Comm: "another", Started: 30 * time.Second}
+	parent  = event.Task{PID: 100, Comm: "parent", Started: 10 * time.Second}
+	child   = event.Task{PID: 200, Comm: "child", Started: 20 * time.Second}
+	another = event.Task{PID: 50, Comm: "another", Started: 30 * time.Second}
 	began   = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 )
 
 // settled completes a packet, asking for what is wanted if that is needed.
-func settled(t *testing.T, o *owners, p *trace.Packet, now time.Time) *trace.Process {
+func settled(t *testing.T, o *owners, p *event.Packet, now time.Time) *event.Process {
 	t.Helper()
 	if !o.complete(p, now) {
 		wanted := o.takeWanted()
@@ -84,7 +84,7 @@ func settled(t *testing.T, o *owners, p *trace.Packet, now time.Time) *trace.Pro
 	return p.Process
 }
 
-func wantProcess(t *testing.T, got *trace.Process, want *trace.Task) {
+func wantProcess(t *testing.T, got *event.Process, want *event.Task) {
 	t.Helper()
 	switch {
 	case want == nil && got == nil:
@@ -94,10 +94,10 @@ func wantProcess(t *testing.T, got *trace.Process, want *trace.Task) {
 }
 
 func TestOldestHolderIsOwner(t *testing.T) {
-	k := &kernel{holders: map[uint64][]trace.Task{1: {child, another, parent, child}, 2: {{PID: 9, Started: 1}, {PID: 8, Started: 1}}}}
+	k := &kernel{holders: map[uint64][]event.Task{1: {child, another, parent, child}, 2: {{PID: 9, Started: 1}, {PID: 8, Started: 1}}}}
 	o := newTestOwners(t, k)
 	wantProcess(t, settled(t, o, of(1), began), &parent)
-	wantProcess(t, settled(t, o, of(2), began), &trace.Task{PID: 8})
+	wantProcess(t, settled(t, o, of(2), began), &event.Task{PID: 8})
 	if len(k.asked) != 2 {
 		t.Errorf("asked %v, want once for each", k.asked)
 	}
@@ -109,7 +109,7 @@ func TestOldestHolderIsOwner(t *testing.T) {
 
 // Who was seen sending stays the owner of what interrupts send, while it holds the socket.
 func TestSenderIsOwner(t *testing.T) {
-	k := &kernel{holders: map[uint64][]trace.Task{1: {parent, child}}}
+	k := &kernel{holders: map[uint64][]event.Task{1: {parent, child}}}
 	o := newTestOwners(t, k)
 	wantProcess(t, settled(t, o, of(1), began), &parent)
 	wantProcess(t, settled(t, o, of(1, sentBy(child)), began), &child)
@@ -118,7 +118,7 @@ func TestSenderIsOwner(t *testing.T) {
 	wantProcess(t, settled(t, o, of(1), later), &child)
 	ask(t, o, later)
 	wantProcess(t, settled(t, o, of(1), later), &child)
-	k.holders[1] = []trace.Task{parent}
+	k.holders[1] = []event.Task{parent}
 	later = later.Add(askAgain)
 	o.complete(of(1), later)
 	ask(t, o, later)
@@ -153,14 +153,14 @@ func TestSenderNeedsNoAsking(t *testing.T) {
 }
 
 func TestNobodyIsRemembered(t *testing.T) {
-	k := &kernel{holders: map[uint64][]trace.Task{}}
+	k := &kernel{holders: map[uint64][]event.Task{}}
 	o := newTestOwners(t, k)
 	wantProcess(t, settled(t, o, of(1), began), nil)
 	wantProcess(t, settled(t, o, of(1), began.Add(askNobody-1)), nil)
 	if len(k.asked) != 1 {
 		t.Errorf("asked %v, want once", k.asked)
 	}
-	k.holders[1] = []trace.Task{parent}
+	k.holders[1] = []event.Task{parent}
 	wantProcess(t, settled(t, o, of(1), began.Add(askNobody)), &parent)
 }
 
@@ -169,21 +169,21 @@ func TestOwnerOfOrphans(t *testing.T) {
 	const una, acked = 0x10, 0x20 // the sequence numbers have gone round
 	for _, test := range []struct {
 		name   string
-		before []func(*trace.Packet)
-		after  []func(*trace.Packet)
+		before []func(*event.Packet)
+		after  []func(*event.Packet)
 		same   bool
 	}{
-		{"same connection", []func(*trace.Packet){connection(una, acked)}, []func(*trace.Packet){connection(una+7000, acked+7000)}, true},
-		{"another connection at the address", []func(*trace.Packet){connection(una, acked)}, []func(*trace.Packet){connection(una+7000, acked)}, false},
-		{"same cookie", []func(*trace.Packet){cookie(7)}, []func(*trace.Packet){cookie(7)}, true},
-		{"another cookie", []func(*trace.Packet){cookie(7)}, []func(*trace.Packet){cookie(8)}, false},
+		{"same connection", []func(*event.Packet){connection(una, acked)}, []func(*event.Packet){connection(una+7000, acked+7000)}, true},
+		{"another connection at the address", []func(*event.Packet){connection(una, acked)}, []func(*event.Packet){connection(una+7000, acked)}, false},
+		{"same cookie", []func(*event.Packet){cookie(7)}, []func(*event.Packet){cookie(7)}, true},
+		{"another cookie", []func(*event.Packet){cookie(7)}, []func(*event.Packet){cookie(8)}, false},
 		{"UDP without a cookie", nil, nil, false},
-		{"UDP socket at a connection's address", []func(*trace.Packet){connection(una, acked)}, nil, false},
+		{"UDP socket at a connection's address", []func(*event.Packet){connection(una, acked)}, nil, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			o := newTestOwners(t, &kernel{holders: map[uint64][]trace.Task{1: {parent}}})
+			o := newTestOwners(t, &kernel{holders: map[uint64][]event.Task{1: {parent}}})
 			wantProcess(t, settled(t, o, of(1, test.before...), began), &parent)
-			var want *trace.Task
+			var want *event.Task
 			if test.same {
 				want = &parent
 			}
@@ -196,7 +196,7 @@ func TestOwnerOfOrphans(t *testing.T) {
 
 func TestPacketWithoutSocket(t *testing.T) {
 	o := newTestOwners(t, &kernel{})
-	p := &trace.Packet{}
+	p := &event.Packet{}
 	if !o.complete(p, began) || p.Process != nil {
 		t.Errorf("process %+v, want none and no waiting", p.Process)
 	}
@@ -211,11 +211,11 @@ func TestKnownSocketsAreBounded(t *testing.T) {
 			t.Fatalf("%d sockets kept, want at most %d", len(o.sockets), maxSockets)
 		}
 	}
-	for n := range uint64(3 * trace.MaxHolderInodes) {
+	for n := range uint64(3 * event.MaxHolderInodes) {
 		o.complete(of(1<<32+n), began)
 	}
-	if len(o.wanted) != trace.MaxHolderInodes {
-		t.Errorf("%d sockets wanted, want %d", len(o.wanted), trace.MaxHolderInodes)
+	if len(o.wanted) != event.MaxHolderInodes {
+		t.Errorf("%d sockets wanted, want %d", len(o.wanted), event.MaxHolderInodes)
 	}
 }
 
@@ -239,8 +239,8 @@ func TestUnusedSocketsAreForgotten(t *testing.T) {
 func TestProcIsSearchedWithoutIterator(t *testing.T) {
 	k := &kernel{err: fmt.Errorf("no iterator: %w", errors.ErrUnsupported)}
 	o := newTestOwners(t, k)
-	o.fallback = func(inodes []uint64) ([]trace.Holder, error) {
-		return []trace.Holder{{Inode: inodes[0], Task: child}}, nil
+	o.fallback = func(inodes []uint64) ([]event.Holder, error) {
+		return []event.Holder{{Inode: inodes[0], Task: child}}, nil
 	}
 	wantProcess(t, settled(t, o, of(1), began), &child)
 }

@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"xentrace/internal/trace"
+	"xentrace/internal/event"
 )
 
 const (
@@ -49,7 +49,7 @@ func newPlaces() *places {
 }
 
 // of returns the place of a process.
-func (p *places) of(task *trace.Task) Place {
+func (p *places) of(task *event.Task) Place {
 	key := placeKey{task.PID, task.Started, task.Cgroup}
 	place, known := p.known[key]
 	if known {
@@ -66,7 +66,7 @@ func (p *places) of(task *trace.Task) Place {
 }
 
 // find reports also whether the answer is worth keeping.
-func (p *places) find(task *trace.Task) (place Place, settled bool) {
+func (p *places) find(task *event.Task) (place Place, settled bool) {
 	text, err := os.ReadFile(p.path(task.PID, "cgroup"))
 	// Looked at afterwards: the same process was there all the time.
 	if err == nil && p.isThere(task) {
@@ -88,7 +88,7 @@ func (p *places) path(pid int, name string) string {
 }
 
 // isThere reports whether a process still runs, and is not another one by now.
-func (p *places) isThere(task *trace.Task) bool {
+func (p *places) isThere(task *event.Task) bool {
 	started, err := startOf(p.path(task.PID, "stat"))
 	return err == nil && started == task.Started.Truncate(userTick)
 }

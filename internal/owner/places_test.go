@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"xentrace/internal/trace"
+	"xentrace/internal/event"
 )
 
 func write(t *testing.T, text string, path ...string) {
@@ -59,14 +59,14 @@ func TestPlaceOfProcess(t *testing.T) {
 	const started = 12340*time.Millisecond + 5*time.Microsecond
 	for _, test := range []struct {
 		name string
-		task trace.Task
+		task event.Task
 		want Place
 	}{
-		{"it is there", trace.Task{PID: 100, Started: started, Cgroup: gone}, Place{Unit: "here.service"}},
-		{"its number is another's by now", trace.Task{PID: 100, Started: started - 10*time.Millisecond, Cgroup: gone}, Place{Unit: "gone.service"}},
-		{"it is gone", trace.Task{PID: 101, Started: started, Cgroup: gone}, Place{Unit: "gone.service"}},
-		{"it is gone, and its cgroup", trace.Task{PID: 102, Cgroup: 1}, Place{}},
-		{"it is gone, and its cgroup is not known", trace.Task{PID: 103}, Place{}},
+		{"it is there", event.Task{PID: 100, Started: started, Cgroup: gone}, Place{Unit: "here.service"}},
+		{"its number is another's by now", event.Task{PID: 100, Started: started - 10*time.Millisecond, Cgroup: gone}, Place{Unit: "gone.service"}},
+		{"it is gone", event.Task{PID: 101, Started: started, Cgroup: gone}, Place{Unit: "gone.service"}},
+		{"it is gone, and its cgroup", event.Task{PID: 102, Cgroup: 1}, Place{}},
+		{"it is gone, and its cgroup is not known", event.Task{PID: 103}, Place{}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			for range 2 { // found out, and remembered
@@ -83,9 +83,9 @@ func TestTreeIsNotSearchedOften(t *testing.T) {
 	p, cgroups := fakeMachine(t)
 	now := began
 	p.now = func() time.Time { return now }
-	p.of(&trace.Task{PID: 7, Cgroup: 1})
+	p.of(&event.Task{PID: 7, Cgroup: 1})
 	write(t, "", cgroups, "late.service/cgroup.procs")
-	late := trace.Task{PID: 8, Cgroup: inodeOfPath(t, filepath.Join(cgroups, "late.service"))}
+	late := event.Task{PID: 8, Cgroup: inodeOfPath(t, filepath.Join(cgroups, "late.service"))}
 	if got := p.of(&late); got != (Place{}) {
 		t.Errorf("%+v right after the last search, want nothing", got)
 	}
@@ -98,7 +98,7 @@ func TestTreeIsNotSearchedOften(t *testing.T) {
 func TestKnownPlacesAreBounded(t *testing.T) {
 	p, _ := fakeMachine(t)
 	for n := range 3 * maxPlaces {
-		p.of(&trace.Task{PID: 100, Started: 12340 * time.Millisecond, Cgroup: uint64(n)})
+		p.of(&event.Task{PID: 100, Started: 12340 * time.Millisecond, Cgroup: uint64(n)})
 		if len(p.known) > maxPlaces {
 			t.Fatalf("%d places kept, want at most %d", len(p.known), maxPlaces)
 		}
@@ -115,7 +115,7 @@ func TestPlaceOfThisProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := newPlaces().of(&trace.Task{PID: os.Getpid(), Started: started + time.Millisecond}), parseMemberships(string(text)); got != want {
+	if got, want := newPlaces().of(&event.Task{PID: os.Getpid(), Started: started + time.Millisecond}), parseMemberships(string(text)); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 }
@@ -145,9 +145,9 @@ func TestScanOfProc(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []trace.Holder{
-		{Inode: 7, Task: trace.Task{PID: 100, Comm: "name 100", Started: time.Second}},
-		{Inode: 7, Task: trace.Task{PID: 200, Comm: "name 200", Started: 2 * time.Second}},
+	want := []event.Holder{
+		{Inode: 7, Task: event.Task{PID: 100, Comm: "name 100", Started: time.Second}},
+		{Inode: 7, Task: event.Task{PID: 200, Comm: "name 200", Started: 2 * time.Second}},
 	}
 	if len(holders) != len(want) || holders[0] != want[0] || holders[1] != want[1] {
 		t.Errorf("%+v, want %+v", holders, want)

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"xentrace/internal/trace"
+	"xentrace/internal/event"
 )
 
 const (
@@ -26,7 +26,7 @@ const (
 // A Reader hands on packets, in order, with the process that each belongs to. It is one
 // goroutine's.
 type Reader struct {
-	read   func(context.Context) (trace.Packet, error)
+	read   func(context.Context) (event.Packet, error)
 	owners *owners
 	now    func() time.Time
 
@@ -44,7 +44,7 @@ type Reader struct {
 
 // waiting is a packet that waits for its owner, or behind one that does.
 type waiting struct {
-	packet  trace.Packet
+	packet  event.Packet
 	settled bool
 	until   time.Time
 }
@@ -52,29 +52,29 @@ type waiting struct {
 // answer is what a walk found.
 type answer struct {
 	wanted  map[uint64]want
-	holders []trace.Holder
+	holders []event.Holder
 	took    time.Duration
 	err     error
 }
 
 // NewReader returns one that reads packets by read and finds holders of sockets by find,
 // as [trace.Tracer.Read] and [trace.Tracer.Holders] do.
-func NewReader(read func(context.Context) (trace.Packet, error), find func([]uint64) ([]trace.Holder, error)) *Reader {
+func NewReader(read func(context.Context) (event.Packet, error), find func([]uint64) ([]event.Holder, error)) *Reader {
 	return &Reader{read: read, owners: newOwners(find), now: time.Now, answers: make(chan answer, 1)}
 }
 
 // Read returns the next packet, with its Process where that is known. A packet whose
 // owner is to be asked for waits for the answer, and those behind it with it. Read
 // returns the context's error when that ends, and the error of reading when nothing waits any more.
-func (r *Reader) Read(ctx context.Context) (trace.Packet, error) {
+func (r *Reader) Read(ctx context.Context) (event.Packet, error) {
 	for {
 		if len(r.waiting) == 0 {
 			if r.ended != nil {
-				return trace.Packet{}, r.ended
+				return event.Packet{}, r.ended
 			}
 			packet, err := r.read(ctx)
 			if err != nil {
-				return trace.Packet{}, err
+				return event.Packet{}, err
 			}
 			if now := r.now(); !r.take(&packet, now) {
 				continue
@@ -85,13 +85,13 @@ func (r *Reader) Read(ctx context.Context) (trace.Packet, error) {
 			return packet, nil
 		}
 		if err := r.readOn(ctx); err != nil {
-			return trace.Packet{}, err
+			return event.Packet{}, err
 		}
 	}
 }
 
 // take completes a packet that nothing waits before, and reports false if it has to wait.
-func (r *Reader) take(packet *trace.Packet, now time.Time) bool {
+func (r *Reader) take(packet *event.Packet, now time.Time) bool {
 	if r.asking {
 		r.collect(now)
 	}
@@ -104,12 +104,12 @@ func (r *Reader) take(packet *trace.Packet, now time.Time) bool {
 }
 
 // first returns the packet that came first, if it need not wait any more.
-func (r *Reader) first() (trace.Packet, bool) {
+func (r *Reader) first() (event.Packet, bool) {
 	now := r.now()
 	r.collect(now)
 	head := &r.waiting[0]
 	if !head.settled && len(r.waiting) < maxHeld && now.Before(head.until) {
-		return trace.Packet{}, false
+		return event.Packet{}, false
 	}
 	packet := head.packet
 	*head = waiting{}

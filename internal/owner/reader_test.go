@@ -9,23 +9,23 @@ import (
 	"testing"
 	"time"
 
-	"xentrace/internal/trace"
+	"xentrace/internal/event"
 )
 
 // source hands out packets as the test gives them.
 type source struct {
-	packets chan *trace.Packet // closed: reading has ended
+	packets chan *event.Packet // closed: reading has ended
 }
 
-func (s *source) read(ctx context.Context) (trace.Packet, error) {
+func (s *source) read(ctx context.Context) (event.Packet, error) {
 	select {
 	case p, more := <-s.packets:
 		if !more {
-			return trace.Packet{}, io.EOF
+			return event.Packet{}, io.EOF
 		}
 		return *p, nil
 	case <-ctx.Done():
-		return trace.Packet{}, ctx.Err()
+		return event.Packet{}, ctx.Err()
 	}
 }
 
@@ -36,15 +36,15 @@ type slowKernel struct {
 	release chan struct{} // each value lets one answer go
 }
 
-func (k *slowKernel) find(inodes []uint64) ([]trace.Holder, error) {
+func (k *slowKernel) find(inodes []uint64) ([]event.Holder, error) {
 	k.mu.Lock()
 	k.asked = append(k.asked, slices.Sorted(slices.Values(inodes)))
 	k.mu.Unlock()
 	<-k.release
-	var found []trace.Holder
+	var found []event.Holder
 	for _, inode := range inodes {
 		if inode%10 != 0 { // nobody holds those
-			found = append(found, trace.Holder{Inode: inode, Task: trace.Task{PID: int(inode), Comm: "holder"}})
+			found = append(found, event.Holder{Inode: inode, Task: event.Task{PID: int(inode), Comm: "holder"}})
 		}
 	}
 	return found, nil
@@ -52,7 +52,7 @@ func (k *slowKernel) find(inodes []uint64) ([]trace.Holder, error) {
 
 func newTestReader(t *testing.T) (*Reader, *source, *slowKernel) {
 	t.Helper()
-	s := &source{packets: make(chan *trace.Packet, 2*maxHeld)}
+	s := &source{packets: make(chan *event.Packet, 2*maxHeld)}
 	k := &slowKernel{release: make(chan struct{}, 100)}
 	r := NewReader(s.read, k.find)
 	r.owners.places.proc = t.TempDir()
@@ -60,13 +60,13 @@ func newTestReader(t *testing.T) (*Reader, *source, *slowKernel) {
 	return r, s, k
 }
 
-func numbered(queue int, p *trace.Packet) *trace.Packet {
+func numbered(queue int, p *event.Packet) *event.Packet {
 	p.Queue = queue
 	return p
 }
 
 // next reads the next packet, which must come.
-func next(t *testing.T, r *Reader) trace.Packet {
+func next(t *testing.T, r *Reader) event.Packet {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -80,9 +80,9 @@ func next(t *testing.T, r *Reader) trace.Packet {
 // Packets behind one that waits wait, too; one answer settles all, in order.
 func TestPacketsStayInOrder(t *testing.T) {
 	r, s, k := newTestReader(t)
-	s.packets <- numbered(0, &trace.Packet{})
+	s.packets <- numbered(0, &event.Packet{})
 	s.packets <- numbered(1, of(11))
-	s.packets <- numbered(2, &trace.Packet{})
+	s.packets <- numbered(2, &event.Packet{})
 	s.packets <- numbered(3, of(11))
 	s.packets <- numbered(4, of(12, sentBy(child)))
 	k.release <- struct{}{}

@@ -7,12 +7,12 @@ import (
 	"strconv"
 	"strings"
 
-	"xentrace/internal/trace"
+	"xentrace/internal/event"
 )
 
 // scan finds the holders of sockets by reading /proc: where the kernel's own iterator
 // is not to be had. It takes CAP_SYS_PTRACE to see the files of other users' processes.
-func scan(proc string, inodes []uint64) ([]trace.Holder, error) {
+func scan(proc string, inodes []uint64) ([]event.Holder, error) {
 	wanted := make(map[string]uint64, len(inodes))
 	for _, inode := range inodes {
 		wanted["socket:["+strconv.FormatUint(inode, 10)+"]"] = inode
@@ -21,7 +21,7 @@ func scan(proc string, inodes []uint64) ([]trace.Holder, error) {
 	if err != nil {
 		return nil, err
 	}
-	var holders []trace.Holder
+	var holders []event.Holder
 	for _, process := range processes {
 		pid, err := strconv.Atoi(process.Name())
 		if err != nil {
@@ -29,7 +29,7 @@ func scan(proc string, inodes []uint64) ([]trace.Holder, error) {
 		}
 		for _, inode := range held(filepath.Join(proc, process.Name(), "fd"), wanted) {
 			if task, err := readTask(proc, pid); err == nil {
-				holders = append(holders, trace.Holder{Inode: inode, Task: task})
+				holders = append(holders, event.Holder{Inode: inode, Task: task})
 			}
 		}
 	}
@@ -58,12 +58,12 @@ func held(directory string, wanted map[string]uint64) []uint64 {
 	return inodes
 }
 
-func readTask(proc string, pid int) (trace.Task, error) {
+func readTask(proc string, pid int) (event.Task, error) {
 	directory := filepath.Join(proc, strconv.Itoa(pid))
 	comm, err := os.ReadFile(filepath.Join(directory, "comm"))
 	if err != nil {
-		return trace.Task{}, err
+		return event.Task{}, err
 	}
 	started, err := startOf(filepath.Join(directory, "stat"))
-	return trace.Task{PID: pid, Comm: string(bytes.TrimSuffix(comm, []byte("\n"))), Started: started}, err
+	return event.Task{PID: pid, Comm: string(bytes.TrimSuffix(comm, []byte("\n"))), Started: started}, err
 }

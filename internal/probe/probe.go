@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"xentrace/internal/event"
 	"xentrace/internal/netdev"
 	"xentrace/internal/rocket"
 	"xentrace/internal/slots"
@@ -33,7 +34,7 @@ const (
 
 // A Tracer watches the interface: a [trace.Tracer] with [trace.Options.Probe].
 type Tracer interface {
-	Read(context.Context) (trace.Packet, error)
+	Read(context.Context) (event.Packet, error)
 	SetProbe(cookie uint64) error
 	MissingAnswers() string
 }
@@ -63,7 +64,7 @@ type Prober struct {
 	tracer  Tracer
 	network Network
 	senders senders
-	records chan trace.Packet
+	records chan event.Packet
 	failure error              // of reading, set before records is closed
 	stop    context.CancelFunc // of reading
 }
@@ -75,7 +76,7 @@ func New(ctx context.Context, t Tracer, n Network, o Options) *Prober {
 	p := &Prober{
 		options: o, tracer: t, network: n,
 		senders: newRockets(o.Destination.Address, o.Interface.Name),
-		records: make(chan trace.Packet, 1024),
+		records: make(chan event.Packet, 1024),
 	}
 	ctx, p.stop = context.WithCancel(ctx)
 	go p.read(ctx)
@@ -191,7 +192,7 @@ func (p *Prober) attempt(ctx context.Context, r *Result) error {
 	if err != nil {
 		return errors.Join(err, s.Close())
 	}
-	r.Flow = &trace.Flow{Proto: unix.IPPROTO_UDP, Source: s.Local(), Destination: withoutZone(p.options.Destination.Address)}
+	r.Flow = &event.Flow{Proto: unix.IPPROTO_UDP, Source: s.Local(), Destination: withoutZone(p.options.Destination.Address)}
 	if err := s.Send(ctx); err != nil {
 		// Where the kernel had made a packet of it, a record still tells why it was refused.
 		r.Unseen, r.SinglePages = describeSend(err), errors.Is(err, rocket.ErrSinglePages)
@@ -217,7 +218,7 @@ func (p *Prober) follow(ctx context.Context, r *Result, cookie uint64) error {
 			if packet.Socket == nil || packet.Socket.Cookie != cookie || packet.Interface.Index != r.Interface.Index {
 				continue
 			}
-			if packet.Verdict != trace.Accepted && packet.Verdict != trace.Rejected {
+			if packet.Verdict != event.Accepted && packet.Verdict != event.Rejected {
 				told++ // what the driver did with one of them, not the backend's answer to it
 			}
 			next, done := p.take(r, &packet)
@@ -249,26 +250,26 @@ func (p *Prober) ended(ctx context.Context) error {
 
 // take adds what a record tells. It returns how long to wait for another one, 0 for no
 // longer than before, and whether none is to be waited for.
-func (p *Prober) take(r *Result, packet *trace.Packet) (next time.Duration, done bool) {
+func (p *Prober) take(r *Result, packet *event.Packet) (next time.Duration, done bool) {
 	switch {
-	case packet.Layer == trace.LayerElsewhere:
+	case packet.Layer == event.LayerElsewhere:
 		if r.Seen {
 			return 0, false // another driver freed it like that after it was sent
 		}
 		r.Time, r.Reason, r.Unseen = packet.Time, packet.Reason, droppedBefore(packet)
 		return 0, true
-	case packet.Verdict == trace.Accepted:
+	case packet.Verdict == event.Accepted:
 		r.Answer, r.AnswerMissing = Accepted, ""
 		return allAnswers, false
-	case packet.Verdict == trace.Rejected:
-		r.Verdict, r.Answer, r.AnswerMissing = trace.Rejected, Rejected, ""
+	case packet.Verdict == event.Rejected:
+		r.Verdict, r.Answer, r.AnswerMissing = event.Rejected, Rejected, ""
 		return 0, r.Seen
 	}
 	r.Seen, r.Unseen = true, ""
 	r.Time, r.Flow = packet.Time, packet.Flow
 	r.Verdict, r.Cause = packet.Verdict, packet.Cause
 	if r.Answer == Rejected {
-		r.Verdict = trace.Rejected
+		r.Verdict = event.Rejected
 	}
 	r.Slots, r.Limit, r.Len = packet.Slots, packet.Limit, packet.Len
 	r.Reached = p.enough(packet.Slots)
@@ -278,7 +279,7 @@ func (p *Prober) take(r *Result, packet *trace.Packet) (next time.Duration, done
 // awaitAnswer tells how long to wait for the backend's answer to what the driver sent.
 func (p *Prober) awaitAnswer(r *Result) (next time.Duration, done bool) {
 	switch {
-	case r.Verdict == trace.Dropped:
+	case r.Verdict == event.Dropped:
 		r.Answer = NoAnswer // if there was one it was to another of the attempt
 		return 0, true
 	case r.Answer == Rejected:
@@ -291,7 +292,7 @@ func (p *Prober) awaitAnswer(r *Result) (next time.Duration, done bool) {
 	case p.tracer.MissingAnswers() != "":
 		r.AnswerMissing = p.tracer.MissingAnswers()
 		return 0, true
-	case r.Answer == NoAnswer && r.Verdict == trace.Bounced:
+	case r.Answer == NoAnswer && r.Verdict == event.Bounced:
 		r.AnswerMissing = "the driver sent a copy, which does not tell whose it is"
 		return 0, true
 	case r.Answer == NoAnswer:
@@ -301,7 +302,7 @@ func (p *Prober) awaitAnswer(r *Result) (next time.Duration, done bool) {
 }
 
 // droppedBefore says where the kernel dropped a packet before the driver was handed it.
-func droppedBefore(packet *trace.Packet) string {
+func droppedBefore(packet *event.Packet) string {
 	text := "the kernel dropped the datagram on its way to the driver"
 	if packet.Reason != "" {
 		text += ", for the reason " + packet.Reason

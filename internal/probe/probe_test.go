@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"xentrace/internal/event"
 	"xentrace/internal/netdev"
 	"xentrace/internal/rocket"
 	"xentrace/internal/trace"
@@ -20,21 +21,21 @@ import (
 
 // fakeTracer hands on the records that the fake senders put in.
 type fakeTracer struct {
-	records chan trace.Packet
+	records chan event.Packet
 	cookie  uint64
 	missing string
 	err     error // of reading, instead of records
 }
 
-func (f *fakeTracer) Read(ctx context.Context) (trace.Packet, error) {
+func (f *fakeTracer) Read(ctx context.Context) (event.Packet, error) {
 	if f.err != nil {
-		return trace.Packet{}, f.err
+		return event.Packet{}, f.err
 	}
 	select {
 	case p := <-f.records:
 		return p, nil
 	case <-ctx.Done():
-		return trace.Packet{}, ctx.Err()
+		return event.Packet{}, ctx.Err()
 	}
 }
 
@@ -43,7 +44,7 @@ func (f *fakeTracer) MissingAnswers() string       { return f.missing }
 
 // A told record is one that comes some time after its datagram was sent.
 type told struct {
-	packet trace.Packet
+	packet event.Packet
 	after  time.Duration
 }
 
@@ -90,7 +91,7 @@ func (f *fakeSender) Send(context.Context) error {
 		for _, r := range now.told {
 			time.Sleep(r.after)
 			if r.packet.Socket == nil {
-				r.packet.Socket = &trace.Socket{Cookie: f.cookie}
+				r.packet.Socket = &event.Socket{Cookie: f.cookie}
 			}
 			r.packet.Interface.Index, r.packet.Time = eth0Index, time.Now()
 			f.tracer.records <- r.packet
@@ -99,18 +100,18 @@ func (f *fakeSender) Send(context.Context) error {
 	return now.err
 }
 
-func record(v trace.Verdict, c trace.Cause, slots int) told {
-	return told{packet: trace.Packet{Verdict: v, Cause: c, Slots: slots, Limit: 18, Len: 1162}}
+func record(v event.Verdict, c event.Cause, slots int) told {
+	return told{packet: event.Packet{Verdict: v, Cause: c, Slots: slots, Limit: 18, Len: 1162}}
 }
 
 func dropElsewhere(reason string, stack ...string) told {
-	return told{packet: trace.Packet{Layer: trace.LayerElsewhere, Verdict: trace.Dropped, Reason: reason, Stack: stack}}
+	return told{packet: event.Packet{Layer: event.LayerElsewhere, Verdict: event.Dropped, Reason: reason, Stack: stack}}
 }
 
 // foreign is another socket's packet.
 func foreign() told {
-	r := record(trace.Dropped, trace.TooManySlots, 30)
-	r.packet.Socket = &trace.Socket{Cookie: 4711}
+	r := record(event.Dropped, event.TooManySlots, 30)
+	r.packet.Socket = &event.Socket{Cookie: 4711}
 	return r
 }
 
@@ -129,7 +130,7 @@ func one(t *testing.T, o Options, tracer *fakeTracer, network *fakeNetwork, all 
 	var err error
 	senders := &fakeSenders{tracer: tracer, fates: all}
 	synctest.Test(t, func(t *testing.T) {
-		tracer.records = make(chan trace.Packet, 64)
+		tracer.records = make(chan event.Packet, 64)
 		ctx, cancel := context.WithCancel(t.Context())
 		o.Destination.Address = netip.MustParseAddrPort("192.0.2.1:9")
 		p := New(ctx, tracer, network, o)
@@ -152,10 +153,10 @@ func TestProbes(t *testing.T) {
 	other.Driver = "veth"
 	sgOn := Options{Interface: eth0, ScatterGather: true}
 	asked := func(n int) Options { return Options{Interface: eth0, ScatterGather: true, Slots: n} }
-	sent := record(trace.Sent, trace.CauseNone, 18)
-	linearized := record(trace.Linearized, trace.CauseNone, 27)
-	oneSlot := record(trace.Sent, trace.CauseNone, 1)
-	accepted, rejected := record(trace.Accepted, trace.CauseNone, 2), record(trace.Rejected, trace.CauseNone, 27)
+	sent := record(event.Sent, event.CauseNone, 18)
+	linearized := record(event.Linearized, event.CauseNone, 27)
+	oneSlot := record(event.Sent, event.CauseNone, 1)
+	accepted, rejected := record(event.Accepted, event.CauseNone, 2), record(event.Rejected, event.CauseNone, 27)
 	for _, test := range []struct {
 		name    string
 		options Options
@@ -164,39 +165,39 @@ func TestProbes(t *testing.T) {
 		want    Result // Verdict, Cause, Slots, Attempts, Seen, Reached, Answer
 		says    string // in AnswerMissing or Unseen
 	}{
-		{name: "dropped", options: sgOn, fates: fates(fateOf(record(trace.Dropped, trace.TooManySlots, 27))),
-			want: Result{Seen: true, Verdict: trace.Dropped, Cause: trace.TooManySlots, Slots: 27, Attempts: 1, Reached: true}},
+		{name: "dropped", options: sgOn, fates: fates(fateOf(record(event.Dropped, event.TooManySlots, 27))),
+			want: Result{Seen: true, Verdict: event.Dropped, Cause: event.TooManySlots, Slots: 27, Attempts: 1, Reached: true}},
 		{name: "linearized and accepted", options: sgOn, fates: fates(fateOf(linearized, accepted, accepted)),
-			want: Result{Seen: true, Verdict: trace.Linearized, Slots: 27, Attempts: 1, Reached: true, Answer: Accepted}},
+			want: Result{Seen: true, Verdict: event.Linearized, Slots: 27, Attempts: 1, Reached: true, Answer: Accepted}},
 		{name: "another's records are not taken", options: sgOn, fates: fates(fateOf(foreign(), linearized, foreign(), accepted)),
-			want: Result{Seen: true, Verdict: trace.Linearized, Slots: 27, Attempts: 1, Reached: true, Answer: Accepted}},
-		{name: "rejected", options: sgOn, fates: fates(fateOf(record(trace.Sent, trace.CauseNone, 27), after(time.Second, rejected))),
-			want: Result{Seen: true, Verdict: trace.Rejected, Slots: 27, Attempts: 1, Reached: true, Answer: Rejected}},
+			want: Result{Seen: true, Verdict: event.Linearized, Slots: 27, Attempts: 1, Reached: true, Answer: Accepted}},
+		{name: "rejected", options: sgOn, fates: fates(fateOf(record(event.Sent, event.CauseNone, 27), after(time.Second, rejected))),
+			want: Result{Seen: true, Verdict: event.Rejected, Slots: 27, Attempts: 1, Reached: true, Answer: Rejected}},
 		{name: "one request taken, another refused", options: sgOn, fates: fates(fateOf(linearized, accepted, after(50*time.Millisecond, rejected))),
-			want: Result{Seen: true, Verdict: trace.Rejected, Slots: 27, Attempts: 1, Reached: true, Answer: Rejected}},
+			want: Result{Seen: true, Verdict: event.Rejected, Slots: 27, Attempts: 1, Reached: true, Answer: Rejected}},
 		{name: "no answer in time", options: sgOn, fates: fates(fateOf(linearized)),
-			want: Result{Seen: true, Verdict: trace.Linearized, Slots: 27, Attempts: 1, Reached: true}, says: "the backend did not answer in 2s"},
+			want: Result{Seen: true, Verdict: event.Linearized, Slots: 27, Attempts: 1, Reached: true}, says: "the backend did not answer in 2s"},
 		{name: "answers cannot be seen", options: sgOn, missing: "no BTF", fates: fates(fateOf(linearized)),
-			want: Result{Seen: true, Verdict: trace.Linearized, Slots: 27, Attempts: 1, Reached: true}, says: "no BTF"},
-		{name: "a copy is sent", options: sgOn, fates: fates(fateOf(record(trace.Bounced, trace.CauseNone, 27))),
-			want: Result{Seen: true, Verdict: trace.Bounced, Slots: 27, Attempts: 1, Reached: true}, says: "does not tell whose it is"},
-		{name: "another driver", options: Options{Interface: other, ScatterGather: true}, fates: fates(fateOf(record(trace.OverLimit, trace.CauseNone, 27))),
-			want: Result{Seen: true, Verdict: trace.OverLimit, Slots: 27, Attempts: 1, Reached: true}, says: "no Xen backend"},
+			want: Result{Seen: true, Verdict: event.Linearized, Slots: 27, Attempts: 1, Reached: true}, says: "no BTF"},
+		{name: "a copy is sent", options: sgOn, fates: fates(fateOf(record(event.Bounced, event.CauseNone, 27))),
+			want: Result{Seen: true, Verdict: event.Bounced, Slots: 27, Attempts: 1, Reached: true}, says: "does not tell whose it is"},
+		{name: "another driver", options: Options{Interface: other, ScatterGather: true}, fates: fates(fateOf(record(event.OverLimit, event.CauseNone, 27))),
+			want: Result{Seen: true, Verdict: event.OverLimit, Slots: 27, Attempts: 1, Reached: true}, says: "no Xen backend"},
 		{name: "too few slots at first", options: sgOn, missing: "x", fates: fates(fateOf(sent), fateOf(sent), fateOf(linearized)),
-			want: Result{Seen: true, Verdict: trace.Linearized, Slots: 27, Attempts: 3, Reached: true}, says: "x"},
+			want: Result{Seen: true, Verdict: event.Linearized, Slots: 27, Attempts: 3, Reached: true}, says: "x"},
 		{name: "always too few", options: sgOn, missing: "x", fates: fates(fateOf(sent)),
-			want: Result{Seen: true, Verdict: trace.Sent, Slots: 18, Attempts: 32}, says: "x"},
-		{name: "as many as asked", options: asked(18), missing: "x", fates: fates(fateOf(record(trace.Dropped, trace.TooManySlots, 19)), fateOf(sent)),
-			want: Result{Seen: true, Verdict: trace.Sent, Slots: 18, Attempts: 2, Reached: true}, says: "x"},
+			want: Result{Seen: true, Verdict: event.Sent, Slots: 18, Attempts: 32}, says: "x"},
+		{name: "as many as asked", options: asked(18), missing: "x", fates: fates(fateOf(record(event.Dropped, event.TooManySlots, 19)), fateOf(sent)),
+			want: Result{Seen: true, Verdict: event.Sent, Slots: 18, Attempts: 2, Reached: true}, says: "x"},
 		{name: "scatter-gather off", options: Options{Interface: eth0}, missing: "x",
-			fates: fates(fateOf(slices.Repeat([]told{oneSlot}, headBurst)...), fateOf(oneSlot, oneSlot, record(trace.Dropped, trace.SGOff, 2))),
-			want:  Result{Seen: true, Verdict: trace.Dropped, Cause: trace.SGOff, Slots: 2, Attempts: 2, Reached: true}},
+			fates: fates(fateOf(slices.Repeat([]told{oneSlot}, headBurst)...), fateOf(oneSlot, oneSlot, record(event.Dropped, event.SGOff, 2))),
+			want:  Result{Seen: true, Verdict: event.Dropped, Cause: event.SGOff, Slots: 2, Attempts: 2, Reached: true}},
 		{name: "scatter-gather off, answers between", options: Options{Interface: eth0},
-			fates: fates(fateOf(append(slices.Repeat([]told{oneSlot, accepted}, headBurst-1), record(trace.Dropped, trace.SGOff, 2))...)),
-			want:  Result{Seen: true, Verdict: trace.Dropped, Cause: trace.SGOff, Slots: 2, Attempts: 1, Reached: true}},
+			fates: fates(fateOf(append(slices.Repeat([]told{oneSlot, accepted}, headBurst-1), record(event.Dropped, event.SGOff, 2))...)),
+			want:  Result{Seen: true, Verdict: event.Dropped, Cause: event.SGOff, Slots: 2, Attempts: 1, Reached: true}},
 		{name: "scatter-gather off, and no head across a page", options: Options{Interface: eth0}, missing: "x",
 			fates: fates(fateOf(slices.Repeat([]told{oneSlot}, headBurst)...)),
-			want:  Result{Seen: true, Verdict: trace.Sent, Slots: 1, Attempts: 32}, says: "x"},
+			want:  Result{Seen: true, Verdict: event.Sent, Slots: 1, Attempts: 32}, says: "x"},
 		{name: "dropped before the driver", options: sgOn, fates: fates(fateOf(dropElsewhere("QDISC_DROP", "pfifo_enqueue+0x1"))),
 			want: Result{Attempts: 1}, says: "for the reason QDISC_DROP, at pfifo_enqueue+0x1"},
 		{name: "refused by the kernel, which tells why", options: sgOn, fates: fates(fate{[]told{dropElsewhere("NETFILTER_DROP")}, os.ErrPermission}),
@@ -206,14 +207,14 @@ func TestProbes(t *testing.T) {
 		{name: "not seen", options: sgOn, fates: fates(fateOf(after(time.Hour, sent))),
 			want: Result{Attempts: 1}, says: "was not handed the datagram within 3s"},
 		{name: "seen late but in time", options: sgOn, missing: "x", fates: fates(fateOf(after(2900*time.Millisecond, linearized))),
-			want: Result{Seen: true, Verdict: trace.Linearized, Slots: 27, Attempts: 1, Reached: true}, says: "x"},
+			want: Result{Seen: true, Verdict: event.Linearized, Slots: 27, Attempts: 1, Reached: true}, says: "x"},
 		{name: "single pages for a moment", options: sgOn, missing: "x", fates: fates(fate{nil, rocket.ErrSinglePages}, fateOf(linearized)),
-			want: Result{Seen: true, Verdict: trace.Linearized, Slots: 27, Attempts: 2, Reached: true}, says: "x"},
+			want: Result{Seen: true, Verdict: event.Linearized, Slots: 27, Attempts: 2, Reached: true}, says: "x"},
 		{name: "single pages only", options: sgOn, fates: fates(fate{nil, rocket.ErrSinglePages}),
 			want: Result{Attempts: 32, SinglePages: true}, says: "high_order_alloc_disable"},
 		{name: "sent, then freed as dropped by another driver", options: Options{Interface: other, ScatterGather: true, Slots: 18},
 			fates: fates(fateOf(sent, dropElsewhere("NOT_SPECIFIED"))),
-			want:  Result{Seen: true, Verdict: trace.Sent, Slots: 18, Attempts: 1, Reached: true}, says: "no Xen backend"},
+			want:  Result{Seen: true, Verdict: event.Sent, Slots: 18, Attempts: 1, Reached: true}, says: "no Xen backend"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r, _, err := one(t, test.options, &fakeTracer{missing: test.missing}, &fakeNetwork{neighbours: known}, test.fates)
@@ -230,7 +231,7 @@ func TestProbes(t *testing.T) {
 			if r.Time.IsZero() {
 				t.Error("no time")
 			}
-			wantLost := test.want.Verdict == trace.Dropped || test.want.Verdict == trace.Rejected
+			wantLost := test.want.Verdict == event.Dropped || test.want.Verdict == event.Rejected
 			if r.Lost() != wantLost {
 				t.Errorf("lost %t, want %t", r.Lost(), wantLost)
 			}
@@ -258,7 +259,7 @@ func TestProbeResolvesFirst(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			o := Options{Interface: eth0, ScatterGather: true, Destination: Destination{NextHop: netip.MustParseAddr("192.0.2.1")}}
 			network := &fakeNetwork{neighbours: test.neighbours}
-			r, senders, err := one(t, o, &fakeTracer{}, network, fates(fateOf(record(trace.Dropped, trace.TooManySlots, 27))))
+			r, senders, err := one(t, o, &fakeTracer{}, network, fates(fateOf(record(event.Dropped, event.TooManySlots, 27))))
 			if made := strings.Join(senders.made, " "); err != nil || made != test.made {
 				t.Errorf("sent %q, %v: want %q", made, err, test.made)
 			}

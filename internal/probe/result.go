@@ -3,8 +3,8 @@ package probe
 import (
 	"time"
 
+	"xentrace/internal/event"
 	"xentrace/internal/netdev"
-	"xentrace/internal/trace"
 )
 
 // An Answer is what Xen's backend said of a packet that the driver had sent.
@@ -21,13 +21,13 @@ const (
 type Result struct {
 	Time      time.Time // when the driver was handed the datagram; else when it was given up
 	Interface netdev.Interface
-	Flow      *trace.Flow // nil if no datagram could be made
+	Flow      *event.Flow // nil if no datagram could be made
 
 	Seen    bool // the driver was handed it; else Unseen says why not
 	Unseen  string
 	Reason  string // of a drop before the driver: the kernel's own name, if it has one
-	Verdict trace.Verdict
-	Cause   trace.Cause // CauseNone unless Verdict is Dropped
+	Verdict event.Verdict
+	Cause   event.Cause // CauseNone unless Verdict is Dropped
 	Slots   int         // that the datagram really had
 	Limit   int
 	Len     int // bytes, headers included
@@ -50,5 +50,5 @@ type Result struct {
 
 // Lost tells whether the packet did not reach the other end of Xen's ring.
 func (r *Result) Lost() bool {
-	return r.Seen && (r.Verdict == trace.Dropped || r.Verdict == trace.Rejected)
+	return r.Seen && (r.Verdict == event.Dropped || r.Verdict == event.Rejected)
 }

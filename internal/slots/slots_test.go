@@ -2,7 +2,6 @@ package slots
 
 import (
 	"encoding/json"
-	"maps"
 	"os"
 	"testing"
 )
@@ -47,28 +46,5 @@ func TestOfLargestPiece(t *testing.T) {
 	// The sum exceeds 32 bits before it is divided.
 	if got := Of(4095, 1<<32-1); got != 1<<20+1 {
 		t.Errorf("%d slots, want %d", got, 1<<20+1)
-	}
-}
-
-func TestHistogram(t *testing.T) {
-	var h, other Histogram
-	h[1], h[Limit], h[Limit+1] = 10, 2, 3
-	other[1], other[35] = 1, 4
-	h.Add(&other)
-	if h.Packets() != 20 || h.OverLimit() != 7 || h.Max() != 35 {
-		t.Errorf("%d packets, %d over the limit, largest %d: want 20, 7, 35", h.Packets(), h.OverLimit(), h.Max())
-	}
-	want := map[int]uint64{1: 11, Limit: 2, Limit + 1: 3, 35: 4}
-	if got := maps.Collect(h.All()); !maps.Equal(got, want) {
-		t.Errorf("buckets %v, want %v", got, want)
-	}
-	for first := range h.All() {
-		if first != 1 {
-			t.Errorf("first bucket %d, want 1", first)
-		}
-		break
-	}
-	if empty := (Histogram{}); empty.Max() != 0 || empty.Packets() != 0 {
-		t.Error("an empty histogram holds something")
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"xentrace/bpf"
+	"xentrace/internal/event"
 	"xentrace/internal/netdev"
 )
 
@@ -25,9 +26,9 @@ type chooser struct {
 // choose attaches the backend that was asked for, or the best one that really
 // attaches.
 func (c *chooser) choose(ctx context.Context) (*attachment, Choice, error) {
-	wanted := []Backend{c.options.Backend}
-	if c.options.Backend == Auto || c.options.Backend == "" {
-		wanted = []Backend{Fentry, Kprobe, Tracepoint}
+	wanted := []event.Backend{c.options.Backend}
+	if c.options.Backend == event.Auto || c.options.Backend == "" {
+		wanted = []event.Backend{event.Fentry, event.Kprobe, event.Tracepoint}
 	}
 	var choice Choice
 	if err := c.learnElsewhere(ctx); err != nil {
@@ -68,7 +69,7 @@ func (c *chooser) otherDriver() (netdev.Interface, bool) {
 }
 
 // try loads and attaches one backend.
-func (c *chooser) try(ctx context.Context, b Backend) (*attachment, error) {
+func (c *chooser) try(ctx context.Context, b event.Backend) (*attachment, error) {
 	if err := c.possible(ctx, b); err != nil {
 		return nil, err
 	}
@@ -130,15 +131,15 @@ func (c *chooser) try(ctx context.Context, b Backend) (*attachment, error) {
 
 // possible learns what the backend needs to know, and says why it cannot work,
 // where that is known beforehand.
-func (c *chooser) possible(ctx context.Context, b Backend) error {
-	if b == Tracepoint {
+func (c *chooser) possible(ctx context.Context, b event.Backend) error {
+	if b == event.Tracepoint {
 		return c.tracepointPossible(ctx)
 	}
 	if i, found := c.otherDriver(); found {
 		return fmt.Errorf("interface %s is driven by %s: %w", i, driverName(i), errOtherDriver)
 	}
 	typesErr := c.facts.learnTypes()
-	if b == Fentry {
+	if b == event.Fentry {
 		return typesErr
 	}
 	return c.facts.learnSymbols()

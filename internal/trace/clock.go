@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"time"
+	"xentrace/internal/event"
 
 	"golang.org/x/sys/unix"
 )
@@ -105,7 +106,7 @@ func (t *Tracer) leapt(before, now clocks) {
 	if suspended > 0 {
 		// As the wall clock has it now: had it been set as well, nothing tells when.
 		to := time.Unix(0, int64(now.wall))
-		t.gaps.add(Gap{From: to.Add(-suspended), To: to, Reason: GapSuspended})
+		t.gaps.add(event.Gap{From: to.Add(-suspended), To: to, Reason: event.GapSuspended})
 		t.notify(fmt.Sprintf("the machine did not run for %s: it was suspended, or saved and restored; that time is not in the duration", tenths(suspended)))
 	}
 	if set != 0 {

@@ -3,6 +3,7 @@ package trace
 import (
 	"testing"
 	"time"
+	"xentrace/internal/event"
 )
 
 func TestLeaps(t *testing.T) {
@@ -40,7 +41,7 @@ func TestLeapIsTold(t *testing.T) {
 	tracer := &Tracer{options: Options{Notify: func(s string) { told = append(told, s) }}}
 	tracer.leapt(clocks{wall: 100 * time.Second}, clocks{wall: 145 * time.Second, boot: 45 * time.Second, monotonic: 5 * time.Second})
 	all := tracer.gaps.list()
-	if len(all) != 1 || all[0] != (Gap{time.Unix(105, 0), time.Unix(145, 0), GapSuspended}) {
+	if len(all) != 1 || all[0] != (event.Gap{From: time.Unix(105, 0), To: time.Unix(145, 0), Reason: event.GapSuspended}) {
 		t.Errorf("gaps %+v, want one of the 40 s up to 145", all)
 	}
 	if len(told) != 1 {

@@ -1,7 +1,6 @@
 package trace
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -11,12 +10,9 @@ import (
 	"github.com/cilium/ebpf/link"
 
 	"xentrace/bpf"
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 )
-
-// ErrNotLoaded says that the kernel cannot be asked about connections yet, or that
-// Options.Notify was told why it never can.
-var ErrNotLoaded = errors.New("the kernel side that reads connections is not loaded")
 
 // Connections tells how TCP connections stand, by the address of their socket, and
 // how they stood at their end. A hook (the tracepoint inet_sock_set_state) is
@@ -29,12 +25,12 @@ type Connections struct {
 	clock      kernelClock
 	collection *ebpf.Collection // nil before it is loaded
 	hook       link.Link        // nil while none is followed
-	followed   map[uint64]Socket
+	followed   map[uint64]event.Socket
 	questions  bpf.XentraceQuestions
 }
 
 func newConnections(jiffy time.Duration) *Connections {
-	return &Connections{jiffy: jiffy, followed: make(map[uint64]Socket)}
+	return &Connections{jiffy: jiffy, followed: make(map[uint64]event.Socket)}
 }
 
 // load loads the programs and begins to follow what was asked for before.
@@ -67,7 +63,7 @@ func (c *Connections) load(types *kernel.Types) error {
 
 // Follow makes the kernel keep the last values of a connection when it ends, until
 // Forget.
-func (c *Connections) Follow(s Socket) error {
+func (c *Connections) Follow(s event.Socket) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.followed[s.Address] = s
@@ -77,7 +73,7 @@ func (c *Connections) Follow(s Socket) error {
 	return c.begin(s)
 }
 
-func (c *Connections) begin(s Socket) error {
+func (c *Connections) begin(s event.Socket) error {
 	if err := c.collection.Maps[bpf.XentraceMapFollowed].Put(s.Address, bpf.XentraceConnection{}); err != nil {
 		return fmt.Errorf("end of a connection: %w", err)
 	}
@@ -95,7 +91,7 @@ func (c *Connections) begin(s Socket) error {
 }
 
 // Forget ends the following.
-func (c *Connections) Forget(s Socket) {
+func (c *Connections) Forget(s event.Socket) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.followed, s.Address)
@@ -114,7 +110,7 @@ func (c *Connections) Endings() (uint64, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.collection == nil {
-		return 0, ErrNotLoaded
+		return 0, event.ErrNotLoaded
 	}
 	var n uint64
 	if err := c.collection.Maps[bpf.XentraceMapEndings].Lookup(uint32(0), &n); err != nil {
@@ -125,13 +121,13 @@ func (c *Connections) Endings() (uint64, error) {
 
 // Ask returns how connections stand now, or how they stood at their end, in the order
 // of their sockets. One that had ended before it was followed is Ended and not Known.
-func (c *Connections) Ask(sockets []Socket) ([]Connection, error) {
+func (c *Connections) Ask(sockets []event.Socket) ([]event.Connection, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.collection == nil {
-		return nil, ErrNotLoaded
+		return nil, event.ErrNotLoaded
 	}
-	answers := make([]Connection, 0, len(sockets))
+	answers := make([]event.Connection, 0, len(sockets))
 	for some := range slices.Chunk(sockets, len(c.questions.Sockets)) {
 		if err := c.ask(some); err != nil {
 			return nil, fmt.Errorf("connections: %w", err)
@@ -144,7 +140,7 @@ func (c *Connections) Ask(sockets []Socket) ([]Connection, error) {
 }
 
 // ask has the kernel side answer as many questions as it can at once.
-func (c *Connections) ask(sockets []Socket) error {
+func (c *Connections) ask(sockets []event.Socket) error {
 	clear(c.questions.Sockets[:])
 	for i, s := range sockets {
 		c.questions.Sockets[i] = s.Address
@@ -159,13 +155,13 @@ func (c *Connections) ask(sockets []Socket) error {
 	return questions.Lookup(uint32(0), &c.questions)
 }
 
-func (c *Connections) answer(s Socket, now *bpf.XentraceConnection) Connection {
+func (c *Connections) answer(s event.Socket, now *bpf.XentraceConnection) event.Connection {
 	const tcpClose = 7 // TCP_CLOSE of include/net/tcp_states.h
 	if now.Tcp.Present == 0 || now.Hash != s.Hash || now.Ended == 0 && now.Tcp.State == tcpClose {
 		// Its memory is another's by now, or nobody's.
-		return Connection{Time: c.clock.wallTime(now.TimeNs), Ended: true}
+		return event.Connection{Time: c.clock.wallTime(now.TimeNs), Ended: true}
 	}
-	return Connection{
+	return event.Connection{
 		Time: c.clock.wallTime(now.TimeNs), Ended: now.Ended != 0, Known: true,
 		TCP: decodeState(&now.Tcp, c.jiffy),
 	}

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 )
 
@@ -17,14 +18,14 @@ func TestConnectionsAreFollowed(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	one, two := Socket{Address: 8, Hash: 1}, Socket{Address: 16, Hash: 2}
+	one, two := event.Socket{Address: 8, Hash: 1}, event.Socket{Address: 16, Hash: 2}
 	if err := c.Follow(one); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Ask([]Socket{one}); !errors.Is(err, ErrNotLoaded) {
+	if _, err := c.Ask([]event.Socket{one}); !errors.Is(err, event.ErrNotLoaded) {
 		t.Errorf("error %v before it is loaded", err)
 	}
-	if _, err := c.Endings(); !errors.Is(err, ErrNotLoaded) {
+	if _, err := c.Endings(); !errors.Is(err, event.ErrNotLoaded) {
 		t.Errorf("error %v before it is loaded", err)
 	}
 	if err := c.load(kernel.NewTypes()); err != nil {
@@ -56,16 +57,16 @@ func TestConnectionsThatAreNotThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, n := range []int{0, 1, 64, 65, 200} {
-		sockets := make([]Socket, n)
+		sockets := make([]event.Socket, n)
 		for i := range sockets {
-			sockets[i] = Socket{Address: 8 * uint64(i+1), Hash: 1}
+			sockets[i] = event.Socket{Address: 8 * uint64(i+1), Hash: 1}
 		}
 		answers, err := c.Ask(sockets)
 		if err != nil || len(answers) != n {
 			t.Fatalf("%d answers to %d questions, error %v", len(answers), n, err)
 		}
 		for i, a := range answers {
-			if !a.Ended || a.Known || a.TCP != (TCP{}) || time.Since(a.Time).Abs() > time.Minute {
+			if !a.Ended || a.Known || a.TCP != (event.TCP{}) || time.Since(a.Time).Abs() > time.Minute {
 				t.Fatalf("answer %d of %d: %+v", i, n, a)
 			}
 		}

@@ -1,25 +1,44 @@
 package trace
 
-import "xentrace/bpf"
+import (
+	"xentrace/bpf"
+	"xentrace/internal/event"
+)
 
-func countsOf(c *bpf.XentraceCounters) Counts {
-	counts := Counts{
-		Bytes:      c.Bytes,
-		Slots:      c.Slots,
-		OverLimit:  c.OverLimit,
-		Dropped:    c.Dropped,
-		Linearized: c.Linearized,
-		Bounced:    c.Bounced,
-		rejected:   c.Rejected,
-		Causes:     c.Causes,
-		RingLost:   c.RingLost,
+// counts is event.Counts with what only some runs measure.
+type counts struct {
+	event.Counts
+	rejected uint64
+	reasons  [numReasons]uint64 // of drops outside the driver, see reasonAt
+}
+
+// interfaceTotals is event.InterfaceTotals likewise.
+type interfaceTotals struct {
+	event.InterfaceTotals
+	rejected uint64
+	reasons  [numReasons]uint64
+}
+
+func countsOf(c *bpf.XentraceCounters) counts {
+	sum := counts{
+		Counts: event.Counts{
+			Bytes:      c.Bytes,
+			Slots:      c.Slots,
+			OverLimit:  c.OverLimit,
+			Dropped:    c.Dropped,
+			Linearized: c.Linearized,
+			Bounced:    c.Bounced,
+			Causes:     c.Causes,
+			RingLost:   c.RingLost,
+		},
+		rejected: c.Rejected,
 	}
-	counts.Packets = counts.Slots.Packets()
-	return counts
+	sum.Packets = sum.Slots.Packets()
+	return sum
 }
 
 // each applies f to every pair of numbers.
-func (c *Counts) each(other *Counts, f func(a *uint64, b uint64)) {
+func (c *counts) each(other *counts, f func(a *uint64, b uint64)) {
 	f(&c.Packets, other.Packets)
 	f(&c.Bytes, other.Bytes)
 	f(&c.OverLimit, other.OverLimit)
@@ -40,11 +59,11 @@ func (c *Counts) each(other *Counts, f func(a *uint64, b uint64)) {
 	}
 }
 
-func (c *Counts) add(other *Counts) {
+func (c *counts) add(other *counts) {
 	c.each(other, func(a *uint64, b uint64) { *a += b })
 }
 
-func (c *Counts) minus(other *Counts) Counts {
+func (c *counts) minus(other *counts) counts {
 	difference := *c
 	difference.each(other, func(a *uint64, b uint64) { *a -= b })
 	return difference

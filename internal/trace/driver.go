@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"xentrace/bpf"
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 )
 
@@ -101,10 +102,10 @@ func (t *Tracer) lookAtDriver() bool {
 func (t *Tracer) driverLeft(since time.Time) {
 	d := &t.driver
 	d.refused = nil
-	t.gaps.begin(GapDriverUnloaded, since)
+	t.gaps.begin(event.GapDriverUnloaded, since)
 	d.generations.begin(bootTime(), "the driver was unloaded before its code was read")
 	err := errors.Join(t.attachment.detachDriver(), t.attachment.setTransmit(0))
-	if t.choice.Backend == Kprobe {
+	if t.choice.Backend == event.Kprobe {
 		err = errors.Join(err, t.attachment.forgetWindows())
 	}
 	if err != nil {
@@ -128,7 +129,7 @@ func (t *Tracer) driverCame(loading kernel.Module) {
 	}
 	d.module.hooked(time.Now(), loading)
 	generation := d.generations.current()
-	if gap, open := t.gaps.end(GapDriverUnloaded, time.Now()); open {
+	if gap, open := t.gaps.end(event.GapDriverUnloaded, time.Now()); open {
 		t.notify(fmt.Sprintf("the xen-netfront driver is back and watched again; nothing was counted for %s", tenths(gap.To.Sub(gap.From))))
 	}
 	t.following.Go(func() { t.learnDriver(generation, loading) })
@@ -160,7 +161,7 @@ func (t *Tracer) useDriver(f *facts, loading kernel.Module) error {
 		return nil
 	}
 	if !sameDriver(d.config, f.configuration()) {
-		t.gaps.begin(GapDriverUnloaded, time.Now())
+		t.gaps.begin(event.GapDriverUnloaded, time.Now())
 		return errors.Join(errOtherLayout, t.attachment.detachDriver())
 	}
 	return t.attachment.setTransmit(f.transmit)

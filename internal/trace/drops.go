@@ -9,16 +9,8 @@ import (
 	"github.com/cilium/ebpf/link"
 
 	"xentrace/bpf"
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
-)
-
-// Drops says which dropped packets are told of.
-type Drops string
-
-// What --drops can be.
-const (
-	DropsDriver Drops = "driver" // those that the driver dropped
-	DropsAll    Drops = "all"    // also those that were dropped on their way to it
 )
 
 // A DropsHook is a way of noticing packets that are freed as dropped.
@@ -125,7 +117,7 @@ func withoutElsewhere(spec *ebpf.CollectionSpec) {
 // learnElsewhere is asked before any backend is tried: what is missing for drops
 // elsewhere is missing for all of them.
 func (c *chooser) learnElsewhere(ctx context.Context) error {
-	if c.options.Drops != DropsAll {
+	if c.options.Drops != event.DropsAll {
 		return nil
 	}
 	e, err := c.facts.learnElsewhere(ctx, c.options.DropsHook)
@@ -151,7 +143,7 @@ func (c *chooser) learnElsewhere(ctx context.Context) error {
 }
 
 // hooks are those of the backend, and those for drops elsewhere.
-func (c *chooser) hooks(b Backend, driver bool) []hook {
+func (c *chooser) hooks(b event.Backend, driver bool) []hook {
 	hooks := hooksOf(b, driver, c.rejections.counted())
 	if c.elsewhere != nil {
 		hooks = append(hooks, c.elsewhere.hooks()...)

@@ -5,6 +5,7 @@ import (
 	"unsafe"
 
 	"xentrace/bpf"
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 )
 
@@ -14,30 +15,30 @@ const elsewhereHeader = int(unsafe.Offsetof(bpf.XentraceElsewhereEvent{}.Packet)
 
 // decodeElsewhere returns a packet that was dropped outside the driver; the name of
 // its interface, the name of the reason and the stack are left out.
-func (d *recordDecoder) decodeElsewhere(raw []byte) (Packet, error) {
+func (d *recordDecoder) decodeElsewhere(raw []byte) (event.Packet, error) {
 	if len(raw) < elsewhereHeader {
-		return Packet{}, fmt.Errorf("record of a drop elsewhere of %d bytes: shorter than its %d bytes of header", len(raw), elsewhereHeader)
+		return event.Packet{}, fmt.Errorf("record of a drop elsewhere of %d bytes: shorter than its %d bytes of header", len(raw), elsewhereHeader)
 	}
 	head := &d.elsewhere
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(head)), elsewhereHeader), raw)
 	if int(head.NrFrames) > len(head.Frames) {
-		return Packet{}, fmt.Errorf("record of a drop elsewhere: %d frames, of at most %d", head.NrFrames, len(head.Frames))
+		return event.Packet{}, fmt.Errorf("record of a drop elsewhere: %d frames, of at most %d", head.NrFrames, len(head.Frames))
 	}
 	p, err := d.decodePacket(raw[elsewhereHeader:])
 	if err != nil {
-		return Packet{}, err
+		return event.Packet{}, err
 	}
-	p.Layer = LayerElsewhere
+	p.Layer = event.LayerElsewhere
 	p.CPU = int(head.Header.Cpu)
-	p.Interface = Device{Index: int(head.Header.Ifindex), NetNS: head.Header.Netns}
+	p.Interface = event.Device{Index: int(head.Header.Ifindex), NetNS: head.Header.Netns}
 	return p, nil
 }
 
 // takeElsewhere decodes a drop elsewhere and says why and where it was dropped.
-func (t *Tracer) takeElsewhere(raw []byte) (Packet, error) {
+func (t *Tracer) takeElsewhere(raw []byte) (event.Packet, error) {
 	p, err := t.decoder.decodeElsewhere(raw)
 	if err != nil {
-		return Packet{}, err
+		return event.Packet{}, err
 	}
 	head := &t.decoder.elsewhere
 	if t.elsewhere.reasons != nil {
@@ -91,19 +92,14 @@ func nameReasons(counted *[numReasons]uint64, names *kernel.DropReasons) map[str
 	return named
 }
 
-// countElsewhere adds to the totals why packets were dropped elsewhere.
-func (t *Tracer) countElsewhere(totals *Totals) {
+// fillReasons says which drops were asked for, and why a reason is missing.
+func (t *Tracer) fillReasons(totals *event.Totals) {
 	totals.Drops = t.options.Drops
-	if t.elsewhere == nil {
+	switch {
+	case t.elsewhere == nil:
 		const reason = "drops elsewhere are counted with --drops all only"
 		totals.Missing["elsewhere"], totals.Missing["reasons"] = reason, reason
-		return
-	}
-	for i := range totals.Interfaces {
-		counts := &totals.Interfaces[i]
-		counts.Reasons = nameReasons(&counts.reasons, t.elsewhere.reasons)
-	}
-	if t.elsewhere.reasons == nil {
+	case t.elsewhere.reasons == nil:
 		totals.Missing["reasons"] = "this kernel tells no reasons for drops"
 	}
 }

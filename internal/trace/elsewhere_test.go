@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	"xentrace/bpf"
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 )
 
@@ -29,7 +30,7 @@ func elsewhereRecord(frags int, change func(*bpf.XentraceElsewhereHead)) []byte 
 func TestDecodeElsewhere(t *testing.T) {
 	for _, frags := range []int{0, 17, 45} {
 		want := tcpPacket(frags)
-		want.Layer, want.Cause, want.CPU, want.Interface = LayerElsewhere, CauseNone, 5, Device{Index: 7, NetNS: 4026532281}
+		want.Layer, want.Cause, want.CPU, want.Interface = event.LayerElsewhere, event.CauseNone, 5, event.Device{Index: 7, NetNS: 4026532281}
 		d := newDecoder()
 		got, err := d.decodeElsewhere(elsewhereRecord(frags, nil))
 		if err != nil || !reflect.DeepEqual(got, want) {
@@ -144,7 +145,8 @@ func TestReasonsByPlace(t *testing.T) {
 }
 
 func TestCountsOfReasons(t *testing.T) {
-	a, b := Counts{Elsewhere: 5}, Counts{Elsewhere: 3}
+	var a, b counts
+	a.Elsewhere, b.Elsewhere = 5, 3
 	a.reasons[2], b.reasons[2], a.reasons[511] = 4, 3, 1
 	sum := a
 	sum.add(&b)

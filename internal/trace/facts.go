@@ -10,6 +10,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"xentrace/bpf"
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 )
 
@@ -18,7 +19,7 @@ import (
 // a hundred thousand of them, and the kernel takes its time to print them.
 type facts struct {
 	types *kernel.Types
-	drops Drops
+	drops event.Drops
 
 	module string // of the driver's functions; empty in the kernel proper
 	typed  bool   // the driver's types are known, under that module
@@ -87,7 +88,7 @@ func (f *facts) readSymbols() (err error) {
 		return nil
 	}
 	want := kernel.NetfrontSymbols()
-	if f.drops == DropsAll {
+	if f.drops == event.DropsAll {
 		want = want.With(kernel.DropSymbols())
 	}
 	f.symbols, err = kernel.ReadSymbols(want)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"xentrace/internal/event"
 	"xentrace/internal/netdev"
 )
 
@@ -110,12 +111,12 @@ func (t *Tracer) follow(ctx context.Context, events <-chan netdev.Event) {
 	}
 }
 
-func (t *Tracer) followPresent(ctx context.Context, event netdev.Event) {
-	i := event.Interface
+func (t *Tracer) followPresent(ctx context.Context, change netdev.Event) {
+	i := change.Interface
 	if _, known := t.registry.lookUp(deviceKey{i.Index, i.Namespace}); !known && !t.selector.wants(i) {
 		return
 	}
-	if t.choice.Backend != Tracepoint && !i.IsNetfront() {
+	if t.choice.Backend != event.Tracepoint && !i.IsNetfront() {
 		t.notify(fmt.Sprintf("interface %s is driven by %s, which the %s backend does not see: use --backend tracepoint", i, i.Driver, t.choice.Backend))
 		return
 	}
@@ -126,8 +127,8 @@ func (t *Tracer) followPresent(ctx context.Context, event netdev.Event) {
 		t.notify(err.Error())
 	case added:
 		t.notify(fmt.Sprintf("interface %s appeared and is watched", i))
-	case event.Kind == netdev.Renamed:
-		t.notify(fmt.Sprintf("interface %s is now called %s", event.Previous, i))
+	case change.Kind == netdev.Renamed:
+		t.notify(fmt.Sprintf("interface %s is now called %s", change.Previous, i))
 	}
 }
 
@@ -149,7 +150,7 @@ func (t *Tracer) followGone(event netdev.Event) {
 
 // told registers an interface that the kernel side saw traffic on before the
 // watch told of it.
-func (t *Tracer) told(ctx context.Context, d Device) {
+func (t *Tracer) told(ctx context.Context, d event.Device) {
 	namespace, err := netdev.OpenNamespace(ctx, d.NetNS)
 	if err != nil {
 		return // gone again; what it sent stays counted in place 0

@@ -4,25 +4,26 @@ import (
 	"reflect"
 	"testing"
 	"time"
+	"xentrace/internal/event"
 )
 
 func TestGaps(t *testing.T) {
 	at := func(seconds int) time.Time { return time.Unix(int64(seconds), 0) }
 	var g gaps
-	if _, open := g.end(GapDriverUnloaded, at(1)); open {
+	if _, open := g.end(event.GapDriverUnloaded, at(1)); open {
 		t.Error("a gap ended that never began")
 	}
-	g.begin(GapDriverUnloaded, at(10))
-	g.begin(GapDriverUnloaded, at(11)) // it is open already
-	g.add(Gap{at(12), at(14), GapSuspended})
-	if gap, open := g.end(GapDriverUnloaded, at(20)); !open || gap.From != at(10) || gap.To != at(20) {
+	g.begin(event.GapDriverUnloaded, at(10))
+	g.begin(event.GapDriverUnloaded, at(11)) // it is open already
+	g.add(event.Gap{From: at(12), To: at(14), Reason: event.GapSuspended})
+	if gap, open := g.end(event.GapDriverUnloaded, at(20)); !open || gap.From != at(10) || gap.To != at(20) {
 		t.Errorf("gap %+v, open %v, want one from 10 to 20", gap, open)
 	}
-	g.begin(GapDriverUnloaded, at(30))
-	want := []Gap{
-		{at(10), at(20), GapDriverUnloaded},
-		{at(12), at(14), GapSuspended},
-		{at(30), time.Time{}, GapDriverUnloaded},
+	g.begin(event.GapDriverUnloaded, at(30))
+	want := []event.Gap{
+		{From: at(10), To: at(20), Reason: event.GapDriverUnloaded},
+		{From: at(12), To: at(14), Reason: event.GapSuspended},
+		{From: at(30), To: time.Time{}, Reason: event.GapDriverUnloaded},
 	}
 	got := g.list()
 	if !reflect.DeepEqual(got, want) {
@@ -39,8 +40,8 @@ func TestGapsAreBounded(t *testing.T) {
 	var g gaps
 	const n = maxGaps + 500
 	for i := range n {
-		g.begin(GapDriverUnloaded, time.Unix(int64(10*i), 0))
-		if _, open := g.end(GapDriverUnloaded, time.Unix(int64(10*i+5), 0)); !open {
+		g.begin(event.GapDriverUnloaded, time.Unix(int64(10*i), 0))
+		if _, open := g.end(event.GapDriverUnloaded, time.Unix(int64(10*i+5), 0)); !open {
 			t.Fatalf("gap %d was not open", i)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 )
 
@@ -18,18 +19,18 @@ func TestCauseByGeneration(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		moment uint64
-		want   Cause
+		want   event.Cause
 	}{
-		{"the first driver", 1, TooManySlots},
-		{"the first driver's last packet", 999, TooManySlots},
-		{"the second driver", 1000, LinearizeFailed},
-		{"the second driver's last packet", 1999, LinearizeFailed},
-		{"a driver that went before its code was read", 2500, UnknownCause},
-		{"the present driver", 3000, TooManySlots},
-		{"the present driver, later", 1 << 62, TooManySlots},
+		{"the first driver", 1, event.TooManySlots},
+		{"the first driver's last packet", 999, event.TooManySlots},
+		{"the second driver", 1000, event.LinearizeFailed},
+		{"the second driver's last packet", 1999, event.LinearizeFailed},
+		{"a driver that went before its code was read", 2500, event.UnknownCause},
+		{"the present driver", 3000, event.TooManySlots},
+		{"the present driver, later", 1 << 62, event.TooManySlots},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			cause := TooManySlots
+			cause := event.TooManySlots
 			if err := g.at(test.moment).refine(t.Context(), &cause); err != nil {
 				t.Fatal(err)
 			}
@@ -38,8 +39,8 @@ func TestCauseByGeneration(t *testing.T) {
 			}
 		})
 	}
-	cause := NoCarrier
-	if err := g.at(1).refine(t.Context(), &cause); err != nil || cause != NoCarrier {
+	cause := event.NoCarrier
+	if err := g.at(1).refine(t.Context(), &cause); err != nil || cause != event.NoCarrier {
 		t.Errorf("a cause that needs no code became %q (%v)", cause, err)
 	}
 }
@@ -52,11 +53,11 @@ func TestWaitsForItsOwnGeneration(t *testing.T) {
 	g.begin(1000, "")
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	cause := TooManySlots
+	cause := event.TooManySlots
 	if err := g.at(2000).refine(ended, &cause); !errors.Is(err, context.Canceled) {
 		t.Errorf("a packet of the driver being read: %v, want the end of the context", err)
 	}
-	if err := g.at(10).refine(ended, &cause); err != nil || cause != TooManySlots {
+	if err := g.at(10).refine(ended, &cause); err != nil || cause != event.TooManySlots {
 		t.Errorf("a packet of the driver before: %v, cause %q", err, cause)
 	}
 	if g.lastRead() != first {

@@ -14,20 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"xentrace/bpf"
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 )
 
-// MaxHolderInodes is how many sockets Holders can be asked for at once.
-const MaxHolderInodes = 1024
-
 // initialPIDNamespace is the inode number of the initial PID namespace.
 const initialPIDNamespace = "pid:[4026531836]"
-
-// A Holder is a process that has a file leading to a socket.
-type Holder struct {
-	Inode uint64 // of the socket
-	Task
-}
 
 // holderFinder is the iterator over the files of all processes.
 type holderFinder struct {
@@ -91,14 +83,14 @@ func (f *holderFinder) close() error {
 // files of all processes, in the kernel. The error wraps errors.ErrUnsupported where
 // the kernel has no such iterator, and where PIDs mean something else to the caller
 // than to the kernel, in a PID namespace.
-func (t *Tracer) Holders(inodes []uint64) ([]Holder, error) {
+func (t *Tracer) Holders(inodes []uint64) ([]event.Holder, error) {
 	if t.holders == nil {
 		return nil, fmt.Errorf("holders of sockets: %w: no records are made", errors.ErrUnsupported)
 	}
 	return t.holders.find(inodes)
 }
 
-func (f *holderFinder) find(inodes []uint64) ([]Holder, error) {
+func (f *holderFinder) find(inodes []uint64) ([]event.Holder, error) {
 	if f.refused != nil {
 		return nil, fmt.Errorf("holders of sockets: %w: %w", errors.ErrUnsupported, f.refused)
 	}
@@ -135,17 +127,17 @@ func readAll(r io.Reader) ([]byte, error) {
 	}
 }
 
-func decodeHolders(raw []byte) ([]Holder, error) {
+func decodeHolders(raw []byte) ([]event.Holder, error) {
 	const size = int(unsafe.Sizeof(bpf.XentraceHolder{}))
 	if len(raw)%size != 0 {
 		return nil, fmt.Errorf("holders of sockets: %d bytes, not a multiple of %d", len(raw), size)
 	}
-	holders := make([]Holder, 0, len(raw)/size)
+	holders := make([]event.Holder, 0, len(raw)/size)
 	var one bpf.XentraceHolder
 	for ; len(raw) > 0; raw = raw[size:] {
 		copy(unsafe.Slice((*byte)(unsafe.Pointer(&one)), size), raw)
 		if task := decodeSender(&one.Process); task != nil {
-			holders = append(holders, Holder{Inode: one.Inode, Task: *task})
+			holders = append(holders, event.Holder{Inode: one.Inode, Task: *task})
 		}
 	}
 	return holders, nil

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"xentrace/bpf"
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 )
 
@@ -151,19 +152,19 @@ func TestHoldersWithoutIterator(t *testing.T) {
 // PIDs of the kernel side mean something else in a PID namespace: nobody is named then.
 func TestSenderIsDecoded(t *testing.T) {
 	raw := make([]byte, unsafe.Sizeof(bpf.XentracePacketEvent{}))
-	event := (*bpf.XentracePacketEvent)(unsafe.Pointer(&raw[0]))
-	event.Sender = bpf.XentraceSender{Started: 7, Cgroup: 9, Tgid: 42}
-	copy(event.Sender.Comm[:], "nginx")
+	record := (*bpf.XentracePacketEvent)(unsafe.Pointer(&raw[0]))
+	record.Sender = bpf.XentraceSender{Started: 7, Cgroup: 9, Tgid: 42}
+	copy(record.Sender.Comm[:], "nginx")
 	d := recordDecoder{wallTime: func(uint64) time.Time { return time.Time{} }}
 	p, err := d.decodePacket(raw)
-	if want := (Task{PID: 42, Comm: "nginx", Started: 7, Cgroup: 9}); err != nil || p.Sender == nil || *p.Sender != want {
+	if want := (event.Task{PID: 42, Comm: "nginx", Started: 7, Cgroup: 9}); err != nil || p.Sender == nil || *p.Sender != want {
 		t.Errorf("sender %+v, %v, want %+v", p.Sender, err, want)
 	}
 	d.foreignPIDs = true
 	if p, err := d.decodePacket(raw); err != nil || p.Sender != nil {
 		t.Errorf("sender %+v, %v, want none", p.Sender, err)
 	}
-	d.foreignPIDs, event.Sender.Tgid = false, 0
+	d.foreignPIDs, record.Sender.Tgid = false, 0
 	if p, err := d.decodePacket(raw); err != nil || p.Sender != nil {
 		t.Errorf("sender %+v, %v, want none", p.Sender, err)
 	}

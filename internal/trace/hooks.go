@@ -11,6 +11,7 @@ import (
 	"github.com/cilium/ebpf/link"
 
 	"xentrace/bpf"
+	"xentrace/internal/event"
 )
 
 const (
@@ -56,16 +57,16 @@ func attachFree(p *ebpf.Program, names driverNames) (link.Link, error) {
 // hooksOf returns the hooks of a backend, those first that must be there before
 // a packet enters. driver: packets of xen-netfront are to be judged, not only
 // counted. responses: what the backend refused is to be counted, too.
-func hooksOf(b Backend, driver, responses bool) []hook {
+func hooksOf(b event.Backend, driver, responses bool) []hook {
 	var hooks []hook
 	switch {
-	case b == Fentry:
+	case b == event.Fentry:
 		hooks = []hook{
 			{bpf.XentraceProgFentryFree, attachTracing},
 			{bpf.XentraceProgFentryEnd, attachTracing},
 			{bpf.XentraceProgFentryBegin, attachTracing},
 		}
-	case b == Kprobe:
+	case b == event.Kprobe:
 		hooks = []hook{
 			{bpf.XentraceProgKprobeFree, attachFree},
 			{bpf.XentraceProgKprobeEnd, attachReturn},

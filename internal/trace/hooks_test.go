@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"xentrace/bpf"
+	"xentrace/internal/event"
 )
 
 // Only kprobes on the driver's own functions go with its module.
@@ -14,10 +15,10 @@ func TestHooksInDriver(t *testing.T) {
 	}
 	want := map[string]bool{bpf.XentraceProgKprobeBegin: true, bpf.XentraceProgKprobeEnd: true, bpf.XentraceProgKprobeFree: false,
 		bpf.XentraceProgFentryGcBegin: false, bpf.XentraceProgFentryGcEnd: false}
-	for _, backend := range []Backend{Fentry, Kprobe, Tracepoint} {
+	for _, backend := range []event.Backend{event.Fentry, event.Kprobe, event.Tracepoint} {
 		for _, h := range hooksOf(backend, true, true) {
 			got := inDriver(spec.Programs[h.program])
-			if expected, known := want[h.program]; known && got != expected || !known && got && backend != Kprobe {
+			if expected, known := want[h.program]; known && got != expected || !known && got && backend != event.Kprobe {
 				t.Errorf("%s goes with the driver's module: %v", h.program, got)
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 )
 
@@ -43,14 +44,14 @@ func (l *linearization) sentence() string {
 }
 
 // cause is why a packet over the limit was dropped that still had its fragments.
-func (l *linearization) cause() Cause {
+func (l *linearization) cause() event.Cause {
 	switch l.answer.Value {
 	case kernel.Linearizes:
-		return LinearizeFailed
+		return event.LinearizeFailed
 	case kernel.Drops:
-		return TooManySlots
+		return event.TooManySlots
 	}
-	return UnknownCause
+	return event.UnknownCause
 }
 
 // wait returns once the answer is there.
@@ -69,8 +70,8 @@ func (l *linearization) wait(ctx context.Context) error {
 }
 
 // refine gives a cause its name that the kernel side leaves open.
-func (l *linearization) refine(ctx context.Context, c *Cause) error {
-	if *c != TooManySlots {
+func (l *linearization) refine(ctx context.Context, c *event.Cause) error {
+	if *c != event.TooManySlots {
 		return nil
 	}
 	if err := l.wait(ctx); err != nil {
@@ -82,38 +83,38 @@ func (l *linearization) refine(ctx context.Context, c *Cause) error {
 
 // refineVerdict corrects what the kernel side takes for linearized because the
 // driver did not drop it: one that does neither sent it as it is.
-func (l *linearization) refineVerdict(ctx context.Context, v *Verdict) error {
-	if *v != Linearized {
+func (l *linearization) refineVerdict(ctx context.Context, v *event.Verdict) error {
+	if *v != event.Linearized {
 		return nil
 	}
 	if err := l.wait(ctx); err != nil {
 		return err
 	}
 	if l.answer.Value == kernel.Drops {
-		*v = Sent
+		*v = event.Sent
 	}
 	return nil
 }
 
 // refineCounts does the same for counts.
-func (l *linearization) refineCounts(ctx context.Context, c *Counts) error {
+func (l *linearization) refineCounts(ctx context.Context, c *event.Counts) error {
 	if c.Linearized != 0 {
-		verdict := Linearized
+		verdict := event.Linearized
 		if err := l.refineVerdict(ctx, &verdict); err != nil {
 			return err
 		}
-		if verdict == Sent {
+		if verdict == event.Sent {
 			c.Linearized = 0
 		}
 	}
-	cause, count := TooManySlots, c.Causes[TooManySlots]
+	cause, count := event.TooManySlots, c.Causes[event.TooManySlots]
 	if count == 0 {
 		return nil
 	}
 	if err := l.refine(ctx, &cause); err != nil {
 		return err
 	}
-	c.Causes[TooManySlots] = 0
+	c.Causes[event.TooManySlots] = 0
 	c.Causes[cause] += count
 	return nil
 }

@@ -6,12 +6,13 @@ import (
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 )
 
 // countLost adds what the kernel lost outside the ring buffer, as far as it
 // tells.
-func (t *Tracer) countLost(totals *Totals) error {
+func (t *Tracer) countLost(totals *event.Totals) error {
 	recursion, err := t.recursion()
 	if err != nil {
 		return err
@@ -19,7 +20,7 @@ func (t *Tracer) countLost(totals *Totals) error {
 	totals.Lost.Recursion = recursion
 	if recursion == nil {
 		totals.Missing["recursion"] = "this kernel does not count program runs that it skipped for recursion"
-		if t.choice.Backend == Kprobe {
+		if t.choice.Backend == event.Kprobe {
 			totals.Missing["recursion"] = "this kernel does not count kprobe program runs that it skipped for recursion"
 		}
 	}
@@ -42,10 +43,10 @@ type tells struct {
 // whatKernelTells asks the kernel's types: bpf_prog_info.recursion_misses came
 // with 5.12; bpf_link_info tells of missed kprobes since 6.7, and only since
 // then are recursion misses counted for kprobes.
-func whatKernelTells(types *kernel.Types, b Backend) tells {
+func whatKernelTells(types *kernel.Types, b event.Backend) tells {
 	_, err := types.Field("", "bpf_prog_info", "recursion_misses")
 	missed := tellsMissed(types)
-	return tells{recursion: err == nil && (missed || b != Kprobe), missed: missed}
+	return tells{recursion: err == nil && (missed || b != event.Kprobe), missed: missed}
 }
 
 // recursion sums the runs that the kernel skipped; nil if it does not tell.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"xentrace/bpf"
+	"xentrace/internal/event"
 )
 
 // errNoProbe refuses a probe to a tracer that was not started for one.
@@ -25,7 +26,7 @@ func (t *Tracer) SetProbe(cookie uint64) error {
 
 // isProbe tells whether the packet is one of the probe's. A copy that the driver
 // went on with does not say whose it is.
-func (t *Tracer) isProbe(p *Packet) bool {
+func (t *Tracer) isProbe(p *event.Packet) bool {
 	cookie := t.probe.Load()
 	return cookie != 0 && p.Socket != nil && p.Socket.Cookie == cookie
 }

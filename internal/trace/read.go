@@ -11,6 +11,7 @@ import (
 	"github.com/cilium/ebpf/ringbuf"
 
 	"xentrace/bpf"
+	"xentrace/internal/event"
 )
 
 // The kernel side leaves out a wake-up where the reader seems to be busy. If the
@@ -24,21 +25,21 @@ const (
 // Read returns the next packet that went wrong. It waits for one until ctx
 // ends; after Stop it returns what is left, then io.EOF. Only one goroutine may
 // read.
-func (t *Tracer) Read(ctx context.Context) (Packet, error) {
+func (t *Tracer) Read(ctx context.Context) (event.Packet, error) {
 	wait := lookAgain
 	for {
 		err := t.reader.ReadInto(&t.record)
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, ringbuf.ErrFlushed):
 			if err := t.pause(ctx, wait); err != nil {
-				return Packet{}, err
+				return event.Packet{}, err
 			}
 			wait = sleepLong
 			continue
 		case errors.Is(err, ringbuf.ErrClosed):
-			return Packet{}, io.EOF
+			return event.Packet{}, io.EOF
 		case err != nil:
-			return Packet{}, fmt.Errorf("ring buffer: %w", err)
+			return event.Packet{}, fmt.Errorf("ring buffer: %w", err)
 		}
 		packet, isPacket, err := t.take(ctx, t.record.RawSample)
 		if err != nil || isPacket {
@@ -78,19 +79,19 @@ func (t *Tracer) wakeOn(ctx context.Context) {
 }
 
 // take decodes one record; one that is not of a packet is dealt with here.
-func (t *Tracer) take(ctx context.Context, raw []byte) (Packet, bool, error) {
+func (t *Tracer) take(ctx context.Context, raw []byte) (event.Packet, bool, error) {
 	kind, err := t.decoder.kind(raw)
 	if err != nil {
-		return Packet{}, false, err
+		return event.Packet{}, false, err
 	}
 	switch kind {
 	case bpf.XentraceEventKindEVENT_INTERFACE:
 		t.told(ctx, t.decoder.decodeInterface(raw))
-		return Packet{}, false, nil
+		return event.Packet{}, false, nil
 	case bpf.XentraceEventKindEVENT_ELSEWHERE:
 		packet, err := t.takeElsewhere(raw)
 		if err != nil {
-			return Packet{}, false, err
+			return event.Packet{}, false, err
 		}
 		i, _ := t.registry.lookUp(deviceKey{packet.Interface.Index, packet.Interface.NetNS})
 		packet.Interface.Name = i.name
@@ -99,26 +100,26 @@ func (t *Tracer) take(ctx context.Context, raw []byte) (Packet, bool, error) {
 	case bpf.XentraceEventKindEVENT_PACKET:
 		packet, err := t.decoder.decodePacket(raw)
 		if err != nil {
-			return Packet{}, false, err
+			return event.Packet{}, false, err
 		}
 		if t.calls != nil {
 			packet.Stack = t.calls.name(&t.decoder)
 		}
 		if err := t.complete(&packet); err != nil {
-			return Packet{}, false, err
+			return event.Packet{}, false, err
 		}
-		if packet.Verdict == Sent && !t.isProbe(&packet) {
-			return Packet{}, false, nil
+		if packet.Verdict == event.Sent && !t.isProbe(&packet) {
+			return event.Packet{}, false, nil
 		}
 		t.events.Add(1)
 		return packet, true, nil
 	}
-	return Packet{}, false, fmt.Errorf("record of kind %d: not known", kind)
+	return event.Packet{}, false, fmt.Errorf("record of kind %d: not known", kind)
 }
 
 // complete adds to a packet what the kernel side leaves open. Its interface tells which
 // loading of the driver it was handed to; the time does for one that is not known yet.
-func (t *Tracer) complete(p *Packet) error {
+func (t *Tracer) complete(p *event.Packet) error {
 	i, known := t.registry.lookUp(deviceKey{p.Interface.Index, p.Interface.NetNS})
 	p.Interface.Name = i.name
 	if !known {

@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"xentrace/bpf"
+	"xentrace/internal/event"
 	"xentrace/internal/slots"
 )
 
@@ -42,9 +43,9 @@ func (d *recordDecoder) kind(raw []byte) (bpf.XentraceEventKind, error) {
 }
 
 // decodeInterface returns the interface that user space did not know of.
-func (d *recordDecoder) decodeInterface(raw []byte) Device {
+func (d *recordDecoder) decodeInterface(raw []byte) event.Device {
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(&d.iface)), interfaceRecord), raw)
-	return Device{
+	return event.Device{
 		Name:  cString(d.iface.Name[:]),
 		Index: int(d.iface.Header.Ifindex),
 		NetNS: d.iface.Header.Netns,
@@ -52,46 +53,46 @@ func (d *recordDecoder) decodeInterface(raw []byte) Device {
 }
 
 // decodePacket returns the packet; the name of its interface is left out.
-func (d *recordDecoder) decodePacket(raw []byte) (Packet, error) {
+func (d *recordDecoder) decodePacket(raw []byte) (event.Packet, error) {
 	if len(raw) < recordHeader {
-		return Packet{}, fmt.Errorf("packet record of %d bytes: shorter than its %d bytes of header", len(raw), recordHeader)
+		return event.Packet{}, fmt.Errorf("packet record of %d bytes: shorter than its %d bytes of header", len(raw), recordHeader)
 	}
-	event := &d.packet
-	copy(unsafe.Slice((*byte)(unsafe.Pointer(event)), int(unsafe.Sizeof(*event))), raw)
-	frags := int(event.NrFrags)
-	if frags > len(event.Frags) || recordHeader+frags*int(unsafe.Sizeof(event.Frags[0])) > len(raw) {
-		return Packet{}, fmt.Errorf("packet record of %d bytes: too short for %d fragments", len(raw), frags)
+	record := &d.packet
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(record)), int(unsafe.Sizeof(*record))), raw)
+	frags := int(record.NrFrags)
+	if frags > len(record.Frags) || recordHeader+frags*int(unsafe.Sizeof(record.Frags[0])) > len(raw) {
+		return event.Packet{}, fmt.Errorf("packet record of %d bytes: too short for %d fragments", len(raw), frags)
 	}
 	if err := d.decodeCall(raw); err != nil {
-		return Packet{}, err
+		return event.Packet{}, err
 	}
-	p := Packet{
-		Time:       d.wallTime(event.TimeNs),
-		CPU:        int(event.Header.Cpu),
-		Interface:  Device{Index: int(event.Header.Ifindex), NetNS: event.Header.Netns},
-		Queue:      int(event.Queue),
-		Verdict:    Verdict(event.Verdict),
-		Cause:      Cause(event.Cause),
-		Slots:      int(event.Slots),
+	p := event.Packet{
+		Time:       d.wallTime(record.TimeNs),
+		CPU:        int(record.Header.Cpu),
+		Interface:  event.Device{Index: int(record.Header.Ifindex), NetNS: record.Header.Netns},
+		Queue:      int(record.Queue),
+		Verdict:    event.Verdict(record.Verdict),
+		Cause:      event.Cause(record.Cause),
+		Slots:      int(record.Slots),
 		Limit:      slots.Limit,
-		Len:        int(event.Len),
-		HeadOffset: int(event.HeadOffset),
-		HeadLen:    int(event.HeadLen),
-		Frags:      make([]Frag, frags),
-		GSOSize:    int(event.GsoSize),
-		GSOSegs:    int(event.GsoSegs),
-		Flow:       decodeFlow(event),
-		Socket:     decodeSocket(&event.Socket),
-		Sender:     decodeSender(&event.Sender),
+		Len:        int(record.Len),
+		HeadOffset: int(record.HeadOffset),
+		HeadLen:    int(record.HeadLen),
+		Frags:      make([]event.Frag, frags),
+		GSOSize:    int(record.GsoSize),
+		GSOSegs:    int(record.GsoSegs),
+		Flow:       decodeFlow(record),
+		Socket:     decodeSocket(&record.Socket),
+		Sender:     decodeSender(&record.Sender),
 	}
 	for i := range p.Frags {
-		p.Frags[i] = Frag{Offset: event.Frags[i].Offset, Size: event.Frags[i].Size}
+		p.Frags[i] = event.Frag{Offset: record.Frags[i].Offset, Size: record.Frags[i].Size}
 	}
 	if d.foreignPIDs {
 		p.Sender = nil
 	}
-	if event.Tcp.Present != 0 && event.Flow.HasSeq != 0 {
-		p.TCP = d.decodeTCP(event)
+	if record.Tcp.Present != 0 && record.Flow.HasSeq != 0 {
+		p.TCP = d.decodeTCP(record)
 	}
 	return p, nil
 }
@@ -113,8 +114,8 @@ func (d *recordDecoder) decodeCall(raw []byte) error {
 	return nil
 }
 
-func decodeFlow(event *bpf.XentracePacketEvent) *Flow {
-	f := &event.Flow
+func decodeFlow(record *bpf.XentracePacketEvent) *event.Flow {
+	f := &record.Flow
 	var source, destination netip.Addr
 	switch f.Family {
 	case 4:
@@ -126,7 +127,7 @@ func decodeFlow(event *bpf.XentracePacketEvent) *Flow {
 	default:
 		return nil
 	}
-	return &Flow{
+	return &event.Flow{
 		Proto:       f.Proto,
 		Source:      netip.AddrPortFrom(source, f.Sport),
 		Destination: netip.AddrPortFrom(destination, f.Dport),
@@ -136,15 +137,15 @@ func decodeFlow(event *bpf.XentracePacketEvent) *Flow {
 	}
 }
 
-func (d *recordDecoder) decodeTCP(event *bpf.XentracePacketEvent) *TCP {
-	tcp := decodeState(&event.Tcp, d.jiffy)
-	tcp.Seq = event.Flow.Seq
+func (d *recordDecoder) decodeTCP(record *bpf.XentracePacketEvent) *event.TCP {
+	tcp := decodeState(&record.Tcp, d.jiffy)
+	tcp.Seq = record.Flow.Seq
 	return &tcp
 }
 
 // decodeState returns how a connection stands; its Seq is left out.
-func decodeState(t *bpf.XentraceTcpState, jiffy time.Duration) TCP {
-	return TCP{
+func decodeState(t *bpf.XentraceTcpState, jiffy time.Duration) event.TCP {
+	return event.TCP{
 		State:       t.State,
 		SndUna:      t.SndUna,
 		SndNxt:      t.SndNxt,
@@ -160,11 +161,11 @@ func decodeState(t *bpf.XentraceTcpState, jiffy time.Duration) TCP {
 	}
 }
 
-func decodeSocket(s *bpf.XentraceSocketIdentity) *Socket {
+func decodeSocket(s *bpf.XentraceSocketIdentity) *event.Socket {
 	if s.Address == 0 {
 		return nil
 	}
-	return &Socket{Address: s.Address, Cookie: s.Cookie, Inode: s.Inode, Cgroup: s.Cgroup, UID: s.Uid, Hash: s.Hash}
+	return &event.Socket{Address: s.Address, Cookie: s.Cookie, Inode: s.Inode, Cgroup: s.Cgroup, UID: s.Uid, Hash: s.Hash}
 }
 
 func cString(bytes []byte) string {

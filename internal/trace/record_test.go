@@ -11,6 +11,7 @@ import (
 	"unsafe"
 
 	"xentrace/bpf"
+	"xentrace/internal/event"
 )
 
 func newDecoder() *recordDecoder {
@@ -46,17 +47,17 @@ func tcpEvent(frags int) *bpf.XentracePacketEvent {
 }
 
 // tcpPacket is what tcpEvent tells.
-func tcpPacket(frags int) Packet {
-	p := Packet{
-		Time: time.Unix(1005, 7), CPU: 63, Interface: Device{Index: 4, NetNS: 4026531840}, Queue: 3,
-		Verdict: Dropped, Cause: TooManySlots, Slots: 35, Limit: 18, Len: 1426, HeadOffset: 2306, HeadLen: 66,
-		Frags: make([]Frag, frags), GSOSize: 1448, GSOSegs: 2,
-		Flow: &Flow{Proto: 6, Source: netip.MustParseAddrPort("[2001:db8::1]:40001"), Destination: netip.MustParseAddrPort("[2001:db8::2]:443"), Seq: 0xffffff00, SeqKnown: true},
-		TCP: &TCP{State: 1, Seq: 0xffffff00, SndUna: 0xffffff00, SndNxt: 0xffffff80, WriteSeq: 0x100, Retransmits: 5,
+func tcpPacket(frags int) event.Packet {
+	p := event.Packet{
+		Time: time.Unix(1005, 7), CPU: 63, Interface: event.Device{Index: 4, NetNS: 4026531840}, Queue: 3,
+		Verdict: event.Dropped, Cause: event.TooManySlots, Slots: 35, Limit: 18, Len: 1426, HeadOffset: 2306, HeadLen: 66,
+		Frags: make([]event.Frag, frags), GSOSize: 1448, GSOSegs: 2,
+		Flow: &event.Flow{Proto: 6, Source: netip.MustParseAddrPort("[2001:db8::1]:40001"), Destination: netip.MustParseAddrPort("[2001:db8::2]:443"), Seq: 0xffffff00, SeqKnown: true},
+		TCP: &event.TCP{State: 1, Seq: 0xffffff00, SndUna: 0xffffff00, SndNxt: 0xffffff80, WriteSeq: 0x100, Retransmits: 5,
 			RTO: 204 * time.Millisecond, SRTT: 12345 * time.Microsecond, SndQBytes: 0x200}, // sequence numbers wrap
 	}
 	for i := range p.Frags {
-		p.Frags[i] = Frag{Offset: uint32(4056 + i), Size: uint32(80 + i)}
+		p.Frags[i] = event.Frag{Offset: uint32(4056 + i), Size: uint32(80 + i)}
 	}
 	return p
 }
@@ -65,34 +66,34 @@ func TestDecodePacket(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		frags  int
-		change func(*bpf.XentracePacketEvent, *Packet)
+		change func(*bpf.XentracePacketEvent, *event.Packet)
 	}{
 		{"TCP over IPv6", 17, nil},
 		{"no fragments", 0, nil},
 		{"as many fragments as a kernel can be built for", 45, nil},
-		{"IPv4", 17, func(e *bpf.XentracePacketEvent, p *Packet) {
+		{"IPv4", 17, func(e *bpf.XentracePacketEvent, p *event.Packet) {
 			e.Flow.Family = 4
 			copy(e.Flow.Saddr[:], []byte{192, 0, 2, 1})
 			copy(e.Flow.Daddr[:], []byte{198, 51, 100, 2})
 			p.Flow.Source, p.Flow.Destination = netip.MustParseAddrPort("192.0.2.1:40001"), netip.MustParseAddrPort("198.51.100.2:443")
 		}},
-		{"not IP", 17, func(e *bpf.XentracePacketEvent, p *Packet) {
+		{"not IP", 17, func(e *bpf.XentracePacketEvent, p *event.Packet) {
 			e.Flow.Family, e.Flow.HasSeq = 0, 0
 			p.Flow, p.TCP = nil, nil
 		}},
-		{"socket that is no full TCP socket", 2, func(e *bpf.XentracePacketEvent, p *Packet) {
+		{"socket that is no full TCP socket", 2, func(e *bpf.XentracePacketEvent, p *event.Packet) {
 			e.Tcp.Present = 0
 			p.TCP = nil
 		}},
-		{"fragment of a TCP segment", 2, func(e *bpf.XentracePacketEvent, p *Packet) {
+		{"fragment of a TCP segment", 2, func(e *bpf.XentracePacketEvent, p *event.Packet) {
 			e.Flow.HasSeq, e.Flow.Seq = 0, 0
 			p.Flow.Seq, p.Flow.SeqKnown, p.TCP = 0, false, nil
 		}},
-		{"linearized", 17, func(e *bpf.XentracePacketEvent, p *Packet) {
+		{"linearized", 17, func(e *bpf.XentracePacketEvent, p *event.Packet) {
 			e.Verdict, e.Cause = bpf.XentraceVerdictVERDICT_LINEARIZED, bpf.XentraceCauseCAUSE_NONE
-			p.Verdict, p.Cause = Linearized, CauseNone
+			p.Verdict, p.Cause = event.Linearized, event.CauseNone
 		}},
-		{"largest numbers", 1, func(e *bpf.XentracePacketEvent, p *Packet) {
+		{"largest numbers", 1, func(e *bpf.XentracePacketEvent, p *event.Packet) {
 			e.Slots, e.Queue, e.GsoSize, e.GsoSegs, e.Len = 0xffff, 0xffff, 0xffff, 0xffff, 0xffffffff
 			p.Slots, p.Queue, p.GSOSize, p.GSOSegs, p.Len = 0xffff, 0xffff, 0xffff, 0xffff, 0xffffffff
 		}},
@@ -115,44 +116,44 @@ func TestDecodePacket(t *testing.T) {
 // Verdicts and causes are numbered as in the kernel side.
 func TestNumbersAreTheKernelSides(t *testing.T) {
 	for name, pair := range map[string][2]int{
-		"sent":             {int(Sent), int(bpf.XentraceVerdictVERDICT_SENT)},
-		"dropped":          {int(Dropped), int(bpf.XentraceVerdictVERDICT_DROPPED)},
-		"linearized":       {int(Linearized), int(bpf.XentraceVerdictVERDICT_LINEARIZED)},
-		"bounced":          {int(Bounced), int(bpf.XentraceVerdictVERDICT_BOUNCED)},
-		"over_limit":       {int(OverLimit), int(bpf.XentraceVerdictVERDICT_OVER_LIMIT)},
-		"rejected":         {int(Rejected), int(bpf.XentraceVerdictVERDICT_REJECTED)},
-		"no_queues":        {int(NoQueues), int(bpf.XentraceCauseCAUSE_NO_QUEUES)},
-		"device_broken":    {int(DeviceBroken), int(bpf.XentraceCauseCAUSE_DEVICE_BROKEN)},
-		"too_big":          {int(TooBig), int(bpf.XentraceCauseCAUSE_TOO_BIG)},
-		"too_many_slots":   {int(TooManySlots), int(bpf.XentraceCauseCAUSE_TOO_MANY_SLOTS)},
-		"linearize_failed": {int(LinearizeFailed), int(bpf.XentraceCauseCAUSE_LINEARIZE_FAILED)},
-		"bounce_failed":    {int(BounceFailed), int(bpf.XentraceCauseCAUSE_BOUNCE_FAILED)},
-		"no_carrier":       {int(NoCarrier), int(bpf.XentraceCauseCAUSE_NO_CARRIER)},
-		"sg_off":           {int(SGOff), int(bpf.XentraceCauseCAUSE_SG_OFF)},
-		"needs_gso":        {int(NeedsGSO), int(bpf.XentraceCauseCAUSE_NEEDS_GSO)},
-		"unknown":          {int(UnknownCause), int(bpf.XentraceCauseCAUSE_UNKNOWN)},
+		"sent":             {int(event.Sent), int(bpf.XentraceVerdictVERDICT_SENT)},
+		"dropped":          {int(event.Dropped), int(bpf.XentraceVerdictVERDICT_DROPPED)},
+		"linearized":       {int(event.Linearized), int(bpf.XentraceVerdictVERDICT_LINEARIZED)},
+		"bounced":          {int(event.Bounced), int(bpf.XentraceVerdictVERDICT_BOUNCED)},
+		"over_limit":       {int(event.OverLimit), int(bpf.XentraceVerdictVERDICT_OVER_LIMIT)},
+		"rejected":         {int(event.Rejected), int(bpf.XentraceVerdictVERDICT_REJECTED)},
+		"no_queues":        {int(event.NoQueues), int(bpf.XentraceCauseCAUSE_NO_QUEUES)},
+		"device_broken":    {int(event.DeviceBroken), int(bpf.XentraceCauseCAUSE_DEVICE_BROKEN)},
+		"too_big":          {int(event.TooBig), int(bpf.XentraceCauseCAUSE_TOO_BIG)},
+		"too_many_slots":   {int(event.TooManySlots), int(bpf.XentraceCauseCAUSE_TOO_MANY_SLOTS)},
+		"linearize_failed": {int(event.LinearizeFailed), int(bpf.XentraceCauseCAUSE_LINEARIZE_FAILED)},
+		"bounce_failed":    {int(event.BounceFailed), int(bpf.XentraceCauseCAUSE_BOUNCE_FAILED)},
+		"no_carrier":       {int(event.NoCarrier), int(bpf.XentraceCauseCAUSE_NO_CARRIER)},
+		"sg_off":           {int(event.SGOff), int(bpf.XentraceCauseCAUSE_SG_OFF)},
+		"needs_gso":        {int(event.NeedsGSO), int(bpf.XentraceCauseCAUSE_NEEDS_GSO)},
+		"unknown":          {int(event.UnknownCause), int(bpf.XentraceCauseCAUSE_UNKNOWN)},
 	} {
 		if pair[0] != pair[1] {
 			t.Errorf("%s is %d, and %d in the kernel side", name, pair[0], pair[1])
 		}
-		if text := Verdict(pair[0]).String(); name != text && name != Cause(pair[0]).String() {
-			t.Errorf("%s is called neither %s nor %s", name, text, Cause(pair[0]))
+		if text := event.Verdict(pair[0]).String(); name != text && name != event.Cause(pair[0]).String() {
+			t.Errorf("%s is called neither %s nor %s", name, text, event.Cause(pair[0]))
 		}
 	}
 }
 
 func TestDecodeInterface(t *testing.T) {
 	for name, want := range map[string]string{"eth0": "eth0", "": "", "fifteen-letters": "fifteen-letters", "sixteen-letters!": "sixteen-letters!"} {
-		event := bpf.XentraceInterfaceEvent{}
-		event.Header.Kind, event.Header.Ifindex, event.Header.Netns = bpf.XentraceEventKindEVENT_INTERFACE, 9, 4026532999
-		copy(event.Name[:], name)
-		record := slices.Clone(unsafe.Slice((*byte)(unsafe.Pointer(&event)), unsafe.Sizeof(event)))
+		announced := bpf.XentraceInterfaceEvent{}
+		announced.Header.Kind, announced.Header.Ifindex, announced.Header.Netns = bpf.XentraceEventKindEVENT_INTERFACE, 9, 4026532999
+		copy(announced.Name[:], name)
+		record := slices.Clone(unsafe.Slice((*byte)(unsafe.Pointer(&announced)), unsafe.Sizeof(announced)))
 		d := newDecoder()
 		kind, err := d.kind(record)
 		if err != nil || kind != bpf.XentraceEventKindEVENT_INTERFACE {
 			t.Errorf("kind %d, error %v", kind, err)
 		}
-		if got, want := d.decodeInterface(record), (Device{want, 9, 4026532999}); got != want {
+		if got, want := d.decodeInterface(record), (event.Device{Name: want, Index: 9, NetNS: 4026532999}); got != want {
 			t.Errorf("%+v, want %+v", got, want)
 		}
 	}

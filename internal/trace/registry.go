@@ -11,6 +11,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"xentrace/bpf"
+	"xentrace/internal/event"
 	"xentrace/internal/netdev"
 )
 
@@ -24,8 +25,8 @@ type deviceKey struct {
 type watchedInterface struct {
 	netdev.Interface
 	slot        uint32 // index into the counters; 0 once it is gone
-	firstCounts Counts // counted for it before it was registered
-	finalCounts Counts // once it is gone
+	firstCounts counts // counted for it before it was registered
+	finalCounts counts // once it is gone
 	gone        bool
 	driver      *generation // the driver's, as it was when the interface came
 
@@ -45,7 +46,7 @@ type registry struct {
 	all       []*watchedInterface // in the order in which they came
 	free      []uint32            // places in the counters, the one longest free first
 
-	early     Counts            // place 0: packets of interfaces that were not registered yet
+	early     counts            // place 0: packets of interfaces that were not registered yet
 	lastEarly *watchedInterface // the one that the kernel side told of last
 	crowded   bool              // an interface found no place, and is counted in place 0 for good
 
@@ -166,11 +167,11 @@ func (r *registry) remove(key deviceKey) (netdev.Interface, bool, error) {
 		}
 		r.lastEarly = nil
 	}
-	counts, err := r.read(w.slot)
+	final, err := r.read(w.slot)
 	if err != nil {
 		return w.Interface, true, err
 	}
-	w.finalCounts = counts
+	w.finalCounts = final
 	w.gone = true
 	w.missing = "the interface is gone, and its counter with it"
 	r.free = append(r.free, w.slot)
@@ -233,13 +234,13 @@ func txDropped(ctx context.Context, i netdev.Interface) (uint64, error) {
 }
 
 // totals returns what was counted for every interface so far.
-func (r *registry) totals(ctx context.Context) ([]InterfaceTotals, error) {
+func (r *registry) totals(ctx context.Context) ([]interfaceTotals, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.settleEarly(); err != nil {
 		return nil, err
 	}
-	all := make([]InterfaceTotals, 0, len(r.all)+1)
+	all := make([]interfaceTotals, 0, len(r.all)+1)
 	for _, w := range r.all {
 		t, err := r.interfaceTotals(ctx, w)
 		if err != nil {
@@ -252,31 +253,32 @@ func (r *registry) totals(ctx context.Context) ([]InterfaceTotals, error) {
 		return nil, err
 	}
 	if others := others.minus(&r.early); others.Packets+others.Elsewhere != 0 {
-		if err := r.drivers.lastRead().refineCounts(ctx, &others); err != nil {
+		if err := r.drivers.lastRead().refineCounts(ctx, &others.Counts); err != nil {
 			return nil, err
 		}
-		all = append(all, InterfaceTotals{Driver: netdev.DriverNetfront, Counts: others})
+		t := event.InterfaceTotals{Driver: netdev.DriverNetfront, Counts: others.Counts}
+		all = append(all, interfaceTotals{t, others.rejected, others.reasons})
 	}
 	return all, nil
 }
 
-func (r *registry) interfaceTotals(ctx context.Context, w *watchedInterface) (InterfaceTotals, error) {
-	counts := w.finalCounts
+func (r *registry) interfaceTotals(ctx context.Context, w *watchedInterface) (interfaceTotals, error) {
+	sum := w.finalCounts
 	if !w.gone {
 		var err error
-		if counts, err = r.read(w.slot); err != nil {
-			return InterfaceTotals{}, err
+		if sum, err = r.read(w.slot); err != nil {
+			return interfaceTotals{}, err
 		}
 	}
-	counts.add(&w.firstCounts)
-	if err := w.driver.refineCounts(ctx, &counts); err != nil {
-		return InterfaceTotals{}, err
+	sum.add(&w.firstCounts)
+	if err := w.driver.refineCounts(ctx, &sum.Counts); err != nil {
+		return interfaceTotals{}, err
 	}
-	t := InterfaceTotals{
-		Device: Device{Name: w.Name, Index: w.Index, NetNS: w.Namespace},
+	t := event.InterfaceTotals{
+		Device: event.Device{Name: w.Name, Index: w.Index, NetNS: w.Namespace},
 		Driver: w.Driver,
 		Gone:   w.gone,
-		Counts: counts,
+		Counts: sum.Counts,
 		Queues: w.Queues,
 	}
 	final := w.txDroppedFinal
@@ -287,7 +289,7 @@ func (r *registry) interfaceTotals(ctx context.Context, w *watchedInterface) (In
 		delta := *final - *w.txDroppedBase
 		t.TxDroppedDelta = &delta
 	}
-	return t, nil
+	return interfaceTotals{t, sum.rejected, sum.reasons}, nil
 }
 
 // missing says why a tx_dropped is not known, if one is not.
@@ -318,12 +320,12 @@ func (r *registry) clear(slot uint32) error {
 	return nil
 }
 
-func (r *registry) read(slot uint32) (Counts, error) {
+func (r *registry) read(slot uint32) (counts, error) {
 	var perCPU []bpf.XentraceCounters
 	if err := r.counters.Lookup(slot, &perCPU); err != nil {
-		return Counts{}, fmt.Errorf("counters of the kernel side: %w", err)
+		return counts{}, fmt.Errorf("counters of the kernel side: %w", err)
 	}
-	var sum Counts
+	var sum counts
 	for i := range perCPU {
 		c := countsOf(&perCPU[i])
 		sum.add(&c)
@@ -332,7 +334,7 @@ func (r *registry) read(slot uint32) (Counts, error) {
 }
 
 // readElsewhere adds the drops outside the driver.
-func (r *registry) readElsewhere(slot uint32, sum *Counts) error {
+func (r *registry) readElsewhere(slot uint32, sum *counts) error {
 	if r.elsewhere == nil {
 		return nil
 	}
@@ -341,7 +343,10 @@ func (r *registry) readElsewhere(slot uint32, sum *Counts) error {
 		return fmt.Errorf("counters of the kernel side: %w", err)
 	}
 	for i := range perCPU {
-		sum.add(&Counts{Elsewhere: perCPU[i].Dropped, reasons: perCPU[i].Reasons})
+		sum.Elsewhere += perCPU[i].Dropped
+		for n, count := range perCPU[i].Reasons {
+			sum.reasons[n] += count
+		}
 	}
 	return nil
 }

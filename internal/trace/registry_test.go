@@ -6,6 +6,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"xentrace/bpf"
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
 )
@@ -50,7 +51,7 @@ func (r *testRegistry) send(slot uint32, packets, drops uint64) {
 	c := &all[r.cpus-1]
 	c.Slots[1] += packets
 	c.Dropped += drops
-	c.Causes[TooManySlots] += drops
+	c.Causes[event.TooManySlots] += drops
 	if err := r.counters.Put(slot, all); err != nil {
 		r.t.Fatal(err)
 	}
@@ -74,7 +75,7 @@ func (r *testRegistry) goes(index int) {
 }
 
 // lives returns the packets and the causes of each interface, in order.
-func (r *testRegistry) lives() []InterfaceTotals {
+func (r *testRegistry) lives() []interfaceTotals {
 	r.t.Helper()
 	all, err := r.totals(r.t.Context())
 	if err != nil {
@@ -98,13 +99,13 @@ func TestInterfaceLives(t *testing.T) {
 	if first == second || len(all) != 2 {
 		t.Fatalf("places %d and %d, %d interfaces, want two of each", first, second, len(all))
 	}
-	if all[0].Packets != 10 || !all[0].Gone || all[0].Causes[TooManySlots] != 3 || all[0].Causes[LinearizeFailed] != 0 {
+	if all[0].Packets != 10 || !all[0].Gone || all[0].Causes[event.TooManySlots] != 3 || all[0].Causes[event.LinearizeFailed] != 0 {
 		t.Errorf("the first life: %d packets, gone %v, causes %v", all[0].Packets, all[0].Gone, all[0].Causes)
 	}
-	if all[1].Packets != 20 || all[1].Gone || all[1].Causes[LinearizeFailed] != 4 || all[1].Causes[TooManySlots] != 0 {
+	if all[1].Packets != 20 || all[1].Gone || all[1].Causes[event.LinearizeFailed] != 4 || all[1].Causes[event.TooManySlots] != 0 {
 		t.Errorf("the second life: %d packets, gone %v, causes %v", all[1].Packets, all[1].Gone, all[1].Causes)
 	}
-	if i, known := r.lookUp(deviceKey{2, 1}); !known || i.driver.cause() != TooManySlots {
+	if i, known := r.lookUp(deviceKey{2, 1}); !known || i.driver.cause() != event.TooManySlots {
 		t.Errorf("records of the first life are of a driver whose cause is %q", i.driver.cause())
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"xentrace/bpf"
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 )
 
@@ -24,11 +25,11 @@ func (r *rejections) counted() bool { return r.missing == "" }
 
 // learnRejections finds out whether a backend can tell what the Xen backend
 // refused.
-func (f *facts) learnRejections(asked bool, b Backend) rejections {
+func (f *facts) learnRejections(asked bool, b event.Backend) rejections {
 	switch {
 	case !asked:
 		return rejections{missing: "packets that the backend refuses are counted with --rejected only"}
-	case b == Tracepoint:
+	case b == event.Tracepoint:
 		return rejections{missing: "the tracepoint backend does not see the backend's responses; fentry and kprobe do"}
 	case !f.typed:
 		return rejections{missing: "the structures of xen-netfront are not known: its module has no BTF type information, which kernels have for modules from 5.11 on"}
@@ -69,18 +70,4 @@ func (r *rejections) sentence(asked bool) string {
 		return ""
 	}
 	return "packets that the backend refuses are not counted: " + r.missing
-}
-
-// fill adds to the totals what was refused, or why that is not known. Other
-// drivers have no backend that could refuse.
-func (r *rejections) fill(totals *Totals) {
-	for i := range totals.Interfaces {
-		if t := &totals.Interfaces[i]; r.counted() {
-			rejected := t.rejected
-			t.Rejected = &rejected
-		}
-	}
-	if !r.counted() {
-		totals.Missing["rejected"] = r.missing
-	}
 }

@@ -9,16 +9,9 @@ import (
 	"github.com/cilium/ebpf/btf"
 
 	"xentrace/bpf"
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 )
-
-// A Task is a process as the kernel side sees it.
-type Task struct {
-	PID     int           // in the initial PID namespace
-	Comm    string        // of its first thread: any bytes
-	Started time.Duration // after boot, by CLOCK_BOOTTIME; with PID it tells processes apart
-	Cgroup  uint64        // id in the cgroup v2 hierarchy
-}
 
 const (
 	preemptVariable = 0x7072656d // PREEMPT_VARIABLE in bpf/sender.h
@@ -62,9 +55,9 @@ func isReadable(variable btf.TypeID) bool {
 	return program.Close() == nil
 }
 
-func decodeSender(s *bpf.XentraceSender) *Task {
+func decodeSender(s *bpf.XentraceSender) *event.Task {
 	if s.Tgid == 0 {
 		return nil
 	}
-	return &Task{PID: int(s.Tgid), Comm: cString(s.Comm[:]), Started: time.Duration(s.Started), Cgroup: s.Cgroup}
+	return &event.Task{PID: int(s.Tgid), Comm: cString(s.Comm[:]), Started: time.Duration(s.Started), Cgroup: s.Cgroup}
 }

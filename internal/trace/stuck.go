@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"xentrace/bpf"
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 )
 
@@ -174,7 +175,7 @@ func (w *stuckWatch) time(jiffies uint64) time.Duration {
 }
 
 // fill adds to the totals how long each interface was stuck.
-func (w *stuckWatch) fill(totals *Totals) {
+func (w *stuckWatch) fill(totals *event.Totals) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.missing != "" {

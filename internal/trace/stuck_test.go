@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"xentrace/bpf"
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
 )
@@ -84,7 +85,7 @@ func TestStuckWatch(t *testing.T) {
 				said = append(said, w.look(key, "eth0", !look.gone, &queues)...)
 			}
 			checkSaid(t, said, test.want)
-			totals := Totals{Interfaces: []InterfaceTotals{{Device: Device{Index: key.index, NetNS: key.netns}}}, Missing: map[string]string{}}
+			totals := event.Totals{Interfaces: []event.InterfaceTotals{{Device: event.Device{Index: key.index, NetNS: key.netns}}}, Missing: map[string]string{}}
 			w.fill(&totals)
 			if i := &totals.Interfaces[0]; i.Stuck == nil || *i.Stuck != test.lasts || i.StuckNow != test.now {
 				t.Errorf("stuck for %v, and still: %v; want %v, %v", i.Stuck, i.StuckNow, test.lasts, test.now)

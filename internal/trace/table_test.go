@@ -7,6 +7,7 @@ import (
 	"github.com/cilium/ebpf/rlimit"
 
 	"xentrace/bpf"
+	"xentrace/internal/event"
 )
 
 // newTable makes the kernel side's table of interfaces, empty.
@@ -95,13 +96,13 @@ func TestInterfaceTableIsReused(t *testing.T) {
 }
 
 func TestCountsDifference(t *testing.T) {
-	before := Counts{Packets: 3, Bytes: 100, Dropped: 1}
-	before.Causes[SGOff], before.Slots[2] = 1, 3
-	now := Counts{Packets: 10, Bytes: 900, Dropped: 4, Linearized: 2}
-	now.Causes[SGOff], now.Slots[2], now.Slots[27] = 4, 8, 2
+	before := counts{Counts: event.Counts{Packets: 3, Bytes: 100, Dropped: 1}}
+	before.Causes[event.SGOff], before.Slots[2] = 1, 3
+	now := counts{Counts: event.Counts{Packets: 10, Bytes: 900, Dropped: 4, Linearized: 2}}
+	now.Causes[event.SGOff], now.Slots[2], now.Slots[27] = 4, 8, 2
 	difference := now.minus(&before)
-	want := Counts{Packets: 7, Bytes: 800, Dropped: 3, Linearized: 2}
-	want.Causes[SGOff], want.Slots[2], want.Slots[27] = 3, 5, 2
+	want := counts{Counts: event.Counts{Packets: 7, Bytes: 800, Dropped: 3, Linearized: 2}}
+	want.Causes[event.SGOff], want.Slots[2], want.Slots[27] = 3, 5, 2
 	if difference != want {
 		t.Errorf("difference %d packets, %d bytes, %d dropped, causes %v", difference.Packets, difference.Bytes, difference.Dropped, difference.Causes)
 	}

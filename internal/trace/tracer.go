@@ -16,6 +16,7 @@ import (
 	"github.com/cilium/ebpf/rlimit"
 
 	"xentrace/bpf"
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
 )
@@ -35,9 +36,9 @@ type Options struct {
 	// means every interface driven by xen-netfront in any namespace, those that
 	// appear later too.
 	Interfaces []string
-	Backend    Backend
+	Backend    event.Backend
 	Records    bool // false: count only, no record is made
-	Drops      Drops
+	Drops      event.Drops
 	DropsHook  DropsHook // how drops outside the driver are noticed
 	RingBytes  int       // size of the ring buffer, a power of two and a multiple of the page size; 0 for the default
 	Wait       bool      // wait for an interface to appear instead of failing
@@ -139,7 +140,7 @@ func (t *Tracer) start(ctx context.Context) error {
 		t.holders = newHolderFinder(f.types)
 	}
 	first := t.driver.generations.begin(0, "")
-	t.choice.HoldsDriver = (t.choice.Backend == Fentry || t.rejections.counted()) && t.driver.module.there
+	t.choice.HoldsDriver = (t.choice.Backend == event.Fentry || t.rejections.counted()) && t.driver.module.there
 	t.driver.follows = c.anyNetfront() && !t.choice.HoldsDriver && t.driver.module.there
 	t.driver.config = f.configuration()
 	if err := t.begin(ctx, interfaces); err != nil {
@@ -284,32 +285,46 @@ func (t *Tracer) Close() error {
 }
 
 // Totals returns what was counted until now, or until Stop.
-func (t *Tracer) Totals(ctx context.Context) (Totals, error) {
+func (t *Tracer) Totals(ctx context.Context) (event.Totals, error) {
 	now := time.Now()
 	if ended := t.ended.Load(); ended != nil {
 		now = *ended
 	}
-	interfaces, err := t.registry.totals(ctx)
+	counted, err := t.registry.totals(ctx)
 	if err != nil {
-		return Totals{}, err
+		return event.Totals{}, err
 	}
-	totals := Totals{
-		Time:       now,
-		Duration:   now.Sub(t.started),
-		Interfaces: interfaces,
-		Events:     t.events.Load(),
-		Gaps:       t.gaps.list(),
-		Missing:    make(map[string]string),
+	totals := event.Totals{
+		Time:     now,
+		Duration: now.Sub(t.started),
+		Events:   t.events.Load(),
+		Gaps:     t.gaps.list(),
+		Missing:  make(map[string]string),
 	}
-	for i := range totals.Interfaces {
-		totals.Interfaces[i].Backend = t.choice.Backend
-		totals.Lost.Ring += totals.Interfaces[i].RingLost
+	for i := range counted {
+		totals.Interfaces = append(totals.Interfaces, t.interfaceTotals(&counted[i]))
+		totals.Lost.Ring += counted[i].RingLost
 	}
 	if reason := t.registry.missing(); reason != "" {
 		totals.Missing["tx_dropped_delta"] = reason
 	}
-	t.countElsewhere(&totals)
-	t.rejections.fill(&totals)
+	if !t.rejections.counted() {
+		totals.Missing["rejected"] = t.rejections.missing
+	}
+	t.fillReasons(&totals)
 	t.stuck.fill(&totals)
 	return totals, t.countLost(&totals)
+}
+
+// interfaceTotals adds to what was counted for an interface what this run measures.
+func (t *Tracer) interfaceTotals(counted *interfaceTotals) event.InterfaceTotals {
+	totals := counted.InterfaceTotals
+	totals.Backend = t.choice.Backend
+	if t.rejections.counted() { // another driver has no backend that could reject
+		totals.Rejected = &counted.rejected
+	}
+	if t.elsewhere != nil {
+		totals.Reasons = nameReasons(&counted.reasons, t.elsewhere.reasons)
+	}
+	return totals
 }

@@ -1,6 +1,8 @@
 package verdict
 
-import "xentrace/internal/trace"
+import (
+	"xentrace/internal/event"
+)
 
 // Advice that several rules share.
 var (
@@ -27,8 +29,8 @@ var (
 
 // causeRules holds what each drop means. The tests that the driver makes are
 // those of xennet_start_xmit from 5.10 to 7.3.
-var causeRules = map[trace.Cause]Rule{
-	trace.NoQueues: {
+var causeRules = map[event.Cause]Rule{
+	event.NoQueues: {
 		Meaning: "The interface has no transmit queue: setting up the connection to the backend failed or is not done.",
 		Advice: []Advice{{
 			Command: "dmesg | grep -i -e xennet -e vif -e {ifname}",
@@ -36,7 +38,7 @@ var causeRules = map[trace.Cause]Rule{
 			Cost:    "Connections over the interface break while it is away.",
 		}},
 	},
-	trace.DeviceBroken: {
+	event.DeviceBroken: {
 		Meaning: "The frontend caught its backend misbehaving and disabled the interface for good; every packet is dropped.",
 		Advice: []Advice{{
 			Command: "dmesg | grep -e 'Disabled for further use' -B 2",
@@ -44,14 +46,14 @@ var causeRules = map[trace.Cause]Rule{
 			Cost:    "Connections over the interface break; the fault is dom0's and may come back.",
 		}},
 	},
-	trace.TooBig: {
+	event.TooBig: {
 		Meaning: "The packet is longer than 65535 bytes, the most that a request on the ring can say.",
 		Advice: []Advice{{
 			Command: "ip link set dev {ifname} mtu 65517",
 			Effect:  "A full packet with its Ethernet header and a VLAN tag is then 65535 bytes.",
 		}},
 	},
-	trace.TooManySlots: {
+	event.TooManySlots: {
 		Meaning: "The packet needs more slots than the limit and this driver has no code to linearize it, so the same packet is dropped again at every retransmission.",
 		Advice: []Advice{
 			{
@@ -65,7 +67,7 @@ var causeRules = map[trace.Cause]Rule{
 			},
 		},
 	},
-	trace.LinearizeFailed: {
+	event.LinearizeFailed: {
 		Meaning: "The packet needs more slots than the limit, and the kernel found no free memory in one piece to copy it into.",
 		Advice: []Advice{
 			orderZeroFrags,
@@ -77,18 +79,18 @@ var causeRules = map[trace.Cause]Rule{
 			memoryReserve,
 		},
 	},
-	trace.BounceFailed: {
+	event.BounceFailed: {
 		Meaning: "The packet had to be copied before it could be shared with the backend, and there was no memory for the copy.",
 		Advice:  []Advice{memoryReserve},
 	},
-	trace.NoCarrier: {
+	event.NoCarrier: {
 		Meaning: "The interface has no carrier: its backend in dom0 is not connected.",
 		Advice: []Advice{{
 			Command: "ip link show dev {ifname}",
 			Effect:  "Shows NO-CARRIER while it lasts; the other end is looked at in dom0 (xl network-list). It is normal for a moment while a guest resumes or migrates.",
 		}},
 	},
-	trace.SGOff: {
+	event.SGOff: {
 		Meaning: "The packet needs two slots or more while scatter-gather is off. From Linux 6.3 on even small packets do, when their head straddles a page.",
 		Advice: []Advice{{
 			Command: "ethtool -K {ifname} sg on tso on gso on",
@@ -96,14 +98,14 @@ var causeRules = map[trace.Cause]Rule{
 			Cost:    "With a driver that does not linearize, packets of more than 18 slots are dropped instead.",
 		}},
 	},
-	trace.NeedsGSO: {
+	event.NeedsGSO: {
 		Meaning: "The packet was to be segmented by the device, and the feature was turned off between the stack and the driver.",
 		Advice: []Advice{{
 			Command: "ethtool -k {ifname}",
 			Effect:  "Shows the features. A few such drops while they are being changed are normal; TCP sends the data again.",
 		}},
 	},
-	trace.UnknownCause: {
+	event.UnknownCause: {
 		Meaning: "The driver dropped the packet and none of its known tests explains why.",
 		Advice: []Advice{{
 			Command: "xentrace watch -i {ifname} -o json",
@@ -113,8 +115,8 @@ var causeRules = map[trace.Cause]Rule{
 }
 
 // verdictRules holds what the other verdicts mean.
-var verdictRules = map[trace.Verdict]Rule{
-	trace.Linearized: {
+var verdictRules = map[event.Verdict]Rule{
+	event.Linearized: {
 		Meaning: "The packet needed more slots than the limit; the driver copied it into one buffer and sent it.",
 		Advice: []Advice{{
 			Command: orderZeroFrags.Command,
@@ -122,19 +124,19 @@ var verdictRules = map[trace.Verdict]Rule{
 			Cost:    orderZeroFrags.Cost,
 		}},
 	},
-	trace.Bounced: {
+	event.Bounced: {
 		Meaning: "The driver copied the packet before sending it: its head began less than 14 bytes before the end of a page, or the backend is not trusted.",
 		Advice: []Advice{{
 			Effect: "Nothing is lost. Where every packet is copied, the backend is marked as not trusted (the driver's parameter trusted=0, or the host says so): a choice of safety over speed.",
 		}},
 	},
-	trace.OverLimit: {
+	event.OverLimit: {
 		Meaning: "This driver sent the packet; a Xen frontend would have had to copy it (Linux 3.17 and later) or drop it (3.7 to 3.16).",
 		Advice: []Advice{{
 			Effect: "Nothing is lost here. The same traffic in a Xen guest depends on the driver's copying.",
 		}},
 	},
-	trace.Rejected: {
+	event.Rejected: {
 		Meaning: "The driver put the packet on the ring and counted it as sent, and the backend answered that it did not take it: the packet is lost, and no counter of the guest says so.",
 		Advice: []Advice{
 			{

@@ -3,7 +3,7 @@ package verdict
 import (
 	"fmt"
 
-	"xentrace/internal/trace"
+	"xentrace/internal/event"
 )
 
 // Netfront is what InterfaceTotals.Driver holds for an interface of the Xen
@@ -13,7 +13,7 @@ const Netfront = "xen-netfront"
 // Difference explains why the drops that were counted for an interface and
 // what its own tx_dropped moved by are not the same number. It returns "" where
 // they are, and where tx_dropped could not be read.
-func Difference(t *trace.InterfaceTotals) string {
+func Difference(t *event.InterfaceTotals) string {
 	if t.TxDroppedDelta == nil || *t.TxDroppedDelta == t.Dropped {
 		return ""
 	}
@@ -23,7 +23,7 @@ func Difference(t *trace.InterfaceTotals) string {
 		return fmt.Sprintf("%s is not xen-netfront: it drops for reasons of its own, which are not judged here.", t.Driver)
 	case moved > t.Dropped:
 		sentence := fmt.Sprintf("%d more than the driver's own drops: the counter also holds what the kernel's core dropped before the driver was asked.", moved-t.Dropped)
-		if t.Backend == trace.Tracepoint {
+		if t.Backend == event.Tracepoint {
 			sentence += " Packets from netpoll, pktgen and raw sockets that bypass the queue are not seen by the tracepoint backend."
 		}
 		return sentence

@@ -3,8 +3,8 @@ package verdict
 import (
 	"fmt"
 
+	"xentrace/internal/event"
 	"xentrace/internal/slots"
-	"xentrace/internal/trace"
 )
 
 // A Layout gathers how those packets of one flow are made up whose make-up is what
@@ -28,7 +28,7 @@ type tally struct {
 }
 
 // Add takes one packet into account, if its make-up is what went wrong with it.
-func (l *Layout) Add(p *trace.Packet) {
+func (l *Layout) Add(p *event.Packet) {
 	s := shapeOf(p)
 	if !s.overLimit && !s.gatherOff && !s.bounced {
 		return
@@ -82,7 +82,7 @@ func (l *Layout) Sentence() string {
 }
 
 // LayoutOf says how one packet is made up; "" unless that is what went wrong with it.
-func LayoutOf(p *trace.Packet) string {
+func LayoutOf(p *event.Packet) string {
 	var l Layout
 	l.Add(p)
 	return l.Sentence()
@@ -115,17 +115,17 @@ const largestBlock = 64 << 10
 // bounceBelow is how far before the end of a page a head may begin: ETH_HLEN.
 const bounceBelow = 14
 
-func shapeOf(p *trace.Packet) shape {
+func shapeOf(p *event.Packet) shape {
 	s := shape{
 		frags:     len(p.Frags),
 		forwarded: p.Socket == nil && p.TCP == nil,
 		headSlots: int(slots.Of(uint32(p.HeadOffset), uint32(p.HeadLen))),
 		segmented: p.GSOSize > 0,
 	}
-	if p.Layer == trace.LayerDriver {
+	if p.Layer == event.LayerDriver {
 		s.overLimit = p.Slots > p.Limit
-		s.gatherOff = p.Verdict == trace.Dropped && p.Cause == trace.SGOff
-		s.bounced = (p.Verdict == trace.Bounced || p.Cause == trace.BounceFailed) &&
+		s.gatherOff = p.Verdict == event.Dropped && p.Cause == event.SGOff
+		s.bounced = (p.Verdict == event.Bounced || p.Cause == event.BounceFailed) &&
 			slots.PageSize-p.HeadOffset%slots.PageSize < bounceBelow
 	}
 	for i, frag := range p.Frags {

@@ -6,15 +6,15 @@ import (
 	"strings"
 	"testing"
 
+	"xentrace/internal/event"
 	"xentrace/internal/slots"
-	"xentrace/internal/trace"
 )
 
 // made returns a packet of this head and these fragments, with its slots counted,
 // that a socket sent and the driver linearized.
-func made(headOffset, headLen int, frags ...trace.Frag) trace.Packet {
-	p := trace.Packet{
-		Verdict: trace.Linearized, Limit: slots.Limit, Socket: &trace.Socket{Address: 1},
+func made(headOffset, headLen int, frags ...event.Frag) event.Packet {
+	p := event.Packet{
+		Verdict: event.Linearized, Limit: slots.Limit, Socket: &event.Socket{Address: 1},
 		HeadOffset: headOffset, HeadLen: headLen, Len: headLen, Frags: frags,
 	}
 	p.Slots = int(slots.Of(uint32(headOffset), uint32(headLen)))
@@ -27,22 +27,22 @@ func made(headOffset, headLen int, frags ...trace.Frag) trace.Packet {
 
 // every returns n fragments of a size, each so far behind the start of the one
 // before, in blocks of the given length.
-func every(n int, first, step, size, within uint32) []trace.Frag {
-	frags := make([]trace.Frag, n)
+func every(n int, first, step, size, within uint32) []event.Frag {
+	frags := make([]event.Frag, n)
 	for i := range frags {
-		frags[i] = trace.Frag{Offset: (first + uint32(i)*step) % within, Size: size}
+		frags[i] = event.Frag{Offset: (first + uint32(i)*step) % within, Size: size}
 	}
 	return frags
 }
 
-func with(p trace.Packet, change func(*trace.Packet)) trace.Packet {
+func with(p event.Packet, change func(*event.Packet)) event.Packet {
 	change(&p)
 	return p
 }
 
-func forwarded(p *trace.Packet) { p.Socket = nil }
+func forwarded(p *event.Packet) { p.Socket = nil }
 
-func scatterGatherOff(p *trace.Packet) { p.Verdict, p.Cause = trace.Dropped, trace.SGOff }
+func scatterGatherOff(p *event.Packet) { p.Verdict, p.Cause = event.Dropped, event.SGOff }
 
 const (
 	elsewhere = "; no socket here sent it: it comes from another network namespace, a guest or another machine."
@@ -53,96 +53,96 @@ func TestLayoutSays(t *testing.T) {
 	small := made(254, 66, every(17, 4056, 4096, 80, 32768)...)
 	for _, test := range []struct {
 		name    string
-		packets []trace.Packet
+		packets []event.Packet
 		want    string
 	}{
 		{"nothing", nil, ""},
-		{"a packet within the limit", []trace.Packet{made(254, 66, trace.Frag{Offset: 4056, Size: 80})}, ""},
-		{"a drop elsewhere", []trace.Packet{with(small, func(p *trace.Packet) { p.Layer = trace.LayerElsewhere })}, ""},
-		{"small writes", []trace.Packet{small}, "17 fragments of 80 bytes that all straddle pages, 35 slots" + smallSays + "."},
+		{"a packet within the limit", []event.Packet{made(254, 66, event.Frag{Offset: 4056, Size: 80})}, ""},
+		{"a drop elsewhere", []event.Packet{with(small, func(p *event.Packet) { p.Layer = event.LayerElsewhere })}, ""},
+		{"small writes", []event.Packet{small}, "17 fragments of 80 bytes that all straddle pages, 35 slots" + smallSays + "."},
 		{
 			"small writes, several packets",
-			[]trace.Packet{small, made(254, 66, every(14, 4046, 4096, 256, 32768)...), made(254, 66, every(16, 4046, 4096, 100, 32768)...)},
+			[]event.Packet{small, made(254, 66, every(14, 4046, 4096, 256, 32768)...), made(254, 66, every(16, 4046, 4096, 100, 32768)...)},
 			"14 to 17 fragments of 80 to 256 bytes, 14 to 17 of which straddle pages, 29 to 35 slots" + smallSays + ".",
 		},
 		{
 			"small writes of a container",
-			[]trace.Packet{with(small, forwarded)},
+			[]event.Packet{with(small, forwarded)},
 			"17 fragments of 80 bytes that all straddle pages, 35 slots" + smallSays + elsewhere,
 		},
 		{
 			"writes of most of a page, some in one page",
-			[]trace.Packet{with(made(254, 66, every(17, 0, 6000, 3000, 32768)...), func(p *trace.Packet) { p.GSOSize, p.GSOSegs = 1448, 36 })},
+			[]event.Packet{with(made(254, 66, every(17, 0, 6000, 3000, 32768)...), func(p *event.Packet) { p.GSOSize, p.GSOSegs = 1448, 36 })},
 			"17 fragments of 3000 bytes, 12 of which straddle pages, 36 segments of 1448 bytes, 30 slots" + smallSays + ".",
 		},
 		{
 			"large writes at odd places",
-			[]trace.Packet{made(254, 66, trace.Frag{Offset: 12768, Size: 20000}, trace.Frag{Offset: 7232, Size: 20000}, trace.Frag{Offset: 1700, Size: 15000})},
+			[]event.Packet{made(254, 66, event.Frag{Offset: 12768, Size: 20000}, event.Frag{Offset: 7232, Size: 20000}, event.Frag{Offset: 1700, Size: 15000})},
 			"",
 		},
 		{
 			"large writes at odd places, over the limit",
-			[]trace.Packet{made(254, 66, every(9, 4000, 9500, 5000, 27000)...)},
+			[]event.Packet{made(254, 66, every(9, 4000, 9500, 5000, 27000)...)},
 			"9 fragments of 5000 bytes, 2 of which touch one page more than their length needs, 21 slots: large writes that begin at odd places of a page, since another connection of the same thread takes its memory in between.",
 		},
 		{
 			"one connection alone, its pieces in a row",
-			[]trace.Packet{made(254, 66, every(17, 2048, 4097, 4097, 32768)...)},
+			[]event.Packet{made(254, 66, every(17, 2048, 4097, 4097, 32768)...)},
 			"17 fragments of 4097 bytes, none of which touches more pages than its length needs, 35 slots.",
 		},
 		{
 			"sendfile with a head across a page",
-			[]trace.Packet{made(4030, 70, every(17, 0, 0, 1000, 4096)...)},
+			[]event.Packet{made(4030, 70, every(17, 0, 0, 1000, 4096)...)},
 			"17 fragments of 1000 bytes, none across a page boundary, 19 slots: one page or less each, as sendfile and splice make them; the head across a page boundary is what is too much.",
 		},
 		{
 			"merged and forwarded",
-			[]trace.Packet{with(made(4030, 70, every(17, 66, 0, 1448, 4096)...), func(p *trace.Packet) { p.Socket, p.GSOSize, p.GSOSegs = nil, 1448, 17 })},
+			[]event.Packet{with(made(4030, 70, every(17, 66, 0, 1448, 4096)...), func(p *event.Packet) { p.Socket, p.GSOSize, p.GSOSegs = nil, 1448, 17 })},
 			"17 fragments of 1448 bytes, none across a page boundary, 17 segments of 1448 bytes, 19 slots: one of the packets that were merged on their way in (GRO) and are forwarded; the head across a page boundary is what is too much" + elsewhere,
 		},
 		{
 			"more fragments than usual",
-			[]trace.Packet{made(254, 66, every(30, 0, 0, 2000, 4096)...)},
+			[]event.Packet{made(254, 66, every(30, 0, 0, 2000, 4096)...)},
 			"30 fragments of 2000 bytes, none across a page boundary, 31 slots: more fragments than 17, which only kernels with a larger CONFIG_MAX_SKB_FRAGS allow.",
 		},
 		{
 			"huge pages without a copy",
-			[]trace.Packet{made(254, 66, every(17, 8152, 8192, 80, 2<<20)...)},
+			[]event.Packet{made(254, 66, every(17, 8152, 8192, 80, 2<<20)...)},
 			"17 fragments of 80 bytes that all straddle pages, 35 slots: memory that was handed over without a copy from huge pages, as MSG_ZEROCOPY does.",
 		},
 		{
 			"huge pages, forwarded",
-			[]trace.Packet{with(made(254, 66, every(17, 8152, 8192, 80, 2<<20)...), forwarded)},
+			[]event.Packet{with(made(254, 66, every(17, 8152, 8192, 80, 2<<20)...), forwarded)},
 			"17 fragments of 80 bytes that all straddle pages, 35 slots: parts of pages of more than 64 KiB, as others hand them over without a copy" + elsewhere,
 		},
 		{
 			"fragments in a row that straddle: no cause claimed",
-			[]trace.Packet{made(254, 66, append(every(16, 2048, 4096, 4096, 32768), trace.Frag{Offset: 4090, Size: 10})...)},
+			[]event.Packet{made(254, 66, append(every(16, 2048, 4096, 4096, 32768), event.Frag{Offset: 4090, Size: 10})...)},
 			"17 fragments of 10 to 4096 bytes that all straddle pages, 35 slots.",
 		},
 		{
 			"a head across a page while scatter-gather is off",
-			[]trace.Packet{with(made(4034, 142), scatterGatherOff), with(made(3990, 120), scatterGatherOff)},
+			[]event.Packet{with(made(4034, 142), scatterGatherOff), with(made(3990, 120), scatterGatherOff)},
 			"no fragments, a head of 120 to 142 bytes that begins 62 to 106 bytes before the end of a page, 2 slots: the memory that the kernel gave for the head lies across a page boundary, and without scatter-gather one slot is all.",
 		},
 		{
 			"fragments while scatter-gather is off",
-			[]trace.Packet{with(made(254, 66, trace.Frag{Offset: 100, Size: 50}), scatterGatherOff)},
+			[]event.Packet{with(made(254, 66, event.Frag{Offset: 100, Size: 50}), scatterGatherOff)},
 			"1 fragment of 50 bytes, none across a page boundary, 2 slots: it came in pieces to an interface without scatter-gather, as when the feature is turned off at that moment or the sender goes past the queue.",
 		},
 		{
 			"bounced",
-			[]trace.Packet{with(made(4094, 66), func(p *trace.Packet) { p.Verdict = trace.Bounced })},
+			[]event.Packet{with(made(4094, 66), func(p *event.Packet) { p.Verdict = event.Bounced })},
 			"no fragments, a head of 66 bytes that begins 2 bytes before the end of a page, 2 slots: too little of the Ethernet header is in the first page, so the driver copies the packet.",
 		},
 		{
 			"bounced for want of trust",
-			[]trace.Packet{with(made(254, 66), func(p *trace.Packet) { p.Verdict = trace.Bounced })},
+			[]event.Packet{with(made(254, 66), func(p *event.Packet) { p.Verdict = event.Bounced })},
 			"",
 		},
 		{
 			"two patterns",
-			[]trace.Packet{small, made(4030, 70, every(17, 0, 0, 1000, 4096)...), small},
+			[]event.Packet{small, made(4030, 70, every(17, 0, 0, 1000, 4096)...), small},
 			"2 of 3 packets: 17 fragments of 80 bytes that all straddle pages, 35 slots" + smallSays + ".",
 		},
 	} {
@@ -177,9 +177,9 @@ func TestLayoutOfVectors(t *testing.T) {
 	}
 	told := 0
 	for _, v := range vectors {
-		var frags []trace.Frag
+		var frags []event.Frag
 		for _, frag := range v.Frags {
-			frags = append(frags, trace.Frag{Offset: frag[0], Size: frag[1]})
+			frags = append(frags, event.Frag{Offset: frag[0], Size: frag[1]})
 		}
 		p := made(v.HeadOff, v.HeadLen, frags...)
 		sentence := LayoutOf(&p)

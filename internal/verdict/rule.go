@@ -5,7 +5,7 @@ package verdict
 import (
 	"strings"
 
-	"xentrace/internal/trace"
+	"xentrace/internal/event"
 )
 
 // A Rule explains one verdict or one cause of a drop.
@@ -34,19 +34,19 @@ func (a Advice) OfInterface() bool {
 }
 
 // OfCause returns the rule for a drop with this cause.
-func OfCause(c trace.Cause) Rule {
+func OfCause(c event.Cause) Rule {
 	if rule, ok := causeRules[c]; ok {
 		rule.Name = c.String()
 		return rule
 	}
-	rule := causeRules[trace.UnknownCause]
-	rule.Name = trace.UnknownCause.String()
+	rule := causeRules[event.UnknownCause]
+	rule.Name = event.UnknownCause.String()
 	return rule
 }
 
 // OfPacket returns the rule for a packet that was dropped, by the driver or elsewhere.
-func OfPacket(p *trace.Packet) Rule {
-	if p.Layer == trace.LayerElsewhere {
+func OfPacket(p *event.Packet) Rule {
+	if p.Layer == event.LayerElsewhere {
 		return OfReason(p.Reason)
 	}
 	return OfCause(p.Cause)
@@ -54,7 +54,7 @@ func OfPacket(p *trace.Packet) Rule {
 
 // OfVerdict returns the rule for a verdict. It is empty but for the name for
 // those that need no explaining, and for Dropped, which OfCause explains.
-func OfVerdict(v trace.Verdict) Rule {
+func OfVerdict(v event.Verdict) Rule {
 	rule := verdictRules[v]
 	rule.Name = v.String()
 	return rule

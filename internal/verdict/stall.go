@@ -1,8 +1,8 @@
 package verdict
 
 import (
+	"xentrace/internal/event"
 	"xentrace/internal/slots"
-	"xentrace/internal/trace"
 )
 
 // Facts are what the advice for a connection that hangs depends on.
@@ -21,7 +21,7 @@ const cutPayload = ordinaryMTU - 72
 
 // CutFits tells whether each part of a segment is within the limit if the kernel cuts it
 // anew for an MTU of 1500. Small pieces are not: as many of them go into a shorter part.
-func CutFits(p *trace.Packet) bool {
+func CutFits(p *event.Packet) bool {
 	needed, left := 1, uint32(cutPayload) // the headers lie in one page
 	for _, frag := range p.Frags {
 		for at := uint32(0); at < frag.Size; {
@@ -79,14 +79,14 @@ var (
 
 // stallRules hold, for each cause that has advice of its own for a connection that
 // hangs, that advice, best first.
-var stallRules = map[trace.Cause][]stallRule{
-	trace.TooManySlots: {
+var stallRules = map[event.Cause][]stallRule{
+	event.TooManySlots: {
 		{cuttable, recutSegments},
 		{uncuttable, gatherOffForNow},
 		{blocks, keepNewSmall},
 		{always, updateKernel},
 	},
-	trace.LinearizeFailed: {
+	event.LinearizeFailed: {
 		{cuttable, recutSegments},
 		{always, memoryReserve},
 		{blocks, keepNewSmall},
@@ -96,7 +96,7 @@ var stallRules = map[trace.Cause][]stallRule{
 // ForStall returns what would help a connection whose segment is dropped for this cause
 // at every retransmission, best first: what frees it, then what keeps others from
 // hanging.
-func ForStall(f Facts, c trace.Cause) []Advice {
+func ForStall(f Facts, c event.Cause) []Advice {
 	rules, own := stallRules[c]
 	if !own {
 		return OfCause(c).Advice

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"testing"
 
-	"xentrace/internal/trace"
+	"xentrace/internal/event"
 )
 
 func TestAdviceForStall(t *testing.T) {
@@ -19,18 +19,18 @@ func TestAdviceForStall(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		facts Facts
-		cause trace.Cause
+		cause event.Cause
 		want  []string
 	}{
-		{"jumbo frames", Facts{MTU: 9001, CutFits: true}, trace.TooManySlots, []string{mtu, singlePages, inWords}},
-		{"jumbo frames of pieces so small that cutting does not help", Facts{MTU: 9001}, trace.TooManySlots, []string{gatherOff, singlePages, inWords}},
-		{"jumbo frames, single pages already", Facts{MTU: 9001, CutFits: true, SinglePages: true}, trace.TooManySlots, []string{mtu, inWords}},
-		{"ordinary frames", Facts{MTU: 1500}, trace.TooManySlots, []string{gatherOff, singlePages, inWords}},
-		{"unknown MTU", Facts{}, trace.TooManySlots, []string{gatherOff, singlePages, inWords}},
-		{"no memory, jumbo frames", Facts{MTU: 9001, CutFits: true}, trace.LinearizeFailed, []string{mtu, reserve, singlePages}},
-		{"no memory, ordinary frames", Facts{MTU: 1500, SinglePages: true}, trace.LinearizeFailed, []string{reserve}},
-		{"scatter-gather off", Facts{MTU: 1500}, trace.SGOff, []string{gatherOn}},
-		{"no memory to bounce", Facts{MTU: 1500}, trace.BounceFailed, []string{reserve}},
+		{"jumbo frames", Facts{MTU: 9001, CutFits: true}, event.TooManySlots, []string{mtu, singlePages, inWords}},
+		{"jumbo frames of pieces so small that cutting does not help", Facts{MTU: 9001}, event.TooManySlots, []string{gatherOff, singlePages, inWords}},
+		{"jumbo frames, single pages already", Facts{MTU: 9001, CutFits: true, SinglePages: true}, event.TooManySlots, []string{mtu, inWords}},
+		{"ordinary frames", Facts{MTU: 1500}, event.TooManySlots, []string{gatherOff, singlePages, inWords}},
+		{"unknown MTU", Facts{}, event.TooManySlots, []string{gatherOff, singlePages, inWords}},
+		{"no memory, jumbo frames", Facts{MTU: 9001, CutFits: true}, event.LinearizeFailed, []string{mtu, reserve, singlePages}},
+		{"no memory, ordinary frames", Facts{MTU: 1500, SinglePages: true}, event.LinearizeFailed, []string{reserve}},
+		{"scatter-gather off", Facts{MTU: 1500}, event.SGOff, []string{gatherOn}},
+		{"no memory to bounce", Facts{MTU: 1500}, event.BounceFailed, []string{reserve}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var commands []string
@@ -42,7 +42,7 @@ func TestAdviceForStall(t *testing.T) {
 			}
 		})
 	}
-	for _, cause := range trace.Causes() {
+	for _, cause := range event.Causes() {
 		for _, facts := range []Facts{{}, {MTU: 9001}, {MTU: 9001, CutFits: true}, {MTU: 1500, SinglePages: true}} {
 			advice := ForStall(facts, cause)
 			if len(advice) == 0 {
@@ -56,7 +56,7 @@ func TestAdviceForStall(t *testing.T) {
 func TestCutFits(t *testing.T) {
 	for _, test := range []struct {
 		name  string
-		frags []trace.Frag
+		frags []event.Frag
 		want  bool
 	}{
 		{"no fragments", nil, true},

@@ -4,31 +4,31 @@ import (
 	"strings"
 	"testing"
 
-	"xentrace/internal/trace"
+	"xentrace/internal/event"
 )
 
 func TestEveryCauseIsExplained(t *testing.T) {
-	for _, cause := range trace.Causes() {
+	for _, cause := range event.Causes() {
 		rule := OfCause(cause)
 		if rule.Name != cause.String() {
 			t.Errorf("rule of %s is named %q", cause, rule.Name)
 		}
 		checkRule(t, rule)
-		if len(rule.Meaning) > 0 && cause != trace.UnknownCause && rule.Meaning == OfCause(trace.UnknownCause).Meaning {
+		if len(rule.Meaning) > 0 && cause != event.UnknownCause && rule.Meaning == OfCause(event.UnknownCause).Meaning {
 			t.Errorf("%s has no meaning of its own", cause)
 		}
 	}
 }
 
 func TestEveryOtherVerdictIsExplained(t *testing.T) {
-	for _, v := range []trace.Verdict{trace.Linearized, trace.Bounced, trace.OverLimit, trace.Rejected} {
+	for _, v := range []event.Verdict{event.Linearized, event.Bounced, event.OverLimit, event.Rejected} {
 		rule := OfVerdict(v)
 		if rule.Name != v.String() {
 			t.Errorf("rule of %s is named %q", v, rule.Name)
 		}
 		checkRule(t, rule)
 	}
-	if rule := OfVerdict(trace.Sent); rule.Meaning != "" || rule.Name != "sent" {
+	if rule := OfVerdict(event.Sent); rule.Meaning != "" || rule.Name != "sent" {
 		t.Errorf("sent is explained: %+v", rule)
 	}
 }
@@ -82,13 +82,13 @@ func isSentence(s string) bool {
 }
 
 func TestUnknownCauseNumberHasARule(t *testing.T) {
-	if got := OfCause(trace.Cause(200)).Name; got != "unknown" {
+	if got := OfCause(event.Cause(200)).Name; got != "unknown" {
 		t.Errorf("rule of cause 200 is %q, want unknown", got)
 	}
 }
 
 func TestNothingAdvisesToTurnScatterGatherOff(t *testing.T) {
-	for _, cause := range trace.Causes() {
+	for _, cause := range event.Causes() {
 		for _, a := range OfCause(cause).Advice {
 			if strings.Contains(a.Command, "sg off") {
 				t.Errorf("%s: %q loses packets from Linux 6.3 on", cause, a.Command)
@@ -122,24 +122,24 @@ func TestDifference(t *testing.T) {
 		dropped uint64
 		moved   *uint64
 		driver  string
-		backend trace.Backend
+		backend event.Backend
 		queues  int
 		gone    bool
 		want    []string // parts of the sentence; none: no sentence
 	}{
-		"the same":                 {400, moved(400), Netfront, trace.Fentry, 2, false, nil},
-		"not read":                 {400, nil, Netfront, trace.Fentry, 2, false, nil},
-		"core dropped too":         {400, moved(403), Netfront, trace.Fentry, 2, false, []string{"3 more", "core"}},
-		"tracepoints do not see":   {400, moved(403), Netfront, trace.Tracepoint, 2, false, []string{"3 more", "netpoll"}},
-		"queues lose increments":   {400, moved(398), Netfront, trace.Kprobe, 4, false, []string{"2 fewer", "4 queues", "lock"}},
-		"went away":                {400, moved(398), Netfront, trace.Kprobe, 1, true, []string{"2 fewer", "went away"}},
-		"one queue cannot":         {400, moved(398), Netfront, trace.Kprobe, 1, false, []string{"2 fewer", "one queue"}},
-		"another driver's reasons": {0, moved(7), "veth", trace.Tracepoint, 1, false, []string{"veth is not xen-netfront"}},
+		"the same":                 {400, moved(400), Netfront, event.Fentry, 2, false, nil},
+		"not read":                 {400, nil, Netfront, event.Fentry, 2, false, nil},
+		"core dropped too":         {400, moved(403), Netfront, event.Fentry, 2, false, []string{"3 more", "core"}},
+		"tracepoints do not see":   {400, moved(403), Netfront, event.Tracepoint, 2, false, []string{"3 more", "netpoll"}},
+		"queues lose increments":   {400, moved(398), Netfront, event.Kprobe, 4, false, []string{"2 fewer", "4 queues", "lock"}},
+		"went away":                {400, moved(398), Netfront, event.Kprobe, 1, true, []string{"2 fewer", "went away"}},
+		"one queue cannot":         {400, moved(398), Netfront, event.Kprobe, 1, false, []string{"2 fewer", "one queue"}},
+		"another driver's reasons": {0, moved(7), "veth", event.Tracepoint, 1, false, []string{"veth is not xen-netfront"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := Difference(&trace.InterfaceTotals{
+			got := Difference(&event.InterfaceTotals{
 				Driver: c.driver, Backend: c.backend, Queues: c.queues, Gone: c.gone,
-				Counts: trace.Counts{Dropped: c.dropped}, TxDroppedDelta: c.moved,
+				Counts: event.Counts{Dropped: c.dropped}, TxDroppedDelta: c.moved,
 			})
 			if len(c.want) == 0 && got != "" {
 				t.Errorf("got %q, want nothing", got)

@@ -4,20 +4,20 @@ import (
 	"strings"
 	"testing"
 
+	"xentrace/internal/event"
 	"xentrace/internal/rocket"
-	"xentrace/internal/trace"
 	"xentrace/internal/verdict"
 	"xentrace/test/tool"
 )
 
 // asTraced returns what the record told of how the packet was made up.
-func asTraced(p *tool.Packet) trace.Packet {
-	traced := trace.Packet{
-		Verdict: trace.OverLimit, Slots: p.Slots, Limit: p.Limit, Len: p.Len, HeadOffset: p.HeadOffset, HeadLen: p.HeadLen,
-		GSOSize: p.GSOSize, GSOSegs: p.GSOSegs, Socket: &trace.Socket{},
+func asTraced(p *tool.Packet) event.Packet {
+	traced := event.Packet{
+		Verdict: event.OverLimit, Slots: p.Slots, Limit: p.Limit, Len: p.Len, HeadOffset: p.HeadOffset, HeadLen: p.HeadLen,
+		GSOSize: p.GSOSize, GSOSegs: p.GSOSegs, Socket: &event.Socket{},
 	}
 	for _, frag := range p.Frags {
-		traced.Frags = append(traced.Frags, trace.Frag{Offset: uint32(frag.Offset), Size: uint32(frag.Size)})
+		traced.Frags = append(traced.Frags, event.Frag{Offset: uint32(frag.Offset), Size: uint32(frag.Size)})
 	}
 	return traced
 }

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"xentrace/internal/event"
 	"xentrace/internal/owner"
 	"xentrace/internal/trace"
 	"xentrace/test/process"
@@ -191,7 +192,7 @@ func traceNear(t *testing.T) nearPackets {
 	return nearPackets{t, reader}
 }
 
-func (n nearPackets) read(wait time.Duration) (trace.Packet, error) {
+func (n nearPackets) read(wait time.Duration) (event.Packet, error) {
 	ctx, cancel := context.WithTimeout(n.t.Context(), wait)
 	defer cancel()
 	return n.reader.Read(ctx)

@@ -1,6 +1,9 @@
-package trace
+// Package event is what xentrace reports, as plain data: the vocabulary that every other
+// package shares. It imports nothing of this project.
+package event
 
 import (
+	"errors"
 	"net/netip"
 	"time"
 )
@@ -144,3 +147,23 @@ type Connection struct {
 	Known bool // TCP is known; not where it ended before it was followed
 	TCP   TCP  // without Seq
 }
+
+// A Task is a process as the BPF programs see it.
+type Task struct {
+	PID     int           // in the initial PID namespace
+	Comm    string        // of its first thread: any bytes
+	Started time.Duration // after boot, by CLOCK_BOOTTIME; with PID it identifies a process
+	Cgroup  uint64        // id in the cgroup v2 hierarchy
+}
+
+// A Holder is a process with a file descriptor of a socket.
+type Holder struct {
+	Inode uint64 // of the socket
+	Task
+}
+
+// MaxHolderInodes is how many sockets the kernel can be asked about at once.
+const MaxHolderInodes = 1024
+
+// ErrNotLoaded says that the programs which read connections are not loaded (yet).
+var ErrNotLoaded = errors.New("programs that read connections are not loaded")

@@ -1,4 +1,4 @@
-package trace
+package event
 
 // A Verdict is what became of a packet. Its text is what the JSON output says.
 type Verdict uint8
