@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"xentrace/internal/verdict"
+	"xentrace/internal/event"
 )
 
 // A PCIDevice is a network device that is better than the frontend.
@@ -43,39 +43,39 @@ func (r *reader) readPCI() []PCIDevice {
 }
 
 // betterDevice tells of a device beside the frontend that would do better.
-func (m *Machine) betterDevice() Finding {
-	f := Finding{ID: BetterDevice, Message: "No better network device is there than the frontend.", Evidence: []Fact{{"devices", ""}}}
+func (m *Machine) betterDevice() event.Finding {
+	f := event.Finding{ID: BetterDevice, Message: "No better network device is there than the frontend.", Evidence: []event.Fact{{Key: "devices", Value: ""}}}
 	if m.Hypervisor.Dom0 {
-		return Finding{}
+		return event.Finding{}
 	}
 	var names, used []string
 	for _, d := range m.PCI {
 		names = append(names, d.ID+" at "+d.Address)
 		switch {
 		case d.Driver == "":
-			f.Status = Warn
+			f.Status = event.Warn
 			f.Message = fmt.Sprintf("There is %s at %s that no driver has taken: it goes past the frontend and all that is checked here.", d.Name, d.Address)
-			f.Advice = []verdict.Advice{{
+			f.Advice = []event.Advice{{
 				Command: "modprobe " + d.Module,
 				Effect:  "Loads its driver, which makes an interface. Where there is no such module, the kernel is to be updated.",
 				Cost:    "Addresses and routes have to move to the new interface.",
 			}}
 		case !m.anyUp(d.Interfaces):
-			f.Status = Warn
+			f.Status = event.Warn
 			f.Message = fmt.Sprintf("There is %s at %s (%s) that is not up: it goes past the frontend and all that is checked here.", d.Name, d.Address, strings.Join(d.Interfaces, ", "))
 			if len(d.Interfaces) > 0 {
-				up := verdict.Advice{Command: "ip link set dev {ifname} up", Effect: "Brings it up; its address is then to be set as the network expects it."}
+				up := event.Advice{Command: "ip link set dev {ifname} up", Effect: "Brings it up; its address is then to be set as the network expects it."}
 				up.Command = up.For(d.Interfaces[0])
-				f.Advice = []verdict.Advice{up}
+				f.Advice = []event.Advice{up}
 			}
 		default:
 			used = append(used, fmt.Sprintf("%s (%s)", d.Name, strings.Join(d.Interfaces, ", ")))
 		}
 	}
-	if f.Status == OK && len(used) > 0 {
+	if f.Status == event.OK && len(used) > 0 {
 		f.Message = "Besides the frontend there is " + strings.Join(used, ", ") + ", and it is up: see to it that the traffic goes there."
 	}
-	f.Evidence = []Fact{{"devices", strings.Join(names, ", ")}}
+	f.Evidence = []event.Fact{{Key: "devices", Value: strings.Join(names, ", ")}}
 	return f
 }
 

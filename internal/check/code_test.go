@@ -8,6 +8,7 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 )
 
@@ -21,26 +22,26 @@ func TestLinearizeFinding(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		code    Code
-		status  Status
+		status  event.Status
 		message []string
 	}{
-		{"live and file agree", Code{known(linearizes), fileThat(linearizes, "ab"), "ab"}, OK,
+		{"live and file agree", Code{known(linearizes), fileThat(linearizes, "ab"), "ab"}, event.OK,
 			[]string{"copies a packet", "read_from running kernel", "file_is_loaded true"}},
-		{"live, no file", Code{Live: known(linearizes), File: missing[File]("there is no /lib/modules/r")}, OK, []string{"file unknown"}},
-		{"live drops, and the next start brings another", Code{known(drops), fileThat(linearizes, "cd"), "ab"}, Fail,
+		{"live, no file", Code{Live: known(linearizes), File: missing[File]("there is no /lib/modules/r")}, event.OK, []string{"file unknown"}},
+		{"live drops, and the next start brings another", Code{known(drops), fileThat(linearizes, "cd"), "ab"}, event.Fail,
 			[]string{"The file on disk differs: /lib/modules/r/xen-netfront.ko linearizes them", "file_is_loaded false"}},
-		{"live linearizes, and the next start brings one that drops", Code{known(linearizes), fileThat(drops, "cd"), "ab"}, OK,
+		{"live linearizes, and the next start brings one that drops", Code{known(linearizes), fileThat(drops, "cd"), "ab"}, event.OK,
 			[]string{"xen-netfront.ko drops them. It will count from the next start on"}},
-		{"the file that is loaded", Code{noRoot, fileThat(linearizes, "ab"), "ab"}, OK,
+		{"the file that is loaded", Code{noRoot, fileThat(linearizes, "ab"), "ab"}, event.OK,
 			[]string{"read from /lib/modules/r/xen-netfront.ko, the build that is loaded", "that needs root", "read_from file"}},
-		{"the file that is loaded drops", Code{noRoot, fileThat(drops, "ab"), "ab"}, Fail, []string{"the build that is loaded"}},
-		{"a file whose build is not told", Code{noRoot, fileThat(linearizes, ""), "ab"}, OK, []string{"whether it is the build that is loaded cannot be told"}},
-		{"a driver whose build is not told", Code{noRoot, fileThat(linearizes, "ab"), ""}, OK, []string{"presumably what is loaded"}},
-		{"another file than the one loaded", Code{noRoot, fileThat(linearizes, "ab"), "cd"}, Unknown,
+		{"the file that is loaded drops", Code{noRoot, fileThat(drops, "ab"), "ab"}, event.Fail, []string{"the build that is loaded"}},
+		{"a file whose build is not told", Code{noRoot, fileThat(linearizes, ""), "ab"}, event.OK, []string{"whether it is the build that is loaded cannot be told"}},
+		{"a driver whose build is not told", Code{noRoot, fileThat(linearizes, "ab"), ""}, event.OK, []string{"presumably what is loaded"}},
+		{"another file than the one loaded", Code{noRoot, fileThat(linearizes, "ab"), "cd"}, event.Unknown,
 			[]string{"is another build than the driver that is loaded", "read_from unknown"}},
-		{"a file that does not tell", Code{noRoot, fileThat(kernel.Answer{Evidence: "its symbols were stripped"}, "ab"), "ab"}, Unknown,
+		{"a file that does not tell", Code{noRoot, fileThat(kernel.Answer{Evidence: "its symbols were stripped"}, "ab"), "ab"}, event.Unknown,
 			[]string{"The running code: that needs root. The file on disk: its symbols were stripped."}},
-		{"nothing", Code{Live: noRoot, File: missing[File]("there is no /lib/modules/r")}, Unknown, []string{"there is no /lib/modules/r"}},
+		{"nothing", Code{Live: noRoot, File: missing[File]("there is no /lib/modules/r")}, event.Unknown, []string{"there is no /lib/modules/r"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f := (&Machine{Code: test.code, Interfaces: []Interface{netfront("eth0", 1500)}}).linearize()
@@ -115,7 +116,7 @@ func TestDriverFiles(t *testing.T) {
 	g := &guest{files: fstest.MapFS{}, denied: []string{"secret.ko"}}
 	g.write(map[string]string{"script": "#!/bin/sh", "secret.ko": "x", "directory/file": "x"})
 	file, err := ReadFile(t.Context(), g, "script")
-	if f := OfFile(file); err != nil || f.Status != Unknown || !strings.HasPrefix(f.Message, "Whether this driver linearizes cannot be told: it is no ELF file") {
+	if f := OfFile(file); err != nil || f.Status != event.Unknown || !strings.HasPrefix(f.Message, "Whether this driver linearizes cannot be told: it is no ELF file") {
 		t.Errorf("a script: %+v, error %v", f, err)
 	}
 	for name, want := range map[string]error{"missing.ko": fs.ErrNotExist, "secret.ko": fs.ErrPermission} {
@@ -127,7 +128,7 @@ func TestDriverFiles(t *testing.T) {
 		t.Errorf("a directory: error %v", err)
 	}
 	for _, answer := range []kernel.Answer{linearizes, drops} {
-		if f := OfFile(File{Path: "x.ko", Answer: answer}); (f.Status == Fail) != (answer.Value == kernel.Drops) {
+		if f := OfFile(File{Path: "x.ko", Answer: answer}); (f.Status == event.Fail) != (answer.Value == kernel.Drops) {
 			t.Errorf("%s: %s", answer.Value, f.Status)
 		}
 	}

@@ -4,23 +4,23 @@ import (
 	"fmt"
 	"strings"
 
+	"xentrace/internal/event"
 	"xentrace/internal/netdev"
-	"xentrace/internal/verdict"
 )
 
 // driver tells what drives an interface that is judged.
-func (m *Machine) driver(i *Interface) Finding {
+func (m *Machine) driver(i *Interface) event.Finding {
 	f := about(i, DriverOf)
-	f.Evidence = []Fact{{"driver", i.Driver}, {"bus", i.BusInfo}, {"mtu", i.MTU}, {"up", i.Up}, {"carrier", i.Running}}
+	f.Evidence = []event.Fact{{Key: "driver", Value: i.Driver}, {Key: "bus", Value: i.BusInfo}, {Key: "mtu", Value: i.MTU}, {Key: "up", Value: i.Up}, {Key: "carrier", Value: i.Running}}
 	switch {
 	case !i.IsNetfront():
 		f.Message = fmt.Sprintf("%s is driven by %s, not by xen-netfront: what is checked here does not concern it.", i, driverName(i.Interface))
 	case !i.Up:
 		f.Message = fmt.Sprintf("%s is driven by xen-netfront, and is down.", i)
 	case !i.Running:
-		f.Status = Fail
+		f.Status = event.Fail
 		f.Message = fmt.Sprintf("%s is driven by xen-netfront and has no carrier: its backend in dom0 is not connected, and every packet is dropped.", i)
-		f.Advice = m.advise(i, verdict.Advice{Command: "ip link show dev {ifname}", Effect: "Shows NO-CARRIER while it lasts; the other end is looked at in dom0 (xl network-list)."})
+		f.Advice = m.advise(i, event.Advice{Command: "ip link show dev {ifname}", Effect: "Shows NO-CARRIER while it lasts; the other end is looked at in dom0 (xl network-list)."})
 	default:
 		f.Message = fmt.Sprintf("%s is driven by xen-netfront.", i)
 	}
@@ -28,15 +28,15 @@ func (m *Machine) driver(i *Interface) Finding {
 }
 
 // otherDrivers tells of a machine without any interface of the frontend.
-func (m *Machine) otherDrivers() Finding {
+func (m *Machine) otherDrivers() event.Finding {
 	if len(m.Interfaces) > 0 {
-		return Finding{}
+		return event.Finding{}
 	}
-	f := Finding{ID: DriverOf}
+	f := event.Finding{ID: DriverOf}
 	if len(m.Unbound) > 0 {
-		f.Status = Warn
+		f.Status = event.Warn
 		f.Message = "Xen offers a network device that no driver has taken: " + strings.Join(m.Unbound, ", ") + "."
-		f.Advice = []verdict.Advice{{Command: "modprobe xen-netfront", Effect: "Loads the driver, which makes the interface."}}
+		f.Advice = []event.Advice{{Command: "modprobe xen-netfront", Effect: "Loads the driver, which makes the interface."}}
 	} else {
 		f.Message = "No interface is driven by xen-netfront, so the losses that are checked here cannot occur."
 	}
@@ -46,10 +46,10 @@ func (m *Machine) otherDrivers() Finding {
 			names = append(names, fmt.Sprintf("%s (%s)", i, driverName(i.Interface)))
 		}
 	}
-	f.Evidence = []Fact{{"interfaces", strings.Join(names, ", ")}}
+	f.Evidence = []event.Fact{{Key: "interfaces", Value: strings.Join(names, ", ")}}
 	if m.Unseen != "" {
 		f.Message += " Other network namespaces were not looked at: " + m.Unseen + "."
-		f.Evidence = append(f.Evidence, Fact{"other_namespaces", nil})
+		f.Evidence = append(f.Evidence, event.Fact{Key: "other_namespaces", Value: nil})
 	}
 	return f
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
 )
@@ -178,8 +179,8 @@ func (g *guest) read(t *testing.T) *Machine {
 }
 
 // find returns the findings of an id.
-func find(findings []Finding, id ID) []Finding {
-	var found []Finding
+func find(findings []event.Finding, id event.FindingID) []event.Finding {
+	var found []event.Finding
 	for _, f := range findings {
 		if f.ID == id {
 			found = append(found, f)
@@ -189,10 +190,10 @@ func find(findings []Finding, id ID) []Finding {
 }
 
 // notOK lists what is not OK: "FAIL scatter_gather, WARN mtu".
-func notOK(findings []Finding) string {
+func notOK(findings []event.Finding) string {
 	var all []string
 	for _, f := range findings {
-		if f.Status != OK {
+		if f.Status != event.OK {
 			all = append(all, fmt.Sprintf("%s %s", f.Status, f.ID))
 		}
 	}

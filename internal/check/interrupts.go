@@ -7,8 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
-	"xentrace/internal/verdict"
 )
 
 // An Interrupt is one line of /proc/interrupts.
@@ -31,14 +31,14 @@ func (r *reader) readInterrupts() Known[[]Interrupt] {
 	return known(kernel.ParseInterrupts(string(content)))
 }
 
-func (m *Machine) interrupts(i *Interface) Finding {
+func (m *Machine) interrupts(i *Interface) event.Finding {
 	f := about(i, Interrupts)
 	if m.Sources.Missing != "" {
-		f.Status, f.Message = Unknown, "Where the interface's interrupts go cannot be told: "+m.Sources.Missing+"."
+		f.Status, f.Message = event.Unknown, "Where the interface's interrupts go cannot be told: "+m.Sources.Missing+"."
 		return f
 	}
 	if m.CPUs == 1 {
-		return Finding{} // nowhere else to go
+		return event.Finding{} // nowhere else to go
 	}
 	var numbers []string
 	var total []uint64
@@ -53,21 +53,21 @@ func (m *Machine) interrupts(i *Interface) Finding {
 		}
 	}
 	if len(numbers) == 0 {
-		f.Status, f.Message = Unknown, "Where the interface's interrupts go cannot be told: /proc/interrupts has none of its name."
+		f.Status, f.Message = event.Unknown, "Where the interface's interrupts go cannot be told: /proc/interrupts has none of its name."
 		return f
 	}
-	f.judgeInterrupts(numbers, total)
+	judgeInterrupts(&f, numbers, total)
 	return f
 }
 
-func (f *Finding) judgeInterrupts(numbers []string, total []uint64) {
+func judgeInterrupts(f *event.Finding, numbers []string, total []uint64) {
 	var sum uint64
 	for _, n := range total {
 		sum += n
 	}
 	busiest := slices.Max(total)
 	cpu := slices.Index(total, busiest)
-	f.Evidence = []Fact{{"interrupts", strings.Join(numbers, ",")}, {"count", sum}, {"busiest_cpu", cpu}, {"busiest_cpu_count", busiest}}
+	f.Evidence = []event.Fact{{Key: "interrupts", Value: strings.Join(numbers, ",")}, {Key: "count", Value: sum}, {Key: "busiest_cpu", Value: cpu}, {Key: "busiest_cpu_count", Value: busiest}}
 	switch {
 	case sum < fewInterrupts:
 		f.Message = fmt.Sprintf("There were %d interrupts so far, too few to say how they spread.", sum)
@@ -76,9 +76,9 @@ func (f *Finding) judgeInterrupts(numbers []string, total []uint64) {
 	case len(numbers) == 1:
 		f.Message = fmt.Sprintf("The one interrupt goes to CPU %d.", cpu)
 	default:
-		f.Status = Warn
+		f.Status = event.Warn
 		f.Message = fmt.Sprintf("All %d interrupts of the interface go to CPU %d, so the queues do not help.", len(numbers), cpu)
-		f.Advice = []verdict.Advice{{
+		f.Advice = []event.Advice{{
 			Command: fmt.Sprintf("echo %s > /proc/irq/%s/smp_affinity", other(cpu), numbers[len(numbers)-1]),
 			Effect:  "Moves one of them to another processor; the irqbalance daemon spreads them all, and goes on doing so.",
 		}}

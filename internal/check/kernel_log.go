@@ -29,27 +29,27 @@ type Log struct {
 type logMessage struct {
 	name   string
 	parts  []string // any of them
-	status Status
+	status event.Status
 	means  string
-	advice func() []verdict.Advice
+	advice func() []event.Advice
 }
 
 // logMessages are those of xen-netfront, 3.7 to 7.3. Which it can write at all
 // depends on its age: "rides the rocket" needs dynamic debug since 2014.
 func logMessages() []logMessage {
-	ofCause := func(c event.Cause) func() []verdict.Advice {
-		return func() []verdict.Advice { return verdict.OfCause(c).Advice }
+	ofCause := func(c event.Cause) func() []event.Advice {
+		return func() []event.Advice { return verdict.OfCause(c).Advice }
 	}
 	return []logMessage{
-		{"disabled", []string{"Disabled for further use"}, Fail,
+		{"disabled", []string{"Disabled for further use"}, event.Fail,
 			"the frontend disabled an interface for good, because its backend misbehaved", ofCause(event.DeviceBroken)},
-		{"misbehaviour", []string{"Illegal number of responses", "Response has incorrect id", "Response for inactive request", "Grant still in use by backend domain", "RX producer index going backwards"}, Fail,
+		{"misbehaviour", []string{"Illegal number of responses", "Response has incorrect id", "Response for inactive request", "Grant still in use by backend domain", "RX producer index going backwards"}, event.Fail,
 			"the backend misbehaved", ofCause(event.DeviceBroken)},
-		{"too_big", []string{"too big for wire format"}, Warn,
+		{"too_big", []string{"too big for wire format"}, event.Warn,
 			"packets of more than 65535 bytes were dropped", ofCause(event.TooBig)},
-		{"misaligned", []string{"misaligned skb allocated"}, Warn,
+		{"misaligned", []string{"misaligned skb allocated"}, event.Warn,
 			"a copy of a packet was not aligned, and packets are dropped for it", ofCause(event.BounceFailed)},
-		{rocket, []string{"skb rides the rocket"}, OK, "", nil},
+		{rocket, []string{"skb rides the rocket"}, event.OK, "", nil},
 	}
 }
 
@@ -172,10 +172,10 @@ func suppressed(text string) int {
 	return n
 }
 
-func (m *Machine) kernelLog() Finding {
-	f := Finding{ID: KernelLog}
+func (m *Machine) kernelLog() event.Finding {
+	f := event.Finding{ID: KernelLog}
 	if m.Log.Missing != "" {
-		f.Status = Unknown
+		f.Status = event.Unknown
 		f.Message = "The kernel's log cannot be read: " + m.Log.Missing + ". Today's drivers write nothing there of the packets they drop."
 		return f
 	}
@@ -212,11 +212,11 @@ func (m *Machine) rocketMessage(message logMessage) logMessage {
 	case kernel.Linearizes:
 		message.means = "packets of more than 18 slots were linearized and sent, which is harmless"
 	case kernel.Drops:
-		message.status = Fail
+		message.status = event.Fail
 		message.means = "packets of more than 18 slots were dropped"
-		message.advice = func() []verdict.Advice { return verdict.OfCause(event.TooManySlots).Advice }
+		message.advice = func() []event.Advice { return verdict.OfCause(event.TooManySlots).Advice }
 	default:
-		message.status = Warn
+		message.status = event.Warn
 		message.means = "packets of more than 18 slots came; whether they were dropped depends on the driver"
 	}
 	return message
@@ -233,10 +233,10 @@ func (l *Log) caveats() string {
 	return text
 }
 
-func (l *Log) evidence() []Fact {
-	var facts []Fact
+func (l *Log) evidence() []event.Fact {
+	var facts []event.Fact
 	for _, message := range logMessages() {
-		facts = append(facts, Fact{message.name, l.Counts[message.name]})
+		facts = append(facts, event.Fact{Key: message.name, Value: l.Counts[message.name]})
 	}
-	return append(facts, Fact{"suppressed", l.Limited}, Fact{"wrapped", l.Wrapped})
+	return append(facts, event.Fact{Key: "suppressed", Value: l.Limited}, event.Fact{Key: "wrapped", Value: l.Wrapped})
 }

@@ -130,24 +130,24 @@ func ReadFile(ctx context.Context, files fs.FS, name string) (File, error) {
 }
 
 // OfFile is the one finding about a driver in a file.
-func OfFile(file File) Finding {
-	f := Finding{ID: LinearizeCode, Evidence: []Fact{{"read_from", "file"}, {"file", file.Path}, {"build_id", buildFact(file.BuildID)}, {"code", file.Answer.Evidence}}}
+func OfFile(file File) event.Finding {
+	f := event.Finding{ID: LinearizeCode, Evidence: []event.Fact{{Key: "read_from", Value: "file"}, {Key: "file", Value: file.Path}, {Key: "build_id", Value: buildFact(file.BuildID)}, {Key: "code", Value: file.Answer.Evidence}}}
 	switch file.Answer.Value {
 	case kernel.Linearizes:
 		f.Message = "This driver linearizes: it copies a packet of more than 18 slots into one piece and sends it."
 	case kernel.Drops:
-		f.Status = Fail
+		f.Status = event.Fail
 		f.Message = "This driver drops every packet of more than 18 slots: it has no code to linearize one."
-		f.Advice = []verdict.Advice{updateKernel()}
+		f.Advice = []event.Advice{updateKernel()}
 	default:
-		f.Status = Unknown
+		f.Status = event.Unknown
 		f.Message = "Whether this driver linearizes cannot be told: " + file.Answer.Evidence + "."
 		f.Evidence[len(f.Evidence)-1].Value = nil
 	}
 	return f
 }
 
-func updateKernel() verdict.Advice { return verdict.OfCause(event.TooManySlots).Advice[0] }
+func updateKernel() event.Advice { return verdict.OfCause(event.TooManySlots).Advice[0] }
 
 func buildFact(id string) any {
 	if id == "" {
@@ -176,21 +176,21 @@ func (c *Code) stale() bool {
 // same tells that it is, for certain.
 func (c *Code) same() bool { return c.Loaded != "" && c.Loaded == c.File.Value.BuildID }
 
-func (m *Machine) linearize() Finding {
+func (m *Machine) linearize() event.Finding {
 	c := &m.Code
-	f := Finding{ID: LinearizeCode, Evidence: append(c.evidence(), Fact{"single_pages", m.SinglePages.fact()})}
+	f := event.Finding{ID: LinearizeCode, Evidence: append(c.evidence(), event.Fact{Key: "single_pages", Value: m.SinglePages.fact()})}
 	switch c.linearizes() {
 	case kernel.Linearizes:
 		f.Message = "The driver linearizes: it copies a packet of more than 18 slots into one piece and sends it."
 	case kernel.Drops:
-		f.Status = Fail
+		f.Status = event.Fail
 		f.Message = "The driver drops every packet of more than 18 slots: it has no code to linearize one. A TCP connection whose next segment is such a packet hangs."
 		if m.SinglePages.Value {
 			f.Message += " New page fragments are single pages (net.core.high_order_alloc_disable=1), so few packets need as many."
 		}
 		f.Advice = m.adviseAll(verdict.OfCause(event.TooManySlots).Advice)
 	default:
-		f.Status = Unknown
+		f.Status = event.Unknown
 		f.Message = "Whether the driver linearizes cannot be told. " + c.unknown()
 		return f
 	}
@@ -228,7 +228,7 @@ func (c *Code) standing() string {
 	return ""
 }
 
-func (c *Code) evidence() []Fact {
+func (c *Code) evidence() []event.Fact {
 	from, code := any(nil), any(nil)
 	switch {
 	case c.Live.Missing == "":
@@ -236,16 +236,16 @@ func (c *Code) evidence() []Fact {
 	case c.linearizes() != kernel.Unknown:
 		from, code = "file", c.File.Value.Answer.Evidence
 	}
-	facts := []Fact{{"read_from", from}, {"code", code}}
+	facts := []event.Fact{{Key: "read_from", Value: from}, {Key: "code", Value: code}}
 	if c.File.Missing != "" {
-		return append(facts, Fact{"file", nil}, Fact{"file_says", nil}, Fact{"file_is_loaded", nil})
+		return append(facts, event.Fact{Key: "file", Value: nil}, event.Fact{Key: "file_says", Value: nil}, event.Fact{Key: "file_is_loaded", Value: nil})
 	}
-	facts = append(facts, Fact{"file", c.File.Value.Path}, Fact{"file_says", c.File.Value.Answer.Value.String()})
+	facts = append(facts, event.Fact{Key: "file", Value: c.File.Value.Path}, event.Fact{Key: "file_says", Value: c.File.Value.Answer.Value.String()})
 	switch {
 	case c.same():
-		return append(facts, Fact{"file_is_loaded", true})
+		return append(facts, event.Fact{Key: "file_is_loaded", Value: true})
 	case c.stale():
-		return append(facts, Fact{"file_is_loaded", false})
+		return append(facts, event.Fact{Key: "file_is_loaded", Value: false})
 	}
-	return append(facts, Fact{"file_is_loaded", nil})
+	return append(facts, event.Fact{Key: "file_is_loaded", Value: nil})
 }

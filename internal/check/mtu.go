@@ -17,19 +17,19 @@ const (
 	largestMTU = 65517
 )
 
-func (m *Machine) mtu(i *Interface) Finding {
+func (m *Machine) mtu(i *Interface) event.Finding {
 	f := about(i, MTU)
-	f.Evidence = []Fact{{"mtu", i.MTU}}
+	f.Evidence = []event.Fact{{Key: "mtu", Value: i.MTU}}
 	sg := i.Features.Missing != "" || i.Features.Value.ScatterGather.Active
 	switch {
 	case i.MTU > largestMTU:
-		f.Status = Warn
+		f.Status = event.Warn
 		f.Message = fmt.Sprintf("The MTU of %d lets frames of more than 65535 bytes through, which the driver drops.", i.MTU)
 		f.Advice = m.advise(i, verdict.OfCause(event.TooBig).Advice...)
 	case i.MTU > plainMTU && m.Code.linearizes() == kernel.Drops:
-		f.Status = Warn
+		f.Status = event.Warn
 		f.Message = fmt.Sprintf("With an MTU of %d a single segment of small pieces can need more than 18 slots. This driver drops it, each time it is sent again too, and the connection hangs.", i.MTU)
-		f.Advice = m.advise(i, verdict.Advice{
+		f.Advice = m.advise(i, event.Advice{
 			Command: "ip link set dev {ifname} mtu 1500",
 			Effect:  "Segments are cut smaller, those of connections that hang included.",
 			Cost:    "The gain of jumbo frames is lost for all traffic on the interface.",
@@ -39,7 +39,7 @@ func (m *Machine) mtu(i *Interface) Finding {
 	default:
 		f.Message = fmt.Sprintf("The MTU of %d is no danger with this driver.", i.MTU)
 		if m.Code.linearizes() == kernel.Unknown && i.MTU > plainMTU {
-			f.Status = Unknown
+			f.Status = event.Unknown
 			f.Message = fmt.Sprintf("Whether the MTU of %d is a danger depends on whether the driver linearizes, which is not known.", i.MTU)
 		}
 	}

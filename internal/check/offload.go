@@ -4,18 +4,18 @@ import (
 	"fmt"
 	"strings"
 
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
-	"xentrace/internal/verdict"
 )
 
-func (m *Machine) offload(i *Interface) Finding {
+func (m *Machine) offload(i *Interface) event.Finding {
 	f := about(i, Offload)
 	if i.Features.Missing != "" {
-		f.Status, f.Message = Unknown, "Whether TSO and GSO are on cannot be told: "+i.Features.Missing+"."
+		f.Status, f.Message = event.Unknown, "Whether TSO and GSO are on cannot be told: "+i.Features.Missing+"."
 		return f
 	}
 	features := i.Features.Value
-	f.Evidence = []Fact{{"tso", features.TSO.Active}, {"tso6", features.TSO6.Active}, {"gso", features.GSO.Active}}
+	f.Evidence = []event.Fact{{Key: "tso", Value: features.TSO.Active}, {Key: "tso6", Value: features.TSO6.Active}, {Key: "gso", Value: features.GSO.Active}}
 	var off, flags []string // by the administrator
 	if !features.TSO.Active && !features.TSO.Requested {
 		off, flags = append(off, "TSO"), append(flags, "tso on")
@@ -38,28 +38,28 @@ func (m *Machine) offload(i *Interface) Finding {
 
 // offloadOff judges what an administrator turned off, which is an old way around
 // the drop of packets over the limit.
-func (m *Machine) offloadOff(f *Finding, i *Interface, off, flags string) {
+func (m *Machine) offloadOff(f *event.Finding, i *Interface, off, flags string) {
 	verb := "is"
 	if strings.Contains(off, "and") {
 		verb = "are"
 	}
 	switch m.Code.linearizes() {
 	case kernel.Linearizes:
-		f.Status = Warn
+		f.Status = event.Warn
 		f.Message = fmt.Sprintf("%s %s off: an old way around a defect that this driver does not have. It costs processor time and throughput.", off, verb)
-		f.Advice = m.advise(i, verdict.Advice{
+		f.Advice = m.advise(i, event.Advice{
 			Command: "ethtool -K {ifname} sg on " + flags,
 			Effect:  "Bulk senders use less processor time. It lasts until the next start: the line that turned them off stands in a start-up script, a udev rule or the interface's configuration.",
 		})
 	case kernel.Drops:
 		f.Message = fmt.Sprintf("%s %s off, which keeps most packets over the limit away from this driver, at the cost of processor time. Leave it until the kernel is updated.", off, verb)
 		if i.MTU > plainMTU {
-			f.Status = Warn
+			f.Status = event.Warn
 			f.Message = fmt.Sprintf("%s %s off, which is only half a way around this driver's drops: with an MTU of %d single segments can still need more than 18 slots.", off, verb, i.MTU)
-			f.Advice = []verdict.Advice{updateKernel()}
+			f.Advice = []event.Advice{updateKernel()}
 		}
 	default:
-		f.Status = Unknown
+		f.Status = event.Unknown
 		f.Message = fmt.Sprintf("%s %s off. Whether that is still of use depends on whether the driver linearizes, which is not known.", off, verb)
 	}
 }

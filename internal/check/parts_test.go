@@ -76,7 +76,7 @@ func TestXenstore(t *testing.T) {
 }
 
 func TestObserved(t *testing.T) {
-	observe := func(off bool, change func(*Observation)) Finding {
+	observe := func(off bool, change func(*Observation)) event.Finding {
 		g := newGuest()
 		if off {
 			g.turnOff("sg")
@@ -89,13 +89,13 @@ func TestObserved(t *testing.T) {
 		return m.scatterGather(&m.Interfaces[0])
 	}
 	for name, test := range map[string]struct {
-		f      Finding
-		status Status
+		f      event.Finding
+		status event.Status
 		want   string
 	}{
-		"on":      {observe(false, func(o *Observation) { o.Totals.Bounced = 2 }), OK, "700 of 1000 packets were certain to lie within a page (one slot); 2 began right before the end of one"},
-		"off":     {observe(true, func(o *Observation) { o.Totals.Causes[event.SGOff] = 43 }), Fail, "In 5.0 s, 43 of 1000 packets crossed a page and were dropped for it."},
-		"nothing": {observe(false, func(o *Observation) { o.Missing = "cannot run here: missing privilege" }), OK, "Nothing was observed: cannot run here"},
+		"on":      {observe(false, func(o *Observation) { o.Totals.Bounced = 2 }), event.OK, "700 of 1000 packets were certain to lie within a page (one slot); 2 began right before the end of one"},
+		"off":     {observe(true, func(o *Observation) { o.Totals.Causes[event.SGOff] = 43 }), event.Fail, "In 5.0 s, 43 of 1000 packets crossed a page and were dropped for it."},
+		"nothing": {observe(false, func(o *Observation) { o.Missing = "cannot run here: missing privilege" }), event.OK, "Nothing was observed: cannot run here"},
 	} {
 		if test.f.Status != test.status || !strings.Contains(test.f.Message, test.want) {
 			t.Errorf("%s: %s %q, want %s %q", name, test.f.Status, test.f.Message, test.status, test.want)

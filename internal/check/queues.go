@@ -3,11 +3,11 @@ package check
 import (
 	"fmt"
 
-	"xentrace/internal/verdict"
+	"xentrace/internal/event"
 )
 
 // queues compares the interface's queues with the processors.
-func (m *Machine) queues(i *Interface) Finding {
+func (m *Machine) queues(i *Interface) event.Finding {
 	f := about(i, Queues)
 	var number, cpus any
 	if i.Queues > 0 {
@@ -16,27 +16,27 @@ func (m *Machine) queues(i *Interface) Finding {
 	if m.CPUs > 0 {
 		cpus = m.CPUs
 	}
-	f.Evidence = []Fact{{"queues", number}, {"cpus", cpus}, {"max_queues", m.MaxQueues.fact()}}
+	f.Evidence = []event.Fact{{Key: "queues", Value: number}, {Key: "cpus", Value: cpus}, {Key: "max_queues", Value: m.MaxQueues.fact()}}
 	limited := m.MaxQueues.Missing == "" && m.MaxQueues.Value > 0 && i.Queues >= m.MaxQueues.Value && m.MaxQueues.Value < m.CPUs
 	switch {
 	case i.Queues == 0 || m.CPUs == 0:
-		f.Status, f.Message = Unknown, "How many queues and processors there are cannot be told here."
+		f.Status, f.Message = event.Unknown, "How many queues and processors there are cannot be told here."
 	case i.Queues >= m.CPUs:
 		f.Message = fmt.Sprintf("The interface has %s for %s.", count(i.Queues, "queue"), count(m.CPUs, "processor"))
 	case i.Queues > 1:
 		f.Message = fmt.Sprintf("The interface has %d queues for %d processors, which is enough for most traffic.", i.Queues, m.CPUs)
 	case limited:
-		f.Status = Warn
+		f.Status = event.Warn
 		f.Message = fmt.Sprintf("The interface has one queue for %d processors, since the driver's parameter max_queues is %d: all small packets go through one ring and one interrupt.", m.CPUs, m.MaxQueues.Value)
-		f.Advice = []verdict.Advice{{
+		f.Advice = []event.Advice{{
 			Command: fmt.Sprintf("echo options xen-netfront max_queues=%d > /etc/modprobe.d/xen-netfront.conf", min(m.CPUs, 8)),
 			Effect:  "The driver asks for more queues from the next start on, as far as the backend has them.",
 			Cost:    "A restart, and some memory for each queue.",
 		}}
 	default:
-		f.Status = Warn
+		f.Status = event.Warn
 		f.Message = fmt.Sprintf("The interface has one queue for %d processors: the backend offers no more, so all small packets go through one ring and one interrupt.", m.CPUs)
-		f.Advice = m.advise(i, verdict.Advice{
+		f.Advice = m.advise(i, event.Advice{
 			Command: "echo " + mask(m.CPUs) + " | tee /sys/class/net/{ifname}/queues/rx-0/rps_cpus",
 			Effect:  "Received packets are spread over all processors. More queues are for dom0 to offer (max_queues of xen-netback).",
 			Cost:    "An interrupt between processors for each packet that moves.",

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"io/fs"
 
-	"xentrace/internal/verdict"
+	"xentrace/internal/event"
 )
 
 // Why it is not known whether page fragments are single pages.
@@ -35,6 +35,6 @@ func (r *reader) readSinglePages() Known[bool] {
 }
 
 // done tells that the advice would change nothing on the machine.
-func (m *Machine) done(a verdict.Advice) bool {
+func (m *Machine) done(a event.Advice) bool {
 	return m.SinglePages.Missing == "" && m.SinglePages.Value && a.Command == "sysctl -w net.core.high_order_alloc_disable=1"
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
 )
@@ -15,7 +16,7 @@ type situation struct {
 	name    string
 	change  func(*guest)
 	notOK   string
-	about   ID
+	about   event.FindingID
 	message []string // parts of the message, the evidence or the commands of that finding
 }
 
@@ -235,9 +236,9 @@ func TestSituations(t *testing.T) {
 }
 
 // checkManners is what holds for every finding.
-func checkManners(t *testing.T, findings []Finding) {
+func checkManners(t *testing.T, findings []event.Finding) {
 	t.Helper()
-	last := Fail
+	last := event.Fail
 	for _, f := range findings {
 		text := everything(&f)
 		if f.Status > last {
@@ -250,7 +251,7 @@ func checkManners(t *testing.T, findings []Finding) {
 		if strings.Contains(text, "{") || strings.Contains(text, "%!") || strings.Contains(text, "  ") {
 			t.Errorf("%s: something was not filled in: %s", f.ID, text)
 		}
-		if (f.Status == Warn || f.Status == Fail) && len(f.Advice) == 0 && f.ID != SkbFrags {
+		if (f.Status == event.Warn || f.Status == event.Fail) && len(f.Advice) == 0 && f.ID != SkbFrags {
 			t.Errorf("%s %s has no advice", f.Status, f.ID)
 		}
 		for _, a := range f.Advice {
@@ -261,7 +262,7 @@ func checkManners(t *testing.T, findings []Finding) {
 	}
 }
 
-func everything(f *Finding) string {
+func everything(f *event.Finding) string {
 	parts := []string{f.Message}
 	for _, fact := range f.Evidence {
 		parts = append(parts, strings.TrimSpace(fact.Key+" "+text(fact.Value)))

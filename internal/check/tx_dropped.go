@@ -4,13 +4,13 @@ import (
 	"fmt"
 	"time"
 
-	"xentrace/internal/verdict"
+	"xentrace/internal/event"
 )
 
-func (m *Machine) txDropped(i *Interface) Finding {
+func (m *Machine) txDropped(i *Interface) event.Finding {
 	f := about(i, TxDropped)
 	if i.Counters.Missing != "" {
-		f.Status, f.Message = Unknown, "The interface's counters cannot be read: "+i.Counters.Missing+"."
+		f.Status, f.Message = event.Unknown, "The interface's counters cannot be read: "+i.Counters.Missing+"."
 		return f
 	}
 	c := &i.Counters.Value
@@ -19,20 +19,20 @@ func (m *Machine) txDropped(i *Interface) Finding {
 	if m.Uptime > 0 {
 		hours = float64(int(10*m.Uptime.Hours())) / 10
 	}
-	f.Evidence = []Fact{{"tx_dropped", dropped}, {"tx_packets", c.Later.TxPackets}, {"uptime_hours", hours},
-		{"tx_dropped_meanwhile", moved}, {"meanwhile_ms", c.After.Milliseconds()}}
+	f.Evidence = []event.Fact{{Key: "tx_dropped", Value: dropped}, {Key: "tx_packets", Value: c.Later.TxPackets}, {Key: "uptime_hours", Value: hours},
+		{Key: "tx_dropped_meanwhile", Value: moved}, {Key: "meanwhile_ms", Value: c.After.Milliseconds()}}
 	if dropped == 0 {
 		f.Message = "No packet was dropped on the way out since the interface was made."
 		return f
 	}
-	f.Status = Warn
+	f.Status = event.Warn
 	f.Message = fmt.Sprintf("%d packets were dropped on the way out, against %d sent, since the interface was made%s.", dropped, c.Later.TxPackets, m.rate(dropped))
 	if moved > 0 {
-		f.Status = Fail
+		f.Status = event.Fail
 		f.Message += fmt.Sprintf(" %d of them while this command ran (%d ms).", moved, c.After.Milliseconds())
 	}
 	f.Message += " The driver's drops and the kernel's own are counted together."
-	f.Advice = m.advise(i, verdict.Advice{
+	f.Advice = m.advise(i, event.Advice{
 		Command: "xentrace watch -i {ifname}",
 		Effect:  "Shows each packet that the driver drops from now on, and why.",
 	})

@@ -3,6 +3,7 @@ package check
 import (
 	"fmt"
 	"strings"
+	"xentrace/internal/event"
 )
 
 // A Hypervisor is what the machine runs on.
@@ -64,46 +65,46 @@ func (r *reader) readHypervisor() Hypervisor {
 	return h
 }
 
-func (m *Machine) virtualization() Finding {
+func (m *Machine) virtualization() event.Finding {
 	h := &m.Hypervisor
-	f := Finding{ID: Virtualization, Evidence: h.evidence()}
+	f := event.Finding{ID: Virtualization, Evidence: h.evidence()}
 	f.Status, f.Message = h.describe()
 	return f
 }
 
-func (h *Hypervisor) evidence() []Fact {
+func (h *Hypervisor) evidence() []event.Fact {
 	text := func(s string) any {
 		if s == "" {
 			return nil
 		}
 		return s
 	}
-	return []Fact{
-		{"hypervisor", text(h.Type)}, {"guest_type", text(h.GuestType)}, {"xen_version", text(h.Version)},
-		{"system_vendor", text(h.Vendor)}, {"product", text(h.Product)}, {"bios_version", text(h.BIOS)}, {"cpuid_signature", text(h.Signature)},
+	return []event.Fact{
+		{Key: "hypervisor", Value: text(h.Type)}, {Key: "guest_type", Value: text(h.GuestType)}, {Key: "xen_version", Value: text(h.Version)},
+		{Key: "system_vendor", Value: text(h.Vendor)}, {Key: "product", Value: text(h.Product)}, {Key: "bios_version", Value: text(h.BIOS)}, {Key: "cpuid_signature", Value: text(h.Signature)},
 	}
 }
 
-func (h *Hypervisor) describe() (Status, string) {
+func (h *Hypervisor) describe() (event.Status, string) {
 	switch {
 	case h.Dom0:
-		return OK, fmt.Sprintf("This is the dom0 of %s: it serves guests through xen-netback. What is checked here concerns the guests.", h.xen())
+		return event.OK, fmt.Sprintf("This is the dom0 of %s: it serves guests through xen-netback. What is checked here concerns the guests.", h.xen())
 	case h.isXen() && h.GuestType == "" && h.Type == "":
-		return OK, fmt.Sprintf("This is a guest of Xen: the %s says so, the kernel shows no /sys/hypervisor.", h.witness())
+		return event.OK, fmt.Sprintf("This is a guest of Xen: the %s says so, the kernel shows no /sys/hypervisor.", h.witness())
 	case h.isXen() && h.GuestType == "":
-		return OK, fmt.Sprintf("This is a guest of %s; the kernel does not say of which type.", h.xen())
+		return event.OK, fmt.Sprintf("This is a guest of %s; the kernel does not say of which type.", h.xen())
 	case h.isXen():
-		return OK, fmt.Sprintf("This is a guest of %s, of type %s.", h.xen(), h.GuestType)
+		return event.OK, fmt.Sprintf("This is a guest of %s, of type %s.", h.xen(), h.GuestType)
 	case h.isNitro():
-		return OK, fmt.Sprintf("This is an EC2 instance on Nitro (%s), not on Xen: its network device is no Xen frontend.", h.Product)
+		return event.OK, fmt.Sprintf("This is an EC2 instance on Nitro (%s), not on Xen: its network device is no Xen frontend.", h.Product)
 	case h.Signature != "":
-		return OK, fmt.Sprintf("This is a guest of %s, not of Xen.", h.name())
+		return event.OK, fmt.Sprintf("This is a guest of %s, not of Xen.", h.name())
 	case h.CPUFlag:
-		return OK, "This is a guest of a hypervisor that is not Xen."
+		return event.OK, "This is a guest of a hypervisor that is not Xen."
 	case h.CPUInfo:
-		return OK, "No hypervisor is to be seen: this is a physical machine, or a container on one."
+		return event.OK, "No hypervisor is to be seen: this is a physical machine, or a container on one."
 	}
-	return Unknown, "What this machine runs on is not to be seen: there is no /sys/hypervisor, and neither firmware nor processor tells."
+	return event.Unknown, "What this machine runs on is not to be seen: there is no /sys/hypervisor, and neither firmware nor processor tells."
 }
 
 func (h *Hypervisor) xen() string {

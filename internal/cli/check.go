@@ -60,7 +60,7 @@ func runCheck(ctx context.Context, in *invocation) error {
 	if err := in.print(string(in.reportFormat().AppendReport(nil, report))); err != nil {
 		return err
 	}
-	if check.Worst(report.Findings) >= check.Warn {
+	if check.Worst(report.Findings) >= event.Warn {
 		return errFinding
 	}
 	return nil
@@ -115,7 +115,7 @@ func fileReport(ctx context.Context, path string) (*check.Report, error) {
 		return nil, usageError{fmt.Errorf("driver file %s: %w", path, err)}
 	}
 	file.Path = path
-	return &check.Report{Findings: []check.Finding{check.OfFile(file)}}, nil
+	return &check.Report{Findings: []event.Finding{check.OfFile(file)}}, nil
 }
 
 // reportFormat returns the format that --output asks for.

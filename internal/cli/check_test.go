@@ -108,7 +108,7 @@ func TestCheckInJSON(t *testing.T) {
 		}
 		types[object["type"].(string)+" "+fmt.Sprint(object["id"])]++
 	}
-	for _, id := range []check.ID{check.Virtualization, check.DriverOf, check.LinearizeCode, check.ScatterGather, check.MTU, check.Offload, check.TxDropped,
+	for _, id := range []event.FindingID{check.Virtualization, check.DriverOf, check.LinearizeCode, check.ScatterGather, check.MTU, check.Offload, check.TxDropped,
 		check.KernelLog, check.SkbFrags, check.Bounce, check.Queues, check.Interrupts, check.BetterDevice} {
 		if types["finding "+string(id)] != 1 {
 			t.Errorf("%d findings on %s, want 1", types["finding "+string(id)], id)

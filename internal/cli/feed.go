@@ -14,7 +14,7 @@ import (
 // A sink takes what a run has to tell, one thing at a time and in order.
 type sink interface {
 	packet(*event.Packet) error
-	event(*flow.Event) error
+	event(*event.FlowEvent) error
 }
 
 // A feed leads every packet that went wrong through the history of flows, asks from
@@ -45,7 +45,7 @@ func (f *feed) poll() error {
 	return f.tell(f.table.Poll(time.Now()))
 }
 
-func (f *feed) tell(events []flow.Event) error {
+func (f *feed) tell(events []event.FlowEvent) error {
 	for i := range events {
 		if err := f.sink.event(&events[i]); err != nil {
 			return err
@@ -88,7 +88,7 @@ func (l *lines) packet(p *event.Packet) error {
 	return err
 }
 
-func (l *lines) event(e *flow.Event) error {
+func (l *lines) event(e *event.FlowEvent) error {
 	l.line = l.format.AppendFlow(l.line[:0], e)
 	_, err := l.out.Write(l.line)
 	return err

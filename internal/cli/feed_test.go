@@ -23,7 +23,7 @@ func (r *recorder) packet(p *event.Packet) error {
 	return r.err
 }
 
-func (r *recorder) event(e *flow.Event) error {
+func (r *recorder) event(e *event.FlowEvent) error {
 	r.told = append(r.told, e.Flow.State.String())
 	return r.err
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"xentrace/internal/event"
-	"xentrace/internal/flow"
 	"xentrace/internal/live"
 )
 
@@ -69,7 +68,7 @@ func (s *session) snapshot(ctx context.Context) (live.Snapshot, error) {
 	flows := s.feed.table.Snapshot(time.Now())
 	counts := s.feed.table.Counts()
 	shown := live.Snapshot{Totals: totals, Stalled: counts.Stalled, FlowsLost: counts.Lost}
-	shown.Flows = slices.DeleteFunc(flows, func(f flow.Flow) bool { return !s.in.filter.MatchOf(&f.Packet, f.Process) })
+	shown.Flows = slices.DeleteFunc(flows, func(f event.FlowHistory) bool { return !s.in.filter.MatchOf(&f.Packet, f.Process) })
 	shown.LeftOut = len(flows) - len(shown.Flows)
 	return shown, nil
 }
@@ -111,7 +110,7 @@ func (s shown) packet(p *event.Packet) error {
 	return nil
 }
 
-func (s shown) event(e *flow.Event) error {
+func (s shown) event(e *event.FlowEvent) error {
 	s.screen.Change(e)
 	return nil
 }

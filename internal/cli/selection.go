@@ -3,7 +3,6 @@ package cli
 import (
 	"xentrace/internal/event"
 	"xentrace/internal/filter"
-	"xentrace/internal/flow"
 )
 
 // A selection hands on what passes the filter, and counts. Counting in the kernel and the
@@ -28,7 +27,7 @@ func (s *selection) packet(p *event.Packet) error {
 }
 
 // event judges a flow by the last of its packets that went wrong.
-func (s *selection) event(e *flow.Event) error {
+func (s *selection) event(e *event.FlowEvent) error {
 	if !s.filter.MatchOf(&e.Flow.Packet, e.Flow.Process) {
 		s.leftOut++
 		return nil

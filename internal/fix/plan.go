@@ -6,8 +6,8 @@ import (
 	"strings"
 
 	"xentrace/internal/check"
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
-	"xentrace/internal/verdict"
 )
 
 const (
@@ -34,7 +34,7 @@ type Choice struct {
 }
 
 // NewPlan makes the plan. It looks at nothing but what check read and found.
-func NewPlan(m *check.Machine, findings []check.Finding, choice Choice) (*Plan, error) {
+func NewPlan(m *check.Machine, findings []event.Finding, choice Choice) (*Plan, error) {
 	p := &planner{machine: m, situations: situations(m, findings), choice: choice}
 	plan := &Plan{}
 	for _, s := range p.situations {
@@ -162,9 +162,9 @@ func (p *planner) step(a action, s *situation) Step {
 	}
 	step.Interface, step.NetNS, step.identity = s.iface.Name, s.iface.Namespace, IdentityOf(s.iface.Interface)
 	step.has = s.has()
-	step.Command = strings.ReplaceAll(a.command, "{ifname}", verdict.Quote(s.iface.Name))
+	step.Command = strings.ReplaceAll(a.command, "{ifname}", event.Quote(s.iface.Name))
 	if s.iface.Namespace != p.machine.NetNS && s.iface.Path != "" {
-		step.Command = "nsenter --net=" + verdict.Quote(s.iface.Path) + " -- " + step.Command
+		step.Command = "nsenter --net=" + event.Quote(s.iface.Path) + " -- " + step.Command
 	}
 	return step
 }
@@ -181,13 +181,13 @@ func (p *planner) unknown() string {
 
 // mended are the findings that steps are about, or that tell of what the others
 // do.
-var mended = []check.ID{check.LinearizeCode, check.ScatterGather, check.MTU, check.Offload, check.TxDropped, check.KernelLog, check.SkbFrags}
+var mended = []event.FindingID{check.LinearizeCode, check.ScatterGather, check.MTU, check.Offload, check.TxDropped, check.KernelLog, check.SkbFrags}
 
-func left(findings []check.Finding) []string {
+func left(findings []event.Finding) []string {
 	var names []string
 	for n := range findings {
 		f := &findings[n]
-		if f.Status != check.Warn && f.Status != check.Fail || slices.Contains(mended, f.ID) {
+		if f.Status != event.Warn && f.Status != event.Fail || slices.Contains(mended, f.ID) {
 			continue
 		}
 		name := string(f.ID)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"xentrace/internal/check"
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
 )
@@ -15,20 +16,20 @@ import (
 // A machine with one interface of the frontend, and what was found of it.
 type found struct {
 	machine  *check.Machine
-	findings []check.Finding
+	findings []event.Finding
 }
 
 // newFound is a driver that linearizes or drops, on a kernel where some small heads
 // cross a page, with all features on.
-func newFound(code check.Status) *found {
+func newFound(code event.Status) *found {
 	on := netdev.Feature{Active: true, Requested: true, Changeable: true}
 	f := &found{machine: &check.Machine{NetNS: 1}}
 	i := check.Interface{Path: "/run/netns/x", Interface: netdev.Interface{Name: "eth0", Index: 2, Namespace: 1, Driver: netdev.DriverNetfront, BusInfo: "vif-0", MTU: 1500}}
 	i.Features.Value = netdev.Features{ScatterGather: on, TSO: on, TSO6: on, GSO: on}
 	f.machine.Interfaces = []check.Interface{i}
-	f.findings = []check.Finding{
+	f.findings = []event.Finding{
 		{ID: check.LinearizeCode, Status: code},
-		{ID: check.ScatterGather, Interface: "eth0", NetNS: 1, Evidence: []check.Fact{{Key: "small_heads_crossing", Value: 1}}},
+		{ID: check.ScatterGather, Interface: "eth0", NetNS: 1, Evidence: []event.Fact{{Key: "small_heads_crossing", Value: 1}}},
 	}
 	return f
 }
@@ -60,41 +61,41 @@ func told(p *Plan) string {
 
 func TestPlan(t *testing.T) {
 	for name, c := range map[string]struct {
-		code   check.Status
+		code   event.Status
 		change func(*found)
 		choice Choice
 		want   string
 	}{
-		"nothing wrong":                     {code: check.OK},
-		"scatter-gather off":                {code: check.OK, change: func(f *found) { f.off("sg") }, want: "planned sg-on eth0"},
-		"an old way around left behind":     {code: check.OK, change: func(f *found) { f.off("tso", "gso") }, want: "planned tso-gso-on eth0"},
-		"both":                              {code: check.OK, change: func(f *found) { f.off("sg", "tso") }, want: "planned sg-on eth0, planned tso-gso-on eth0"},
-		"the backend offers none":           {code: check.OK, change: func(f *found) { f.machine.Interfaces[0].Features.Value.ScatterGather.Active = false }},
-		"an MTU too large":                  {code: check.OK, change: func(f *found) { f.machine.Interfaces[0].MTU = 65535 }, want: "planned mtu-65517 eth0"},
-		"another driver":                    {code: check.Fail, change: func(f *found) { f.machine.Interfaces[0].Driver = "veth" }},
-		"a driver that drops":               {code: check.Fail, want: "planned single-pages, planned update-kernel"},
-		"with a large MTU":                  {code: check.Fail, change: func(f *found) { f.machine.Interfaces[0].MTU = 9001 }, want: "planned single-pages, planned mtu-1500 eth0, planned update-kernel"},
-		"with single pages already":         {code: check.Fail, change: func(f *found) { f.machine.SinglePages.Value = true }, want: "planned update-kernel"},
-		"that drops, scatter-gather off":    {code: check.Fail, change: func(f *found) { f.off("sg") }, want: "planned single-pages, planned sg-on eth0, planned update-kernel"},
-		"that drops, TSO and GSO off":       {code: check.Fail, change: func(f *found) { f.off("tso", "gso") }, want: "planned single-pages, planned update-kernel"},
-		"that drops, without the switch":    {code: check.Fail, change: func(f *found) { f.machine.SinglePages.Missing = check.NoSwitch }, want: "planned tso-gso-off eth0, planned update-kernel"},
-		"neither, scatter-gather off":       {code: check.Fail, change: func(f *found) { f.machine.SinglePages.Missing = check.NoSwitch; f.off("sg") }, want: "planned update-kernel"},
-		"that drops, in a container":        {code: check.Fail, change: func(f *found) { f.machine.SinglePages.Missing = check.SwitchElsewhere; f.off("sg") }, want: "refused single-pages, planned update-kernel"},
-		"unknown code, scatter-gather off":  {code: check.Unknown, change: func(f *found) { f.off("sg") }},
-		"asked for: scatter-gather off":     {code: check.OK, choice: Choice{Steps: []string{"sg-off"}}, want: "refused sg-off eth0"},
-		"forced":                            {code: check.OK, choice: Choice{Steps: []string{"sg-off"}, Force: true}, want: "planned sg-off eth0"},
-		"off where it does no harm":         {code: check.Fail, change: func(f *found) { f.findings[1].Evidence[0].Value = 0 }, choice: Choice{Steps: []string{"sg-off"}}, want: "planned sg-off eth0"},
-		"off where that is not known":       {code: check.Fail, change: func(f *found) { f.findings[1].Evidence[0].Value = nil }, choice: Choice{Steps: []string{"sg-off"}}, want: "refused sg-off eth0"},
-		"TSO off for nothing":               {code: check.OK, choice: Choice{Steps: []string{"tso-gso-off"}}, want: "refused tso-gso-off eth0"},
-		"TSO on for a driver that drops":    {code: check.Fail, choice: Choice{Steps: []string{"tso-gso-on"}}, want: "refused tso-gso-on eth0"},
-		"TSO on after single pages":         {code: check.Fail, choice: Choice{Steps: []string{"tso-gso-on", "single-pages"}}, want: "planned single-pages, planned tso-gso-on eth0"},
-		"scatter-gather on, driver drops":   {code: check.Fail, change: func(f *found) { f.off("sg") }, choice: Choice{Steps: []string{"sg-on"}}, want: "refused sg-on eth0"},
-		"what ec2rl advises, sg off":        {code: check.OK, change: func(f *found) { f.off("sg") }, choice: Choice{Steps: []string{"mtu-9001"}}, want: "refused mtu-9001 eth0"},
-		"the same with a driver that drops": {code: check.Fail, choice: Choice{Steps: []string{"mtu-9001"}}, want: "refused mtu-9001 eth0"},
-		"the same with one that linearizes": {code: check.OK, choice: Choice{Steps: []string{"mtu-9001"}}, want: "planned mtu-9001 eth0"},
-		"too large an MTU":                  {code: check.OK, choice: Choice{Steps: []string{"mtu-65535"}}, want: "refused mtu-65535 eth0"},
-		"no force against dom0":             {code: check.OK, change: func(f *found) { f.machine.Interfaces[0].Features.Value.ScatterGather.Active = false }, choice: Choice{Steps: []string{"sg-on"}, Force: true}, want: "refused sg-on eth0"},
-		"another driver, asked for":         {code: check.OK, change: func(f *found) { f.machine.Interfaces[0].Driver = "veth" }, choice: Choice{Steps: []string{"mtu-1400"}}, want: "refused mtu-1400 eth0"},
+		"nothing wrong":                     {code: event.OK},
+		"scatter-gather off":                {code: event.OK, change: func(f *found) { f.off("sg") }, want: "planned sg-on eth0"},
+		"an old way around left behind":     {code: event.OK, change: func(f *found) { f.off("tso", "gso") }, want: "planned tso-gso-on eth0"},
+		"both":                              {code: event.OK, change: func(f *found) { f.off("sg", "tso") }, want: "planned sg-on eth0, planned tso-gso-on eth0"},
+		"the backend offers none":           {code: event.OK, change: func(f *found) { f.machine.Interfaces[0].Features.Value.ScatterGather.Active = false }},
+		"an MTU too large":                  {code: event.OK, change: func(f *found) { f.machine.Interfaces[0].MTU = 65535 }, want: "planned mtu-65517 eth0"},
+		"another driver":                    {code: event.Fail, change: func(f *found) { f.machine.Interfaces[0].Driver = "veth" }},
+		"a driver that drops":               {code: event.Fail, want: "planned single-pages, planned update-kernel"},
+		"with a large MTU":                  {code: event.Fail, change: func(f *found) { f.machine.Interfaces[0].MTU = 9001 }, want: "planned single-pages, planned mtu-1500 eth0, planned update-kernel"},
+		"with single pages already":         {code: event.Fail, change: func(f *found) { f.machine.SinglePages.Value = true }, want: "planned update-kernel"},
+		"that drops, scatter-gather off":    {code: event.Fail, change: func(f *found) { f.off("sg") }, want: "planned single-pages, planned sg-on eth0, planned update-kernel"},
+		"that drops, TSO and GSO off":       {code: event.Fail, change: func(f *found) { f.off("tso", "gso") }, want: "planned single-pages, planned update-kernel"},
+		"that drops, without the switch":    {code: event.Fail, change: func(f *found) { f.machine.SinglePages.Missing = check.NoSwitch }, want: "planned tso-gso-off eth0, planned update-kernel"},
+		"neither, scatter-gather off":       {code: event.Fail, change: func(f *found) { f.machine.SinglePages.Missing = check.NoSwitch; f.off("sg") }, want: "planned update-kernel"},
+		"that drops, in a container":        {code: event.Fail, change: func(f *found) { f.machine.SinglePages.Missing = check.SwitchElsewhere; f.off("sg") }, want: "refused single-pages, planned update-kernel"},
+		"unknown code, scatter-gather off":  {code: event.Unknown, change: func(f *found) { f.off("sg") }},
+		"asked for: scatter-gather off":     {code: event.OK, choice: Choice{Steps: []string{"sg-off"}}, want: "refused sg-off eth0"},
+		"forced":                            {code: event.OK, choice: Choice{Steps: []string{"sg-off"}, Force: true}, want: "planned sg-off eth0"},
+		"off where it does no harm":         {code: event.Fail, change: func(f *found) { f.findings[1].Evidence[0].Value = 0 }, choice: Choice{Steps: []string{"sg-off"}}, want: "planned sg-off eth0"},
+		"off where that is not known":       {code: event.Fail, change: func(f *found) { f.findings[1].Evidence[0].Value = nil }, choice: Choice{Steps: []string{"sg-off"}}, want: "refused sg-off eth0"},
+		"TSO off for nothing":               {code: event.OK, choice: Choice{Steps: []string{"tso-gso-off"}}, want: "refused tso-gso-off eth0"},
+		"TSO on for a driver that drops":    {code: event.Fail, choice: Choice{Steps: []string{"tso-gso-on"}}, want: "refused tso-gso-on eth0"},
+		"TSO on after single pages":         {code: event.Fail, choice: Choice{Steps: []string{"tso-gso-on", "single-pages"}}, want: "planned single-pages, planned tso-gso-on eth0"},
+		"scatter-gather on, driver drops":   {code: event.Fail, change: func(f *found) { f.off("sg") }, choice: Choice{Steps: []string{"sg-on"}}, want: "refused sg-on eth0"},
+		"what ec2rl advises, sg off":        {code: event.OK, change: func(f *found) { f.off("sg") }, choice: Choice{Steps: []string{"mtu-9001"}}, want: "refused mtu-9001 eth0"},
+		"the same with a driver that drops": {code: event.Fail, choice: Choice{Steps: []string{"mtu-9001"}}, want: "refused mtu-9001 eth0"},
+		"the same with one that linearizes": {code: event.OK, choice: Choice{Steps: []string{"mtu-9001"}}, want: "planned mtu-9001 eth0"},
+		"too large an MTU":                  {code: event.OK, choice: Choice{Steps: []string{"mtu-65535"}}, want: "refused mtu-65535 eth0"},
+		"no force against dom0":             {code: event.OK, change: func(f *found) { f.machine.Interfaces[0].Features.Value.ScatterGather.Active = false }, choice: Choice{Steps: []string{"sg-on"}, Force: true}, want: "refused sg-on eth0"},
+		"another driver, asked for":         {code: event.OK, change: func(f *found) { f.machine.Interfaces[0].Driver = "veth" }, choice: Choice{Steps: []string{"mtu-1400"}}, want: "refused mtu-1400 eth0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFound(c.code)
@@ -116,7 +117,7 @@ func TestPlan(t *testing.T) {
 					t.Errorf("%s: command %q", s.Name, s.Command)
 				}
 			}
-			if unknown := c.code == check.Unknown; (plan.Unknown != "") != unknown {
+			if unknown := c.code == event.Unknown; (plan.Unknown != "") != unknown {
 				t.Errorf("unknown: %q", plan.Unknown)
 			}
 		})
@@ -133,7 +134,7 @@ func TestChanged(t *testing.T) {
 		{[]string{"tso-gso-on", "mtu-1400"}, "[eth0]"}, // refused for eth1, of another driver
 		{[]string{"tso-gso-on"}, "[eth0]"},
 	} {
-		f := newFound(check.OK)
+		f := newFound(event.OK)
 		f.off("tso", "gso")
 		f.findings = nil
 		other := f.machine.Interfaces[0]
@@ -154,10 +155,10 @@ func TestChanged(t *testing.T) {
 }
 
 func TestCommandOfAnotherNamespace(t *testing.T) {
-	f := newFound(check.OK)
+	f := newFound(event.OK)
 	f.off("sg")
 	f.machine.NetNS = 7
-	f.findings = append(f.findings, check.Finding{ID: check.Queues, Status: check.Warn, Interface: "eth0"}, check.Finding{ID: check.MTU, Status: check.Warn})
+	f.findings = append(f.findings, event.Finding{ID: check.Queues, Status: event.Warn, Interface: "eth0"}, event.Finding{ID: check.MTU, Status: event.Warn})
 	plan, err := NewPlan(f.machine, f.findings, Choice{})
 	if err != nil {
 		t.Fatal(err)
@@ -281,8 +282,8 @@ func TestPersistIsRefused(t *testing.T) {
 }
 
 func TestLinearizationOfTheFinding(t *testing.T) {
-	for status, want := range map[check.Status]kernel.Linearization{check.OK: kernel.Linearizes, check.Fail: kernel.Drops, check.Unknown: kernel.Unknown} {
-		if got := linearization([]check.Finding{{ID: check.LinearizeCode, Status: status}}); got != want {
+	for status, want := range map[event.Status]kernel.Linearization{event.OK: kernel.Linearizes, event.Fail: kernel.Drops, event.Unknown: kernel.Unknown} {
+		if got := linearization([]event.Finding{{ID: check.LinearizeCode, Status: status}}); got != want {
 			t.Errorf("%s: %v", status, got)
 		}
 	}

@@ -2,6 +2,7 @@ package fix
 
 import (
 	"xentrace/internal/check"
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
 )
@@ -31,7 +32,7 @@ func (s *situation) linearizes() bool { return s.code == kernel.Linearizes }
 func (s *situation) canBeSingle() bool { return s.singleOpen == "" }
 
 // situations reads the findings, one for each interface that was judged.
-func situations(m *check.Machine, findings []check.Finding) []*situation {
+func situations(m *check.Machine, findings []event.Finding) []*situation {
 	var all []*situation
 	for n := range m.Interfaces {
 		i := &m.Interfaces[n]
@@ -64,15 +65,15 @@ func (s *situation) has() map[string]bool {
 }
 
 // linearization is what the finding about the driver's code says.
-func linearization(findings []check.Finding) kernel.Linearization {
+func linearization(findings []event.Finding) kernel.Linearization {
 	for n := range findings {
 		if findings[n].ID != check.LinearizeCode {
 			continue
 		}
 		switch findings[n].Status {
-		case check.OK:
+		case event.OK:
 			return kernel.Linearizes
-		case check.Fail:
+		case event.Fail:
 			return kernel.Drops
 		}
 	}
@@ -80,7 +81,7 @@ func linearization(findings []check.Finding) kernel.Linearization {
 }
 
 // crossing is the evidence about small packets.
-func crossing(findings []check.Finding, i *check.Interface) (some, open bool) {
+func crossing(findings []event.Finding, i *check.Interface) (some, open bool) {
 	for n := range findings {
 		f := &findings[n]
 		if f.ID != check.ScatterGather || f.Interface != i.Name || f.NetNS != i.Namespace {

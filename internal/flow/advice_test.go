@@ -51,7 +51,7 @@ func TestAdviceAndLayout(t *testing.T) {
 			if asked != 0 || !slices.Equal(before.Advice, verdict.OfCause(event.TooManySlots).Advice) {
 				t.Errorf("asked %d times; advice %+v", asked, before.Advice)
 			}
-			f := only(t, table.Add(laidOut(s.drop(0.2, s.una), test.size)), Stalled)
+			f := only(t, table.Add(laidOut(s.drop(0.2, s.una), test.size)), event.Stalled)
 			if asked == 0 || len(f.Advice) != 3 || f.Advice[0].Command != test.want {
 				t.Errorf("asked %d times; advice %+v, want first %s", asked, f.Advice, test.want)
 			}

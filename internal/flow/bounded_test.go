@@ -8,7 +8,7 @@ import (
 	"xentrace/internal/event"
 )
 
-func ports(flows []Flow) []int {
+func ports(flows []event.FlowHistory) []int {
 	var ports []int
 	for _, f := range flows {
 		ports = append(ports, int(f.Source.Port()))
@@ -106,7 +106,7 @@ func TestWorstFirst(t *testing.T) {
 		t.Errorf("order %v, want %v", got, want)
 	}
 	if s := table.Summary(at(60), 3); len(s.Flows) != 3 || s.EverStalled != 3 || s.Stalled != 2 {
-		t.Errorf("summary of %d flows, %+v", len(s.Flows), s.Counts)
+		t.Errorf("summary of %d flows, %+v", len(s.Flows), s.FlowCounts)
 	}
 }
 
@@ -140,7 +140,7 @@ func TestWhoIsAsked(t *testing.T) {
 		t.Errorf("%d were asked about in four turns", len(seen))
 	}
 	k.ends(quiet, 3, 2, 0)
-	if f := only(t, table.Poll(at(3)), Closed); f.Source.Port() != quiet {
+	if f := only(t, table.Poll(at(3)), event.Closed); f.Source.Port() != quiet {
 		t.Errorf("closed: %+v", f)
 	}
 }

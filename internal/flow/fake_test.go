@@ -114,7 +114,7 @@ func datagram(seconds float64, port uint16, v event.Verdict) *event.Packet {
 }
 
 // only returns the one event, of that state.
-func only(t *testing.T, events []Event, want State) Flow {
+func only(t *testing.T, events []event.FlowEvent, want event.FlowState) event.FlowHistory {
 	t.Helper()
 	if len(events) != 1 || events[0].Flow.State != want {
 		t.Fatalf("events %+v, want one: %v", events, want)
@@ -122,7 +122,7 @@ func only(t *testing.T, events []Event, want State) Flow {
 	return events[0].Flow
 }
 
-func none(t *testing.T, events []Event) {
+func none(t *testing.T, events []event.FlowEvent) {
 	t.Helper()
 	if len(events) != 0 {
 		t.Fatalf("events %+v, want none", events)

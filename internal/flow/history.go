@@ -18,11 +18,12 @@ const (
 
 // history is one flow as the table keeps it.
 type history struct {
-	flow    Flow
+	flow    event.FlowHistory
 	dropped droppedSeqs
 	layout  verdict.Layout
 	facts   func(event.Device) verdict.Facts // nil: nothing is known of the machine
 	hangs   uint32                           // the sequence number that it is stalled at
+	total   uint32                           // total_retrans when last read
 	base    uint32                           // total_retrans at the first drop
 	based   bool                             // base is known
 	socket  *event.Socket                    // that the kernel is asked about; nil if it is not
@@ -34,11 +35,11 @@ type history struct {
 	element     *list.Element
 }
 
-func newHistory(key Key, p *event.Packet) *history {
-	return &history{flow: Flow{Key: key, First: p.Time, MinSlots: p.Slots}}
+func newHistory(key event.FlowKey, p *event.Packet) *history {
+	return &history{flow: event.FlowHistory{FlowKey: key, First: p.Time, MinSlots: p.Slots}}
 }
 
-func (h *history) closed() bool { return h.flow.State == Closed }
+func (h *history) closed() bool { return h.flow.State == event.Closed }
 
 // connected tells whether a packet tells how its connection stands.
 func (h *history) connected(p *event.Packet) bool {
@@ -56,7 +57,7 @@ func (h *history) anotherSocket(p *event.Packet) bool {
 }
 
 // add takes note of a packet and returns what that changed.
-func (h *history) add(p *event.Packet) []Event {
+func (h *history) add(p *event.Packet) []event.FlowEvent {
 	f := &h.flow
 	f.Interface, f.Last, f.Packet = p.Interface, p.Time, *p
 	f.MinSlots, f.MaxSlots = min(f.MinSlots, p.Slots), max(f.MaxSlots, p.Slots)
@@ -92,7 +93,7 @@ func (h *history) add(p *event.Packet) []Event {
 	if !h.based {
 		// A retransmission is counted before it is sent.
 		h.base, h.based = p.TCP.TotalRetransmits, true
-		h.flow.TCP.Retransmits = h.flow.TCP.total - h.base
+		h.flow.TCP.Retransmits = h.total - h.base
 	}
 	return append(events, h.addSeq(p)...)
 }
@@ -119,8 +120,8 @@ func (h *history) addDrop(p *event.Packet) {
 
 // advice returns what would help, best first: for a flow that is stalled, by what is
 // known of the machine and of the segment that it hangs at.
-func (h *history) advice(p *event.Packet) []verdict.Advice {
-	if h.flow.State != Stalled || p.Layer == event.LayerElsewhere {
+func (h *history) advice(p *event.Packet) []event.Advice {
+	if h.flow.State != event.Stalled || p.Layer == event.LayerElsewhere {
 		return verdict.OfPacket(p).Advice
 	}
 	var facts verdict.Facts
@@ -133,59 +134,60 @@ func (h *history) advice(p *event.Packet) []verdict.Advice {
 
 // addSeq takes note of the sequence number that was dropped. The flow stalls if it
 // was before, and nothing was acknowledged in between.
-func (h *history) addSeq(p *event.Packet) []Event {
+func (h *history) addSeq(p *event.Packet) []event.FlowEvent {
 	f := &h.flow
 	if p.Flow.SeqLength == 0 || after(f.TCP.SndUna, p.TCP.Seq) {
 		return nil // nothing that would be sent again, or acknowledged since, as the kernel told
 	}
 	d := h.dropped.note(p.TCP.Seq, f.TCP.SndUna, p.Time)
 	f.TCP.Seq, f.TCP.SameSeq = p.TCP.Seq, d.times
-	if f.State == Stalled {
+	if f.State == event.Stalled {
 		return nil
 	}
-	f.State = Troubled
+	f.State = event.Troubled
 	if d.still < 2 {
 		return nil
 	}
-	f.State, f.StalledSince, h.hangs = Stalled, d.since, p.TCP.Seq
+	f.State, f.StalledSince, h.hangs = event.Stalled, d.since, p.TCP.Seq
 	f.Stalls++
 	f.Advice = h.advice(p)
-	return []Event{h.event(p.Time)}
+	return []event.FlowEvent{h.event(p.Time)}
 }
 
 // observe takes note of how the connection stands. What is older than what is known
 // already changes nothing.
-func (h *history) observe(tcp *event.TCP, at time.Time) []Event {
+func (h *history) observe(tcp *event.TCP, at time.Time) []event.FlowEvent {
 	f := &h.flow
 	switch {
 	case f.TCP == nil:
-		f.TCP = &TCP{}
+		f.TCP = &event.FlowTCP{}
 	case at.Before(f.TCP.Asked), after(f.TCP.SndUna, tcp.SndUna):
 		return nil
 	}
-	*f.TCP = TCP{
+	*f.TCP = event.FlowTCP{
 		Asked: at, State: tcp.State, Seq: f.TCP.Seq, SameSeq: f.TCP.SameSeq,
 		SndUna: tcp.SndUna, WriteSeq: tcp.WriteSeq, SndQBytes: tcp.WriteSeq - tcp.SndUna,
-		RTO: tcp.RTO, Backoff: tcp.Backoff, total: tcp.TotalRetransmits,
+		RTO: tcp.RTO, Backoff: tcp.Backoff,
 	}
+	h.total = tcp.TotalRetransmits
 	if h.based {
 		f.TCP.Retransmits = tcp.TotalRetransmits - h.base
 	}
 	h.dropped.acknowledge(tcp.SndUna)
-	if f.State != Stalled || !after(tcp.SndUna, h.hangs) {
+	if f.State != event.Stalled || !after(tcp.SndUna, h.hangs) {
 		return nil
 	}
-	f.State, f.StalledFor = Recovered, at.Sub(f.StalledSince)
-	return []Event{h.event(at)}
+	f.State, f.StalledFor = event.Recovered, at.Sub(f.StalledSince)
+	return []event.FlowEvent{h.event(at)}
 }
 
 // end closes the flow and returns what there is to tell: that it recovered at the
 // last moment, that it is closed.
-func (h *history) end(last *event.Connection, at time.Time) []Event {
+func (h *history) end(last *event.Connection, at time.Time) []event.FlowEvent {
 	if h.closed() {
 		return nil
 	}
-	var events []Event
+	var events []event.FlowEvent
 	f := &h.flow
 	if last != nil {
 		at = last.Time
@@ -193,10 +195,10 @@ func (h *history) end(last *event.Connection, at time.Time) []Event {
 			events = h.observe(&last.TCP, at)
 		}
 	}
-	if f.State == Stalled {
+	if f.State == event.Stalled {
 		f.StalledFor, f.StalledAtEnd = at.Sub(f.StalledSince), true
 	}
-	f.State = Closed
+	f.State = event.Closed
 	h.dropped = nil
 	if f.TCP != nil {
 		f.TCP.Asked = at
@@ -207,10 +209,12 @@ func (h *history) end(last *event.Connection, at time.Time) []Event {
 	return append(events, h.event(at))
 }
 
-func (h *history) event(at time.Time) Event { return Event{Time: at, Flow: h.snapshot(at)} }
+func (h *history) event(at time.Time) event.FlowEvent {
+	return event.FlowEvent{Time: at, Flow: h.snapshot(at)}
+}
 
 // snapshot returns the flow as it stands, apart from what the table goes on changing.
-func (h *history) snapshot(now time.Time) Flow {
+func (h *history) snapshot(now time.Time) event.FlowHistory {
 	f := h.flow
 	f.Reasons = maps.Clone(f.Reasons)
 	f.Layout = h.layout.Sentence()
@@ -218,11 +222,11 @@ func (h *history) snapshot(now time.Time) Flow {
 		tcp := *f.TCP
 		f.TCP = &tcp
 	}
-	if f.State == Stalled {
+	if f.State == event.Stalled {
 		f.StalledFor = now.Sub(f.StalledSince)
 	}
 	return f
 }
 
 // hanging tells whether something that was dropped is not acknowledged yet.
-func (h *history) hanging() bool { return h.flow.State == Stalled || len(h.dropped) > 0 }
+func (h *history) hanging() bool { return h.flow.State == event.Stalled || len(h.dropped) > 0 }

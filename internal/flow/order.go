@@ -49,7 +49,7 @@ func (t *Table) place(h *history) {
 }
 
 // insert makes a new flow, if there is or can be room for it.
-func (t *Table) insert(key Key, p *event.Packet) *history {
+func (t *Table) insert(key event.FlowKey, p *event.Packet) *history {
 	if len(t.flows) >= t.limit && !t.makeRoom(p.Verdict == event.Dropped) {
 		if _, known := t.refused[key]; !known {
 			t.lost++
@@ -87,25 +87,25 @@ func (t *Table) makeRoom(drop bool) bool {
 func (t *Table) remove(h *history) {
 	t.letGo(h)
 	t.order[h.placed].list.Remove(h.element)
-	delete(t.flows, h.flow.Key)
+	delete(t.flows, h.flow.FlowKey)
 }
 
 // worse orders flows, the worst first.
-func worse(a, b *Flow) int {
+func worse(a, b *event.FlowHistory) int {
 	return cmp.Or(
 		cmp.Compare(badness(b), badness(a)),
 		stalledLonger(a, b),
 		cmp.Compare(b.Drops, a.Drops),
 		b.Last.Compare(a.Last),
-		compareKeys(&a.Key, &b.Key),
+		compareKeys(&a.FlowKey, &b.FlowKey),
 	)
 }
 
-func badness(f *Flow) int {
+func badness(f *event.FlowHistory) int {
 	switch {
-	case f.State == Stalled:
+	case f.State == event.Stalled:
 		return 3
-	case f.Drops != 0 && f.State != Closed:
+	case f.Drops != 0 && f.State != event.Closed:
 		return 2
 	case f.Drops != 0:
 		return 1
@@ -113,14 +113,14 @@ func badness(f *Flow) int {
 	return 0
 }
 
-func stalledLonger(a, b *Flow) int {
-	if a.State != Stalled {
+func stalledLonger(a, b *event.FlowHistory) int {
+	if a.State != event.Stalled {
 		return 0
 	}
 	return a.StalledSince.Compare(b.StalledSince)
 }
 
-func compareKeys(a, b *Key) int {
+func compareKeys(a, b *event.FlowKey) int {
 	return cmp.Or(
 		cmp.Compare(a.NetNS, b.NetNS),
 		cmp.Compare(a.Proto, b.Proto),

@@ -21,7 +21,7 @@ const (
 // Poll asks the kernel how the connections stand that lost packets, and returns
 // what changed. Those that hang are asked about each time; the others in turn, and
 // all of them as soon as one has ended.
-func (t *Table) Poll(now time.Time) []Event {
+func (t *Table) Poll(now time.Time) []event.FlowEvent {
 	if t.kernel == nil {
 		return nil
 	}
@@ -36,7 +36,7 @@ func (t *Table) Poll(now time.Time) []Event {
 		t.failed(err)
 		return nil
 	}
-	var events []Event
+	var events []event.FlowEvent
 	for i, h := range flows {
 		// It may have another socket by now.
 		if h.socket != nil && *h.socket == sockets[i] {
@@ -81,7 +81,7 @@ func (t *Table) next(rest []*history) []*history {
 	if len(rest) <= mostAsked {
 		return rest
 	}
-	slices.SortFunc(rest, func(a, b *history) int { return compareKeys(&a.flow.Key, &b.flow.Key) })
+	slices.SortFunc(rest, func(a, b *history) int { return compareKeys(&a.flow.FlowKey, &b.flow.FlowKey) })
 	from := t.turn % len(rest)
 	t.turn = from + mostAsked
 	chosen := slices.Clone(rest[from:min(from+mostAsked, len(rest))])
@@ -89,7 +89,7 @@ func (t *Table) next(rest []*history) []*history {
 }
 
 // answer takes note of what the kernel told of a flow's connection.
-func (t *Table) answer(h *history, c *event.Connection, now time.Time) []Event {
+func (t *Table) answer(h *history, c *event.Connection, now time.Time) []event.FlowEvent {
 	if c.Ended {
 		events := t.end(h, c, now)
 		t.place(h)

@@ -1,3 +1,5 @@
+// Package flow keeps the history of flows that lost packets: what was dropped, whether
+// they are stalled, since when, and which process owns them.
 package flow
 
 import (
@@ -38,10 +40,10 @@ type Table struct {
 	facts  func(event.Device) verdict.Facts
 
 	mu       sync.Mutex
-	flows    map[Key]*history
+	flows    map[event.FlowKey]*history
 	bySocket map[uint64]*history // those whose socket is followed, by its address
 	order    [ranks]order
-	refused  map[Key]struct{} // flows that found no room, as many as there is room for
+	refused  map[event.FlowKey]struct{} // flows that found no room, as many as there is room for
 	lost     uint64
 	stalled  uint64 // flows that stalled, once or more
 	now      int    // flows that are stalled
@@ -58,7 +60,7 @@ func NewTable(limit int, kernel Kernel) *Table {
 	}
 	return &Table{
 		kernel: kernel, limit: limit,
-		flows: make(map[Key]*history), bySocket: make(map[uint64]*history), refused: make(map[Key]struct{}),
+		flows: make(map[event.FlowKey]*history), bySocket: make(map[uint64]*history), refused: make(map[event.FlowKey]struct{}),
 	}
 }
 
@@ -68,22 +70,22 @@ func (t *Table) Ask(ask func(event.Device) verdict.Facts) { t.facts = ask }
 
 // KeyOf returns the flow of a packet, and whether it has one: a packet that is
 // neither IPv4 nor IPv6 has none.
-func KeyOf(p *event.Packet) (Key, bool) {
+func KeyOf(p *event.Packet) (event.FlowKey, bool) {
 	if p.Flow == nil {
-		return Key{}, false
+		return event.FlowKey{}, false
 	}
-	return Key{NetNS: p.Interface.NetNS, Proto: p.Flow.Proto, Source: p.Flow.Source, Destination: p.Flow.Destination}, true
+	return event.FlowKey{NetNS: p.Interface.NetNS, Proto: p.Flow.Proto, Source: p.Flow.Source, Destination: p.Flow.Destination}, true
 }
 
 // Add takes note of a packet that went wrong and returns what that changed.
-func (t *Table) Add(p *event.Packet) []Event {
+func (t *Table) Add(p *event.Packet) []event.FlowEvent {
 	key, ok := KeyOf(p)
 	if !ok {
 		return nil
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var events []Event
+	var events []event.FlowEvent
 	h := t.flows[key]
 	if h != nil && h.anotherSocket(p) {
 		events = t.end(h, nil, p.Time)
@@ -102,11 +104,11 @@ func (t *Table) Add(p *event.Packet) []Event {
 }
 
 // follow makes the kernel keep an eye on the socket of a flow that lost packets.
-func (t *Table) follow(h *history, p *event.Packet) []Event {
+func (t *Table) follow(h *history, p *event.Packet) []event.FlowEvent {
 	if h.socket != nil || h.closed() || h.flow.Drops == 0 || !h.connected(p) || p.Socket == nil {
 		return nil
 	}
-	var events []Event
+	var events []event.FlowEvent
 	if old := t.bySocket[p.Socket.Address]; old != nil {
 		// Its memory is another connection's by now.
 		events = t.end(old, nil, p.Time)
@@ -125,7 +127,7 @@ func (t *Table) follow(h *history, p *event.Packet) []Event {
 }
 
 // end closes a flow: last is how its socket stood then, nil where that is not known.
-func (t *Table) end(h *history, last *event.Connection, at time.Time) []Event {
+func (t *Table) end(h *history, last *event.Connection, at time.Time) []event.FlowEvent {
 	if last == nil && h.socket != nil && t.kernel != nil {
 		if c, err := t.kernel.Ask([]event.Socket{*h.socket}); err == nil && c[0].Ended {
 			last = &c[0]
@@ -150,12 +152,12 @@ func (t *Table) letGo(h *history) {
 }
 
 // told counts what happened to a flow.
-func (t *Table) told(h *history, events []Event) []Event {
+func (t *Table) told(h *history, events []event.FlowEvent) []event.FlowEvent {
 	if h.flow.Stalls > 0 && !h.stalledEver {
 		h.stalledEver = true
 		t.stalled++
 	}
-	if stalled := h.flow.State == Stalled; stalled != h.counted {
+	if stalled := h.flow.State == event.Stalled; stalled != h.counted {
 		h.counted = stalled
 		if stalled {
 			t.now++
@@ -166,38 +168,42 @@ func (t *Table) told(h *history, events []Event) []Event {
 	return events
 }
 
-// Counts is how many flows there are.
-type Counts struct {
-	Flows       int    // kept now
-	Stalled     int    // stalled now
-	EverStalled uint64 // stalled once or more
-	Lost        uint64 // flows whose history found no room, or had to give it up
-}
-
 // Counts returns how many flows there are.
-func (t *Table) Counts() Counts {
+func (t *Table) Counts() event.FlowCounts {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return Counts{Flows: len(t.flows), Stalled: t.now, EverStalled: t.stalled, Lost: t.lost}
+	return event.FlowCounts{Flows: len(t.flows), Stalled: t.now, EverStalled: t.stalled, Lost: t.lost}
 }
 
 // Snapshot returns every flow as it stands now, the worst first: those that are
 // stalled, the longest one first, then the others by their drops.
-func (t *Table) Snapshot(now time.Time) []Flow {
+func (t *Table) Snapshot(now time.Time) []event.FlowHistory {
 	t.mu.Lock()
-	taken := make([]Flow, 0, len(t.flows))
+	taken := make([]event.FlowHistory, 0, len(t.flows))
 	for _, h := range t.flows {
 		taken = append(taken, h.snapshot(now))
 	}
 	t.mu.Unlock()
-	sorted := make([]*Flow, len(taken)) // they are large to be moved about
+	sorted := make([]*event.FlowHistory, len(taken)) // they are large to be moved about
 	for i := range taken {
 		sorted[i] = &taken[i]
 	}
 	slices.SortFunc(sorted, worse)
-	flows := make([]Flow, len(sorted))
+	flows := make([]event.FlowHistory, len(sorted))
 	for i, f := range sorted {
 		flows[i] = *f
 	}
 	return flows
+}
+
+// Summary returns what there is to tell at the end: the worst flows that lost packets,
+// at most that many.
+func (t *Table) Summary(now time.Time, most int) event.FlowSummary {
+	s := event.FlowSummary{FlowCounts: t.Counts()}
+	for _, f := range t.Snapshot(now) {
+		if f.Drops > 0 && len(s.Flows) < most {
+			s.Flows = append(s.Flows, f)
+		}
+	}
+	return s
 }

@@ -29,7 +29,7 @@ func TestStalledRecoveredClosed(t *testing.T) {
 			k.stands(s.address, 0.1, s.una, 3)
 			none(t, table.Poll(at(0.1)))
 			s.total++
-			f := only(t, table.Add(s.drop(0.2, s.una)), Stalled)
+			f := only(t, table.Add(s.drop(0.2, s.una)), event.Stalled)
 			if f.Drops != 2 || f.TCP.SameSeq != 2 || f.TCP.Retransmits != 1 || f.StalledFor != 200*time.Millisecond || !f.StalledSince.Equal(at(0)) {
 				t.Errorf("stalled: %+v %+v", f, *f.TCP)
 			}
@@ -39,13 +39,13 @@ func TestStalledRecoveredClosed(t *testing.T) {
 				t.Errorf("counts %+v", c)
 			}
 			k.stands(s.address, 1, s.una+1448, 6)
-			f = only(t, table.Poll(at(1)), Recovered)
+			f = only(t, table.Poll(at(1)), event.Recovered)
 			if f.StalledFor != time.Second || f.Drops != 3 || f.TCP.Retransmits != 3 || f.Causes[event.TooManySlots] != 3 {
 				t.Errorf("recovered: %+v %+v", f, *f.TCP)
 			}
 			none(t, table.Poll(at(1.2)))
 			k.ends(s.address, 2, s.una+8705, 11)
-			f = only(t, table.Poll(at(2.2)), Closed)
+			f = only(t, table.Poll(at(2.2)), event.Closed)
 			if f.StalledFor != time.Second || f.StalledAtEnd || f.TCP.Retransmits != 8 || f.TCP.SndQBytes != 0 || !f.TCP.Asked.Equal(at(2)) {
 				t.Errorf("closed: %+v %+v", f, *f.TCP)
 			}
@@ -91,7 +91,7 @@ func TestWhatIsNoStall(t *testing.T) {
 			for _, p := range test.packets {
 				none(t, table.Add(p))
 			}
-			if f := table.Snapshot(at(1))[0]; f.State != Troubled || f.StalledFor != 0 {
+			if f := table.Snapshot(at(1))[0]; f.State != event.Troubled || f.StalledFor != 0 {
 				t.Errorf("%+v", f)
 			}
 		})
@@ -105,7 +105,7 @@ func TestStallAfterProgress(t *testing.T) {
 	none(t, table.Add(s.drop(0, 2448)))
 	s.una = 2448
 	none(t, table.Add(s.drop(1, 2448)))
-	f := only(t, table.Add(s.drop(3, 2448)), Stalled)
+	f := only(t, table.Add(s.drop(3, 2448)), event.Stalled)
 	if f.TCP.SameSeq != 3 || f.StalledFor != 2*time.Second {
 		t.Errorf("%+v %+v", f, *f.TCP)
 	}
@@ -116,13 +116,13 @@ func TestSecondStall(t *testing.T) {
 	table := NewTable(0, nil)
 	s := &sender{port: 1, address: 1, una: 1000}
 	table.Add(s.drop(0, 1000))
-	only(t, table.Add(s.drop(1, 1000)), Stalled)
+	only(t, table.Add(s.drop(1, 1000)), event.Stalled)
 	s.una = 9704
-	f := only(t, table.Add(s.drop(5, 9704)), Recovered)
+	f := only(t, table.Add(s.drop(5, 9704)), event.Recovered)
 	if f.StalledFor != 5*time.Second || f.TCP.SndUna != 9704 {
 		t.Errorf("%+v", f)
 	}
-	f = only(t, table.Add(s.drop(6, 9704)), Stalled)
+	f = only(t, table.Add(s.drop(6, 9704)), event.Stalled)
 	if f.Stalls != 2 || f.StalledFor != time.Second || f.Drops != 4 || table.Counts().EverStalled != 1 {
 		t.Errorf("%+v", f)
 	}
@@ -150,7 +150,7 @@ func TestManySequenceNumbers(t *testing.T) {
 	for i := range uint32(100) {
 		none(t, table.Add(s.drop(float64(i)/1000, s.una+(99-i)*1448)))
 	}
-	f := only(t, table.Add(s.drop(1, s.una)), Stalled)
+	f := only(t, table.Add(s.drop(1, s.una)), event.Stalled)
 	if f.Drops != 101 || f.TCP.SameSeq != 2 {
 		t.Errorf("%+v %+v", f, *f.TCP)
 	}
@@ -163,7 +163,7 @@ func TestEnds(t *testing.T) {
 		table := NewTable(0, k)
 		s := &sender{port: 1, address: 1, una: 1000}
 		table.Add(s.drop(0, 1000))
-		only(t, table.Add(s.drop(1, 1000)), Stalled)
+		only(t, table.Add(s.drop(1, 1000)), event.Stalled)
 		return table, s
 	}
 	t.Run("stalled", func(t *testing.T) {
@@ -172,14 +172,14 @@ func TestEnds(t *testing.T) {
 		k.stands(1, 4, 1000, 5)
 		k.sockets[1].Ended = true
 		k.endings++
-		f := only(t, table.Poll(at(4.1)), Closed)
+		f := only(t, table.Poll(at(4.1)), event.Closed)
 		if !f.StalledAtEnd || f.StalledFor != 4*time.Second || f.TCP.SndQBytes != 8704 || f.TCP.Retransmits != 5 {
 			t.Errorf("%+v %+v", f, *f.TCP)
 		}
 	})
 	t.Run("not known how", func(t *testing.T) {
 		table, _ := stall(newFakeKernel())
-		f := only(t, table.Poll(at(2)), Closed)
+		f := only(t, table.Poll(at(2)), event.Closed)
 		if f.TCP.SndQBytes != 8704 || f.TCP.SndUna != 1000 {
 			t.Errorf("%+v %+v", f, *f.TCP)
 		}
@@ -189,7 +189,7 @@ func TestEnds(t *testing.T) {
 		table, _ := stall(k)
 		k.ends(1, 3, 9704, 2)
 		events := table.Poll(at(3))
-		if len(events) != 2 || events[0].Flow.State != Recovered || events[1].Flow.State != Closed || events[1].Flow.StalledAtEnd {
+		if len(events) != 2 || events[0].Flow.State != event.Recovered || events[1].Flow.State != event.Closed || events[1].Flow.StalledAtEnd {
 			t.Errorf("%+v", events)
 		}
 	})
@@ -215,7 +215,7 @@ func TestNewConnections(t *testing.T) {
 		k.ends(1, 0.5, 1000, 0)
 		none(t, table.Add(s.drop(0, 1000)))
 		s = &sender{port: 1, address: 2, una: 77}
-		f := only(t, table.Add(s.drop(1, 77)), Closed)
+		f := only(t, table.Add(s.drop(1, 77)), event.Closed)
 		if f.Drops != 1 || !f.TCP.Asked.Equal(at(0.5)) {
 			t.Errorf("%+v", f)
 		}
@@ -227,7 +227,7 @@ func TestNewConnections(t *testing.T) {
 		k := newFakeKernel()
 		table := NewTable(0, k)
 		none(t, table.Add((&sender{port: 1, address: 1, una: 1000}).drop(0, 1000)))
-		f := only(t, table.Add((&sender{port: 2, address: 1, una: 77}).drop(1, 77)), Closed)
+		f := only(t, table.Add((&sender{port: 2, address: 1, una: 77}).drop(1, 77)), event.Closed)
 		if f.Source.Port() != 1 || !k.followed[1] || len(table.Snapshot(at(2))) != 2 {
 			t.Errorf("%+v, followed %v", f, k.followed)
 		}
@@ -240,9 +240,9 @@ func TestNewConnections(t *testing.T) {
 		s := &sender{port: 1, address: 1, una: 1000}
 		table.Add(s.drop(0, 1000))
 		k.ends(1, 1, 1001, 0)
-		only(t, table.Poll(at(1)), Closed)
+		only(t, table.Poll(at(1)), event.Closed)
 		none(t, table.Add(s.drop(2, 5000)))
-		if f := table.Snapshot(at(3)); len(f) != 1 || f[0].State != Troubled || f[0].Drops != 1 {
+		if f := table.Snapshot(at(3)); len(f) != 1 || f[0].State != event.Troubled || f[0].Drops != 1 {
 			t.Errorf("%+v", f)
 		}
 	})
@@ -257,7 +257,7 @@ func TestSocketIsLearnt(t *testing.T) {
 	p.TCP, p.Socket = nil, nil
 	none(t, table.Add(p))
 	none(t, table.Add(s.drop(1, 1000)))
-	f := only(t, table.Add(s.drop(2, 1000)), Stalled)
+	f := only(t, table.Add(s.drop(2, 1000)), event.Stalled)
 	if f.Drops != 3 || f.TCP.SameSeq != 2 || !k.followed[9] {
 		t.Errorf("%+v %+v", f, *f.TCP)
 	}
@@ -276,7 +276,7 @@ func TestKernelDoesNotAnswer(t *testing.T) {
 	k.err = errKernel
 	s := &sender{port: 1, address: 1, una: 1000}
 	table.Add(s.drop(0, 1000))
-	only(t, table.Add(s.drop(1, 1000)), Stalled)
+	only(t, table.Add(s.drop(1, 1000)), event.Stalled)
 	none(t, table.Poll(at(2)))
 	if table.Err() != errKernel {
 		t.Errorf("error %v", table.Err())
@@ -284,7 +284,7 @@ func TestKernelDoesNotAnswer(t *testing.T) {
 	k.err = nil
 	k.stands(1, 3, 2000, 1)
 	k.stands(2, 3, 1000, 0)
-	only(t, table.Poll(at(3)), Recovered)
+	only(t, table.Poll(at(3)), event.Recovered)
 }
 
 // What a flow's history holds of packets that were not TCP, or not lost.

@@ -6,9 +6,7 @@ import (
 	"strings"
 
 	"xentrace/internal/event"
-	"xentrace/internal/flow"
 	"xentrace/internal/output"
-	"xentrace/internal/verdict"
 )
 
 // Where the text of a fact starts, behind its name.
@@ -59,12 +57,12 @@ func appendFact(lines []line, what, text string, t tone, columns int) []line {
 	return lines
 }
 
-func stateSentence(f *flow.Flow) string {
+func stateSentence(f *event.FlowHistory) string {
 	if f.StalledSince.IsZero() {
 		return ": it never stood still"
 	}
 	since := " for " + output.Seconds(f.StalledFor) + ", since " + f.StalledSince.Local().Format(timeLayout)
-	if f.State != flow.Stalled {
+	if f.State != event.Stalled {
 		return "; it had stalled" + since
 	}
 	if f.TCP == nil {
@@ -88,7 +86,7 @@ func processSentence(p *event.Process) string {
 }
 
 // troubleSentence says what went wrong with how many packets, and when.
-func (m *model) troubleSentence(f *flow.Flow) string {
+func (m *model) troubleSentence(f *event.FlowHistory) string {
 	text := "dropped " + output.Grouped(f.Drops)
 	if causes := output.FlowCauses(f); causes != "" {
 		text += " (" + steady(causes) + ")"
@@ -109,7 +107,7 @@ func (m *model) troubleSentence(f *flow.Flow) string {
 		f.First.Local().Format(timeLayout), f.Last.Local().Format(timeLayout), m.since(f.Last))
 }
 
-func (m *model) tcpSentence(t *flow.TCP) string {
+func (m *model) tcpSentence(t *event.FlowTCP) string {
 	text := fmt.Sprintf("%s, %s written and not acknowledged (snd_una %d, write_seq %d), %s segments sent again, RTO %s",
 		output.TCPState(t.State), output.ByteSize(uint64(t.SndQBytes)), t.SndUna, t.WriteSeq, output.Grouped(uint64(t.Retransmits)), output.Seconds(t.RTO))
 	switch {
@@ -125,7 +123,7 @@ func (m *model) tcpSentence(t *flow.TCP) string {
 }
 
 // appendAdvice appends what would help, best first.
-func appendAdvice(lines []line, f *flow.Flow, columns int) []line {
+func appendAdvice(lines []line, f *event.FlowHistory, columns int) []line {
 	advice := f.Advice
 	if len(advice) == 0 {
 		return lines
@@ -137,7 +135,7 @@ func appendAdvice(lines []line, f *flow.Flow, columns int) []line {
 	return lines
 }
 
-func appendOneAdvice(lines []line, a verdict.Advice, ifname string, columns int) []line {
+func appendOneAdvice(lines []line, a event.Advice, ifname string, columns int) []line {
 	const indent = factIndent
 	if a.Command != "" {
 		for i, part := range wrap(name(a.For(ifname)), columns-indent) {

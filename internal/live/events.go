@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"xentrace/internal/event"
-	"xentrace/internal/flow"
 	"xentrace/internal/output"
 )
 
@@ -84,12 +83,12 @@ func (m *model) packetWords(p *event.Packet) (what string, t tone, rest string) 
 }
 
 // changeWords says what happened to a flow.
-func changeWords(e *flow.Event) (what string, t tone, rest string) {
+func changeWords(e *event.FlowEvent) (what string, t tone, rest string) {
 	what, t = stateOf(e.Flow.State)
 	rest = output.Endpoints(e.Flow.Proto, e.Flow.Source, e.Flow.Destination)
 	if e.Flow.StalledFor != 0 {
 		preposition := "after "
-		if e.Flow.State == flow.Stalled {
+		if e.Flow.State == event.Stalled {
 			preposition = "for "
 		}
 		rest = preposition + output.Seconds(e.Flow.StalledFor) + " " + rest

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"xentrace/internal/event"
-	"xentrace/internal/flow"
 )
 
 // An entry is one thing that happened. One of packet, change and sentence is set.
@@ -14,7 +13,7 @@ type entry struct {
 	number   uint64 // in the order in which they came
 	time     time.Time
 	packet   *event.Packet
-	change   *flow.Event
+	change   *event.FlowEvent
 	sentence string
 }
 
@@ -45,7 +44,7 @@ func (l *log) packet(p *event.Packet) {
 	l.oldest = (l.oldest + 1) % keptEntries
 }
 
-func (l *log) change(e *flow.Event) {
+func (l *log) change(e *event.FlowEvent) {
 	l.add(entry{time: e.Time, change: e})
 }
 

@@ -5,13 +5,13 @@ import (
 	"sync"
 	"testing"
 
-	"xentrace/internal/flow"
+	"xentrace/internal/event"
 )
 
 // In a storm of packets what happens to flows stays in sight.
 func TestAStormLeavesTheRestInSight(t *testing.T) {
 	var l log
-	l.change(&flow.Event{Flow: sampleFlow(0)})
+	l.change(&event.FlowEvent{Flow: sampleFlow(0)})
 	for i := range 10 * keptEntries {
 		l.packet(samplePacket(i))
 	}

@@ -5,13 +5,12 @@ import (
 	"time"
 
 	"xentrace/internal/event"
-	"xentrace/internal/flow"
 )
 
 // A Snapshot is what was counted, and the flows that had trouble, at one moment.
 type Snapshot struct {
 	Totals    event.Totals
-	Flows     []flow.Flow
+	Flows     []event.FlowHistory
 	LeftOut   int    // flows that the user does not want to see
 	Stalled   int    // flows that are stalled now, those too
 	FlowsLost uint64 // flows with trouble that there was no room to remember
@@ -33,15 +32,15 @@ type model struct {
 
 	page     page
 	order    order
-	flows    []flow.Flow // in order
-	chosen   flow.Key
-	held     bool      // by the user's choice
-	detail   flow.Flow // the chosen one, as last known
-	gone     bool      // it is not among the flows any more
-	top      int       // of the flows, the first on the screen
-	scroll   int       // lines of a page that are above the screen
-	listed   int       // flows that have room; as last drawn
-	overflow int       // lines of a page that have no room; as last drawn
+	flows    []event.FlowHistory // in order
+	chosen   event.FlowKey
+	held     bool              // by the user's choice
+	detail   event.FlowHistory // the chosen one, as last known
+	gone     bool              // it is not among the flows any more
+	top      int               // of the flows, the first on the screen
+	scroll   int               // lines of a page that are above the screen
+	listed   int               // flows that have room; as last drawn
+	overflow int               // lines of a page that have no room; as last drawn
 }
 
 // A page is what stands below the counts.
@@ -83,7 +82,7 @@ func (m *model) arrange() {
 
 // position is where the chosen flow is among all; -1 if it is gone.
 func (m *model) position() int {
-	return slices.IndexFunc(m.flows, func(f flow.Flow) bool { return f.Key == m.chosen })
+	return slices.IndexFunc(m.flows, func(f event.FlowHistory) bool { return f.FlowKey == m.chosen })
 }
 
 func (m *model) choose(position int) {
@@ -91,7 +90,7 @@ func (m *model) choose(position int) {
 		return
 	}
 	m.detail, m.gone = m.flows[min(max(position, 0), len(m.flows)-1)], false
-	m.chosen = m.detail.Key
+	m.chosen = m.detail.FlowKey
 }
 
 // events returns what the log shows, at most n.

@@ -10,7 +10,6 @@ import (
 	"unicode"
 
 	"xentrace/internal/event"
-	"xentrace/internal/flow"
 )
 
 // hostileNames are what others may call their processes and interfaces.
@@ -187,7 +186,7 @@ func TestKeysMoveThroughFlows(t *testing.T) {
 
 func TestSorting(t *testing.T) {
 	const flows = 60
-	worst := func(by func(a, b flow.Flow) bool) flow.Flow {
+	worst := func(by func(a, b event.FlowHistory) bool) event.FlowHistory {
 		all := sampleFlows(flows)
 		best := all[0]
 		for _, f := range all[1:] {
@@ -201,13 +200,13 @@ func TestSorting(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		column string
-		worst  flow.Flow
+		worst  event.FlowHistory
 		cell   string
 	}{
-		{"stalled time", "STATE", worst(func(a, b flow.Flow) bool { return a.StalledFor > b.StalledFor }), "stalled 58.0 s"},
-		{"drops", "DROPS", worst(func(a, b flow.Flow) bool { return a.Drops > b.Drops }), " 50 "},
-		{"last seen", "LAST", worst(func(a, b flow.Flow) bool { return a.Last.After(b.Last) }), " 0 s "},
-		{"sndq", "SNDQ", worst(func(a, b flow.Flow) bool { return sndQ(a) > sndQ(b) }), "66.1 kB"},
+		{"stalled time", "STATE", worst(func(a, b event.FlowHistory) bool { return a.StalledFor > b.StalledFor }), "stalled 58.0 s"},
+		{"drops", "DROPS", worst(func(a, b event.FlowHistory) bool { return a.Drops > b.Drops }), " 50 "},
+		{"last seen", "LAST", worst(func(a, b event.FlowHistory) bool { return a.Last.After(b.Last) }), " 0 s "},
+		{"sndq", "SNDQ", worst(func(a, b event.FlowHistory) bool { return sndQ(a) > sndQ(b) }), "66.1 kB"},
 	} {
 		// As narrow as it may be, the column that it is sorted by is shown.
 		for _, columns := range []int{80, 200} {
@@ -253,7 +252,7 @@ func TestTheChosenFlowStaysChosen(t *testing.T) {
 	press(m, keyDown)
 	before = m.chosen
 	press(m, keyEnter)
-	flows = slices.DeleteFunc(flows, func(f flow.Flow) bool { return f.Key == before })
+	flows = slices.DeleteFunc(flows, func(f event.FlowHistory) bool { return f.FlowKey == before })
 	m.update(Snapshot{Totals: sampleTotals(1), Flows: flows})
 	text := screenText(m, 120, 40)
 	if !strings.Contains(text, before.Source.String()+" > ") || !strings.Contains(text, "not remembered any more") {

@@ -3,7 +3,7 @@ package live
 import (
 	"cmp"
 
-	"xentrace/internal/flow"
+	"xentrace/internal/event"
 )
 
 // An order is what flows are sorted by, the worst first.
@@ -24,7 +24,7 @@ func (o order) String() string {
 func (o order) next() order { return (o + 1) % orders }
 
 // compare tells which of two flows comes first: that with more of what is asked for.
-func (o order) compare(a, b flow.Flow) int {
+func (o order) compare(a, b event.FlowHistory) int {
 	worse := 0
 	switch o {
 	case byStalled:
@@ -41,18 +41,18 @@ func (o order) compare(a, b flow.Flow) int {
 }
 
 // rank puts flows that stand still before those that are over it.
-func rank(f flow.Flow) int {
+func rank(f event.FlowHistory) int {
 	switch f.State {
-	case flow.Stalled:
+	case event.Stalled:
 		return 2
-	case flow.Troubled:
+	case event.Troubled:
 		return 1
 	default:
 		return 0
 	}
 }
 
-func sndQ(f flow.Flow) uint32 {
+func sndQ(f event.FlowHistory) uint32 {
 	if f.TCP == nil {
 		return 0
 	}

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"xentrace/internal/event"
-	"xentrace/internal/flow"
 	"xentrace/internal/output"
 )
 
@@ -54,7 +53,7 @@ func (m *model) flowLines(columns int) []line {
 	head, body := table(m.flowColumns(shown), len(shown), columns-len(unchosenMark), m.more())
 	lines := []line{append(line{{unchosenMark, plain}}, head...)}
 	for i, l := range body {
-		if shown[i].Key == m.chosen {
+		if shown[i].FlowKey == m.chosen {
 			l = append(line{{chosenMark, plain}}, l...)
 			lines = append(lines, line{{left(l.String(), columns), selected}})
 			continue
@@ -69,7 +68,7 @@ const (
 	unchosenMark = "  "
 )
 
-func (m *model) flowColumns(flows []flow.Flow) []column {
+func (m *model) flowColumns(flows []event.FlowHistory) []column {
 	sorted := func(by order, otherwise int) int {
 		if m.order == by {
 			return essential
@@ -99,7 +98,7 @@ func (m *model) flowColumns(flows []flow.Flow) []column {
 }
 
 // flowCells are in the order of the columns.
-func (m *model) flowCells(f *flow.Flow) []cell {
+func (m *model) flowCells(f *event.FlowHistory) []cell {
 	text, t := stateOf(f.State)
 	queued, retransmits := "", ""
 	if f.StalledFor != 0 {
@@ -117,12 +116,12 @@ func (m *model) flowCells(f *flow.Flow) []cell {
 }
 
 // stateOf names a state.
-func stateOf(s flow.State) (string, tone) {
-	tones := map[flow.State]tone{flow.Stalled: alarm, flow.Recovered: relief}
+func stateOf(s event.FlowState) (string, tone) {
+	tones := map[event.FlowState]tone{event.Stalled: alarm, event.Recovered: relief}
 	return s.String(), tones[s]
 }
 
-func slotRange(f *flow.Flow) string {
+func slotRange(f *event.FlowHistory) string {
 	if f.MinSlots == f.MaxSlots {
 		return strconv.Itoa(f.MaxSlots)
 	}

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"xentrace/internal/event"
-	"xentrace/internal/flow"
 	"xentrace/internal/verdict"
 )
 
@@ -31,9 +30,9 @@ func sampleTotals(interfaces int) event.Totals {
 }
 
 // sampleFlow is the n-th of many flows, all different; every third stands still.
-func sampleFlow(n int) flow.Flow {
-	f := flow.Flow{
-		Key: flow.Key{
+func sampleFlow(n int) event.FlowHistory {
+	f := event.FlowHistory{
+		FlowKey: event.FlowKey{
 			NetNS: 4026531840, Proto: 6,
 			Source:      netip.AddrPortFrom(netip.AddrFrom4([4]byte{172, 31, byte(n >> 8), byte(n)}), uint16(40000+n)),
 			Destination: netip.MustParseAddrPort("172.31.200.100:5001"),
@@ -42,26 +41,26 @@ func sampleFlow(n int) flow.Flow {
 		Process:   &event.Process{PID: 1000 + n, Comm: fmt.Sprintf("worker-%d", n), UID: 33, Unit: "web.service"},
 		Drops:     uint64(1 + n%50), MinSlots: 19, MaxSlots: 19 + n%17,
 		First: sampleTime.Add(-time.Hour), Last: sampleTime.Add(-time.Duration(n%600) * time.Second),
-		TCP: &flow.TCP{
+		TCP: &event.FlowTCP{
 			Asked: sampleTime, State: 1, Seq: uint32(1000 * n), SameSeq: 7, SndUna: uint32(1000 * n), WriteSeq: uint32(1000*n + 66000),
 			SndQBytes: uint32(66000 + n), Retransmits: 6, RTO: 1600 * time.Millisecond, Backoff: 3,
 		},
 		Layout: "17 fragments of 80 to 256 bytes that straddle pages: many small writes interleaved with another connection of the same thread",
-		Advice: []verdict.Advice{
+		Advice: []event.Advice{
 			{Command: "sysctl -w net.core.high_order_alloc_disable=1", Effect: "New fragments are single pages.", Cost: "Bulk senders use a little more CPU."},
 			{Command: "ip link set dev {ifname} mtu 1500", Effect: "Segments already queued are cut anew when they are sent again."},
 		},
 	}
 	f.Causes[event.TooManySlots] = f.Drops
 	if n%3 == 0 {
-		f.State, f.StalledFor = flow.Stalled, time.Duration(n+1)*time.Second
+		f.State, f.StalledFor = event.Stalled, time.Duration(n+1)*time.Second
 		f.StalledSince = sampleTime.Add(-f.StalledFor)
 	}
 	return f
 }
 
-func sampleFlows(n int) []flow.Flow {
-	flows := make([]flow.Flow, n)
+func sampleFlows(n int) []event.FlowHistory {
+	flows := make([]event.FlowHistory, n)
 	for i := range flows {
 		flows[i] = sampleFlow(i)
 	}
@@ -92,7 +91,7 @@ func sampleModel(interfaces, flows int) *model {
 	}
 	if flows > 0 {
 		f := sampleFlow(0)
-		m.log.change(&flow.Event{Time: sampleTime, Flow: f})
+		m.log.change(&event.FlowEvent{Time: sampleTime, Flow: f})
 		m.log.say(sampleTime, "eth1 was detached")
 	}
 	return m

@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"xentrace/internal/event"
-	"xentrace/internal/flow"
 )
 
 // Options say what a screen shows, and where.
@@ -73,7 +72,7 @@ func Open(o Options) (*Screen, error) {
 func (s *Screen) Packet(p *event.Packet) { s.model.log.packet(p) }
 
 // Change notes what happened to a flow.
-func (s *Screen) Change(e *flow.Event) { s.model.log.change(e) }
+func (s *Screen) Change(e *event.FlowEvent) { s.model.log.change(e) }
 
 // Say notes a sentence.
 func (s *Screen) Say(sentence string) { s.model.log.say(time.Now(), sentence) }

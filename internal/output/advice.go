@@ -78,7 +78,7 @@ func (t *Text) appendRules(b []byte, totals *event.Totals) []byte {
 	return b
 }
 
-func (t *Text) appendAdvice(b []byte, a verdict.Advice, interfaces []string) []byte {
+func (t *Text) appendAdvice(b []byte, a event.Advice, interfaces []string) []byte {
 	const indent = 4
 	if a.Command != "" {
 		if !a.OfInterface() {
@@ -94,7 +94,7 @@ func (t *Text) appendAdvice(b []byte, a verdict.Advice, interfaces []string) []b
 }
 
 // aboutAdvice says what it brings, and what it costs.
-func aboutAdvice(a verdict.Advice) string {
+func aboutAdvice(a event.Advice) string {
 	if a.Cost == "" {
 		return a.Effect
 	}

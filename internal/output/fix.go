@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	"xentrace/internal/event"
 	"xentrace/internal/fix"
-	"xentrace/internal/verdict"
 )
 
 // stepIndent is where the sentences about a step begin, behind the status.
@@ -50,7 +50,7 @@ func (t *Text) AppendFix(b []byte, s *fix.Step) []byte {
 		b = append(t.appendColoured(b, bold, Escape(s.Command)), '\n')
 	}
 	if s.Effect != "" {
-		b = appendWrapped(b, aboutAdvice(verdict.Advice{Effect: s.Effect, Cost: s.Cost}), stepIndent, t.width())
+		b = appendWrapped(b, aboutAdvice(event.Advice{Effect: s.Effect, Cost: s.Cost}), stepIndent, t.width())
 	}
 	for line := range strings.Lines(s.Content) {
 		b = fmt.Appendf(appendSpaces(b, stepIndent), "| %s\n", Printable(strings.TrimSuffix(line, "\n")))

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"xentrace/internal/event"
-	"xentrace/internal/flow"
 )
 
 // mostCommands is how many commands are told with a flow that stalls: the best.
@@ -17,7 +16,7 @@ const mostCommands = 2
 
 // AppendFlow appends what happened to a flow: the same columns as a packet's, then how
 // long, what was lost and what waits. All of it is one line where lines stay whole.
-func (t *Text) AppendFlow(b []byte, e *flow.Event) []byte {
+func (t *Text) AppendFlow(b []byte, e *event.FlowEvent) []byte {
 	f := &e.Flow
 	device := Escape(f.Interface.Name)
 	if t.widen(device, f.State.String()) && !t.Whole || !t.headed {
@@ -44,8 +43,8 @@ func (t *Text) AppendFlow(b []byte, e *flow.Event) []byte {
 }
 
 // appendCommands appends what would help a flow that has just stalled.
-func (t *Text) appendCommands(b []byte, f *flow.Flow) []byte {
-	if f.State != flow.Stalled {
+func (t *Text) appendCommands(b []byte, f *event.FlowHistory) []byte {
+	if f.State != event.Stalled {
 		return b
 	}
 	for _, command := range commandsFor(f) {
@@ -56,7 +55,7 @@ func (t *Text) appendCommands(b []byte, f *flow.Flow) []byte {
 	return b
 }
 
-func commandsFor(f *flow.Flow) []string {
+func commandsFor(f *event.FlowHistory) []string {
 	var commands []string
 	for _, a := range f.Advice {
 		if a.Command != "" && len(commands) < mostCommands {
@@ -66,26 +65,26 @@ func commandsFor(f *flow.Flow) []string {
 	return commands
 }
 
-func stateColour(s flow.State) colour {
+func stateColour(s event.FlowState) colour {
 	switch s {
-	case flow.Stalled:
+	case event.Stalled:
 		return red
-	case flow.Recovered:
+	case event.Recovered:
 		return green
-	case flow.Closed:
+	case event.Closed:
 		return cyan
 	}
 	return yellow
 }
 
 // mostSlots is the largest packet of a flow that went wrong, of the slots that there are.
-func mostSlots(f *flow.Flow) string {
+func mostSlots(f *event.FlowHistory) string {
 	return strconv.Itoa(f.MaxSlots) + "/" + strconv.Itoa(f.Packet.Limit)
 }
 
 // flowWords says how a flow stands: since when, what was lost of it, what waits, whose
 // it is.
-func flowWords(f *flow.Flow) string {
+func flowWords(f *event.FlowHistory) string {
 	parts := []string{fmt.Sprintf("%s dropped (%s)", plural(f.Drops, "packet"), flowCauses(f))}
 	if since := sinceWords(f); since != "" {
 		parts = append([]string{since}, parts...)
@@ -95,7 +94,7 @@ func flowWords(f *flow.Flow) string {
 			parts = append(parts, fmt.Sprintf("%d of them at sequence number %d", f.TCP.SameSeq, f.TCP.Seq))
 		}
 		parts = append(parts, fmt.Sprintf("%s sent again", plural(uint64(f.TCP.Retransmits), "segment")))
-		if f.TCP.SndQBytes != 0 || f.State == flow.Stalled {
+		if f.TCP.SndQBytes != 0 || f.State == event.Stalled {
 			parts = append(parts, byteSize(uint64(f.TCP.SndQBytes))+" waiting")
 		}
 	}
@@ -108,13 +107,13 @@ func flowWords(f *flow.Flow) string {
 	return strings.Join(parts, ", ")
 }
 
-func sinceWords(f *flow.Flow) string {
+func sinceWords(f *event.FlowHistory) string {
 	switch {
-	case f.State == flow.Stalled:
+	case f.State == event.Stalled:
 		return "nothing acknowledged for " + seconds(f.StalledFor)
-	case f.State == flow.Recovered:
+	case f.State == event.Recovered:
 		return "acknowledged again after " + seconds(f.StalledFor)
-	case f.State == flow.Closed && f.StalledAtEnd:
+	case f.State == event.Closed && f.StalledAtEnd:
 		return "ended while it was stalled, for " + seconds(f.StalledFor)
 	case f.StalledFor != 0:
 		return "it had been stalled for " + seconds(f.StalledFor)
@@ -123,7 +122,7 @@ func sinceWords(f *flow.Flow) string {
 }
 
 // flowCauses lists why packets of a flow were dropped, the driver's causes first.
-func flowCauses(f *flow.Flow) string {
+func flowCauses(f *event.FlowHistory) string {
 	var causes []string
 	for _, c := range event.Causes() {
 		if n := f.Causes[c]; n != 0 {
@@ -148,7 +147,7 @@ func plural(n uint64, noun string) string {
 }
 
 // appendFlows appends the worst of the flows that lost packets.
-func (t *Text) appendFlows(b []byte, s *flow.Summary) []byte {
+func (t *Text) appendFlows(b []byte, s *event.FlowSummary) []byte {
 	if s == nil || len(s.Flows) == 0 && s.Lost == 0 {
 		return b
 	}
@@ -173,7 +172,7 @@ func (t *Text) appendFlows(b []byte, s *flow.Summary) []byte {
 // flowColumn is where the flows of the summary begin, behind their state.
 const flowColumn = 2 + len("recovered") + 2
 
-func flowsNote(s *flow.Summary) string {
+func flowsNote(s *event.FlowSummary) string {
 	note := fmt.Sprintf("%s stalled, %s still is", grouped(s.EverStalled), grouped(uint64(s.Stalled)))
 	if s.Stalled != 1 {
 		note = fmt.Sprintf("%s stalled, %s still are", grouped(s.EverStalled), grouped(uint64(s.Stalled)))
@@ -181,4 +180,4 @@ func flowsNote(s *flow.Summary) string {
 	return note + "; the worst first"
 }
 
-func flowName(f *flow.Flow) string { return Endpoints(f.Proto, f.Source, f.Destination) }
+func flowName(f *event.FlowHistory) string { return Endpoints(f.Proto, f.Source, f.Destination) }

@@ -9,57 +9,56 @@ import (
 	"unicode/utf8"
 
 	"xentrace/internal/event"
-	"xentrace/internal/flow"
 	"xentrace/internal/verdict"
 )
 
 // sampleEvents holds an event of every kind, of flows of every shape.
-func sampleEvents() []flow.Event {
-	base := flow.Flow{
-		Key:       flow.Key{NetNS: 4026531840, Proto: 6, Source: netip.MustParseAddrPort("10.0.0.5:49152"), Destination: netip.MustParseAddrPort("10.0.0.9:5001")},
+func sampleEvents() []event.FlowEvent {
+	base := event.FlowHistory{
+		FlowKey:   event.FlowKey{NetNS: 4026531840, Proto: 6, Source: netip.MustParseAddrPort("10.0.0.5:49152"), Destination: netip.MustParseAddrPort("10.0.0.9:5001")},
 		Interface: event.Device{Name: "eth0", Index: 2, NetNS: 4026531840},
-		State:     flow.Stalled, Drops: 2, MinSlots: 19, MaxSlots: 35,
+		State:     event.Stalled, Drops: 2, MinSlots: 19, MaxSlots: 35,
 		First: start, Last: start.Add(204 * time.Millisecond), FirstDrop: start, LastDrop: start.Add(204 * time.Millisecond),
 		StalledSince: start, StalledFor: 204 * time.Millisecond, Stalls: 1,
-		TCP: &flow.TCP{Asked: start, State: 1, Seq: 3012345678, SameSeq: 2, SndUna: 3012345678, WriteSeq: 3012354382,
+		TCP: &event.FlowTCP{Asked: start, State: 1, Seq: 3012345678, SameSeq: 2, SndUna: 3012345678, WriteSeq: 3012354382,
 			SndQBytes: 8704, Retransmits: 1, RTO: 408 * time.Millisecond, Backoff: 1},
 		Packet: event.Packet{Limit: 18}, Advice: verdict.OfCause(event.TooManySlots).Advice,
 	}
 	base.Causes[event.TooManySlots] = 2
-	with := func(after time.Duration, change func(*flow.Flow)) flow.Event {
+	with := func(after time.Duration, change func(*event.FlowHistory)) event.FlowEvent {
 		f := base
 		tcp := *base.TCP
 		f.TCP = &tcp
 		change(&f)
-		return flow.Event{Time: start.Add(after), Flow: f}
+		return event.FlowEvent{Time: start.Add(after), Flow: f}
 	}
-	return []flow.Event{
-		with(204*time.Millisecond, func(*flow.Flow) {}),
-		with(12*time.Second, func(f *flow.Flow) {
-			f.State, f.StalledFor, f.Drops, f.Causes[event.TooManySlots] = flow.Recovered, 12*time.Second, 8, 8
+	return []event.FlowEvent{
+		with(204*time.Millisecond, func(*event.FlowHistory) {}),
+		with(12*time.Second, func(f *event.FlowHistory) {
+			f.State, f.StalledFor, f.Drops, f.Causes[event.TooManySlots] = event.Recovered, 12*time.Second, 8, 8
 			f.TCP.SameSeq, f.TCP.Retransmits, f.TCP.SndQBytes = 8, 13, 2808
 		}),
-		with(200*time.Second, func(f *flow.Flow) {
-			f.State, f.StalledAtEnd, f.StalledFor, f.Drops, f.Causes[event.TooManySlots] = flow.Closed, true, 200*time.Second, 9, 8
+		with(200*time.Second, func(f *event.FlowHistory) {
+			f.State, f.StalledAtEnd, f.StalledFor, f.Drops, f.Causes[event.TooManySlots] = event.Closed, true, 200*time.Second, 9, 8
 			f.Elsewhere, f.Reasons = 1, map[string]uint64{"QDISC_DROP": 1}
 			f.Source, f.Destination = netip.MustParseAddrPort("[2001:db8:1234:5678:9abc:def0:1234:5678]:49152"), netip.MustParseAddrPort("[2001:db8:8765:4321:fedc:ba98:8765:4321]:65535")
 			f.Process = &event.Process{PID: 1234, Comm: "cu\x1brl", UID: 1000, Unit: "sync.service"}
 			f.Layout = "17 fragments of 512 bytes that straddle pages"
 		}),
-		with(30*time.Second, func(f *flow.Flow) {
-			f.State, f.StalledFor, f.StalledSince, f.Drops, f.Stalls, f.Causes[event.TooManySlots] = flow.Closed, 0, time.Time{}, 1, 0, 1
+		with(30*time.Second, func(f *event.FlowHistory) {
+			f.State, f.StalledFor, f.StalledSince, f.Drops, f.Stalls, f.Causes[event.TooManySlots] = event.Closed, 0, time.Time{}, 1, 0, 1
 			f.TCP.SameSeq, f.TCP.SndQBytes = 1, 0
 		}),
 	}
 }
 
 func sampleRun() *Run {
-	flows := flow.Summary{Counts: flow.Counts{Flows: 7, Stalled: 1, EverStalled: 3, Lost: 2}}
+	flows := event.FlowSummary{FlowCounts: event.FlowCounts{Flows: 7, Stalled: 1, EverStalled: 3, Lost: 2}}
 	for _, e := range sampleEvents() {
 		flows.Flows = append(flows.Flows, e.Flow)
 	}
 	udp := flows.Flows[3]
-	udp.State, udp.TCP, udp.Proto, udp.Elsewhere, udp.Reasons = flow.Troubled, nil, 17, 1, map[string]uint64{"": 1}
+	udp.State, udp.TCP, udp.Proto, udp.Elsewhere, udp.Reasons = event.Troubled, nil, 17, 1, map[string]uint64{"": 1}
 	udp.Causes = [event.NumCauses]uint64{}
 	flows.Flows = append(flows.Flows, udp)
 	return &Run{Totals: sampleTotals(), Flows: &flows}
@@ -140,7 +139,7 @@ func TestFlowValues(t *testing.T) {
 		}
 		Advice []struct{ Command, Effect, Cost *string }
 	}
-	read := func(e flow.Event) (o object) {
+	read := func(e event.FlowEvent) (o object) {
 		t.Helper()
 		if err := json.Unmarshal(JSON{}.AppendFlow(nil, &e), &o); err != nil {
 			t.Fatal(err)

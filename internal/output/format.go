@@ -7,7 +7,6 @@ import (
 	"xentrace/internal/check"
 	"xentrace/internal/event"
 	"xentrace/internal/fix"
-	"xentrace/internal/flow"
 	"xentrace/internal/probe"
 )
 
@@ -17,7 +16,7 @@ type Format interface {
 	// AppendPacket appends the record of one packet.
 	AppendPacket(b []byte, p *event.Packet) []byte
 	// AppendFlow appends that a flow stalled, recovered or is closed.
-	AppendFlow(b []byte, e *flow.Event) []byte
+	AppendFlow(b []byte, e *event.FlowEvent) []byte
 	// AppendHistogram appends slots per packet and totals: the end of hist.
 	AppendHistogram(b []byte, r *Run) []byte
 	// AppendSummary appends what was counted: the end of watch.
@@ -35,7 +34,7 @@ type Format interface {
 // A Run is what there is to tell at the end of one.
 type Run struct {
 	*event.Totals
-	Flows *flow.Summary // nil where flows were not followed
+	Flows *event.FlowSummary // nil where flows were not followed
 
 	Filter  []string // what chose the events that were shown, as flags; empty if all were
 	LeftOut uint64   // events that were not shown because of that

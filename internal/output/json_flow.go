@@ -6,12 +6,10 @@ import (
 	"time"
 
 	"xentrace/internal/event"
-	"xentrace/internal/flow"
-	"xentrace/internal/verdict"
 )
 
 // AppendFlow appends a line of type flow.
-func (JSON) AppendFlow(b []byte, e *flow.Event) []byte {
+func (JSON) AppendFlow(b []byte, e *event.FlowEvent) []byte {
 	f := &e.Flow
 	b = append(b, `{"type":"flow","time":"`...)
 	b = appendTime(b, e.Time)
@@ -23,25 +21,25 @@ func (JSON) AppendFlow(b []byte, e *flow.Event) []byte {
 	b = appendFlow(b, headersOf(f))
 	b = appendProcess(b, f.Process)
 	b = appendUint(b, `,"drops":`, f.Drops)
-	b = appendOfConnection(b, f, `,"retransmits":`, func(t *flow.TCP) uint64 { return uint64(t.Retransmits) })
-	b = appendOfConnection(b, f, `,"seq":`, func(t *flow.TCP) uint64 { return uint64(t.Seq) })
+	b = appendOfConnection(b, f, `,"retransmits":`, func(t *event.FlowTCP) uint64 { return uint64(t.Retransmits) })
+	b = appendOfConnection(b, f, `,"seq":`, func(t *event.FlowTCP) uint64 { return uint64(t.Seq) })
 	b = appendMoment(b, `,"first_drop":`, f.FirstDrop)
 	b = appendMoment(b, `,"last_drop":`, f.LastDrop)
 	b = appendInt(b, `,"stalled_ms":`, int(f.StalledFor.Milliseconds()))
-	b = appendOfConnection(b, f, `,"sndq_bytes":`, func(t *flow.TCP) uint64 { return uint64(t.SndQBytes) })
+	b = appendOfConnection(b, f, `,"sndq_bytes":`, func(t *event.FlowTCP) uint64 { return uint64(t.SndQBytes) })
 	b = appendFlowCauses(b, f)
 	b = appendNamed(b, `,"layout":`, f.Layout)
 	b = appendFlowAdvice(b, f)
 	b = appendFlowReasons(b, f)
-	b = appendOfConnection(b, f, `,"same_seq_drops":`, func(t *flow.TCP) uint64 { return uint64(t.SameSeq) })
-	b = appendOfConnection(b, f, `,"rto_ms":`, func(t *flow.TCP) uint64 { return uint64(t.RTO.Milliseconds()) })
-	b = appendOfConnection(b, f, `,"backoff":`, func(t *flow.TCP) uint64 { return uint64(t.Backoff) })
+	b = appendOfConnection(b, f, `,"same_seq_drops":`, func(t *event.FlowTCP) uint64 { return uint64(t.SameSeq) })
+	b = appendOfConnection(b, f, `,"rto_ms":`, func(t *event.FlowTCP) uint64 { return uint64(t.RTO.Milliseconds()) })
+	b = appendOfConnection(b, f, `,"backoff":`, func(t *event.FlowTCP) uint64 { return uint64(t.Backoff) })
 	b = appendInt(b, `,"min_slots":`, f.MinSlots)
 	b = appendInt(b, `,"max_slots":`, f.MaxSlots)
 	return append(b, "}\n"...)
 }
 
-func appendFlowAdvice(b []byte, f *flow.Flow) []byte {
+func appendFlowAdvice(b []byte, f *event.FlowHistory) []byte {
 	b = append(b, `,"advice":[`...)
 	for n, a := range f.Advice {
 		if n > 0 {
@@ -53,18 +51,18 @@ func appendFlowAdvice(b []byte, f *flow.Flow) []byte {
 }
 
 // adviceFor returns advice with its command complete.
-func adviceFor(a verdict.Advice, f *flow.Flow) verdict.Advice {
+func adviceFor(a event.Advice, f *event.FlowHistory) event.Advice {
 	a.Command = a.For(f.Interface.Name)
 	return a
 }
 
 // headersOf returns the addresses of a flow as a packet's headers have them.
-func headersOf(f *flow.Flow) *event.Flow {
+func headersOf(f *event.FlowHistory) *event.Flow {
 	return &event.Flow{Proto: f.Proto, Source: f.Source, Destination: f.Destination}
 }
 
 // appendOfConnection appends what only a connection of this machine has.
-func appendOfConnection(b []byte, f *flow.Flow, key string, value func(*flow.TCP) uint64) []byte {
+func appendOfConnection(b []byte, f *event.FlowHistory, key string, value func(*event.FlowTCP) uint64) []byte {
 	if f.TCP == nil {
 		return append(append(b, key...), "null"...)
 	}
@@ -72,7 +70,7 @@ func appendOfConnection(b []byte, f *flow.Flow, key string, value func(*flow.TCP
 }
 
 // appendFlowCauses appends how often the driver dropped packets of a flow for each cause.
-func appendFlowCauses(b []byte, f *flow.Flow) []byte {
+func appendFlowCauses(b []byte, f *event.FlowHistory) []byte {
 	b = append(b, `,"causes":{`...)
 	for i, c := range event.Causes() {
 		if i > 0 {
@@ -85,7 +83,7 @@ func appendFlowCauses(b []byte, f *flow.Flow) []byte {
 
 // appendFlowReasons appends how often packets of a flow were dropped elsewhere, for each
 // reason that occurred.
-func appendFlowReasons(b []byte, f *flow.Flow) []byte {
+func appendFlowReasons(b []byte, f *event.FlowHistory) []byte {
 	b = append(b, `,"reasons":{`...)
 	for i, reason := range slices.Sorted(maps.Keys(f.Reasons)) {
 		if i > 0 {

@@ -4,7 +4,7 @@ import (
 	"encoding/json"
 
 	"xentrace/internal/check"
-	"xentrace/internal/verdict"
+	"xentrace/internal/event"
 )
 
 // AppendReport appends a line of type finding for each, and one of type ec2rl for
@@ -19,7 +19,7 @@ func (JSON) AppendReport(b []byte, r *check.Report) []byte {
 	return b
 }
 
-func appendFinding(b []byte, f *check.Finding) []byte {
+func appendFinding(b []byte, f *event.Finding) []byte {
 	b = append(b, `{"type":"finding","id":`...)
 	b = appendString(b, string(f.ID))
 	b = append(b, `,"status":`...)
@@ -51,7 +51,7 @@ func appendFinding(b []byte, f *check.Finding) []byte {
 	return append(b, "]}\n"...)
 }
 
-func appendFindingAdvice(b []byte, a verdict.Advice) []byte {
+func appendFindingAdvice(b []byte, a event.Advice) []byte {
 	b = appendNamed(b, `{"command":`, a.Command)
 	b = appendNamed(b, `,"effect":`, a.Effect)
 	b = appendNamed(b, `,"cost":`, a.Cost)

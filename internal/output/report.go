@@ -5,18 +5,19 @@ import (
 	"strings"
 
 	"xentrace/internal/check"
+	"xentrace/internal/event"
 )
 
 // reportIndent is where the sentences of a report begin, behind the status.
 const reportIndent = len("UNKNOWN") + 1
 
-func statusColour(s check.Status) colour {
+func statusColour(s event.Status) colour {
 	switch s {
-	case check.Fail:
+	case event.Fail:
 		return red
-	case check.Warn:
+	case event.Warn:
 		return yellow
-	case check.Unknown:
+	case event.Unknown:
 		return magenta
 	default:
 		return green
@@ -48,7 +49,7 @@ func (t *Text) AppendReport(b []byte, r *check.Report) []byte {
 	return t.appendStatuses(b, r.Findings, spaced && len(r.EC2RL) == 0)
 }
 
-func (t *Text) appendFinding(b []byte, f *check.Finding, namespaces bool) []byte {
+func (t *Text) appendFinding(b []byte, f *event.Finding, namespaces bool) []byte {
 	heading := string(f.ID)
 	if f.Interface != "" {
 		heading += " " + Escape(f.Interface)
@@ -57,7 +58,7 @@ func (t *Text) appendFinding(b []byte, f *check.Finding, namespaces bool) []byte
 		}
 	}
 	b = t.appendStatus(b, f.Status.String(), statusColour(f.Status), heading+": "+Printable(f.Message))
-	if (f.Status != check.OK || t.Evidence) && len(f.Evidence) > 0 {
+	if (f.Status != event.OK || t.Evidence) && len(f.Evidence) > 0 {
 		b = appendWrapped(b, "("+Printable(facts(f.Evidence))+")", reportIndent, t.width())
 	}
 	for _, a := range f.Advice {
@@ -79,7 +80,7 @@ func (t *Text) appendStatus(b []byte, word string, c colour, text string) []byte
 }
 
 // facts lists evidence in a line.
-func facts(evidence []check.Fact) string {
+func facts(evidence []event.Fact) string {
 	var parts []string
 	for _, fact := range evidence {
 		value := "unknown"
@@ -94,7 +95,7 @@ func facts(evidence []check.Fact) string {
 	return strings.Join(parts, ", ")
 }
 
-func severalNamespaces(findings []check.Finding) bool {
+func severalNamespaces(findings []event.Finding) bool {
 	first := uint32(0)
 	for n := range findings {
 		switch ns := findings[n].NetNS; {
@@ -138,8 +139,8 @@ func (t *Text) appendOpinions(b []byte, opinions []check.Opinion, spaced bool) [
 }
 
 // appendStatuses appends the closing line.
-func (t *Text) appendStatuses(b []byte, findings []check.Finding, spaced bool) []byte {
-	counts := map[check.Status]int{}
+func (t *Text) appendStatuses(b []byte, findings []event.Finding, spaced bool) []byte {
+	counts := map[event.Status]int{}
 	for n := range findings {
 		counts[findings[n].Status]++
 	}

@@ -6,19 +6,19 @@ import (
 	"testing"
 
 	"xentrace/internal/check"
-	"xentrace/internal/verdict"
+	"xentrace/internal/event"
 )
 
 // sampleReport has a finding of every status, and names that others chose.
 func sampleReport() *check.Report {
 	return &check.Report{
-		Findings: []check.Finding{
-			{ID: check.ScatterGather, Status: check.Fail, Interface: "e\x1b[31m", NetNS: 4026532000, Message: "Scatter-gather is off, so a packet that needs two slots is dropped.",
-				Evidence: []check.Fact{{Key: "on", Value: false}, {Key: "small_head_bytes", Value: 704}, {Key: "file", Value: nil}, {Key: "code", Value: "a \"call\""}},
-				Advice:   []verdict.Advice{{Command: "ethtool -K 'e\x1b[31m' sg on", Effect: "It is on again.", Cost: "Nothing much."}, {Effect: "Or wait."}}},
-			{ID: check.TxDropped, Status: check.Warn, Interface: "eth0", NetNS: 4026531840, Message: "5 packets were dropped."},
-			{ID: check.KernelLog, Status: check.Unknown, Message: "The kernel's log cannot be read: that needs root."},
-			{ID: check.Virtualization, Message: "This is a guest of Xen.", Evidence: []check.Fact{{Key: "hypervisor", Value: "xen"}}},
+		Findings: []event.Finding{
+			{ID: check.ScatterGather, Status: event.Fail, Interface: "e\x1b[31m", NetNS: 4026532000, Message: "Scatter-gather is off, so a packet that needs two slots is dropped.",
+				Evidence: []event.Fact{{Key: "on", Value: false}, {Key: "small_head_bytes", Value: 704}, {Key: "file", Value: nil}, {Key: "code", Value: "a \"call\""}},
+				Advice:   []event.Advice{{Command: "ethtool -K 'e\x1b[31m' sg on", Effect: "It is on again.", Cost: "Nothing much."}, {Effect: "Or wait."}}},
+			{ID: check.TxDropped, Status: event.Warn, Interface: "eth0", NetNS: 4026531840, Message: "5 packets were dropped."},
+			{ID: check.KernelLog, Status: event.Unknown, Message: "The kernel's log cannot be read: that needs root."},
+			{ID: check.Virtualization, Message: "This is a guest of Xen.", Evidence: []event.Fact{{Key: "hypervisor", Value: "xen"}}},
 		},
 		EC2RL: []check.Opinion{
 			{Module: "xennetsgmtu", Interface: "eth0", Verdict: "SUCCESS", Message: "Scatter-gather is on."},

@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"xentrace/internal/event"
-	"xentrace/internal/flow"
-	"xentrace/internal/verdict"
 )
 
 // What is shown on a whole screen is worded as it is in lines: these are the words.
@@ -41,7 +39,7 @@ func TCPState(state uint8) string { return tcpStateName(state) }
 func Where(p *event.Packet) string { return where(p) }
 
 // AboutAdvice says what following it brings, and what it costs.
-func AboutAdvice(a verdict.Advice) string { return aboutAdvice(a) }
+func AboutAdvice(a event.Advice) string { return aboutAdvice(a) }
 
 // VerdictColour is the number of the SGR colour that a verdict has on a terminal.
 func VerdictColour(v event.Verdict) int {
@@ -50,4 +48,4 @@ func VerdictColour(v event.Verdict) int {
 }
 
 // FlowCauses lists why packets of a flow were dropped, with how many.
-func FlowCauses(f *flow.Flow) string { return flowCauses(f) }
+func FlowCauses(f *event.FlowHistory) string { return flowCauses(f) }

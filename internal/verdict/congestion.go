@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"xentrace/internal/congestion"
+	"xentrace/internal/event"
 )
 
 // A LimitID names what keeps an interface from doing more.
@@ -33,7 +34,7 @@ type Limit struct {
 	ID       LimitID
 	Meaning  string
 	Evidence []Figure
-	Advice   []Advice
+	Advice   []event.Advice
 }
 
 // A Judgment is what the figures of a report mean.
@@ -70,7 +71,7 @@ type limitRule struct {
 	holds    func(*congestion.Report) bool
 	meaning  string
 	evidence func(*congestion.Report) []Figure
-	advice   []Advice
+	advice   []event.Advice
 }
 
 // OfCongestion says what the limit is now. A figure that could not be measured never
@@ -108,7 +109,7 @@ func smallSentence(r *congestion.Report, limits []string) string {
 }
 
 // complete puts the interface, its listener and its processors into commands.
-func complete(advice []Advice, r *congestion.Report) []Advice {
+func complete(advice []event.Advice, r *congestion.Report) []event.Advice {
 	port, mask := "PORT", "1"
 	if r.TCP != nil && len(r.TCP.Listeners) > 0 {
 		port = strconv.Itoa(int(r.TCP.Listeners[0].Port))
@@ -120,7 +121,7 @@ func complete(advice []Advice, r *congestion.Report) []Advice {
 	if r.CPU != nil {
 		queues = strconv.Itoa(min(r.CPU.Count, 8))
 	}
-	all := make([]Advice, len(advice))
+	all := make([]event.Advice, len(advice))
 	for i, a := range advice {
 		a.Command = strings.NewReplacer("{port}", port, "{processors}", mask, "{queues}", queues).Replace(a.For(r.Name))
 		all[i] = a

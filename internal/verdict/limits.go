@@ -1,20 +1,22 @@
 package verdict
 
+import "xentrace/internal/event"
+
 // Advice that several limits share.
 var (
-	otherDevice = Advice{
+	otherDevice = event.Advice{
 		Effect: "Use a network device that bypasses Xen where the provider has one (SR-IOV, ENA): no ring shared with dom0, no grants, and several times as many packets a second.",
 		Cost:   "Another type of instance, or another driver; a restart.",
 	}
-	fewerPackets = Advice{
+	fewerPackets = event.Advice{
 		Effect: "Let the application send fewer and larger packets: keep connections open, collect small writes (TCP_CORK, MSG_MORE, writev) and datagrams (UDP_SEGMENT). A slot carries up to 4096 bytes, and costs the same with 60.",
 		Cost:   "A change to the application; collecting delays what is collected.",
 	}
-	segmentation = Advice{
+	segmentation = event.Advice{
 		Command: "ethtool -K {ifname} sg on tso on gso on",
 		Effect:  "One request then carries a whole run of TCP segments, where they were off.",
 	}
-	moreQueues = Advice{
+	moreQueues = event.Advice{
 		Command: "echo 'options xen_netfront max_queues={queues}' > /etc/modprobe.d/xen-netfront.conf",
 		Effect:  "Gives the interface a queue for each processor, up to eight, each with a ring and an interrupt of its own, once the driver is loaded again. The backend must offer as many (in dom0: module parameter max_queues of xen-netback).",
 		Cost:    "A restart, or the interface away for a moment.",
@@ -26,7 +28,7 @@ var limitRules = []limitRule{
 	{
 		id: LimitRing, holds: ringHolds, evidence: ringEvidence,
 		meaning: "The backend is the limit: it answers slowly, so the transmit ring or the send buffers of a few senders are full, and what is to be sent waits for dom0.",
-		advice: []Advice{
+		advice: []event.Advice{
 			otherDevice,
 			{
 				Command: "xl sched-credit2 -d Domain-0 -w 1024",
@@ -46,7 +48,7 @@ var limitRules = []limitRule{
 	{
 		id: LimitOneQueue, holds: oneQueueHolds, evidence: oneQueueEvidence,
 		meaning: "One processor is the limit: it has the interface's interrupts and no time left, while the others do.",
-		advice: []Advice{
+		advice: []event.Advice{
 			moreQueues,
 			{
 				Command: "echo {processors} > /sys/class/net/{ifname}/queues/rx-0/rps_cpus",
@@ -63,7 +65,7 @@ var limitRules = []limitRule{
 	{
 		id: LimitCopies, holds: copiesHold, evidence: copiesEvidence,
 		meaning: "Copies are a limit: the frontend copies packets before it puts them on the ring.",
-		advice: []Advice{
+		advice: []event.Advice{
 			{
 				Command: "cat /sys/module/xen_netfront/parameters/trusted",
 				Effect:  "Shows whether the frontend distrusts its backend (N, or the key trusted of the interface in the xenstore is 0): then it copies every packet. xen_netfront.trusted=1 on the kernel's command line ends that.",
@@ -79,7 +81,7 @@ var limitRules = []limitRule{
 	{
 		id: LimitSteal, holds: stealHolds, evidence: stealEvidence,
 		meaning: "The hypervisor is the limit: the guest's processors were ready to run while it ran others.",
-		advice: []Advice{
+		advice: []event.Advice{
 			{
 				Effect: "Move the guest to a machine with less on it, or to a type of instance that has processors of its own (not one of the burstable types).",
 				Cost:   "Money, or a migration.",
@@ -94,7 +96,7 @@ var limitRules = []limitRule{
 	{
 		id: LimitAcceptQueue, holds: acceptQueueHolds, evidence: acceptQueueEvidence,
 		meaning: "An application is the limit: it accepts connections more slowly than they come, its accept queue is full, and connections are thrown away.",
-		advice: []Advice{
+		advice: []event.Advice{
 			{
 				Command: "ss -ltnp 'sport = :{port}'",
 				Effect:  "Shows the listener: Recv-Q is its queue now, Send-Q its limit, and whose it is. Let it accept faster: more threads that accept, or several listeners with SO_REUSEPORT.",

@@ -1,12 +1,15 @@
 package verdict
 
-import "strings"
+import (
+	"strings"
+	"xentrace/internal/event"
+)
 
 // unexplained is the rule of drops outside the driver whose reason the kernel does
 // not tell, or that have no rule of their own.
 var unexplained = Rule{
 	Meaning: "The kernel dropped the packet before the driver was handed it, and does not say why: the function that dropped it does.",
-	Advice: []Advice{
+	Advice: []event.Advice{
 		{
 			Command: "xentrace watch -i {ifname} --drops all -v",
 			Effect:  "Shows the functions that led to each drop.",
@@ -20,7 +23,7 @@ var unexplained = Rule{
 
 var queueFull = Rule{
 	Meaning: "The queueing discipline of the interface dropped the packet: its queue was full, or it limits the rate.",
-	Advice: []Advice{
+	Advice: []event.Advice{
 		{
 			Command: "tc -s qdisc show dev {ifname}",
 			Effect:  "Shows the discipline, its limit, and what it dropped and has queued.",
@@ -37,7 +40,7 @@ var queueFull = Rule{
 
 var neighbour = Rule{
 	Meaning: "The link-layer address of the next hop is not known: it did not answer, or too many packets wait for its answer.",
-	Advice: []Advice{{
+	Advice: []event.Advice{{
 		Command: "ip neigh show dev {ifname}",
 		Effect:  "Shows FAILED or INCOMPLETE for a next hop that does not answer.",
 	}},
@@ -45,12 +48,12 @@ var neighbour = Rule{
 
 var noMemory = Rule{
 	Meaning: "There was no memory for the packet, or for a copy of it that had to be made.",
-	Advice:  []Advice{memoryReserve},
+	Advice:  []event.Advice{memoryReserve},
 }
 
 var noSegments = Rule{
 	Meaning: "A packet that was to be cut into segments could not be.",
-	Advice: []Advice{{
+	Advice: []event.Advice{{
 		Command: "ethtool -k {ifname}",
 		Effect:  "Shows what the interface leaves to the kernel. It takes memory, or the packet is malformed.",
 	}},
@@ -63,7 +66,7 @@ var reasonRules = map[string]Rule{
 	"QDISC_BURST_DROP": queueFull,
 	"NETFILTER_DROP": {
 		Meaning: "A rule of the packet filter dropped the packet.",
-		Advice: []Advice{
+		Advice: []event.Advice{
 			{
 				Command: "nft list ruleset",
 				Effect:  "Shows the rules; those with a counter show how many packets they met.",
@@ -76,14 +79,14 @@ var reasonRules = map[string]Rule{
 	},
 	"TC_EGRESS": {
 		Meaning: "A filter of traffic control on the way out dropped the packet.",
-		Advice: []Advice{{
+		Advice: []event.Advice{{
 			Command: "tc -s filter show dev {ifname} egress",
 			Effect:  "Shows the filters and their actions with counts; BPF programs are among them.",
 		}},
 	},
 	"BPF_CGROUP_EGRESS": {
 		Meaning: "A BPF program of the sender's control group dropped the packet.",
-		Advice: []Advice{{
+		Advice: []event.Advice{{
 			Command: "bpftool cgroup tree",
 			Effect:  "Shows the programs of each control group; systemd's IPAddressDeny= makes such a one.",
 		}},
@@ -95,49 +98,49 @@ var reasonRules = map[string]Rule{
 	"NEIGH_HH_FILLFAIL": neighbour,
 	"IP_OUTNOROUTES": {
 		Meaning: "There is no route to the destination any more.",
-		Advice: []Advice{{
+		Advice: []event.Advice{{
 			Command: "ip route show table all dev {ifname}",
 			Effect:  "Shows the routes over the interface.",
 		}},
 	},
 	"XFRM_POLICY": {
 		Meaning: "An IPsec policy does not let the packet pass.",
-		Advice: []Advice{{
+		Advice: []event.Advice{{
 			Command: "ip -s xfrm policy",
 			Effect:  "Shows the policies with what they met.",
 		}},
 	},
 	"PKT_TOO_BIG": {
 		Meaning: "The packet is longer than the MTU of the way out and may not be cut into fragments.",
-		Advice: []Advice{{
+		Advice: []event.Advice{{
 			Command: "ip link show dev {ifname}",
 			Effect:  "Shows the MTU. The sender is told; if it goes on sending such packets, what tells it (ICMP) is filtered on the way.",
 		}},
 	},
 	"DEV_READY": {
 		Meaning: "The interface is down, or not ready to send.",
-		Advice: []Advice{{
+		Advice: []event.Advice{{
 			Command: "ip link show dev {ifname}",
 			Effect:  "Shows the state of the interface.",
 		}},
 	},
 	"QUEUE_PURGE": {
 		Meaning: "The packet waited in a queue that was emptied, as when an interface goes down or a socket is closed.",
-		Advice: []Advice{{
+		Advice: []event.Advice{{
 			Command: "ip link show dev {ifname}",
 			Effect:  "Shows the state of the interface.",
 		}},
 	},
 	"RECURSION_LIMIT": {
 		Meaning: "Interfaces that send through each other were nested too deep, or in a circle.",
-		Advice: []Advice{{
+		Advice: []event.Advice{{
 			Command: "ip -d link show",
 			Effect:  "Shows which interface lies upon which, and what tunnels lead over.",
 		}},
 	},
 	"IP_INHDR": {
 		Meaning: "The header of a packet that was to be forwarded is wrong, or its time to live is over.",
-		Advice: []Advice{{
+		Advice: []event.Advice{{
 			Command: "traceroute -n DESTINATION",
 			Effect:  "Shows a circle of routers, if there is one.",
 		}},

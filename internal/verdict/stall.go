@@ -42,7 +42,7 @@ func CutFits(p *event.Packet) bool {
 // A stallRule is advice with what it requires.
 type stallRule struct {
 	requires func(Facts) bool
-	advice   Advice
+	advice   event.Advice
 }
 
 func always(Facts) bool { return true }
@@ -56,22 +56,22 @@ func blocks(f Facts) bool { return !f.SinglePages }
 // Advice for a segment that is dropped at every retransmission. What frees it was tried
 // in a guest: docs/advice.md.
 var (
-	recutSegments = Advice{
+	recutSegments = event.Advice{
 		Command: "ip link set dev {ifname} mtu 1500",
 		Effect:  "The segment that hangs is cut anew at its next retransmission, which frees the connection. The MTU can be put back when nothing hangs any more and new segments are kept small.",
 		Cost:    "The gain of jumbo frames is lost for all traffic on the interface meanwhile.",
 	}
-	gatherOffForNow = Advice{
+	gatherOffForNow = event.Advice{
 		Command: "ethtool -K {ifname} sg off",
 		Effect:  "The kernel then copies each packet into one piece, which frees the connection at its next retransmission. It is for that moment only: turn sg, tso and gso on again when nothing hangs any more, and set the MTU if it was larger than 1500.",
 		Cost:    "Meanwhile the MTU is at most 1500, bulk senders use much more CPU, and from Linux 6.3 on small packets are lost.",
 	}
-	keepNewSmall = Advice{
+	keepNewSmall = event.Advice{
 		Command: orderZeroFrags.Command,
 		Effect:  "What programs write from now on lies in single pages and stays within the limit. A segment that hangs already stays as it is.",
 		Cost:    orderZeroFrags.Cost,
 	}
-	updateKernel = Advice{
+	updateKernel = event.Advice{
 		Effect: "Update the kernel: from Linux 3.17 on (and in stable kernels that took the change) the driver copies such a packet into one buffer and sends it. Turning off TSO and GSO neither frees the connection nor keeps the next from hanging.",
 		Cost:   "A restart.",
 	}
@@ -96,12 +96,12 @@ var stallRules = map[event.Cause][]stallRule{
 // ForStall returns what would help a connection whose segment is dropped for this cause
 // at every retransmission, best first: what frees it, then what keeps others from
 // hanging.
-func ForStall(f Facts, c event.Cause) []Advice {
+func ForStall(f Facts, c event.Cause) []event.Advice {
 	rules, own := stallRules[c]
 	if !own {
 		return OfCause(c).Advice
 	}
-	var advice []Advice
+	var advice []event.Advice
 	for _, rule := range rules {
 		if rule.requires(f) {
 			advice = append(advice, rule.advice)

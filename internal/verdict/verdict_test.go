@@ -98,7 +98,7 @@ func TestNothingAdvisesToTurnScatterGatherOff(t *testing.T) {
 }
 
 func TestCommandQuotesTheInterface(t *testing.T) {
-	a := Advice{Command: "ethtool -K {ifname} sg on"}
+	a := event.Advice{Command: "ethtool -K {ifname} sg on"}
 	for name, want := range map[string]string{
 		"eth0":       "ethtool -K eth0 sg on",
 		"eth0.100":   "ethtool -K eth0.100 sg on",
@@ -111,7 +111,7 @@ func TestCommandQuotesTheInterface(t *testing.T) {
 			t.Errorf("For(%q) = %s, want %s", name, got, want)
 		}
 	}
-	if !a.OfInterface() || (Advice{Command: "sysctl -w a=1"}).OfInterface() {
+	if !a.OfInterface() || (event.Advice{Command: "sysctl -w a=1"}).OfInterface() {
 		t.Error("OfInterface does not tell commands with an interface from others")
 	}
 }
