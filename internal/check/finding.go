@@ -125,3 +125,6 @@ func (m *Machine) adviseAll(advice []event.Advice) []event.Advice {
 func (i *Interface) already(a event.Advice) bool {
 	return i.MTU <= plainMTU && strings.HasSuffix(a.Command, fmt.Sprintf(" mtu %d", plainMTU))
 }
+
+// Type returns "report": JSON writes it as one object for each finding and opinion.
+func (*Report) Type() string { return "report" }

@@ -57,7 +57,7 @@ func runCheck(ctx context.Context, in *invocation) error {
 	if err != nil {
 		return err
 	}
-	if err := in.print(string(in.reportFormat().AppendReport(nil, report))); err != nil {
+	if err := in.reportLines().Emit(report); err != nil {
 		return err
 	}
 	if check.Worst(report.Findings) >= event.Warn {
@@ -118,16 +118,18 @@ func fileReport(ctx context.Context, path string) (*check.Report, error) {
 	return &check.Report{Findings: []event.Finding{check.OfFile(file)}}, nil
 }
 
-// reportFormat returns the format that --output asks for.
-func (in *invocation) reportFormat() output.Format {
+// reportLines returns the sink that --output asks for, of commands that look and do not trace.
+func (in *invocation) reportLines() *output.Lines {
 	if in.format == "json" {
-		return output.JSON{}
+		return output.NewJSON(in.Stdout)
 	}
-	return &output.Text{
+	return output.NewText(in.Stdout, &output.Text{
 		Width:    func() int { return in.columns(in.Stdout, reportWidth) },
 		Color:    in.coloured(in.color, in.Stdout),
+		Blocks:   in.blocks(),
 		Evidence: in.verbose || in.driverFile != "",
-	}
+		Short:    in.everySecond,
+	})
 }
 
 // reportWidth is how wide a report is where no terminal tells.

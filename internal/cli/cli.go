@@ -65,8 +65,6 @@ type invocation struct {
 
 	interrupt context.CancelFunc // ends the command as a signal does
 
-	found bool // a packet was dropped that was asked for
-
 	keepPrivileges bool // something is still to be done that needs them
 }
 

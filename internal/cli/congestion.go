@@ -165,29 +165,15 @@ func (m *measuring) tell(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var b []byte
+	lines := m.in.reportLines()
 	for i := range reports {
+		if i > 0 && m.in.format != "json" && !m.in.everySecond {
+			err = m.in.print("\n")
+		}
 		c := &output.Congestion{Report: &reports[i], Judgment: verdict.OfCongestion(&reports[i]), Changes: m.baseline.Changes(&reports[i])}
-		if m.in.format == "json" {
-			b = output.JSON{}.AppendCongestion(b, c)
-			continue
+		if err = errors.Join(err, lines.Emit(c)); err != nil {
+			return fmt.Errorf("standard output: %w", err)
 		}
-		text := &output.Text{
-			Width:  func() int { return m.in.columns(m.in.Stdout, reportWidth) },
-			Color:  m.in.coloured(m.in.color, m.in.Stdout),
-			Blocks: m.in.blocks(),
-		}
-		if m.in.everySecond {
-			b = text.AppendCongestionShort(b, c)
-			continue
-		}
-		if i > 0 {
-			b = append(b, '\n')
-		}
-		b = text.AppendCongestion(b, c)
-	}
-	if err := m.in.print(string(b)); err != nil {
-		return fmt.Errorf("standard output: %w", err)
 	}
 	return nil
 }

@@ -27,13 +27,16 @@ func runDemo(ctx context.Context, in *invocation) error {
 	return demo.Run(ctx, demo.Options{
 		Out:   in.Stdout,
 		Width: func() int { return in.columns(in.Stdout, output.DefaultWidth) },
-		Watch: in.shown(true, output.Format.AppendSummary),
-		Hist:  in.shown(false, output.Format.AppendHistogram),
+		Watch: in.shown(func(ctx context.Context, in *invocation) (event.Totals, error) {
+			result, err := watch(ctx, in)
+			return result.Totals, err
+		}),
+		Hist: in.shown(hist),
 	})
 }
 
 // shown makes a command that the demo can run on an interface.
-func (in *invocation) shown(records bool, finish func(output.Format, []byte, *output.Run) []byte) demo.Command {
+func (in *invocation) shown(run func(context.Context, *invocation) (event.Totals, error)) demo.Command {
 	return func(ctx context.Context, ifname string, attached func()) (event.Totals, error) {
 		command := *in
 		command.interfaces = []string{ifname}
@@ -45,6 +48,6 @@ func (in *invocation) shown(records bool, finish func(output.Format, []byte, *ou
 			}
 			return tracer, err
 		}
-		return follow(ctx, &command, records, finish)
+		return run(ctx, &command)
 	}
 }

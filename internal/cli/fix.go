@@ -105,7 +105,7 @@ func runFix(ctx context.Context, in *invocation) error {
 	if in.revert && (len(in.steps) > 0 || in.persist != "" || len(in.interfaces) > 0) {
 		return usageError{errors.New("fix: --revert puts back all that the state file tells of: it goes with none of --interface, --step and --persist")}
 	}
-	f := &fixing{invocation: in, format: in.reportFormat()}
+	f := &fixing{invocation: in, lines: in.reportLines()}
 	f.fixer = &fix.Fixer{State: in.state, Root: in.Root, Tell: f.tell}
 	if in.apply || in.revert {
 		machine, err := in.Changeable()
@@ -129,26 +129,22 @@ func runFix(ctx context.Context, in *invocation) error {
 // fixing is one run of fix.
 type fixing struct {
 	*invocation
-	format output.Format
+	lines  *output.Lines
 	fixer  *fix.Fixer
 	broken error // standard output's
 }
 
 // tell writes what became of a step.
 func (f *fixing) tell(step fix.Step) {
-	f.write(string(f.format.AppendFix(nil, &step)))
+	if f.broken == nil {
+		f.broken = f.lines.Emit(&step)
+	}
 }
 
 // say writes a paragraph, in text only.
 func (f *fixing) say(format string, args ...any) {
-	if f.invocation.format != "json" {
-		f.write(output.Printable(strings.TrimSuffix(output.Paragraph(fmt.Sprintf(format, args...), 0, f.columns(f.Stdout, reportWidth)), "\n")) + "\n")
-	}
-}
-
-func (f *fixing) write(text string) {
-	if f.broken == nil {
-		f.broken = f.print(text)
+	if f.format != "json" && f.broken == nil {
+		f.broken = f.print(output.Printable(strings.TrimSuffix(output.Paragraph(fmt.Sprintf(format, args...), 0, f.columns(f.Stdout, reportWidth)), "\n")) + "\n")
 	}
 }
 

@@ -4,7 +4,8 @@ import (
 	"context"
 	"time"
 
-	"xentrace/internal/output"
+	"xentrace/internal/event"
+	"xentrace/internal/session"
 )
 
 // histDuration is how long hist counts if nothing is said.
@@ -30,6 +31,16 @@ func histCommand() *command {
 }
 
 func runHist(ctx context.Context, in *invocation) error {
-	_, err := follow(ctx, in, false, output.Format.AppendHistogram)
+	_, err := hist(ctx, in)
 	return err
+}
+
+// hist counts until the end and returns the counts.
+func hist(ctx context.Context, in *invocation) (event.Totals, error) {
+	t, err := attach(ctx, in, false, nil)
+	if t == nil {
+		return event.Totals{}, err
+	}
+	result, err := t.run(ctx, t.stream(true), nil, session.Options{})
+	return result.Totals, err
 }

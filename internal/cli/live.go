@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"xentrace/internal/event"
+	"xentrace/internal/flow"
 	"xentrace/internal/live"
+	"xentrace/internal/session"
 )
 
 // wantsScreen tells whether a whole screen is asked for and can be had. Where there is
@@ -27,90 +29,94 @@ func (in *invocation) wantsScreen() (bool, error) {
 	return true, nil
 }
 
-// A display is a screen while it is shown.
-type display struct {
-	screen   *live.Screen
-	stop     context.CancelFunc
-	done     chan struct{}
-	err      error  // why it ended; valid once done is closed
-	undivert func() // has sentences go to standard error again
+// A screen is a sink: what happens is shown on a whole screen, the summary in lines below.
+type screen struct {
+	t     *traced
+	live  *live.Screen
+	lines *stream
+	stop  context.CancelFunc
+	done  chan struct{}
+	err   error  // why it ended; valid once done is closed
+	own   func() // sentences go to standard error again
+	over  bool
 }
 
-// openScreen prepares the screen, if one is wanted. Without it the run goes on in lines.
-func (s *session) openScreen() *live.Screen {
-	if !s.in.live {
+// openScreen prepares the screen, if one is wanted: before the right to open the terminal
+// is given up. Without it the run continues in lines.
+func (t *traced) openScreen(flows *flow.Table) *screen {
+	in := t.in
+	if !in.live {
 		return nil
 	}
-	terminal, _ := s.in.Stdout.(*os.File)
-	stderr, _ := s.in.Stderr.(*os.File)
+	terminal, _ := in.Stdout.(*os.File)
+	stderr, _ := in.Stderr.(*os.File)
 	options := live.Options{
-		Terminal: terminal, Stderr: stderr, Backend: s.tracer.Choice().Backend,
-		Colour: s.in.coloured(s.in.color, s.in.Stdout), Blocks: s.in.blocks(),
-		Snapshot: s.snapshot,
+		Terminal: terminal, Stderr: stderr, Backend: t.tracer.Choice().Backend,
+		Colour: in.coloured(in.color, in.Stdout), Blocks: in.blocks(),
+		Snapshot: func(ctx context.Context) (live.Snapshot, error) { return t.snapshot(ctx, flows) },
 	}
-	if s.in.duration > 0 {
-		options.Until = time.Now().Add(s.in.duration)
+	if in.duration > 0 {
+		options.Until = time.Now().Add(in.duration)
 	}
-	screen, err := live.Open(options)
+	opened, err := live.Open(options)
 	if err != nil {
-		s.console.Say("--live: " + err.Error() + ": going on in lines")
+		t.console.Say("--live: " + err.Error() + ": going on in lines")
 		return nil
 	}
-	return screen
+	return &screen{t: t, live: opened}
 }
 
-// snapshot is what was counted, and how the flows stand that pass the filters.
-func (s *session) snapshot(ctx context.Context) (live.Snapshot, error) {
-	totals, err := s.tracer.Totals(ctx)
+// snapshot is what was counted, and the flows that pass the filters.
+func (t *traced) snapshot(ctx context.Context, flows *flow.Table) (live.Snapshot, error) {
+	totals, err := t.tracer.Totals(ctx)
 	if err != nil {
 		return live.Snapshot{}, err
 	}
-	flows := s.feed.table.Snapshot(time.Now())
-	counts := s.feed.table.Counts()
+	all := flows.Snapshot(time.Now())
+	counts := flows.Counts()
 	shown := live.Snapshot{Totals: totals, Stalled: counts.Stalled, FlowsLost: counts.Lost}
-	shown.Flows = slices.DeleteFunc(flows, func(f event.FlowHistory) bool { return !s.in.filter.MatchOf(&f.Packet, f.Process) })
-	shown.LeftOut = len(flows) - len(shown.Flows)
+	shown.Flows = slices.DeleteFunc(all, func(f event.FlowHistory) bool { return !t.in.filter.MatchOf(&f.Packet, f.Process) })
+	shown.LeftOut = len(all) - len(shown.Flows)
 	return shown, nil
 }
 
-// show shows the screen, if there is one, until ctx ends. When it ends by itself, as
-// the user has it or because the terminal is gone, so does the run.
-func (s *session) show(ctx context.Context) *display {
-	if s.screen == nil {
-		return nil
-	}
-	ctx, stop := context.WithCancel(ctx)
-	d := &display{screen: s.screen, stop: stop, done: make(chan struct{}), undivert: s.console.Divert(s.screen.Say)}
+// show shows the screen until ctx ends. When it ends by itself, by a key or because the
+// terminal is gone, so does the run.
+func (s *screen) show(ctx context.Context, lines *stream) session.Sink {
+	ctx, s.stop = context.WithCancel(ctx)
+	s.lines, s.done, s.own = lines, make(chan struct{}), s.t.console.Divert(s.live.Say)
 	go func() {
-		d.err = d.screen.Run(ctx)
-		close(d.done)
+		s.err = s.live.Run(ctx)
+		close(s.done)
 		if ctx.Err() == nil {
-			s.in.interrupt()
+			s.t.in.interrupt()
 		}
 	}()
-	return d
+	return s
 }
 
-// close ends the screen, and returns why it had ended before.
-func (d *display) close() error {
-	if d == nil {
-		return nil
+// Emit shows an event; the summary is written where the screen was.
+func (s *screen) Emit(e event.Event) error {
+	if _, end := e.(*event.Summary); end {
+		s.end()
+		return s.lines.Emit(e)
 	}
-	d.stop()
-	<-d.done
-	d.undivert()
-	return d.err
-}
-
-// shown is a sink that shows.
-type shown struct{ screen *live.Screen }
-
-func (s shown) packet(p *event.Packet) error {
-	s.screen.Packet(p)
+	s.live.Emit(e)
 	return nil
 }
 
-func (s shown) event(e *event.FlowEvent) error {
-	s.screen.Change(e)
-	return nil
+// Close returns why the screen had ended before, and the error of the summary.
+func (s *screen) Close() error {
+	s.end()
+	return errors.Join(s.err, s.lines.Close())
+}
+
+// end gives the terminal back.
+func (s *screen) end() {
+	s.stop()
+	<-s.done
+	if !s.over {
+		s.over = true
+		s.own()
+	}
 }

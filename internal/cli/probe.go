@@ -11,7 +11,6 @@ import (
 
 	"xentrace/internal/event"
 	"xentrace/internal/netdev"
-	"xentrace/internal/output"
 	"xentrace/internal/probe"
 	"xentrace/internal/trace"
 )
@@ -87,16 +86,17 @@ func runProbe(ctx context.Context, in *invocation) error {
 	defer network.Close()
 	in.interfaces = []string{options.Interface.Name}
 	in.drops, in.rejected, in.probe = string(event.DropsAll), true, true
-	s, err := open(ctx, in, true)
-	if s == nil {
+	t, err := attach(ctx, in, true, nil)
+	if t == nil {
 		return err
 	}
-	results, err := s.probes(ctx, network, options)
-	stopped := s.tracer.Stop(context.WithoutCancel(ctx))
-	_, err = s.end(context.WithoutCancel(ctx), errors.Join(err, stopped), func(f output.Format, b []byte, _ *output.Run) []byte {
-		return f.AppendProbeEnd(b, results)
-	})
-	if err != nil {
+	defer t.cancel()
+	out := t.stream(false)
+	results, err := t.probes(ctx, out, network, options)
+	stopped := t.tracer.Stop(context.WithoutCancel(ctx))
+	_ = out.Emit(&results) // closing it returns the error
+	written := out.Close()
+	if err := errors.Join(err, stopped, t.tracer.Close(), written); err != nil {
 		return err
 	}
 	return judgeProbes(results)
@@ -205,31 +205,29 @@ func onlyNetfront(all []netdev.Interface) (netdev.Interface, error) {
 
 // probes makes them, and writes each result as soon as it is known. An interrupt ends
 // them, and so does the time that --duration gives.
-func (s *session) probes(ctx context.Context, network *netdev.Namespace, o probe.Options) (results []probe.Result, err error) {
+func (t *traced) probes(ctx context.Context, out *stream, network *netdev.Namespace, o probe.Options) (results probe.Results, err error) {
 	reading, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	prober := probe.New(reading, s.tracer, network, o)
+	prober := probe.New(reading, t.tracer, network, o)
 	defer func() { err = errors.Join(err, prober.Close()) }()
 	sending := ctx
-	if s.in.duration > 0 {
+	if t.in.duration > 0 {
 		var cancel context.CancelFunc
-		sending, cancel = context.WithTimeout(ctx, s.in.duration)
+		sending, cancel = context.WithTimeout(ctx, t.in.duration)
 		defer cancel()
 	}
-	var line []byte
-	for range max(s.in.count, 1) {
+	for range max(t.in.count, 1) {
 		r, err := prober.Once(sending)
 		switch {
 		case ctx.Err() != nil:
 			return results, nil
 		case sending.Err() != nil:
-			return results, fmt.Errorf("%w: probe: what became of the datagram was not seen in the %s that --duration gives", trace.ErrCannotRun, s.in.duration)
+			return results, fmt.Errorf("%w: probe: what became of the datagram was not seen in the %s that --duration gives", trace.ErrCannotRun, t.in.duration)
 		case err != nil:
 			return results, err
 		}
 		results = append(results, r)
-		line = s.format.AppendProbe(line[:0], &r)
-		if _, err := s.out.Write(line); err != nil {
+		if err := out.Emit(&r); err != nil {
 			return results, nil // who closes the stream tells of it
 		}
 	}

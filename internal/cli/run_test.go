@@ -391,3 +391,23 @@ func TestHeldDriverIsSaid(t *testing.T) {
 		}
 	}
 }
+
+// watch has numbers of flows in its summary, hist has none and says why.
+func TestSummariesTellOfFlows(t *testing.T) {
+	for _, command := range []string{"watch", "hist"} {
+		got := runWith(t, newFake(), command, "-o", "json", "-d", "50ms")
+		lines := strings.Split(strings.TrimSpace(got.stdout), "\n")
+		var summary struct {
+			FlowsStalled *uint64 `json:"flows_stalled"`
+			Lost         struct{ Flows *uint64 }
+			Missing      map[string]string
+		}
+		if err := json.Unmarshal([]byte(lines[len(lines)-1]), &summary); err != nil {
+			t.Fatalf("%v: %s", err, got.stdout)
+		}
+		known := summary.FlowsStalled != nil && *summary.FlowsStalled == 0 && summary.Lost.Flows != nil && *summary.Lost.Flows == 0
+		if known != (command == "watch") || (summary.Missing["flows"] == "") != (command == "watch") {
+			t.Errorf("%s: %s", command, lines[len(lines)-1])
+		}
+	}
+}

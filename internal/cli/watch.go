@@ -6,7 +6,7 @@ import (
 	"slices"
 
 	"xentrace/internal/event"
-	"xentrace/internal/output"
+	"xentrace/internal/session"
 	"xentrace/internal/trace"
 )
 
@@ -49,9 +49,23 @@ func runWatch(ctx context.Context, in *invocation) error {
 		return err
 	}
 	in.live = wanted
-	_, err = follow(ctx, in, true, output.Format.AppendSummary)
-	if ignoringPipe(err) == nil && in.exitCode && in.found {
+	result, err := watch(ctx, in)
+	if ignoringPipe(err) == nil && in.exitCode && result.Dropped {
 		return errFinding
 	}
 	return err
+}
+
+// watch shows what goes wrong until the end.
+func watch(ctx context.Context, in *invocation) (session.Result, error) {
+	var options session.Options
+	var screen *screen
+	t, err := attach(ctx, in, true, func(t *traced) {
+		options = t.followed(&in.filter)
+		screen = t.openScreen(options.Flows)
+	})
+	if t == nil {
+		return session.Result{}, err
+	}
+	return t.run(ctx, t.stream(false), screen, options)
 }

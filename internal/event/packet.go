@@ -1,5 +1,3 @@
-// Package event is what xentrace reports, as plain data: the vocabulary that every other
-// package shares. It imports nothing of this project.
 package event
 
 import (

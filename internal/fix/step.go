@@ -177,3 +177,6 @@ func actionNamed(name string) (action, error) {
 	names, _ := Names()
 	return action{}, fmt.Errorf("not one of %s", strings.Join(names, ", "))
 }
+
+// Type returns "fix".
+func (*Step) Type() string { return "fix" }

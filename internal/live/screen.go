@@ -35,7 +35,7 @@ const (
 	countInterval = 500 * time.Millisecond
 )
 
-// A Screen shows a trace. Packet, Change and Say may be called at any time, from any
+// A Screen shows a trace. Emit and Say may be called at any time, from any
 // goroutine, and do not wait for the terminal.
 type Screen struct {
 	options Options
@@ -68,11 +68,15 @@ func Open(o Options) (*Screen, error) {
 	return s, nil
 }
 
-// Packet notes a packet that went wrong.
-func (s *Screen) Packet(p *event.Packet) { s.model.log.packet(p) }
-
-// Change notes what happened to a flow.
-func (s *Screen) Change(e *event.FlowEvent) { s.model.log.change(e) }
+// Emit notes an event.
+func (s *Screen) Emit(e event.Event) {
+	switch e := e.(type) {
+	case *event.Packet:
+		s.model.log.packet(e)
+	case *event.FlowEvent:
+		s.model.log.change(e)
+	}
+}
 
 // Say notes a sentence.
 func (s *Screen) Say(sentence string) { s.model.log.say(time.Now(), sentence) }

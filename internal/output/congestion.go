@@ -12,3 +12,6 @@ type Congestion struct {
 	Judgment verdict.Judgment
 	Changes  []congestion.Change // nil: no earlier run was given
 }
+
+// Type returns "congestion".
+func (*Congestion) Type() string { return "congestion" }

@@ -52,7 +52,7 @@ func sampleEvents() []event.FlowEvent {
 	}
 }
 
-func sampleRun() *Run {
+func sampleRun() *event.Summary {
 	flows := event.FlowSummary{FlowCounts: event.FlowCounts{Flows: 7, Stalled: 1, EverStalled: 3, Lost: 2}}
 	for _, e := range sampleEvents() {
 		flows.Flows = append(flows.Flows, e.Flow)
@@ -61,7 +61,7 @@ func sampleRun() *Run {
 	udp.State, udp.TCP, udp.Proto, udp.Elsewhere, udp.Reasons = event.Troubled, nil, 17, 1, map[string]uint64{"": 1}
 	udp.Causes = [event.NumCauses]uint64{}
 	flows.Flows = append(flows.Flows, udp)
-	return &Run{Totals: sampleTotals(), Flows: &flows}
+	return &event.Summary{Totals: *sampleTotals(), Flows: &flows}
 }
 
 func flowLines(f *Text) []byte {

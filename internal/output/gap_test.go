@@ -26,14 +26,14 @@ func TestGapsInJSON(t *testing.T) {
 			Reason string
 		}
 	}
-	if err := json.Unmarshal(JSON{}.AppendSummary(nil, &Run{Totals: &event.Totals{}}), &summary); err != nil {
+	if err := json.Unmarshal(JSON{}.AppendSummary(nil, &event.Summary{Totals: *&event.Totals{}}), &summary); err != nil {
 		t.Fatal(err)
 	}
 	if summary.Gaps == nil || len(summary.Gaps) != 0 {
 		t.Errorf("without a gap: %v, want an empty list", summary.Gaps)
 	}
 	want := sampleGaps()
-	if err := json.Unmarshal(JSON{}.AppendSummary(nil, &Run{Totals: &event.Totals{Gaps: want}}), &summary); err != nil {
+	if err := json.Unmarshal(JSON{}.AppendSummary(nil, &event.Summary{Totals: *&event.Totals{Gaps: want}}), &summary); err != nil {
 		t.Fatal(err)
 	}
 	if len(summary.Gaps) != len(want) {
@@ -53,8 +53,8 @@ func TestGapsInText(t *testing.T) {
 	wide := text(200)
 	totals := &event.Totals{Gaps: sampleGaps()}
 	for name, got := range map[string]string{
-		"summary":   string(wide.AppendSummary(nil, &Run{Totals: totals})),
-		"histogram": string(wide.AppendHistogram(nil, &Run{Totals: totals})),
+		"summary":   string(wide.AppendSummary(nil, &event.Summary{Totals: *totals})),
+		"histogram": string(wide.AppendHistogram(nil, &event.Summary{Totals: *totals})),
 	} {
 		for _, want := range []string{
 			"gap from 12:07:20.500 to 12:07:24.700 (4.2 s): the xen-netfront driver was not loaded",

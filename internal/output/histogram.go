@@ -11,8 +11,8 @@ import (
 
 // AppendHistogram appends, for each interface, how many packets needed how many
 // slots, the totals, and the closing line.
-func (t *Text) AppendHistogram(b []byte, r *Run) []byte {
-	totals := r.Totals
+func (t *Text) AppendHistogram(b []byte, r *event.Summary) []byte {
+	totals := &r.Totals
 	for i := range totals.Interfaces {
 		if i > 0 {
 			b = append(b, '\n')

@@ -18,7 +18,7 @@ type JSON struct{}
 const jsonTime = "2006-01-02T15:04:05.000000000Z07:00"
 
 // AppendHistogram appends the summary, which holds the histograms.
-func (j JSON) AppendHistogram(b []byte, r *Run) []byte { return j.AppendSummary(b, r) }
+func (j JSON) AppendHistogram(b []byte, r *event.Summary) []byte { return j.AppendSummary(b, r) }
 
 // AppendPacket appends a line of type packet.
 func (JSON) AppendPacket(b []byte, p *event.Packet) []byte {

@@ -18,8 +18,8 @@ var notTracked = map[string]string{
 
 // AppendSummary appends the line of type summary. The keys of missing name each
 // null in it and say why it is one.
-func (JSON) AppendSummary(b []byte, r *Run) []byte {
-	t := r.Totals
+func (JSON) AppendSummary(b []byte, r *event.Summary) []byte {
+	t := &r.Totals
 	var stalled, lost *uint64
 	if r.Flows != nil {
 		stalled, lost = &r.Flows.EverStalled, &r.Flows.Lost
@@ -141,7 +141,7 @@ func milliseconds(d *time.Duration) *uint64 {
 	return &ms
 }
 
-func appendMissing(b []byte, r *Run) []byte {
+func appendMissing(b []byte, r *event.Summary) []byte {
 	missing := make(map[string]string)
 	if r.Flows == nil {
 		maps.Copy(missing, notTracked)

@@ -202,8 +202,8 @@ func TestKeysAndTheirOrder(t *testing.T) {
 		want string
 	}{
 		"packet":    {JSON{}.AppendPacket(nil, &packet), packetKeys},
-		"summary":   {JSON{}.AppendSummary(nil, &Run{Totals: sampleTotals()}), summaryKeys},
-		"histogram": {JSON{}.AppendHistogram(nil, &Run{Totals: sampleTotals()}), summaryKeys},
+		"summary":   {JSON{}.AppendSummary(nil, &event.Summary{Totals: *sampleTotals()}), summaryKeys},
+		"histogram": {JSON{}.AppendHistogram(nil, &event.Summary{Totals: *sampleTotals()}), summaryKeys},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := strings.Join(keys(t, c.line), " "); got != c.want {
@@ -238,7 +238,7 @@ func TestSummaryValues(t *testing.T) {
 		}
 		Missing map[string]string
 	}
-	if err := json.Unmarshal(JSON{}.AppendSummary(nil, &Run{Totals: sampleTotals()}), &got); err != nil {
+	if err := json.Unmarshal(JSON{}.AppendSummary(nil, &event.Summary{Totals: *sampleTotals()}), &got); err != nil {
 		t.Fatal(err)
 	}
 	eth0 := got.Interfaces[0]
@@ -276,7 +276,7 @@ func TestDropsElsewhereInTheSummary(t *testing.T) {
 	without := elsewhereTotals()
 	without.Interfaces[0].Reasons = nil
 	for totals, into := range map[*event.Totals]*numbers{elsewhereTotals(): &asked, sampleTotals(): &notAsked, without: &noReasons} {
-		if err := json.Unmarshal(JSON{}.AppendSummary(nil, &Run{Totals: totals}), into); err != nil {
+		if err := json.Unmarshal(JSON{}.AppendSummary(nil, &event.Summary{Totals: *totals}), into); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -295,7 +295,7 @@ func TestDropsElsewhereInTheSummary(t *testing.T) {
 }
 
 func TestEmptySummaryIsWhole(t *testing.T) {
-	line := JSON{}.AppendSummary(nil, &Run{Totals: &event.Totals{Time: start}})
+	line := JSON{}.AppendSummary(nil, &event.Summary{Totals: *&event.Totals{Time: start}})
 	var got map[string]any
 	if err := json.Unmarshal(line, &got); err != nil {
 		t.Fatalf("%v in %s", err, line)

@@ -12,8 +12,8 @@ import (
 
 // AppendSummary appends what was counted for each interface, what each thing
 // that went wrong means and what to do about it, and the closing line.
-func (t *Text) AppendSummary(b []byte, r *Run) []byte {
-	totals := r.Totals
+func (t *Text) AppendSummary(b []byte, r *event.Summary) []byte {
+	totals := &r.Totals
 	for i := range totals.Interfaces {
 		b = append(b, '\n')
 		b = t.appendInterface(b, totals, i)
@@ -24,7 +24,7 @@ func (t *Text) AppendSummary(b []byte, r *Run) []byte {
 }
 
 // appendEnd appends what is told of the whole run.
-func (t *Text) appendEnd(b []byte, r *Run) []byte {
+func (t *Text) appendEnd(b []byte, r *event.Summary) []byte {
 	b = append(b, '\n')
 	for _, gap := range r.Gaps {
 		b = appendWrapped(b, t.gapSentence(gap), 0, t.width())
@@ -32,11 +32,11 @@ func (t *Text) appendEnd(b []byte, r *Run) []byte {
 	if len(r.Filter) > 0 {
 		b = appendWrapped(b, filterSentence(r), 0, t.width())
 	}
-	return appendClosing(b, r.Totals, t.width())
+	return appendClosing(b, &r.Totals, t.width())
 }
 
 // filterSentence says what was not shown.
-func filterSentence(r *Run) string {
+func filterSentence(r *event.Summary) string {
 	return fmt.Sprintf("only events that pass %s were shown and %s left out; the counts are of all packets",
 		Escape(strings.Join(r.Filter, " ")), wasOrWere(r.LeftOut))
 }

@@ -13,13 +13,15 @@ import (
 
 // Text writes for people: aligned columns, a drawn histogram, sentences.
 type Text struct {
-	Width    func() int // columns of the terminal; nil means DefaultWidth
-	Whole    bool       // a packet stays on one line, however long: for files and pipes
-	Color    bool
-	Blocks   bool           // draw with block characters; plain ASCII otherwise
-	Stacks   bool           // show whole stacks
-	Location *time.Location // of the times shown
-	Evidence bool           // of findings where nothing is wrong too
+	Width     func() int // columns of the terminal; nil means DefaultWidth
+	Whole     bool       // a packet stays on one line, however long: for files and pipes
+	Color     bool
+	Blocks    bool           // draw with block characters; plain ASCII otherwise
+	Stacks    bool           // show whole stacks
+	Location  *time.Location // of the times shown
+	Evidence  bool           // of findings where nothing is wrong too
+	Histogram bool           // a summary is that of hist: with the histogram drawn
+	Short     bool           // of congestion: a few lines, for a look every second
 
 	// Columns are as wide as what turned up in them so far, to leave room for
 	// the flow.

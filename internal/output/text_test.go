@@ -61,17 +61,17 @@ func TestTextGolden(t *testing.T) {
 		"lines-130.txt":         lines(text(130)),
 		"lines-file.txt":        lines(whole),
 		"lines-colour.txt":      lines(colour),
-		"summary-100.txt":       text(100).AppendSummary(nil, &Run{Totals: sampleTotals()}),
-		"summary-80.txt":        text(80).AppendSummary(nil, &Run{Totals: sampleTotals()}),
-		"summary-quiet.txt":     text(100).AppendSummary(nil, &Run{Totals: quietTotals()}),
-		"summary-colour.txt":    colour.AppendSummary(nil, &Run{Totals: sampleTotals()}),
+		"summary-100.txt":       text(100).AppendSummary(nil, &event.Summary{Totals: *sampleTotals()}),
+		"summary-80.txt":        text(80).AppendSummary(nil, &event.Summary{Totals: *sampleTotals()}),
+		"summary-quiet.txt":     text(100).AppendSummary(nil, &event.Summary{Totals: *quietTotals()}),
+		"summary-colour.txt":    colour.AppendSummary(nil, &event.Summary{Totals: *sampleTotals()}),
 		"lines-stacks.txt":      lines(stacks),
-		"summary-elsewhere.txt": text(100).AppendSummary(nil, &Run{Totals: elsewhereTotals()}),
-		"hist-100.txt":          text(100).AppendHistogram(nil, &Run{Totals: sampleTotals()}),
-		"hist-80.txt":           text(80).AppendHistogram(nil, &Run{Totals: sampleTotals()}),
-		"hist-ascii.txt":        plain.AppendHistogram(nil, &Run{Totals: sampleTotals()}),
-		"hist-quiet.txt":        text(100).AppendHistogram(nil, &Run{Totals: quietTotals()}),
-		"hist-colour.txt":       colour.AppendHistogram(nil, &Run{Totals: sampleTotals()}),
+		"summary-elsewhere.txt": text(100).AppendSummary(nil, &event.Summary{Totals: *elsewhereTotals()}),
+		"hist-100.txt":          text(100).AppendHistogram(nil, &event.Summary{Totals: *sampleTotals()}),
+		"hist-80.txt":           text(80).AppendHistogram(nil, &event.Summary{Totals: *sampleTotals()}),
+		"hist-ascii.txt":        plain.AppendHistogram(nil, &event.Summary{Totals: *sampleTotals()}),
+		"hist-quiet.txt":        text(100).AppendHistogram(nil, &event.Summary{Totals: *quietTotals()}),
+		"hist-colour.txt":       colour.AppendHistogram(nil, &event.Summary{Totals: *sampleTotals()}),
 	} {
 		t.Run(name, func(t *testing.T) { golden(t, name, got) })
 	}
@@ -88,7 +88,7 @@ func TestTextStaysWithinItsWidth(t *testing.T) {
 	}
 	for width := 72; width <= 140; width++ {
 		f := text(width)
-		all := string(lines(f)) + string(f.AppendSummary(nil, &Run{Totals: totals})) + string(f.AppendHistogram(nil, &Run{Totals: totals}))
+		all := string(lines(f)) + string(f.AppendSummary(nil, &event.Summary{Totals: *totals})) + string(f.AppendHistogram(nil, &event.Summary{Totals: *totals}))
 		for line := range strings.Lines(all) {
 			line = strings.TrimSuffix(line, "\n")
 			if n := utf8.RuneCountInString(line); n > width && !isCommandOrAddress(line) {
@@ -228,7 +228,7 @@ func TestTxDroppedBesideDropsElsewhere(t *testing.T) {
 	totals := quietTotals()
 	totals.Drops = event.DropsAll
 	totals.Interfaces[0].Elsewhere = 7
-	got := string(text(300).AppendSummary(nil, &Run{Totals: totals}))
+	got := string(text(300).AppendSummary(nil, &event.Summary{Totals: *totals}))
 	for _, part := range []string{"elsewhere        7  dropped on their way to the driver\n", "tx_dropped       0  what the interface's own counter moved by: the driver's drops; it does not hold", "\nelsewhere (7): "} {
 		if !strings.Contains(got, part) {
 			t.Errorf("%q is not in\n%s", part, got)
@@ -246,7 +246,7 @@ func TestFilterIsTold(t *testing.T) {
 		{[]string{"--host 10.0.0.9", "--comm a\x1bb"}, 1, `only events that pass --host 10.0.0.9 --comm a\x1bb were shown and 1 other was left out; the counts are of all packets` + "\n"},
 		{[]string{"--port 443"}, 1234, "only events that pass --port 443 were shown and 1,234 others were left out; the counts are of all packets\n"},
 	} {
-		got := string(text(300).AppendSummary(nil, &Run{Totals: quietTotals(), Filter: test.filter, LeftOut: test.leftOut}))
+		got := string(text(300).AppendSummary(nil, &event.Summary{Totals: *quietTotals(), Filter: test.filter, LeftOut: test.leftOut}))
 		if !strings.Contains(got, test.want) || test.want == "" && strings.Contains(got, "left out") {
 			t.Errorf("want %q in\n%s", test.want, got)
 		}
@@ -254,7 +254,7 @@ func TestFilterIsTold(t *testing.T) {
 			Filter  []string
 			LeftOut uint64 `json:"left_out"`
 		}
-		line := JSON{}.AppendSummary(nil, &Run{Totals: quietTotals(), Filter: test.filter, LeftOut: test.leftOut})
+		line := JSON{}.AppendSummary(nil, &event.Summary{Totals: *quietTotals(), Filter: test.filter, LeftOut: test.leftOut})
 		if err := json.Unmarshal(line, &summary); err != nil {
 			t.Fatal(err)
 		}
@@ -267,7 +267,7 @@ func TestFilterIsTold(t *testing.T) {
 func TestAnyDropped(t *testing.T) {
 	elsewhere := quietTotals()
 	elsewhere.Interfaces[0].Elsewhere = 1
-	if !AnyDropped(sampleTotals()) || !AnyDropped(elsewhere) || AnyDropped(quietTotals()) || AnyDropped(&event.Totals{}) {
+	if !sampleTotals().AnyDropped() || !elsewhere.AnyDropped() || quietTotals().AnyDropped() || (&event.Totals{}).AnyDropped() {
 		t.Error("AnyDropped is wrong")
 	}
 }

@@ -52,3 +52,12 @@ type Result struct {
 func (r *Result) Lost() bool {
 	return r.Seen && (r.Verdict == event.Dropped || r.Verdict == event.Rejected)
 }
+
+// Type returns "probe".
+func (*Result) Type() string { return "probe" }
+
+// Results is every probe of a run: its end.
+type Results []Result
+
+// Type returns "probes".
+func (*Results) Type() string { return "probes" }

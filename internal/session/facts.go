@@ -1,4 +1,4 @@
-package cli
+package session
 
 import (
 	"bytes"
@@ -19,16 +19,19 @@ const (
 	factsLast = 2 * time.Second
 )
 
-// machineFacts looks up what the advice for flows that stall depends on.
-type machineFacts struct {
+// Facts looks up what the advice for flows that stall depends on.
+type Facts struct {
 	mu     sync.Mutex
 	device event.Device // that was asked about last
 	facts  verdict.Facts
 	asked  time.Time
 }
 
-// of returns the facts about an interface; what cannot be found out is left out.
-func (m *machineFacts) of(d event.Device) verdict.Facts {
+// NewFacts returns one that knows nothing yet.
+func NewFacts() *Facts { return &Facts{} }
+
+// Of returns the facts about an interface; what cannot be found out is left out.
+func (m *Facts) Of(d event.Device) verdict.Facts {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.device == d && time.Since(m.asked) < factsLast {

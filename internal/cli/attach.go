@@ -1,0 +1,220 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"syscall"
+	"time"
+
+	"xentrace/internal/event"
+	"xentrace/internal/filter"
+	"xentrace/internal/flow"
+	"xentrace/internal/output"
+	"xentrace/internal/session"
+	"xentrace/internal/trace"
+)
+
+// A traced run is a tracer that is attached, and where sentences go.
+type traced struct {
+	in      *invocation
+	tracer  Tracer
+	console *output.Console
+	totals  event.Totals       // at the start: names the interfaces
+	took    time.Duration      // to attach
+	cancel  context.CancelFunc // ends what the tracer does in the background
+}
+
+// attach starts a tracer as the flags say, announces it, and drops privileges once prepare,
+// which may be nil, has opened what needs them. It returns nil and no error if it was
+// interrupted meanwhile.
+func attach(ctx context.Context, in *invocation, records bool, prepare func(*traced)) (*traced, error) {
+	t := &traced{in: in, console: in.console()}
+	ready, err := prepareReadyFile(in.readyFile)
+	if err != nil {
+		return nil, err
+	}
+	defer ready.discard()
+	if err := t.start(ctx, records); err != nil {
+		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	if prepare != nil {
+		prepare(t)
+	}
+	if err := errors.Join(ready.create(), t.announce(ctx), t.dropPrivileges(ctx)); err != nil {
+		defer t.cancel()
+		return nil, errors.Join(err, t.tracer.Close())
+	}
+	return t, nil
+}
+
+// start attaches. An interrupt ends the attempt, but not a tracer that is already
+// running: that one is to be stopped in good order.
+func (t *traced) start(ctx context.Context, records bool) error {
+	began := time.Now()
+	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	interrupted := context.AfterFunc(ctx, cancel)
+	in := t.in
+	tracer, err := in.Start(running, trace.Options{
+		Interfaces: in.interfaces,
+		Backend:    event.Backend(in.backend),
+		Records:    records,
+		Drops:      event.Drops(in.drops),
+		DropsHook:  trace.DropsHook(in.dropsHook),
+		RingBytes:  in.ringBytes,
+		Wait:       in.wait,
+		Rejected:   in.rejected,
+		Stacks:     in.stack,
+		Probe:      in.probe,
+		Notify:     t.console.Say,
+	})
+	if err != nil {
+		cancel()
+		return err
+	}
+	if !interrupted() { // the interrupt came just as it was done
+		cancel()
+		return errors.Join(context.Canceled, tracer.Close())
+	}
+	t.tracer, t.cancel, t.took = tracer, cancel, time.Since(began)
+	return nil
+}
+
+// dropPrivileges gives up what is not needed any more. Files are open by now. An
+// interrupt meanwhile is dealt with later, as any other.
+func (t *traced) dropPrivileges(ctx context.Context) error {
+	if t.in.keepPrivileges {
+		return nil
+	}
+	return keptPrivileges(t.tracer.DropPrivileges(context.WithoutCancel(ctx)), t.console)
+}
+
+// keptPrivileges says what it means that a binary could not give them up.
+func keptPrivileges(err error, console *output.Console) error {
+	if errors.Is(err, errors.ErrUnsupported) {
+		console.Say("privileges are kept: a binary built with cgo cannot give them up on all of its threads, one built with CGO_ENABLED=0 can")
+		return nil
+	}
+	return err
+}
+
+// announce says what is watched and how.
+func (t *traced) announce(ctx context.Context) (err error) {
+	if t.totals, err = t.tracer.Totals(ctx); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("counts: %w", err)
+	}
+	choice, verbose := t.tracer.Choice(), t.in.verbose
+	var refused []string
+	for _, r := range choice.Refusals {
+		refused = append(refused, string(r.Backend))
+	}
+	sentence := fmt.Sprintf("%s with backend %s", watched(&t.totals), choice.Backend)
+	switch {
+	case len(refused) > 0 && !verbose:
+		sentence += fmt.Sprintf("; %s did not attach (-v says why)", strings.Join(refused, " and "))
+	case len(refused) > 0:
+		sentence += fmt.Sprintf("; %s did not attach", strings.Join(refused, " and "))
+	}
+	if t.in.drops == string(event.DropsAll) {
+		sentence += "; drops elsewhere by " + t.in.dropsHook
+	}
+	t.console.Say(sentence)
+	if !verbose {
+		return nil
+	}
+	for _, r := range choice.Refusals {
+		t.console.Say(fmt.Sprintf("%s did not attach: %v", r.Backend, r.Err))
+	}
+	if choice.HoldsDriver {
+		t.console.Say("this trace holds the driver's module in place while it runs: stop it, or use --backend kprobe without --rejected, to unload the driver")
+	}
+	t.console.Say(fmt.Sprintf("attached in %d ms; the ring buffer has %d KiB", t.took.Milliseconds(), t.in.ringBytes>>10))
+	return nil
+}
+
+// watched names the interfaces, the first few of them.
+func watched(totals *event.Totals) string {
+	const most = 6
+	var names []string
+	for i := range totals.Interfaces {
+		t := &totals.Interfaces[i]
+		names = append(names, fmt.Sprintf("%s (%s)", t.Name, output.DriverName(t)))
+	}
+	if len(names) > most {
+		names = append(names[:most], fmt.Sprintf("%d more", len(names)-most))
+	}
+	if len(names) == 0 {
+		return "watching for interfaces"
+	}
+	return "watching " + strings.Join(names, ", ")
+}
+
+// stdout is standard output; on a terminal that also shows the status line, with that
+// line kept below.
+func (t *traced) stdout() io.Writer {
+	if isTerminal(t.in.Stdout) {
+		return t.console.Above(t.in.Stdout)
+	}
+	return t.in.Stdout
+}
+
+// A stream is a sink of lines that are written in the background.
+type stream struct {
+	*output.Lines
+	out *output.Stream
+}
+
+// stream returns the sink that --output asks for; histogram as hist ends.
+func (t *traced) stream(histogram bool) *stream {
+	out := output.NewStream(t.stdout())
+	return &stream{t.in.lines(out, histogram, &t.totals), out}
+}
+
+// Close writes what waits.
+func (s *stream) Close() error {
+	if err := s.out.Close(); err != nil {
+		return fmt.Errorf("standard output: %w", err)
+	}
+	return nil
+}
+
+// run leads what the tracer reads to standard output, or the screen, until the end.
+func (t *traced) run(ctx context.Context, out *stream, screen *screen, options session.Options) (session.Result, error) {
+	defer t.cancel()
+	options.Source, options.Sink = session.Live(t.tracer), out
+	options.Duration, options.Count = t.in.duration, t.in.count
+	options.Broken, options.Warn = out.out.Failed(), t.console.Say
+	switch {
+	case screen != nil:
+		options.Sink = screen.show(ctx, out)
+	case t.console.HasStatus():
+		var before event.Totals
+		options.Status = func(now *event.Totals, left time.Duration) {
+			t.console.SetStatus(output.StatusLine(&before, now, left))
+			before = *now
+		}
+		defer t.console.SetStatus("")
+	}
+	return session.Run(ctx, options)
+}
+
+// ignoringPipe returns err unless it tells that standard output was closed,
+// which ends a run but is no failure.
+func ignoringPipe(err error) error {
+	if errors.Is(err, syscall.EPIPE) {
+		return nil
+	}
+	return err
+}
+
+// followed is what watch leads records through: the history of flows, and the filters.
+func (t *traced) followed(filter *filter.Filter) session.Options {
+	table := flow.NewTable(0, t.tracer.Connections())
+	table.Ask(session.NewFacts().Of)
+	return session.Options{Flows: table, Filter: filter}
+}

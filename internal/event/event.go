@@ -1,0 +1,40 @@
+// Package event is what xentrace reports, as plain data: the vocabulary that every other
+// package shares. It imports nothing of this project.
+package event
+
+// An Event is one thing that is reported: one line of JSON, in the type that Type names.
+type Event interface {
+	Type() string
+}
+
+// Type returns "packet".
+func (*Packet) Type() string { return "packet" }
+
+// Type returns "flow".
+func (*FlowEvent) Type() string { return "flow" }
+
+// Type returns "summary".
+func (*Summary) Type() string { return "summary" }
+
+// Type returns "finding".
+func (*Finding) Type() string { return "finding" }
+
+// A Summary is the end of a run: what was counted, and which flows lost packets.
+type Summary struct {
+	Totals
+	Flows *FlowSummary // nil where flows were not followed
+
+	Filter  []string // what chose the events that were shown, as flags; empty if all were
+	LeftOut uint64   // events that were not shown because of that
+}
+
+// AnyDropped reports whether a packet was dropped on any interface: by the driver, or
+// elsewhere where that was asked for.
+func (t *Totals) AnyDropped() bool {
+	for i := range t.Interfaces {
+		if t.Interfaces[i].Dropped+t.Interfaces[i].Elsewhere != 0 {
+			return true
+		}
+	}
+	return false
+}

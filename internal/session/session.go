@@ -1,0 +1,181 @@
+// Package session is the pipeline of a run: a source's events, led through the history
+// of flows and the filter to a sink, until the run ends.
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"xentrace/internal/event"
+	"xentrace/internal/filter"
+	"xentrace/internal/flow"
+)
+
+// A Source delivers events in order, and counts.
+type Source interface {
+	// Next waits for the next event. It returns io.EOF once the source was stopped and
+	// all events were delivered.
+	Next(context.Context) (event.Event, error)
+	// Totals returns what was counted so far; after Stop, what was counted.
+	Totals(context.Context) (event.Totals, error)
+	// Stop ends the counting.
+	Stop(context.Context) error
+	// Close frees what the source holds.
+	Close() error
+}
+
+// A Sink accepts events in order. Emit is called by one goroutine at a time; its error
+// ends the run.
+type Sink interface {
+	Emit(event.Event) error
+	// Close writes what is buffered and returns the first error of all writes.
+	Close() error
+}
+
+// Options say what runs, and until when.
+type Options struct {
+	Source Source
+	Sink   Sink
+	Flows  *flow.Table    // nil: flows are not followed
+	Filter *filter.Filter // of packets and flow events; nil shows all
+
+	Duration time.Duration   // 0: until ctx ends
+	Count    int             // ends after so many packets that passed the filter; 0: no limit
+	Broken   <-chan struct{} // closed when the sink cannot write any more; may be nil
+
+	// Warn reports what is worth knowing and ends nothing; may be nil.
+	Warn func(sentence string)
+	// Status is called every second with the counts and the time left, 0 without an end;
+	// may be nil.
+	Status func(now *event.Totals, left time.Duration)
+}
+
+// statusInterval is how often Status is called.
+const statusInterval = time.Second
+
+// most is how many flows the summary names.
+const most = 10
+
+// Result is how a run ended.
+type Result struct {
+	Totals event.Totals
+	// Dropped: a packet that passed the filter was dropped. Without a filter that includes
+	// packets whose records were lost.
+	Dropped bool
+}
+
+// Run leads events from source to sink until the run ends, then stops the source, drains
+// it, emits the summary and closes both. An interrupt does not cut the end short. An error
+// of the sink is the last of the errors returned.
+func Run(ctx context.Context, o Options) (Result, error) {
+	s := &session{Options: o, pipeline: pipeline{flows: o.Flows, filter: o.Filter, sink: o.Sink}}
+	last := context.WithoutCancel(ctx)
+	running, abandon := context.WithCancel(last)
+	defer abandon()
+	reading := make(chan error, 1)
+	go func() { reading <- s.read(running) }()
+	polled := make(chan struct{})
+	go func() {
+		defer close(polled)
+		s.follow(running, o.Warn)
+	}()
+	err, ended := s.wait(ctx, reading)
+	stopped := o.Source.Stop(last)
+	if stopped != nil {
+		abandon()
+	}
+	if !ended {
+		err = <-reading
+	}
+	abandon()
+	<-polled
+	_ = s.poll() // an error of the sink is what closing it returns
+	return s.end(last, errors.Join(stopped, err))
+}
+
+type session struct {
+	Options
+	pipeline
+}
+
+// read delivers events until the source is stopped and drained, Count is reached, or it
+// fails. A failure of the sink ends it too: closing the sink returns that.
+func (s *session) read(ctx context.Context) error {
+	for s.Count == 0 || s.packets < s.Count {
+		e, err := s.Source.Next(ctx)
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, context.Canceled):
+			return nil
+		case err != nil:
+			return err
+		}
+		if err := s.add(e); err != nil {
+			return nil
+		}
+	}
+	return nil
+}
+
+// wait returns when the run is over: interrupted, its time up, the sink broken, or
+// reading at an end, whose error it returns with true.
+func (s *session) wait(ctx context.Context, reading <-chan error) (err error, ended bool) {
+	var end, tick <-chan time.Time
+	deadline := time.Now().Add(s.Duration)
+	if s.Duration > 0 {
+		timer := time.NewTimer(s.Duration)
+		defer timer.Stop()
+		end = timer.C
+	}
+	if s.Status != nil {
+		ticker := time.NewTicker(statusInterval)
+		defer ticker.Stop()
+		tick = ticker.C
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, false
+		case <-end:
+			return nil, false
+		case <-s.Broken:
+			return nil, false
+		case err := <-reading:
+			return err, true
+		case <-tick:
+			s.status(ctx, deadline)
+		}
+	}
+}
+
+func (s *session) status(ctx context.Context, deadline time.Time) {
+	now, err := s.Source.Totals(ctx)
+	if err != nil {
+		return // the end says so
+	}
+	left := time.Duration(0)
+	if s.Duration > 0 {
+		left = time.Until(deadline)
+	}
+	s.Status(&now, left)
+}
+
+// end emits the summary and closes sink and source. failure is what went wrong before.
+func (s *session) end(ctx context.Context, failure error) (Result, error) {
+	var result Result
+	totals, err := s.Source.Totals(ctx)
+	if err != nil {
+		err = fmt.Errorf("counts: %w", err)
+	} else {
+		_ = s.Sink.Emit(s.summary(&totals)) // closing it returns the error
+	}
+	result = Result{Totals: totals, Dropped: s.anyDropped(&totals)}
+	written := s.Sink.Close()
+	closed := s.Source.Close()
+	if err := errors.Join(failure, err, closed); err != nil {
+		return result, err
+	}
+	return result, written
+}
