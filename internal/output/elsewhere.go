@@ -26,26 +26,6 @@ func appendReason(b []byte, p *event.Packet) []byte {
 	return append(b, ']')
 }
 
-// appendElsewhere appends how many packets were dropped outside the driver, and why.
-func appendElsewhere(b []byte, totals *event.Totals, t *event.InterfaceTotals) []byte {
-	if totals.Drops != event.DropsAll {
-		return append(b, `,"elsewhere":null,"reasons":null`...)
-	}
-	b = appendUint(b, `,"elsewhere":`, t.Elsewhere)
-	if t.Reasons == nil {
-		return append(b, `,"reasons":null`...)
-	}
-	b = append(b, `,"reasons":{`...)
-	for i, reason := range slices.Sorted(maps.Keys(t.Reasons)) {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = appendString(b, reason)
-		b = appendUint(b, ":", t.Reasons[reason])
-	}
-	return append(b, '}')
-}
-
 // where says in a few words why and where a packet was dropped outside the driver:
 // the kernel's reason, and the function.
 func where(p *event.Packet) string {

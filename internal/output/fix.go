@@ -57,24 +57,3 @@ func (t *Text) AppendFix(b []byte, s *fix.Step) []byte {
 	}
 	return b
 }
-
-// AppendFix appends a line of type fix.
-func (JSON) AppendFix(b []byte, s *fix.Step) []byte {
-	b = append(b, `{"type":"fix","step":`...)
-	b = appendString(b, s.Name)
-	b = appendNamed(b, `,"ifname":`, s.Interface)
-	if s.NetNS == 0 {
-		b = append(b, `,"netns":null`...)
-	} else {
-		b = appendUint(b, `,"netns":`, uint64(s.NetNS))
-	}
-	b = appendNamed(b, `,"command":`, s.Command)
-	b = appendNamed(b, `,"effect":`, s.Effect)
-	b = appendNamed(b, `,"cost":`, s.Cost)
-	b = append(b, `,"status":`...)
-	b = appendString(b, s.Status.String())
-	b = appendNamed(b, `,"message":`, s.Message)
-	b = appendNamed(b, `,"path":`, s.Path)
-	b = appendNamed(b, `,"content":`, s.Content)
-	return append(b, "}\n"...)
-}

@@ -17,9 +17,6 @@ type JSON struct{}
 // jsonTime is RFC 3339 with nanoseconds, always nine digits.
 const jsonTime = "2006-01-02T15:04:05.000000000Z07:00"
 
-// AppendHistogram appends the summary, which holds the histograms.
-func (j JSON) AppendHistogram(b []byte, r *event.Summary) []byte { return j.AppendSummary(b, r) }
-
 // AppendPacket appends a line of type packet.
 func (JSON) AppendPacket(b []byte, p *event.Packet) []byte {
 	b = append(b, `{"type":"packet","time":"`...)
@@ -134,4 +131,27 @@ func appendString(b []byte, s string) []byte {
 	b = append(b, '"')
 	b = append(b, s...)
 	return append(b, '"')
+}
+
+// appendNamed appends a key and a string, or null for an empty one.
+func appendNamed(b []byte, key, value string) []byte { return appendOrNull(append(b, key...), value) }
+
+func appendOrNull(b []byte, value string) []byte {
+	if value == "" {
+		return append(b, "null"...)
+	}
+	return appendString(b, value)
+}
+
+// appendProcess appends the owner, null where it is not known.
+func appendProcess(b []byte, p *event.Process) []byte {
+	if p == nil {
+		return append(b, `,"process":null`...)
+	}
+	b = appendInt(b, `,"process":{"pid":`, p.PID)
+	b = appendNamed(b, `,"comm":`, p.Comm)
+	b = appendUint(b, `,"uid":`, uint64(p.UID))
+	b = appendNamed(b, `,"unit":`, p.Unit)
+	b = appendNamed(b, `,"container":`, p.Container)
+	return append(b, '}')
 }

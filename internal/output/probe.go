@@ -10,43 +10,6 @@ import (
 	"xentrace/internal/verdict"
 )
 
-// AppendProbe appends a line of type probe.
-func (JSON) AppendProbe(b []byte, r *probe.Result) []byte {
-	b = append(b, `{"type":"probe","time":"`...)
-	b = append(appendTime(b, r.Time), `","ifname":`...)
-	b = appendString(b, r.Interface.Name)
-	b = appendFlow(b, r.Flow)
-	if r.Seen {
-		b = appendInt(b, `,"slots":`, r.Slots)
-	} else {
-		b = append(b, `,"slots":null`...)
-	}
-	b = appendInt(b, `,"limit":`, r.Limit)
-	b = append(b, `,"verdict":`...)
-	b = appendNullable(b, verdictText(r))
-	b = append(b, `,"cause":`...)
-	b = appendNullable(b, r.Cause.String())
-	b = appendInt(b, `,"attempts":`, r.Attempts)
-	b = append(b, `,"answer":`...)
-	b = appendNullable(b, string(r.Answer))
-	b = append(b, `,"reason":`...)
-	b = appendNullable(b, r.Reason)
-	b = append(b, `,"message":`...)
-	b = appendString(b, ProbeMessage(r))
-	return append(b, "}\n"...)
-}
-
-// AppendProbeEnd appends nothing: every line of type probe is whole.
-func (JSON) AppendProbeEnd(b []byte, _ []probe.Result) []byte { return b }
-
-// appendNullable appends a string, or null for none.
-func appendNullable(b []byte, s string) []byte {
-	if s == "" {
-		return append(b, "null"...)
-	}
-	return appendString(b, s)
-}
-
 // verdictText is empty where nothing is known of the datagram.
 func verdictText(r *probe.Result) string {
 	if !r.Seen {

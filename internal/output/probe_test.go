@@ -117,7 +117,7 @@ func TestProbeInJSON(t *testing.T) {
 			t.Errorf("%s\nwant %s", got, test.want)
 		}
 	}
-	if got := (JSON{}).AppendProbeEnd(nil, []probe.Result{{}, {}}); len(got) != 0 {
+	if got := (JSON{}).Append(nil, &probe.Results{{}, {}}); len(got) != 0 {
 		t.Errorf("at the end: %q, want nothing", got)
 	}
 }
