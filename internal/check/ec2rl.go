@@ -5,18 +5,9 @@ import (
 	"io/fs"
 	"strings"
 
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 )
-
-// An Opinion is what a module of EC2 Rescue for Linux (ec2rl 1.1.7) would say
-// here, by its own rules, and whether that is right.
-type Opinion struct {
-	Module    string // xennetsgmtu or xennetrocket
-	Interface string // empty where the module does not tell them apart
-	Verdict   string // SUCCESS, WARN or FAILURE; empty if its source cannot be read here
-	Right     Known[bool]
-	Message   string // by which rule, and what is true
-}
 
 const (
 	sgmtuModule  = "xennetsgmtu"
@@ -46,8 +37,8 @@ func (r *reader) readForEC2RL(m *Machine) {
 }
 
 // EC2RL says what the two modules of ec2rl that are about this driver would say.
-func EC2RL(m *Machine) []Opinion {
-	var all []Opinion
+func EC2RL(m *Machine) []event.Opinion {
+	var all []event.Opinion
 	for i := range m.Interfaces {
 		if m.Interfaces[i].Namespace == m.NetNS {
 			all = append(all, m.sgmtu(&m.Interfaces[i]))
@@ -79,13 +70,13 @@ func (m *Machine) gate() (reason string, passed bool) {
 }
 
 // sgmtu is the module that looks at scatter-gather and the MTU.
-func (m *Machine) sgmtu(i *Interface) Opinion {
-	o := Opinion{Module: sgmtuModule, Interface: i.Name, Verdict: success}
+func (m *Machine) sgmtu(i *Interface) event.Opinion {
+	o := event.Opinion{Module: sgmtuModule, Interface: i.Name, Verdict: success}
 	reason, passed := m.gate()
 	switch {
 	case !passed:
 	case i.Features.Missing != "":
-		o.Verdict, o.Right = "", missing[bool](i.Features.Missing)
+		o.Verdict = ""
 		o.Message = "Whether scatter-gather is on cannot be told: " + i.Features.Missing + "."
 		return o
 	case i.Features.Value.ScatterGather.Active:
@@ -96,18 +87,18 @@ func (m *Machine) sgmtu(i *Interface) Opinion {
 		o.Verdict, reason = warning, fmt.Sprintf("scatter-gather is off and the MTU is %d", i.MTU)
 	}
 	truth, sentence := m.loses(i)
-	o.judge(truth, reason, sentence)
+	judgeOpinion(&o, truth, reason, sentence)
 	return o
 }
 
 // rocket is the module that looks for one message in the kernel's log.
-func (m *Machine) rocket() Opinion {
-	o := Opinion{Module: rocketModule, Verdict: success}
+func (m *Machine) rocket() event.Opinion {
+	o := event.Opinion{Module: rocketModule, Verdict: success}
 	reason, passed := m.gate()
 	switch {
 	case !passed:
 	case m.Log.Missing != "":
-		o.Verdict, o.Right = "", missing[bool](m.Log.Missing)
+		o.Verdict = ""
 		o.Message = "The kernel's log cannot be read: " + m.Log.Missing + "."
 		return o
 	case m.Log.Value.Shown[rocket] > 0:
@@ -118,18 +109,17 @@ func (m *Machine) rocket() Opinion {
 		reason = "the kernel's log does not have the message"
 	}
 	truth, sentence := m.overflows()
-	o.judge(truth, reason, sentence)
+	judgeOpinion(&o, truth, reason, sentence)
 	return o
 }
 
-// judge compares a verdict with the truth: whether packets are lost.
-func (o *Opinion) judge(truth Known[bool], reason, sentence string) {
+// judgeOpinion compares a verdict with the truth: whether packets are lost.
+func judgeOpinion(o *event.Opinion, truth Known[bool], reason, sentence string) {
 	o.Message = strings.ToUpper(reason[:1]) + reason[1:] + ". " + sentence
-	if truth.Missing != "" {
-		o.Right = missing[bool](truth.Missing)
-		return
+	if truth.Missing == "" {
+		right := truth.Value == (o.Verdict != success)
+		o.Right = &right
 	}
-	o.Right = known(truth.Value == (o.Verdict != success))
 }
 
 // loses tells whether the interface's driver loses packets for their layout.

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 )
 
@@ -80,15 +81,15 @@ func TestEC2RLSideBySide(t *testing.T) {
 	}
 }
 
-func inWords(o Opinion) string {
+func inWords(o event.Opinion) string {
 	verdict := o.Verdict
 	if verdict == "" {
 		verdict = "?"
 	}
 	switch {
-	case o.Right.Missing != "":
+	case o.Right == nil:
 		return verdict + " unknown"
-	case o.Right.Value:
+	case *o.Right:
 		return verdict + " right"
 	default:
 		return verdict + " wrong"

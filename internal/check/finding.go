@@ -8,11 +8,6 @@ import (
 	"xentrace/internal/event"
 )
 
-// Statuses lists every status, the most serious first.
-func Statuses() []event.Status {
-	return []event.Status{event.Fail, event.Warn, event.Unknown, event.OK}
-}
-
 // The findings, in the order they are told in where none matters more.
 const (
 	Virtualization event.FindingID = "virtualization"
@@ -29,12 +24,6 @@ const (
 	Interrupts     event.FindingID = "interrupts"
 	BetterDevice   event.FindingID = "better_device"
 )
-
-// A Report is everything that one check has to say.
-type Report struct {
-	Findings []event.Finding
-	EC2RL    []Opinion // nil unless asked for
-}
 
 // Worst returns the most serious status among the findings.
 func Worst(findings []event.Finding) event.Status {
@@ -125,6 +114,3 @@ func (m *Machine) adviseAll(advice []event.Advice) []event.Advice {
 func (i *Interface) already(a event.Advice) bool {
 	return i.MTU <= plainMTU && strings.HasSuffix(a.Command, fmt.Sprintf(" mtu %d", plainMTU))
 }
-
-// Type returns "report": JSON writes it as one object for each finding and opinion.
-func (*Report) Type() string { return "report" }

@@ -3,6 +3,7 @@ package check
 import (
 	"fmt"
 	"strings"
+
 	"xentrace/internal/event"
 )
 

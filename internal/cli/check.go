@@ -67,7 +67,7 @@ func runCheck(ctx context.Context, in *invocation) error {
 }
 
 // report is what the flags ask for.
-func (in *invocation) report(ctx context.Context) (*check.Report, error) {
+func (in *invocation) report(ctx context.Context) (*event.Report, error) {
 	if in.driverFile != "" {
 		if len(in.interfaces) > 0 || in.ec2rl || in.observe > 0 {
 			return nil, usageError{errors.New("check: --driver-file looks at that file only: it goes with none of --interface, --ec2rl and --observe")}
@@ -93,7 +93,7 @@ func (in *invocation) report(ctx context.Context) (*check.Report, error) {
 		return nil, err
 	}
 	observed.addTo(machine)
-	report := &check.Report{Findings: check.Judge(machine)}
+	report := &event.Report{Findings: check.Judge(machine)}
 	if in.ec2rl {
 		report.EC2RL = check.EC2RL(machine)
 	}
@@ -101,7 +101,7 @@ func (in *invocation) report(ctx context.Context) (*check.Report, error) {
 }
 
 // fileReport is the report on one driver's file.
-func fileReport(ctx context.Context, path string) (*check.Report, error) {
+func fileReport(ctx context.Context, path string) (*event.Report, error) {
 	info, err := os.Stat(path)
 	if err == nil && !info.Mode().IsRegular() {
 		return nil, usageError{fmt.Errorf("driver file %s: not a regular file", path)}
@@ -115,7 +115,7 @@ func fileReport(ctx context.Context, path string) (*check.Report, error) {
 		return nil, usageError{fmt.Errorf("driver file %s: %w", path, err)}
 	}
 	file.Path = path
-	return &check.Report{Findings: []event.Finding{check.OfFile(file)}}, nil
+	return &event.Report{Findings: []event.Finding{check.OfFile(file)}}, nil
 }
 
 // reportLines returns the sink that --output asks for, of commands that look and do not trace.

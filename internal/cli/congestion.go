@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"xentrace/internal/congestion"
+	"xentrace/internal/event"
 	"xentrace/internal/netdev"
-	"xentrace/internal/output"
 	"xentrace/internal/verdict"
 )
 
@@ -20,7 +20,7 @@ type Meter interface {
 	// Interfaces returns what is measured.
 	Interfaces() []netdev.Interface
 	// Reports returns one for each interface, of the time since the last call.
-	Reports(context.Context) ([]congestion.Report, error)
+	Reports(context.Context) ([]event.CongestionReport, error)
 	// Missing says which figures cannot be had on this kernel, and why.
 	Missing() map[string]string
 	// DropPrivileges gives up what the process does not need any more.
@@ -170,7 +170,7 @@ func (m *measuring) tell(ctx context.Context) error {
 		if i > 0 && m.in.format != "json" && !m.in.everySecond {
 			err = m.in.print("\n")
 		}
-		c := &output.Congestion{Report: &reports[i], Judgment: verdict.OfCongestion(&reports[i]), Changes: m.baseline.Changes(&reports[i])}
+		c := &event.Congestion{Report: &reports[i], Judgment: verdict.OfCongestion(&reports[i]), Changes: m.baseline.Changes(&reports[i])}
 		if err = errors.Join(err, lines.Emit(c)); err != nil {
 			return fmt.Errorf("standard output: %w", err)
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"xentrace/internal/congestion"
+	"xentrace/internal/event"
 	"xentrace/internal/netdev"
 	"xentrace/internal/trace"
 )
@@ -28,11 +29,11 @@ func (f *fakeMeter) Close() error                   { f.closed = true; return ni
 func (f *fakeMeter) Missing() map[string]string {
 	return map[string]string{"accepts": "it is Tuesday"}
 }
-func (f *fakeMeter) Reports(context.Context) ([]congestion.Report, error) {
+func (f *fakeMeter) Reports(context.Context) ([]event.CongestionReport, error) {
 	f.told++
-	return []congestion.Report{{
-		Name: "eth0", Driver: "xen-netfront", Duration: time.Second, Queues: make([]congestion.Queue, 2),
-		Total: congestion.Queue{Packets: 1000, Small: 1000}, Missing: map[string]string{"receive": "nobody looked"},
+	return []event.CongestionReport{{
+		Time: time.Unix(1, 0), Name: "eth0", Driver: "xen-netfront", Duration: time.Second, Queues: make([]event.CongestionQueue, 2),
+		Total: event.CongestionQueue{Packets: 1000, Small: 1000}, Missing: map[string]string{"receive": "nobody looked"},
 	}}, nil
 }
 

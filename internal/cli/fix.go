@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"xentrace/internal/check"
+	"xentrace/internal/event"
 	"xentrace/internal/fix"
 	"xentrace/internal/output"
 	"xentrace/internal/trace"
@@ -106,7 +107,7 @@ func runFix(ctx context.Context, in *invocation) error {
 		return usageError{errors.New("fix: --revert puts back all that the state file tells of: it goes with none of --interface, --step and --persist")}
 	}
 	f := &fixing{invocation: in, lines: in.reportLines()}
-	f.fixer = &fix.Fixer{State: in.state, Root: in.Root, Tell: f.tell}
+	f.fixer = &fix.Fixer{State: in.state, Root: in.Root, Emit: f.tell}
 	if in.apply || in.revert {
 		machine, err := in.Changeable()
 		if err != nil {
@@ -135,7 +136,7 @@ type fixing struct {
 }
 
 // tell writes what became of a step.
-func (f *fixing) tell(step fix.Step) {
+func (f *fixing) tell(step event.FixStep) {
 	if f.broken == nil {
 		f.broken = f.lines.Emit(&step)
 	}
@@ -190,7 +191,7 @@ func (f *fixing) showSteps(plan *fix.Plan) (files int, err error) {
 		return 0, err
 	}
 	for _, step := range append(plan.Steps, preview...) {
-		f.tell(step)
+		f.tell(step.FixStep)
 	}
 	return len(preview), nil
 }
@@ -247,16 +248,17 @@ func (f *fixing) applyPlan(ctx context.Context) error {
 		f.sayNothing(plan)
 		return nil
 	}
-	watch := f.newDropWatch(ctx, plan)
-	defer watch.close()
-	if err := watch.before(ctx); err != nil {
+	verifier := f.verifier()
+	verifier.Attach(ctx, plan)
+	defer verifier.Close()
+	if err := verifier.Before(ctx); err != nil {
 		return f.unchanged(err)
 	}
 	if err := f.fixer.Apply(ctx, plan, fix.Persistence(f.persist)); err != nil {
 		return f.unchanged(err)
 	}
-	lost := watch.probes(ctx)
-	ended := watch.after(ctx)
+	lost := verifier.Probes(ctx)
+	ended := verifier.After(ctx)
 	f.say("xentrace fix --revert takes it back.")
 	if !ended || lost {
 		return errFinding
@@ -274,4 +276,12 @@ func (f *fixing) unchanged(err error) error {
 		return nil
 	}
 	return err
+}
+
+// verifier watches for drops before and after the changes.
+func (f *fixing) verifier() *fix.Verifier {
+	return &fix.Verifier{
+		Fixer: f.fixer, Interfaces: f.interfaces, Watch: f.watch, NoProbe: f.noProbe, Say: f.say, Probe: f.Probe,
+		Start: func(ctx context.Context, o trace.Options) (fix.Tracer, error) { return f.Start(ctx, o) },
+	}
 }

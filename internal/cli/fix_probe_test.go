@@ -13,7 +13,6 @@ import (
 
 	"xentrace/internal/event"
 	"xentrace/internal/fix"
-	"xentrace/internal/netdev"
 	"xentrace/internal/probe"
 	"xentrace/internal/trace"
 )
@@ -49,7 +48,7 @@ func (p *probedFix) line(t *testing.T, step string) map[string]any {
 
 // fixProbing runs fix --apply on a machine whose scatter-gather is off, where a probe
 // comes to this.
-func fixProbing(t *testing.T, machine fix.Machine, m *mendable, r probe.Result, failure error, args string) *probedFix {
+func fixProbing(t *testing.T, machine fix.Machine, m *mendable, r event.Probe, failure error, args string) *probedFix {
 	t.Helper()
 	p := &probedFix{}
 	fake := newFake()
@@ -62,7 +61,7 @@ func fixProbing(t *testing.T, machine fix.Machine, m *mendable, r probe.Result, 
 			p.options = o
 			return fake.start(ctx, o)
 		},
-		Probe: func(ctx context.Context, tracer probe.Tracer, namespace uint32, index int) (probe.Result, error) {
+		Probe: func(ctx context.Context, tracer probe.Tracer, namespace uint32, index int) (event.Probe, error) {
 			if !m.features["tx-scatter-gather"].Active {
 				t.Error("probed before the change")
 			}
@@ -88,16 +87,16 @@ func fixProbing(t *testing.T, machine fix.Machine, m *mendable, r probe.Result, 
 }
 
 func TestFixTellsWhatAProbeFound(t *testing.T) {
-	seen := func(v event.Verdict, c event.Cause, slots, attempts int, reached bool) probe.Result {
-		return probe.Result{
-			Interface: netdev.Interface{Name: "eth0", Driver: netdev.DriverNetfront}, Seen: true, Verdict: v, Cause: c, Slots: slots, Limit: 18,
-			Attempts: attempts, Reached: reached, Answer: probe.Accepted, Flow: &event.Flow{Destination: netip.MustParseAddrPort("192.0.2.1:9")},
+	seen := func(v event.Verdict, c event.Cause, slots, attempts int, reached bool) event.Probe {
+		return event.Probe{
+			Interface: event.Device{Name: "eth0"}, Netfront: true, Seen: true, Verdict: v, Cause: c, Slots: slots, Limit: 18,
+			Attempts: attempts, Reached: reached, Answer: event.AnswerAccepted, Flow: &event.Flow{Destination: netip.MustParseAddrPort("192.0.2.1:9")},
 		}
 	}
-	single := probe.Result{Limit: 18, Attempts: 32, SinglePages: true, Unseen: "page fragments are single pages"}
+	single := event.Probe{Limit: 18, Attempts: 32, SinglePages: true, Unseen: "page fragments are single pages"}
 	for _, c := range []struct {
 		name        string
-		result      probe.Result
+		result      event.Probe
 		failure     error
 		singlePages bool
 		line        string // status of the probe's line; "" for no line
@@ -116,7 +115,7 @@ func TestFixTellsWhatAProbeFound(t *testing.T) {
 		{name: "not to be made, by single pages", result: single, singlePages: true, line: "verified",
 			says: "In 32 attempts no datagram of more than 18 slots could be made: new page fragments are single pages, so copied data stays within the limit."},
 		{name: "memory is short", result: single, says: "A probe out of eth0 shows nothing: page fragments are single pages."},
-		{name: "no neighbour", result: probe.Result{Unseen: "192.0.2.1 does not answer"}, singlePages: true, says: "A probe out of eth0 shows nothing: 192.0.2.1 does not answer."},
+		{name: "no neighbour", result: event.Probe{Unseen: "192.0.2.1 does not answer"}, singlePages: true, says: "A probe out of eth0 shows nothing: 192.0.2.1 does not answer."},
 		{name: "no gateway", failure: fmt.Errorf("%w: it has no default gateway", trace.ErrCannotRun), says: "No probe was made out of eth0: it has no default gateway."},
 		{name: "failure", failure: errors.New("ring buffer: torn"), says: "No probe was made out of eth0: ring buffer: torn."},
 	} {
@@ -158,7 +157,7 @@ func TestFixTellsWhatAProbeFound(t *testing.T) {
 func TestFixSendsNoProbe(t *testing.T) {
 	for args, watched := range map[string]bool{"--no-probe": true, "--watch 0": false} {
 		m := newMendable()
-		got := fixProbing(t, m, m, probe.Result{}, nil, args)
+		got := fixProbing(t, m, m, event.Probe{}, nil, args)
 		if got.status != 0 || len(got.asked) > 0 || got.options.Probe || got.options.Records || got.line(t, "probe") != nil {
 			t.Errorf("%s: status %d, probed %v, %+v", args, got.status, got.asked, got.options)
 		}

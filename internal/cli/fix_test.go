@@ -64,8 +64,8 @@ func runFixOn(t *testing.T, m *mendable, fake *fakeTracer, state string, args ..
 	if fake != nil {
 		system.Start = fake.start
 	}
-	system.Probe = func(context.Context, probe.Tracer, uint32, int) (probe.Result, error) {
-		return probe.Result{}, fmt.Errorf("%w: it has no default gateway", trace.ErrCannotRun)
+	system.Probe = func(context.Context, probe.Tracer, uint32, int) (event.Probe, error) {
+		return event.Probe{}, fmt.Errorf("%w: it has no default gateway", trace.ErrCannotRun)
 	}
 	system.Changeable = func() (fix.Machine, error) {
 		if m == nil {
@@ -174,8 +174,8 @@ func TestFixTellsWhetherDropsEnded(t *testing.T) {
 					tracer.began = time.Now()
 					return tracer, nil
 				},
-				Probe: func(context.Context, probe.Tracer, uint32, int) (probe.Result, error) {
-					return probe.Result{}, errors.New("no gateway")
+				Probe: func(context.Context, probe.Tracer, uint32, int) (event.Probe, error) {
+					return event.Probe{}, errors.New("no gateway")
 				},
 			})
 			if Status(err) != c.status || !strings.Contains(stdout.String(), c.want) {

@@ -103,7 +103,7 @@ func runProbe(ctx context.Context, in *invocation) error {
 }
 
 // judgeProbes is what the exit status tells of them.
-func judgeProbes(results []probe.Result) error {
+func judgeProbes(results []event.Probe) error {
 	unseen := 0
 	for i := range results {
 		if results[i].Lost() {
@@ -205,7 +205,7 @@ func onlyNetfront(all []netdev.Interface) (netdev.Interface, error) {
 
 // probes makes them, and writes each result as soon as it is known. An interrupt ends
 // them, and so does the time that --duration gives.
-func (t *traced) probes(ctx context.Context, out *stream, network *netdev.Namespace, o probe.Options) (results probe.Results, err error) {
+func (t *traced) probes(ctx context.Context, out *stream, network *netdev.Namespace, o probe.Options) (results event.Probes, err error) {
 	reading, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	prober := probe.New(reading, t.tracer, network, o)

@@ -6,7 +6,6 @@ import (
 
 	"xentrace/internal/event"
 	"xentrace/internal/netdev"
-	"xentrace/internal/probe"
 )
 
 func TestOnlyNetfront(t *testing.T) {
@@ -35,16 +34,16 @@ func TestOnlyNetfront(t *testing.T) {
 }
 
 func TestJudgeProbes(t *testing.T) {
-	lost := probe.Result{Seen: true, Verdict: event.Dropped}
-	refused := probe.Result{Seen: true, Verdict: event.Rejected}
-	sent, linearized := probe.Result{Seen: true, Verdict: event.Sent}, probe.Result{Seen: true, Verdict: event.Linearized}
-	over := probe.Result{Seen: true, Verdict: event.OverLimit}
+	lost := event.Probe{Seen: true, Verdict: event.Dropped}
+	refused := event.Probe{Seen: true, Verdict: event.Rejected}
+	sent, linearized := event.Probe{Seen: true, Verdict: event.Sent}, event.Probe{Seen: true, Verdict: event.Linearized}
+	over := event.Probe{Seen: true, Verdict: event.OverLimit}
 	for _, test := range []struct {
-		results []probe.Result
+		results []event.Probe
 		want    int
 	}{
-		{nil, 0}, {[]probe.Result{sent, linearized, over}, 0}, {[]probe.Result{sent, lost}, 1}, {[]probe.Result{refused}, 1},
-		{[]probe.Result{{}}, 3}, {[]probe.Result{sent, {}}, 3}, {[]probe.Result{{}, lost}, 1},
+		{nil, 0}, {[]event.Probe{sent, linearized, over}, 0}, {[]event.Probe{sent, lost}, 1}, {[]event.Probe{refused}, 1},
+		{[]event.Probe{{}}, 3}, {[]event.Probe{sent, {}}, 3}, {[]event.Probe{{}, lost}, 1},
 	} {
 		if got := Status(judgeProbes(test.results)); got != test.want {
 			t.Errorf("%+v: status %d, want %d", test.results, got, test.want)

@@ -69,7 +69,7 @@ type System struct {
 
 	// Probe makes the probe that fix verifies with: out of the interface with this index
 	// in the caller's network namespace, whose inode number is given, too.
-	Probe func(ctx context.Context, tracer probe.Tracer, namespace uint32, index int) (probe.Result, error)
+	Probe func(ctx context.Context, tracer probe.Tracer, namespace uint32, index int) (event.Probe, error)
 
 	// Changeable is what fix changes; Root is where it writes files, "" being /.
 	Changeable func() (fix.Machine, error)

@@ -6,14 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-)
 
-// A Change is one figure beside the same of an earlier run. Either is nil if that run
-// could not measure it.
-type Change struct {
-	Key         string // as in the JSON output
-	Before, Now *float64
-}
+	"xentrace/internal/event"
+)
 
 // earlier is what is compared, as the JSON output has it.
 type earlier struct {
@@ -67,7 +62,7 @@ func ReadBaseline(from io.Reader) (Baseline, error) {
 
 // Changes compares a report with the earlier one of the same interface. It is
 // nil if there is none.
-func (b Baseline) Changes(r *Report) []Change {
+func (b Baseline) Changes(r *event.CongestionReport) []event.Change {
 	e, there := b[r.Name]
 	if !there {
 		return nil
@@ -92,20 +87,20 @@ func (b Baseline) Changes(r *Report) []Change {
 			overflows = value(float64(*r.TCP.Overflows))
 		}
 	}
-	changes := []Change{
-		{"packets_per_second", e.PacketsPerSecond, value(r.Rate(r.Total.Packets))},
-		{"full_share", e.FullShare, full},
-		{"completion_mean_us", e.CompletionMeanUs, latency},
-		{"small_packet_share", e.SmallPacketShare, value(r.Total.SmallShare())},
-		{"bytes_per_slot", e.BytesPerSlot, value(r.Total.BytesPerSlot())},
+	changes := []event.Change{
+		{Key: "packets_per_second", Before: e.PacketsPerSecond, Now: value(r.Rate(r.Total.Packets))},
+		{Key: "full_share", Before: e.FullShare, Now: full},
+		{Key: "completion_mean_us", Before: e.CompletionMeanUs, Now: latency},
+		{Key: "small_packet_share", Before: e.SmallPacketShare, Now: value(r.Total.SmallShare())},
+		{Key: "bytes_per_slot", Before: e.BytesPerSlot, Now: value(r.Total.BytesPerSlot())},
 	}
 	if e.CPU != nil {
-		changes = append(changes, Change{"hottest_busy_share", e.CPU.HottestBusyShare, busy}, Change{"steal_share", e.CPU.StealShare, steal})
+		changes = append(changes, event.Change{Key: "hottest_busy_share", Before: e.CPU.HottestBusyShare, Now: busy}, event.Change{Key: "steal_share", Before: e.CPU.StealShare, Now: steal})
 	}
 	if e.TCP != nil {
-		changes = append(changes, Change{"accepts_per_second", e.TCP.AcceptsPerSecond, accepts},
-			Change{"established_per_second", e.TCP.EstablishedPerSecond, established},
-			Change{"listen_overflows", e.TCP.ListenOverflows, overflows})
+		changes = append(changes, event.Change{Key: "accepts_per_second", Before: e.TCP.AcceptsPerSecond, Now: accepts},
+			event.Change{Key: "established_per_second", Before: e.TCP.EstablishedPerSecond, Now: established},
+			event.Change{Key: "listen_overflows", Before: e.TCP.ListenOverflows, Now: overflows})
 	}
 	return changes
 }

@@ -8,22 +8,23 @@ import (
 	"time"
 
 	"xentrace/bpf"
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
 )
 
 func TestHistogram(t *testing.T) {
-	h := Histogram{1, 0, 2, 0, 0, 97}
-	if h.Count() != 100 || h.Quantile(0.5) != 16 || h.Quantile(0.03) != 2 || h.Quantile(0.01) != 0 || h.Quantile(1) != 16 || Histogram(nil).Quantile(0.5) != 0 {
+	h := event.Log2{1, 0, 2, 0, 0, 97}
+	if h.Count() != 100 || h.Quantile(0.5) != 16 || h.Quantile(0.03) != 2 || h.Quantile(0.01) != 0 || h.Quantile(1) != 16 || event.Log2(nil).Quantile(0.5) != 0 {
 		t.Errorf("count %d, quantiles %d %d %d", h.Count(), h.Quantile(0.5), h.Quantile(0.03), h.Quantile(0.01))
 	}
 	if got := maps.Collect(h.All()); !maps.Equal(got, map[uint64]uint64{0: 1, 2: 2, 16: 97}) {
 		t.Errorf("buckets %v", got)
 	}
-	var sum Histogram
-	sum.add([]uint64{1, 2})
-	sum.add([]uint64{1, 2, 3})
-	if !slices.Equal(sum, Histogram{2, 4, 3}) || !slices.Equal(sum.minus(Histogram{1, 1}), Histogram{1, 3, 3}) {
+	var sum event.Log2
+	addTo(&sum, []uint64{1, 2})
+	addTo(&sum, []uint64{1, 2, 3})
+	if !slices.Equal(sum, event.Log2{2, 4, 3}) || !slices.Equal(difference(sum, event.Log2{1, 1}), event.Log2{1, 3, 3}) {
 		t.Errorf("sum %v", sum)
 	}
 }
@@ -51,13 +52,13 @@ func TestProcessors(t *testing.T) {
 	}
 	before := parse("cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 100 0 100 1000 0 0 0 0 0 0\ncpu1 100 0 100 1000 0 0 0 0 0 0\nintr 5\n")
 	now := parse("cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 110 0 110 1080 0 0 0 0 0 0\ncpu1 110 0 110 1010 0 10 40 20 0 0\nintr 5\n")
-	r := Report{Missing: map[string]string{}}
-	r.processors(before, now)
+	r := event.CongestionReport{Missing: map[string]string{}}
+	fillCPU(&r, before, now)
 	c := r.CPU
 	if c == nil || c.Count != 2 || c.Hottest != 1 || c.HottestInterrupts != 0.625 || c.HottestBusy != 0.875 || c.RestBusy != 0.2 || c.MeanInterrupts != 50.0/180 || c.Steal != 0.1 {
 		t.Errorf("%+v", c)
 	}
-	r.processors(now, now)
+	fillCPU(&r, now, now)
 	if r.Missing["cpu"] == "" {
 		t.Error("no time has passed, and nothing says so")
 	}
@@ -81,8 +82,8 @@ func TestInterruptsOfQueues(t *testing.T) {
 		return kernel.ParseInterrupts("  CPU0 CPU1\n 72: " + a + " xen-dyn -event vif0-q0-tx\n 73: " + b + " xen-dyn -event vif0-q0-rx\n 74: " +
 			c + " xen-dyn -event vif0-q1-tx\n 75: " + d + " xen-dyn -event vif1-q1-tx\n")
 	}
-	r := Report{Queues: []Queue{{Number: 0}, {Number: 1}}, CPU: &CPU{}, Missing: map[string]string{}}
-	r.interrupts(netdev.Interface{Name: "eth0", BusInfo: "vif-0"}, text("10 0", "5 0", "0 7", "9 9"), text("110 0", "15 0", "0 17", "90 90"))
+	r := event.CongestionReport{Queues: []event.CongestionQueue{{Number: 0}, {Number: 1}}, CPU: &event.CPULoad{}, Missing: map[string]string{}}
+	fillInterrupts(&r, netdev.Interface{Name: "eth0", BusInfo: "vif-0"}, text("10 0", "5 0", "0 7", "9 9"), text("110 0", "15 0", "0 17", "90 90"))
 	if *r.Queues[0].Interrupts != 110 || *r.Queues[1].Interrupts != 10 || *r.Total.Interrupts != 120 || r.CPU.InterruptsCPU != 0 || *r.CPU.InterruptShare != 110.0/120 {
 		t.Errorf("queues %d and %d of %d, %v on CPU %d", *r.Queues[0].Interrupts, *r.Queues[1].Interrupts, *r.Total.Interrupts, *r.CPU.InterruptShare, r.CPU.InterruptsCPU)
 	}
@@ -91,8 +92,8 @@ func TestInterruptsOfQueues(t *testing.T) {
 // 237 slots, 2 for a packet, 1 ms each: 118.5 thousand packets a second.
 func TestRingBound(t *testing.T) {
 	latency := time.Millisecond
-	r := Report{Duration: 2 * time.Second, Queues: make([]Queue, 1), Total: Queue{Packets: 118_500, Slots: 237_000, MeanLatency: &latency}}
-	r.bound()
+	r := event.CongestionReport{Duration: 2 * time.Second, Queues: make([]event.CongestionQueue, 1), Total: event.CongestionQueue{Packets: 118_500, Slots: 237_000, MeanLatency: &latency}}
+	bound(&r)
 	if r.Bound == nil || r.Bound.PacketsPerSecond != 118_500 || r.Bound.Share != 0.5 {
 		t.Errorf("%+v", r.Bound)
 	}
@@ -107,9 +108,9 @@ func TestBaseline(t *testing.T) {
 		t.Fatal(err)
 	}
 	full, accepts := time.Second, uint64(19)
-	r := Report{Name: "eth0", Duration: time.Second, Total: Queue{Packets: 100}, Queues: []Queue{{Full: &full}}, TCP: &TCP{Accepts: &accepts}}
+	r := event.CongestionReport{Name: "eth0", Duration: time.Second, Total: event.CongestionQueue{Packets: 100}, Queues: []event.CongestionQueue{{Full: &full}}, TCP: &event.Accepts{Accepts: &accepts}}
 	r.Total.Full = &full
-	got := make(map[string]Change)
+	got := make(map[string]event.Change)
 	for _, c := range b.Changes(&r) {
 		got[c.Key] = c
 	}
@@ -125,7 +126,7 @@ func TestBaseline(t *testing.T) {
 	if c, there := got["steal_share"]; there {
 		t.Errorf("%+v, which neither run has", c)
 	}
-	if b.Changes(&Report{Name: "eth1"}) != nil {
+	if b.Changes(&event.CongestionReport{Name: "eth1"}) != nil {
 		t.Error("eth1 was not in the earlier run")
 	}
 	for _, text := range []string{"", `{"type":"summary"}`, "{"} {

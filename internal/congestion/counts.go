@@ -6,6 +6,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"xentrace/bpf"
+	"xentrace/internal/event"
 )
 
 // queueCounts is what the kernel side counted for one transmit queue since it began.
@@ -14,7 +15,7 @@ type queueCounts struct {
 	bounced, linearized, dropped, busy        uint64
 	notifications, stops, wakes, fullNs       uint64
 	responses, runs, completions, completedNs uint64
-	sizes, pieces, occupancy, wake, latency   Histogram
+	sizes, pieces, occupancy, wake, latency   event.Log2
 }
 
 // sum adds up over the processors. stoppedNs is when the queue was stopped, 0 if it runs.
@@ -30,11 +31,11 @@ func sumQueue(all []bpf.CongestionQueueCounters, stoppedNs, nowNs uint64) queueC
 		} {
 			*sum += n
 		}
-		c.sizes.add(r.Sizes[:])
-		c.pieces.add(r.Pieces[:])
-		c.occupancy.add(r.Occupancy[:])
-		c.wake.add(r.WakeUs[:])
-		c.latency.add(r.CompletionUs[:])
+		addTo(&c.sizes, r.Sizes[:])
+		addTo(&c.pieces, r.Pieces[:])
+		addTo(&c.occupancy, r.Occupancy[:])
+		addTo(&c.wake, r.WakeUs[:])
+		addTo(&c.latency, r.CompletionUs[:])
 	}
 	if stoppedNs != 0 && nowNs > stoppedNs {
 		c.fullNs += nowNs - stoppedNs
@@ -50,8 +51,8 @@ func (c *queueCounts) minus(b *queueCounts) queueCounts {
 		bounced: c.bounced - b.bounced, linearized: c.linearized - b.linearized, dropped: c.dropped - b.dropped, busy: c.busy - b.busy,
 		notifications: c.notifications - b.notifications, stops: c.stops - b.stops, wakes: c.wakes - b.wakes, fullNs: c.fullNs - min(b.fullNs, c.fullNs),
 		responses: c.responses - b.responses, runs: c.runs - b.runs, completions: c.completions - b.completions, completedNs: c.completedNs - b.completedNs,
-		sizes: c.sizes.minus(b.sizes), pieces: c.pieces.minus(b.pieces), occupancy: c.occupancy.minus(b.occupancy),
-		wake: c.wake.minus(b.wake), latency: c.latency.minus(b.latency),
+		sizes: difference(c.sizes, b.sizes), pieces: difference(c.pieces, b.pieces), occupancy: difference(c.occupancy, b.occupancy),
+		wake: difference(c.wake, b.wake), latency: difference(c.latency, b.latency),
 	}
 }
 
@@ -65,13 +66,13 @@ func (c receiveCounts) minus(b receiveCounts) receiveCounts {
 // tcpCounts is a network namespace's connections.
 type tcpCounts struct {
 	accepts, established, opened, closed uint64
-	wait                                 Histogram
+	wait                                 event.Log2
 }
 
 func (c *tcpCounts) minus(b *tcpCounts) tcpCounts {
 	return tcpCounts{
 		accepts: c.accepts - b.accepts, established: c.established - b.established,
-		opened: c.opened - b.opened, closed: c.closed - b.closed, wait: c.wait.minus(b.wait),
+		opened: c.opened - b.opened, closed: c.closed - b.closed, wait: difference(c.wait, b.wait),
 	}
 }
 
@@ -117,7 +118,7 @@ func (k kernelSide) tcp(place uint32) (tcpCounts, error) {
 		c.established += all[i].Established
 		c.opened += all[i].Opened
 		c.closed += all[i].Closed
-		c.wait.add(all[i].AcceptUs[:])
+		addTo(&c.wait, all[i].AcceptUs[:])
 	}
 	return c, nil
 }

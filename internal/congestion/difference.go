@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
 )
@@ -16,9 +17,9 @@ import (
 const onlyNetfront = "only xen-netfront has a ring that is shared with a backend"
 
 // report is what was counted for an interface between two moments.
-func (m *Meter) report(n int, before, now *snapshot) Report {
+func (m *Meter) report(n int, before, now *snapshot) event.CongestionReport {
 	i := m.interfaces[n]
-	r := Report{
+	r := event.CongestionReport{
 		Time: now.wall, Duration: time.Duration(now.monotonic - before.monotonic),
 		Name: i.Name, Index: i.Index, NetNS: i.Namespace, Driver: i.Driver, Missing: make(map[string]string),
 	}
@@ -40,9 +41,9 @@ func (m *Meter) report(n int, before, now *snapshot) Report {
 	if n < len(before.receive) {
 		received = received.minus(before.receive[n])
 	}
-	r.received(i, received)
-	r.processors(before.machine.cpus, now.machine.cpus)
-	r.interrupts(i, before.machine.interrupts, now.machine.interrupts)
+	fillReceive(&r, i, received)
+	fillCPU(&r, before.machine.cpus, now.machine.cpus)
+	fillInterrupts(&r, i, before.machine.interrupts, now.machine.interrupts)
 	m.connections(&r, before, now)
 	if m.hooks.tellsMisses {
 		missed := now.missed - before.missed
@@ -50,7 +51,7 @@ func (m *Meter) report(n int, before, now *snapshot) Report {
 	} else {
 		r.Missing["recursion"] = "this kernel does not count program runs that it skipped for recursion"
 	}
-	r.bound()
+	bound(&r)
 	if r.Bound == nil && r.Missing["pps_bound"] == "" {
 		r.Missing["pps_bound"] = "no packet got its response in this time"
 	}
@@ -69,16 +70,16 @@ func (c *queueCounts) plus(o *queueCounts) {
 	} {
 		*sum += n
 	}
-	c.sizes.add(o.sizes)
-	c.pieces.add(o.pieces)
-	c.occupancy.add(o.occupancy)
-	c.wake.add(o.wake)
-	c.latency.add(o.latency)
+	addTo(&c.sizes, o.sizes)
+	addTo(&c.pieces, o.pieces)
+	addTo(&c.occupancy, o.occupancy)
+	addTo(&c.wake, o.wake)
+	addTo(&c.latency, o.latency)
 }
 
 // queue is what is told of the counts, as far as this kernel lets them be counted.
-func (m *Meter) queue(c *queueCounts, netfront bool) Queue {
-	q := Queue{
+func (m *Meter) queue(c *queueCounts, netfront bool) event.CongestionQueue {
+	q := event.CongestionQueue{
 		Packets: c.packets, Bytes: c.bytes, Payload: c.payload, Small: c.small, Slots: c.slots, Busy: c.busy, Stops: c.stops,
 	}
 	if m.has(wakes) {
@@ -112,7 +113,7 @@ func (m *Meter) queue(c *queueCounts, netfront bool) Queue {
 func (m *Meter) has(hook string) bool { return m.hooks.missing[hook] == "" }
 
 // whyMissing says of what the kernel side cannot count why.
-func (m *Meter) whyMissing(r *Report, i netdev.Interface) {
+func (m *Meter) whyMissing(r *event.CongestionReport, i netdev.Interface) {
 	say := func(reason string, keys ...string) {
 		for _, key := range keys {
 			if reason != "" {
@@ -134,17 +135,17 @@ func (m *Meter) whyMissing(r *Report, i netdev.Interface) {
 	}
 }
 
-// received is the receiving side, if the driver polls by itself.
-func (r *Report) received(i netdev.Interface, c receiveCounts) {
+// fillReceive is the receiving side, if the driver polls by itself.
+func fillReceive(r *event.CongestionReport, i netdev.Interface, c receiveCounts) {
 	if c.polls == 0 && !i.IsNetfront() {
 		r.Missing["receive"] = "the driver did not poll for packets: one without a polling of its own hands them to the processor's backlog"
 		return
 	}
-	r.Receive = &Receive{c.polls, c.packets, c.exhausted}
+	r.Receive = &event.Receive{Polls: c.polls, Packets: c.packets, Exhausted: c.exhausted}
 }
 
-// processors says how busy they were, and which one is the hottest.
-func (r *Report) processors(before, now []cpuTimes) {
+// fillCPU says how busy they were, and which one is the hottest.
+func fillCPU(r *event.CongestionReport, before, now []cpuTimes) {
 	var all cpuTimes
 	var hottest cpuTimes
 	count := 0
@@ -167,11 +168,11 @@ func (r *Report) processors(before, now []cpuTimes) {
 		return
 	}
 	rest := all.minus(hottest)
-	r.CPU = &CPU{
+	r.CPU = &event.CPULoad{
 		Count: count, Hottest: hottest.number,
 		HottestInterrupts: hottest.interrupts(), HottestBusy: hottest.busy(),
 		MeanInterrupts: all.interrupts(), RestBusy: rest.busy(),
-		Steal: Ratio(all.stolen, all.total()),
+		Steal: event.Ratio(all.stolen, all.total()),
 	}
 }
 
@@ -183,9 +184,9 @@ func (c cpuTimes) hotter(than cpuTimes) bool {
 // had is the time that the hypervisor left it.
 func (c cpuTimes) had() uint64 { return c.total() - c.stolen }
 
-func (c cpuTimes) busy() float64 { return Ratio(c.had()-c.idle-c.iowait, c.had()) }
+func (c cpuTimes) busy() float64 { return event.Ratio(c.had()-c.idle-c.iowait, c.had()) }
 
-func (c cpuTimes) interrupts() float64 { return Ratio(c.interrupt+c.softInterrupt, c.had()) }
+func (c cpuTimes) interrupts() float64 { return event.Ratio(c.interrupt+c.softInterrupt, c.had()) }
 
 func (c cpuTimes) plus(o cpuTimes) cpuTimes {
 	return cpuTimes{
@@ -194,8 +195,8 @@ func (c cpuTimes) plus(o cpuTimes) cpuTimes {
 	}
 }
 
-// interrupts are those of the interface, by queue and by processor.
-func (r *Report) interrupts(i netdev.Interface, before, now []kernel.Interrupt) {
+// fillInterrupts are those of the interface, by queue and by processor.
+func fillInterrupts(r *event.CongestionReport, i netdev.Interface, before, now []kernel.Interrupt) {
 	earlier := make(map[string][]uint64)
 	for _, line := range before {
 		earlier[line.Number+" "+line.Name] = line.ByCPU
@@ -212,7 +213,7 @@ func (r *Report) interrupts(i netdev.Interface, before, now []kernel.Interrupt) 
 				n -= min(base[cpu], n)
 			}
 			byCPU[cpu] += n
-			r.interruptOf(line.Name, n)
+			interruptOf(r, line.Name, n)
 		}
 	}
 	if len(byCPU) == 0 {
@@ -227,12 +228,12 @@ func (r *Report) interrupts(i netdev.Interface, before, now []kernel.Interrupt) 
 		sum += n
 	}
 	busiest := slices.Max(byCPU)
-	share := Ratio(busiest, sum)
+	share := event.Ratio(busiest, sum)
 	r.CPU.InterruptShare, r.CPU.InterruptsCPU = &share, slices.Index(byCPU, busiest)
 }
 
 // interruptOf adds to the queue that the interrupt names, as in vif0-q1-tx.
-func (r *Report) interruptOf(name string, n uint64) {
+func interruptOf(r *event.CongestionReport, name string, n uint64) {
 	for q := range r.Queues {
 		number := "-q" + strconv.Itoa(r.Queues[q].Number)
 		if len(r.Queues) > 1 && !strings.HasSuffix(name, number) && !strings.Contains(name, number+"-") {
@@ -248,7 +249,7 @@ func (r *Report) interruptOf(name string, n uint64) {
 }
 
 // connections are those of the interface's namespace.
-func (m *Meter) connections(r *Report, before, now *snapshot) {
+func (m *Meter) connections(r *event.CongestionReport, before, now *snapshot) {
 	counts, counted := now.tcp[r.NetNS]
 	if !counted {
 		r.Missing["tcp"] = "too many network namespaces are measured at once"
@@ -256,7 +257,7 @@ func (m *Meter) connections(r *Report, before, now *snapshot) {
 	}
 	earlier := before.tcp[r.NetNS]
 	c := counts.minus(&earlier)
-	r.TCP = &TCP{Established: c.established, Opened: c.opened, Closed: c.closed}
+	r.TCP = &event.Accepts{Established: c.established, Opened: c.opened, Closed: c.closed}
 	if m.has(accepts) {
 		r.TCP.Accepts, r.TCP.Accept = &c.accepts, c.wait
 	}
@@ -269,12 +270,12 @@ func (m *Meter) connections(r *Report, before, now *snapshot) {
 	for port, l := range now.listeners[r.NetNS] {
 		was := before.listeners[r.NetNS][port]
 		if l.Accepts > was.Accepts {
-			r.TCP.Listeners = append(r.TCP.Listeners, Listener{
+			r.TCP.Listeners = append(r.TCP.Listeners, event.Listener{
 				Port: port, Accepts: l.Accepts - was.Accepts, Longest: l.Longest, Limit: l.Limit, Full: l.Full - was.Full,
 			})
 		}
 	}
-	slices.SortFunc(r.TCP.Listeners, func(a, b Listener) int {
+	slices.SortFunc(r.TCP.Listeners, func(a, b event.Listener) int {
 		return cmp.Or(cmp.Compare(b.Full, a.Full), cmp.Compare(b.Accepts, a.Accepts), cmp.Compare(a.Port, b.Port))
 	})
 	r.TCP.Listeners = r.TCP.Listeners[:min(len(r.TCP.Listeners), mostListeners)]

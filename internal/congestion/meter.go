@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"xentrace/bpf"
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
 	"xentrace/internal/trace"
@@ -208,14 +209,14 @@ func (m *Meter) Missing() map[string]string { return m.hooks.missing }
 
 // Reports returns one for each interface, of the time since the last call, or since
 // the start.
-func (m *Meter) Reports(ctx context.Context) ([]Report, error) {
+func (m *Meter) Reports(ctx context.Context) ([]event.CongestionReport, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now, err := m.snapshot(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var reports []Report
+	var reports []event.CongestionReport
 	for n := range m.interfaces {
 		reports = append(reports, m.report(n, &m.before, &now))
 	}

@@ -14,6 +14,9 @@ const (
 // String is the word of the JSON output.
 func (s Status) String() string { return [...]string{"OK", "UNKNOWN", "WARN", "FAIL"}[s] }
 
+// Statuses lists every status, the most serious first.
+func Statuses() []Status { return []Status{Fail, Warn, Unknown, OK} }
+
 // A FindingID names what a finding is about. Scripts rely on it.
 type FindingID string
 

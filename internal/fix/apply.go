@@ -9,15 +9,16 @@ import (
 	"slices"
 	"time"
 
+	"xentrace/internal/event"
 	"xentrace/internal/netdev"
 )
 
 // A Fixer changes a machine and puts it back.
 type Fixer struct {
 	Machine Machine
-	State   string     // path of the state file
-	Root    string     // of the files that make changes last; "" being /
-	Tell    func(Step) // called with each step once its status is known
+	State   string              // path of the state file
+	Root    string              // of the files that make changes last; "" being /
+	Emit    func(event.FixStep) // called with each step once its status is known
 
 	between func() // see disk
 }
@@ -189,13 +190,13 @@ func (a *applying) do(ctx context.Context) error {
 		if err := a.change(&a.tasks[n]); err != nil {
 			return a.failed(a.tasks[n].step, err)
 		}
-		a.tell(a.tasks[n].step, Applied, "")
+		a.tell(a.tasks[n].step, event.Applied, "")
 	}
 	for n := range a.tasks {
 		if err := a.verify(&a.tasks[n]); err != nil {
 			return a.failed(a.tasks[n].step, err)
 		}
-		a.tell(a.tasks[n].step, Verified, "Read back: it is so.")
+		a.tell(a.tasks[n].step, event.Verified, "Read back: it is so.")
 	}
 	for n := range a.files {
 		if err := ctx.Err(); err != nil {
@@ -205,7 +206,7 @@ func (a *applying) do(ctx context.Context) error {
 		if err := a.writeFile(&a.files[n]); err != nil {
 			return a.failed(step, err)
 		}
-		a.tell(step, Applied, "")
+		a.tell(step, event.Applied, "")
 	}
 	return nil
 }
@@ -296,17 +297,17 @@ func (f *Fixer) SinglePages() bool {
 
 // failed tells of a step that failed and returns the error.
 func (f *Fixer) failed(step Step, err error) error {
-	f.tell(step, Failed, sentence(explain(err).Error()))
+	f.tell(step, event.Failed, sentence(explain(err).Error()))
 	return fmt.Errorf("step %s: %w", step.Name, err)
 }
 
 // tell tells what became of a step.
-func (f *Fixer) tell(step Step, status Status, message string) {
+func (f *Fixer) tell(step Step, status event.FixStatus, message string) {
 	step.Status, step.Message = status, message
-	if step.Path != "" && status != Planned {
+	if step.Path != "" && status != event.Planned {
 		step.Content = "" // it was shown
 	}
-	f.Tell(step)
+	f.Emit(step.FixStep)
 }
 
 func onOff(on bool) string {

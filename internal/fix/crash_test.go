@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"xentrace/internal/event"
 	"xentrace/internal/trace"
 )
 
@@ -26,7 +27,7 @@ func (m *fakeMachine) plan(t *testing.T, names ...string) *Plan {
 	plan := &Plan{}
 	for _, a := range todo {
 		for _, index := range slices.Sorted(maps.Keys(m.devices)) {
-			step := Step{Name: a.name, Command: a.command, change: a.change}
+			step := Step{FixStep: event.FixStep{Name: a.name, Command: a.command}, change: a.change}
 			if a.change.sysctl == "" {
 				step.Interface, step.identity = m.devices[index].identity.Name, m.devices[index].identity
 				step.has = map[string]bool{"tx-scatter-gather": true, "tx-tcp-segmentation": true}
@@ -224,8 +225,8 @@ func TestNotUndone(t *testing.T) {
 	m.spoil(t)
 	before := m.snapshot()
 	fixer := m.fixer()
-	fixer.Tell = func(s Step) {
-		if s.Name == "sg-on" && s.Status == Applied { // from here on nothing can be changed
+	fixer.Emit = func(s event.FixStep) {
+		if s.Name == "sg-on" && s.Status == event.Applied { // from here on nothing can be changed
 			for _, what := range []string{"sysctl", "features eth0", "features eth1", "mtu eth0", "mtu eth1"} {
 				m.refuse[what] = unix.EIO
 			}
@@ -254,8 +255,8 @@ func TestInterrupted(t *testing.T) {
 	before := m.snapshot()
 	ctx, cancel := context.WithCancel(t.Context())
 	fixer := m.fixer()
-	fixer.Tell = func(s Step) {
-		if s.Status == Applied {
+	fixer.Emit = func(s event.FixStep) {
+		if s.Status == event.Applied {
 			cancel()
 		}
 	}

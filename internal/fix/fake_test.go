@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"xentrace/internal/event"
 	"xentrace/internal/netdev"
 )
 
@@ -25,7 +26,7 @@ type fakeMachine struct {
 	root    string
 	sysctls map[string]string
 	devices map[int]*fakeDevice // by index
-	told    []Step
+	told    []event.FixStep
 
 	points  int              // that were passed
 	crashAt int              // the point to crash at; 0 for none
@@ -82,7 +83,7 @@ func ownNamespace(t *testing.T) uint32 {
 func (m *fakeMachine) fixer() *Fixer {
 	return &Fixer{
 		Machine: m, Root: m.root, State: filepath.Join(m.root, "var", "fix.json"),
-		Tell: func(s Step) { m.told = append(m.told, s) }, between: m.point,
+		Emit: func(s event.FixStep) { m.told = append(m.told, s) }, between: m.point,
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"xentrace/internal/event"
 	"xentrace/internal/trace"
 )
 
@@ -145,7 +146,7 @@ func (f *Fixer) unwriteFile(file *File) error {
 
 // removeFile removes what a state tells of, if it is still what fix made.
 func (f *Fixer) removeFile(file FileState, force bool) error {
-	step := Step{Name: "remove-file", Command: "rm " + file.Path, Path: file.Path}
+	step := Step{FixStep: event.FixStep{Name: "remove-file", Command: "rm " + file.Path, Path: file.Path}}
 	path := f.disk().path(file.Path)
 	if file.Directory {
 		err := os.Remove(path)
@@ -159,7 +160,7 @@ func (f *Fixer) removeFile(file FileState, force bool) error {
 	case err != nil:
 		return f.failed(step, err)
 	case whose == foreign:
-		f.tell(step, Refused, "It is not what xentrace wrote there: it is left.")
+		f.tell(step, event.Refused, "It is not what xentrace wrote there: it is left.")
 		return nil
 	case whose == edited && !force:
 		return f.failed(step, fmt.Errorf("%s was changed by hand since xentrace wrote it: remove it by hand, or give --force", file.Path))
@@ -168,7 +169,7 @@ func (f *Fixer) removeFile(file FileState, force bool) error {
 		return f.failed(step, err)
 	}
 	if whose != absent {
-		f.tell(step, Reverted, "The file is removed.")
+		f.tell(step, event.Reverted, "The file is removed.")
 	}
 	return nil
 }

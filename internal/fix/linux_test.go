@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"xentrace/internal/event"
 	"xentrace/internal/netdev"
 )
 
@@ -37,14 +38,14 @@ func onVeth(t *testing.T) (*Fixer, *Plan, Identity) {
 		t.Fatal(err)
 	}
 	identity := IdentityOf(i)
-	fixer := &Fixer{Machine: Running{}, State: os.Getenv(stateAt), Tell: func(s Step) { t.Logf("%s %s: %s", s.Status, s.Name, s.Message) }}
+	fixer := &Fixer{Machine: Running{}, State: os.Getenv(stateAt), Emit: func(s event.FixStep) { t.Logf("%s %s: %s", s.Status, s.Name, s.Message) }}
 	todo, err := chosen([]string{"sg-off", "tso-gso-off", "mtu-1400"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	plan := &Plan{}
 	for _, a := range todo {
-		plan.Steps = append(plan.Steps, Step{Name: a.name, Interface: "v0", identity: identity, change: a.change})
+		plan.Steps = append(plan.Steps, Step{FixStep: event.FixStep{Name: a.name, Interface: "v0"}, identity: identity, change: a.change})
 	}
 	return fixer, plan, identity
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"xentrace/internal/event"
 	"xentrace/internal/netdev"
 	"xentrace/internal/trace"
 )
@@ -41,7 +42,7 @@ type File struct {
 }
 
 func (f *File) step() Step {
-	step := Step{Name: "persist", Path: f.Path, Content: f.Content, Effect: "It holds after the next start too."}
+	step := Step{FixStep: event.FixStep{Name: "persist", Path: f.Path, Content: f.Content, Effect: "It holds after the next start too."}}
 	if f.Link != "" {
 		step.Command = "ln -s " + f.Link + " " + f.Path
 	}

@@ -98,12 +98,12 @@ func (p *planner) steps(a action) []Step {
 		case reason != "" && p.choice.Force && !final:
 			step.Message = "Done all the same, as --force says: " + reason
 		case reason != "":
-			step.Status, step.Message = Refused, reason
+			step.Status, step.Message = event.Refused, reason
 		case asked && done(a, s):
 			step.Message = "It is so already."
 		}
 		steps = append(steps, step)
-		if a.change.sysctl != "" && step.Status != Refused {
+		if a.change.sysctl != "" && step.Status != event.Refused {
 			for _, s := range p.situations {
 				s.single = true
 			}
@@ -153,7 +153,7 @@ func done(a action, s *situation) bool {
 }
 
 func (p *planner) step(a action, s *situation) Step {
-	step := Step{Name: a.name, Command: a.command, Effect: a.effect, Cost: a.cost, change: a.change, manual: a.manual}
+	step := Step{FixStep: event.FixStep{Name: a.name, Command: a.command, Effect: a.effect, Cost: a.cost}, change: a.change, manual: a.manual}
 	if a.manual {
 		step.Message = "This is for you to do: --apply leaves it."
 	}
@@ -203,7 +203,7 @@ func left(findings []event.Finding) []string {
 func (p *Plan) Doable() []Step {
 	var steps []Step
 	for _, s := range p.Steps {
-		if s.Status == Planned && !s.manual {
+		if s.Status == event.Planned && !s.manual {
 			steps = append(steps, s)
 		}
 	}
@@ -230,5 +230,5 @@ func (p *Plan) Changed() []Identity {
 
 // Refused tells whether a step was refused.
 func (p *Plan) Refused() bool {
-	return slices.ContainsFunc(p.Steps, func(s Step) bool { return s.Status == Refused })
+	return slices.ContainsFunc(p.Steps, func(s Step) bool { return s.Status == event.Refused })
 }

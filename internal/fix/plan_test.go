@@ -110,7 +110,7 @@ func TestPlan(t *testing.T) {
 				t.Errorf("%s, want %s", got, c.want)
 			}
 			for _, s := range plan.Steps {
-				if s.Status == Refused && !strings.HasSuffix(s.Message, ".") || s.Effect == "" {
+				if s.Status == event.Refused && !strings.HasSuffix(s.Message, ".") || s.Effect == "" {
 					t.Errorf("%s: message %q, effect %q", s.Name, s.Message, s.Effect)
 				}
 				if strings.Contains(s.Command, "{") || s.Command == "" && !s.manual {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"xentrace/internal/event"
 	"xentrace/internal/netdev"
 )
 
@@ -57,7 +58,7 @@ func (f *Fixer) restore(ctx context.Context, s *State) error {
 }
 
 func (f *Fixer) restoreSysctl(s *SysctlState) error {
-	step := Step{Name: "restore-sysctl", Command: fmt.Sprintf("sysctl -w %s=%s", s.Name, s.Was)}
+	step := Step{FixStep: event.FixStep{Name: "restore-sysctl", Command: fmt.Sprintf("sysctl -w %s=%s", s.Name, s.Was)}}
 	value, err := f.Machine.Sysctl(s.Name)
 	if err == nil && value != s.Was {
 		if err = f.Machine.SetSysctl(s.Name, s.Was); err == nil {
@@ -70,17 +71,17 @@ func (f *Fixer) restoreSysctl(s *SysctlState) error {
 	if err != nil {
 		return f.failed(step, err)
 	}
-	f.tell(step, Reverted, fmt.Sprintf("%s is %s, as it was.", s.Name, s.Was))
+	f.tell(step, event.Reverted, fmt.Sprintf("%s is %s, as it was.", s.Name, s.Was))
 	return nil
 }
 
 // restoreInterface restores the features and then the MTU: scatter-gather off takes
 // the MTU of xen-netfront down, and a large MTU needs it on.
 func (f *Fixer) restoreInterface(ctx context.Context, s *InterfaceState) error {
-	step := Step{Name: "restore-interface", Interface: s.Identity.Name, NetNS: s.Identity.NetNS}
+	step := Step{FixStep: event.FixStep{Name: "restore-interface", Interface: s.Identity.Name, NetNS: s.Identity.NetNS}}
 	device, err := f.Machine.Find(ctx, s.Identity)
 	if errors.Is(err, netdev.ErrNotFound) {
-		f.tell(step, Reverted, "The interface is gone, and its settings with it: there is nothing to restore.")
+		f.tell(step, event.Reverted, "The interface is gone, and its settings with it: there is nothing to restore.")
 		return nil
 	}
 	if err != nil {
@@ -102,7 +103,7 @@ func (f *Fixer) restoreInterface(ctx context.Context, s *InterfaceState) error {
 	if len(changed) > 0 {
 		message += ": " + strings.Join(changed, ", ")
 	}
-	f.tell(step, Reverted, message+".")
+	f.tell(step, event.Reverted, message+".")
 	return nil
 }
 

@@ -6,38 +6,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"xentrace/internal/event"
 )
 
-// A Status says what became of a step.
-type Status uint8
-
-// What can become of a step.
-const (
-	Planned  Status = iota
-	Applied         // done
-	Verified        // done, and read back
-	Reverted        // undone
-	Refused         // not done, for the reason given
-	Failed          // tried and not done
-)
-
-// String is the word of the JSON output.
-func (s Status) String() string {
-	return [...]string{"planned", "applied", "verified", "reverted", "refused", "failed"}[s]
-}
-
-// A Step is one change to the machine, and what became of it.
+// A Step is one change to the machine, with what it takes to make it.
 type Step struct {
-	Name      string // as in --step
-	Interface string // empty for the machine
-	NetNS     uint32 // inode number of the interface's network namespace; 0 for the machine
-	Command   string // what one would type; empty where no command does it
-	Effect    string // a sentence; empty where nothing is to be said
-	Cost      string // a sentence; empty where it costs nothing
-	Status    Status
-	Message   string // whole sentences; empty where nothing is to be said
-	Path      string // of the file that is written; empty for other steps
-	Content   string // of that file
+	event.FixStep
 
 	change   change
 	identity Identity        // of the interface
@@ -177,6 +152,3 @@ func actionNamed(name string) (action, error) {
 	names, _ := Names()
 	return action{}, fmt.Errorf("not one of %s", strings.Join(names, ", "))
 }
-
-// Type returns "fix".
-func (*Step) Type() string { return "fix" }

@@ -7,35 +7,35 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"xentrace/internal/congestion"
+	"xentrace/internal/event"
 	"xentrace/internal/verdict"
 )
 
 func addressOf[T any](value T) *T { return &value }
 
 // busyFrontend is an interface with a full ring and small packets.
-func busyFrontend() *Congestion {
+func busyFrontend() *event.Congestion {
 	latency := 1234 * time.Microsecond
-	queue := congestion.Queue{
+	queue := event.CongestionQueue{
 		Packets: 400_000, Bytes: 40_000_000, Payload: 20_000_000, Small: 390_000, Slots: 420_000, Stops: 321,
-		Full: addressOf(4100 * time.Millisecond), Wake: congestion.Histogram{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 100, 200, 21},
-		Occupancy: congestion.Histogram{1000, 2000, 0, 4000, 8000, 16_000, 32_000, 64_000, 128_000, 145_000},
-		Latency:   congestion.Histogram{0, 0, 0, 0, 0, 0, 0, 0, 0, 100_000, 200_000, 90_000, 10_000}, MeanLatency: &latency, Completed: 400_000,
+		Full: addressOf(4100 * time.Millisecond), Wake: event.Log2{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 100, 200, 21},
+		Occupancy: event.Log2{1000, 2000, 0, 4000, 8000, 16_000, 32_000, 64_000, 128_000, 145_000},
+		Latency:   event.Log2{0, 0, 0, 0, 0, 0, 0, 0, 0, 100_000, 200_000, 90_000, 10_000}, MeanLatency: &latency, Completed: 400_000,
 		Responses: addressOf(uint64(420_000)), Runs: addressOf(uint64(10_000)), Notifications: addressOf(uint64(50_000)),
 		Copied: addressOf(uint64(12)), Interrupts: addressOf(uint64(11_000)),
 	}
-	idle := congestion.Queue{Number: 1, Full: addressOf(time.Duration(0))}
-	r := &congestion.Report{
+	idle := event.CongestionQueue{Number: 1, Full: addressOf(time.Duration(0))}
+	r := &event.CongestionReport{
 		Time: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC), Duration: 10 * time.Second, Name: "eth0", Index: 2, NetNS: 4026531840, Driver: "xen-netfront",
-		Queues: []congestion.Queue{queue, idle}, Total: queue, Sizes: congestion.Histogram{7: 390_000, 8: 0, 9: 10_000}, Slots: congestion.Histogram{0, 380_000, 20_000},
-		Receive: &congestion.Receive{Polls: 1000, Packets: 3500, Exhausted: 2},
-		CPU:     &congestion.CPU{Count: 2, Hottest: 1, HottestInterrupts: 0.4, HottestBusy: 0.7, RestBusy: 0.5, InterruptShare: addressOf(0.98), InterruptsCPU: 1},
-		TCP: &congestion.TCP{Accepts: addressOf(uint64(5000)), Accept: congestion.Histogram{0, 0, 0, 0, 0, 0, 0, 0, 0, 4000, 1000}, Established: 5000, Opened: 5010, Closed: 4990,
-			Overflows: addressOf(uint64(300)), Drops: addressOf(uint64(310)), Listeners: []congestion.Listener{{Port: 80, Accepts: 5000, Longest: 129, Limit: 128, Full: 40}}},
-		Bound:   &congestion.RingBound{PacketsPerSecond: 182_914, Queues: 1, SlotsPerPacket: 1.05, Latency: latency, Share: 0.219},
+		Queues: []event.CongestionQueue{queue, idle}, Total: queue, Sizes: event.Log2{7: 390_000, 8: 0, 9: 10_000}, Slots: event.Log2{0, 380_000, 20_000},
+		Receive: &event.Receive{Polls: 1000, Packets: 3500, Exhausted: 2},
+		CPU:     &event.CPULoad{Count: 2, Hottest: 1, HottestInterrupts: 0.4, HottestBusy: 0.7, RestBusy: 0.5, InterruptShare: addressOf(0.98), InterruptsCPU: 1},
+		TCP: &event.Accepts{Accepts: addressOf(uint64(5000)), Accept: event.Log2{0, 0, 0, 0, 0, 0, 0, 0, 0, 4000, 1000}, Established: 5000, Opened: 5010, Closed: 4990,
+			Overflows: addressOf(uint64(300)), Drops: addressOf(uint64(310)), Listeners: []event.Listener{{Port: 80, Accepts: 5000, Longest: 129, Limit: 128, Full: 40}}},
+		Bound:   &event.RingBound{PacketsPerSecond: 182_914, Queues: 1, SlotsPerPacket: 1.05, Latency: latency, Share: 0.219},
 		Missing: map[string]string{},
 	}
-	return &Congestion{Report: r, Judgment: verdict.OfCongestion(r), Changes: []congestion.Change{
+	return &event.Congestion{Report: r, Judgment: verdict.OfCongestion(r), Changes: []event.Change{
 		{Key: "packets_per_second", Before: addressOf(80_000.0), Now: addressOf(40_000.0)}, {Key: "full_share", Before: addressOf(0.0), Now: addressOf(0.41)},
 		{Key: "steal_share", Before: nil, Now: addressOf(0.0)}, {Key: "bytes_per_slot", Before: addressOf(47.6), Now: addressOf(47.6)},
 	}}

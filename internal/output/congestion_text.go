@@ -8,8 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"xentrace/internal/congestion"
-	"xentrace/internal/verdict"
+	"xentrace/internal/event"
 )
 
 // congestionLabel is how wide the names of the rows are.
@@ -17,7 +16,7 @@ const congestionLabel = len("notifications") + 2
 
 // AppendCongestion appends what was measured on one interface: what it means, the
 // figures, the histograms, and what could not be measured.
-func (t *Text) AppendCongestion(b []byte, c *Congestion) []byte {
+func (t *Text) AppendCongestion(b []byte, c *event.Congestion) []byte {
 	b = t.appendCongestionHeading(b, c.Report)
 	b = t.appendJudgment(b, &c.Judgment)
 	b = append(b, '\n')
@@ -34,7 +33,7 @@ func (t *Text) AppendCongestion(b []byte, c *Congestion) []byte {
 
 // AppendCongestionShort appends what a look every second has room for: what it means
 // and the figures.
-func (t *Text) AppendCongestionShort(b []byte, c *Congestion) []byte {
+func (t *Text) AppendCongestionShort(b []byte, c *event.Congestion) []byte {
 	b = t.appendCongestionHeading(b, c.Report)
 	if c.Judgment.SmallPackets {
 		b = appendWrapped(b, c.Judgment.Sentence, 0, t.width())
@@ -52,7 +51,7 @@ func (t *Text) AppendCongestionShort(b []byte, c *Congestion) []byte {
 	return append(b, '\n')
 }
 
-func (t *Text) appendCongestionHeading(b []byte, r *congestion.Report) []byte {
+func (t *Text) appendCongestionHeading(b []byte, r *event.CongestionReport) []byte {
 	b = t.appendColoured(b, bold, Escape(r.Name))
 	driver := r.Driver
 	if driver == "" {
@@ -66,7 +65,7 @@ func (t *Text) appendCongestionHeading(b []byte, r *congestion.Report) []byte {
 }
 
 // appendJudgment appends what the limit is, what says so, and what to do.
-func (t *Text) appendJudgment(b []byte, j *verdict.Judgment) []byte {
+func (t *Text) appendJudgment(b []byte, j *event.Judgment) []byte {
 	if j.SmallPackets {
 		start := len(b)
 		b = appendWrapped(append(b, '\n'), j.Sentence, 0, t.width())
@@ -77,7 +76,7 @@ func (t *Text) appendJudgment(b []byte, j *verdict.Judgment) []byte {
 		start := len(b)
 		b = appendWrapped(b, string(limit.ID)+": "+limit.Meaning, 0, t.width())
 		c := red
-		if limit.ID == verdict.LimitNone {
+		if limit.ID == event.LimitNone {
 			c = green
 		}
 		if t.Color {
@@ -99,7 +98,7 @@ func (t *Text) appendJudgment(b []byte, j *verdict.Judgment) []byte {
 }
 
 // evidenceOf lists the figures that a limit stands on.
-func evidenceOf(limit *verdict.Limit) string {
+func evidenceOf(limit *event.Bottleneck) string {
 	if len(limit.Evidence) == 0 {
 		return ""
 	}
@@ -111,7 +110,7 @@ func evidenceOf(limit *verdict.Limit) string {
 }
 
 // figureText names a figure by its key, whose end tells the unit.
-func figureText(figure verdict.Figure) string {
+func figureText(figure event.Fact) string {
 	name := strings.ReplaceAll(figure.Key, "_", " ")
 	switch value := figure.Value.(type) {
 	case float64:
@@ -140,19 +139,19 @@ func percent(value float64) string { return strconv.FormatFloat(100*value, 'f', 
 // A congestionRow is one line of figures.
 type congestionRow struct{ name, text string }
 
-func congestionRows(r *congestion.Report) []congestionRow {
+func congestionRows(r *event.CongestionReport) []congestionRow {
 	t := &r.Total
 	rows := []congestionRow{
 		{"sent", fmt.Sprintf("%s packets, %s packets/s, %s/s", grouped(t.Packets), grouped(uint64(r.Rate(t.Packets)+0.5)), byteSize(uint64(r.Rate(t.Bytes)+0.5)))},
-		{"small", fmt.Sprintf("%s below 256 B; %.0f B of payload a slot, %.2f slots a packet", percent(t.SmallShare()), t.BytesPerSlot(), congestion.Ratio(t.Slots, t.Packets))},
+		{"small", fmt.Sprintf("%s below 256 B; %.0f B of payload a slot, %.2f slots a packet", percent(t.SmallShare()), t.BytesPerSlot(), event.Ratio(t.Slots, t.Packets))},
 	}
 	rows = append(rows, ringRows(r)...)
 	if t.Copied != nil {
-		rows = append(rows, congestionRow{"copies", fmt.Sprintf("%s packets (%s)", grouped(*t.Copied), percent(congestion.Ratio(*t.Copied, t.Packets)))})
+		rows = append(rows, congestionRow{"copies", fmt.Sprintf("%s packets (%s)", grouped(*t.Copied), percent(event.Ratio(*t.Copied, t.Packets)))})
 	}
 	if rx := r.Receive; rx != nil {
 		rows = append(rows, congestionRow{"received", fmt.Sprintf("%s packets in %s polls (%.1f each), %s at their budget",
-			grouped(rx.Packets), grouped(rx.Polls), congestion.Ratio(rx.Packets, rx.Polls), grouped(rx.Exhausted))})
+			grouped(rx.Packets), grouped(rx.Polls), event.Ratio(rx.Packets, rx.Polls), grouped(rx.Exhausted))})
 	}
 	rows = append(append(rows, processorRows(r)...), connectionRows(r)...)
 	if r.Missed != nil && *r.Missed > 0 {
@@ -161,7 +160,7 @@ func congestionRows(r *congestion.Report) []congestionRow {
 	return rows
 }
 
-func ringRows(r *congestion.Report) []congestionRow {
+func ringRows(r *event.CongestionReport) []congestionRow {
 	t := &r.Total
 	full := fmt.Sprintf("%s stops", grouped(t.Stops))
 	if t.Full != nil {
@@ -174,21 +173,21 @@ func ringRows(r *congestion.Report) []congestionRow {
 	if t.MeanLatency != nil {
 		text := fmt.Sprintf("mean %s, 99 %% within %s", inMicroseconds(uint64(t.MeanLatency.Microseconds())), inMicroseconds(t.Latency.Quantile(0.99)))
 		if t.Runs != nil && *t.Runs > 0 {
-			text += fmt.Sprintf("; %.1f responses at a time", congestion.Ratio(*t.Responses, *t.Runs))
+			text += fmt.Sprintf("; %.1f responses at a time", event.Ratio(*t.Responses, *t.Runs))
 		}
 		rows = append(rows, congestionRow{"completion", text})
 	}
 	if t.Notifications != nil {
-		rows = append(rows, congestionRow{"notifications", fmt.Sprintf("%s (%.2f a packet)", grouped(*t.Notifications), congestion.Ratio(*t.Notifications, t.Packets))})
+		rows = append(rows, congestionRow{"notifications", fmt.Sprintf("%s (%.2f a packet)", grouped(*t.Notifications), event.Ratio(*t.Notifications, t.Packets))})
 	}
 	if bound := r.Bound; bound != nil {
 		rows = append(rows, congestionRow{"bound", fmt.Sprintf("%s/s = %d x %d slots / (%.2f slots x %s); %s sent",
-			grouped(uint64(bound.PacketsPerSecond)), bound.Queues, congestion.UsableSlots, bound.SlotsPerPacket, inMicroseconds(uint64(bound.Latency.Microseconds())), percent(bound.Share))})
+			grouped(uint64(bound.PacketsPerSecond)), bound.Queues, event.UsableSlots, bound.SlotsPerPacket, inMicroseconds(uint64(bound.Latency.Microseconds())), percent(bound.Share))})
 	}
 	return rows
 }
 
-func processorRows(r *congestion.Report) []congestionRow {
+func processorRows(r *event.CongestionReport) []congestionRow {
 	c := r.CPU
 	if c == nil {
 		return nil
@@ -204,7 +203,7 @@ func processorRows(r *congestion.Report) []congestionRow {
 	return rows
 }
 
-func connectionRows(r *congestion.Report) []congestionRow {
+func connectionRows(r *event.CongestionReport) []congestionRow {
 	t := r.TCP
 	if t == nil {
 		return nil
@@ -230,7 +229,7 @@ func connectionRows(r *congestion.Report) []congestionRow {
 }
 
 // appendQueueRows appends a line for each queue, where there are several.
-func (t *Text) appendQueueRows(b []byte, r *congestion.Report) []byte {
+func (t *Text) appendQueueRows(b []byte, r *event.CongestionReport) []byte {
 	if len(r.Queues) < 2 {
 		return b
 	}
@@ -239,7 +238,7 @@ func (t *Text) appendQueueRows(b []byte, r *congestion.Report) []byte {
 		if q.Packets == 0 && q.Stops == 0 {
 			continue
 		}
-		text := fmt.Sprintf("%s packets (%s), %s stops", grouped(q.Packets), percent(congestion.Ratio(q.Packets, r.Total.Packets)), grouped(q.Stops))
+		text := fmt.Sprintf("%s packets (%s), %s stops", grouped(q.Packets), percent(event.Ratio(q.Packets, r.Total.Packets)), grouped(q.Stops))
 		if q.Full != nil {
 			text += fmt.Sprintf(", full %s", percent(q.Full.Seconds()/max(r.Duration.Seconds(), 1e-9)))
 		}
@@ -259,7 +258,7 @@ func (t *Text) appendCongestionRow(b []byte, name, text string) []byte {
 }
 
 // changeRows are the figures that an earlier run had otherwise.
-func changeRows(changes []congestion.Change) []string {
+func changeRows(changes []event.Change) []string {
 	var rows []string
 	for _, c := range changes {
 		if c.Before == nil || c.Now == nil || *c.Before == *c.Now {
@@ -299,10 +298,10 @@ func inMicroseconds(us uint64) string {
 }
 
 // appendHistograms draws what was counted in buckets.
-func (t *Text) appendHistograms(b []byte, r *congestion.Report) []byte {
+func (t *Text) appendHistograms(b []byte, r *event.CongestionReport) []byte {
 	for _, h := range []struct {
 		title, unit string
-		values      congestion.Histogram
+		values      event.Log2
 		label       func(uint64) string
 	}{
 		{"packet size", "bytes", r.Sizes, grouped},
@@ -319,7 +318,7 @@ func (t *Text) appendHistograms(b []byte, r *congestion.Report) []byte {
 	return b
 }
 
-func acceptTimes(r *congestion.Report) congestion.Histogram {
+func acceptTimes(r *event.CongestionReport) event.Log2 {
 	if r.TCP == nil {
 		return nil
 	}
@@ -328,7 +327,7 @@ func acceptTimes(r *congestion.Report) congestion.Histogram {
 
 // appendLog2 draws one histogram, each line with the upper bound of its bucket; empty
 // buckets between others are drawn, those at the ends are not.
-func (t *Text) appendLog2(b []byte, title, unit string, h congestion.Histogram, label func(uint64) string) []byte {
+func (t *Text) appendLog2(b []byte, title, unit string, h event.Log2, label func(uint64) string) []byte {
 	var most uint64
 	first, last := -1, 0
 	for bucket, n := range h {
@@ -349,7 +348,7 @@ func (t *Text) appendLog2(b []byte, title, unit string, h congestion.Histogram, 
 	b = appendRight(append(b, "  "...), "count", numbers)
 	b = append(b, "    share\n"...)
 	for bucket := first; bucket <= last; bucket++ {
-		text := label(congestion.Bound(bucket))
+		text := label(event.Log2Bound(bucket))
 		if bucket == len(h)-1 {
 			text += "+"
 		}
@@ -365,7 +364,7 @@ func (t *Text) appendLog2(b []byte, title, unit string, h congestion.Histogram, 
 }
 
 // appendMissingRows says what could not be measured, each reason once.
-func (t *Text) appendMissingRows(b []byte, r *congestion.Report) []byte {
+func (t *Text) appendMissingRows(b []byte, r *event.CongestionReport) []byte {
 	if len(r.Missing) == 0 {
 		return b
 	}

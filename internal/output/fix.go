@@ -5,19 +5,18 @@ import (
 	"strings"
 
 	"xentrace/internal/event"
-	"xentrace/internal/fix"
 )
 
 // stepIndent is where the sentences about a step begin, behind the status.
 const stepIndent = len("verified") + 1
 
-func stepColour(s fix.Status) colour {
+func stepColour(s event.FixStatus) colour {
 	switch s {
-	case fix.Failed:
+	case event.Failed:
 		return red
-	case fix.Refused:
+	case event.Refused:
 		return yellow
-	case fix.Planned:
+	case event.Planned:
 		return cyan
 	default:
 		return green
@@ -26,7 +25,7 @@ func stepColour(s fix.Status) colour {
 
 // AppendFix appends what became of a step. All about it is told while it is
 // planned or where it is refused; later what there is new to say.
-func (t *Text) AppendFix(b []byte, s *fix.Step) []byte {
+func (t *Text) AppendFix(b []byte, s *event.FixStep) []byte {
 	heading := s.Name
 	if s.Interface != "" {
 		heading += " " + Escape(s.Interface)
@@ -42,7 +41,7 @@ func (t *Text) AppendFix(b []byte, s *fix.Step) []byte {
 	start := len(b)
 	b = appendWrapped(b, heading, stepIndent, t.width())
 	b = append(b[:start], b[start+stepIndent:]...)
-	if s.Status != fix.Planned && s.Status != fix.Refused {
+	if s.Status != event.Planned && s.Status != event.Refused {
 		return b
 	}
 	if s.Command != "" {

@@ -5,8 +5,7 @@ import (
 	"strconv"
 	"time"
 
-	"xentrace/internal/congestion"
-	"xentrace/internal/verdict"
+	"xentrace/internal/event"
 )
 
 // A ratio has four decimals at most.
@@ -22,20 +21,20 @@ func ratioOf(part, whole *uint64) *ratio {
 	if part == nil || whole == nil {
 		return nil
 	}
-	r := ratio(congestion.Ratio(*part, *whole))
+	r := ratio(event.Ratio(*part, *whole))
 	return &r
 }
 
 // A log2 is a histogram, upper bound to count, without the empty buckets; null if there
 // is none.
-type log2 congestion.Histogram
+type log2 event.Log2
 
 func (h log2) MarshalJSON() ([]byte, error) {
 	if h == nil {
 		return []byte("null"), nil
 	}
 	var o object
-	for bound, n := range congestion.Histogram(h).All() {
+	for bound, n := range event.Log2(h).All() {
 		o = append(o, member{strconv.FormatUint(bound, 10), n})
 	}
 	return o.MarshalJSON()
@@ -139,10 +138,10 @@ type listenerObject struct {
 }
 
 type limitObject struct {
-	ID       verdict.LimitID `json:"id"`
-	Message  string          `json:"message"`
-	Evidence object          `json:"evidence"`
-	Advice   []adviceObject  `json:"advice"`
+	ID       event.LimitID  `json:"id"`
+	Message  string         `json:"message"`
+	Evidence object         `json:"evidence"`
+	Advice   []adviceObject `json:"advice"`
 }
 
 type changeObject struct {
@@ -151,7 +150,7 @@ type changeObject struct {
 }
 
 // AppendCongestion appends a line of type congestion.
-func (JSON) AppendCongestion(b []byte, c *Congestion) []byte {
+func (JSON) AppendCongestion(b []byte, c *event.Congestion) []byte {
 	r := c.Report
 	t := &r.Total
 	o := congestionObject{
@@ -194,7 +193,7 @@ var derivedFrom = map[string]string{
 	"interrupts_share":         "interrupts",
 }
 
-func allMissing(r *congestion.Report) map[string]string {
+func allMissing(r *event.CongestionReport) map[string]string {
 	missing := make(map[string]string)
 	maps.Copy(missing, r.Missing)
 	for key, from := range derivedFrom {
@@ -205,7 +204,7 @@ func allMissing(r *congestion.Report) map[string]string {
 	return missing
 }
 
-func queueOf(q *congestion.Queue) queueObject {
+func queueOf(q *event.CongestionQueue) queueObject {
 	return queueObject{
 		Queue: q.Number, Packets: q.Packets, Bytes: q.Bytes, Slots: q.Slots, Busy: q.Busy, Occupancy: log2(q.Occupancy),
 		FullMS: milliseconds(q.Full), Stops: q.Stops, WakeUS: log2(q.Wake), CompletionUS: log2(q.Latency),
@@ -214,14 +213,14 @@ func queueOf(q *congestion.Queue) queueObject {
 	}
 }
 
-func receiveOf(r *congestion.Receive) *receiveObject {
+func receiveOf(r *event.Receive) *receiveObject {
 	if r == nil {
 		return nil
 	}
-	return &receiveObject{r.Polls, r.Packets, ratio(congestion.Ratio(r.Packets, r.Polls)), r.Exhausted}
+	return &receiveObject{r.Polls, r.Packets, ratio(event.Ratio(r.Packets, r.Polls)), r.Exhausted}
 }
 
-func cpuOf(c *congestion.CPU) *cpuObject {
+func cpuOf(c *event.CPULoad) *cpuObject {
 	if c == nil {
 		return nil
 	}
@@ -235,7 +234,7 @@ func cpuOf(c *congestion.CPU) *cpuObject {
 	return o
 }
 
-func acceptsOf(r *congestion.Report) *acceptsObject {
+func acceptsOf(r *event.CongestionReport) *acceptsObject {
 	t := r.TCP
 	if t == nil {
 		return nil
@@ -254,7 +253,7 @@ func acceptsOf(r *congestion.Report) *acceptsObject {
 	return o
 }
 
-func limitsOf(j *verdict.Judgment) []limitObject {
+func limitsOf(j *event.Judgment) []limitObject {
 	all := []limitObject{}
 	for _, limit := range j.Limits {
 		evidence := object{}
@@ -267,7 +266,7 @@ func limitsOf(j *verdict.Judgment) []limitObject {
 }
 
 // baselineOf is how figures differ from an earlier run; null without one.
-func baselineOf(changes []congestion.Change) any {
+func baselineOf(changes []event.Change) any {
 	if changes == nil {
 		return nil
 	}

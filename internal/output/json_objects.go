@@ -8,11 +8,9 @@ import (
 	"strconv"
 	"time"
 
-	"xentrace/internal/check"
 	"xentrace/internal/event"
-	"xentrace/internal/fix"
-	"xentrace/internal/probe"
 	"xentrace/internal/slots"
+	"xentrace/internal/verdict"
 )
 
 // The objects of the JSON output. Their tags are the contract: keys, order and units.
@@ -298,7 +296,7 @@ type ec2rlObject struct {
 
 // AppendReport appends a line of type finding for each, and one of type ec2rl for
 // each verdict of ec2rl.
-func (JSON) AppendReport(b []byte, r *check.Report) []byte {
+func (JSON) AppendReport(b []byte, r *event.Report) []byte {
 	for n := range r.Findings {
 		f := &r.Findings[n]
 		b = encode(b, findingObject{
@@ -307,11 +305,7 @@ func (JSON) AppendReport(b []byte, r *check.Report) []byte {
 	}
 	for n := range r.EC2RL {
 		o := &r.EC2RL[n]
-		line := ec2rlObject{Type: "ec2rl", Module: o.Module, Ifname: nullable(o.Interface), Verdict: nullable(o.Verdict), Message: o.Message}
-		if o.Right.Missing == "" {
-			line.Right = &o.Right.Value
-		}
-		b = encode(b, line)
+		b = encode(b, ec2rlObject{"ec2rl", o.Module, nullable(o.Interface), nullable(o.Verdict), o.Right, o.Message})
 	}
 	return b
 }
@@ -340,11 +334,11 @@ type probeObject struct {
 }
 
 // AppendProbe appends a line of type probe.
-func (JSON) AppendProbe(b []byte, r *probe.Result) []byte {
+func (JSON) AppendProbe(b []byte, r *event.Probe) []byte {
 	o := probeObject{
 		Type: r.Type(), Time: stamp(r.Time), Ifname: r.Interface.Name, Flow: raw(appendFlow(nil, r.Flow), `,"flow":`), Limit: r.Limit,
 		Verdict: nullable(verdictText(r)), Cause: nullable(r.Cause.String()), Attempts: r.Attempts, Answer: nullable(r.Answer),
-		Reason: nullable(r.Reason), Message: ProbeMessage(r),
+		Reason: nullable(r.Reason), Message: verdict.ProbeSentence(r),
 	}
 	if r.Seen {
 		o.Slots = &r.Slots
@@ -367,7 +361,7 @@ type fixObject struct {
 }
 
 // AppendFix appends a line of type fix.
-func (JSON) AppendFix(b []byte, s *fix.Step) []byte {
+func (JSON) AppendFix(b []byte, s *event.FixStep) []byte {
 	return encode(b, fixObject{
 		s.Type(), s.Name, nullable(s.Interface), namespace(s.NetNS), nullable(s.Command), nullable(s.Effect), nullable(s.Cost),
 		s.Status.String(), nullable(s.Message), nullable(s.Path), nullable(s.Content),

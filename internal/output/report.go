@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	"xentrace/internal/check"
 	"xentrace/internal/event"
 )
 
@@ -27,7 +26,7 @@ func statusColour(s event.Status) colour {
 // AppendReport appends each finding: its status, the sentence, and, where
 // something is wrong, the evidence and the advice; then what ec2rl would say, and
 // how many findings there are of each status.
-func (t *Text) AppendReport(b []byte, r *check.Report) []byte {
+func (t *Text) AppendReport(b []byte, r *event.Report) []byte {
 	namespaces := severalNamespaces(r.Findings)
 	spaced := true
 	for n := range r.Findings {
@@ -110,7 +109,7 @@ func severalNamespaces(findings []event.Finding) bool {
 }
 
 // appendOpinions appends what ec2rl would say, and whether it would be right.
-func (t *Text) appendOpinions(b []byte, opinions []check.Opinion, spaced bool) []byte {
+func (t *Text) appendOpinions(b []byte, opinions []event.Opinion, spaced bool) []byte {
 	if !spaced {
 		b = append(b, '\n')
 	}
@@ -127,8 +126,8 @@ func (t *Text) appendOpinions(b []byte, opinions []check.Opinion, spaced bool) [
 		}
 		right, c := "that cannot be told", magenta
 		switch {
-		case o.Right.Missing != "":
-		case o.Right.Value:
+		case o.Right == nil:
+		case *o.Right:
 			right, c = "right", green
 		default:
 			right, c = "wrong", red
@@ -145,7 +144,7 @@ func (t *Text) appendStatuses(b []byte, findings []event.Finding, spaced bool) [
 		counts[findings[n].Status]++
 	}
 	var parts []string
-	for _, status := range check.Statuses() {
+	for _, status := range event.Statuses() {
 		parts = append(parts, fmt.Sprintf("%d %s", counts[status], status))
 	}
 	if !spaced && len(findings) > 0 && b[len(b)-2] != '\n' {

@@ -10,8 +10,8 @@ import (
 )
 
 // sampleReport has a finding of every status, and names that others chose.
-func sampleReport() *check.Report {
-	return &check.Report{
+func sampleReport() *event.Report {
+	return &event.Report{
 		Findings: []event.Finding{
 			{ID: check.ScatterGather, Status: event.Fail, Interface: "e\x1b[31m", NetNS: 4026532000, Message: "Scatter-gather is off, so a packet that needs two slots is dropped.",
 				Evidence: []event.Fact{{Key: "on", Value: false}, {Key: "small_head_bytes", Value: 704}, {Key: "file", Value: nil}, {Key: "code", Value: "a \"call\""}},
@@ -20,9 +20,9 @@ func sampleReport() *check.Report {
 			{ID: check.KernelLog, Status: event.Unknown, Message: "The kernel's log cannot be read: that needs root."},
 			{ID: check.Virtualization, Message: "This is a guest of Xen.", Evidence: []event.Fact{{Key: "hypervisor", Value: "xen"}}},
 		},
-		EC2RL: []check.Opinion{
-			{Module: "xennetsgmtu", Interface: "eth0", Verdict: "SUCCESS", Message: "Scatter-gather is on."},
-			{Module: "xennetrocket", Right: check.Known[bool]{Missing: "that needs root"}, Message: "The log cannot be read."},
+		EC2RL: []event.Opinion{
+			{Module: "xennetsgmtu", Interface: "eth0", Verdict: "SUCCESS", Right: addressOf(false), Message: "Scatter-gather is on."},
+			{Module: "xennetrocket", Message: "The log cannot be read."},
 		},
 	}
 }

@@ -6,10 +6,7 @@ import (
 	"fmt"
 	"io"
 
-	"xentrace/internal/check"
 	"xentrace/internal/event"
-	"xentrace/internal/fix"
-	"xentrace/internal/probe"
 )
 
 // A Lines is a sink that writes each event as lines.
@@ -44,15 +41,15 @@ func (j JSON) Append(b []byte, e event.Event) []byte {
 		return j.AppendFlow(b, e)
 	case *event.Summary:
 		return j.AppendSummary(b, e)
-	case *check.Report:
+	case *event.Report:
 		return j.AppendReport(b, e)
-	case *probe.Result:
+	case *event.Probe:
 		return j.AppendProbe(b, e)
-	case *probe.Results:
+	case *event.Probes:
 		return b // each was a line
-	case *fix.Step:
+	case *event.FixStep:
 		return j.AppendFix(b, e)
-	case *Congestion:
+	case *event.Congestion:
 		return j.AppendCongestion(b, e)
 	}
 	panic(fmt.Sprintf("event of type %s has no JSON", e.Type()))
@@ -70,15 +67,15 @@ func (t *Text) Append(b []byte, e event.Event) []byte {
 			return t.AppendHistogram(b, e)
 		}
 		return t.AppendSummary(b, e)
-	case *check.Report:
+	case *event.Report:
 		return t.AppendReport(b, e)
-	case *probe.Result:
+	case *event.Probe:
 		return t.AppendProbe(b, e)
-	case *probe.Results:
+	case *event.Probes:
 		return t.AppendProbeEnd(b, *e)
-	case *fix.Step:
+	case *event.FixStep:
 		return t.AppendFix(b, e)
-	case *Congestion:
+	case *event.Congestion:
 		if t.Short {
 			return t.AppendCongestionShort(b, e)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"xentrace/internal/event"
 	"xentrace/internal/netdev"
 	"xentrace/internal/trace"
 )
@@ -13,18 +14,18 @@ import (
 // gateway, and to nothing else. The interface has to be in the network namespace of
 // the calling thread, whose inode number namespace is. Errors that wrap
 // trace.ErrCannotRun say why no probe can be made; nothing was sent then.
-func Gateway(ctx context.Context, t Tracer, namespace uint32, index int) (result Result, err error) {
+func Gateway(ctx context.Context, t Tracer, namespace uint32, index int) (result event.Probe, err error) {
 	network, err := netdev.Current()
 	if err != nil {
-		return Result{}, err
+		return event.Probe{}, err
 	}
 	defer func() { err = errors.Join(err, network.Close()) }()
 	if network.Inum() != namespace {
-		return Result{}, fmt.Errorf("%w: it is in another network namespace", trace.ErrCannotRun)
+		return event.Probe{}, fmt.Errorf("%w: it is in another network namespace", trace.ErrCannotRun)
 	}
 	options, err := toGateway(network, index)
 	if err != nil {
-		return Result{}, err
+		return event.Probe{}, err
 	}
 	prober := New(ctx, t, network, options)
 	defer func() { err = errors.Join(err, prober.Close()) }()

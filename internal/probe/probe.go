@@ -120,13 +120,13 @@ func (p *Prober) Close() error {
 
 // Once makes one probe. Errors are xentrace's own, or ctx's; whatever keeps the
 // datagram from the driver is in the result.
-func (p *Prober) Once(ctx context.Context) (Result, error) {
-	r := Result{
-		Interface: p.options.Interface, Asked: p.options.Slots, Limit: slots.Limit,
+func (p *Prober) Once(ctx context.Context) (event.Probe, error) {
+	r := event.Probe{
+		Interface: deviceOf(p.options.Interface), Netfront: p.options.Interface.IsNetfront(), Asked: p.options.Slots, Limit: slots.Limit,
 		ScatterGatherOff: !p.options.ScatterGather,
 	}
 	if r.ScatterGatherOff && r.Asked != 0 {
-		return r, fmt.Errorf("%w: scatter-gather is off on interface %s, so that nothing of more than two slots is sent there: probe it without --slots", trace.ErrCannotRun, r.Interface)
+		return r, fmt.Errorf("%w: scatter-gather is off on interface %s, so that nothing of more than two slots is sent there: probe it without --slots", trace.ErrCannotRun, p.options.Interface)
 	}
 	unseen, err := p.resolve(ctx)
 	if err != nil || unseen != "" {
@@ -177,9 +177,9 @@ func (p *Prober) sender(ctx context.Context) (sender, error) {
 }
 
 // attempt sends one datagram and waits for what becomes of it.
-func (p *Prober) attempt(ctx context.Context, r *Result) error {
+func (p *Prober) attempt(ctx context.Context, r *event.Probe) error {
 	r.Attempts++
-	*r = Result{Time: time.Now(), Interface: r.Interface, Asked: r.Asked, Limit: r.Limit, Attempts: r.Attempts, ScatterGatherOff: r.ScatterGatherOff}
+	*r = event.Probe{Time: time.Now(), Interface: r.Interface, Netfront: r.Netfront, Asked: r.Asked, Limit: r.Limit, Attempts: r.Attempts, ScatterGatherOff: r.ScatterGatherOff}
 	s, err := p.sender(ctx)
 	if err != nil {
 		r.Unseen = describeSend(err)
@@ -204,7 +204,7 @@ func (p *Prober) attempt(ctx context.Context, r *Result) error {
 }
 
 // follow waits for the records of the datagram with that socket.
-func (p *Prober) follow(ctx context.Context, r *Result, cookie uint64) error {
+func (p *Prober) follow(ctx context.Context, r *event.Probe, cookie uint64) error {
 	timer := time.NewTimer(seenPatience)
 	defer timer.Stop()
 	for told := 0; ; {
@@ -250,7 +250,7 @@ func (p *Prober) ended(ctx context.Context) error {
 
 // take adds what a record tells. It returns how long to wait for another one, 0 for no
 // longer than before, and whether none is to be waited for.
-func (p *Prober) take(r *Result, packet *event.Packet) (next time.Duration, done bool) {
+func (p *Prober) take(r *event.Probe, packet *event.Packet) (next time.Duration, done bool) {
 	switch {
 	case packet.Layer == event.LayerElsewhere:
 		if r.Seen {
@@ -259,16 +259,16 @@ func (p *Prober) take(r *Result, packet *event.Packet) (next time.Duration, done
 		r.Time, r.Reason, r.Unseen = packet.Time, packet.Reason, droppedBefore(packet)
 		return 0, true
 	case packet.Verdict == event.Accepted:
-		r.Answer, r.AnswerMissing = Accepted, ""
+		r.Answer, r.AnswerMissing = event.AnswerAccepted, ""
 		return allAnswers, false
 	case packet.Verdict == event.Rejected:
-		r.Verdict, r.Answer, r.AnswerMissing = event.Rejected, Rejected, ""
+		r.Verdict, r.Answer, r.AnswerMissing = event.Rejected, event.AnswerRejected, ""
 		return 0, r.Seen
 	}
 	r.Seen, r.Unseen = true, ""
 	r.Time, r.Flow = packet.Time, packet.Flow
 	r.Verdict, r.Cause = packet.Verdict, packet.Cause
-	if r.Answer == Rejected {
+	if r.Answer == event.AnswerRejected {
 		r.Verdict = event.Rejected
 	}
 	r.Slots, r.Limit, r.Len = packet.Slots, packet.Limit, packet.Len
@@ -277,25 +277,25 @@ func (p *Prober) take(r *Result, packet *event.Packet) (next time.Duration, done
 }
 
 // awaitAnswer tells how long to wait for the backend's answer to what the driver sent.
-func (p *Prober) awaitAnswer(r *Result) (next time.Duration, done bool) {
+func (p *Prober) awaitAnswer(r *event.Probe) (next time.Duration, done bool) {
 	switch {
 	case r.Verdict == event.Dropped:
-		r.Answer = NoAnswer // if there was one it was to another of the attempt
+		r.Answer = event.NoAnswer // if there was one it was to another of the attempt
 		return 0, true
-	case r.Answer == Rejected:
+	case r.Answer == event.AnswerRejected:
 		return 0, true
 	case !r.Reached && r.Attempts < MaxAttempts:
 		return 0, true // another one is made anyway
-	case !r.Interface.IsNetfront():
+	case !p.options.Interface.IsNetfront():
 		r.AnswerMissing = "another driver has no Xen backend"
 		return 0, true
 	case p.tracer.MissingAnswers() != "":
 		r.AnswerMissing = p.tracer.MissingAnswers()
 		return 0, true
-	case r.Answer == NoAnswer && r.Verdict == event.Bounced:
+	case r.Answer == event.NoAnswer && r.Verdict == event.Bounced:
 		r.AnswerMissing = "the driver sent a copy, which does not tell whose it is"
 		return 0, true
-	case r.Answer == NoAnswer:
+	case r.Answer == event.NoAnswer:
 		r.AnswerMissing = fmt.Sprintf("the backend did not answer in %s", answerPatience)
 	}
 	return answerPatience, false
@@ -316,4 +316,8 @@ func droppedBefore(packet *event.Packet) string {
 // withoutZone is an address as packets have it.
 func withoutZone(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().WithZone(""), a.Port())
+}
+
+func deviceOf(i netdev.Interface) event.Device {
+	return event.Device{Name: i.Name, Index: i.Index, NetNS: i.Namespace}
 }

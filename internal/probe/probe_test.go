@@ -124,9 +124,9 @@ func fateOf(r ...told) fate    { return fate{told: r} }
 var known = []netdev.Neighbour{netdev.NeighbourKnown}
 
 // one makes one probe in a world of fakes, whose time is not the world's.
-func one(t *testing.T, o Options, tracer *fakeTracer, network *fakeNetwork, all []fate) (Result, *fakeSenders, error) {
+func one(t *testing.T, o Options, tracer *fakeTracer, network *fakeNetwork, all []fate) (event.Probe, *fakeSenders, error) {
 	t.Helper()
-	var r Result
+	var r event.Probe
 	var err error
 	senders := &fakeSenders{tracer: tracer, fates: all}
 	synctest.Test(t, func(t *testing.T) {
@@ -162,66 +162,66 @@ func TestProbes(t *testing.T) {
 		options Options
 		missing string
 		fates   []fate
-		want    Result // Verdict, Cause, Slots, Attempts, Seen, Reached, Answer
-		says    string // in AnswerMissing or Unseen
+		want    event.Probe // Verdict, Cause, Slots, Attempts, Seen, Reached, Answer
+		says    string      // in AnswerMissing or Unseen
 	}{
 		{name: "dropped", options: sgOn, fates: fates(fateOf(record(event.Dropped, event.TooManySlots, 27))),
-			want: Result{Seen: true, Verdict: event.Dropped, Cause: event.TooManySlots, Slots: 27, Attempts: 1, Reached: true}},
+			want: event.Probe{Seen: true, Verdict: event.Dropped, Cause: event.TooManySlots, Slots: 27, Attempts: 1, Reached: true}},
 		{name: "linearized and accepted", options: sgOn, fates: fates(fateOf(linearized, accepted, accepted)),
-			want: Result{Seen: true, Verdict: event.Linearized, Slots: 27, Attempts: 1, Reached: true, Answer: Accepted}},
+			want: event.Probe{Seen: true, Verdict: event.Linearized, Slots: 27, Attempts: 1, Reached: true, Answer: event.AnswerAccepted}},
 		{name: "another's records are not taken", options: sgOn, fates: fates(fateOf(foreign(), linearized, foreign(), accepted)),
-			want: Result{Seen: true, Verdict: event.Linearized, Slots: 27, Attempts: 1, Reached: true, Answer: Accepted}},
+			want: event.Probe{Seen: true, Verdict: event.Linearized, Slots: 27, Attempts: 1, Reached: true, Answer: event.AnswerAccepted}},
 		{name: "rejected", options: sgOn, fates: fates(fateOf(record(event.Sent, event.CauseNone, 27), after(time.Second, rejected))),
-			want: Result{Seen: true, Verdict: event.Rejected, Slots: 27, Attempts: 1, Reached: true, Answer: Rejected}},
+			want: event.Probe{Seen: true, Verdict: event.Rejected, Slots: 27, Attempts: 1, Reached: true, Answer: event.AnswerRejected}},
 		{name: "one request taken, another refused", options: sgOn, fates: fates(fateOf(linearized, accepted, after(50*time.Millisecond, rejected))),
-			want: Result{Seen: true, Verdict: event.Rejected, Slots: 27, Attempts: 1, Reached: true, Answer: Rejected}},
+			want: event.Probe{Seen: true, Verdict: event.Rejected, Slots: 27, Attempts: 1, Reached: true, Answer: event.AnswerRejected}},
 		{name: "no answer in time", options: sgOn, fates: fates(fateOf(linearized)),
-			want: Result{Seen: true, Verdict: event.Linearized, Slots: 27, Attempts: 1, Reached: true}, says: "the backend did not answer in 2s"},
+			want: event.Probe{Seen: true, Verdict: event.Linearized, Slots: 27, Attempts: 1, Reached: true}, says: "the backend did not answer in 2s"},
 		{name: "answers cannot be seen", options: sgOn, missing: "no BTF", fates: fates(fateOf(linearized)),
-			want: Result{Seen: true, Verdict: event.Linearized, Slots: 27, Attempts: 1, Reached: true}, says: "no BTF"},
+			want: event.Probe{Seen: true, Verdict: event.Linearized, Slots: 27, Attempts: 1, Reached: true}, says: "no BTF"},
 		{name: "a copy is sent", options: sgOn, fates: fates(fateOf(record(event.Bounced, event.CauseNone, 27))),
-			want: Result{Seen: true, Verdict: event.Bounced, Slots: 27, Attempts: 1, Reached: true}, says: "does not tell whose it is"},
+			want: event.Probe{Seen: true, Verdict: event.Bounced, Slots: 27, Attempts: 1, Reached: true}, says: "does not tell whose it is"},
 		{name: "another driver", options: Options{Interface: other, ScatterGather: true}, fates: fates(fateOf(record(event.OverLimit, event.CauseNone, 27))),
-			want: Result{Seen: true, Verdict: event.OverLimit, Slots: 27, Attempts: 1, Reached: true}, says: "no Xen backend"},
+			want: event.Probe{Seen: true, Verdict: event.OverLimit, Slots: 27, Attempts: 1, Reached: true}, says: "no Xen backend"},
 		{name: "too few slots at first", options: sgOn, missing: "x", fates: fates(fateOf(sent), fateOf(sent), fateOf(linearized)),
-			want: Result{Seen: true, Verdict: event.Linearized, Slots: 27, Attempts: 3, Reached: true}, says: "x"},
+			want: event.Probe{Seen: true, Verdict: event.Linearized, Slots: 27, Attempts: 3, Reached: true}, says: "x"},
 		{name: "always too few", options: sgOn, missing: "x", fates: fates(fateOf(sent)),
-			want: Result{Seen: true, Verdict: event.Sent, Slots: 18, Attempts: 32}, says: "x"},
+			want: event.Probe{Seen: true, Verdict: event.Sent, Slots: 18, Attempts: 32}, says: "x"},
 		{name: "as many as asked", options: asked(18), missing: "x", fates: fates(fateOf(record(event.Dropped, event.TooManySlots, 19)), fateOf(sent)),
-			want: Result{Seen: true, Verdict: event.Sent, Slots: 18, Attempts: 2, Reached: true}, says: "x"},
+			want: event.Probe{Seen: true, Verdict: event.Sent, Slots: 18, Attempts: 2, Reached: true}, says: "x"},
 		{name: "scatter-gather off", options: Options{Interface: eth0}, missing: "x",
 			fates: fates(fateOf(slices.Repeat([]told{oneSlot}, headBurst)...), fateOf(oneSlot, oneSlot, record(event.Dropped, event.SGOff, 2))),
-			want:  Result{Seen: true, Verdict: event.Dropped, Cause: event.SGOff, Slots: 2, Attempts: 2, Reached: true}},
+			want:  event.Probe{Seen: true, Verdict: event.Dropped, Cause: event.SGOff, Slots: 2, Attempts: 2, Reached: true}},
 		{name: "scatter-gather off, answers between", options: Options{Interface: eth0},
 			fates: fates(fateOf(append(slices.Repeat([]told{oneSlot, accepted}, headBurst-1), record(event.Dropped, event.SGOff, 2))...)),
-			want:  Result{Seen: true, Verdict: event.Dropped, Cause: event.SGOff, Slots: 2, Attempts: 1, Reached: true}},
+			want:  event.Probe{Seen: true, Verdict: event.Dropped, Cause: event.SGOff, Slots: 2, Attempts: 1, Reached: true}},
 		{name: "scatter-gather off, and no head across a page", options: Options{Interface: eth0}, missing: "x",
 			fates: fates(fateOf(slices.Repeat([]told{oneSlot}, headBurst)...)),
-			want:  Result{Seen: true, Verdict: event.Sent, Slots: 1, Attempts: 32}, says: "x"},
+			want:  event.Probe{Seen: true, Verdict: event.Sent, Slots: 1, Attempts: 32}, says: "x"},
 		{name: "dropped before the driver", options: sgOn, fates: fates(fateOf(dropElsewhere("QDISC_DROP", "pfifo_enqueue+0x1"))),
-			want: Result{Attempts: 1}, says: "for the reason QDISC_DROP, at pfifo_enqueue+0x1"},
+			want: event.Probe{Attempts: 1}, says: "for the reason QDISC_DROP, at pfifo_enqueue+0x1"},
 		{name: "refused by the kernel, which tells why", options: sgOn, fates: fates(fate{[]told{dropElsewhere("NETFILTER_DROP")}, os.ErrPermission}),
-			want: Result{Attempts: 1}, says: "for the reason NETFILTER_DROP"},
+			want: event.Probe{Attempts: 1}, says: "for the reason NETFILTER_DROP"},
 		{name: "refused by the kernel, which does not", options: sgOn, fates: fates(fate{nil, os.ErrPermission}),
-			want: Result{Attempts: 1}, says: "as a packet filter may want it"},
+			want: event.Probe{Attempts: 1}, says: "as a packet filter may want it"},
 		{name: "not seen", options: sgOn, fates: fates(fateOf(after(time.Hour, sent))),
-			want: Result{Attempts: 1}, says: "was not handed the datagram within 3s"},
+			want: event.Probe{Attempts: 1}, says: "was not handed the datagram within 3s"},
 		{name: "seen late but in time", options: sgOn, missing: "x", fates: fates(fateOf(after(2900*time.Millisecond, linearized))),
-			want: Result{Seen: true, Verdict: event.Linearized, Slots: 27, Attempts: 1, Reached: true}, says: "x"},
+			want: event.Probe{Seen: true, Verdict: event.Linearized, Slots: 27, Attempts: 1, Reached: true}, says: "x"},
 		{name: "single pages for a moment", options: sgOn, missing: "x", fates: fates(fate{nil, rocket.ErrSinglePages}, fateOf(linearized)),
-			want: Result{Seen: true, Verdict: event.Linearized, Slots: 27, Attempts: 2, Reached: true}, says: "x"},
+			want: event.Probe{Seen: true, Verdict: event.Linearized, Slots: 27, Attempts: 2, Reached: true}, says: "x"},
 		{name: "single pages only", options: sgOn, fates: fates(fate{nil, rocket.ErrSinglePages}),
-			want: Result{Attempts: 32, SinglePages: true}, says: "high_order_alloc_disable"},
+			want: event.Probe{Attempts: 32, SinglePages: true}, says: "high_order_alloc_disable"},
 		{name: "sent, then freed as dropped by another driver", options: Options{Interface: other, ScatterGather: true, Slots: 18},
 			fates: fates(fateOf(sent, dropElsewhere("NOT_SPECIFIED"))),
-			want:  Result{Seen: true, Verdict: event.Sent, Slots: 18, Attempts: 1, Reached: true}, says: "no Xen backend"},
+			want:  event.Probe{Seen: true, Verdict: event.Sent, Slots: 18, Attempts: 1, Reached: true}, says: "no Xen backend"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r, _, err := one(t, test.options, &fakeTracer{missing: test.missing}, &fakeNetwork{neighbours: known}, test.fates)
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := Result{Seen: r.Seen, Verdict: r.Verdict, Cause: r.Cause, Slots: r.Slots, Attempts: r.Attempts, Reached: r.Reached, SinglePages: r.SinglePages, Answer: r.Answer}
+			got := event.Probe{Seen: r.Seen, Verdict: r.Verdict, Cause: r.Cause, Slots: r.Slots, Attempts: r.Attempts, Reached: r.Reached, SinglePages: r.SinglePages, Answer: r.Answer}
 			if !reflect.DeepEqual(got, test.want) {
 				t.Errorf("got  %+v\nwant %+v", got, test.want)
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"time"
+
 	"xentrace/internal/event"
 
 	"golang.org/x/sys/unix"

@@ -3,6 +3,7 @@ package trace
 import (
 	"testing"
 	"time"
+
 	"xentrace/internal/event"
 )
 

@@ -3,6 +3,7 @@ package trace
 import (
 	"sync"
 	"time"
+
 	"xentrace/internal/event"
 )
 

@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"testing"
 	"time"
+
 	"xentrace/internal/event"
 )
 

@@ -6,45 +6,8 @@ import (
 	"strings"
 	"time"
 
-	"xentrace/internal/congestion"
 	"xentrace/internal/event"
 )
-
-// A LimitID names what keeps an interface from doing more.
-type LimitID string
-
-// What may be the limit.
-const (
-	LimitRing        LimitID = "ring"         // the backend takes its time, and the ring is full
-	LimitOneQueue    LimitID = "one_queue"    // one processor serves the one queue while others idle
-	LimitCopies      LimitID = "copies"       // the frontend copies packets before it sends them
-	LimitSteal       LimitID = "steal"        // the hypervisor runs others meanwhile
-	LimitAcceptQueue LimitID = "accept_queue" // an application accepts its connections too slowly
-	LimitNone        LimitID = "none"
-)
-
-// A Figure is one piece of evidence.
-type Figure struct {
-	Key   string // in snake_case, with its unit
-	Value any    // a string, a number or a bool
-}
-
-// A Limit is what was found to be one, with advice ranked by effect, its commands complete.
-type Limit struct {
-	ID       LimitID
-	Meaning  string
-	Evidence []Figure
-	Advice   []event.Advice
-}
-
-// A Judgment is what the figures of a report mean.
-type Judgment struct {
-	Limits []Limit // never empty: LimitNone if nothing is
-	// SmallPackets: most packets carry little, and what each of them takes whatever it
-	// carries, slots of the ring or one processor's time, is a limit.
-	SmallPackets bool
-	Sentence     string // says it by the numbers; empty if it is not so
-}
 
 // From which figures on something is a limit. Below them it may be busy, and is not
 // what keeps the interface from doing more.
@@ -67,29 +30,29 @@ const (
 
 // limitRule is how a limit is known, and what to do about it.
 type limitRule struct {
-	id       LimitID
-	holds    func(*congestion.Report) bool
+	id       event.LimitID
+	holds    func(*event.CongestionReport) bool
 	meaning  string
-	evidence func(*congestion.Report) []Figure
+	evidence func(*event.CongestionReport) []event.Fact
 	advice   []event.Advice
 }
 
 // OfCongestion says what the limit is now. A figure that could not be measured never
 // makes one.
-func OfCongestion(r *congestion.Report) Judgment {
-	var j Judgment
+func OfCongestion(r *event.CongestionReport) event.Judgment {
+	var j event.Judgment
 	var used []string // up by packets, not by bytes
 	for _, rule := range limitRules {
 		if !rule.holds(r) {
 			continue
 		}
-		if rule.id == LimitRing || rule.id == LimitOneQueue {
+		if rule.id == event.LimitRing || rule.id == event.LimitOneQueue {
 			used = append(used, string(rule.id))
 		}
-		j.Limits = append(j.Limits, Limit{rule.id, rule.meaning, rule.evidence(r), complete(rule.advice, r)})
+		j.Limits = append(j.Limits, event.Bottleneck{ID: rule.id, Meaning: rule.meaning, Evidence: rule.evidence(r), Advice: complete(rule.advice, r)})
 	}
 	if len(j.Limits) == 0 {
-		j.Limits = []Limit{{ID: LimitNone, Meaning: "None of the ring, the queues, copies, steal time and the accept queues is a limit now."}}
+		j.Limits = []event.Bottleneck{{ID: event.LimitNone, Meaning: "None of the ring, the queues, copies, steal time and the accept queues is a limit now."}}
 	}
 	t := &r.Total
 	if len(used) > 0 && t.Packets >= fewPackets && t.SmallShare() >= smallMany && t.BytesPerSlot() < smallSlot {
@@ -98,7 +61,7 @@ func OfCongestion(r *congestion.Report) Judgment {
 	return j
 }
 
-func smallSentence(r *congestion.Report, limits []string) string {
+func smallSentence(r *event.CongestionReport, limits []string) string {
 	t := &r.Total
 	s := fmt.Sprintf("Small packet congestion detected: %.0f %% of %.0f packets/s carry less than 256 bytes, a slot carries %.0f bytes of payload, and the limit is %s",
 		100*t.SmallShare(), r.Rate(t.Packets), t.BytesPerSlot(), strings.Join(limits, " and "))
@@ -109,7 +72,7 @@ func smallSentence(r *congestion.Report, limits []string) string {
 }
 
 // complete puts the interface, its listener and its processors into commands.
-func complete(advice []event.Advice, r *congestion.Report) []event.Advice {
+func complete(advice []event.Advice, r *event.CongestionReport) []event.Advice {
 	port, mask := "PORT", "1"
 	if r.TCP != nil && len(r.TCP.Listeners) > 0 {
 		port = strconv.Itoa(int(r.TCP.Listeners[0].Port))
@@ -138,7 +101,7 @@ func processors(n int) string {
 	return strings.Join(words, ",")
 }
 
-func ringHolds(r *congestion.Report) bool {
+func ringHolds(r *event.CongestionReport) bool {
 	if r.Total.Packets < fewPackets {
 		return false
 	}
@@ -153,11 +116,11 @@ func ringHolds(r *congestion.Report) bool {
 }
 
 // longestAnswer is how long the backend took at least to answer one of the packets.
-func longestAnswer(q *congestion.Queue) time.Duration {
+func longestAnswer(q *event.CongestionQueue) time.Duration {
 	return time.Duration(q.Latency.Quantile(1)/2) * time.Microsecond
 }
 
-func oneQueueHolds(r *congestion.Report) bool {
+func oneQueueHolds(r *event.CongestionReport) bool {
 	c := r.CPU
 	if c == nil || c.Count < 2 || r.Total.Packets < fewPackets {
 		return false
@@ -174,61 +137,61 @@ func oneQueueHolds(r *congestion.Report) bool {
 	return hot && *c.InterruptShare >= enough && c.InterruptsCPU == c.Hottest
 }
 
-func copiesHold(r *congestion.Report) bool {
-	return r.Total.Packets >= fewPackets && r.Total.Copied != nil && congestion.Ratio(*r.Total.Copied, r.Total.Packets) >= copiesMany
+func copiesHold(r *event.CongestionReport) bool {
+	return r.Total.Packets >= fewPackets && r.Total.Copied != nil && event.Ratio(*r.Total.Copied, r.Total.Packets) >= copiesMany
 }
 
-func stealHolds(r *congestion.Report) bool { return r.CPU != nil && r.CPU.Steal >= stealMuch }
+func stealHolds(r *event.CongestionReport) bool { return r.CPU != nil && r.CPU.Steal >= stealMuch }
 
-func acceptQueueHolds(r *congestion.Report) bool {
+func acceptQueueHolds(r *event.CongestionReport) bool {
 	if r.TCP == nil || r.TCP.Overflows == nil || *r.TCP.Overflows == 0 {
 		return false
 	}
-	return congestion.Ratio(*r.TCP.Overflows, *r.TCP.Overflows+r.TCP.Established) >= overflowsMany
+	return event.Ratio(*r.TCP.Overflows, *r.TCP.Overflows+r.TCP.Established) >= overflowsMany
 }
 
-func ringEvidence(r *congestion.Report) []Figure {
-	figures := []Figure{{"full_share", share(r.FullShare())}, {"stops", r.Total.Stops}}
+func ringEvidence(r *event.CongestionReport) []event.Fact {
+	figures := []event.Fact{{Key: "full_share", Value: share(r.FullShare())}, {Key: "stops", Value: r.Total.Stops}}
 	if r.Total.MeanLatency != nil {
-		figures = append(figures, Figure{"completion_mean_us", r.Total.MeanLatency.Microseconds()}, Figure{"completion_longest_us", r.Total.Latency.Quantile(1)})
+		figures = append(figures, event.Fact{Key: "completion_mean_us", Value: r.Total.MeanLatency.Microseconds()}, event.Fact{Key: "completion_longest_us", Value: r.Total.Latency.Quantile(1)})
 	}
 	if r.Bound != nil {
-		figures = append(figures, Figure{"pps_bound", int64(r.Bound.PacketsPerSecond)}, Figure{"pps_bound_share", share(r.Bound.Share)})
+		figures = append(figures, event.Fact{Key: "pps_bound", Value: int64(r.Bound.PacketsPerSecond)}, event.Fact{Key: "pps_bound_share", Value: share(r.Bound.Share)})
 	}
 	if len(r.Total.Wake) > 0 && r.Total.Wake.Count() > 0 {
-		figures = append(figures, Figure{"wake_p99_us", r.Total.Wake.Quantile(0.99)})
+		figures = append(figures, event.Fact{Key: "wake_p99_us", Value: r.Total.Wake.Quantile(0.99)})
 	}
 	return figures
 }
 
-func oneQueueEvidence(r *congestion.Report) []Figure {
-	figures := []Figure{
-		{"queues", len(r.Queues)}, {"cpus", r.CPU.Count}, {"hottest_cpu", r.CPU.Hottest},
-		{"hottest_busy_share", share(r.CPU.HottestBusy)}, {"hottest_softirq_share", share(r.CPU.HottestInterrupts)}, {"rest_busy_share", share(r.CPU.RestBusy)},
+func oneQueueEvidence(r *event.CongestionReport) []event.Fact {
+	figures := []event.Fact{
+		{Key: "queues", Value: len(r.Queues)}, {Key: "cpus", Value: r.CPU.Count}, {Key: "hottest_cpu", Value: r.CPU.Hottest},
+		{Key: "hottest_busy_share", Value: share(r.CPU.HottestBusy)}, {Key: "hottest_softirq_share", Value: share(r.CPU.HottestInterrupts)}, {Key: "rest_busy_share", Value: share(r.CPU.RestBusy)},
 	}
 	if r.CPU.InterruptShare != nil {
-		figures = append(figures, Figure{"interrupts_cpu", r.CPU.InterruptsCPU}, Figure{"interrupts_share", share(*r.CPU.InterruptShare)})
+		figures = append(figures, event.Fact{Key: "interrupts_cpu", Value: r.CPU.InterruptsCPU}, event.Fact{Key: "interrupts_share", Value: share(*r.CPU.InterruptShare)})
 	}
 	return figures
 }
 
-func copiesEvidence(r *congestion.Report) []Figure {
-	return []Figure{{"copied", *r.Total.Copied}, {"copied_share", share(congestion.Ratio(*r.Total.Copied, r.Total.Packets))}}
+func copiesEvidence(r *event.CongestionReport) []event.Fact {
+	return []event.Fact{{Key: "copied", Value: *r.Total.Copied}, {Key: "copied_share", Value: share(event.Ratio(*r.Total.Copied, r.Total.Packets))}}
 }
 
-func stealEvidence(r *congestion.Report) []Figure {
-	return []Figure{{"steal_share", share(r.CPU.Steal)}, {"cpus", r.CPU.Count}}
+func stealEvidence(r *event.CongestionReport) []event.Fact {
+	return []event.Fact{{Key: "steal_share", Value: share(r.CPU.Steal)}, {Key: "cpus", Value: r.CPU.Count}}
 }
 
-func acceptQueueEvidence(r *congestion.Report) []Figure {
-	figures := []Figure{{"listen_overflows", *r.TCP.Overflows}, {"established", r.TCP.Established}}
+func acceptQueueEvidence(r *event.CongestionReport) []event.Fact {
+	figures := []event.Fact{{Key: "listen_overflows", Value: *r.TCP.Overflows}, {Key: "established", Value: r.TCP.Established}}
 	if len(r.TCP.Listeners) > 0 {
 		l := r.TCP.Listeners[0]
-		figures = append(figures, Figure{"port", l.Port}, Figure{"longest_queue", l.Longest}, Figure{"backlog", l.Limit})
+		figures = append(figures, event.Fact{Key: "port", Value: l.Port}, event.Fact{Key: "longest_queue", Value: l.Longest}, event.Fact{Key: "backlog", Value: l.Limit})
 	}
 	if len(r.TCP.Accept) > 0 && r.TCP.Accept.Count() > 0 {
 		p99 := time.Duration(r.TCP.Accept.Quantile(0.99)) * time.Microsecond
-		figures = append(figures, Figure{"accept_p99_us", p99.Microseconds()})
+		figures = append(figures, event.Fact{Key: "accept_p99_us", Value: p99.Microseconds()})
 	}
 	return figures
 }

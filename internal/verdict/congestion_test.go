@@ -6,118 +6,118 @@ import (
 	"testing"
 	"time"
 
-	"xentrace/internal/congestion"
+	"xentrace/internal/event"
 )
 
 func pointer[T any](value T) *T { return &value }
 
 // healthy is a busy interface that nothing holds back.
-func healthy() *congestion.Report {
+func healthy() *event.CongestionReport {
 	full, latency, copied, overflows := time.Duration(0), 200*time.Microsecond, uint64(0), uint64(0)
-	total := congestion.Queue{
+	total := event.CongestionQueue{
 		Packets: 10000, Bytes: 1_500_000, Payload: 1_000_000, Small: 9000, Slots: 10000,
-		Full: &full, MeanLatency: &latency, Copied: &copied, Occupancy: congestion.Histogram{9000, 1000},
+		Full: &full, MeanLatency: &latency, Copied: &copied, Occupancy: event.Log2{9000, 1000},
 	}
-	return &congestion.Report{
+	return &event.CongestionReport{
 		Duration: time.Second, Name: "eth0", Driver: Netfront, Total: total,
-		Queues: []congestion.Queue{total, {Number: 1, Full: &full}},
-		CPU:    &congestion.CPU{Count: 2, HottestInterrupts: 0.4, HottestBusy: 0.5, RestBusy: 0.4, InterruptShare: pointer(0.6)},
-		TCP:    &congestion.TCP{Established: 1000, Overflows: &overflows, Drops: &overflows},
-		Bound:  &congestion.RingBound{PacketsPerSecond: 1_000_000, Queues: 2, SlotsPerPacket: 1, Latency: latency, Share: 0.01},
+		Queues: []event.CongestionQueue{total, {Number: 1, Full: &full}},
+		CPU:    &event.CPULoad{Count: 2, HottestInterrupts: 0.4, HottestBusy: 0.5, RestBusy: 0.4, InterruptShare: pointer(0.6)},
+		TCP:    &event.Accepts{Established: 1000, Overflows: &overflows, Drops: &overflows},
+		Bound:  &event.RingBound{PacketsPerSecond: 1_000_000, Queues: 2, SlotsPerPacket: 1, Latency: latency, Share: 0.01},
 	}
 }
 
 func TestLimits(t *testing.T) {
 	tests := []struct {
 		name   string
-		change func(*congestion.Report)
-		limits []LimitID
+		change func(*event.CongestionReport)
+		limits []event.LimitID
 		small  bool
 	}{
-		{"healthy", func(*congestion.Report) {}, []LimitID{LimitNone}, false},
-		{"a queue stopped for a tenth of the time", func(r *congestion.Report) {
+		{"healthy", func(*event.CongestionReport) {}, []event.LimitID{event.LimitNone}, false},
+		{"a queue stopped for a tenth of the time", func(r *event.CongestionReport) {
 			r.Total.Stops, r.Queues[0].Full = 40, pointer(100*time.Millisecond)
-		}, []LimitID{LimitRing}, true},
-		{"stopped for less than a twentieth", func(r *congestion.Report) {
+		}, []event.LimitID{event.LimitRing}, true},
+		{"stopped for less than a twentieth", func(r *event.CongestionReport) {
 			r.Total.Stops, r.Queues[0].Full = 4, pointer(40*time.Millisecond)
-		}, []LimitID{LimitNone}, false},
-		{"stopped, and nothing sent to speak of", func(r *congestion.Report) {
+		}, []event.LimitID{event.LimitNone}, false},
+		{"stopped, and nothing sent to speak of", func(r *event.CongestionReport) {
 			r.Total.Packets, r.Total.Stops, r.Queues[0].Full = 99, 1, pointer(time.Second)
-		}, []LimitID{LimitNone}, false},
-		{"large packets and a full ring", func(r *congestion.Report) {
+		}, []event.LimitID{event.LimitNone}, false},
+		{"large packets and a full ring", func(r *event.CongestionReport) {
 			r.Total.Stops, r.Queues[0].Full = 40, pointer(100*time.Millisecond)
 			r.Total.Small, r.Total.Payload = 100, 30_000_000
-		}, []LimitID{LimitRing}, false},
-		{"an answer that takes a second, with the ring not full", func(r *congestion.Report) {
-			r.Total.Latency = congestion.Histogram{0: 9999, 22: 1} // from 1.05 to 2.1 s
-		}, []LimitID{LimitRing}, true},
-		{"an answer that takes less", func(r *congestion.Report) {
-			r.Total.Latency = congestion.Histogram{0: 9999, 21: 1}
-		}, []LimitID{LimitNone}, false},
-		{"an answer that takes a second once in a minute", func(r *congestion.Report) {
-			r.Duration, r.Total.Latency = time.Minute, congestion.Histogram{0: 9999, 22: 1}
-		}, []LimitID{LimitNone}, false},
-		{"near the bound, with the ring mostly in use", func(r *congestion.Report) {
-			r.Bound.Share, r.Total.Occupancy = 0.9, congestion.Histogram{0, 0, 0, 0, 0, 0, 0, 0, 10000}
-		}, []LimitID{LimitRing}, true},
-		{"near the bound by numbers, with an empty ring", func(r *congestion.Report) { r.Bound.Share = 0.9 }, []LimitID{LimitNone}, false},
-		{"one queue and one hot processor", func(r *congestion.Report) {
+		}, []event.LimitID{event.LimitRing}, false},
+		{"an answer that takes a second, with the ring not full", func(r *event.CongestionReport) {
+			r.Total.Latency = event.Log2{0: 9999, 22: 1} // from 1.05 to 2.1 s
+		}, []event.LimitID{event.LimitRing}, true},
+		{"an answer that takes less", func(r *event.CongestionReport) {
+			r.Total.Latency = event.Log2{0: 9999, 21: 1}
+		}, []event.LimitID{event.LimitNone}, false},
+		{"an answer that takes a second once in a minute", func(r *event.CongestionReport) {
+			r.Duration, r.Total.Latency = time.Minute, event.Log2{0: 9999, 22: 1}
+		}, []event.LimitID{event.LimitNone}, false},
+		{"near the bound, with the ring mostly in use", func(r *event.CongestionReport) {
+			r.Bound.Share, r.Total.Occupancy = 0.9, event.Log2{0, 0, 0, 0, 0, 0, 0, 0, 10000}
+		}, []event.LimitID{event.LimitRing}, true},
+		{"near the bound by numbers, with an empty ring", func(r *event.CongestionReport) { r.Bound.Share = 0.9 }, []event.LimitID{event.LimitNone}, false},
+		{"one queue and one hot processor", func(r *event.CongestionReport) {
 			r.Queues = r.Queues[:1]
 			r.CPU.HottestBusy, r.CPU.RestBusy, r.CPU.InterruptShare = 0.95, 0.1, pointer(1.0)
-		}, []LimitID{LimitOneQueue}, true},
-		{"two queues whose interrupts go to one processor", func(r *congestion.Report) {
+		}, []event.LimitID{event.LimitOneQueue}, true},
+		{"two queues whose interrupts go to one processor", func(r *event.CongestionReport) {
 			r.CPU.HottestBusy, r.CPU.RestBusy, r.CPU.InterruptShare = 0.95, 0.1, pointer(1.0)
-		}, []LimitID{LimitOneQueue}, true},
-		{"one queue whose interrupts are spread", func(r *congestion.Report) {
+		}, []event.LimitID{event.LimitOneQueue}, true},
+		{"one queue whose interrupts are spread", func(r *event.CongestionReport) {
 			r.Queues = r.Queues[:1]
 			r.CPU.HottestBusy, r.CPU.RestBusy, r.CPU.InterruptShare = 0.95, 0.1, pointer(0.4)
-		}, []LimitID{LimitNone}, false},
-		{"one queue whose interrupts go mostly there", func(r *congestion.Report) {
+		}, []event.LimitID{event.LimitNone}, false},
+		{"one queue whose interrupts go mostly there", func(r *event.CongestionReport) {
 			r.Queues = r.Queues[:1]
 			r.CPU.HottestBusy, r.CPU.RestBusy, r.CPU.InterruptShare = 0.95, 0.1, pointer(0.6)
-		}, []LimitID{LimitOneQueue}, true},
-		{"two queues whose interrupts go mostly there", func(r *congestion.Report) {
+		}, []event.LimitID{event.LimitOneQueue}, true},
+		{"two queues whose interrupts go mostly there", func(r *event.CongestionReport) {
 			r.CPU.HottestBusy, r.CPU.RestBusy, r.CPU.InterruptShare = 0.95, 0.1, pointer(0.6)
-		}, []LimitID{LimitNone}, false},
-		{"the interrupts on another processor than the hot one", func(r *congestion.Report) {
+		}, []event.LimitID{event.LimitNone}, false},
+		{"the interrupts on another processor than the hot one", func(r *event.CongestionReport) {
 			r.Queues = r.Queues[:1]
 			r.CPU.HottestBusy, r.CPU.RestBusy, r.CPU.InterruptShare, r.CPU.InterruptsCPU = 0.95, 0.1, pointer(1.0), 1
-		}, []LimitID{LimitNone}, false},
-		{"one queue whose interrupts are not told", func(r *congestion.Report) {
+		}, []event.LimitID{event.LimitNone}, false},
+		{"one queue whose interrupts are not told", func(r *event.CongestionReport) {
 			r.Queues = r.Queues[:1]
 			r.CPU.HottestBusy, r.CPU.RestBusy, r.CPU.InterruptShare = 0.95, 0.1, nil
-		}, []LimitID{LimitOneQueue}, true},
-		{"one queue, and all processors busy", func(r *congestion.Report) {
+		}, []event.LimitID{event.LimitOneQueue}, true},
+		{"one queue, and all processors busy", func(r *event.CongestionReport) {
 			r.Queues = r.Queues[:1]
 			r.CPU.HottestBusy, r.CPU.RestBusy = 0.95, 0.9
-		}, []LimitID{LimitNone}, false},
-		{"one queue and one processor", func(r *congestion.Report) {
+		}, []event.LimitID{event.LimitNone}, false},
+		{"one queue and one processor", func(r *event.CongestionReport) {
 			r.Queues = r.Queues[:1]
 			r.CPU.Count, r.CPU.HottestBusy, r.CPU.RestBusy = 1, 1, 0
-		}, []LimitID{LimitNone}, false},
-		{"every packet copied", func(r *congestion.Report) { *r.Total.Copied = 10000 }, []LimitID{LimitCopies}, false},
-		{"a packet copied now and then", func(r *congestion.Report) { *r.Total.Copied = 999 }, []LimitID{LimitNone}, false},
-		{"steal", func(r *congestion.Report) { r.CPU.Steal = 0.3 }, []LimitID{LimitSteal}, false},
-		{"a full accept queue", func(r *congestion.Report) { *r.TCP.Overflows = 100 }, []LimitID{LimitAcceptQueue}, false},
-		{"one connection of thousands lost", func(r *congestion.Report) { *r.TCP.Overflows = 9 }, []LimitID{LimitNone}, false},
-		{"two at once", func(r *congestion.Report) { *r.TCP.Overflows, r.CPU.Steal = 100, 0.3 }, []LimitID{LimitSteal, LimitAcceptQueue}, false},
-		{"a full ring, and steal", func(r *congestion.Report) {
+		}, []event.LimitID{event.LimitNone}, false},
+		{"every packet copied", func(r *event.CongestionReport) { *r.Total.Copied = 10000 }, []event.LimitID{event.LimitCopies}, false},
+		{"a packet copied now and then", func(r *event.CongestionReport) { *r.Total.Copied = 999 }, []event.LimitID{event.LimitNone}, false},
+		{"steal", func(r *event.CongestionReport) { r.CPU.Steal = 0.3 }, []event.LimitID{event.LimitSteal}, false},
+		{"a full accept queue", func(r *event.CongestionReport) { *r.TCP.Overflows = 100 }, []event.LimitID{event.LimitAcceptQueue}, false},
+		{"one connection of thousands lost", func(r *event.CongestionReport) { *r.TCP.Overflows = 9 }, []event.LimitID{event.LimitNone}, false},
+		{"two at once", func(r *event.CongestionReport) { *r.TCP.Overflows, r.CPU.Steal = 100, 0.3 }, []event.LimitID{event.LimitSteal, event.LimitAcceptQueue}, false},
+		{"a full ring, and steal", func(r *event.CongestionReport) {
 			r.Total.Stops, r.Queues[0].Full = 40, pointer(100*time.Millisecond)
 			r.CPU.Steal = 0.3
-		}, []LimitID{LimitRing, LimitSteal}, true},
-		{"nothing could be measured", func(r *congestion.Report) {
-			*r = congestion.Report{Name: "eth0", Total: congestion.Queue{Packets: 10000}}
-		}, []LimitID{LimitNone}, false},
+		}, []event.LimitID{event.LimitRing, event.LimitSteal}, true},
+		{"nothing could be measured", func(r *event.CongestionReport) {
+			*r = event.CongestionReport{Name: "eth0", Total: event.CongestionQueue{Packets: 10000}}
+		}, []event.LimitID{event.LimitNone}, false},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			r := healthy()
 			test.change(r)
 			j := OfCongestion(r)
-			var limits []LimitID
+			var limits []event.LimitID
 			for _, limit := range j.Limits {
 				limits = append(limits, limit.ID)
-				if limit.ID != LimitNone && (len(limit.Evidence) < 2 || len(limit.Advice) == 0) {
+				if limit.ID != event.LimitNone && (len(limit.Evidence) < 2 || len(limit.Advice) == 0) {
 					t.Errorf("%s: evidence %v, %d pieces of advice", limit.ID, limit.Evidence, len(limit.Advice))
 				}
 				for _, a := range limit.Advice {

@@ -26,7 +26,7 @@ var (
 // limitRules are asked in this order, which is also that of the telling.
 var limitRules = []limitRule{
 	{
-		id: LimitRing, holds: ringHolds, evidence: ringEvidence,
+		id: event.LimitRing, holds: ringHolds, evidence: ringEvidence,
 		meaning: "The backend is the limit: it answers slowly, so the transmit ring or the send buffers of a few senders are full, and what is to be sent waits for dom0.",
 		advice: []event.Advice{
 			otherDevice,
@@ -46,7 +46,7 @@ var limitRules = []limitRule{
 		},
 	},
 	{
-		id: LimitOneQueue, holds: oneQueueHolds, evidence: oneQueueEvidence,
+		id: event.LimitOneQueue, holds: oneQueueHolds, evidence: oneQueueEvidence,
 		meaning: "One processor is the limit: it has the interface's interrupts and no time left, while the others do.",
 		advice: []event.Advice{
 			moreQueues,
@@ -63,7 +63,7 @@ var limitRules = []limitRule{
 		},
 	},
 	{
-		id: LimitCopies, holds: copiesHold, evidence: copiesEvidence,
+		id: event.LimitCopies, holds: copiesHold, evidence: copiesEvidence,
 		meaning: "Copies are a limit: the frontend copies packets before it puts them on the ring.",
 		advice: []event.Advice{
 			{
@@ -79,7 +79,7 @@ var limitRules = []limitRule{
 		},
 	},
 	{
-		id: LimitSteal, holds: stealHolds, evidence: stealEvidence,
+		id: event.LimitSteal, holds: stealHolds, evidence: stealEvidence,
 		meaning: "The hypervisor is the limit: the guest's processors were ready to run while it ran others.",
 		advice: []event.Advice{
 			{
@@ -94,7 +94,7 @@ var limitRules = []limitRule{
 		},
 	},
 	{
-		id: LimitAcceptQueue, holds: acceptQueueHolds, evidence: acceptQueueEvidence,
+		id: event.LimitAcceptQueue, holds: acceptQueueHolds, evidence: acceptQueueEvidence,
 		meaning: "An application is the limit: it accepts connections more slowly than they come, its accept queue is full, and connections are thrown away.",
 		advice: []event.Advice{
 			{

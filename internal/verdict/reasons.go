@@ -2,6 +2,7 @@ package verdict
 
 import (
 	"strings"
+
 	"xentrace/internal/event"
 )
 

@@ -15,8 +15,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
-	"xentrace/internal/verdict"
 )
 
 // A backend that takes nothing for some seconds, and one whose processor is taken from it:
@@ -35,7 +35,7 @@ func TestCongestionOfAFullRing(t *testing.T) {
 			}, slow+3*time.Second)
 			done()
 			p.agrees(t)
-			p.is(t, verdict.LimitRing)
+			p.is(t, event.LimitRing)
 			if full := p.report.FullShare() * p.report.Duration.Seconds(); full < 0.5 || full > p.report.Duration.Seconds() {
 				t.Errorf("full for %.1f s", full)
 			}
@@ -53,7 +53,7 @@ func TestCongestionOfAFullRing(t *testing.T) {
 func TestCongestionOfAHealthyGuest(t *testing.T) {
 	p := measure(t, func(ctx context.Context, t *testing.T) uint64 { return paced(ctx, t, 2, 10*time.Millisecond) }, 4*time.Second)
 	p.agrees(t)
-	p.is(t, verdict.LimitNone)
+	p.is(t, event.LimitNone)
 }
 
 // A frontend that does not trust its backend copies every packet.
@@ -63,7 +63,7 @@ func TestCongestionOfCopies(t *testing.T) {
 	if copied := p.report.Total.Copied; copied == nil || *copied != p.report.Total.Packets {
 		t.Errorf("%v copied of %d", copied, p.report.Total.Packets)
 	}
-	p.is(t, verdict.LimitCopies)
+	p.is(t, event.LimitCopies)
 }
 
 // The same with a single sender: its send buffer holds less than a ring from 6.12 on, and
@@ -77,7 +77,7 @@ func TestCongestionOfASlowBackend(t *testing.T) {
 	}, slow+3*time.Second)
 	done()
 	p.agrees(t)
-	p.is(t, verdict.LimitRing)
+	p.is(t, event.LimitRing)
 	// Without the driver's BTF (5.10) that is not known; there the ring is full.
 	if longest := p.report.Total.Latency.Quantile(1); moduleTypes() && longest < uint64(slow.Microseconds()/2) {
 		t.Errorf("%d us to an answer at most", longest)
@@ -126,7 +126,7 @@ func TestCongestionOfAnAcceptQueue(t *testing.T) {
 		}
 		return accepts.Load()
 	}, 5*time.Second)
-	p.is(t, verdict.LimitAcceptQueue)
+	p.is(t, event.LimitAcceptQueue)
 	tcp := p.report.TCP
 	if tcp == nil || tcp.Accepts == nil || *tcp.Accepts != accepts.Load() || tcp.Established < *tcp.Accepts || tcp.Accept.Count() != *tcp.Accepts {
 		t.Fatalf("%+v, want %d accepts", tcp, accepts.Load())
@@ -163,7 +163,7 @@ func TestCongestionOfOneQueue(t *testing.T) {
 		return requests(at, 8, 0)(ctx, t)
 	}, 6*time.Second)
 	p.agrees(t)
-	p.is(t, verdict.LimitOneQueue)
+	p.is(t, event.LimitOneQueue)
 }
 
 // reconnected makes the interface anew with one of the driver's parameters set, and

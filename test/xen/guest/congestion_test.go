@@ -12,14 +12,15 @@ import (
 	"time"
 
 	"xentrace/internal/congestion"
+	"xentrace/internal/event"
 	"xentrace/internal/output"
 	"xentrace/internal/verdict"
 )
 
 // pressure is what was measured while a load ran, in quiet before and after.
 type pressure struct {
-	report        congestion.Report
-	judgment      verdict.Judgment
+	report        event.CongestionReport
+	judgment      event.Judgment
 	sent          uint64
 	packets       uint64 // by the interface's counters
 	bytes         uint64
@@ -67,7 +68,7 @@ func measure(t *testing.T, l load, lasts time.Duration) *pressure {
 			for _, r := range rings() {
 				p.samples++
 				p.most = max(p.most, r.InUse())
-				if r.InUse() >= congestion.UsableSlots {
+				if r.InUse() >= event.UsableSlots {
 					p.full++
 				}
 			}
@@ -84,7 +85,7 @@ func measure(t *testing.T, l load, lasts time.Duration) *pressure {
 	p.steal = (ticksNow - ticks) / (allNow - all)
 	p.judgment = verdict.OfCongestion(&p.report)
 	text := &output.Text{Width: func() int { return 80 }}
-	t.Logf("%d sent\n%s", p.sent, text.AppendCongestion(nil, &output.Congestion{Report: &p.report, Judgment: p.judgment}))
+	t.Logf("%d sent\n%s", p.sent, text.AppendCongestion(nil, &event.Congestion{Report: &p.report, Judgment: p.judgment}))
 	return p
 }
 
@@ -156,19 +157,19 @@ func moduleTypes() bool {
 // is checks what the limit is said to be. The guest shares its emulated processors with
 // dom0 and whatever else runs on the machine: steal is one more limit when the kernel's
 // own counters say so, and not when they do not.
-func (p *pressure) is(t *testing.T, want ...verdict.LimitID) {
+func (p *pressure) is(t *testing.T, want ...event.LimitID) {
 	t.Helper()
-	var got []verdict.LimitID
+	var got []event.LimitID
 	stolen := false
 	for _, limit := range p.judgment.Limits {
-		if limit.ID == verdict.LimitSteal {
+		if limit.ID == event.LimitSteal {
 			stolen = true
 			continue
 		}
 		got = append(got, limit.ID)
 	}
 	if stolen && len(got) == 0 {
-		got = []verdict.LimitID{verdict.LimitNone}
+		got = []event.LimitID{event.LimitNone}
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("limits %v, want %v", got, want)

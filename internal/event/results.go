@@ -1,0 +1,112 @@
+package event
+
+import "time"
+
+// A FixStatus is the status of a step of fix. Its text is what JSON says.
+type FixStatus uint8
+
+// The statuses.
+const (
+	Planned  FixStatus = iota
+	Applied            // done
+	Verified           // done, and read back
+	Reverted           // undone
+	Refused            // not done, for the reason given
+	Failed             // tried and not done
+)
+
+func (s FixStatus) String() string {
+	return [...]string{"planned", "applied", "verified", "reverted", "refused", "failed"}[s]
+}
+
+// A FixStep is one change to the machine, and its status.
+type FixStep struct {
+	Name      string // as in --step
+	Interface string // empty for the machine
+	NetNS     uint32 // inode number of the interface's network namespace; 0 for the machine
+	Command   string // what one would type; empty where no command does it
+	Effect    string // a sentence, or empty
+	Cost      string // a sentence; empty where it costs nothing
+	Status    FixStatus
+	Message   string // whole sentences, or empty
+	Path      string // of the file that is written; empty for other steps
+	Content   string // of that file
+}
+
+// Type returns "fix".
+func (*FixStep) Type() string { return "fix" }
+
+// An Opinion is what a module of EC2 Rescue for Linux (ec2rl 1.1.7) would print here, and
+// whether that is right.
+type Opinion struct {
+	Module    string // xennetsgmtu or xennetrocket
+	Interface string // empty where the module does not distinguish them
+	Verdict   string // SUCCESS, WARN or FAILURE; empty if its source cannot be read here
+	Right     *bool  // nil where it is not known
+	Message   string // the module's rule, and what is true
+}
+
+// A Report is all that one check found.
+type Report struct {
+	Findings []Finding
+	EC2RL    []Opinion // nil unless asked for
+}
+
+// Type returns "report": JSON writes one object for each finding and opinion.
+func (*Report) Type() string { return "report" }
+
+// An Answer is the backend's TX response to a packet that the driver had sent.
+type Answer string
+
+// The answers.
+const (
+	NoAnswer       Answer = ""         // not seen: Probe.AnswerMissing says why
+	AnswerAccepted Answer = "accepted" // the backend accepted it
+	AnswerRejected Answer = "rejected" // the backend rejected it
+)
+
+// A Probe is the result of one probe.
+type Probe struct {
+	Time      time.Time // when the driver got the datagram; else when it was given up
+	Interface Device
+	Netfront  bool  // driven by xen-netfront
+	Flow      *Flow // nil if no datagram could be made
+
+	Seen    bool // the driver got it; else Unseen says why not
+	Unseen  string
+	Reason  string // of a drop before the driver: the kernel's drop reason, if it has one
+	Verdict Verdict
+	Cause   Cause // CauseNone unless Verdict is Dropped
+	Slots   int   // that the datagram needed
+	Limit   int
+	Len     int // bytes, headers included
+
+	Asked    int  // slots asked for, 0 for any number over the limit
+	Reached  bool // the last datagram had the slots that were asked for
+	Attempts int  // datagrams made for it
+
+	// SinglePages: the last datagram could not be made, since page fragments were single
+	// pages. The next one may succeed, if memory was just short.
+	SinglePages bool
+
+	Answer        Answer
+	AnswerMissing string
+
+	// ScatterGatherOff: the interface sends packets of one slot only, so the probe was a
+	// small datagram whose head can need two.
+	ScatterGatherOff bool
+}
+
+// Type returns "probe".
+func (*Probe) Type() string { return "probe" }
+
+// Lost reports whether the packet did not reach the other end of the ring.
+func (p *Probe) Lost() bool {
+	return p.Seen && (p.Verdict == Dropped || p.Verdict == Rejected)
+}
+
+// Probes is every probe of a run: its end.
+type Probes []Probe
+
+// Type returns "probes": JSON wrote each one already.
+func (*Probes) Type() string { return "probes" }
