@@ -91,11 +91,11 @@ static __always_inline struct tcp_counters *tcp_counters_find(struct sock *sk, _
 
 	*netns = BPF_CORE_READ(net, ns.inum);
 	for (__u32 i = 0; i < NAMESPACES; i++) {
-		__u32 place = i;
+		__u32 place = i, inum = namespaces[i];
 
-		if (!namespaces[i])
+		if (!inum)
 			return NULL;
-		if (namespaces[i] == *netns)
+		if (inum == *netns)
 			return bpf_map_lookup_elem(&tcp_counters_of, &place);
 	}
 	return NULL;

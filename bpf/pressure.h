@@ -139,15 +139,19 @@ static __always_inline int pressure_begin(struct sk_buff *skb, struct net_device
 static __always_inline void queue_runs(struct transmit_state *state,
 				       struct queue_counters *counters, __u64 lasted)
 {
-	state->stopped_ns = 0;
+	WRITE_ONCE(state->stopped_ns, 0);
 	counters->wakes++;
 	counters->full_ns += lasted;
 	HISTOGRAM_ADD(counters->wake_us, lasted / 1000);
 }
 
+static __always_inline __u32 drv_xoff(void)
+{
+	return bpf_core_enum_value(enum netdev_queue_state_t, __QUEUE_STATE_DRV_XOFF);
+}
+
 static __always_inline bool queue_stopped(struct net_device *dev, __u32 queue)
 {
-	__u32 drv_xoff = bpf_core_enum_value(enum netdev_queue_state_t, __QUEUE_STATE_DRV_XOFF);
 	__u64 offset = (__u64)queue * bpf_core_type_size(struct netdev_queue) +
 		       bpf_core_field_offset(struct netdev_queue, state);
 	struct net_device___queues *device = (void *)dev;
@@ -161,7 +165,7 @@ static __always_inline bool queue_stopped(struct net_device *dev, __u32 queue)
 		bpf_probe_read_kernel(&state, sizeof(state),
 				      (void *)BPF_CORE_READ(device, _tx) + offset);
 	}
-	return state >> drv_xoff & 1;
+	return state >> drv_xoff() & 1;
 }
 
 /*
@@ -174,12 +178,12 @@ static __always_inline void stop_note(const struct pressure_window *window,
 {
 	bool stopped = queue_stopped((void *)window->dev, window->queue);
 
-	if (state->stopped_ns)
+	if (READ_ONCE(state->stopped_ns))
 		queue_runs(state, counters, 0);
 	if (!stopped)
 		return;
 	counters->stops++;
-	state->stopped_ns = bpf_ktime_get_ns();
+	WRITE_ONCE(state->stopped_ns, bpf_ktime_get_ns());
 }
 
 static __always_inline void completion_count(struct queue_counters *counters, __u64 lasted)
@@ -332,7 +336,10 @@ static __always_inline __u64 number_of(struct pressure *pressure, const void *po
 	return *(volatile __u64 *)&pressure->address;
 }
 
-/* netif_tx_wake_queue() has returned. */
+/*
+ * netif_tx_wake_queue() has returned. The queue may be stopped again by now: then
+ * stopped_ns is of the next stop, and stop_note() has counted this wake.
+ */
 static __always_inline int pressure_wake(struct netdev_queue *tx)
 {
 	struct net_device *dev = BPF_CORE_READ((struct netdev_queue___device *)tx, dev);
@@ -341,20 +348,24 @@ static __always_inline int pressure_wake(struct netdev_queue *tx)
 	struct queue_counters *counters;
 	struct interface *interface;
 	struct transmit_state *state;
-	__u64 offset;
-	__u32 place;
+	__u32 place, queue;
+	__u64 since;
 
 	if (!enabled || !pressure)
 		return 0;
 	interface = interface_find(BPF_CORE_READ(dev, ifindex), netns_inum(dev, false));
 	if (!interface)
 		return 0;
-	offset = number_of(pressure, tx) - (__u64)BPF_CORE_READ(device, _tx);
-	place = place_of(interface, offset / bpf_core_type_size(struct netdev_queue));
+	queue = (number_of(pressure, tx) - (__u64)BPF_CORE_READ(device, _tx)) /
+		bpf_core_type_size(struct netdev_queue);
+	place = place_of(interface, queue);
 	counters = bpf_map_lookup_elem(&queue_counters_of, &place);
 	state = bpf_map_lookup_elem(&transmit_state_of, &place);
-	if (counters && state && state->stopped_ns)
-		queue_runs(state, counters, bpf_ktime_get_ns() - state->stopped_ns);
+	if (!counters || !state)
+		return 0;
+	since = READ_ONCE(state->stopped_ns);
+	if (since && !(BPF_CORE_READ(tx, state) >> drv_xoff() & 1))
+		queue_runs(state, counters, bpf_ktime_get_ns() - since);
 	return 0;
 }
 

@@ -1,0 +1,36 @@
+package bpf
+
+import (
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+)
+
+// Another CPU ends the stop between this one's look at it and its use.
+func TestWakeThatRacesWithAnother(t *testing.T) {
+	f := newFront(t, 0, func(spec *ebpf.CollectionSpec, _ *arena) {
+		interleave(t, spec.Programs[CongestionProgCongestionWake], asm.FnKtimeGetNs, anyCall, storeIn(CongestionMapTransmitStateOf, 2*fakePlace, 0))
+	})
+	f.begin()
+	f.stop(true)
+	f.end(0)
+	f.stop(false)
+	f.run(CongestionProgCongestionWake, f.at(atTxQueue))
+	if c := f.counted(); c.Wakes != 1 || c.FullNs == 0 || c.FullNs > uint64(time.Second) {
+		t.Errorf("%d wakes, full for %s: want 1, and the time since the stop", c.Wakes, time.Duration(c.FullNs))
+	}
+}
+
+// A wake whose hook comes only after the next stop leaves that stop alone.
+func TestWakeAfterTheNextStop(t *testing.T) {
+	f := newFront(t, 0)
+	f.begin()
+	f.stop(true)
+	f.end(0)
+	f.run(CongestionProgCongestionWake, f.at(atTxQueue))
+	if c := f.counted(); c.Wakes != 0 || f.state().StoppedNs == 0 {
+		t.Errorf("%d wakes, stopped at %d: want the stop to be noted still", c.Wakes, f.state().StoppedNs)
+	}
+}
