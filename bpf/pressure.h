@@ -169,9 +169,19 @@ static __always_inline bool queue_stopped(struct net_device *dev, __u32 queue)
 }
 
 /*
+ * Completes earlier stores before later loads: on x86 a locked add does. On arm64 it does
+ * not; a race that is missed there lasts until the next packet of the queue.
+ */
+static __always_inline void full_barrier(struct transmit_state *state)
+{
+	__sync_fetch_and_add(&state->fence, 1);
+}
+
+/*
  * Whether the driver stopped the queue behind this packet. It was running before, so a
- * stop that is still noted was woken in the moment before it was: it took no time.
- * (An exchange would tell which of the two counts it; kernels before 5.12 have none.)
+ * stop that is still noted was woken before it was noted: it took no time. So was one
+ * whose queue runs again after the store. (Both sides may count such a wake: an exchange
+ * would tell, but BPF has none before 5.12.)
  */
 static __always_inline void stop_note(const struct pressure_window *window,
 				      struct transmit_state *state, struct queue_counters *counters)
@@ -184,6 +194,9 @@ static __always_inline void stop_note(const struct pressure_window *window,
 		return;
 	counters->stops++;
 	WRITE_ONCE(state->stopped_ns, bpf_ktime_get_ns());
+	full_barrier(state);
+	if (!queue_stopped((void *)window->dev, window->queue) && READ_ONCE(state->stopped_ns))
+		queue_runs(state, counters, 0);
 }
 
 static __always_inline void completion_count(struct queue_counters *counters, __u64 lasted)

@@ -34,3 +34,20 @@ func TestWakeAfterTheNextStop(t *testing.T) {
 		t.Errorf("%d wakes, stopped at %d: want the stop to be noted still", c.Wakes, f.state().StoppedNs)
 	}
 }
+
+// A wake between the look at the queue and the note of its stop does not leave a stop
+// behind that userspace would add up for as long as nothing is sent.
+func TestWakeBeforeTheStopIsNoted(t *testing.T) {
+	for _, typed := range waysOfReading(t, newArena(t)) {
+		f := newFront(t, typed, func(spec *ebpf.CollectionSpec, a *arena) {
+			state, _ := a.offset("netdev_queue", "state")
+			interleave(t, spec.Programs[CongestionProgCongestionEnd], asm.FnKtimeGetNs, anyCall, a.store(atTxQueue+state, 0, asm.DWord))
+		})
+		f.begin()
+		f.stop(true)
+		f.end(0)
+		if c := f.counted(); c.Stops != 1 || c.Wakes != 1 || c.FullNs != 0 || f.state().StoppedNs != 0 {
+			t.Errorf("typed %d: %d stops, %d wakes, full for %d ns, stopped at %d: want one of each that took no time", typed, c.Stops, c.Wakes, c.FullNs, f.state().StoppedNs)
+		}
+	}
+}
