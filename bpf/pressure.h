@@ -206,19 +206,30 @@ static __always_inline void completion_count(struct queue_counters *counters, __
 	HISTOGRAM_ADD(counters->completion_us, lasted / 1000);
 }
 
-/* Notes when the packet's first request was put on the ring, under its id. */
+/* Whether the backend's response to the packet's first request was taken. */
+static __always_inline bool response_taken(const struct pressure_window *window,
+					   const struct ring_indices *indices)
+{
+	return (__s32)(indices->rsp_cons - window->req_prod_pvt) > 0;
+}
+
+/*
+ * Notes when the packet's first request was put on the ring, under its id. A response
+ * that xennet_tx_buf_gc() took before the store found no time: it is counted here. (Both
+ * may count it if its hook runs at this moment.)
+ */
 static __noinline int sent_note(struct pressure_window *window)
 {
 	struct queue_counters *counters = bpf_map_lookup_elem(&queue_counters_of, &window->place);
 	struct transmit_state *state = bpf_map_lookup_elem(&transmit_state_of, &window->place);
 	struct ring_indices indices;
-	__u64 sring = 0;
+	__u64 sring = 0, *sent;
 	__u16 id = 0;
 
 	if (!state || !counters || indices_read(&indices, window->netfront_queue) ||
 	    indices.req_prod_pvt == window->req_prod_pvt)
 		return 0; /* not put on the ring */
-	if ((__s32)(indices.rsp_cons - window->req_prod_pvt) > 0) {
+	if (response_taken(window, &indices)) {
 		completion_count(counters, bpf_ktime_get_ns() - window->begin_ns);
 		return 0;
 	}
@@ -230,7 +241,14 @@ static __noinline int sent_note(struct pressure_window *window)
 						  sizeof(struct ring_entry) +
 					  REQUEST_ID_OFFSET))
 		return 0;
-	state->sent_ns[id % RING_SLOTS] = window->begin_ns;
+	sent = &state->sent_ns[id % RING_SLOTS];
+	WRITE_ONCE(*sent, window->begin_ns);
+	full_barrier(state);
+	if (indices_read(&indices, window->netfront_queue) || !response_taken(window, &indices) ||
+	    !READ_ONCE(*sent))
+		return 0;
+	WRITE_ONCE(*sent, 0);
+	completion_count(counters, bpf_ktime_get_ns() - window->begin_ns);
 	return 0;
 }
 
