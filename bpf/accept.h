@@ -183,8 +183,8 @@ static __always_inline int accepted(struct sock *listening, struct sock *sk)
 	waiting = bpf_map_lookup_elem(&waiting_of, &key);
 	if (!waiting)
 		return 0;
-	HISTOGRAM_ADD(counters->accept_us, (bpf_ktime_get_ns() - waiting->established_ns) / 1000 +
-						   waiting->handshake_us);
+	(*BUCKET(counters->accept_us,
+		 (bpf_ktime_get_ns() - waiting->established_ns) / 1000 + waiting->handshake_us))++;
 	bpf_map_delete_elem(&waiting_of, &key);
 	return 0;
 }

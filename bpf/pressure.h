@@ -25,13 +25,16 @@ struct netdev_queue___device {
 	struct net_device *dev;
 } KERNEL_TYPE;
 
-#define HISTOGRAM_ADD(histogram, value)                                                            \
+#define BUCKET(histogram, value)                                                                   \
 	({                                                                                         \
 		__u64 bucket = log2_bucket(value);                                                 \
                                                                                                    \
 		AT_MOST(bucket, sizeof(histogram) / sizeof((histogram)[0]) - 1);                   \
-		(histogram)[bucket]++;                                                             \
+		&(histogram)[bucket];                                                              \
 	})
+
+/* Transmits and xennet_tx_buf_gc() in a hard interrupt update some per-CPU fields both. */
+#define ATOMIC_ADD(field, n) __sync_fetch_and_add(&(field), n)
 
 static __always_inline struct pressure *pressure_here(void)
 {
@@ -90,7 +93,7 @@ static __always_inline void occupancy_note(struct pressure_window *window,
 	window->netfront_queue = queue;
 	window->req_prod_pvt = indices.req_prod_pvt;
 	window->begin_ns = bpf_ktime_get_ns();
-	HISTOGRAM_ADD(counters->occupancy, indices.req_prod_pvt - indices.rsp_cons);
+	(*BUCKET(counters->occupancy, indices.req_prod_pvt - indices.rsp_cons))++;
 }
 
 /* A driver is handed a packet. */
@@ -140,9 +143,9 @@ static __always_inline void queue_runs(struct transmit_state *state,
 				       struct queue_counters *counters, __u64 lasted)
 {
 	WRITE_ONCE(state->stopped_ns, 0);
-	counters->wakes++;
-	counters->full_ns += lasted;
-	HISTOGRAM_ADD(counters->wake_us, lasted / 1000);
+	ATOMIC_ADD(counters->wakes, 1);
+	ATOMIC_ADD(counters->full_ns, lasted);
+	ATOMIC_ADD(*BUCKET(counters->wake_us, lasted / 1000), 1);
 }
 
 static __always_inline __u32 drv_xoff(void)
@@ -201,9 +204,9 @@ static __always_inline void stop_note(const struct pressure_window *window,
 
 static __always_inline void completion_count(struct queue_counters *counters, __u64 lasted)
 {
-	counters->completions++;
-	counters->completion_ns += lasted;
-	HISTOGRAM_ADD(counters->completion_us, lasted / 1000);
+	ATOMIC_ADD(counters->completions, 1);
+	ATOMIC_ADD(counters->completion_ns, lasted);
+	ATOMIC_ADD(*BUCKET(counters->completion_us, lasted / 1000), 1);
 }
 
 /* Whether the backend's response to the packet's first request was taken. */
@@ -260,8 +263,8 @@ static __always_inline void packet_count(const struct pressure_window *window,
 	counters->payload += window->payload;
 	counters->slots += window->slots;
 	counters->small_packets += window->payload < SMALL_PAYLOAD;
-	HISTOGRAM_ADD(counters->sizes, window->len);
-	HISTOGRAM_ADD(counters->pieces, window->slots);
+	(*BUCKET(counters->sizes, window->len))++;
+	(*BUCKET(counters->pieces, window->slots))++;
 	if (!window->netfront)
 		return;
 	counters->bounced += window->bounced;
@@ -353,7 +356,7 @@ static __always_inline int pressure_notify(void)
 		return 0;
 	counters = bpf_map_lookup_elem(&queue_counters_of, &window->place);
 	if (counters)
-		counters->notifications++;
+		ATOMIC_ADD(counters->notifications, 1);
 	return 0;
 }
 

@@ -4,9 +4,11 @@ import (
 	"encoding/binary"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
 )
 
 // Another CPU ends the stop between this one's look at it and its use.
@@ -69,4 +71,71 @@ func TestResponseBeforeTheTimeIsNoted(t *testing.T) {
 	if c := f.counted(); c.Completions != 1 || c.CompletionNs == 0 || f.state().SentNs[77] != 0 {
 		t.Errorf("%d completions of %d ns, sent at %d: want the completion counted and nothing left", c.Completions, c.CompletionNs, f.state().SentNs[77])
 	}
+}
+
+// Counters that transmits and the response hooks, which interrupt them, both update.
+func TestCountersOfTwoContextsAreAtomic(t *testing.T) {
+	var queue CongestionQueueCounters
+	var interfaceCounters XentraceCounters
+	congestion, err := LoadCongestion()
+	if err != nil {
+		t.Fatal(err)
+	}
+	xentrace, err := LoadXentrace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		program  *ebpf.ProgramSpec
+		function string // "" for all of them
+		name     string
+		offset   uintptr
+	}{
+		{congestion.Programs[CongestionProgCongestionEnd], "sent_note", "completions", unsafe.Offsetof(queue.Completions)},
+		{congestion.Programs[CongestionProgCongestionEnd], "sent_note", "completion_ns", unsafe.Offsetof(queue.CompletionNs)},
+		{congestion.Programs[CongestionProgCongestionCompletion], "completed", "completions", unsafe.Offsetof(queue.Completions)},
+		{congestion.Programs[CongestionProgCongestionEnd], "congestion_end", "wakes", unsafe.Offsetof(queue.Wakes)},
+		{congestion.Programs[CongestionProgCongestionWake], "congestion_wake", "full_ns", unsafe.Offsetof(queue.FullNs)},
+		{congestion.Programs[CongestionProgCongestionNotify], "congestion_notify", "notifications", unsafe.Offsetof(queue.Notifications)},
+		{xentrace.Programs[XentraceProgFentryFree], "emit", "ring_lost", unsafe.Offsetof(interfaceCounters.RingLost)},
+	} {
+		atomic, plain := stores(functionOf(t, test.program, test.function), int16(test.offset))
+		if atomic == 0 || plain != 0 {
+			t.Errorf("%s of %s: %d atomic updates of %s, %d plain stores, want some and none", test.function, test.program.Name, atomic, test.name, plain)
+		}
+	}
+}
+
+// functionOf returns the instructions of one function of a program.
+func functionOf(t *testing.T, program *ebpf.ProgramSpec, name string) asm.Instructions {
+	t.Helper()
+	var function asm.Instructions
+	for _, ins := range program.Instructions {
+		if f := btf.FuncMetadata(&ins); f != nil && f.Name != name {
+			if function != nil {
+				break
+			}
+		} else if f != nil || function != nil {
+			function = append(function, ins)
+		}
+	}
+	if function == nil {
+		t.Fatalf("%s has no function %s", program.Name, name)
+	}
+	return function
+}
+
+// stores counts the 64-bit ones at an offset from any register but the stack's.
+func stores(function asm.Instructions, offset int16) (atomic, plain int) {
+	for _, ins := range function {
+		if !ins.OpCode.Class().IsStore() || ins.OpCode.Size() != asm.DWord || ins.Offset != offset || ins.Dst == asm.RFP {
+			continue
+		}
+		if ins.OpCode.Mode() == asm.AtomicMode {
+			atomic++
+		} else {
+			plain++
+		}
+	}
+	return atomic, plain
 }
