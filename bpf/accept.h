@@ -91,11 +91,11 @@ static __always_inline struct tcp_counters *tcp_counters_find(struct sock *sk, _
 
 	*netns = BPF_CORE_READ(net, ns.inum);
 	for (__u32 i = 0; i < NAMESPACES; i++) {
-		__u32 place = i;
+		__u32 place = i, inum = namespaces[i];
 
-		if (!namespaces[i])
+		if (!inum)
 			return NULL;
-		if (namespaces[i] == *netns)
+		if (inum == *netns)
 			return bpf_map_lookup_elem(&tcp_counters_of, &place);
 	}
 	return NULL;
@@ -183,8 +183,8 @@ static __always_inline int accepted(struct sock *listening, struct sock *sk)
 	waiting = bpf_map_lookup_elem(&waiting_of, &key);
 	if (!waiting)
 		return 0;
-	HISTOGRAM_ADD(counters->accept_us, (bpf_ktime_get_ns() - waiting->established_ns) / 1000 +
-						   waiting->handshake_us);
+	(*BUCKET(counters->accept_us,
+		 (bpf_ktime_get_ns() - waiting->established_ns) / 1000 + waiting->handshake_us))++;
 	bpf_map_delete_elem(&waiting_of, &key);
 	return 0;
 }

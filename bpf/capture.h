@@ -106,7 +106,8 @@ static __noinline int emit(struct workspace *work, __u32 index, __u32 verdict, _
 	else
 		lost = bpf_ringbuf_output(&events, event, size, wake_flags(size));
 	if (lost && counters)
-		counters->ring_lost++;
+		__sync_fetch_and_add(&counters->ring_lost,
+				     1); /* the response hooks may interrupt */
 	return 0;
 }
 

@@ -47,10 +47,10 @@ __noinline int completed(__u32 cons)
 			      (void *)run->ring + cons % RING_SLOTS * sizeof(struct ring_entry));
 	if (!counters || !state || (__s16)(entry >> 16) == RESPONSE_NULL)
 		return 0;
-	sent = state->sent_ns[entry % RING_SLOTS];
+	sent = READ_ONCE(state->sent_ns[entry % RING_SLOTS]);
 	if (!sent)
 		return 0;
-	state->sent_ns[entry % RING_SLOTS] = 0;
+	WRITE_ONCE(state->sent_ns[entry % RING_SLOTS], 0);
 	completion_count(counters, run->now - sent);
 	return 0;
 }

@@ -33,7 +33,7 @@ type front struct {
 
 // newFront loads all programs. Those of fentry and fexit cannot be run by hand: as raw
 // tracepoint programs they find their arguments at the same place.
-func newFront(t *testing.T, typed uint8) *front {
+func newFront(t *testing.T, typed uint8, edits ...func(*ebpf.CollectionSpec, *arena)) *front {
 	t.Helper()
 	a := newArena(t)
 	a.device()
@@ -55,6 +55,9 @@ func newFront(t *testing.T, typed uint8) *front {
 	}
 	for _, name := range []string{CongestionMapQueueCountersOf, CongestionMapTransmitStateOf, CongestionMapReceiveCountersOf} {
 		spec.Maps[name].MaxEntries = 4
+	}
+	for _, edit := range edits {
+		edit(spec, a)
 	}
 	collection, err := ebpf.NewCollection(spec)
 	var rejected *ebpf.VerifierError

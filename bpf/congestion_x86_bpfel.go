@@ -215,7 +215,7 @@ type CongestionTransmitState struct {
 	StoppedNs uint64
 	Queue     uint64
 	RspCons   uint32
-	Pad       uint32
+	Fence     uint32
 	SentNs    [256]uint64
 }
 

@@ -152,7 +152,8 @@ func TestConnectionEnds(t *testing.T) {
 	}
 }
 
-// No program that a packet runs refers to a hash map.
+// No program that a packet runs refers to a hash map, but for what follows the backend's
+// errors.
 func TestPacketsTouchNoHashMap(t *testing.T) {
 	spec, err := LoadXentrace()
 	if err != nil {
@@ -162,7 +163,7 @@ func TestPacketsTouchNoHashMap(t *testing.T) {
 	for name, program := range spec.Programs {
 		for i := range program.Instructions {
 			m := spec.Maps[program.Instructions[i].Reference()]
-			if m == nil || m.Type != ebpf.Hash {
+			if m == nil || m.Type != ebpf.Hash || name == XentraceProgFentryGcEnd && m.Name == XentraceMapReportedOf {
 				continue
 			}
 			hashes++

@@ -96,10 +96,15 @@ static __always_inline struct interface *interface_find(__u32 ifindex, __u32 net
 	for (__u32 i = 0; i < INTERFACE_PROBES; i++) {
 		__u32 place = (hash + i) % INTERFACE_PLACES;
 		struct interface *entry = bpf_map_lookup_elem(&interfaces, &place);
+		__u32 entry_ifindex, entry_netns;
 
-		if (!entry || (!entry->ifindex && !entry->netns))
+		if (!entry)
 			return NULL;
-		if (entry->ifindex == ifindex && entry->netns == netns)
+		entry_ifindex = READ_ONCE(entry->ifindex);
+		entry_netns = READ_ONCE(entry->netns);
+		if (!entry_ifindex && !entry_netns)
+			return NULL;
+		if (entry_ifindex == ifindex && entry_netns == netns)
 			return entry;
 	}
 	return NULL;

@@ -41,6 +41,11 @@ type arena struct {
 
 func newArena(t testing.TB) *arena {
 	t.Helper()
+	return newArenaOf(t, arenaSize)
+}
+
+func newArenaOf(t testing.TB, size int) *arena {
+	t.Helper()
 	if err := rlimit.RemoveMemlock(); err != nil {
 		t.Fatal(err)
 	}
@@ -48,12 +53,12 @@ func newArena(t testing.TB) *arena {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fake, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: arenaSize, MaxEntries: 1})
+	fake, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: uint32(size), MaxEntries: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = fake.Close() })
-	return &arena{t: t, fake: fake, memory: make([]byte, arenaSize), address: addressOf(t, fake), types: types}
+	return &arena{t: t, fake: fake, memory: make([]byte, size), address: addressOf(t, fake), types: types}
 }
 
 // addressOf has a program tell where the map's value lies in the kernel.

@@ -25,13 +25,16 @@ struct netdev_queue___device {
 	struct net_device *dev;
 } KERNEL_TYPE;
 
-#define HISTOGRAM_ADD(histogram, value)                                                            \
+#define BUCKET(histogram, value)                                                                   \
 	({                                                                                         \
 		__u64 bucket = log2_bucket(value);                                                 \
                                                                                                    \
 		AT_MOST(bucket, sizeof(histogram) / sizeof((histogram)[0]) - 1);                   \
-		(histogram)[bucket]++;                                                             \
+		&(histogram)[bucket];                                                              \
 	})
+
+/* Transmits and xennet_tx_buf_gc() in a hard interrupt update some per-CPU fields both. */
+#define ATOMIC_ADD(field, n) __sync_fetch_and_add(&(field), n)
 
 static __always_inline struct pressure *pressure_here(void)
 {
@@ -90,7 +93,7 @@ static __always_inline void occupancy_note(struct pressure_window *window,
 	window->netfront_queue = queue;
 	window->req_prod_pvt = indices.req_prod_pvt;
 	window->begin_ns = bpf_ktime_get_ns();
-	HISTOGRAM_ADD(counters->occupancy, indices.req_prod_pvt - indices.rsp_cons);
+	(*BUCKET(counters->occupancy, indices.req_prod_pvt - indices.rsp_cons))++;
 }
 
 /* A driver is handed a packet. */
@@ -139,15 +142,19 @@ static __always_inline int pressure_begin(struct sk_buff *skb, struct net_device
 static __always_inline void queue_runs(struct transmit_state *state,
 				       struct queue_counters *counters, __u64 lasted)
 {
-	state->stopped_ns = 0;
-	counters->wakes++;
-	counters->full_ns += lasted;
-	HISTOGRAM_ADD(counters->wake_us, lasted / 1000);
+	WRITE_ONCE(state->stopped_ns, 0);
+	ATOMIC_ADD(counters->wakes, 1);
+	ATOMIC_ADD(counters->full_ns, lasted);
+	ATOMIC_ADD(*BUCKET(counters->wake_us, lasted / 1000), 1);
+}
+
+static __always_inline __u32 drv_xoff(void)
+{
+	return bpf_core_enum_value(enum netdev_queue_state_t, __QUEUE_STATE_DRV_XOFF);
 }
 
 static __always_inline bool queue_stopped(struct net_device *dev, __u32 queue)
 {
-	__u32 drv_xoff = bpf_core_enum_value(enum netdev_queue_state_t, __QUEUE_STATE_DRV_XOFF);
 	__u64 offset = (__u64)queue * bpf_core_type_size(struct netdev_queue) +
 		       bpf_core_field_offset(struct netdev_queue, state);
 	struct net_device___queues *device = (void *)dev;
@@ -161,47 +168,71 @@ static __always_inline bool queue_stopped(struct net_device *dev, __u32 queue)
 		bpf_probe_read_kernel(&state, sizeof(state),
 				      (void *)BPF_CORE_READ(device, _tx) + offset);
 	}
-	return state >> drv_xoff & 1;
+	return state >> drv_xoff() & 1;
+}
+
+/*
+ * Completes earlier stores before later loads: on x86 a locked add does. On arm64 it does
+ * not; a race that is missed there lasts until the next packet of the queue.
+ */
+static __always_inline void full_barrier(struct transmit_state *state)
+{
+	__sync_fetch_and_add(&state->fence, 1);
 }
 
 /*
  * Whether the driver stopped the queue behind this packet. It was running before, so a
- * stop that is still noted was woken in the moment before it was: it took no time.
- * (An exchange would tell which of the two counts it; kernels before 5.12 have none.)
+ * stop that is still noted was woken before it was noted: it took no time. So was one
+ * whose queue runs again after the store. (Both sides may count such a wake: an exchange
+ * would tell, but BPF has none before 5.12.)
  */
 static __always_inline void stop_note(const struct pressure_window *window,
 				      struct transmit_state *state, struct queue_counters *counters)
 {
 	bool stopped = queue_stopped((void *)window->dev, window->queue);
 
-	if (state->stopped_ns)
+	if (READ_ONCE(state->stopped_ns))
 		queue_runs(state, counters, 0);
 	if (!stopped)
 		return;
 	counters->stops++;
-	state->stopped_ns = bpf_ktime_get_ns();
+	WRITE_ONCE(state->stopped_ns, bpf_ktime_get_ns());
+	full_barrier(state);
+	if (!queue_stopped((void *)window->dev, window->queue) && READ_ONCE(state->stopped_ns))
+		queue_runs(state, counters, 0);
 }
 
 static __always_inline void completion_count(struct queue_counters *counters, __u64 lasted)
 {
-	counters->completions++;
-	counters->completion_ns += lasted;
-	HISTOGRAM_ADD(counters->completion_us, lasted / 1000);
+	ATOMIC_ADD(counters->completions, 1);
+	ATOMIC_ADD(counters->completion_ns, lasted);
+	ATOMIC_ADD(*BUCKET(counters->completion_us, lasted / 1000), 1);
 }
 
-/* Notes when the packet's first request was put on the ring, under its id. */
+/* Whether the backend's response to the packet's first request was taken. */
+static __always_inline bool response_taken(const struct pressure_window *window,
+					   const struct ring_indices *indices)
+{
+	return (__s32)(indices->rsp_cons - window->req_prod_pvt) > 0;
+}
+
+/*
+ * Notes when the packet's first request was put on the ring, under its id. A response
+ * that xennet_tx_buf_gc() took before the store found no time: it is counted here. (Both
+ * may count it if its hook runs at this moment.)
+ */
 static __noinline int sent_note(struct pressure_window *window)
 {
 	struct queue_counters *counters = bpf_map_lookup_elem(&queue_counters_of, &window->place);
 	struct transmit_state *state = bpf_map_lookup_elem(&transmit_state_of, &window->place);
 	struct ring_indices indices;
-	__u64 sring = 0;
+	__u64 sring = 0, *sent;
 	__u16 id = 0;
 
 	if (!state || !counters || indices_read(&indices, window->netfront_queue) ||
 	    indices.req_prod_pvt == window->req_prod_pvt)
 		return 0; /* not put on the ring */
-	if ((__s32)(indices.rsp_cons - window->req_prod_pvt) > 0) {
+	if (response_taken(window, &indices)) {
 		completion_count(counters, bpf_ktime_get_ns() - window->begin_ns);
 		return 0;
 	}
@@ -213,7 +244,14 @@ static __noinline int sent_note(struct pressure_window *window)
 						  sizeof(struct ring_entry) +
 					  REQUEST_ID_OFFSET))
 		return 0;
-	state->sent_ns[id % RING_SLOTS] = window->begin_ns;
+	sent = &state->sent_ns[id % RING_SLOTS];
+	WRITE_ONCE(*sent, window->begin_ns);
+	full_barrier(state);
+	if (indices_read(&indices, window->netfront_queue) || !response_taken(window, &indices) ||
+	    !READ_ONCE(*sent))
+		return 0;
+	WRITE_ONCE(*sent, 0);
+	completion_count(counters, bpf_ktime_get_ns() - window->begin_ns);
 	return 0;
 }
 
@@ -225,8 +263,8 @@ static __always_inline void packet_count(const struct pressure_window *window,
 	counters->payload += window->payload;
 	counters->slots += window->slots;
 	counters->small_packets += window->payload < SMALL_PAYLOAD;
-	HISTOGRAM_ADD(counters->sizes, window->len);
-	HISTOGRAM_ADD(counters->pieces, window->slots);
+	(*BUCKET(counters->sizes, window->len))++;
+	(*BUCKET(counters->pieces, window->slots))++;
 	if (!window->netfront)
 		return;
 	counters->bounced += window->bounced;
@@ -318,7 +356,7 @@ static __always_inline int pressure_notify(void)
 		return 0;
 	counters = bpf_map_lookup_elem(&queue_counters_of, &window->place);
 	if (counters)
-		counters->notifications++;
+		ATOMIC_ADD(counters->notifications, 1);
 	return 0;
 }
 
@@ -332,7 +370,10 @@ static __always_inline __u64 number_of(struct pressure *pressure, const void *po
 	return *(volatile __u64 *)&pressure->address;
 }
 
-/* netif_tx_wake_queue() has returned. */
+/*
+ * netif_tx_wake_queue() has returned. The queue may be stopped again by now: then
+ * stopped_ns is of the next stop, and stop_note() has counted this wake.
+ */
 static __always_inline int pressure_wake(struct netdev_queue *tx)
 {
 	struct net_device *dev = BPF_CORE_READ((struct netdev_queue___device *)tx, dev);
@@ -341,20 +382,24 @@ static __always_inline int pressure_wake(struct netdev_queue *tx)
 	struct queue_counters *counters;
 	struct interface *interface;
 	struct transmit_state *state;
-	__u64 offset;
-	__u32 place;
+	__u32 place, queue;
+	__u64 since;
 
 	if (!enabled || !pressure)
 		return 0;
 	interface = interface_find(BPF_CORE_READ(dev, ifindex), netns_inum(dev, false));
 	if (!interface)
 		return 0;
-	offset = number_of(pressure, tx) - (__u64)BPF_CORE_READ(device, _tx);
-	place = place_of(interface, offset / bpf_core_type_size(struct netdev_queue));
+	queue = (number_of(pressure, tx) - (__u64)BPF_CORE_READ(device, _tx)) /
+		bpf_core_type_size(struct netdev_queue);
+	place = place_of(interface, queue);
 	counters = bpf_map_lookup_elem(&queue_counters_of, &place);
 	state = bpf_map_lookup_elem(&transmit_state_of, &place);
-	if (counters && state && state->stopped_ns)
-		queue_runs(state, counters, bpf_ktime_get_ns() - state->stopped_ns);
+	if (!counters || !state)
+		return 0;
+	since = READ_ONCE(state->stopped_ns);
+	if (since && !(BPF_CORE_READ(tx, state) >> drv_xoff() & 1))
+		queue_runs(state, counters, bpf_ktime_get_ns() - since);
 	return 0;
 }
 

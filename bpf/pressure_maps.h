@@ -63,7 +63,7 @@ struct transmit_state {
 	__u64 stopped_ns; /* when it was found stopped; 0: it runs */
 	__u64 queue;	  /* struct netfront_queue that rsp_cons is of */
 	__u32 rsp_cons;	  /* at the end of the last run */
-	__u32 pad;
+	__u32 fence;	  /* see full_barrier() */
 	__u64 sent_ns[RING_SLOTS]; /* by the id of a packet's first request; 0: none */
 };
 

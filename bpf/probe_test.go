@@ -133,7 +133,7 @@ func TestProbeOfAnotherDriver(t *testing.T) {
 // of other packets only refusals are.
 func TestProbeAnswers(t *testing.T) {
 	const took, refused = XentraceVerdictVERDICT_ACCEPTED, XentraceVerdictVERDICT_REJECTED
-	r := newRingOf(t, XentraceConfiguration{PageSize: 4096, Records: 1, Probe: 1})
+	r := newRingOf(t, XentraceConfiguration{PageSize: 4096, Records: 1, Probe: 1}, arenaSize)
 	setProbe(t, r.programs)
 	for _, test := range []struct {
 		name    string

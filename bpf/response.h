@@ -36,28 +36,32 @@ struct {
 } collections SEC(".maps");
 
 /*
- * Which outstanding requests of a queue belong to a packet that was told of already:
- * it has a response for each of its requests, and they may come in several runs.
- * Queues that meet in one place forget each other's, and may then tell of a packet twice.
+ * Outstanding requests of a queue whose packet was reported already: it has a response
+ * for each of its requests, and they may come in several runs. One entry for each queue
+ * with such requests, written under its tx_lock only. Full: a packet may be reported
+ * again for a later response.
  */
-struct told {
-	__u64 queue;
+struct reported {
 	__u64 ids[RING_SLOTS / 64];
 	__u32 cons; /* rsp_cons at the end of the last run; another one means a new connection */
-	__u32 count;
+	__u32 pad;
 };
 
-#define TOLD_QUEUES 256
+#define REPORTED_QUEUES 256
 
 struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, TOLD_QUEUES);
-	__type(key, __u32);
-	__type(value, struct told);
-} told_of SEC(".maps");
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, REPORTED_QUEUES);
+	__type(key, __u64); /* struct netfront_queue */
+	__type(value, struct reported);
+} reported_of SEC(".maps");
 
-/* Requests marked in told_of. Nearly always none: then a run without errors is done early. */
-__u64 told_requests;
+/*
+ * How many queues are in the map, by a hash of their address. Nearly always 0: a run
+ * without errors is done early then. A queue that went away with an entry makes only
+ * those of the same hash look, until its address is used again.
+ */
+__u32 reported_queues[REPORTED_QUEUES];
 
 static __always_inline struct collection *collection_here(void)
 {
@@ -67,33 +71,47 @@ static __always_inline struct collection *collection_here(void)
 }
 
 /* struct netfront_queue is larger than a page, so the queues of an interface do not meet. */
-static __always_inline struct told *told_find(__u64 queue)
+static __always_inline __u32 *reported_count(__u64 queue)
 {
-	__u32 place = (queue >> 12) % TOLD_QUEUES;
-
-	return bpf_map_lookup_elem(&told_of, &place);
+	return &reported_queues[(queue >> 12) % REPORTED_QUEUES];
 }
 
-static __always_inline bool told_get(const struct told *told, __u32 id)
+static __always_inline struct reported *reported_find(const struct collection *run)
 {
-	return told->ids[id / 64 % (RING_SLOTS / 64)] >> (id % 64) & 1;
+	return bpf_map_lookup_elem(&reported_of, &run->queue);
 }
 
-static __always_inline void told_clear(struct told *told, __u32 id)
+/* The entry of the queue, made if there is none; NULL if the map is full. */
+static __always_inline struct reported *reported_add(const struct collection *run)
 {
-	told->ids[id / 64 % (RING_SLOTS / 64)] &= ~(1ull << (id % 64));
-	told->count--;
-	__sync_fetch_and_add(&told_requests, -1);
+	struct reported *reported = reported_find(run), fresh = {};
+
+	if (reported)
+		return reported;
+	if (!bpf_map_update_elem(&reported_of, &run->queue, &fresh, BPF_NOEXIST))
+		__sync_fetch_and_add(reported_count(run->queue), 1);
+	return reported_find(run);
 }
 
-/* Forgets what was noted of another queue, or of this one before it was connected anew. */
-static __always_inline void told_begin(struct told *told, const struct collection *run)
+static __always_inline void reported_remove(const struct collection *run)
 {
-	if (told->queue == run->queue && told->cons == run->cons)
-		return;
-	__sync_fetch_and_add(&told_requests, -(__u64)told->count);
-	__builtin_memset(told, 0, sizeof(*told));
-	told->queue = run->queue;
+	if (!bpf_map_delete_elem(&reported_of, &run->queue))
+		__sync_fetch_and_add(reported_count(run->queue), -1);
+}
+
+/* Clears the mark of a request; returns whether it had one. */
+static __always_inline bool reported_clear(const struct collection *run, __u32 id)
+{
+	struct reported *reported = reported_find(run);
+	__u64 mark = 1ull << (id % 64), *ids;
+
+	if (!reported)
+		return false;
+	ids = &reported->ids[id / 64 % (RING_SLOTS / 64)];
+	if (!(*ids & mark))
+		return false;
+	*ids &= ~mark;
+	return true;
 }
 
 /* The place in the counters, or none. Whatever was refused was sent before, and told of then. */
@@ -178,31 +196,30 @@ static __always_inline __u64 is_same(__u64 a, __u64 b)
 	return ~(difference | -difference) >> 63;
 }
 
-/* Notes the requests of a packet, none of which was noted before. */
-__noinline int told_note(__u64 skb)
+/* Marks the requests of a packet but the one that was just answered. */
+__noinline int reported_note(__u64 skb, __u32 answered)
 {
 	struct collection *run = collection_here();
-	struct told *told;
-	__u64 requests = 0;
+	struct reported *reported;
+	__u64 found = 0;
 
 	if (!run)
 		return 0;
-	told = told_find(run->queue);
-	if (!told)
+	run->skbs[answered % RING_SLOTS] = 0;
+	for (__u32 id = 0; id < RING_SLOTS; id++)
+		found |= is_same(run->skbs[id], skb);
+	if (!found) /* most packets have one request, or all responses in one run */
+		return 0;
+	reported = reported_add(run);
+	if (!reported)
 		return 0;
 	for (__u32 word = 0; word < RING_SLOTS / 64; word++) {
 		__u64 ids = 0;
 
-		for (__u32 bit = 0; bit < 64; bit++) {
-			__u64 same = is_same(run->skbs[64 * word + bit], skb);
-
-			ids |= same << bit;
-			requests += same;
-		}
-		told->ids[word] |= ids;
+		for (__u32 bit = 0; bit < 64; bit++)
+			ids |= is_same(run->skbs[64 * word + bit], skb) << bit;
+		reported->ids[word] |= ids;
 	}
-	told->count += requests;
-	__sync_fetch_and_add(&told_requests, requests);
 	return 0;
 }
 
@@ -211,46 +228,44 @@ __noinline int responded(__u32 cons)
 {
 	struct collection *run = collection_here();
 	struct ring_entry *entry;
-	struct told *told;
 	__u64 skb;
 
 	if (!run)
 		return 0;
-	told = told_find(run->queue);
 	entry = &run->entries[cons % RING_SLOTS];
 	/* An id that is out of range the driver does not take either: it breaks off. */
-	if (!told || entry->status == RESPONSE_NULL || entry->id >= RING_SLOTS)
+	if (entry->status == RESPONSE_NULL || entry->id >= RING_SLOTS)
 		return 0;
-	if (told_get(told, entry->id)) {
-		told_clear(told, entry->id);
+	if (reported_clear(run, entry->id))
 		return 0;
-	}
 	skb = run->skbs[entry->id % RING_SLOTS];
 	if (!skb) /* a frame from xennet_xdp_xmit() has none */
 		return 0;
 	if (entry->status >= 0)
 		return config.probe ? accepted(skb) : 0;
 	rejected(skb);
-	told_note(skb);
-	told_clear(told, entry->id); /* this one has its response */
-	return 0;
+	return reported_note(skb, entry->id);
 }
 
 /* Looks at every response of a run, where one is an error or may follow one. */
 __noinline int run_judge(__u32 count)
 {
 	struct collection *run = collection_here();
-	struct told *told;
+	struct reported *reported;
 
 	if (!run)
 		return 0;
-	told = told_find(run->queue);
-	if (!told)
-		return 0;
-	told_begin(told, run);
+	reported = reported_find(run);
+	if (reported && reported->cons != run->cons) /* of a queue that had this address */
+		reported_remove(run);
 	for (__u32 i = 0; i < RING_SLOTS && i < count; i++)
 		responded(run->cons + i);
-	told->cons = run->cons + count;
+	reported = reported_find(run);
+	if (!reported)
+		return 0;
+	reported->cons = run->cons + count;
+	if (!(reported->ids[0] | reported->ids[1] | reported->ids[2] | reported->ids[3]))
+		reported_remove(run);
 	return 0;
 }
 
@@ -332,7 +347,7 @@ static __always_inline int collect_end(void)
 	    !bpf_probe_read_kernel(&sring, sizeof(sring), (void *)run->queue + ring_layout.sring)) {
 		run->ring = sring + ring_layout.ring;
 		errors = count <= FEW_RESPONSES ? few_errors(count) : many_errors(count);
-		if (errors || told_requests || config.probe)
+		if (errors || *reported_count(run->queue) || config.probe)
 			run_judge(count);
 	}
 	run->queue = 0;

@@ -29,6 +29,7 @@ var fakeLayout = XentraceRingLayout{
 type ring struct {
 	*programs
 	reader *ringbuf.Reader
+	queue  int // where it lies in the arena
 }
 
 // newRing loads the programs of xennet_tx_buf_gc. They are fentry programs, which
@@ -36,12 +37,12 @@ type ring struct {
 // the same place.
 func newRing(t testing.TB) *ring {
 	t.Helper()
-	return newRingOf(t, XentraceConfiguration{PageSize: 4096, Records: 1})
+	return newRingOf(t, XentraceConfiguration{PageSize: 4096, Records: 1}, arenaSize)
 }
 
-func newRingOf(t testing.TB, cfg XentraceConfiguration) *ring {
+func newRingOf(t testing.TB, cfg XentraceConfiguration, size int) *ring {
 	t.Helper()
-	a := newArena(t)
+	a := newArenaOf(t, size)
 	a.device()
 	spec, err := LoadXentrace()
 	if err != nil {
@@ -66,7 +67,7 @@ func newRingOf(t testing.TB, cfg XentraceConfiguration) *ring {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = reader.Close() })
-	r := &ring{p, reader}
+	r := &ring{p, reader, atQueue}
 	binary.NativeEndian.PutUint32(r.at(atQueue, fakeLayout.Id), fakeID)
 	binary.NativeEndian.PutUint64(r.at(atQueue, fakeLayout.Info), a.address+atInfo)
 	binary.NativeEndian.PutUint64(r.at(atInfo, fakeLayout.Netdev), a.address+atDev)
@@ -87,7 +88,7 @@ func (r *ring) skb(n int) uint64 {
 
 // request puts a request of a packet into the driver's table.
 func (r *ring) request(id, packet int) {
-	binary.NativeEndian.PutUint64(r.at(atQueue, fakeLayout.TxSkbs+uint32(8*id)), r.skb(packet))
+	binary.NativeEndian.PutUint64(r.at(r.queue, fakeLayout.TxSkbs+uint32(8*id)), r.skb(packet))
 }
 
 // An answer of the backend.
@@ -107,7 +108,7 @@ func (r *ring) respond(index uint32, a answer) {
 }
 
 func (r *ring) setCons(cons uint32) {
-	binary.NativeEndian.PutUint32(r.at(atQueue, fakeLayout.RspCons), cons)
+	binary.NativeEndian.PutUint32(r.at(r.queue, fakeLayout.RspCons), cons)
 }
 
 // collect is one run of xennet_tx_buf_gc from rsp_cons on. Of the answers those
@@ -119,7 +120,7 @@ func (r *ring) collect(cons uint32, answers []answer, late int) {
 		r.respond(cons+uint32(i), a)
 	}
 	r.arena.flush()
-	r.run(XentraceProgFentryGcBegin, r.arena.address+atQueue)
+	r.run(XentraceProgFentryGcBegin, r.arena.address+uint64(r.queue))
 	for i, a := range answers {
 		r.respond(cons+uint32(i), a)
 		if a.status != answerNull && a.id < 256 {
@@ -128,7 +129,7 @@ func (r *ring) collect(cons uint32, answers []answer, late int) {
 	}
 	r.setCons(cons + uint32(len(answers)))
 	r.arena.flush()
-	r.run(XentraceProgFentryGcEnd, r.arena.address+atQueue)
+	r.run(XentraceProgFentryGcEnd, r.arena.address+uint64(r.queue))
 }
 
 // A collection is one run: what the backend answered.
@@ -255,7 +256,7 @@ func TestRejectedOfFullRing(t *testing.T) {
 // all interfaces watched they are counted with those that are not known yet.
 func TestRejectedOfUnknownInterface(t *testing.T) {
 	for _, any := range []uint8{0, 1} {
-		r := newRingOf(t, XentraceConfiguration{PageSize: 4096, AnyInterface: any})
+		r := newRingOf(t, XentraceConfiguration{PageSize: 4096, AnyInterface: any}, arenaSize)
 		r.arena.set(atDev, fakeIndex+1, "net_device", "ifindex")
 		r.packets()
 		r.request(0, 1)
@@ -281,12 +282,8 @@ func TestRejectedForgetsOldConnection(t *testing.T) {
 	r.request(1, 2)
 	r.collect(0, []answer{{1, answerError}}, 1)
 	r.check([]int{2})
-	var requests uint64
-	if err := r.collection.Variables[XentraceVarToldRequests].Get(&requests); err != nil {
-		t.Fatal(err)
-	}
-	if requests != 0 {
-		t.Errorf("%d requests are waited for, want 0", requests)
+	if n := r.reportedQueues(); n != 0 {
+		t.Errorf("%d queues are waited for, want 0", n)
 	}
 }
 
@@ -308,10 +305,10 @@ func BenchmarkCollect(b *testing.B) {
 			for b.Loop() {
 				r.setCons(0)
 				r.arena.flush()
-				r.run(XentraceProgFentryGcBegin, r.arena.address+atQueue)
+				r.run(XentraceProgFentryGcBegin, r.arena.address+uint64(r.queue))
 				r.setCons(uint32(answers))
 				r.arena.flush()
-				r.run(XentraceProgFentryGcEnd, r.arena.address+atQueue)
+				r.run(XentraceProgFentryGcEnd, r.arena.address+uint64(r.queue))
 			}
 			for _, name := range []string{XentraceProgFentryGcBegin, XentraceProgFentryGcEnd} {
 				s, err := r.collection.Programs[name].Stats()
@@ -322,4 +319,63 @@ func BenchmarkCollect(b *testing.B) {
 			}
 		})
 	}
+}
+
+// Two queues of which each has a packet with a response in two runs, at addresses of the
+// same hash: neither forgets what was reported of the other.
+func TestRejectedOfTwoQueues(t *testing.T) {
+	r := newRingOf(t, XentraceConfiguration{PageSize: 4096, Records: 1}, 2<<20)
+	r.packets()
+	const other = atQueue + 256<<12
+	copy(r.arena.memory[other:], r.arena.memory[atQueue:atQueue+0x1000])
+	run := func(queue int, cons uint32, packet int, a answer) {
+		r.queue = queue
+		r.request(0, packet)
+		r.request(1, packet)
+		r.collect(cons, []answer{a}, 1)
+	}
+	run(atQueue, 9, 1, answer{0, answerError})
+	run(other, 20, 2, answer{0, answerError})
+	run(atQueue, 10, 1, answer{1, answerError})
+	run(other, 21, 2, answer{1, answerError})
+	r.check([]int{1, 2})
+	if n := r.reportedQueues(); n != 0 {
+		t.Errorf("%d queues are waited for, want none", n)
+	}
+}
+
+// What a queue was waited for goes with it when its address is used again, and with its
+// last response.
+func TestRejectedOfQueueThatIsGone(t *testing.T) {
+	r := newRing(t)
+	r.packets()
+	r.request(0, 1)
+	r.request(1, 1)
+	r.collect(9, []answer{{0, answerError}}, 1)
+	r.check([]int{1})
+	if n := r.reportedQueues(); n != 1 {
+		t.Errorf("%d queues are waited for, want 1", n)
+	}
+	r.request(0, 0)
+	r.request(1, 2)
+	r.collect(0, []answer{{1, answerOK}}, 1) // connected anew
+	if n := r.reportedQueues(); n != 0 {
+		t.Errorf("%d queues are waited for, want none", n)
+	}
+}
+
+// reportedQueues is how many queues are waited for. They are counted by a hash of their
+// address, each in its place.
+func (r *ring) reportedQueues() int {
+	r.t.Helper()
+	var counts [256]uint32
+	if err := r.collection.Variables[XentraceVarReportedQueues].Get(&counts); err != nil {
+		r.t.Fatal(err)
+	}
+	own := counts[(r.arena.address+uint64(r.queue))>>12%256]
+	counts[(r.arena.address+uint64(r.queue))>>12%256] = 0
+	if counts != [256]uint32{} {
+		r.t.Errorf("queues of other addresses are waited for: %v", counts)
+	}
+	return int(own)
 }

@@ -46,7 +46,6 @@ struct task_struct___owner {
 	struct thread_info thread_info;
 	unsigned int flags;
 	__s32 tgid;
-	int softirq_disable_cnt; /* PREEMPT_RT only */
 	struct task_struct___owner *group_leader;
 	__u64 start_boottime;
 	char comm[16];
@@ -113,15 +112,11 @@ static __always_inline bool preempt_count_read(__u32 *count, struct task_struct_
 }
 
 /* Whether a process runs here by itself, with no interrupt on top of it. */
-static __always_inline bool in_process(__u32 count, struct task_struct___owner *task)
+static __always_inline bool in_process(__u32 count)
 {
-	__u32 softirqs = count;
-
-	if (bpf_core_field_exists(task->softirq_disable_cnt))
-		softirqs |= BPF_CORE_READ(task, softirq_disable_cnt);
 	if (count & NMI_MASK) /* the breakpoint of a kprobe counts as one, and as an interrupt */
 		count -= NMI_OFFSET + HARDIRQ_OFFSET;
-	return !(count & (NMI_MASK | HARDIRQ_MASK)) && !(softirqs & SOFTIRQ_SERVING);
+	return !(count & (NMI_MASK | HARDIRQ_MASK | SOFTIRQ_SERVING));
 }
 
 /* Whether a file is among the first of a table. Not static: verified once, not at each call. */
@@ -190,7 +185,7 @@ static __noinline int is_sender(__u64 file)
 
 	if (BPF_CORE_READ(task, flags) & PF_KTHREAD)
 		return 0;
-	if (preempt_count_read(&count, task) ? !in_process(count, task) : !held_once((void *)file))
+	if (preempt_count_read(&count, task) ? !in_process(count) : !held_once((void *)file))
 		return 0;
 	return task_holds(task, (void *)file);
 }

@@ -18,6 +18,10 @@
 #include <bpf/bpf_core_read.h>
 #include "slots.h"
 
+/* Memory that other CPUs or userspace write: exactly one load or store. */
+#define READ_ONCE(value) (*(const volatile typeof(value) *)&(value))
+#define WRITE_ONCE(value, now) (*(volatile typeof(value) *)&(value) = (now))
+
 #define KERNEL_TYPE __attribute__((preserve_access_index))
 
 struct ns_common {

@@ -3,11 +3,13 @@
  * The transmit window: what is known between the entry of xennet_start_xmit()
  * and the verdict on its packet.
  *
- * Bottom halves are off in between, so a window stays on its CPU. Windows nest
+ * Bottom halves are off in between, so a window stays on its CPU and no other task
+ * transmits there. (With PREEMPT_RT one may: such kernels are refused.) Windows nest
  * where one device's transmission is inside another's (VLAN, bridge or bond with
  * the tracepoints; netpoll in an interrupt), hence the stack of them. One whose
  * end was missed is settled when its device and queue, which are locked
- * meanwhile, come by again.
+ * meanwhile, come by again. netpoll in a hard interrupt may transmit on another queue
+ * of the interface and update the same counters: a count may be lost then.
  */
 #ifndef XENTRACE_WINDOW_H
 #define XENTRACE_WINDOW_H

@@ -239,6 +239,13 @@ type XentraceQueues struct {
 	}
 }
 
+type XentraceReported struct {
+	_    structs.HostLayout
+	Ids  [4]uint64
+	Cons uint32
+	Pad  uint32
+}
+
 type XentraceRingLayout struct {
 	_          structs.HostLayout
 	Id         uint32
@@ -292,14 +299,6 @@ type XentraceTcpState struct {
 	Backoff      uint8
 	Present      uint8
 	Pad          uint32
-}
-
-type XentraceTold struct {
-	_     structs.HostLayout
-	Queue uint64
-	Ids   [4]uint64
-	Cons  uint32
-	Count uint32
 }
 
 type XentraceTransmit struct {
@@ -361,7 +360,7 @@ const (
 	XentraceMapFollowed               = "followed"
 	XentraceMapInterfaces             = "interfaces"
 	XentraceMapQueuesNow              = "queues_now"
-	XentraceMapToldOf                 = "told_of"
+	XentraceMapReportedOf             = "reported_of"
 	XentraceMapTransmits              = "transmits"
 	XentraceMapWantedSockets          = "wanted_sockets"
 	XentraceMapWorkspaces             = "workspaces"
@@ -392,9 +391,9 @@ const (
 	XentraceVarEnabled                = "enabled"
 	XentraceVarNetfrontXmit           = "netfront_xmit"
 	XentraceVarProbeCookie            = "probe_cookie"
+	XentraceVarReportedQueues         = "reported_queues"
 	XentraceVarRingLayout             = "ring_layout"
 	XentraceVarSenderConfig           = "sender_config"
-	XentraceVarToldRequests           = "told_requests"
 )
 
 // LoadXentrace returns the embedded CollectionSpec for Xentrace.
@@ -479,7 +478,7 @@ type XentraceMapSpecs struct {
 	Followed            *ebpf.MapSpec `ebpf:"followed"`
 	Interfaces          *ebpf.MapSpec `ebpf:"interfaces"`
 	QueuesNow           *ebpf.MapSpec `ebpf:"queues_now"`
-	ToldOf              *ebpf.MapSpec `ebpf:"told_of"`
+	ReportedOf          *ebpf.MapSpec `ebpf:"reported_of"`
 	Transmits           *ebpf.MapSpec `ebpf:"transmits"`
 	WantedSockets       *ebpf.MapSpec `ebpf:"wanted_sockets"`
 	Workspaces          *ebpf.MapSpec `ebpf:"workspaces"`
@@ -495,9 +494,9 @@ type XentraceVariableSpecs struct {
 	Enabled         *ebpf.VariableSpec `ebpf:"enabled"`
 	NetfrontXmit    *ebpf.VariableSpec `ebpf:"netfront_xmit"`
 	ProbeCookie     *ebpf.VariableSpec `ebpf:"probe_cookie"`
+	ReportedQueues  *ebpf.VariableSpec `ebpf:"reported_queues"`
 	RingLayout      *ebpf.VariableSpec `ebpf:"ring_layout"`
 	SenderConfig    *ebpf.VariableSpec `ebpf:"sender_config"`
-	ToldRequests    *ebpf.VariableSpec `ebpf:"told_requests"`
 }
 
 // XentraceObjects contains all objects after they have been loaded into the kernel.
@@ -533,7 +532,7 @@ type XentraceMaps struct {
 	Followed            *ebpf.Map `ebpf:"followed"`
 	Interfaces          *ebpf.Map `ebpf:"interfaces"`
 	QueuesNow           *ebpf.Map `ebpf:"queues_now"`
-	ToldOf              *ebpf.Map `ebpf:"told_of"`
+	ReportedOf          *ebpf.Map `ebpf:"reported_of"`
 	Transmits           *ebpf.Map `ebpf:"transmits"`
 	WantedSockets       *ebpf.Map `ebpf:"wanted_sockets"`
 	Workspaces          *ebpf.Map `ebpf:"workspaces"`
@@ -554,7 +553,7 @@ func (m *XentraceMaps) Close() error {
 		m.Followed,
 		m.Interfaces,
 		m.QueuesNow,
-		m.ToldOf,
+		m.ReportedOf,
 		m.Transmits,
 		m.WantedSockets,
 		m.Workspaces,
@@ -571,9 +570,9 @@ type XentraceVariables struct {
 	Enabled         *ebpf.Variable `ebpf:"enabled"`
 	NetfrontXmit    *ebpf.Variable `ebpf:"netfront_xmit"`
 	ProbeCookie     *ebpf.Variable `ebpf:"probe_cookie"`
+	ReportedQueues  *ebpf.Variable `ebpf:"reported_queues"`
 	RingLayout      *ebpf.Variable `ebpf:"ring_layout"`
 	SenderConfig    *ebpf.Variable `ebpf:"sender_config"`
-	ToldRequests    *ebpf.Variable `ebpf:"told_requests"`
 }
 
 // XentracePrograms contains all programs after they have been loaded into the kernel.

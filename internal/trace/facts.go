@@ -42,6 +42,11 @@ func checkKernel() error {
 	if !release.HasRingBuffer() {
 		return fmt.Errorf("%w: kernel %s has no BPF ring buffer, which came with 5.8", ErrCannotRun, release)
 	}
+	if realtime, err := kernel.IsRealtime(); err != nil {
+		return err
+	} else if realtime {
+		return fmt.Errorf("%w: kernel %s is built with PREEMPT_RT, where transmits of one CPU preempt each other and a packet cannot be matched with its fate; boot a kernel without PREEMPT_RT", ErrCannotRun, release)
+	}
 	capabilities, err := kernel.ReadCapabilities()
 	if err != nil {
 		return err
