@@ -16,10 +16,20 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 CLANG := clang-19
 LLVM_STRIP := llvm-strip-19
 CLANG_FORMAT := clang-format-19
-BPF_INCLUDE := /usr/include/$(shell dpkg-architecture -qDEB_HOST_MULTIARCH 2>/dev/null || gcc -dumpmachine)
+BPF_INCLUDE = /usr/include/$(shell uname -m)-linux-gnu
 
 PREFIX := /usr/local
-MAN1 := $(PREFIX)/share/man/man1
+BIN = $(DESTDIR)$(PREFIX)/bin
+SHARE = $(DESTDIR)$(PREFIX)/share
+MAN1 = $(SHARE)/man/man1
+BASH_COMPLETION = $(SHARE)/bash-completion/completions/xentrace
+ZSH_COMPLETION = $(SHARE)/zsh/site-functions/_xentrace
+FISH_COMPLETION = $(SHARE)/fish/vendor_completions.d/xentrace.fish
+COMMANDS := watch hist check probe fix congestion demo
+
+# Under sudo the owner of the tree builds: one build cache, and nothing of root's in it.
+OWNER := $(if $(SUDO_USER),$(shell stat -c %U .))
+AS_OWNER := $(if $(OWNER),$(if $(filter $(OWNER),$(SUDO_USER)),sudo -H -u $(OWNER)))
 
 # make test-xen KERNEL=6.12 DRIVER=stock VCPUS=2 RUN=Rockets; without KERNEL, those below.
 KERNEL :=
@@ -42,7 +52,7 @@ go:
 
 .PHONY: build
 build: go ## build ./xentrace, one static binary
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o xentrace ./cmd/xentrace
+	$(AS_OWNER) env CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o xentrace ./cmd/xentrace
 
 .PHONY: demo
 demo: build ## see it work, on a veth pair of its own (needs root)
@@ -50,12 +60,18 @@ demo: build ## see it work, on a veth pair of its own (needs root)
 
 .PHONY: install
 install: build ## install the program, its manual pages and completions
-	install -D -m 755 xentrace $(DESTDIR)$(PREFIX)/sbin/xentrace
-	install -d $(DESTDIR)$(MAN1)
-	./xentrace man > $(DESTDIR)$(MAN1)/xentrace.1
-	for command in watch hist check probe fix congestion demo; do ./xentrace man $$command > $(DESTDIR)$(MAN1)/xentrace-$$command.1; done
-	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
-	./xentrace completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/xentrace
+	install -D -m 755 xentrace $(BIN)/xentrace
+	install -d $(MAN1) $(dir $(BASH_COMPLETION) $(ZSH_COMPLETION) $(FISH_COMPLETION))
+	./xentrace man > $(MAN1)/xentrace.1
+	for command in $(COMMANDS); do ./xentrace man $$command > $(MAN1)/xentrace-$$command.1 || exit 1; done
+	./xentrace completion bash > $(BASH_COMPLETION)
+	./xentrace completion zsh > $(ZSH_COMPLETION)
+	./xentrace completion fish > $(FISH_COMPLETION)
+
+.PHONY: uninstall
+uninstall: ## remove what make install installed
+	rm -f $(BIN)/xentrace $(MAN1)/xentrace.1 $(COMMANDS:%=$(MAN1)/xentrace-%.1) \
+		$(BASH_COMPLETION) $(ZSH_COMPLETION) $(FISH_COMPLETION)
 
 .PHONY: deps
 deps: go ## install what building, testing and the lab need, on Debian 12
@@ -72,7 +88,7 @@ generate: go ## compile the BPF programs and write their Go types
 
 .PHONY: test
 test: deps build ## all tests: Go, BPF on this kernel, and the Xen lab
-	$(GO) test -race ./...
+	XENTRACE_REQUIRE_ALL=1 $(GO) test -race ./...
 	$(MAKE) --no-print-directory test-xen
 
 .PHONY: test-xen
