@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"xentrace/internal/event"
 	"xentrace/internal/netdev"
 	"xentrace/internal/trace"
+	"xentrace/test/schema"
 )
 
 // fakeMeter tells the same again and again.
@@ -47,6 +49,9 @@ func (f *fakeMeter) run(t *testing.T, args ...string) (stdout string, err error)
 			return f, nil
 		},
 	})
+	if slices.Contains(args, "json") {
+		schema.Check(t, out.String())
+	}
 	return out.String(), err
 }
 

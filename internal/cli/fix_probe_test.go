@@ -15,6 +15,7 @@ import (
 	"xentrace/internal/fix"
 	"xentrace/internal/probe"
 	"xentrace/internal/trace"
+	"xentrace/test/schema"
 )
 
 // A singlePaged machine has the setting that single-pages makes.
@@ -73,6 +74,7 @@ func fixProbing(t *testing.T, machine fix.Machine, m *mendable, r event.Probe, f
 		},
 	})
 	p.status = Status(err)
+	schema.Check(t, stdout.String())
 	for line := range strings.Lines(stdout.String()) {
 		var step map[string]any
 		if err := json.Unmarshal([]byte(line), &step); err != nil {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"xentrace/internal/netdev"
 	"xentrace/internal/probe"
 	"xentrace/internal/trace"
+	"xentrace/test/schema"
 )
 
 // A mendable machine has the interface eth0 of fakeMachine.
@@ -74,6 +76,9 @@ func runFixOn(t *testing.T, m *mendable, fake *fakeTracer, state string, args ..
 		return m, nil
 	}
 	err := Run(t.Context(), append([]string{"fix", "--state", state}, args...), system)
+	if slices.Contains(args, "json") {
+		schema.Check(t, stdout.String())
+	}
 	Report(&stderr, err)
 	return result{stdout.String(), stderr.String(), Status(err), err}
 }

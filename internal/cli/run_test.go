@@ -16,6 +16,7 @@ import (
 
 	"xentrace/internal/event"
 	"xentrace/internal/trace"
+	"xentrace/test/schema"
 )
 
 // A result is what one command line brought.
@@ -34,6 +35,9 @@ func runWith(t *testing.T, fake *fakeTracer, args ...string) result {
 	}
 	err := Run(t.Context(), args, system)
 	Report(&stderr, err)
+	if strings.Contains(strings.Join(args, " "), "-o json") {
+		schema.Check(t, stdout.String())
+	}
 	return result{stdout.String(), stderr.String(), Status(err), err}
 }
 

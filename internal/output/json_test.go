@@ -13,6 +13,7 @@ import (
 
 	"xentrace/internal/event"
 	"xentrace/internal/slots"
+	"xentrace/test/schema"
 )
 
 // The structures below are the contract as encoding/json writes it.
@@ -337,4 +338,29 @@ func BenchmarkPacketJSON(b *testing.B) {
 	}
 	b.SetBytes(int64(len(line)))
 	b.ReportAllocs()
+}
+
+// Every kind of object that the samples have is as docs/schema.json says.
+func TestObjectsAreAsTheSchemaSays(t *testing.T) {
+	var b []byte
+	var sink JSON
+	for _, p := range samplePackets() {
+		b = sink.Append(b, &p)
+	}
+	for _, e := range sampleEvents() {
+		b = sink.Append(b, &e)
+	}
+	b = sink.Append(b, sampleRun())
+	for _, totals := range []*event.Totals{sampleTotals(), quietTotals()} {
+		b = sink.Append(b, &event.Summary{Totals: *totals})
+	}
+	b = sink.Append(b, sampleReport())
+	b = sink.Append(b, busyFrontend())
+	probe := probed(func(*event.Probe) {})
+	b = sink.Append(b, &probe)
+	b = sink.Append(b, &event.FixStep{Name: "sg-on", Interface: "eth0", NetNS: 1, Command: "ethtool -K eth0 sg on", Status: event.Verified})
+	if n := bytes.Count(b, []byte("\n")); n < 20 {
+		t.Errorf("%d lines", n)
+	}
+	schema.Check(t, b)
 }

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"xentrace/internal/rocket"
+	"xentrace/test/schema"
 	"xentrace/test/tool"
 )
 
@@ -207,6 +208,7 @@ func TestCongestionOutputs(t *testing.T) {
 	earlier := filepath.Join(t.TempDir(), "earlier.json")
 	out, err := exec.Command(xentrace, "congestion", "-i", "near", "-o", "json", "-d", "100ms").Output()
 	must(t, err)
+	schema.Check(t, out)
 	must(t, os.WriteFile(earlier, out, 0o644))
 	var keys map[string]json.RawMessage
 	must(t, json.Unmarshal(out, &keys))

@@ -13,6 +13,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"xentrace/internal/rocket"
+	"xentrace/test/schema"
 )
 
 // A fixed is what a line of type fix says that these tests are about.
@@ -36,6 +37,7 @@ func lowerMTU(t *testing.T, args ...string) (lines []fixed, status int) {
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)
 	}
+	schema.Check(t, out)
 	for line := range strings.Lines(string(out)) {
 		var f fixed
 		must(t, json.Unmarshal([]byte(line), &f))

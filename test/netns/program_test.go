@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"xentrace/test/schema"
 	"xentrace/test/tool"
 )
 
@@ -136,6 +137,7 @@ func (p *program) saysOnStderr(sentence string) {
 // summaryOf decodes the last line that the program wrote.
 func summaryOf(t *testing.T, output string) tool.Summary {
 	t.Helper()
+	schema.Check(t, output)
 	lines := strings.Split(strings.TrimSpace(output), "\n")
 	var s tool.Summary
 	must(t, json.Unmarshal([]byte(lines[len(lines)-1]), &s))

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"xentrace/test/schema"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -132,6 +134,7 @@ func (r *Run) StopMeasuring() []Congestion {
 // ParseCongestion reads lines of type congestion; each must have every key.
 func ParseCongestion(t testing.TB, text []byte) []Congestion {
 	t.Helper()
+	schema.Check(t, text)
 	var all []Congestion
 	for line := range bytes.Lines(text) {
 		decoder := json.NewDecoder(bytes.NewReader(line))

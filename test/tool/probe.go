@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"xentrace/test/schema"
 )
 
 // A Probe is a line of type probe.
@@ -52,6 +54,7 @@ func RunProbe(t testing.TB, command ...string) Probed {
 	if !strings.Contains(strings.Join(command, " "), " -o json") {
 		return p
 	}
+	schema.Check(t, p.Stdout)
 	for line := range strings.Lines(p.Stdout) {
 		var probe Probe
 		decoder := json.NewDecoder(strings.NewReader(line))

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"xentrace/test/schema"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -142,6 +144,7 @@ func (r *Run) Wait() Output {
 		MaxRSS: int(usage.Maxrss),
 		CPU:    r.cmd.ProcessState.UserTime() + r.cmd.ProcessState.SystemTime(),
 	}
+	schema.Check(r.t, o.Stdout)
 	if err := o.parse([]byte(o.Stdout)); err != nil {
 		r.t.Fatalf("%v; status %d, stderr:\n%s", err, o.Status, o.Stderr)
 	}

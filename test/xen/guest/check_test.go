@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"xentrace/internal/rocket"
+	"xentrace/test/schema"
 )
 
 // A finding is an object of type "finding" or "ec2rl" that check writes, as
@@ -59,6 +60,7 @@ func readCheck(t *testing.T, cmd *exec.Cmd) checked {
 	began := time.Now()
 	out, err := cmd.Output()
 	c := checked{findings: map[string]finding{}, status: exitCode(err), stderr: stderr.String(), took: time.Since(began)}
+	schema.Check(t, out)
 	worst := 0
 	for line := range strings.Lines(string(out)) {
 		var f finding

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"xentrace/internal/rocket"
+	"xentrace/test/schema"
 )
 
 const singlePages = "/proc/sys/net/core/high_order_alloc_disable"
@@ -47,6 +48,7 @@ func fix(t *testing.T, status int, args ...string) []fixed {
 	if exitCode(err) != status {
 		t.Fatalf("fix %v: status %d, want %d; %s%s", args, exitCode(err), status, out, stderr.String())
 	}
+	schema.Check(t, out)
 	var steps []fixed
 	for line := range strings.Lines(string(out)) {
 		var step fixed
