@@ -12,6 +12,7 @@ import (
 	"xentrace/bpf"
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
+	"xentrace/internal/netfront"
 )
 
 // How often it is looked whether the driver's module is still the same one. The
@@ -40,10 +41,10 @@ func bootTime() uint64 { return uint64(readClocks().boot) }
 // watchDriver subscribes to what the kernel announces of the driver's module. It
 // must be called before the hooks are attached, so that nothing is missed.
 func (t *Tracer) watchDriver(ctx context.Context) <-chan kernel.ModuleEvent {
-	if loading, loaded := kernel.LoadedModule(kernel.NetfrontModule); loaded {
+	if loading, loaded := kernel.LoadedModule(netfront.Module); loaded {
 		t.driver.module.hooked(time.Now(), loading)
 	}
-	events, err := kernel.WatchModule(ctx, kernel.NetfrontModule)
+	events, err := kernel.WatchModule(ctx, netfront.Module)
 	if err != nil {
 		return nil // it is looked at now and then anyway
 	}
@@ -86,7 +87,7 @@ func (t *Tracer) lookAtDriver() bool {
 	if !d.follows || t.background.Err() != nil {
 		return true
 	}
-	loading, loaded := kernel.LoadedModule(kernel.NetfrontModule)
+	loading, loaded := kernel.LoadedModule(netfront.Module)
 	change := d.module.look(time.Now(), loading, loaded)
 	if change.left {
 		t.driverLeft(change.since)

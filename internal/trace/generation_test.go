@@ -7,15 +7,16 @@ import (
 
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
+	"xentrace/internal/netfront"
 )
 
 // A packet is judged by the driver that it was handed to, whenever its record is read.
 func TestCauseByGeneration(t *testing.T) {
 	var g generations
-	g.begin(0, "").tell(kernel.Answer{Value: kernel.Drops})
-	g.begin(1000, "unloaded").tell(kernel.Answer{Value: kernel.Linearizes})
+	g.begin(0, "").tell(netfront.Answer{Value: netfront.Drops})
+	g.begin(1000, "unloaded").tell(netfront.Answer{Value: netfront.Linearizes})
 	g.begin(2000, "unloaded") // its code is never read
-	g.begin(3000, "unloaded before its code was read").tell(kernel.Answer{Value: kernel.Drops})
+	g.begin(3000, "unloaded before its code was read").tell(netfront.Answer{Value: netfront.Drops})
 	for _, test := range []struct {
 		name   string
 		moment uint64
@@ -49,7 +50,7 @@ func TestCauseByGeneration(t *testing.T) {
 func TestWaitsForItsOwnGeneration(t *testing.T) {
 	var g generations
 	first := g.begin(0, "")
-	first.tell(kernel.Answer{Value: kernel.Drops})
+	first.tell(netfront.Answer{Value: netfront.Drops})
 	g.begin(1000, "")
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -63,7 +64,7 @@ func TestWaitsForItsOwnGeneration(t *testing.T) {
 	if g.lastRead() != first {
 		t.Error("the last driver whose code was read is not the first")
 	}
-	if first.settle("too late") || first.answer.Value != kernel.Drops {
+	if first.settle("too late") || first.answer.Value != netfront.Drops {
 		t.Errorf("an answer was taken back: %+v", first.answer)
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"sync"
 
 	"xentrace/internal/event"
-	"xentrace/internal/kernel"
+	"xentrace/internal/netfront"
 )
 
 // linearization is what the driver's code shows of packets over the limit. It is
@@ -13,11 +13,11 @@ import (
 type linearization struct {
 	once   sync.Once
 	known  chan struct{} // closed once answer is there
-	answer kernel.Answer
+	answer netfront.Answer
 }
 
 // tell sets the answer, if none is there yet, and reports whether it did.
-func (l *linearization) tell(answer kernel.Answer) bool {
+func (l *linearization) tell(answer netfront.Answer) bool {
 	first := false
 	l.once.Do(func() {
 		l.answer = answer
@@ -29,15 +29,15 @@ func (l *linearization) tell(answer kernel.Answer) bool {
 
 // settle makes do without an answer.
 func (l *linearization) settle(evidence string) bool {
-	return l.tell(kernel.Answer{Evidence: evidence})
+	return l.tell(netfront.Answer{Evidence: evidence})
 }
 
 // sentence says it for a user.
 func (l *linearization) sentence() string {
 	switch l.answer.Value {
-	case kernel.Linearizes:
+	case netfront.Linearizes:
 		return "the driver linearizes packets of too many slots: " + l.answer.Evidence
-	case kernel.Drops:
+	case netfront.Drops:
 		return "the driver drops packets of too many slots: " + l.answer.Evidence
 	}
 	return "whether the driver linearizes is not known, so the cause of a drop over the limit is unknown: " + l.answer.Evidence
@@ -46,9 +46,9 @@ func (l *linearization) sentence() string {
 // cause is why a packet over the limit was dropped that still had its fragments.
 func (l *linearization) cause() event.Cause {
 	switch l.answer.Value {
-	case kernel.Linearizes:
+	case netfront.Linearizes:
 		return event.LinearizeFailed
-	case kernel.Drops:
+	case netfront.Drops:
 		return event.TooManySlots
 	}
 	return event.UnknownCause
@@ -90,7 +90,7 @@ func (l *linearization) refineVerdict(ctx context.Context, v *event.Verdict) err
 	if err := l.wait(ctx); err != nil {
 		return err
 	}
-	if l.answer.Value == kernel.Drops {
+	if l.answer.Value == netfront.Drops {
 		*v = event.Sent
 	}
 	return nil

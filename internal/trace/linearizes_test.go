@@ -6,22 +6,22 @@ import (
 	"testing"
 
 	"xentrace/internal/event"
-	"xentrace/internal/kernel"
+	"xentrace/internal/netfront"
 )
 
 func TestCauseOverTheLimit(t *testing.T) {
 	for _, test := range []struct {
 		name   string
-		answer kernel.Linearization
+		answer netfront.Linearization
 		want   event.Cause
 	}{
-		{"the driver linearizes, so that failed", kernel.Linearizes, event.LinearizeFailed},
-		{"the driver does not", kernel.Drops, event.TooManySlots},
-		{"its code does not tell", kernel.Unknown, event.UnknownCause},
+		{"the driver linearizes, so that failed", netfront.Linearizes, event.LinearizeFailed},
+		{"the driver does not", netfront.Drops, event.TooManySlots},
+		{"its code does not tell", netfront.Unknown, event.UnknownCause},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			l := linearization{known: make(chan struct{})}
-			l.tell(kernel.Answer{Value: test.answer})
+			l.tell(netfront.Answer{Value: test.answer})
 			over, other := event.TooManySlots, event.SGOff
 			if err := errors.Join(l.refine(t.Context(), &over), l.refine(t.Context(), &other)); err != nil {
 				t.Fatal(err)
@@ -46,8 +46,8 @@ func TestCauseOverTheLimit(t *testing.T) {
 // A packet over the limit that a driver without linearizing does not drop was sent
 // as it is.
 func TestVerdictOverTheLimit(t *testing.T) {
-	for answer, want := range map[kernel.Linearization]event.Verdict{kernel.Linearizes: event.Linearized, kernel.Drops: event.Sent, kernel.Unknown: event.Linearized} {
-		l := linearization{known: make(chan struct{}), answer: kernel.Answer{Value: answer}}
+	for answer, want := range map[netfront.Linearization]event.Verdict{netfront.Linearizes: event.Linearized, netfront.Drops: event.Sent, netfront.Unknown: event.Linearized} {
+		l := linearization{known: make(chan struct{}), answer: netfront.Answer{Value: answer}}
 		close(l.known)
 		over, other := event.Linearized, event.Bounced
 		counts := event.Counts{OverLimit: 5, Linearized: 5}

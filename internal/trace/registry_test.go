@@ -7,8 +7,8 @@ import (
 
 	"xentrace/bpf"
 	"xentrace/internal/event"
-	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
+	"xentrace/internal/netfront"
 )
 
 // testRegistry is a registry whose counters the test writes in the kernel side's place.
@@ -33,7 +33,7 @@ func newTestRegistry(t *testing.T) *testRegistry {
 		return m
 	}
 	drivers := new(generations)
-	drivers.begin(0, "").tell(kernel.Answer{Value: kernel.Drops})
+	drivers.begin(0, "").tell(netfront.Answer{Value: netfront.Drops})
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
 		t.Fatal(err)
@@ -91,7 +91,7 @@ func TestInterfaceLives(t *testing.T) {
 	first := r.appears(2, false)
 	r.send(first, 10, 3)
 	r.goes(2)
-	r.drivers.begin(1000, "unloaded").tell(kernel.Answer{Value: kernel.Linearizes})
+	r.drivers.begin(1000, "unloaded").tell(netfront.Answer{Value: netfront.Linearizes})
 	second := r.appears(3, false)
 	r.send(second, 20, 4)
 	r.send(first, 100, 100) // by a program that still ran: nobody's any more

@@ -7,7 +7,7 @@ import (
 
 	"xentrace/bpf"
 	"xentrace/internal/event"
-	"xentrace/internal/kernel"
+	"xentrace/internal/netfront"
 )
 
 // collectFunction takes the backend's responses from the ring and frees what was
@@ -17,7 +17,7 @@ const collectFunction = "xennet_tx_buf_gc"
 // rejections is whether the packets that the backend refused are counted, and if
 // not, why.
 type rejections struct {
-	ring    kernel.TransmitRing
+	ring    netfront.TransmitRing
 	missing string // empty: they are counted
 }
 
@@ -37,7 +37,7 @@ func (f *facts) learnRejections(asked bool, b event.Backend) rejections {
 	if there, err := f.types.HasFunction(f.module, collectFunction); err != nil || !there {
 		return rejections{missing: fmt.Sprintf("this driver has no function %s of its own, which takes the backend's responses", collectFunction)}
 	}
-	ring, err := f.types.TransmitRing(f.module)
+	ring, err := netfront.RingOf(f.types, f.module)
 	if err != nil {
 		return rejections{missing: fmt.Sprintf("the structures of xen-netfront are not as expected: %v", err)}
 	}
