@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"xentrace/internal/event"
+	"xentrace/internal/remedy"
 )
 
 // A PCIDevice is a network device that is better than the frontend.
@@ -20,13 +21,13 @@ type PCIDevice struct {
 // betterDevices are the network devices that EC2 and other hosts pass through to
 // Xen guests, by vendor and device.
 var betterDevices = map[string]struct{ name, module string }{
-	"1d0f:0ec2": {"an Amazon ENA", "ena"},
-	"1d0f:1ec2": {"an Amazon ENA", "ena"},
-	"1d0f:ec20": {"an Amazon ENA", "ena"},
-	"1d0f:ec21": {"an Amazon ENA", "ena"},
-	"8086:10ed": {"an Intel 82599 virtual function", "ixgbevf"},
-	"8086:1515": {"an Intel X540 virtual function", "ixgbevf"},
-	"8086:1565": {"an Intel X550 virtual function", "ixgbevf"},
+	"1d0f:0ec2": {"Amazon ENA", "ena"},
+	"1d0f:1ec2": {"Amazon ENA", "ena"},
+	"1d0f:ec20": {"Amazon ENA", "ena"},
+	"1d0f:ec21": {"Amazon ENA", "ena"},
+	"8086:10ed": {"Intel 82599 virtual function", "ixgbevf"},
+	"8086:1515": {"Intel X540 virtual function", "ixgbevf"},
+	"8086:1565": {"Intel X550 virtual function", "ixgbevf"},
 }
 
 func (r *reader) readPCI() []PCIDevice {
@@ -42,9 +43,9 @@ func (r *reader) readPCI() []PCIDevice {
 	return found
 }
 
-// betterDevice tells of a device beside the frontend that would do better.
+// betterDevice looks for a device that would do better than the frontend.
 func (m *Machine) betterDevice() event.Finding {
-	f := event.Finding{ID: BetterDevice, Message: "No better network device is there than the frontend.", Evidence: []event.Fact{{Key: "devices", Value: ""}}}
+	f := event.Finding{ID: BetterDevice, Message: "No PCI network device known to be faster than the frontend.", Evidence: []event.Fact{{Key: "devices", Value: ""}}}
 	if m.Hypervisor.Dom0 {
 		return event.Finding{}
 	}
@@ -54,26 +55,20 @@ func (m *Machine) betterDevice() event.Finding {
 		switch {
 		case d.Driver == "":
 			f.Status = event.Warn
-			f.Message = fmt.Sprintf("There is %s at %s that no driver has taken: it goes past the frontend and all that is checked here.", d.Name, d.Address)
-			f.Advice = []event.Advice{{
-				Command: "modprobe " + d.Module,
-				Effect:  "Loads its driver, which makes an interface. Where there is no such module, the kernel is to be updated.",
-				Cost:    "Addresses and routes have to move to the new interface.",
-			}}
+			f.Message = fmt.Sprintf("%s at %s has no driver: it bypasses the frontend.", d.Name, d.Address)
+			f.Advice = remedy.For(remedy.Facts{Module: d.Module}, remedy.LoadBetter)
 		case !m.anyUp(d.Interfaces):
 			f.Status = event.Warn
-			f.Message = fmt.Sprintf("There is %s at %s (%s) that is not up: it goes past the frontend and all that is checked here.", d.Name, d.Address, strings.Join(d.Interfaces, ", "))
+			f.Message = fmt.Sprintf("%s at %s (%s) is not up: it bypasses the frontend.", d.Name, d.Address, strings.Join(d.Interfaces, ", "))
 			if len(d.Interfaces) > 0 {
-				up := event.Advice{Command: "ip link set dev {ifname} up", Effect: "Brings it up; its address is then to be set as the network expects it."}
-				up.Command = up.For(d.Interfaces[0])
-				f.Advice = []event.Advice{up}
+				f.Advice = remedy.For(remedy.Facts{Device: d.Interfaces[0]}, remedy.BetterUp)
 			}
 		default:
 			used = append(used, fmt.Sprintf("%s (%s)", d.Name, strings.Join(d.Interfaces, ", ")))
 		}
 	}
 	if f.Status == event.OK && len(used) > 0 {
-		f.Message = "Besides the frontend there is " + strings.Join(used, ", ") + ", and it is up: see to it that the traffic goes there."
+		f.Message = "Up alongside the frontend: " + strings.Join(used, ", ") + ". Make sure the traffic uses it."
 	}
 	f.Evidence = []event.Fact{{Key: "devices", Value: strings.Join(names, ", ")}}
 	return f

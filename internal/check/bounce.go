@@ -7,10 +7,11 @@ import (
 	"strings"
 
 	"xentrace/internal/event"
+	"xentrace/internal/remedy"
 )
 
-// Trust says whether a backend may see pages that hold other things than the
-// packet. Where it may not, the driver copies each packet first.
+// Trust is whether the backend may see pages that hold more than the packet. If it may
+// not, the driver copies each packet first.
 type Trust uint8
 
 const (
@@ -78,31 +79,24 @@ func (r *reader) trustParameter() Known[Trust] {
 func (m *Machine) bounce(i *Interface) event.Finding {
 	f := about(i, Bounce)
 	f.Evidence = []event.Fact{{Key: "parameter_trusted", Value: m.Trusted.trusts()}, {Key: "xenstore_trusted", Value: i.Trusted.trusts()}}
-	cost := "so every packet is copied before it is sent. That is a choice of safety over speed."
+	cost := "so every packet is copied before it is sent: safety over speed."
 	switch {
 	case m.Trusted.Missing == "" && m.Trusted.Value == Unsupported:
-		f.Message = "This driver shares its packets' pages with the backend as they are: it is too old to copy them (XSA-403)."
+		f.Message = "This driver shares whole pages with the backend: it is too old to copy packets (XSA-403)."
 	case m.Trusted.Missing == "" && m.Trusted.Value == Untrusted:
 		f.Status = event.Warn
-		f.Message = "The driver's parameter trusted=0 says not to trust the backend, " + cost
-		f.Advice = []event.Advice{{
-			Command: "grep -rs trusted /etc/modprobe.d /proc/cmdline",
-			Effect:  "Shows where it is set. Without it packets are sent without a copy, from the next start on.",
-			Cost:    "A backend that is broken into can then read what else is in the packets' pages.",
-		}}
+		f.Message = "The driver's parameter trusted=0 marks the backend as untrusted, " + cost
+		f.Advice = m.advise(i, remedy.TrustBackend)
 	case i.Trusted.Missing == "" && i.Trusted.Value == Untrusted:
 		f.Status = event.Warn
-		f.Message = "The host says in xenstore not to trust this interface's backend, " + cost
-		f.Advice = []event.Advice{{
-			Effect: "The host decides it: the guest's configuration in dom0 has trusted=0 in its vif line.",
-			Cost:   "With a trusted backend, one that is broken into can read what else is in the packets' pages.",
-		}}
+		f.Message = "xenstore marks this interface's backend as untrusted, " + cost
+		f.Advice = m.advise(i, remedy.TrustInDom0)
 	case i.Trusted.Missing != "":
 		f.Status = event.Unknown
-		f.Message = "Whether each packet is copied because the host says not to trust the backend cannot be told: " + i.Trusted.Missing + "."
+		f.Message = "Whether the host marks the backend as untrusted is unknown: " + i.Trusted.Missing + "."
 	case m.Trusted.Missing != "":
 		f.Status = event.Unknown
-		f.Message = "Whether each packet is copied because the driver's parameter says not to trust the backend cannot be told: " + m.Trusted.Missing + "."
+		f.Message = "Whether the driver's parameter marks the backend as untrusted is unknown: " + m.Trusted.Missing + "."
 	default:
 		f.Message = "The backend is trusted: packets are not copied for safety."
 	}

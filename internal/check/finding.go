@@ -1,9 +1,7 @@
 package check
 
 import (
-	"fmt"
 	"slices"
-	"strings"
 
 	"xentrace/internal/event"
 )
@@ -69,48 +67,4 @@ func (m *Machine) ofInterface(i *Interface) []event.Finding {
 // about begins a finding about an interface.
 func about(i *Interface, id event.FindingID) event.Finding {
 	return event.Finding{ID: id, Interface: i.Name, NetNS: i.Namespace}
-}
-
-// advise completes advice for an interface: its name, and the way into its
-// network namespace where that is not the caller's.
-func (m *Machine) advise(i *Interface, advice ...event.Advice) []event.Advice {
-	complete := slices.Clone(advice)
-	for n, a := range complete {
-		if a.Command == "" || !a.OfInterface() {
-			continue
-		}
-		complete[n].Command = a.For(i.Name)
-		switch {
-		case i.Namespace == m.NetNS || i.Path == "":
-		case strings.Contains(a.Command, "/sys/"): // which shows the caller's interfaces
-			complete[n].Command = ""
-		default:
-			complete[n].Command = "nsenter --net=" + event.Quote(i.Path) + " -- " + complete[n].Command
-		}
-	}
-	return complete
-}
-
-// adviseAll completes advice for every interface of the frontend.
-func (m *Machine) adviseAll(advice []event.Advice) []event.Advice {
-	var complete []event.Advice
-	for _, a := range advice {
-		if !a.OfInterface() {
-			if !m.done(a) {
-				complete = append(complete, a)
-			}
-			continue
-		}
-		for i := range m.Interfaces {
-			if m.Interfaces[i].IsNetfront() && !m.Interfaces[i].already(a) {
-				complete = append(complete, m.advise(&m.Interfaces[i], a)...)
-			}
-		}
-	}
-	return complete
-}
-
-// already tells that the advice would change nothing.
-func (i *Interface) already(a event.Advice) bool {
-	return i.MTU <= plainMTU && strings.HasSuffix(a.Command, fmt.Sprintf(" mtu %d", plainMTU))
 }

@@ -9,6 +9,7 @@ import (
 
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
+	"xentrace/internal/remedy"
 )
 
 // An Interrupt is one line of /proc/interrupts.
@@ -34,10 +35,10 @@ func (r *reader) readInterrupts() Known[[]Interrupt] {
 func (m *Machine) interrupts(i *Interface) event.Finding {
 	f := about(i, Interrupts)
 	if m.Sources.Missing != "" {
-		f.Status, f.Message = event.Unknown, "Where the interface's interrupts go cannot be told: "+m.Sources.Missing+"."
+		f.Status, f.Message = event.Unknown, "Interrupts of the interface are unknown: "+m.Sources.Missing+"."
 		return f
 	}
-	if m.CPUs == 1 {
+	if m.cpus() == 1 {
 		return event.Finding{} // nowhere else to go
 	}
 	var numbers []string
@@ -53,14 +54,14 @@ func (m *Machine) interrupts(i *Interface) event.Finding {
 		}
 	}
 	if len(numbers) == 0 {
-		f.Status, f.Message = event.Unknown, "Where the interface's interrupts go cannot be told: /proc/interrupts has none of its name."
+		f.Status, f.Message = event.Unknown, "Interrupts of the interface are unknown: /proc/interrupts has none of its name."
 		return f
 	}
-	judgeInterrupts(&f, numbers, total)
+	m.judgeInterrupts(&f, i, numbers, total)
 	return f
 }
 
-func judgeInterrupts(f *event.Finding, numbers []string, total []uint64) {
+func (m *Machine) judgeInterrupts(f *event.Finding, i *Interface, numbers []string, total []uint64) {
 	var sum uint64
 	for _, n := range total {
 		sum += n
@@ -70,25 +71,34 @@ func judgeInterrupts(f *event.Finding, numbers []string, total []uint64) {
 	f.Evidence = []event.Fact{{Key: "interrupts", Value: strings.Join(numbers, ",")}, {Key: "count", Value: sum}, {Key: "busiest_cpu", Value: cpu}, {Key: "busiest_cpu_count", Value: busiest}}
 	switch {
 	case sum < fewInterrupts:
-		f.Message = fmt.Sprintf("There were %d interrupts so far, too few to say how they spread.", sum)
+		f.Message = fmt.Sprintf("%d interrupts so far: too few to judge.", sum)
 	case float64(busiest) < nearlyAll*float64(sum):
-		f.Message = fmt.Sprintf("The interrupts spread over the processors; the busiest, CPU %d, has %d %% of them.", cpu, 100*busiest/sum)
+		f.Message = fmt.Sprintf("Interrupts are spread over the CPUs; CPU %d has the most, %d %%.", cpu, 100*busiest/sum)
 	case len(numbers) == 1:
-		f.Message = fmt.Sprintf("The one interrupt goes to CPU %d.", cpu)
+		f.Message = fmt.Sprintf("The only interrupt goes to CPU %d.", cpu)
 	default:
 		f.Status = event.Warn
-		f.Message = fmt.Sprintf("All %d interrupts of the interface go to CPU %d, so the queues do not help.", len(numbers), cpu)
-		f.Advice = []event.Advice{{
-			Command: fmt.Sprintf("echo %s > /proc/irq/%s/smp_affinity", other(cpu), numbers[len(numbers)-1]),
-			Effect:  "Moves one of them to another processor; the irqbalance daemon spreads them all, and goes on doing so.",
-		}}
+		f.Message = fmt.Sprintf("All %d interrupts of the interface go to CPU %d.", len(numbers), cpu)
+		if i.Queues > 1 {
+			f.Message = fmt.Sprintf("All %d interrupts of the interface go to CPU %d, so its %d queues do not help.", len(numbers), cpu, i.Queues)
+		}
+		f.Advice = m.advise(i, remedy.Irqbalance)
+		if to, found := m.otherCPU(cpu); found {
+			f.Advice = append(f.Advice, event.Advice{
+				ID:      "irq-affinity",
+				Command: fmt.Sprintf("echo %s > /proc/irq/%s/smp_affinity", remedy.Mask([]int{to}), numbers[len(numbers)-1]),
+				Effect:  fmt.Sprintf("Moves one of them to CPU %d, until the next boot.", to),
+			})
+		}
 	}
 }
 
-// other is the affinity mask of a processor that is not this one.
-func other(cpu int) string {
-	if cpu == 0 {
-		return "2"
+// otherCPU is an online CPU that is not this one.
+func (m *Machine) otherCPU(cpu int) (int, bool) {
+	for _, other := range m.Facts.CPUs {
+		if other != cpu {
+			return other, true
+		}
 	}
-	return "1"
+	return 0, false
 }

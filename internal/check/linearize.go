@@ -12,10 +12,11 @@ import (
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 	"xentrace/internal/netfront"
+	"xentrace/internal/remedy"
 	"xentrace/internal/verdict"
 )
 
-// liveCode asks the running driver.
+// liveCode analyses the running driver.
 func (r *reader) liveCode(ctx context.Context) Known[netfront.Answer] {
 	answer, err := r.source.LiveCode(ctx)
 	if err != nil {
@@ -27,7 +28,7 @@ func (r *reader) liveCode(ctx context.Context) Known[netfront.Answer] {
 	return known(answer)
 }
 
-// readFile asks the driver on disk: the running kernel's module, or the kernel
+// readFile analyses the driver on disk: the running kernel's module, or the kernel
 // that it is built into.
 func (m *Machine) readFile(ctx context.Context, r *reader) {
 	m.Code.Loaded = r.loadedBuild()
@@ -135,20 +136,18 @@ func OfFile(file File) event.Finding {
 	f := event.Finding{ID: LinearizeCode, Evidence: []event.Fact{{Key: "read_from", Value: "file"}, {Key: "file", Value: file.Path}, {Key: "build_id", Value: buildFact(file.BuildID)}, {Key: "code", Value: file.Answer.Evidence}}}
 	switch file.Answer.Value {
 	case netfront.Linearizes:
-		f.Message = "This driver linearizes: it copies a packet of more than 18 slots into one piece and sends it."
+		f.Message = "Driver linearizes packets over 18 slots instead of dropping them."
 	case netfront.Drops:
 		f.Status = event.Fail
-		f.Message = "This driver drops every packet of more than 18 slots: it has no code to linearize one."
-		f.Advice = []event.Advice{updateKernel()}
+		f.Message = "Driver drops every packet over 18 slots: it does not linearize."
+		f.Advice = remedy.For(remedy.Facts{}, remedy.UpdateKernel)
 	default:
 		f.Status = event.Unknown
-		f.Message = "Whether this driver linearizes cannot be told: " + file.Answer.Evidence + "."
+		f.Message = "Whether this driver linearizes is unknown: " + file.Answer.Evidence + "."
 		f.Evidence[len(f.Evidence)-1].Value = nil
 	}
 	return f
 }
-
-func updateKernel() event.Advice { return verdict.OfCause(event.TooManySlots).Advice[0] }
 
 func buildFact(id string) any {
 	if id == "" {
@@ -169,12 +168,12 @@ func (c *Code) linearizes() netfront.Linearization {
 	return netfront.Unknown
 }
 
-// stale tells that the file on disk is not the driver that is loaded.
+// stale reports that the file on disk is not the driver that is loaded.
 func (c *Code) stale() bool {
 	return c.Loaded != "" && c.File.Value.BuildID != "" && c.Loaded != c.File.Value.BuildID
 }
 
-// same tells that it is, for certain.
+// same reports that it certainly is.
 func (c *Code) same() bool { return c.Loaded != "" && c.Loaded == c.File.Value.BuildID }
 
 func (m *Machine) linearize() event.Finding {
@@ -182,49 +181,48 @@ func (m *Machine) linearize() event.Finding {
 	f := event.Finding{ID: LinearizeCode, Evidence: append(c.evidence(), event.Fact{Key: "single_pages", Value: m.SinglePages.fact()})}
 	switch c.linearizes() {
 	case netfront.Linearizes:
-		f.Message = "The driver linearizes: it copies a packet of more than 18 slots into one piece and sends it."
+		f.Message = "Driver linearizes packets over 18 slots instead of dropping them."
 	case netfront.Drops:
 		f.Status = event.Fail
-		f.Message = "The driver drops every packet of more than 18 slots: it has no code to linearize one. A TCP connection whose next segment is such a packet hangs."
+		f.Message = "Driver drops every packet over 18 slots: it does not linearize. A TCP connection with such a segment stalls."
 		if m.SinglePages.Value {
-			f.Message += " New page fragments are single pages (net.core.high_order_alloc_disable=1), so few packets need as many."
+			f.Message += " New page fragments are single pages (net.core.high_order_alloc_disable=1), so few packets need that many."
 		}
-		f.Advice = m.adviseAll(verdict.OfCause(event.TooManySlots).Advice)
+		f.Advice = m.adviseAll(verdict.OfCause(event.TooManySlots).Remedies...)
 	default:
 		f.Status = event.Unknown
-		f.Message = "Whether the driver linearizes cannot be told. " + c.unknown()
+		f.Message = "Whether the driver linearizes is unknown. " + c.unknown()
 		return f
 	}
 	f.Message += c.standing()
 	return f
 }
 
-// unknown says why neither the running code nor the file tells.
+// unknown says why neither the running code nor the file shows it.
 func (c *Code) unknown() string {
-	text := "The running code: " + c.Live.Missing + ". The file on disk: "
+	text := "Running code: " + c.Live.Missing + ". File on disk: "
 	switch {
 	case c.File.Missing != "":
 		return text + c.File.Missing + "."
 	case c.stale():
-		return text + c.File.Value.Path + " is another build than the driver that is loaded."
+		return text + c.File.Value.Path + " is not the build that is loaded."
 	default:
 		return text + c.File.Value.Answer.Evidence + "."
 	}
 }
 
-// standing says what the answer stands on, where that is not the running code
-// alone.
+// standing says what the answer is based on, where that is not the running code alone.
 func (c *Code) standing() string {
 	file := &c.File.Value
 	switch {
 	case c.Live.Missing != "" && c.same():
-		return fmt.Sprintf(" This was read from %s, the build that is loaded; to read the running code: %s.", file.Path, c.Live.Missing)
+		return fmt.Sprintf(" Read from %s, the build that is loaded; running code: %s.", file.Path, c.Live.Missing)
 	case c.Live.Missing != "" && c.Loaded == "":
-		return fmt.Sprintf(" This was read from %s, which is presumably what is loaded; to read the running code: %s.", file.Path, c.Live.Missing)
+		return fmt.Sprintf(" Read from %s, presumably what is loaded; running code: %s.", file.Path, c.Live.Missing)
 	case c.Live.Missing != "":
-		return fmt.Sprintf(" This was read from %s; whether it is the build that is loaded cannot be told, and to read the running code: %s.", file.Path, c.Live.Missing)
+		return fmt.Sprintf(" Read from %s, which may not be the build that is loaded; running code: %s.", file.Path, c.Live.Missing)
 	case c.File.Missing == "" && file.Answer.Value != netfront.Unknown && file.Answer.Value != c.Live.Value.Value:
-		return fmt.Sprintf(" The file on disk differs: %s %s them. It will count from the next start on.", file.Path, file.Answer.Value)
+		return fmt.Sprintf(" The file on disk differs: %s %s them, after the next boot.", file.Path, file.Answer.Value)
 	}
 	return ""
 }

@@ -4,9 +4,11 @@ import (
 	"time"
 
 	"xentrace/internal/event"
+	"xentrace/internal/facts"
 	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
 	"xentrace/internal/netfront"
+	"xentrace/internal/remedy"
 )
 
 // Known is a fact, or the reason why it is not known.
@@ -42,7 +44,7 @@ type Machine struct {
 	SinglePages Known[bool]  // whether new page fragments are; else why not known: NoSwitch, SwitchElsewhere or another reason
 	Trusted     Known[Trust] // the driver's parameter
 	MaxQueues   Known[int]   // the driver's parameter
-	CPUs        int          // online; 0 if not known
+	Facts       remedy.Facts // of the machine, for remedies
 	Uptime      time.Duration
 	Sources     Known[[]Interrupt]
 	PCI         []PCIDevice
@@ -97,4 +99,52 @@ func (m *Machine) concerned() bool {
 		}
 	}
 	return len(m.Unbound) > 0
+}
+
+// cpus is how many CPUs are online; 0 if that is not known.
+func (m *Machine) cpus() int { return len(m.Facts.CPUs) }
+
+// FactsOf returns what decides which remedies apply: to an interface, or to the machine if i is
+// nil.
+func (m *Machine) FactsOf(i *Interface) remedy.Facts {
+	f := m.Facts
+	switch m.Code.linearizes() {
+	case netfront.Linearizes:
+		f.Linearizes = remedy.On
+	case netfront.Drops:
+		f.Linearizes = remedy.Off
+	}
+	f.Straddles = map[straddling]remedy.Setting{straddleNever: remedy.Off, straddleSome: remedy.On}[m.straddling()]
+	f.NoGrants = m.Log.Value.Counts[noGrants] > 0
+	if i == nil {
+		return f
+	}
+	var features *netdev.Features
+	if i.Features.Missing == "" {
+		features = &i.Features.Value
+	}
+	f = facts.Interface(f, i.Interface, features)
+	if i.Namespace != m.NetNS {
+		f.Enter = i.Path
+	}
+	return f
+}
+
+// advise returns the remedies that apply to an interface.
+func (m *Machine) advise(i *Interface, ids ...remedy.ID) []event.Advice {
+	return remedy.For(m.FactsOf(i), ids...)
+}
+
+// adviseAll returns the remedies that apply to any interface of the frontend.
+func (m *Machine) adviseAll(ids ...remedy.ID) []event.Advice {
+	var all []event.Advice
+	for i := range m.Interfaces {
+		if m.Interfaces[i].IsNetfront() {
+			all = event.AppendAdvice(all, m.advise(&m.Interfaces[i], ids...)...)
+		}
+	}
+	if len(m.Interfaces) == 0 {
+		return remedy.For(m.FactsOf(nil), ids...)
+	}
+	return all
 }

@@ -6,7 +6,7 @@ import (
 
 	"xentrace/internal/event"
 	"xentrace/internal/netfront"
-	"xentrace/internal/verdict"
+	"xentrace/internal/remedy"
 )
 
 const (
@@ -24,24 +24,19 @@ func (m *Machine) mtu(i *Interface) event.Finding {
 	switch {
 	case i.MTU > largestMTU:
 		f.Status = event.Warn
-		f.Message = fmt.Sprintf("The MTU of %d lets frames of more than 65535 bytes through, which the driver drops.", i.MTU)
-		f.Advice = m.advise(i, verdict.OfCause(event.TooBig).Advice...)
+		f.Message = fmt.Sprintf("With an MTU of %d frames can be longer than 65,535 bytes; the driver drops those.", i.MTU)
+		f.Advice = m.advise(i, remedy.MTU65517)
 	case i.MTU > plainMTU && m.Code.linearizes() == netfront.Drops:
 		f.Status = event.Warn
-		f.Message = fmt.Sprintf("With an MTU of %d a single segment of small pieces can need more than 18 slots. This driver drops it, each time it is sent again too, and the connection hangs.", i.MTU)
-		f.Advice = m.advise(i, event.Advice{
-			Command: "ip link set dev {ifname} mtu 1500",
-			Effect:  "Segments are cut smaller, those of connections that hang included.",
-			Cost:    "The gain of jumbo frames is lost for all traffic on the interface.",
-		})
+		f.Message = fmt.Sprintf("With an MTU of %d one segment of small fragments can need over 18 slots. This driver drops it and every retransmission, and the connection stalls.", i.MTU)
+		f.Advice = m.advise(i, remedy.MTU1500)
 	case !sg:
-		f.Message = fmt.Sprintf("The MTU is %d. The %d that ec2rl advises while scatter-gather is off cannot be set: without it the driver refuses more than %d.", i.MTU, jumboMTU, plainMTU)
+		f.Message = fmt.Sprintf("MTU is %d. The %d that ec2rl advises cannot be set: without scatter-gather the driver refuses more than %d.", i.MTU, jumboMTU, plainMTU)
+	case m.Code.linearizes() == netfront.Unknown && i.MTU > plainMTU:
+		f.Status = event.Unknown
+		f.Message = fmt.Sprintf("Whether the MTU of %d causes drops depends on whether the driver linearizes, which is unknown.", i.MTU)
 	default:
-		f.Message = fmt.Sprintf("The MTU of %d is no danger with this driver.", i.MTU)
-		if m.Code.linearizes() == netfront.Unknown && i.MTU > plainMTU {
-			f.Status = event.Unknown
-			f.Message = fmt.Sprintf("Whether the MTU of %d is a danger depends on whether the driver linearizes, which is not known.", i.MTU)
-		}
+		f.Message = fmt.Sprintf("MTU is %d: no risk with this driver.", i.MTU)
 	}
 	return f
 }

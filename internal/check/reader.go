@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"xentrace/internal/facts"
 	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
 )
@@ -44,7 +45,7 @@ func Read(ctx context.Context, source Source, names []string) (*Machine, error) 
 	m.Slab = r.readSlab()
 	m.SinglePages = r.readSinglePages()
 	m.MaxQueues = r.number("sys/module/xen_netfront/parameters/max_queues")
-	m.CPUs = r.countCPUs()
+	m.Facts = facts.Machine(source.Files)
 	m.Uptime = r.uptime()
 	m.Sources = r.readInterrupts()
 	m.PCI = r.readPCI()
@@ -135,24 +136,6 @@ func (r *reader) sharedInfo() Known[kernel.SharedInfo] {
 	return known(info)
 }
 
-// countCPUs counts those that are online, from a list such as 0-3,5.
-func (r *reader) countCPUs() int {
-	count := 0
-	for span := range strings.SplitSeq(r.line("sys/devices/system/cpu/online"), ",") {
-		first, last, isRange := strings.Cut(span, "-")
-		if !isRange {
-			last = first
-		}
-		a, errA := strconv.Atoi(first)
-		b, errB := strconv.Atoi(last)
-		if errA != nil || errB != nil || b < a {
-			return 0
-		}
-		count += b - a + 1
-	}
-	return count
-}
-
 // uptime is how long the kernel has run; 0 if not known.
 func (r *reader) uptime() time.Duration {
 	first, _, _ := strings.Cut(r.line("proc/uptime"), " ")
@@ -172,4 +155,31 @@ func (r *reader) unbound() []string {
 		}
 	}
 	return names
+}
+
+// Why it is not known whether page fragments are single pages.
+const (
+	// NoSwitch: a kernel without net.core.high_order_alloc_disable.
+	NoSwitch = "this kernel has no net.core.high_order_alloc_disable"
+	// SwitchElsewhere: settings of the whole machine are shown in its first network
+	// namespace alone.
+	SwitchElsewhere = "net.core.high_order_alloc_disable is not shown in this network namespace"
+)
+
+const singlePagesSwitch = "proc/sys/net/core/high_order_alloc_disable"
+
+// readSinglePages tells whether new page fragments are single pages.
+func (r *reader) readSinglePages() Known[bool] {
+	value := r.number(singlePagesSwitch)
+	if value.Missing == "" {
+		return known(value.Value != 0)
+	}
+	if _, err := fs.Stat(r.source.Files, singlePagesSwitch); !errors.Is(err, fs.ErrNotExist) {
+		return missing[bool](value.Missing)
+	}
+	// Its neighbour in the same table, which every kernel has.
+	if r.exists("proc/sys/net/core/netdev_max_backlog") {
+		return missing[bool](NoSwitch)
+	}
+	return missing[bool](SwitchElsewhere)
 }

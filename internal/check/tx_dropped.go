@@ -5,12 +5,13 @@ import (
 	"time"
 
 	"xentrace/internal/event"
+	"xentrace/internal/remedy"
 )
 
 func (m *Machine) txDropped(i *Interface) event.Finding {
 	f := about(i, TxDropped)
 	if i.Counters.Missing != "" {
-		f.Status, f.Message = event.Unknown, "The interface's counters cannot be read: "+i.Counters.Missing+"."
+		f.Status, f.Message = event.Unknown, "Interface counters cannot be read: "+i.Counters.Missing+"."
 		return f
 	}
 	c := &i.Counters.Value
@@ -22,32 +23,29 @@ func (m *Machine) txDropped(i *Interface) event.Finding {
 	f.Evidence = []event.Fact{{Key: "tx_dropped", Value: dropped}, {Key: "tx_packets", Value: c.Later.TxPackets}, {Key: "uptime_hours", Value: hours},
 		{Key: "tx_dropped_meanwhile", Value: moved}, {Key: "meanwhile_ms", Value: c.After.Milliseconds()}}
 	if dropped == 0 {
-		f.Message = "No packet was dropped on the way out since the interface was made."
+		f.Message = "No TX drops since the interface was created."
 		return f
 	}
 	f.Status = event.Warn
-	f.Message = fmt.Sprintf("%d packets were dropped on the way out, against %d sent, since the interface was made%s.", dropped, c.Later.TxPackets, m.rate(dropped))
+	f.Message = fmt.Sprintf("%d packets dropped and %d sent since the interface was created%s.", dropped, c.Later.TxPackets, m.rate(dropped))
 	if moved > 0 {
 		f.Status = event.Fail
-		f.Message += fmt.Sprintf(" %d of them while this command ran (%d ms).", moved, c.After.Milliseconds())
+		f.Message += fmt.Sprintf(" %d of the drops came while this command ran (%d ms).", moved, c.After.Milliseconds())
 	}
-	f.Message += " The driver's drops and the kernel's own are counted together."
-	f.Advice = m.advise(i, event.Advice{
-		Command: "xentrace watch -i {ifname}",
-		Effect:  "Shows each packet that the driver drops from now on, and why.",
-	})
+	f.Message += " The counter includes drops by the network core before the driver."
+	f.Advice = m.advise(i, remedy.WatchDriver)
 	return f
 }
 
-// rate says how many that is an hour, if all came since the start.
+// rate is how many that is per hour, if all came since the boot.
 func (m *Machine) rate(dropped uint64) string {
 	if m.Uptime < time.Minute {
 		return ""
 	}
-	return fmt.Sprintf(", at most %s ago: at least %.1f an hour", span(m.Uptime), float64(dropped)/m.Uptime.Hours())
+	return fmt.Sprintf(", at most %s ago (at least %.1f per hour)", span(m.Uptime), float64(dropped)/m.Uptime.Hours())
 }
 
-// span says a time as people do.
+// span rounds a time for people.
 func span(d time.Duration) string {
 	switch {
 	case d >= 48*time.Hour:

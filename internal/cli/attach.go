@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"xentrace/internal/event"
+	"xentrace/internal/facts"
 	"xentrace/internal/filter"
 	"xentrace/internal/flow"
 	"xentrace/internal/output"
@@ -215,6 +216,7 @@ func ignoringPipe(err error) error {
 // followed is what watch leads records through: the history of flows, and the filters.
 func (t *traced) followed(filter *filter.Filter) session.Options {
 	table := flow.NewTable(0, t.tracer.Connections())
-	table.Ask(session.NewFacts().Of)
-	return session.Options{Flows: table, Filter: filter}
+	machine := &facts.Cache{}
+	table.Ask(machine.Of)
+	return session.Options{Flows: table, Filter: filter, Facts: machine.Of}
 }

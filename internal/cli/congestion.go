@@ -11,6 +11,7 @@ import (
 
 	"xentrace/internal/congestion"
 	"xentrace/internal/event"
+	"xentrace/internal/facts"
 	"xentrace/internal/netdev"
 	"xentrace/internal/verdict"
 )
@@ -127,6 +128,7 @@ type measuring struct {
 	in       *invocation
 	meter    Meter
 	baseline congestion.Baseline
+	facts    facts.Cache
 }
 
 // run tells what was measured when the time is up or it is interrupted, and with
@@ -170,7 +172,7 @@ func (m *measuring) tell(ctx context.Context) error {
 		if i > 0 && m.in.format != "json" && !m.in.everySecond {
 			err = m.in.print("\n")
 		}
-		c := &event.Congestion{Report: &reports[i], Judgment: verdict.OfCongestion(&reports[i]), Changes: m.baseline.Changes(&reports[i])}
+		c := &event.Congestion{Report: &reports[i], Judgment: verdict.OfCongestion(&reports[i], m.facts.Of(event.Device{Name: reports[i].Name, Index: reports[i].Index, NetNS: reports[i].NetNS})), Changes: m.baseline.Changes(&reports[i])}
 		if err = errors.Join(err, lines.Emit(c)); err != nil {
 			return fmt.Errorf("standard output: %w", err)
 		}

@@ -10,9 +10,11 @@ import (
 	"github.com/spf13/pflag"
 
 	"xentrace/internal/event"
+	"xentrace/internal/facts"
 	"xentrace/internal/netdev"
 	"xentrace/internal/probe"
 	"xentrace/internal/trace"
+	"xentrace/internal/verdict"
 )
 
 func probeCommand() *command {
@@ -94,7 +96,8 @@ func runProbe(ctx context.Context, in *invocation) error {
 	out := t.stream(false)
 	results, err := t.probes(ctx, out, network, options)
 	stopped := t.tracer.Stop(context.WithoutCancel(ctx))
-	_ = out.Emit(&results) // closing it returns the error
+	machine := &facts.Cache{}
+	_ = out.Emit(&event.Probes{Results: results, Explained: verdict.ExplainProbes(results, machine.Of)}) // closing it returns the error
 	written := out.Close()
 	if err := errors.Join(err, stopped, t.tracer.Close(), written); err != nil {
 		return err
@@ -205,7 +208,7 @@ func onlyNetfront(all []netdev.Interface) (netdev.Interface, error) {
 
 // probes makes them, and writes each result as soon as it is known. An interrupt ends
 // them, and so does the time that --duration gives.
-func (t *traced) probes(ctx context.Context, out *stream, network *netdev.Namespace, o probe.Options) (results event.Probes, err error) {
+func (t *traced) probes(ctx context.Context, out *stream, network *netdev.Namespace, o probe.Options) (results []event.Probe, err error) {
 	reading, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	prober := probe.New(reading, t.tracer, network, o)

@@ -23,6 +23,8 @@ func (*Finding) Type() string { return "finding" }
 type Summary struct {
 	Totals
 	Flows *FlowSummary // nil where flows were not followed
+	// Explained is what was counted and what helps, drops first.
+	Explained []Explanation
 
 	Filter  []string // what chose the events that were shown, as flags; empty if all were
 	LeftOut uint64   // events that were not shown because of that

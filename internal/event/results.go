@@ -105,8 +105,11 @@ func (p *Probe) Lost() bool {
 	return p.Seen && (p.Verdict == Dropped || p.Verdict == Rejected)
 }
 
-// Probes is every probe of a run: its end.
-type Probes []Probe
+// Probes is the end of a run of probes.
+type Probes struct {
+	Results   []Probe
+	Explained []Explanation // of what was lost
+}
 
-// Type returns "probes": JSON wrote each one already.
+// Type returns "probes": JSON wrote each result already.
 func (*Probes) Type() string { return "probes" }

@@ -7,12 +7,7 @@ import (
 
 	"xentrace/internal/check"
 	"xentrace/internal/event"
-	"xentrace/internal/netfront"
-)
-
-const (
-	noSwitch        = check.NoSwitch
-	switchElsewhere = check.SwitchElsewhere
+	"xentrace/internal/remedy"
 )
 
 // A Plan is the steps for a machine, in the order in which they are done.
@@ -33,9 +28,9 @@ type Choice struct {
 	Force bool     // also those that do harm here
 }
 
-// NewPlan makes the plan. It looks at nothing but what check read and found.
+// NewPlan makes the plan from the facts that check read. findings are named in Plan.Left.
 func NewPlan(m *check.Machine, findings []event.Finding, choice Choice) (*Plan, error) {
-	p := &planner{machine: m, situations: situations(m, findings), choice: choice}
+	p := &planner{machine: m, situations: situations(m), choice: choice}
 	plan := &Plan{}
 	for _, s := range p.situations {
 		plan.interfaces = append(plan.interfaces, IdentityOf(s.iface.Interface))
@@ -96,16 +91,16 @@ func (p *planner) steps(a action) []Step {
 		step := p.step(a, s)
 		switch reason, final := object(a, s); {
 		case reason != "" && p.choice.Force && !final:
-			step.Message = "Done all the same, as --force says: " + reason
+			step.Message = "Done because of --force: " + reason
 		case reason != "":
 			step.Status, step.Message = event.Refused, reason
 		case asked && done(a, s):
-			step.Message = "It is so already."
+			step.Message = "Already set."
 		}
 		steps = append(steps, step)
 		if a.change.sysctl != "" && step.Status != event.Refused {
 			for _, s := range p.situations {
-				s.single = true
+				s.SinglePages = remedy.On
 			}
 		}
 		if step.Interface == "" {
@@ -118,7 +113,7 @@ func (p *planner) steps(a action) []Step {
 // called tells whether the situation calls for a step.
 func called(name string, s *situation) bool {
 	for _, r := range rules {
-		if r.step == name && !s.otherDriver && r.when(s) {
+		if string(r.step) == name && !s.otherDriver && r.when(s) {
 			return true
 		}
 	}
@@ -128,7 +123,7 @@ func called(name string, s *situation) bool {
 // object returns the first objection to a step, if there is one.
 func object(a action, s *situation) (reason string, final bool) {
 	for _, o := range objections {
-		if (o.step == a.name || o.step == "" || o.step == "mtu-" && a.change.mtu != 0) && o.when(s, &a.change) {
+		if (string(o.step) == a.name || o.step == "" || o.step == "mtu-" && a.change.mtu != 0) && o.when(s, &a.change) {
 			return o.reason, o.final
 		}
 	}
@@ -137,34 +132,34 @@ func object(a action, s *situation) (reason string, final bool) {
 
 // done tells that the step would change nothing.
 func done(a action, s *situation) bool {
-	switch a.name {
-	case "single-pages":
-		return s.single
-	case "sg-on":
-		return !s.sgOff && !s.sgMissing
-	case "sg-off":
-		return s.sgOff
-	case "tso-gso-on":
-		return !s.tsoOff && !s.gsoOff
-	case "tso-gso-off":
-		return s.tsoOff && s.gsoOff
+	switch remedy.ID(a.name) {
+	case remedy.SinglePages:
+		return s.single()
+	case remedy.SGOn:
+		return s.SG == remedy.On
+	case remedy.SGOff:
+		return s.sgOff()
+	case remedy.OffloadOn:
+		return s.TSO != remedy.Off && s.GSO != remedy.Off
+	case remedy.OffloadOff:
+		return s.TSO == remedy.Off && s.GSO == remedy.Off
 	}
-	return a.change.mtu != 0 && a.change.mtu == s.iface.MTU
+	return a.change.mtu != 0 && a.change.mtu == s.MTU
 }
 
 func (p *planner) step(a action, s *situation) Step {
 	step := Step{FixStep: event.FixStep{Name: a.name, Command: a.command, Effect: a.effect, Cost: a.cost}, change: a.change, manual: a.manual}
 	if a.manual {
-		step.Message = "This is for you to do: --apply leaves it."
+		step.Message = "For you to do: --apply skips it."
 	}
 	if !strings.Contains(a.command, "{ifname}") {
 		return step
 	}
 	step.Interface, step.NetNS, step.identity = s.iface.Name, s.iface.Namespace, IdentityOf(s.iface.Interface)
 	step.has = s.has()
-	step.Command = strings.ReplaceAll(a.command, "{ifname}", event.Quote(s.iface.Name))
+	step.Command = strings.ReplaceAll(a.command, "{ifname}", remedy.Quote(s.iface.Name))
 	if s.iface.Namespace != p.machine.NetNS && s.iface.Path != "" {
-		step.Command = "nsenter --net=" + event.Quote(s.iface.Path) + " -- " + step.Command
+		step.Command = "nsenter --net=" + remedy.Quote(s.iface.Path) + " -- " + step.Command
 	}
 	return step
 }
@@ -172,8 +167,8 @@ func (p *planner) step(a action, s *situation) Step {
 // unknown says what keeps steps out of the plan.
 func (p *planner) unknown() string {
 	for _, s := range p.situations {
-		if !s.otherDriver && s.code == netfront.Unknown {
-			return "Whether the driver linearizes is not known, so nothing is planned that depends on it; xentrace check says why, and root can often find out."
+		if !s.otherDriver && s.Linearizes == remedy.NotKnown {
+			return "Whether the driver linearizes is unknown, so no step that depends on it is planned. xentrace check says why; root can often find out."
 		}
 	}
 	return ""

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"xentrace/internal/event"
+	"xentrace/internal/remedy"
 	"xentrace/internal/verdict"
 )
 
@@ -26,17 +27,17 @@ func TestAdviceAndLayout(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		size  uint32
-		facts verdict.Facts
+		facts remedy.Facts
 		want  string
 	}{
-		{"jumbo frames", 512, verdict.Facts{MTU: 9001}, cut},
-		{"jumbo frames, small pieces", 80, verdict.Facts{MTU: 9001}, gather},
-		{"ordinary frames", 80, verdict.Facts{MTU: 1500}, gather},
+		{"jumbo frames", 512, remedy.Facts{MTU: 9001}, cut},
+		{"jumbo frames, small pieces", 80, remedy.Facts{MTU: 9001}, gather},
+		{"ordinary frames", 80, remedy.Facts{MTU: 1500}, gather},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			table := NewTable(0, newFakeKernel())
 			asked := 0
-			table.Ask(func(d event.Device) verdict.Facts {
+			table.Ask(func(d event.Device) remedy.Facts {
 				asked++
 				if d.Index == 0 {
 					t.Errorf("asked about %+v", d)

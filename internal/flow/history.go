@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"xentrace/internal/event"
+	"xentrace/internal/remedy"
 	"xentrace/internal/verdict"
 )
 
@@ -21,12 +22,12 @@ type history struct {
 	flow    event.FlowHistory
 	dropped droppedSeqs
 	layout  verdict.Layout
-	facts   func(event.Device) verdict.Facts // nil: nothing is known of the machine
-	hangs   uint32                           // the sequence number that it is stalled at
-	total   uint32                           // total_retrans when last read
-	base    uint32                           // total_retrans at the first drop
-	based   bool                             // base is known
-	socket  *event.Socket                    // that the kernel is asked about; nil if it is not
+	facts   func(event.Device) remedy.Facts // nil: nothing is known of the machine
+	hangs   uint32                          // the sequence number that it is stalled at
+	total   uint32                          // total_retrans when last read
+	base    uint32                          // total_retrans at the first drop
+	based   bool                            // base is known
+	socket  *event.Socket                   // that the kernel is asked about; nil if it is not
 
 	address     uint64 // of the last packet's socket, 0 if unknown
 	counted     bool   // as stalled now, by the table
@@ -118,17 +119,17 @@ func (h *history) addDrop(p *event.Packet) {
 	f.Advice = h.advice(p)
 }
 
-// advice returns what would help, best first: for a flow that is stalled, by what is
-// known of the machine and of the segment that it hangs at.
+// advice returns what helps, best first: for a stalled flow, by the facts about the machine
+// and the segment.
 func (h *history) advice(p *event.Packet) []event.Advice {
-	if h.flow.State != event.Stalled || p.Layer == event.LayerElsewhere {
-		return verdict.OfPacket(p).Advice
-	}
-	var facts verdict.Facts
+	facts := remedy.Facts{Interface: p.Interface.Name}
 	if h.facts != nil {
 		facts = h.facts(p.Interface)
 	}
-	facts.CutFits = verdict.CutFits(p)
+	if h.flow.State != event.Stalled || p.Layer == event.LayerElsewhere {
+		return remedy.For(facts, verdict.OfPacket(p).Remedies...)
+	}
+	facts.RecutFits = verdict.RecutFits(p)
 	return verdict.ForStall(facts, p.Cause)
 }
 

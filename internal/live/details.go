@@ -122,23 +122,23 @@ func (m *model) tcpSentence(t *event.FlowTCP) string {
 	return text
 }
 
-// appendAdvice appends what would help, best first.
+// appendAdvice appends what helps, best first.
 func appendAdvice(lines []line, f *event.FlowHistory, columns int) []line {
 	advice := f.Advice
 	if len(advice) == 0 {
 		return lines
 	}
-	lines = append(lines, line{}, line{{"What would help:", heading}})
+	lines = append(lines, line{}, line{{"What helps:", heading}})
 	for _, a := range advice {
-		lines = appendOneAdvice(lines, a, f.Interface.Name, columns)
+		lines = appendOneAdvice(lines, a, columns)
 	}
 	return lines
 }
 
-func appendOneAdvice(lines []line, a event.Advice, ifname string, columns int) []line {
+func appendOneAdvice(lines []line, a event.Advice, columns int) []line {
 	const indent = factIndent
 	if a.Command != "" {
-		for i, part := range wrap(name(a.For(ifname)), columns-indent) {
+		for i, part := range wrap(name(a.Command), columns-indent) {
 			prompt := "  # "
 			if i > 0 {
 				prompt = spaces(indent)
@@ -146,8 +146,10 @@ func appendOneAdvice(lines []line, a event.Advice, ifname string, columns int) [
 			lines = append(lines, line{{prompt, plain}, {part, heading}})
 		}
 	}
-	for _, part := range wrap(steady(output.AboutAdvice(a)), columns-indent) {
-		lines = append(lines, line{{spaces(indent), plain}, {part, plain}})
+	for _, sentence := range output.AboutAdvice(a) {
+		for _, part := range wrap(steady(sentence), columns-indent) {
+			lines = append(lines, line{{spaces(indent), plain}, {part, plain}})
+		}
 	}
 	return lines
 }

@@ -1,102 +1,50 @@
 package output
 
-import (
-	"strings"
+import "xentrace/internal/event"
 
-	"xentrace/internal/event"
-	"xentrace/internal/verdict"
-)
-
-// A seen rule is one that explains something that was counted, with how often
-// and on which interfaces.
-type seen struct {
-	rule       verdict.Rule
-	colour     colour
-	count      uint64
-	interfaces []string
-}
-
-// seenRules lists what needs explaining, drops first.
-func seenRules(totals *event.Totals) []seen {
-	var all []seen
-	collect := func(rule verdict.Rule, c colour, count func(*event.InterfaceTotals) uint64) {
-		s := seen{rule: rule, colour: c}
-		for i := range totals.Interfaces {
-			if n := count(&totals.Interfaces[i]); n != 0 {
-				s.count += n
-				s.interfaces = append(s.interfaces, totals.Interfaces[i].Name)
-			}
-		}
-		if s.count != 0 {
-			all = append(all, s)
-		}
-	}
-	for _, cause := range event.Causes() {
-		collect(verdict.OfCause(cause), verdictColour(event.Dropped),
-			func(t *event.InterfaceTotals) uint64 { return t.Causes[cause] })
-	}
-	for _, reason := range reasonsOf(totals) {
-		collect(verdict.OfReason(reason), verdictColour(event.Dropped),
-			func(t *event.InterfaceTotals) uint64 { return countOfReason(t, reason) })
-	}
-	collect(verdict.OfVerdict(event.Rejected), verdictColour(event.Rejected),
-		func(t *event.InterfaceTotals) uint64 {
-			if t.Rejected == nil {
-				return 0
-			}
-			return *t.Rejected
-		})
-	collect(verdict.OfVerdict(event.Linearized), verdictColour(event.Linearized),
-		func(t *event.InterfaceTotals) uint64 { return t.Linearized })
-	collect(verdict.OfVerdict(event.Bounced), verdictColour(event.Bounced),
-		func(t *event.InterfaceTotals) uint64 { return t.Bounced })
-	collect(verdict.OfVerdict(event.OverLimit), verdictColour(event.OverLimit),
-		func(t *event.InterfaceTotals) uint64 {
-			if t.Driver == verdict.Netfront {
-				return 0 // told by what the driver did with them
-			}
-			return t.OverLimit
-		})
-	return all
-}
-
-// appendRules appends a paragraph for each thing that was seen.
-func (t *Text) appendRules(b []byte, totals *event.Totals) []byte {
-	for _, s := range seenRules(totals) {
+// appendExplained appends a paragraph for each thing that was counted.
+func (t *Text) appendExplained(b []byte, all []event.Explanation) []byte {
+	for _, e := range all {
 		b = append(b, '\n')
-		heading := s.rule.Name + " (" + grouped(s.count) + "): "
 		start := len(b)
-		b = appendWrapped(b, heading+s.rule.Meaning, 0, t.width())
+		b = appendWrapped(b, e.Name+" ("+grouped(e.Count)+"): "+e.Meaning, 0, t.width())
 		if t.Color {
-			rest := string(b[start+len(s.rule.Name):])
-			b = append(t.appendColoured(b[:start], s.colour, s.rule.Name), rest...)
+			rest := string(b[start+len(e.Name):])
+			b = append(t.appendColoured(b[:start], verdictColour(e.Verdict), e.Name), rest...)
 		}
-		for _, a := range s.rule.Advice {
-			b = t.appendAdvice(b, a, s.interfaces)
-		}
+		b = t.appendAdvice(b, e.Advice)
 	}
 	return b
 }
 
-func (t *Text) appendAdvice(b []byte, a event.Advice, interfaces []string) []byte {
+// appendAdvice appends each remedy: the command, then effect and cost, a line each.
+func (t *Text) appendAdvice(b []byte, advice []event.Advice) []byte {
 	const indent = 4
-	if a.Command != "" {
-		if !a.OfInterface() {
-			interfaces = interfaces[:1]
-		}
-		for _, name := range interfaces {
-			b = append(b, "  # "...)
-			b = t.appendColoured(b, bold, Escape(a.For(name)))
-			b = append(b, '\n')
-		}
+	for _, a := range advice {
+		b = t.appendOneAdvice(b, a, indent)
 	}
-	return appendWrapped(b, aboutAdvice(a), indent, t.width())
+	return b
 }
 
-// aboutAdvice says what it brings, and what it costs.
-func aboutAdvice(a event.Advice) string {
-	if a.Cost == "" {
-		return a.Effect
+func (t *Text) appendOneAdvice(b []byte, a event.Advice, indent int) []byte {
+	if a.Command != "" {
+		b = append(appendSpaces(b, indent-2), "# "...)
+		b = append(t.appendColoured(b, bold, Escape(a.Command)), '\n')
 	}
-	return a.Effect + " Cost: " + strings.ToLower(a.Cost[:1]) + a.Cost[1:]
+	for _, sentence := range AboutAdvice(a) {
+		b = appendWrapped(b, sentence, indent, t.width())
+	}
+	return b
+}
+
+// AboutAdvice is effect and cost, a sentence each.
+func AboutAdvice(a event.Advice) []string {
+	var sentences []string
+	if a.Effect != "" {
+		sentences = append(sentences, a.Effect)
+	}
+	if a.Cost != "" {
+		sentences = append(sentences, "Cost: "+a.Cost)
+	}
+	return sentences
 }

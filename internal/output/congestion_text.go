@@ -86,13 +86,7 @@ func (t *Text) appendJudgment(b []byte, j *event.Judgment) []byte {
 		if evidence := evidenceOf(&limit); evidence != "" {
 			b = appendWrapped(b, strings.TrimSpace(evidence), 2, t.width())
 		}
-		for _, a := range limit.Advice {
-			if a.Command != "" {
-				b = append(b, "  # "...)
-				b = append(t.appendColoured(b, bold, Escape(a.Command)), '\n')
-			}
-			b = appendWrapped(b, aboutAdvice(a), 4, t.width())
-		}
+		b = t.appendAdvice(b, limit.Advice)
 	}
 	return b
 }

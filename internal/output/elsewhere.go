@@ -83,25 +83,3 @@ func elsewhereNote(counts *event.InterfaceTotals) string {
 	}
 	return "dropped on their way to the driver: " + strings.Join(reasons, ", ")
 }
-
-// reasonsOf lists the reasons of all interfaces; "" stands for drops without one.
-func reasonsOf(totals *event.Totals) []string {
-	all := make(map[string]bool)
-	for i := range totals.Interfaces {
-		t := &totals.Interfaces[i]
-		for reason := range t.Reasons {
-			all[reason] = true
-		}
-		if t.Reasons == nil && t.Elsewhere != 0 {
-			all[""] = true
-		}
-	}
-	return slices.Sorted(maps.Keys(all))
-}
-
-func countOfReason(t *event.InterfaceTotals, reason string) uint64 {
-	if t.Reasons == nil && reason == "" {
-		return t.Elsewhere
-	}
-	return t.Reasons[reason]
-}

@@ -44,13 +44,7 @@ func (t *Text) AppendFix(b []byte, s *event.FixStep) []byte {
 	if s.Status != event.Planned && s.Status != event.Refused {
 		return b
 	}
-	if s.Command != "" {
-		b = append(appendSpaces(b, stepIndent-2), "# "...)
-		b = append(t.appendColoured(b, bold, Escape(s.Command)), '\n')
-	}
-	if s.Effect != "" {
-		b = appendWrapped(b, aboutAdvice(event.Advice{Effect: s.Effect, Cost: s.Cost}), stepIndent, t.width())
-	}
+	b = t.appendOneAdvice(b, event.Advice{Command: s.Command, Effect: s.Effect, Cost: s.Cost}, stepIndent)
 	for line := range strings.Lines(s.Content) {
 		b = fmt.Appendf(appendSpaces(b, stepIndent), "| %s\n", Printable(strings.TrimSuffix(line, "\n")))
 	}

@@ -59,7 +59,7 @@ func commandsFor(f *event.FlowHistory) []string {
 	var commands []string
 	for _, a := range f.Advice {
 		if a.Command != "" && len(commands) < mostCommands {
-			commands = append(commands, a.For(f.Interface.Name))
+			commands = append(commands, a.Command)
 		}
 	}
 	return commands

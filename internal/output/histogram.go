@@ -22,7 +22,7 @@ func (t *Text) AppendHistogram(b []byte, r *event.Summary) []byte {
 		b = t.appendBars(b, counts)
 		b = t.appendRows(b, interfaceRows(totals, counts))
 	}
-	if len(seenRules(totals)) > 0 {
+	if len(r.Explained) > 0 {
 		b = appendWrapped(append(b, '\n'), "xentrace watch tells which packets these are, why, and what to do.", 0, t.width())
 	}
 	return t.appendEnd(b, r)

@@ -108,6 +108,7 @@ func reasonOrUnknown(reason string) string {
 func raw(part []byte, key string) json.RawMessage { return part[len(key):] }
 
 type adviceObject struct {
+	ID      string   `json:"id"`
 	Command nullable `json:"command"`
 	Effect  nullable `json:"effect"`
 	Cost    nullable `json:"cost"`
@@ -116,7 +117,7 @@ type adviceObject struct {
 func adviceObjects(advice []event.Advice) []adviceObject {
 	all := []adviceObject{}
 	for _, a := range advice {
-		all = append(all, adviceObject{nullable(a.Command), nullable(a.Effect), nullable(a.Cost)})
+		all = append(all, adviceObject{a.ID, nullable(a.Command), nullable(a.Effect), nullable(a.Cost)})
 	}
 	return all
 }
@@ -155,15 +156,8 @@ func (JSON) AppendFlow(b []byte, e *event.FlowEvent) []byte {
 		Flow:    raw(appendFlow(nil, headersOf(f)), `,"flow":`),
 		Process: raw(appendProcess(nil, f.Process), `,"process":`),
 		Drops:   f.Drops, FirstDrop: stamp(f.FirstDrop), LastDrop: stamp(f.LastDrop), StalledMS: f.StalledFor.Milliseconds(),
-		Causes: causesObject(&f.Causes), Layout: nullable(f.Layout), Reasons: reasonsObject(f.Reasons),
+		Causes: causesObject(&f.Causes), Layout: nullable(f.Layout), Advice: adviceObjects(f.Advice), Reasons: reasonsObject(f.Reasons),
 		MinSlots: f.MinSlots, MaxSlots: f.MaxSlots,
-	}
-	for _, a := range f.Advice {
-		a.Command = a.For(f.Interface.Name)
-		o.Advice = append(o.Advice, adviceObjects([]event.Advice{a})...)
-	}
-	if o.Advice == nil {
-		o.Advice = []adviceObject{}
 	}
 	if t := f.TCP; t != nil {
 		rto := t.RTO.Milliseconds()

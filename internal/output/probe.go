@@ -41,33 +41,22 @@ func (t *Text) AppendProbe(b []byte, r *event.Probe) []byte {
 	return appendWrapped(b, Printable(verdict.ProbeSentence(r)), 2, t.width())
 }
 
-// AppendProbeEnd appends what to do about what was lost, and, of several probes, how
-// many were.
-func (t *Text) AppendProbeEnd(b []byte, results []event.Probe) []byte {
-	lost, unseen := 0, 0
-	told := make(map[string]bool)
+// AppendProbeEnd appends what helps against what was lost and, of several probes, how many
+// were lost.
+func (t *Text) AppendProbeEnd(b []byte, p *event.Probes) []byte {
+	for _, e := range p.Explained {
+		if len(e.Advice) > 0 {
+			b = append(b, "\nWhat helps against "+e.Name+":\n"...)
+			b = t.appendAdvice(b, e.Advice)
+		}
+	}
+	results, lost, unseen := p.Results, 0, 0
 	for i := range results {
-		r := &results[i]
-		if !r.Seen {
+		if !results[i].Seen {
 			unseen++
 		}
-		if !r.Lost() {
-			continue
-		}
-		lost++
-		rule := verdict.OfVerdict(r.Verdict)
-		if r.Verdict == event.Dropped {
-			rule = verdict.OfCause(r.Cause)
-		}
-		if told[rule.Name] {
-			continue
-		}
-		told[rule.Name] = true
-		if len(rule.Advice) > 0 {
-			b = append(b, "\nWhat to do about "+rule.Name+":\n"...)
-		}
-		for _, a := range rule.Advice {
-			b = t.appendAdvice(b, a, []string{r.Interface.Name})
+		if results[i].Lost() {
+			lost++
 		}
 	}
 	if len(results) < 2 {

@@ -61,11 +61,7 @@ func (t *Text) appendFinding(b []byte, f *event.Finding, namespaces bool) []byte
 		b = appendWrapped(b, "("+Printable(facts(f.Evidence))+")", reportIndent, t.width())
 	}
 	for _, a := range f.Advice {
-		if a.Command != "" {
-			b = append(appendSpaces(b, reportIndent-2), "# "...)
-			b = append(t.appendColoured(b, bold, Escape(a.Command)), '\n')
-		}
-		b = appendWrapped(b, aboutAdvice(a), reportIndent, t.width())
+		b = t.appendOneAdvice(b, a, reportIndent)
 	}
 	return b
 }

@@ -72,7 +72,7 @@ func (t *Text) Append(b []byte, e event.Event) []byte {
 	case *event.Probe:
 		return t.AppendProbe(b, e)
 	case *event.Probes:
-		return t.AppendProbeEnd(b, *e)
+		return t.AppendProbeEnd(b, e)
 	case *event.FixStep:
 		return t.AppendFix(b, e)
 	case *event.Congestion:

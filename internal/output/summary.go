@@ -19,7 +19,7 @@ func (t *Text) AppendSummary(b []byte, r *event.Summary) []byte {
 		b = t.appendInterface(b, totals, i)
 	}
 	b = t.appendFlows(b, r.Flows)
-	b = t.appendRules(b, totals)
+	b = t.appendExplained(b, r.Explained)
 	return t.appendEnd(b, r)
 }
 

@@ -38,9 +38,6 @@ func TCPState(state uint8) string { return tcpStateName(state) }
 // "" for the driver's own drops.
 func Where(p *event.Packet) string { return where(p) }
 
-// AboutAdvice says what following it brings, and what it costs.
-func AboutAdvice(a event.Advice) string { return aboutAdvice(a) }
-
 // VerdictColour is the number of the SGR colour that a verdict has on a terminal.
 func VerdictColour(v event.Verdict) int {
 	number, _ := strconv.Atoi(string(verdictColour(v)))

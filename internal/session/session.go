@@ -12,6 +12,7 @@ import (
 	"xentrace/internal/event"
 	"xentrace/internal/filter"
 	"xentrace/internal/flow"
+	"xentrace/internal/remedy"
 )
 
 // A Source delivers events in order, and counts.
@@ -39,7 +40,9 @@ type Sink interface {
 type Options struct {
 	Source Source
 	Sink   Sink
-	Flows  *flow.Table    // nil: flows are not followed
+	Flows  *flow.Table // nil: flows are not followed
+	// Facts decides which remedies the summary names; may be nil.
+	Facts  func(event.Device) remedy.Facts
 	Filter *filter.Filter // of packets and flow events; nil shows all
 
 	Duration time.Duration   // 0: until ctx ends
@@ -71,7 +74,7 @@ type Result struct {
 // it, emits the summary and closes both. An interrupt does not cut the end short. An error
 // of the sink is the last of the errors returned.
 func Run(ctx context.Context, o Options) (Result, error) {
-	s := &session{Options: o, pipeline: pipeline{flows: o.Flows, filter: o.Filter, sink: o.Sink}}
+	s := &session{Options: o, pipeline: pipeline{flows: o.Flows, filter: o.Filter, sink: o.Sink, facts: o.Facts}}
 	last := context.WithoutCancel(ctx)
 	running, abandon := context.WithCancel(last)
 	defer abandon()

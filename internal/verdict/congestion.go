@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"xentrace/internal/event"
+	"xentrace/internal/remedy"
 )
 
 // From which figures on something is a limit. Below them it may be busy, and is not
@@ -34,14 +35,46 @@ type limitRule struct {
 	holds    func(*event.CongestionReport) bool
 	meaning  string
 	evidence func(*event.CongestionReport) []event.Fact
-	advice   []event.Advice
+	remedies []remedy.ID
 }
 
-// OfCongestion says what the limit is now. A figure that could not be measured never
-// makes one.
-func OfCongestion(r *event.CongestionReport) event.Judgment {
+// limitRules are in the order of the output.
+var limitRules = []limitRule{
+	{
+		id: event.LimitRing, holds: ringHolds, evidence: ringEvidence,
+		meaning:  "The backend is the bottleneck: its TX responses are slow, so the TX ring or the send buffers of a few senders are full.",
+		remedies: []remedy.ID{remedy.BypassDevice, remedy.Dom0Weight, remedy.Dom0Pin, remedy.FewerPackets, remedy.OffloadOn, remedy.MaxQueues, remedy.QueuesBuiltIn, remedy.BackendQueues},
+	},
+	{
+		id: event.LimitOneQueue, holds: oneQueueHolds, evidence: oneQueueEvidence,
+		meaning:  "One CPU is the bottleneck: it handles the interface's interrupts and is busy, the others are not.",
+		remedies: []remedy.ID{remedy.MaxQueues, remedy.QueuesBuiltIn, remedy.BackendQueues, remedy.RPS, remedy.Irqbalance, remedy.BypassDevice},
+	},
+	{
+		id: event.LimitCopies, holds: copiesHold, evidence: copiesEvidence,
+		meaning:  "Copies are a bottleneck: the frontend copies packets before sending them.",
+		remedies: []remedy.ID{remedy.TrustBackend, remedy.SinglePages},
+	},
+	{
+		id: event.LimitSteal, holds: stealHolds, evidence: stealEvidence,
+		meaning:  "The hypervisor is the bottleneck: the vCPUs were ready to run while it ran others.",
+		remedies: []remedy.ID{remedy.LessLoadedHost, remedy.GuestWeight},
+	},
+	{
+		id: event.LimitAcceptQueue, holds: acceptQueueHolds, evidence: acceptQueueEvidence,
+		meaning:  "An application is the bottleneck: it accepts connections more slowly than they arrive, its accept queue is full, and connections are dropped.",
+		remedies: []remedy.ID{remedy.AcceptFaster, remedy.Somaxconn},
+	},
+}
+
+// OfCongestion names the bottlenecks. A figure that could not be measured never is one.
+func OfCongestion(r *event.CongestionReport, f remedy.Facts) event.Judgment {
 	var j event.Judgment
 	var used []string // up by packets, not by bytes
+	f.Interface, f.Queues = r.Name, len(r.Queues)
+	if r.TCP != nil && len(r.TCP.Listeners) > 0 {
+		f.Port = r.TCP.Listeners[0].Port
+	}
 	for _, rule := range limitRules {
 		if !rule.holds(r) {
 			continue
@@ -49,10 +82,10 @@ func OfCongestion(r *event.CongestionReport) event.Judgment {
 		if rule.id == event.LimitRing || rule.id == event.LimitOneQueue {
 			used = append(used, string(rule.id))
 		}
-		j.Limits = append(j.Limits, event.Bottleneck{ID: rule.id, Meaning: rule.meaning, Evidence: rule.evidence(r), Advice: complete(rule.advice, r)})
+		j.Limits = append(j.Limits, event.Bottleneck{ID: rule.id, Meaning: rule.meaning, Evidence: rule.evidence(r), Advice: remedy.For(f, rule.remedies...)})
 	}
 	if len(j.Limits) == 0 {
-		j.Limits = []event.Bottleneck{{ID: event.LimitNone, Meaning: "None of the ring, the queues, copies, steal time and the accept queues is a limit now."}}
+		j.Limits = []event.Bottleneck{{ID: event.LimitNone, Meaning: "No bottleneck found."}}
 	}
 	t := &r.Total
 	if len(used) > 0 && t.Packets >= fewPackets && t.SmallShare() >= smallMany && t.BytesPerSlot() < smallSlot {
@@ -69,36 +102,6 @@ func smallSentence(r *event.CongestionReport, limits []string) string {
 		s += fmt.Sprintf("; the ring was full %.0f %% of the time", 100*full)
 	}
 	return s + "."
-}
-
-// complete puts the interface, its listener and its processors into commands.
-func complete(advice []event.Advice, r *event.CongestionReport) []event.Advice {
-	port, mask := "PORT", "1"
-	if r.TCP != nil && len(r.TCP.Listeners) > 0 {
-		port = strconv.Itoa(int(r.TCP.Listeners[0].Port))
-	}
-	if r.CPU != nil {
-		mask = processors(r.CPU.Count)
-	}
-	queues := "8"
-	if r.CPU != nil {
-		queues = strconv.Itoa(min(r.CPU.Count, 8))
-	}
-	all := make([]event.Advice, len(advice))
-	for i, a := range advice {
-		a.Command = strings.NewReplacer("{port}", port, "{processors}", mask, "{queues}", queues).Replace(a.For(r.Name))
-		all[i] = a
-	}
-	return all
-}
-
-// processors is the mask of the first n, in words of 32 bits as the kernel takes it.
-func processors(n int) string {
-	var words []string
-	for ; n > 0; n -= 32 {
-		words = append([]string{strconv.FormatUint(1<<min(n, 32)-1, 16)}, words...)
-	}
-	return strings.Join(words, ",")
 }
 
 func ringHolds(r *event.CongestionReport) bool {

@@ -2,9 +2,11 @@ package verdict
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 
 	"xentrace/internal/event"
+	"xentrace/internal/remedy"
 	"xentrace/internal/slots"
 )
 
@@ -71,4 +73,27 @@ func notReached(r *event.Probe) string {
 		return fmt.Sprintf("No datagram had the %d slots that were asked for in %d attempts.", r.Asked, r.Attempts)
 	}
 	return fmt.Sprintf("No datagram was over the limit in %d attempts, so this shows nothing.", r.Attempts)
+}
+
+// ExplainProbes explains what was lost of probes, each cause once.
+func ExplainProbes(results []event.Probe, facts func(event.Device) remedy.Facts) []event.Explanation {
+	var all []event.Explanation
+	for i := range results {
+		r := &results[i]
+		if !r.Lost() {
+			continue
+		}
+		rule := OfVerdict(r.Verdict)
+		if r.Verdict == event.Dropped {
+			rule = OfCause(r.Cause)
+		}
+		n := slices.IndexFunc(all, func(e event.Explanation) bool { return e.Name == rule.Name })
+		if n < 0 {
+			n = len(all)
+			all = append(all, event.Explanation{Name: rule.Name, Verdict: r.Verdict, Meaning: rule.Meaning})
+		}
+		all[n].Count++
+		all[n].Advice = event.AppendAdvice(all[n].Advice, remedy.For(facts(r.Interface), rule.Remedies...)...)
+	}
+	return all
 }
