@@ -16,6 +16,7 @@ import (
 
 	"xentrace/internal/event"
 	"xentrace/internal/netdev"
+	"xentrace/test/need"
 )
 
 // What a process that a test starts is to do, in the network namespace it is in.
@@ -78,6 +79,8 @@ func self(role string, environment ...string) *exec.Cmd {
 // A process on a real interface, killed between any two steps: a revert by another
 // gives back the very same features and MTU.
 func TestKilledForReal(t *testing.T) {
+	need.Root(t, "to make network namespaces")
+	need.Tool(t, "ip")
 	cmd := self("survivor", stateAt+"="+filepath.Join(t.TempDir(), "fix.json"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
 	out, err := cmd.CombinedOutput()

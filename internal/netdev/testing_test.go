@@ -12,6 +12,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"xentrace/test/need"
 )
 
 // process is a process that lives in a network namespace of its own and keeps it alive.
@@ -25,6 +27,7 @@ type process struct {
 // newProcess starts one. It ends with the test: its input is closed even if the test is killed.
 func newProcess(t *testing.T) *process {
 	t.Helper()
+	need.Root(t, "to make network namespaces")
 	cmd := exec.Command("cat")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
 	if _, err := cmd.StdinPipe(); err != nil {

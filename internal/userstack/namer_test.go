@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"xentrace/test/need"
 )
 
 // ever is a time at which every process that is there has begun.
@@ -189,6 +191,7 @@ func TestFramesWithoutSymbols(t *testing.T) {
 
 // With its own root, though in our mount namespace: the path is as we see it.
 func TestFramesInAnotherRoot(t *testing.T) {
+	need.Root(t, "to change the root directory")
 	path := program(t, "whole")
 	root := t.TempDir()
 	must(t, os.Rename(path, root+"/program"))
@@ -198,6 +201,7 @@ func TestFramesInAnotherRoot(t *testing.T) {
 
 // As in a container: the path is as the process sees it, and leads elsewhere outside.
 func TestFramesInAnotherMountNamespace(t *testing.T) {
+	need.Root(t, "to make a mount namespace")
 	root := t.TempDir()
 	must(t, os.Mkdir(root+"/bin", 0o755))
 	must(t, os.Rename(program(t, "whole"), root+"/bin/caller"))

@@ -8,10 +8,12 @@ import (
 	"time"
 
 	"xentrace/test/tool"
+	"xentrace/test/need"
 )
 
 // Once attached it keeps only what it still needs, on every thread.
 func TestPrivilegesAreGivenUp(t *testing.T) {
+	need.Root(t, "to have privileges to give up")
 	for _, test := range []struct {
 		name string
 		args []string
