@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"xentrace/test/leak"
 )
 
 func TestUDPWithoutHighOrderPages(t *testing.T) {
@@ -244,21 +246,13 @@ func TestNothingLeftBehind(t *testing.T) {
 	}
 	once()
 	settled(t, tcpSink.connections, func(n int) bool { return n == 0 })
-	before := files(t)
+	before := leak.Open(t)
 	for range 20 {
 		once()
 	}
-	after := settled(t, func() int { return files(t) }, func(n int) bool { return n <= before })
-	if after > before {
-		t.Errorf("%d descriptors, %d before", after, before)
+	if left := before.Left(t); left != nil {
+		t.Errorf("descriptors left open: %q", left)
 	}
-}
-
-func files(t *testing.T) int {
-	t.Helper()
-	entries, err := os.ReadDir("/proc/self/fd")
-	must(t, err)
-	return len(entries)
 }
 
 // connections returns how many are open.

@@ -17,8 +17,8 @@ import (
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
-	"xentrace/test/tool"
 	"xentrace/test/need"
+	"xentrace/test/tool"
 )
 
 // An observer is what looks at the packets meanwhile.

@@ -15,8 +15,8 @@ import (
 	"xentrace/internal/demo/network"
 	"xentrace/internal/rocket"
 	"xentrace/internal/slots"
-	"xentrace/test/process"
 	"xentrace/test/need"
+	"xentrace/test/process"
 )
 
 // xentrace is the program under test: what XENTRACE_BINARY names, or else built

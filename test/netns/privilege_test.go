@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"xentrace/test/tool"
 	"xentrace/test/need"
+	"xentrace/test/tool"
 )
 
 // Once attached it keeps only what it still needs, on every thread.
