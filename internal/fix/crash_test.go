@@ -95,6 +95,7 @@ func TestApplyAndRevert(t *testing.T) {
 func TestCrashAtEveryPoint(t *testing.T) {
 	for _, persist := range append(Persistences(), "") {
 		t.Run(string(persist), func(t *testing.T) {
+			t.Parallel()
 			whole := newFakeMachine(t)
 			whole.spoil(t)
 			apply := func(m *fakeMachine) error {
