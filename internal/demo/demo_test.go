@@ -111,6 +111,7 @@ func TestRunEnds(t *testing.T) {
 		}, nil, "Interrupted"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			ctx, interrupt := context.WithCancel(t.Context())
 			defer interrupt()
 			var out bytes.Buffer
