@@ -45,7 +45,7 @@ const (
 // case. The end of ctx ends it early, without an error. Errors that wrap
 // trace.ErrCannotRun tell what this machine lacks.
 func Run(ctx context.Context, o Options) error {
-	n, err := newNet()
+	n, err := newLink()
 	if err != nil {
 		return explain(err)
 	}
@@ -77,7 +77,7 @@ func explain(err error) error {
 // A demonstration under way.
 type demonstration struct {
 	Options
-	net     *net
+	net     *link
 	traffic *traffic
 }
 

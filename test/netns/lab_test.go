@@ -13,10 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"xentrace/internal/demo/network"
-	"xentrace/internal/rocket"
 	"xentrace/internal/slots"
 	"xentrace/test/need"
 	"xentrace/test/process"
+	"xentrace/test/rocket"
 )
 
 // xentrace is the program under test: what XENTRACE_BINARY names, or else built

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"xentrace/test/leak"
 )
 
@@ -155,13 +157,18 @@ func TestTCPSplit(t *testing.T) {
 	p := newPair(t, 1500)
 	sink := p.tcpSink(t, farAddress)
 	sender := p.tcp(t, sink.Local(), Options{})
-	must(t, sender.stream.cork(1))
-	must(t, sender.stream.write(80))
+	raw, err := sender.Stream().SyscallConn()
+	must(t, err)
+	must(t, control(raw, func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_TCP, unix.TCP_CORK, 1) }))
+	data := make([]byte, 80)
+	fillPattern(data, 0, 0)
+	_, err = sender.Stream().Write(data)
+	must(t, err)
 	settled(t, func() uint64 { return sink.Received().Bytes }, func(n uint64) bool { return n == 80 })
 	if got := sink.Received().Bytes; got != 80 {
 		t.Errorf("%d bytes of what was corked came out, want 80", got)
 	}
-	info, err := sender.stream.info()
+	info, err := sender.Stream().Info()
 	must(t, err)
 	if info.Notsent_bytes != 0 {
 		t.Errorf("%d bytes not sent, want 0", info.Notsent_bytes)
