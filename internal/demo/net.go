@@ -7,7 +7,7 @@ import (
 	"xentrace/internal/demo/network"
 )
 
-// The names stand in namespaces of their own, where no other is.
+// The names are unique: the namespaces are the demo's own.
 const (
 	nearName = "demo0"
 	farName  = "demo1"
@@ -41,13 +41,13 @@ func newLink() (*link, error) {
 	return n, nil
 }
 
-// transmitted returns the packets that the near end itself counted.
+// transmitted returns the near end's own count of packets.
 func (n *link) transmitted() (uint64, error) {
 	sent, dropped, err := n.near.Transmitted()
 	return sent + dropped, err
 }
 
-// close removes the pair and lets go of the namespaces.
+// close removes the pair and closes the namespaces.
 func (n *link) close() error {
 	return errors.Join(n.near.Remove(), n.near.Namespace.Close(), n.far.Namespace.Close())
 }

@@ -19,8 +19,8 @@ const (
 	segmentsEach   = 10
 )
 
-// How many pieces the rockets are written in: each piece takes two slots, but
-// for UDP's first, and the head one. The first three are over the limit.
+// How many writes make each packet: each takes two slots, but for UDP's first, and the
+// head one. The first three are over the limit.
 var (
 	udpPieces = []int{10, 12, 14, 8, 4}
 	tcpPieces = []int{9, 12, 17, 7, 2}
@@ -34,10 +34,9 @@ type sender interface {
 	Close() error
 }
 
-// sent is what was sent on purpose.
+// sent counts packets over the limit.
 type sent struct {
-	overLimit uint64 // packets of more slots than a Xen frontend takes
-	udp, tcp  uint64 // of these
+	overLimit, udp, tcp uint64
 }
 
 // traffic is every sender and every receiver.
@@ -187,7 +186,7 @@ func (t *traffic) rocket(ctx context.Context, i int, s *sent) error {
 	return nil
 }
 
-// settle waits until nothing is under way that would be sent again.
+// settle waits until nothing is left that TCP could retransmit.
 func (t *traffic) settle(ctx context.Context) error {
 	for _, s := range t.streams {
 		if err := s.WaitAcknowledged(ctx); err != nil {

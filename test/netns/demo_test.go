@@ -205,7 +205,7 @@ func checkDemoGone(t *testing.T, demo *program, namespaces []*os.File, before []
 			t.Errorf("namespace still has %v", names)
 		}
 	}
-	if closing := lastLine(demo.stdout.String()); closing != "Interrupted: what the demo made is removed." {
+	if closing := lastLine(demo.stdout.String()); closing != "Interrupted: the demo's network is removed." {
 		t.Errorf("it closes with %q", closing)
 	}
 }
