@@ -107,6 +107,14 @@ func newNamespace(t *testing.T) *network.Namespace {
 	return n
 }
 
+// inum returns the inode number that names a namespace.
+func inum(t *testing.T, n *network.Namespace) uint32 {
+	t.Helper()
+	var stat unix.Stat_t
+	must(t, unix.Fstat(n.Fd(), &stat))
+	return uint32(stat.Ino)
+}
+
 // enter puts the test's goroutine, and a thread for it, into a namespace until
 // the end of the test.
 func enter(t *testing.T, n *network.Namespace) {
