@@ -8,6 +8,8 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/rlimit"
+
+	"xentrace/test/need"
 )
 
 // Where the pieces of a fake packet lie in the arena, in bytes.
@@ -46,6 +48,7 @@ func newArena(t testing.TB) *arena {
 
 func newArenaOf(t testing.TB, size int) *arena {
 	t.Helper()
+	need.Root(t, "to load BPF programs")
 	if err := rlimit.RemoveMemlock(); err != nil {
 		t.Fatal(err)
 	}

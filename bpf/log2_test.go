@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"xentrace/test/need"
 )
 
 // Every bound of a bucket and what lies beside it, by the header compiled for the host.
@@ -27,6 +29,7 @@ func TestLog2HeaderOnHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	binary := filepath.Join(t.TempDir(), "log2")
+	need.Tool(t, "cc")
 	compile := exec.Command("cc", "-Wall", "-Wextra", "-Werror", "-I", here, "-x", "c", "-o", binary, "-")
 	compile.Stdin = strings.NewReader(source.String())
 	if out, err := compile.CombinedOutput(); err != nil {

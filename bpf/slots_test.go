@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf/btf"
+
+	"xentrace/test/need"
 )
 
 // slotVector is one packet whose slots were worked out by hand from the
@@ -125,6 +127,7 @@ func TestSlotHeaderOnHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	binary := filepath.Join(t.TempDir(), "slots")
+	need.Tool(t, "cc")
 	compile := exec.Command("cc", "-Wall", "-Wextra", "-Werror", "-I", here, "-x", "c", "-o", binary, "-")
 	compile.Stdin = strings.NewReader(source.String())
 	if out, err := compile.CombinedOutput(); err != nil {

@@ -7,7 +7,7 @@ import (
 	"xentrace/internal/demo/network"
 )
 
-// The names stand in namespaces of their own, where no other is.
+// The names are unique: the namespaces are the demo's own.
 const (
 	nearName = "demo0"
 	farName  = "demo1"
@@ -19,10 +19,10 @@ var (
 	farPrefix  = netip.MustParsePrefix("192.0.2.2/24")
 )
 
-// net is two network namespaces and the veth pair between them.
-type net struct{ near, far network.End }
+// link is two network namespaces and the veth pair between them.
+type link struct{ near, far network.End }
 
-func newNet() (*net, error) {
+func newLink() (*link, error) {
 	near, err := network.NewNamespace()
 	if err != nil {
 		return nil, err
@@ -31,7 +31,7 @@ func newNet() (*net, error) {
 	if err != nil {
 		return nil, errors.Join(err, near.Close())
 	}
-	n := &net{
+	n := &link{
 		near: network.End{Namespace: near, Name: nearName, Addresses: []netip.Prefix{nearPrefix}},
 		far:  network.End{Namespace: far, Name: farName, Addresses: []netip.Prefix{farPrefix}},
 	}
@@ -41,13 +41,13 @@ func newNet() (*net, error) {
 	return n, nil
 }
 
-// transmitted returns the packets that the near end itself counted.
-func (n *net) transmitted() (uint64, error) {
+// transmitted returns the near end's own count of packets.
+func (n *link) transmitted() (uint64, error) {
 	sent, dropped, err := n.near.Transmitted()
 	return sent + dropped, err
 }
 
-// close removes the pair and lets go of the namespaces.
-func (n *net) close() error {
+// close removes the pair and closes the namespaces.
+func (n *link) close() error {
 	return errors.Join(n.near.Remove(), n.near.Namespace.Close(), n.far.Namespace.Close())
 }

@@ -3,7 +3,9 @@ package demo
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/netip"
 
 	"xentrace/internal/rocket"
@@ -17,8 +19,8 @@ const (
 	segmentsEach   = 10
 )
 
-// How many pieces the rockets are written in: each piece takes two slots, but
-// for UDP's first, and the head one. The first three are over the limit.
+// How many writes make each packet: each takes two slots, but for UDP's first, and the
+// head one. The first three are over the limit.
 var (
 	udpPieces = []int{10, 12, 14, 8, 4}
 	tcpPieces = []int{9, 12, 17, 7, 2}
@@ -32,10 +34,9 @@ type sender interface {
 	Close() error
 }
 
-// sent is what was sent on purpose.
+// sent counts packets over the limit.
 type sent struct {
-	overLimit uint64 // packets of more slots than a Xen frontend takes
-	udp, tcp  uint64 // of these
+	overLimit, udp, tcp uint64
 }
 
 // traffic is every sender and every receiver.
@@ -47,7 +48,7 @@ type traffic struct {
 	next      int
 }
 
-func newTraffic(ctx context.Context, n *net) (*traffic, error) {
+func newTraffic(ctx context.Context, n *link) (*traffic, error) {
 	t := &traffic{}
 	var udp, tcp netip.AddrPort
 	err := n.far.Namespace.Do(func() (err error) {
@@ -63,20 +64,43 @@ func newTraffic(ctx context.Context, n *net) (*traffic, error) {
 	return t, nil
 }
 
-// listen makes the receivers, which check every byte.
+// listen makes the receivers.
 func (t *traffic) listen(ctx context.Context) (udp, tcp netip.AddrPort, err error) {
-	at := netip.AddrPortFrom(farPrefix.Addr(), 0)
-	udpSink, err := rocket.NewUDPSink(ctx, at)
+	at := netip.AddrPortFrom(farPrefix.Addr(), 0).String()
+	config := net.ListenConfig{KeepAlive: -1}
+	config.SetMultipathTCP(false)
+	datagrams, err := config.ListenPacket(ctx, "udp", at)
 	if err != nil {
-		return udp, tcp, err
+		return udp, tcp, fmt.Errorf("receiver: %w", err)
 	}
-	t.all = append(t.all, udpSink)
-	tcpSink, err := rocket.NewTCPSink(ctx, at)
+	t.all = append(t.all, datagrams)
+	streams, err := config.Listen(ctx, "tcp", at)
 	if err != nil {
-		return udp, tcp, err
+		return udp, tcp, fmt.Errorf("receiver: %w", err)
 	}
-	t.all = append(t.all, tcpSink)
-	return udpSink.Local(), tcpSink.Local(), nil
+	t.all = append(t.all, streams)
+	go discard(datagrams.(*net.UDPConn))
+	go discardStreams(streams)
+	return datagrams.LocalAddr().(*net.UDPAddr).AddrPort(), streams.Addr().(*net.TCPAddr).AddrPort(), nil
+}
+
+// discard reads until conn is closed.
+func discard(conn net.Conn) {
+	_, _ = io.Copy(io.Discard, conn)
+	_ = conn.Close()
+}
+
+// discardStreams reads from every connection until its sender closes it.
+func discardStreams(listener net.Listener) {
+	for {
+		conn, err := listener.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err == nil {
+			go discard(conn)
+		}
+	}
 }
 
 // connect makes the senders.
@@ -162,7 +186,7 @@ func (t *traffic) rocket(ctx context.Context, i int, s *sent) error {
 	return nil
 }
 
-// settle waits until nothing is under way that would be sent again.
+// settle waits until nothing is left that TCP could retransmit.
 func (t *traffic) settle(ctx context.Context) error {
 	for _, s := range t.streams {
 		if err := s.WaitAcknowledged(ctx); err != nil {

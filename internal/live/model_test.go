@@ -62,7 +62,7 @@ func checkFrame(t *testing.T, m *model, columns, rows int) {
 	if columns < leastColumns || rows < leastRows {
 		return
 	}
-	text := screenText(m, columns, rows)
+	text := frameText(frame)
 	for _, part := range []string{"packets ", "dropped ", "linearized ", "bounced ", "over_limit ", "rejected ", "lost 9 (ring 7, flows 2, recursion 0, missed ?)", "stalled now ", "1:00:00", "backend fentry", "TX_DROPPED", "q quit"} {
 		if !strings.Contains(text, part) {
 			t.Fatalf("%dx%d: no %q in\n%s", columns, rows, part, text)

@@ -98,9 +98,11 @@ func sampleModel(interfaces, flows int) *model {
 }
 
 // screenText is what is to be read on a screen of that size.
-func screenText(m *model, columns, rows int) string {
+func screenText(m *model, columns, rows int) string { return frameText(m.frame(columns, rows)) }
+
+func frameText(frame []line) string {
 	var b strings.Builder
-	for _, l := range m.frame(columns, rows) {
+	for _, l := range frame {
 		b.WriteString(strings.TrimRight(l.String(), " "))
 		b.WriteByte('\n')
 	}

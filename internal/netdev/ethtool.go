@@ -11,7 +11,7 @@ import (
 // Feature is the state of one offload of an interface.
 type Feature struct {
 	Active     bool // what the kernel does now
-	Requested  bool // what the administrator asked for
+	Requested  bool // what the administrator requested
 	Changeable bool // whether ethtool -K can change it
 }
 
@@ -39,8 +39,9 @@ func (ns *Namespace) Features(index int) (Features, error) {
 	return features, err
 }
 
-// byName runs ask with the name that the interface has, since ethtool's ioctls
-// know no index, and asks again if the name belonged to another by the end.
+// byName runs ask with the interface's name, since ethtool's ioctls take no index, and
+// retries if the interface was renamed meanwhile. ETHTOOL_MSG_FEATURES_GET, which takes
+// an index, came with 5.8.
 func (ns *Namespace) byName(index int, ask func(name string) error) error {
 	missing := &NotFoundError{Index: index, Namespace: ns.inum}
 	for range 10 {
@@ -53,7 +54,7 @@ func (ns *Namespace) byName(index int, ask func(name string) error) error {
 		}
 		err = ask(name)
 		if now, lookup := indexOf(ns.control, name); lookup != nil || now != index {
-			continue // renamed or gone meanwhile
+			continue // renamed or deleted meanwhile
 		}
 		if err != nil {
 			return fmt.Errorf("interface with index %d in network namespace %d: ethtool: %w", index, ns.inum, err)
@@ -114,8 +115,8 @@ func readFeatures(socket int, name string) (Features, error) {
 	}, err
 }
 
-// readAllFeatures asks for the features' names, whose order is the kernel's own,
-// and for their bits.
+// readAllFeatures reads the features' names, whose order differs between kernels, and
+// their bits.
 func readAllFeatures(socket int, name string) (map[string]Feature, error) {
 	names, err := featureNames(socket, name)
 	if err != nil {
@@ -128,7 +129,7 @@ func readAllFeatures(socket int, name string) (map[string]Feature, error) {
 	all := make(map[string]Feature, len(names))
 	for feature, bit := range names {
 		if feature == "" || bit/32 >= len(blocks) {
-			continue // a bit that means nothing any more has no name
+			continue // unused bits have no name
 		}
 		block, mask := blocks[bit/32], uint32(1)<<(bit%32)
 		all[feature] = Feature{
@@ -179,7 +180,7 @@ func featureNames(socket int, name string) (map[string]int, error) {
 	return names, nil
 }
 
-// ethtoolIoctl hands an ethtool command to the interface of that name.
+// ethtoolIoctl runs an ethtool command on an interface.
 func ethtoolIoctl(socket int, name string, command unsafe.Pointer) error {
 	request := struct {
 		name [unix.IFNAMSIZ]byte
@@ -193,8 +194,8 @@ func ethtoolIoctl(socket int, name string, command unsafe.Pointer) error {
 	return ioctl(socket, unix.SIOCETHTOOL, unsafe.Pointer(&request))
 }
 
-// ioctl is the system call. The pointer is converted in the call itself, so that
-// what it points to stays in its place.
+// ioctl is the system call. The pointer is converted in the call itself, so that the
+// garbage collector and stack growth do not move what it points to.
 func ioctl(fd int, command uintptr, argument unsafe.Pointer) error {
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), command, uintptr(argument)); errno != 0 {
 		return errno

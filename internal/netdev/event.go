@@ -2,25 +2,25 @@ package netdev
 
 import "fmt"
 
-// EventKind tells what happened to an interface.
+// EventKind is what happened to an interface.
 type EventKind int
 
 // The kinds of events.
 const (
-	// Appeared: the interface is there: it was when the watch began, was made, or moved in.
+	// Appeared: the interface existed when the watch began, was created, or moved in.
 	Appeared EventKind = iota + 1
-	// Renamed: Previous holds what it was called before.
+	// Renamed: Previous holds the former name.
 	Renamed
 	// Changed: MTU, flags or hardware address; Previous holds the former state.
 	Changed
-	// Disappeared: the interface was deleted, or its namespace went.
+	// Disappeared: the interface was deleted, or its namespace was.
 	Disappeared
-	// Moved: the interface went to another namespace, To if that is known.
+	// Moved: the interface moved to another namespace, To if known.
 	Moved
-	// Synced: every interface that exists has been told by now. The first comes
-	// after the interfaces that were there when the watch began. A later one has
-	// Lost set: notifications were lost, what they would have told was found by
-	// looking again, but an interface that came and went meanwhile stays unseen.
+	// Synced: all existing interfaces have been reported. The first follows the
+	// interfaces that existed when the watch began. Later ones have Lost set:
+	// notifications were lost and all interfaces were read again, which misses
+	// interfaces that appeared and disappeared meanwhile.
 	Synced
 	// Failed: the watch of this namespace ended, Err says why.
 	Failed
@@ -40,10 +40,10 @@ func (k EventKind) String() string {
 type Event struct {
 	Kind      EventKind
 	Namespace uint32
-	Interface Interface // as it is now; as it was last seen if it is gone
+	Interface Interface // current state; the last known one after it disappeared
 	Previous  Interface // of Renamed and Changed
-	To        uint32    // of Moved: the namespace it went to, 0 if that could not be found out
-	ToIndex   int       // of Moved: its index there, 0 where the kernel does not tell
+	To        uint32    // of Moved: its new namespace, 0 if unknown
+	ToIndex   int       // of Moved: its index there, 0 if unknown
 	Lost      bool      // of Synced
 	Err       error     // of Failed
 }

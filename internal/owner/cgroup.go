@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// A Place is where a process runs, as the path of its cgroup tells.
-type Place struct {
+// A Cgroup is what the path of a cgroup names.
+type Cgroup struct {
 	Unit      string // systemd's; "" if none
 	Container string // id, or name where the kind of container has no id; "" if none
 }
@@ -19,27 +19,26 @@ type Place struct {
 // systemd-machined that is no virtual one; a payload of LXC.
 //
 // The unit is the innermost service or scope, or the innermost slice if there is
-// neither. What lies below the container belongs to the container's own systemd, which
-// this machine's does not know, and is not looked at. Below user@UID.service units
-// are those of that user's own systemd.
-func ParseCgroup(path string) Place {
+// neither. Parts below the container belong to the container's own systemd and are
+// ignored. Units below user@UID.service are those of that user's systemd.
+func ParseCgroup(path string) Cgroup {
 	parts := strings.Split(strings.TrimSuffix(path, " (deleted)"), "/")
-	var place Place
-	for n := len(parts) - 1; n >= 0 && place.Container == ""; n-- {
-		if place.Container = container(parts, n); place.Container != "" {
+	var cgroup Cgroup
+	for n := len(parts) - 1; n >= 0 && cgroup.Container == ""; n-- {
+		if cgroup.Container = container(parts, n); cgroup.Container != "" {
 			parts = parts[:n+1]
 		}
 	}
 	for n := len(parts) - 1; n >= 0; n-- {
 		switch {
 		case isUnit(parts[n], ".service"), isUnit(parts[n], ".scope"):
-			place.Unit = parts[n]
-			return place
-		case place.Unit == "" && isUnit(parts[n], ".slice"):
-			place.Unit = parts[n]
+			cgroup.Unit = parts[n]
+			return cgroup
+		case cgroup.Unit == "" && isUnit(parts[n], ".slice"):
+			cgroup.Unit = parts[n]
 		}
 	}
-	return place
+	return cgroup
 }
 
 func isUnit(part, suffix string) bool {
@@ -69,7 +68,7 @@ func container(parts []string, n int) string {
 	if dash := strings.LastIndexByte(id, '-'); dash >= 0 {
 		runtime, id = id[:dash], id[dash+1:]
 	}
-	// conmon looks after a container, outside of it.
+	// conmon monitors a container from outside.
 	if !isID(id) || strings.HasSuffix(runtime, "conmon") {
 		return ""
 	}
@@ -118,11 +117,11 @@ func unescape(name string) string {
 	return b.String()
 }
 
-// parseMemberships reads what /proc/PID/cgroup says: a line for each hierarchy,
-// "number:controllers:path". The unit is what cgroup v2 says, or systemd's own hierarchy
-// on machines with v1; for the container any hierarchy will do.
-func parseMemberships(text string) Place {
-	var place, fallback Place
+// parseMemberships parses /proc/PID/cgroup: a line for each hierarchy,
+// "number:controllers:path". The unit is that of cgroup v2 or, on machines with v1, of
+// systemd's own hierarchy; the container may come from any.
+func parseMemberships(text string) Cgroup {
+	var cgroup, fallback Cgroup
 	for line := range strings.Lines(text) {
 		fields := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
 		if len(fields) != 3 {
@@ -131,7 +130,7 @@ func parseMemberships(text string) Place {
 		found := ParseCgroup(fields[2])
 		switch {
 		case fields[0] == "0" && fields[1] == "":
-			place = found
+			cgroup = found
 		case fields[1] == "name=systemd":
 			fallback.Unit = found.Unit
 			if found.Container != "" {
@@ -141,11 +140,11 @@ func parseMemberships(text string) Place {
 			fallback.Container = found.Container
 		}
 	}
-	if place.Unit == "" {
-		place.Unit = fallback.Unit
+	if cgroup.Unit == "" {
+		cgroup.Unit = fallback.Unit
 	}
-	if place.Container == "" {
-		place.Container = fallback.Container
+	if cgroup.Container == "" {
+		cgroup.Container = fallback.Container
 	}
-	return place
+	return cgroup
 }

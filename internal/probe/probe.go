@@ -1,3 +1,5 @@
+// Package probe sends one datagram of many slots out of an interface and reports what
+// became of it. The caller attaches the tracer; sending needs no privilege.
 package probe
 
 import (

@@ -19,7 +19,7 @@ type Datagrams struct {
 // NewDatagrams makes a sender to remote, with a socket in the network namespace of
 // the calling thread. It is not for use by several goroutines at once.
 func NewDatagrams(ctx context.Context, remote netip.AddrPort, opts Options) (*Datagrams, error) {
-	conn, err := dialer("udp", opts).DialContext(ctx, "udp", remote.String())
+	conn, err := dialer(opts).DialContext(ctx, "udp", remote.String())
 	if err != nil {
 		return nil, fmt.Errorf("udp: %w", err)
 	}
@@ -37,9 +37,6 @@ func (d *Datagrams) Cookie() (uint64, error) {
 	}
 	return cookie(raw)
 }
-
-// Number returns how many datagrams have been handed to the kernel.
-func (d *Datagrams) Number() uint64 { return d.number }
 
 // Send sends n datagrams with a payload of length bytes, at least [HeaderLength].
 func (d *Datagrams) Send(ctx context.Context, n, length int) error {
@@ -127,9 +124,6 @@ func (h *Held) add(ctx context.Context, n, length int) error {
 	h.count += n - refused
 	return nil
 }
-
-// Count returns how many datagrams lie unread.
-func (h *Held) Count() int { return h.count }
 
 // Close lets them go.
 func (h *Held) Close() error {

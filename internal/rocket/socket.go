@@ -25,8 +25,6 @@ type Options struct {
 	// Slots is how many slots a packet of UDP is to need, from [MinSlots] to
 	// [MaxSlots]; it stands for a number of pieces. If 0, Pieces says how many.
 	Slots int
-	// Local is the address to send from; the kernel's choice if not valid.
-	Local netip.AddrPort
 	// Device is the interface to send from, whatever the routes say
 	// (SO_BINDTODEVICE, unprivileged since 5.7); the routes' choice if empty.
 	Device string
@@ -44,10 +42,7 @@ type Sent struct {
 	// Slots is how many slots the packet needs on a device with scatter-gather, if
 	// its head lies in one page and the kernel had blocks to give.
 	Slots int
-	// Seq is the TCP sequence number of the first byte, valid if SeqKnown: reading
-	// it needs CAP_NET_ADMIN. Position is that byte's place in the stream, from 0.
-	Seq      uint32
-	SeqKnown bool
+	// Position is the place of a TCP segment's first byte in the stream, from 0.
 	Position uint64
 	// Split says that the kernel sent a part of a TCP segment early: writing the
 	// pieces took longer than it keeps the cork in (200 ms or more), as on a machine
@@ -67,15 +62,8 @@ var ErrClosed = errors.New("sender is closed")
 
 // dialer makes sockets that bring no packets of their own, in the network
 // namespace of the calling thread.
-func dialer(network string, opts Options) *net.Dialer {
+func dialer(opts Options) *net.Dialer {
 	d := &net.Dialer{KeepAlive: -1}
-	if opts.Local.IsValid() {
-		if network == "tcp" {
-			d.LocalAddr = net.TCPAddrFromAddrPort(opts.Local)
-		} else {
-			d.LocalAddr = net.UDPAddrFromAddrPort(opts.Local)
-		}
-	}
 	d.Control = func(_, _ string, conn syscall.RawConn) error {
 		if opts.Device == "" {
 			return nil

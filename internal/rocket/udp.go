@@ -70,7 +70,7 @@ func NewUDP(ctx context.Context, remote netip.AddrPort, opts Options) (*UDP, err
 // dial makes the socket and checks that one packet holds the datagram: parts of
 // it, in packets of their own, would each need few slots.
 func (u *UDP) dial(ctx context.Context) error {
-	conn, err := dialer("udp", u.opts).DialContext(ctx, "udp", u.remote.String())
+	conn, err := dialer(u.opts).DialContext(ctx, "udp", u.remote.String())
 	if err != nil {
 		return err
 	}

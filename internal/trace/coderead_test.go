@@ -6,11 +6,13 @@ import (
 	"testing"
 
 	"xentrace/internal/kernel"
+	"xentrace/test/need"
 )
 
 // Two readings of the same kernel function, one in a single chunk and one in
 // pieces across a page boundary, agree and are not empty.
 func TestReadCode(t *testing.T) {
+	need.Root(t, "to read the kernel's code")
 	symbols, err := kernel.ReadSymbols(kernel.Wanted{Names: []string{"dev_hard_start_xmit"}})
 	if err != nil {
 		t.Fatal(err)

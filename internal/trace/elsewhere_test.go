@@ -10,6 +10,7 @@ import (
 	"xentrace/bpf"
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
+	"xentrace/test/need"
 )
 
 // elsewhereRecord is the record of a drop elsewhere, cut off behind the packet's last
@@ -91,6 +92,7 @@ func TestStackBeginsWithWhatDropped(t *testing.T) {
 
 // The names of the running kernel, and what is remembered of them.
 func TestStackOfThisKernel(t *testing.T) {
+	need.Root(t, "to read the addresses of kernel functions")
 	symbols, err := kernel.ReadSymbols(kernel.DropSymbols())
 	if err != nil {
 		t.Fatal(err)

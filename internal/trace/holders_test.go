@@ -15,6 +15,7 @@ import (
 	"xentrace/bpf"
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
+	"xentrace/test/need"
 )
 
 // inodeOf returns the inode of a socket of this process.
@@ -34,9 +35,7 @@ func inodeOf(t testing.TB, conn syscall.Conn) uint64 {
 
 func finder(t testing.TB) *holderFinder {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Fatal("run it as root")
-	}
+	need.Root(t, "to load BPF programs")
 	f := newHolderFinder(kernel.NewTypes())
 	if f.refused != nil {
 		t.Fatal(f.refused)

@@ -9,6 +9,7 @@ import (
 	"xentrace/internal/event"
 	"xentrace/internal/netdev"
 	"xentrace/internal/netfront"
+	"xentrace/test/need"
 )
 
 // testRegistry is a registry whose counters the test writes in the kernel side's place.
@@ -20,6 +21,7 @@ type testRegistry struct {
 
 func newTestRegistry(t *testing.T) *testRegistry {
 	t.Helper()
+	need.Root(t, "to make BPF maps")
 	spec, err := bpf.LoadXentrace()
 	if err != nil {
 		t.Fatal(err)

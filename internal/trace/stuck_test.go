@@ -9,6 +9,7 @@ import (
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
+	"xentrace/test/need"
 )
 
 // oneLook is what one look at an interface of one queue finds. Looks are a second
@@ -148,6 +149,7 @@ func loopback(t *testing.T) deviceKey {
 
 // The reader finds the interfaces of this machine by index and namespace.
 func TestQueueReader(t *testing.T) {
+	need.Root(t, "to load BPF programs")
 	reader, err := newQueueReader(kernel.NewTypes())
 	if err != nil {
 		t.Fatal(err)

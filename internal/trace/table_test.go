@@ -8,11 +8,13 @@ import (
 
 	"xentrace/bpf"
 	"xentrace/internal/event"
+	"xentrace/test/need"
 )
 
 // newTable makes the kernel side's table of interfaces, empty.
 func newTable(t *testing.T) interfaceTable {
 	t.Helper()
+	need.Root(t, "to make BPF maps")
 	if err := rlimit.RemoveMemlock(); err != nil {
 		t.Fatal(err)
 	}

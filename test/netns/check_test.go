@@ -9,10 +9,13 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"xentrace/test/need"
 )
 
 // check says in sentences what it cannot see, wherever it runs.
 func TestCheckAnywhere(t *testing.T) {
+	need.Root(t, "to run the program as several users")
 	nobody := &syscall.Credential{Uid: 65534, Gid: 65534}
 	for _, test := range []struct {
 		name    string

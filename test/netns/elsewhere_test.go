@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"xentrace/internal/demo/network"
-	"xentrace/internal/rocket"
+	"xentrace/test/rocket"
 	"xentrace/test/tool"
 )
 

@@ -5,8 +5,8 @@ import (
 	"testing"
 
 	"xentrace/internal/event"
-	"xentrace/internal/rocket"
 	"xentrace/internal/verdict"
+	"xentrace/test/rocket"
 	"xentrace/test/tool"
 )
 

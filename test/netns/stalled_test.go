@@ -49,7 +49,7 @@ func TestStalledConnection(t *testing.T) {
 			if want := (tool.Flow{
 				Family: test.family, Proto: "tcp", Daddr: to.Addr().Unmap().String(), Dport: int(to.Port()),
 				Saddr: bad.conn.LocalAddr().(*net.TCPAddr).IP.String(), Sport: bad.port(),
-			}); s.events[0].Flow != want || s.events[0].Netns != l.near.Namespace.Inum() || s.events[0].Ifname != "near" {
+			}); s.events[0].Flow != want || s.events[0].Netns != inum(t, l.near.Namespace) || s.events[0].Ifname != "near" {
 				t.Errorf("%s: want the flow %+v", s.events[0], want)
 			}
 		})

@@ -10,6 +10,10 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"xentrace/test/leak"
 )
 
 func TestUDPWithoutHighOrderPages(t *testing.T) {
@@ -153,13 +157,18 @@ func TestTCPSplit(t *testing.T) {
 	p := newPair(t, 1500)
 	sink := p.tcpSink(t, farAddress)
 	sender := p.tcp(t, sink.Local(), Options{})
-	must(t, sender.stream.cork(1))
-	must(t, sender.stream.write(80))
+	raw, err := sender.Stream().SyscallConn()
+	must(t, err)
+	must(t, control(raw, func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_TCP, unix.TCP_CORK, 1) }))
+	data := make([]byte, 80)
+	fillPattern(data, 0, 0)
+	_, err = sender.Stream().Write(data)
+	must(t, err)
 	settled(t, func() uint64 { return sink.Received().Bytes }, func(n uint64) bool { return n == 80 })
 	if got := sink.Received().Bytes; got != 80 {
 		t.Errorf("%d bytes of what was corked came out, want 80", got)
 	}
-	info, err := sender.stream.info()
+	info, err := sender.Stream().Info()
 	must(t, err)
 	if info.Notsent_bytes != 0 {
 		t.Errorf("%d bytes not sent, want 0", info.Notsent_bytes)
@@ -244,21 +253,13 @@ func TestNothingLeftBehind(t *testing.T) {
 	}
 	once()
 	settled(t, tcpSink.connections, func(n int) bool { return n == 0 })
-	before := files(t)
+	before := leak.Open(t)
 	for range 20 {
 		once()
 	}
-	after := settled(t, func() int { return files(t) }, func(n int) bool { return n <= before })
-	if after > before {
-		t.Errorf("%d descriptors, %d before", after, before)
+	if left := before.Left(t); left != nil {
+		t.Errorf("descriptors left open: %q", left)
 	}
-}
-
-func files(t *testing.T) int {
-	t.Helper()
-	entries, err := os.ReadDir("/proc/self/fd")
-	must(t, err)
-	return len(entries)
 }
 
 // connections returns how many are open.

@@ -10,6 +10,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"xentrace/test/need"
 )
 
 // pair is two network namespaces joined by a veth pair. Nothing else is sent on
@@ -29,6 +31,7 @@ type space struct {
 // newSpace makes a network namespace that lives until the end of the test.
 func newSpace(t *testing.T) *space {
 	t.Helper()
+	need.Root(t, "to make network namespaces")
 	s := &space{work: make(chan func())}
 	ready := make(chan error)
 	go func() {

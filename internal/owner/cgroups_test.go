@@ -30,7 +30,7 @@ func stat(pid, ticks int) string {
 }
 
 // fakeMachine is a procfs with processes, and a cgroup v2 hierarchy.
-func fakeMachine(t *testing.T) (*places, string) {
+func fakeMachine(t *testing.T) (*cgroups, string) {
 	t.Helper()
 	root := t.TempDir()
 	proc, cgroups := filepath.Join(root, "proc"), filepath.Join(root, "cgroup")
@@ -38,7 +38,7 @@ func fakeMachine(t *testing.T) (*places, string) {
 	write(t, stat(100, 1234), proc, "100/stat")
 	write(t, "0::/system.slice/here.service\n", proc, "100/cgroup")
 	write(t, "", cgroups, "system.slice/gone.service/cgroup.procs")
-	p := newPlaces()
+	p := newCgroups()
 	p.proc, p.now = proc, func() time.Time { return began }
 	return p, cgroups
 }
@@ -53,20 +53,20 @@ func inodeOfPath(t *testing.T, path string) uint64 {
 	return info.Sys().(*syscall.Stat_t).Ino
 }
 
-func TestPlaceOfProcess(t *testing.T) {
+func TestCgroupOfProcess(t *testing.T) {
 	p, cgroups := fakeMachine(t)
 	gone := inodeOfPath(t, filepath.Join(cgroups, "system.slice/gone.service"))
 	const started = 12340*time.Millisecond + 5*time.Microsecond
 	for _, test := range []struct {
 		name string
 		task event.Task
-		want Place
+		want Cgroup
 	}{
-		{"it is there", event.Task{PID: 100, Started: started, Cgroup: gone}, Place{Unit: "here.service"}},
-		{"its number is another's by now", event.Task{PID: 100, Started: started - 10*time.Millisecond, Cgroup: gone}, Place{Unit: "gone.service"}},
-		{"it is gone", event.Task{PID: 101, Started: started, Cgroup: gone}, Place{Unit: "gone.service"}},
-		{"it is gone, and its cgroup", event.Task{PID: 102, Cgroup: 1}, Place{}},
-		{"it is gone, and its cgroup is not known", event.Task{PID: 103}, Place{}},
+		{"it is there", event.Task{PID: 100, Started: started, Cgroup: gone}, Cgroup{Unit: "here.service"}},
+		{"its number is another's by now", event.Task{PID: 100, Started: started - 10*time.Millisecond, Cgroup: gone}, Cgroup{Unit: "gone.service"}},
+		{"it is gone", event.Task{PID: 101, Started: started, Cgroup: gone}, Cgroup{Unit: "gone.service"}},
+		{"it is gone, and its cgroup", event.Task{PID: 102, Cgroup: 1}, Cgroup{}},
+		{"it is gone, and its cgroup is not known", event.Task{PID: 103}, Cgroup{}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			for range 2 { // found out, and remembered
@@ -86,7 +86,7 @@ func TestTreeIsNotSearchedOften(t *testing.T) {
 	p.of(&event.Task{PID: 7, Cgroup: 1})
 	write(t, "", cgroups, "late.service/cgroup.procs")
 	late := event.Task{PID: 8, Cgroup: inodeOfPath(t, filepath.Join(cgroups, "late.service"))}
-	if got := p.of(&late); got != (Place{}) {
+	if got := p.of(&late); got != (Cgroup{}) {
 		t.Errorf("%+v right after the last search, want nothing", got)
 	}
 	now = now.Add(walkInterval)
@@ -95,19 +95,19 @@ func TestTreeIsNotSearchedOften(t *testing.T) {
 	}
 }
 
-func TestKnownPlacesAreBounded(t *testing.T) {
+func TestCacheIsBounded(t *testing.T) {
 	p, _ := fakeMachine(t)
-	for n := range 3 * maxPlaces {
+	for n := range 3 * maxKnown {
 		p.of(&event.Task{PID: 100, Started: 12340 * time.Millisecond, Cgroup: uint64(n)})
-		if len(p.known) > maxPlaces {
-			t.Fatalf("%d places kept, want at most %d", len(p.known), maxPlaces)
+		if len(p.known) > maxKnown {
+			t.Fatalf("%d cgroups kept, want at most %d", len(p.known), maxKnown)
 		}
 	}
 }
 
-// This process's own place, as this machine has it.
-func TestPlaceOfThisProcess(t *testing.T) {
-	started, err := startOf("/proc/self/stat")
+// This process's own cgroup, as this machine has it.
+func TestCgroupOfThisProcess(t *testing.T) {
+	started, err := startTime("/proc/self/stat")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func TestPlaceOfThisProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := newPlaces().of(&event.Task{PID: os.Getpid(), Started: started + time.Millisecond}), parseMemberships(string(text)); got != want {
+	if got, want := newCgroups().of(&event.Task{PID: os.Getpid(), Started: started + time.Millisecond}), parseMemberships(string(text)); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 }

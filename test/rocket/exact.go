@@ -12,7 +12,12 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"xentrace/internal/rocket"
 )
+
+// slotSize is what one slot of a Xen ring holds.
+const slotSize = 4096
 
 // The least and the most slots of a packet that [Exact] sends.
 const (
@@ -53,7 +58,7 @@ func NewExact(ctx context.Context, remote netip.AddrPort, opts Options) (*Exact,
 	if err != nil {
 		return nil, fmt.Errorf("exact: %w", err)
 	}
-	conn, err := dialer("udp", opts).DialContext(ctx, "udp", remote.String())
+	conn, err := dialer(opts).DialContext(ctx, "udp", remote.String())
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("exact: %w", err), page.close())
 	}
@@ -88,7 +93,7 @@ func (e *Exact) SendMany(ctx context.Context, slots, n int) (Sent, error) {
 		return Sent{}, fmt.Errorf("exact: %w", ErrClosed)
 	}
 	defer interruptible(ctx, e.conn)()
-	sent := Sent{Local: e.Local(), Remote: e.remote, Pieces: slots / 2, Length: slots / 2 * exactPiece, Slots: slots}
+	sent := Sent{Sent: rocket.Sent{Local: e.Local(), Remote: e.remote, Pieces: slots / 2, Length: slots / 2 * exactPiece, Slots: slots}}
 	for range n {
 		// Areas are free again only when all are: the kernel may let go of them in any order.
 		if e.waiting == exactAreas {
