@@ -76,12 +76,12 @@ func (c *tcpCounts) minus(b *tcpCounts) tcpCounts {
 	}
 }
 
-// kernelSide reads the maps.
-type kernelSide struct {
+// counters reads the maps.
+type counters struct {
 	collection *ebpf.Collection
 }
 
-func (k kernelSide) queue(place uint32, nowNs uint64) (queueCounts, error) {
+func (k counters) queue(place uint32, nowNs uint64) (queueCounts, error) {
 	var all []bpf.CongestionQueueCounters
 	var state bpf.CongestionTransmitState
 	if err := k.collection.Maps[bpf.CongestionMapQueueCountersOf].Lookup(place, &all); err != nil {
@@ -93,7 +93,7 @@ func (k kernelSide) queue(place uint32, nowNs uint64) (queueCounts, error) {
 	return sumQueue(all, state.StoppedNs, nowNs), nil
 }
 
-func (k kernelSide) receive(place uint32) (receiveCounts, error) {
+func (k counters) receive(place uint32) (receiveCounts, error) {
 	var all []bpf.CongestionReceiveCounters
 	if err := k.collection.Maps[bpf.CongestionMapReceiveCountersOf].Lookup(place, &all); err != nil {
 		return receiveCounts{}, fmt.Errorf("counters of received packets: %w", err)
@@ -107,7 +107,7 @@ func (k kernelSide) receive(place uint32) (receiveCounts, error) {
 	return c, nil
 }
 
-func (k kernelSide) tcp(place uint32) (tcpCounts, error) {
+func (k counters) tcp(place uint32) (tcpCounts, error) {
 	var all []bpf.CongestionTcpCounters
 	if err := k.collection.Maps[bpf.CongestionMapTcpCountersOf].Lookup(place, &all); err != nil {
 		return tcpCounts{}, fmt.Errorf("counters of connections: %w", err)
@@ -124,7 +124,7 @@ func (k kernelSide) tcp(place uint32) (tcpCounts, error) {
 }
 
 // listeners returns those from which a connection was taken, in one namespace.
-func (k kernelSide) listeners(netns uint32) (map[uint16]bpf.CongestionListener, error) {
+func (k counters) listeners(netns uint32) (map[uint16]bpf.CongestionListener, error) {
 	found := make(map[uint16]bpf.CongestionListener)
 	var key bpf.CongestionListenerKey
 	var value bpf.CongestionListener

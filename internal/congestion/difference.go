@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"xentrace/internal/bpfload"
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
@@ -16,9 +17,9 @@ import (
 // Why a figure of another driver is not there.
 const onlyNetfront = "only xen-netfront has a ring that is shared with a backend"
 
-// report is what was counted for an interface between two moments.
-func (m *Meter) report(n int, before, now *snapshot) event.CongestionReport {
-	i := m.interfaces[n]
+// report is what was counted for an interface between two snapshots.
+func (m *Meter) report(n int, before, now *Snapshot) event.CongestionReport {
+	i := now.interfaces[n].Interface
 	r := event.CongestionReport{
 		Time: now.wall, Duration: time.Duration(now.monotonic - before.monotonic),
 		Name: i.Name, Index: i.Index, NetNS: i.Namespace, Driver: i.Driver, Missing: make(map[string]string),
@@ -45,11 +46,11 @@ func (m *Meter) report(n int, before, now *snapshot) event.CongestionReport {
 	fillCPU(&r, before.machine.cpus, now.machine.cpus)
 	fillInterrupts(&r, i, before.machine.interrupts, now.machine.interrupts)
 	m.connections(&r, before, now)
-	if m.hooks.tellsMisses {
+	if m.hooks.countsRecursion {
 		missed := now.missed - before.missed
 		r.Missed = &missed
 	} else {
-		r.Missing["recursion"] = "this kernel does not count program runs that it skipped for recursion"
+		r.Missing["recursion"] = bpfload.NoRecursionCount
 	}
 	bound(&r)
 	if r.Bound == nil && r.Missing["pps_bound"] == "" {
@@ -249,7 +250,7 @@ func interruptOf(r *event.CongestionReport, name string, n uint64) {
 }
 
 // connections are those of the interface's namespace.
-func (m *Meter) connections(r *event.CongestionReport, before, now *snapshot) {
+func (m *Meter) connections(r *event.CongestionReport, before, now *Snapshot) {
 	counts, counted := now.tcp[r.NetNS]
 	if !counted {
 		r.Missing["tcp"] = "too many network namespaces are measured at once"

@@ -36,7 +36,7 @@ func (m *Meter) beginRings(i netdev.Interface) error {
 	return err
 }
 
-func (k kernelSide) readRings(program string, i netdev.Interface) ([]Ring, error) {
+func (k counters) readRings(program string, i netdev.Interface) ([]Ring, error) {
 	arguments := [2]uint64{uint64(i.Index), uint64(i.Namespace)}
 	status, err := k.collection.Programs[program].Run(&ebpf.RunOptions{Context: arguments})
 	if err != nil {

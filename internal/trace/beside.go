@@ -23,10 +23,25 @@ func FindInterfaces(ctx context.Context, o Options) ([]netdev.Interface, error) 
 	return t.interfaces(ctx)
 }
 
+// WatchInterfaces sends what happens to interfaces until ctx ends: in the caller's network
+// namespace for named ones, else in all. done frees what the watch holds, after that.
+func WatchInterfaces(ctx context.Context, names []string) (events <-chan netdev.Event, done func(), err error) {
+	return selector{names}.watch(ctx)
+}
+
+// Wanted reports whether an interface is one of those named, or driven by xen-netfront if
+// none is.
+func Wanted(names []string, i netdev.Interface) bool { return selector{names}.wants(i) }
+
 // RegisterInterface makes the kernel side count an interface at a place of its own;
 // the table is the map named interfaces.
 func RegisterInterface(table *ebpf.Map, i netdev.Interface, place uint32) error {
 	return interfaceTable{table}.insert(deviceKey{i.Index, i.Namespace}, place, i.IsNetfront())
+}
+
+// UnregisterInterface ends that.
+func UnregisterInterface(table *ebpf.Map, i netdev.Interface) error {
+	return interfaceTable{table}.remove(deviceKey{i.Index, i.Namespace})
 }
 
 // Explain gives an error of loading or attaching the sentence it deserves.

@@ -24,14 +24,7 @@ type CodeReader struct {
 func NewCodeReader() (*CodeReader, error) { return newCodeReader(kernel.NewTypes()) }
 
 func newCodeReader(types *kernel.Types) (*CodeReader, error) {
-	spec, err := bpf.LoadXentrace()
-	if err != nil {
-		return nil, fmt.Errorf("reader of kernel code: %w", err)
-	}
-	spec.Programs = map[string]*ebpf.ProgramSpec{bpf.XentraceProgReadCode: spec.Programs[bpf.XentraceProgReadCode]}
-	spec.Maps = map[string]*ebpf.MapSpec{bpf.XentraceMapCode: spec.Maps[bpf.XentraceMapCode]}
-	spec.Variables = nil // of maps that are not needed here
-	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Cache: types.Cache()})
+	collection, err := loadPrograms(types, bpf.XentraceProgReadCode)
 	if err != nil {
 		return nil, fmt.Errorf("reader of kernel code: %w", err)
 	}

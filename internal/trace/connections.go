@@ -35,18 +35,7 @@ func newConnections(jiffy time.Duration) *Connections {
 
 // load loads the programs and begins to follow what was asked for before.
 func (c *Connections) load(types *kernel.Types) error {
-	spec, err := bpf.LoadXentrace()
-	if err != nil {
-		return fmt.Errorf("reader of connections: %w", err)
-	}
-	wanted := make(map[string]*ebpf.ProgramSpec)
-	for _, name := range []string{bpf.XentraceProgReadConnections, bpf.XentraceProgConnectionEnd} {
-		wanted[name] = spec.Programs[name]
-	}
-	spec.Programs = wanted
-	spec.Variables = nil // of maps that are not needed here
-	keepReferenced(spec)
-	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Cache: types.Cache()})
+	collection, err := loadPrograms(types, bpf.XentraceProgReadConnections, bpf.XentraceProgConnectionEnd)
 	if err != nil {
 		return fmt.Errorf("reader of connections: %w", err)
 	}

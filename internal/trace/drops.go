@@ -9,6 +9,7 @@ import (
 	"github.com/cilium/ebpf/link"
 
 	"xentrace/bpf"
+	"xentrace/internal/bpfload"
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 )
@@ -75,8 +76,8 @@ func (e *elsewhere) hooks() []hook {
 	return hooks
 }
 
-// configure tells the kernel side what is known.
-func (e *elsewhere) configure(spec *ebpf.CollectionSpec) error {
+// configure sets what is known.
+func (e *elsewhere) configure(s *bpfload.Selection) {
 	var cfg bpf.XentraceElsewhereConfiguration
 	if e.reasons != nil {
 		cfg.HasReason, cfg.Consumed = 1, e.reasons.Consumed
@@ -84,10 +85,7 @@ func (e *elsewhere) configure(spec *ebpf.CollectionSpec) error {
 	if e.completion == 0 {
 		cfg.CompletionUnknown = 1
 	}
-	if err := spec.Variables[bpf.XentraceVarElsewhereConfig].Set(cfg); err != nil {
-		return fmt.Errorf("configuration of the kernel side: %w", err)
-	}
-	return nil
+	s.Variables[bpf.XentraceVarElsewhereConfig] = cfg
 }
 
 // begin lets the kernel side know packets that were sent from those that were
@@ -107,13 +105,6 @@ func (e *elsewhere) notice() string {
 	return fmt.Sprintf("drops elsewhere have no stack: %v", e.hidden)
 }
 
-// withoutElsewhere takes out what only drops elsewhere need.
-func withoutElsewhere(spec *ebpf.CollectionSpec) {
-	delete(spec.Maps, bpf.XentraceMapElsewhereCountersOf)
-	delete(spec.Maps, bpf.XentraceMapElsewhereSpaces)
-	delete(spec.Maps, bpf.XentraceMapElsewhereDepth)
-}
-
 // learnElsewhere is asked before any backend is tried: what is missing for drops
 // elsewhere is missing for all of them.
 func (c *chooser) learnElsewhere(ctx context.Context) error {
@@ -128,14 +119,9 @@ func (c *chooser) learnElsewhere(ctx context.Context) error {
 	if e.hook != DropsKprobe {
 		return nil
 	}
-	spec, err := bpf.LoadXentrace()
-	if err != nil {
-		return fmt.Errorf("kernel side: %w", err)
-	}
-	if err := e.configure(spec); err != nil {
-		return err
-	}
-	a, err := attach(spec, e.hooks(), driverNames{}, c.facts.configuration(), c.facts.types.Cache())
+	s := c.facts.selection()
+	e.configure(&s)
+	a, err := attach(s, e.hooks(), driverNames{}, c.facts.configuration())
 	if err != nil {
 		return fmt.Errorf("%w: drops elsewhere by kprobes: %w; --drops-hook tracepoint needs none", ErrCannotRun, explain(err))
 	}

@@ -41,14 +41,8 @@ func newHolderFinder(types *kernel.Types) *holderFinder {
 }
 
 func (f *holderFinder) load(types *kernel.Types) error {
-	spec, err := bpf.LoadXentrace()
-	if err != nil {
-		return err
-	}
-	spec.Programs = map[string]*ebpf.ProgramSpec{bpf.XentraceProgFindHolders: spec.Programs[bpf.XentraceProgFindHolders]}
-	keepReferenced(spec)
-	spec.Variables = nil // of maps that are not needed here
-	f.collection, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Cache: types.Cache()})
+	var err error
+	f.collection, err = loadPrograms(types, bpf.XentraceProgFindHolders)
 	if err != nil {
 		return err
 	}

@@ -1,11 +1,10 @@
 package trace
 
 import (
-	"fmt"
-
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 
+	"xentrace/internal/bpfload"
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 )
@@ -19,7 +18,7 @@ func (t *Tracer) countLost(totals *event.Totals) error {
 	}
 	totals.Lost.Recursion = recursion
 	if recursion == nil {
-		totals.Missing["recursion"] = "this kernel does not count program runs that it skipped for recursion"
+		totals.Missing["recursion"] = bpfload.NoRecursionCount
 		if t.choice.Backend == event.Kprobe {
 			totals.Missing["recursion"] = "this kernel does not count kprobe program runs that it skipped for recursion"
 		}
@@ -44,9 +43,8 @@ type tells struct {
 // with 5.12; bpf_link_info tells of missed kprobes since 6.7, and only since
 // then are recursion misses counted for kprobes.
 func whatKernelTells(types *kernel.Types, b event.Backend) tells {
-	_, err := types.Field("", "bpf_prog_info", "recursion_misses")
 	missed := tellsMissed(types)
-	return tells{recursion: err == nil && (missed || b != event.Kprobe), missed: missed}
+	return tells{recursion: bpfload.CountsRecursion(types) && (missed || b != event.Kprobe), missed: missed}
 }
 
 // recursion sums the runs that the kernel skipped; nil if it does not tell.
@@ -54,15 +52,8 @@ func (t *Tracer) recursion() (*uint64, error) {
 	if !t.tells.recursion {
 		return nil, nil
 	}
-	var sum uint64
-	for name, program := range t.attachment.collection.Programs {
-		stats, err := program.Stats()
-		if err != nil {
-			return nil, fmt.Errorf("statistics of program %s: %w", name, err)
-		}
-		sum += stats.RecursionMisses
-	}
-	return &sum, nil
+	sum, err := bpfload.RecursionMisses(t.attachment.collection)
+	return &sum, err
 }
 
 // missed returns how many entries and returns of xennet_start_xmit the kprobes
@@ -73,7 +64,7 @@ func (t *Tracer) missed() (*uint64, error) {
 	var missed uint64
 	for i := range t.attachment.hooks {
 		h := &t.attachment.hooks[i]
-		if !h.isReturn && !h.inDriver {
+		if !h.inDriver() {
 			continue
 		}
 		if !t.tells.missed {

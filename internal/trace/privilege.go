@@ -21,16 +21,24 @@ func (t *Tracer) DropPrivileges(ctx context.Context) error {
 	if err := t.driver.generations.current().wait(ctx); err != nil {
 		return err
 	}
-	keep := append([]kernel.Capability{unix.CAP_BPF, unix.CAP_PERFMON}, t.driver.privileges()...)
-	if !t.selector.named() {
-		keep = append(keep, unix.CAP_SYS_ADMIN, unix.CAP_SYS_PTRACE)
-	}
-	keep = append(keep, t.holders.privileges()...)
+	keep := append(t.driver.privileges(), t.holders.privileges()...)
 	if t.elsewhere != nil || t.calls != nil {
 		keep = append(keep, unix.CAP_SYSLOG)
 	}
 	if t.calls != nil {
 		keep = append(keep, unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH)
+	}
+	return KeepPrivileges(t.options.Interfaces, keep...)
+}
+
+// KeepPrivileges gives up, for the whole process and for good, all privileges but more and
+// those that every measuring takes: CAP_BPF and CAP_PERFMON to read maps and statistics,
+// and CAP_SYS_ADMIN and CAP_SYS_PTRACE for the interfaces of other network namespaces,
+// unless interfaces are named.
+func KeepPrivileges(interfaces []string, more ...kernel.Capability) error {
+	keep := append([]kernel.Capability{unix.CAP_BPF, unix.CAP_PERFMON}, more...)
+	if len(interfaces) == 0 {
+		keep = append(keep, unix.CAP_SYS_ADMIN, unix.CAP_SYS_PTRACE)
 	}
 	return kernel.KeepOnly(keep...)
 }

@@ -16,14 +16,7 @@ type queueReader struct {
 }
 
 func newQueueReader(types *kernel.Types) (*queueReader, error) {
-	spec, err := bpf.LoadXentrace()
-	if err != nil {
-		return nil, fmt.Errorf("reader of transmit queues: %w", err)
-	}
-	spec.Programs = map[string]*ebpf.ProgramSpec{bpf.XentraceProgReadQueues: spec.Programs[bpf.XentraceProgReadQueues]}
-	spec.Maps = map[string]*ebpf.MapSpec{bpf.XentraceMapQueuesNow: spec.Maps[bpf.XentraceMapQueuesNow]}
-	spec.Variables = nil // of maps that are not needed here
-	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Cache: types.Cache()})
+	collection, err := loadPrograms(types, bpf.XentraceProgReadQueues)
 	if err != nil {
 		return nil, fmt.Errorf("reader of transmit queues: %w", err)
 	}

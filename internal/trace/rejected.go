@@ -3,9 +3,8 @@ package trace
 import (
 	"fmt"
 
-	"github.com/cilium/ebpf"
-
 	"xentrace/bpf"
+	"xentrace/internal/bpfload"
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 )
@@ -44,12 +43,12 @@ func (f *facts) learnRejections(asked bool, b event.Backend) rejections {
 	return rejections{ring: ring}
 }
 
-// configure tells the kernel side where the driver keeps its ring.
-func (r *rejections) configure(spec *ebpf.CollectionSpec) error {
+// configure sets where the driver keeps its ring.
+func (r *rejections) configure(s *bpfload.Selection) {
 	if !r.counted() {
-		return nil
+		return
 	}
-	layout := bpf.XentraceRingLayout{
+	s.Variables[bpf.XentraceVarRingLayout] = bpf.XentraceRingLayout{
 		Id:      r.ring.ID,
 		Info:    r.ring.Info,
 		Netdev:  r.ring.Netdev,
@@ -58,10 +57,6 @@ func (r *rejections) configure(spec *ebpf.CollectionSpec) error {
 		Ring:    r.ring.Ring,
 		TxSkbs:  r.ring.TxSkbs,
 	}
-	if err := spec.Variables[bpf.XentraceVarRingLayout].Set(layout); err != nil {
-		return fmt.Errorf("layout of the transmit ring for the kernel side: %w", err)
-	}
-	return nil
 }
 
 // sentence says what a user who asked for rejected packets should know.
