@@ -17,6 +17,7 @@ type interfaceTotals struct {
 	event.InterfaceTotals
 	rejected uint64
 	reasons  [numReasons]uint64
+	driver   *generation // that the packets were handed to
 }
 
 func countsOf(c *bpf.XentraceCounters) counts {

@@ -104,6 +104,7 @@ func (t *Tracer) driverLeft(since time.Time) {
 	d.refused = nil
 	t.gaps.begin(event.GapDriverUnloaded, since)
 	d.generations.begin(bootTime(), "the driver was unloaded before its code was read")
+	t.wake()
 	err := errors.Join(t.attachment.detachDriver(), t.attachment.setTransmit(0))
 	if t.choice.Backend == event.Kprobe {
 		err = errors.Join(err, t.attachment.forgetWindows())

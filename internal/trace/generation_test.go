@@ -30,18 +30,16 @@ func TestCauseByGeneration(t *testing.T) {
 		{"the present driver, later", 1 << 62, event.TooManySlots},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			cause := event.TooManySlots
-			if err := g.at(test.moment).refine(t.Context(), &cause); err != nil {
-				t.Fatal(err)
-			}
-			if cause != test.want {
-				t.Errorf("cause %q, want %q", cause, test.want)
+			p := event.Packet{Cause: event.TooManySlots}
+			driver := g.at(test.moment)
+			if refine(&p, driver.answer.Value); p.Cause != test.want || !driver.isKnown() {
+				t.Errorf("cause %q, want %q", p.Cause, test.want)
 			}
 		})
 	}
-	cause := event.NoCarrier
-	if err := g.at(1).refine(t.Context(), &cause); err != nil || cause != event.NoCarrier {
-		t.Errorf("a cause that needs no code became %q (%v)", cause, err)
+	p := event.Packet{Cause: event.NoCarrier}
+	if refine(&p, g.at(1).answer.Value); p.Cause != event.NoCarrier || isOpen(&p) {
+		t.Errorf("a cause that needs no code became %q", p.Cause)
 	}
 }
 
@@ -53,12 +51,13 @@ func TestWaitsForItsOwnGeneration(t *testing.T) {
 	g.begin(1000, "")
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	cause := event.TooManySlots
-	if err := g.at(2000).refine(ended, &cause); !errors.Is(err, context.Canceled) {
-		t.Errorf("a packet of the driver being read: %v, want the end of the context", err)
+	counts := event.Counts{}
+	counts.Causes[event.TooManySlots] = 1
+	if err := g.at(2000).refineCounts(ended, &counts); !errors.Is(err, context.Canceled) {
+		t.Errorf("packets of the driver being read: %v, want the end of the context", err)
 	}
-	if err := g.at(10).refine(ended, &cause); err != nil || cause != event.TooManySlots {
-		t.Errorf("a packet of the driver before: %v, cause %q", err, cause)
+	if err := g.at(10).refineCounts(ended, &counts); err != nil || counts.Causes[event.TooManySlots] != 1 {
+		t.Errorf("packets of the driver before: %v, causes %v", err, counts.Causes)
 	}
 	if g.lastRead() != first {
 		t.Error("the last driver whose code was read is not the first")

@@ -8,8 +8,8 @@ import (
 	"xentrace/internal/kernel"
 )
 
-// linearization is what the driver's code shows of packets over the limit. It is
-// read while the tracer already counts: the kernel side needs no answer.
+// linearization is what the driver's code shows of packets over the limit. It is read
+// while the tracer already counts: the BPF programs need no answer.
 type linearization struct {
 	once   sync.Once
 	known  chan struct{} // closed once answer is there
@@ -32,34 +32,20 @@ func (l *linearization) settle(evidence string) bool {
 	return l.tell(kernel.Answer{Evidence: evidence})
 }
 
-// sentence says it for a user.
-func (l *linearization) sentence() string {
-	switch l.answer.Value {
-	case kernel.Linearizes:
-		return "the driver linearizes packets of too many slots: " + l.answer.Evidence
-	case kernel.Drops:
-		return "the driver drops packets of too many slots: " + l.answer.Evidence
+// isKnown reports whether the answer is there.
+func (l *linearization) isKnown() bool {
+	select {
+	case <-l.known:
+		return true
+	default:
+		return false
 	}
-	return "whether the driver linearizes is not known, so the cause of a drop over the limit is unknown: " + l.answer.Evidence
-}
-
-// cause is why a packet over the limit was dropped that still had its fragments.
-func (l *linearization) cause() event.Cause {
-	switch l.answer.Value {
-	case kernel.Linearizes:
-		return event.LinearizeFailed
-	case kernel.Drops:
-		return event.TooManySlots
-	}
-	return event.UnknownCause
 }
 
 // wait returns once the answer is there.
 func (l *linearization) wait(ctx context.Context) error {
-	select {
-	case <-l.known:
+	if l.isKnown() {
 		return nil
-	default:
 	}
 	select {
 	case <-l.known:
@@ -69,52 +55,58 @@ func (l *linearization) wait(ctx context.Context) error {
 	}
 }
 
-// refine gives a cause its name that the kernel side leaves open.
-func (l *linearization) refine(ctx context.Context, c *event.Cause) error {
-	if *c != event.TooManySlots {
-		return nil
-	}
-	if err := l.wait(ctx); err != nil {
-		return err
-	}
-	*c = l.cause()
-	return nil
+// isOpen reports whether a packet's cause or verdict depends on the driver's code.
+func isOpen(p *event.Packet) bool {
+	return p.Cause == event.TooManySlots || p.Verdict == event.Linearized
 }
 
-// refineVerdict corrects what the kernel side takes for linearized because the
-// driver did not drop it: one that does neither sent it as it is.
-func (l *linearization) refineVerdict(ctx context.Context, v *event.Verdict) error {
-	if *v != event.Linearized {
+// refine gives a packet the cause and verdict that the BPF programs leave open. The driver
+// is Unknown if its code was not read in time.
+func refine(p *event.Packet, driver kernel.Linearization) {
+	if p.Cause == event.TooManySlots {
+		p.Cause = causeOverLimit(driver)
+	}
+	// A driver that neither drops nor linearizes it sent it as it is.
+	if p.Verdict == event.Linearized && driver == kernel.Drops {
+		p.Verdict = event.Sent
+	}
+}
+
+// causeOverLimit is why a packet over the limit was dropped that still had its fragments.
+func causeOverLimit(driver kernel.Linearization) event.Cause {
+	switch driver {
+	case kernel.Linearizes:
+		return event.LinearizeFailed
+	case kernel.Drops:
+		return event.TooManySlots
+	}
+	return event.UnknownCause
+}
+
+// refineCounts does the same for counts, and waits for the answer if they depend on it.
+func (l *linearization) refineCounts(ctx context.Context, c *event.Counts) error {
+	count := c.Causes[event.TooManySlots]
+	if c.Linearized == 0 && count == 0 {
 		return nil
 	}
 	if err := l.wait(ctx); err != nil {
 		return err
 	}
 	if l.answer.Value == kernel.Drops {
-		*v = event.Sent
+		c.Linearized = 0
 	}
+	c.Causes[event.TooManySlots] = 0
+	c.Causes[causeOverLimit(l.answer.Value)] += count
 	return nil
 }
 
-// refineCounts does the same for counts.
-func (l *linearization) refineCounts(ctx context.Context, c *event.Counts) error {
-	if c.Linearized != 0 {
-		verdict := event.Linearized
-		if err := l.refineVerdict(ctx, &verdict); err != nil {
-			return err
-		}
-		if verdict == event.Sent {
-			c.Linearized = 0
-		}
+// sentence says it for a user.
+func (l *linearization) sentence() string {
+	switch l.answer.Value {
+	case kernel.Linearizes:
+		return "the driver linearizes packets of too many slots: " + l.answer.Evidence
+	case kernel.Drops:
+		return "the driver drops packets of too many slots: " + l.answer.Evidence
 	}
-	cause, count := event.TooManySlots, c.Causes[event.TooManySlots]
-	if count == 0 {
-		return nil
-	}
-	if err := l.refine(ctx, &cause); err != nil {
-		return err
-	}
-	c.Causes[event.TooManySlots] = 0
-	c.Causes[cause] += count
-	return nil
+	return "whether the driver linearizes is not known, so the cause of a drop over the limit is unknown: " + l.answer.Evidence
 }

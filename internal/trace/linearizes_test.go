@@ -22,12 +22,11 @@ func TestCauseOverTheLimit(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			l := linearization{known: make(chan struct{})}
 			l.tell(kernel.Answer{Value: test.answer})
-			over, other := event.TooManySlots, event.SGOff
-			if err := errors.Join(l.refine(t.Context(), &over), l.refine(t.Context(), &other)); err != nil {
-				t.Fatal(err)
-			}
-			if over != test.want || other != event.SGOff {
-				t.Errorf("causes %q and %q, want %q and sg_off", over, other, test.want)
+			for cause, want := range map[event.Cause]event.Cause{event.TooManySlots: test.want, event.SGOff: event.SGOff} {
+				p := event.Packet{Verdict: event.Dropped, Cause: cause}
+				if refine(&p, test.answer); p.Cause != want || p.Verdict != event.Dropped {
+					t.Errorf("%s, cause %q, want %q", p.Verdict, p.Cause, want)
+				}
 			}
 			counts := event.Counts{Dropped: 12}
 			counts.Causes[event.TooManySlots], counts.Causes[event.UnknownCause], counts.Causes[event.SGOff] = 7, 2, 3
@@ -49,13 +48,15 @@ func TestVerdictOverTheLimit(t *testing.T) {
 	for answer, want := range map[kernel.Linearization]event.Verdict{kernel.Linearizes: event.Linearized, kernel.Drops: event.Sent, kernel.Unknown: event.Linearized} {
 		l := linearization{known: make(chan struct{}), answer: kernel.Answer{Value: answer}}
 		close(l.known)
-		over, other := event.Linearized, event.Bounced
+		over, other := event.Packet{Verdict: event.Linearized}, event.Packet{Verdict: event.Bounced}
+		refine(&over, answer)
+		refine(&other, answer)
 		counts := event.Counts{OverLimit: 5, Linearized: 5}
-		if err := errors.Join(l.refineVerdict(t.Context(), &over), l.refineVerdict(t.Context(), &other), l.refineCounts(t.Context(), &counts)); err != nil {
+		if err := l.refineCounts(t.Context(), &counts); err != nil {
 			t.Fatal(err)
 		}
-		if over != want || other != event.Bounced {
-			t.Errorf("answer %v: verdicts %s and %s, want %s and bounced", answer, over, other, want)
+		if over.Verdict != want || other.Verdict != event.Bounced {
+			t.Errorf("answer %v: verdicts %s and %s, want %s and bounced", answer, over.Verdict, other.Verdict, want)
 		}
 		if (counts.Linearized == 5) != (want == event.Linearized) || counts.OverLimit != 5 {
 			t.Errorf("answer %v: %d linearized of %d over the limit", answer, counts.Linearized, counts.OverLimit)
@@ -63,18 +64,15 @@ func TestVerdictOverTheLimit(t *testing.T) {
 	}
 }
 
-// Nothing is given a name before the answer is there, and only a packet over the
-// limit waits for it.
-func TestCauseWaitsForTheAnswer(t *testing.T) {
+// Counts wait for the answer only if they have a packet over the limit.
+func TestCountsWaitForTheAnswer(t *testing.T) {
 	l := linearization{known: make(chan struct{})}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	over, other := event.TooManySlots, event.NoCarrier
-	if err := l.refine(ended, &over); !errors.Is(err, context.Canceled) {
+	over := event.Counts{}
+	over.Causes[event.TooManySlots] = 1
+	if err := l.refineCounts(ended, &over); !errors.Is(err, context.Canceled) || over.Causes[event.TooManySlots] != 1 {
 		t.Errorf("over the limit: %v, want the end of the context", err)
-	}
-	if err := l.refine(ended, &other); err != nil || other != event.NoCarrier {
-		t.Errorf("another cause: %v, %q", err, other)
 	}
 	if err := l.refineCounts(ended, &event.Counts{}); err != nil {
 		t.Errorf("no drop over the limit: %v", err)

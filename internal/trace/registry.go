@@ -233,8 +233,23 @@ func txDropped(ctx context.Context, i netdev.Interface) (uint64, error) {
 	return counters.TxDropped, nil
 }
 
-// totals returns what was counted for every interface so far.
+// totals returns what was counted for every interface so far. It waits for the driver's
+// code to be read where causes depend on that; interfaces are registered meanwhile.
 func (r *registry) totals(ctx context.Context) ([]interfaceTotals, error) {
+	all, err := r.counted(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range all {
+		if err := all[i].driver.refineCounts(ctx, &all[i].Counts); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// counted returns the counts as the BPF programs have them.
+func (r *registry) counted(ctx context.Context) ([]interfaceTotals, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.settleEarly(); err != nil {
@@ -253,11 +268,8 @@ func (r *registry) totals(ctx context.Context) ([]interfaceTotals, error) {
 		return nil, err
 	}
 	if others := others.minus(&r.early); others.Packets+others.Elsewhere != 0 {
-		if err := r.drivers.lastRead().refineCounts(ctx, &others.Counts); err != nil {
-			return nil, err
-		}
 		t := event.InterfaceTotals{Driver: netdev.DriverNetfront, Counts: others.Counts}
-		all = append(all, interfaceTotals{t, others.rejected, others.reasons})
+		all = append(all, interfaceTotals{t, others.rejected, others.reasons, r.drivers.lastRead()})
 	}
 	return all, nil
 }
@@ -271,9 +283,6 @@ func (r *registry) interfaceTotals(ctx context.Context, w *watchedInterface) (in
 		}
 	}
 	sum.add(&w.firstCounts)
-	if err := w.driver.refineCounts(ctx, &sum.Counts); err != nil {
-		return interfaceTotals{}, err
-	}
 	t := event.InterfaceTotals{
 		Device: event.Device{Name: w.Name, Index: w.Index, NetNS: w.Namespace},
 		Driver: w.Driver,
@@ -289,7 +298,7 @@ func (r *registry) interfaceTotals(ctx context.Context, w *watchedInterface) (in
 		delta := *final - *w.txDroppedBase
 		t.TxDroppedDelta = &delta
 	}
-	return interfaceTotals{t, sum.rejected, sum.reasons}, nil
+	return interfaceTotals{t, sum.rejected, sum.reasons, w.driver}, nil
 }
 
 // missing says why a tx_dropped is not known, if one is not.

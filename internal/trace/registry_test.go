@@ -105,8 +105,8 @@ func TestInterfaceLives(t *testing.T) {
 	if all[1].Packets != 20 || all[1].Gone || all[1].Causes[event.LinearizeFailed] != 4 || all[1].Causes[event.TooManySlots] != 0 {
 		t.Errorf("the second life: %d packets, gone %v, causes %v", all[1].Packets, all[1].Gone, all[1].Causes)
 	}
-	if i, known := r.lookUp(deviceKey{2, 1}); !known || i.driver.cause() != event.TooManySlots {
-		t.Errorf("records of the first life are of a driver whose cause is %q", i.driver.cause())
+	if i, known := r.lookUp(deviceKey{2, 1}); !known || causeOverLimit(i.driver.answer.Value) != event.TooManySlots {
+		t.Errorf("records of the first life are of a driver whose cause is %q", causeOverLimit(i.driver.answer.Value))
 	}
 }
 

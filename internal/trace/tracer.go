@@ -71,6 +71,7 @@ type Tracer struct {
 	registry    *registry
 	reader      *ringbuf.Reader
 	decoder     recordDecoder
+	pending     pending
 	record      ringbuf.Record
 	waking      context.Context // the one whose end wakes the reader
 	stopWaking  func() bool
@@ -100,7 +101,7 @@ func Start(ctx context.Context, o Options) (*Tracer, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("limit of locked memory: %w", err)
 	}
-	t := &Tracer{options: o, selector: selector{o.Interfaces}}
+	t := &Tracer{options: o, selector: selector{o.Interfaces}, pending: pending{limit: maxPending}}
 	// Not the caller's context: what goes on in the background does so until Close.
 	t.background, t.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := t.start(ctx); err != nil {
@@ -175,6 +176,7 @@ func (t *Tracer) readCode(g *generation, f *facts, driver bool) {
 // readDriver reads the driver's code and tells what it shows.
 func (t *Tracer) readDriver(g *generation, f *facts) {
 	if g.tell(f.linearizes(t.background)) && t.background.Err() == nil {
+		t.wake()
 		t.notify(g.sentence())
 	}
 	// The kernel's types and symbols are most of what this took.
