@@ -10,10 +10,12 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/cilium/ebpf/rlimit"
 
 	"xentrace/bpf"
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
 	"xentrace/internal/trace"
@@ -38,8 +40,8 @@ type Options struct {
 	Interfaces []string
 	Wait       bool // wait for an interface to appear instead of failing
 
-	// Notify is told, in whole sentences, what a user should know.
-	Notify func(sentence string)
+	// Notify receives what a user should know, in one goroutine at a time.
+	Notify func(event.Notice)
 }
 
 // A Meter measures until it is closed.
@@ -129,7 +131,7 @@ func (m *Meter) begin(ctx context.Context, interfaces []netdev.Interface) error 
 // register gives an interface the next place in the kernel side.
 func (m *Meter) register(i netdev.Interface) error {
 	if len(m.interfaces) == int(m.room.interfaces) {
-		return fmt.Errorf("interface %s: %d interfaces are measured already", i, len(m.interfaces))
+		return fmt.Errorf("%d interfaces are measured already", len(m.interfaces))
 	}
 	if !slices.Contains(m.spaces, i.Namespace) && len(m.spaces) < mostSpaces {
 		m.spaces = append(m.spaces, i.Namespace)
@@ -151,54 +153,54 @@ func (m *Meter) register(i netdev.Interface) error {
 // until ctx ends.
 func (m *Meter) follow(events <-chan netdev.Event) {
 	for change := range events {
-		switch i := change.Interface; change.Kind {
+		switch change.Kind {
 		case netdev.Appeared, netdev.Renamed, netdev.Changed:
-			m.present(i)
+			m.present(change)
 		case netdev.Disappeared, netdev.Moved:
-			m.leave(i)
+			m.leave(change.Interface)
 		case netdev.Failed:
-			m.notify(fmt.Sprintf("interfaces of network namespace %d are no longer followed: %v", change.Namespace, change.Err))
+			m.notify(trace.NamespaceUnwatched(change))
 		}
 	}
 }
 
 // present measures an interface that is there.
-func (m *Meter) present(i netdev.Interface) {
+func (m *Meter) present(change netdev.Event) {
+	i := change.Interface
 	m.mu.Lock()
-	n := m.find(i)
-	if n >= 0 {
+	defer m.mu.Unlock()
+	if n := m.find(i); n >= 0 {
 		m.interfaces[n].Interface = i
-		m.mu.Unlock()
+		if change.Kind == netdev.Renamed {
+			renamed := trace.OfInterface(event.NoticeInterfaceRenamed, i, nil)
+			renamed.Previous = change.Previous.Name
+			m.notify(renamed)
+		}
 		return
 	}
 	if !trace.Wanted(m.options.Interfaces, i) {
-		m.mu.Unlock()
 		return
 	}
-	err := m.register(i)
-	m.mu.Unlock()
-	if err != nil {
-		m.notify(err.Error())
+	if err := m.register(i); err != nil {
+		m.notify(trace.OfInterface(event.NoticeInterfaceFailed, i, err))
 		return
 	}
-	m.notify(fmt.Sprintf("interface %s appeared and is measured from now on", i))
+	m.notify(trace.OfInterface(event.NoticeInterfaceAdded, i, nil))
 }
 
 // leave ends the measuring of an interface that is gone.
 func (m *Meter) leave(i netdev.Interface) {
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	n := m.find(i)
 	if n < 0 {
-		m.mu.Unlock()
 		return
 	}
 	m.interfaces[n].gone = true
-	err := trace.UnregisterInterface(m.hooks.collection.Maps[bpf.CongestionMapInterfaces], i)
-	m.mu.Unlock()
-	if err != nil {
-		m.notify(err.Error())
+	if err := trace.UnregisterInterface(m.hooks.collection.Maps[bpf.CongestionMapInterfaces], i); err != nil {
+		m.notify(trace.OfInterface(event.NoticeInterfaceFailed, i, err))
 	}
-	m.notify(fmt.Sprintf("interface %s is gone", i))
+	m.notify(trace.OfInterface(event.NoticeInterfaceRemoved, i, nil))
 }
 
 // find returns the index of an interface that is there, or -1.
@@ -208,9 +210,10 @@ func (m *Meter) find(i netdev.Interface) int {
 	})
 }
 
-func (m *Meter) notify(sentence string) {
+func (m *Meter) notify(n event.Notice) {
 	if m.options.Notify != nil {
-		m.options.Notify(sentence)
+		n.Time = time.Now()
+		m.options.Notify(n)
 	}
 }
 

@@ -108,12 +108,9 @@ func (t *Tracer) leapt(before, now clocks) {
 		// As the wall clock has it now: had it been set as well, nothing tells when.
 		to := time.Unix(0, int64(now.wall))
 		t.gaps.add(event.Gap{From: to.Add(-suspended), To: to, Reason: event.GapSuspended})
-		t.notify(fmt.Sprintf("the machine did not run for %s: it was suspended, or saved and restored; that time is not in the duration", tenths(suspended)))
+		t.notify(event.Notice{ID: event.NoticeSuspended, DurationMS: suspended.Milliseconds()})
 	}
 	if set != 0 {
-		t.notify(fmt.Sprintf("the wall clock was set by %s: times before and after differ by that much; durations are not affected", tenths(set)))
+		t.notify(event.Notice{ID: event.NoticeClockStep, StepMS: set.Milliseconds()})
 	}
 }
-
-// tenths is a duration for a sentence.
-func tenths(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }

@@ -38,19 +38,19 @@ func TestLeaps(t *testing.T) {
 
 // What is told of a suspension, and when it was.
 func TestLeapIsTold(t *testing.T) {
-	var told []string
-	tracer := &Tracer{options: Options{Notify: func(s string) { told = append(told, s) }}}
+	var told []event.Notice
+	tracer := &Tracer{options: Options{Notify: func(n event.Notice) { told = append(told, n) }}}
 	tracer.leapt(clocks{wall: 100 * time.Second}, clocks{wall: 145 * time.Second, boot: 45 * time.Second, monotonic: 5 * time.Second})
 	all := tracer.gaps.list()
 	if len(all) != 1 || all[0] != (event.Gap{From: time.Unix(105, 0), To: time.Unix(145, 0), Reason: event.GapSuspended}) {
 		t.Errorf("gaps %+v, want one of the 40 s up to 145", all)
 	}
-	if len(told) != 1 {
-		t.Errorf("told %q, want one sentence", told)
+	if len(told) != 1 || told[0].ID != event.NoticeSuspended || told[0].DurationMS != 40_000 || told[0].Time.IsZero() {
+		t.Errorf("notices %+v, want one of the suspension", told)
 	}
 	tracer.leapt(clocks{}, clocks{wall: time.Hour})
-	if len(tracer.gaps.list()) != 1 || len(told) != 2 {
-		t.Errorf("%d gaps, told %q: a wall clock that was set is told, and no gap", len(tracer.gaps.list()), told)
+	if len(tracer.gaps.list()) != 1 || len(told) != 2 || told[1].ID != event.NoticeClockStep || told[1].StepMS != 3_600_000 {
+		t.Errorf("%d unmonitored intervals, notices %+v: want a step of the clock and no interval", len(tracer.gaps.list()), told)
 	}
 }
 

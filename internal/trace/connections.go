@@ -181,6 +181,6 @@ func (t *Tracer) loadConnections(types *kernel.Types) {
 		return
 	}
 	if err := t.connections.load(types); err != nil && t.background.Err() == nil {
-		t.notify(fmt.Sprintf("how connections go on after a drop is not known: %v", err))
+		t.notify(event.Notice{ID: event.NoticeConnectionsUnavailable, Reason: err.Error()})
 	}
 }

@@ -3,7 +3,6 @@ package trace
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -110,9 +109,9 @@ func (t *Tracer) driverLeft(since time.Time) {
 		err = errors.Join(err, t.attachment.forgetWindows())
 	}
 	if err != nil {
-		t.notify(err.Error())
+		t.notify(event.Notice{ID: event.NoticeDriverDetachFailed, Reason: err.Error()})
 	}
-	t.notify("the xen-netfront driver was unloaded: nothing can be counted until it is loaded again; waiting for it")
+	t.notify(event.Notice{ID: event.NoticeDriverUnloaded})
 }
 
 // driverCame hooks into the driver that was loaded.
@@ -124,14 +123,14 @@ func (t *Tracer) driverCame(loading kernel.Module) {
 		// A module can be seen before it can be hooked into, so it is tried again.
 		if d.refused == nil || d.refused.Error() != err.Error() {
 			d.refused = err
-			t.notify(fmt.Sprintf("the xen-netfront driver is loaded again, but cannot be hooked into yet: %v", explain(err)))
+			t.notify(event.Notice{ID: event.NoticeDriverAttachFailed, Reason: explain(err).Error()})
 		}
 		return
 	}
 	d.module.hooked(time.Now(), loading)
 	generation := d.generations.current()
 	if gap, open := t.gaps.end(event.GapDriverUnloaded, time.Now()); open {
-		t.notify(fmt.Sprintf("the xen-netfront driver is back and watched again; nothing was counted for %s", tenths(gap.To.Sub(gap.From))))
+		t.notify(event.Notice{ID: event.NoticeDriverReloaded, DurationMS: gap.To.Sub(gap.From).Milliseconds()})
 	}
 	t.following.Go(func() { t.learnDriver(generation, loading) })
 }
@@ -144,14 +143,17 @@ func (t *Tracer) learnDriver(g *generation, loading kernel.Module) {
 	if err == nil {
 		err = t.useDriver(f, loading)
 	}
-	if err != nil {
-		t.notify(fmt.Sprintf("the xen-netfront driver that was loaded: %v", err))
+	switch {
+	case errors.Is(err, errOtherLayout):
+		t.notify(event.Notice{ID: event.NoticeUnmonitored, Reason: err.Error()})
+	case err != nil:
+		t.notify(event.Notice{ID: event.NoticeDriverUnknown, Reason: err.Error()})
 	}
 	t.readDriver(g, f)
 }
 
 // errOtherLayout: what is read of the driver's own structures would be wrong.
-var errOtherLayout = errors.New("its structures differ from those of the driver before, and what is read of them would be wrong: start xentrace again")
+var errOtherLayout = errors.New("the structures of the xen-netfront that was loaded differ from those of the one before; restart xentrace")
 
 // useDriver tells the kernel side of it, unless it has gone meanwhile.
 func (t *Tracer) useDriver(f *facts, loading kernel.Module) error {
@@ -182,7 +184,7 @@ func (t *Tracer) holdsDriver() {
 		return
 	}
 	t.sayHolds.Do(func() {
-		t.notify("no interface of xen-netfront is left, and this trace holds the driver's module in place: stop it if the driver is to be unloaded (--backend kprobe does not hold it, unless --rejected is given)")
+		t.notify(event.Notice{ID: event.NoticeDriverHeld})
 	})
 }
 

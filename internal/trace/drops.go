@@ -2,7 +2,6 @@ package trace
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/cilium/ebpf"
@@ -95,14 +94,6 @@ func (e *elsewhere) begin(a *attachment) error {
 		return fmt.Errorf("configuration of the kernel side: %w", err)
 	}
 	return nil
-}
-
-// notice is what a user should know, or empty.
-func (e *elsewhere) notice() string {
-	if !errors.Is(e.hidden, kernel.ErrAddressesHidden) {
-		return ""
-	}
-	return fmt.Sprintf("drops elsewhere have no stack: %v", e.hidden)
 }
 
 // learnElsewhere is asked before any backend is tried: what is missing for drops

@@ -100,13 +100,12 @@ func (l *linearization) refineCounts(ctx context.Context, c *event.Counts) error
 	return nil
 }
 
-// sentence says it for a user.
-func (l *linearization) sentence() string {
-	switch l.answer.Value {
-	case kernel.Linearizes:
-		return "the driver linearizes packets of too many slots: " + l.answer.Evidence
-	case kernel.Drops:
-		return "the driver drops packets of too many slots: " + l.answer.Evidence
+// notice is what the code showed.
+func (l *linearization) notice() event.Notice {
+	n := event.Notice{ID: event.NoticeLinearize, Evidence: l.answer.Evidence}
+	if l.answer.Value != kernel.Unknown {
+		linearizes := l.answer.Value == kernel.Linearizes
+		n.Linearizes = &linearizes
 	}
-	return "whether the driver linearizes is not known, so the cause of a drop over the limit is unknown: " + l.answer.Evidence
+	return n
 }

@@ -111,7 +111,7 @@ func (t *Tracer) take(ctx context.Context, raw []byte) error {
 	}
 	switch kind {
 	case bpf.XentraceEventKindEVENT_INTERFACE:
-		t.told(ctx, t.decoder.decodeInterface(raw))
+		t.addReported(ctx, t.decoder.decodeInterface(raw))
 		return nil
 	case bpf.XentraceEventKindEVENT_ELSEWHERE:
 		packet, err := t.takeElsewhere(raw)

@@ -110,7 +110,7 @@ func (r *registry) add(ctx context.Context, i netdev.Interface, toldByKernel boo
 	}
 	if len(r.free) == 0 {
 		r.crowded = true
-		return false, fmt.Errorf("interface %s: %d interfaces are watched already, and its packets are counted together with those of others that came too late", i, len(r.active))
+		return false, fmt.Errorf("%d interfaces are watched already; its packets are counted with those of others that came too late", len(r.active))
 	}
 	w := &watchedInterface{Interface: i, slot: r.free[0], driver: r.drivers.current()}
 	w.readTxDropped(ctx, &w.txDroppedBase)

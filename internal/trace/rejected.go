@@ -58,11 +58,3 @@ func (r *rejections) configure(s *bpfload.Selection) {
 		TxSkbs:  r.ring.TxSkbs,
 	}
 }
-
-// sentence says what a user who asked for rejected packets should know.
-func (r *rejections) sentence(asked bool) string {
-	if !asked || r.counted() {
-		return ""
-	}
-	return "packets that the backend refuses are not counted: " + r.missing
-}

@@ -55,8 +55,8 @@ func newStuckWatch(jiffy time.Duration) *stuckWatch {
 	return &stuckWatch{jiffy: jiffy, interfaces: make(map[deviceKey]*stuckInterface), missing: "the queues were not looked at yet"}
 }
 
-// look takes one look at an interface and returns what is to be said.
-func (w *stuckWatch) look(key deviceKey, name string, there bool, queues *bpf.XentraceQueues) []string {
+// look takes one look at an interface and returns what changed.
+func (w *stuckWatch) look(key deviceKey, there bool, queues *bpf.XentraceQueues) []event.Notice {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	i := w.interfaces[key]
@@ -77,28 +77,21 @@ func (w *stuckWatch) look(key deviceKey, name string, there bool, queues *bpf.Xe
 	}
 	count := min(int(queues.Count), len(queues.Queue))
 	i.resize(count)
-	var sentences []string
+	var notices []event.Notice
 	for n := range count {
 		q := &i.queues[n]
 		stopped, packet := queues.Queue[n].Stopped != 0, queues.Queue[n].TransStart
 		switch {
 		case q.recovers(stopped, packet):
-			sentences = append(sentences, fmt.Sprintf("%s: transmit queue %d takes packets again after %s", name, n, seconds(w.time(i.now-q.since))))
+			notices = append(notices, event.Notice{ID: event.NoticeQueueRecovered, Queue: &n, DurationMS: w.time(i.now - q.since).Milliseconds()})
 		case q.sticks(stopped, packet) && w.time(i.now-packet) >= stuckTime:
 			q.stuck, q.since = true, packet
-			sentences = append(sentences, stuckSentence(name, n, w.time(i.now-packet)))
+			notices = append(notices, event.Notice{ID: event.NoticeQueueStuck, Queue: &n, DurationMS: w.time(i.now - packet).Milliseconds()})
 		}
 	}
 	i.account()
-	return sentences
+	return notices
 }
-
-func stuckSentence(name string, queue int, lasts time.Duration) string {
-	return fmt.Sprintf("%s: transmit queue %d has been full for %s and the backend takes nothing from it: nothing leaves, and the guest's log does not say so; netback does this when it has disabled the interface (dom0's log then has \"fatal error; disabling device\"), and only connecting it anew helps (in dom0: xl network-detach, xl network-attach)",
-		name, queue, seconds(lasts))
-}
-
-func seconds(d time.Duration) string { return fmt.Sprintf("%d s", d.Round(time.Second)/time.Second) }
 
 // sticks takes note of one look and reports whether the queue is to be called
 // stuck now, if it has lasted long enough.
@@ -225,11 +218,12 @@ func (t *Tracer) watchStuck(ctx context.Context, reader *queueReader) {
 			queues, there, err := reader.read(key)
 			if err != nil {
 				t.stuck.setMissing(err.Error())
-				t.notify(fmt.Sprintf("whether the backend still takes packets is no longer looked at: %v", err))
+				t.notify(event.Notice{ID: event.NoticeQueuesUnavailable, Reason: err.Error()})
 				return
 			}
-			for _, sentence := range t.stuck.look(key, name, there, &queues) {
-				t.notify(sentence)
+			for _, notice := range t.stuck.look(key, there, &queues) {
+				notice.Device = event.Device{Name: name, Index: key.index, NetNS: key.netns}
+				t.notify(notice)
 			}
 		}
 		select {
@@ -247,7 +241,7 @@ func (r *registry) netfronts() map[deviceKey]string {
 	names := make(map[deviceKey]string, len(r.active))
 	for key, w := range r.active {
 		if w.IsNetfront() {
-			names[key] = w.String()
+			names[key] = w.Name
 		}
 	}
 	return names

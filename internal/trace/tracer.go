@@ -46,10 +46,9 @@ type Options struct {
 	Rejected   bool      // look at the backend's responses, too: which packets it refused
 	Probe      bool      // tell of every packet of one socket, see SetProbe
 
-	// Notify is told, in whole sentences, what a user should know while the
-	// tracer runs: an interface that came or went, what the driver's code
-	// showed. It is called from several goroutines, one at a time.
-	Notify func(sentence string)
+	// Notify receives what a user should know while the tracer runs. It is called from
+	// several goroutines, one at a time.
+	Notify func(event.Notice)
 }
 
 // A Tracer is attached to the driver until it is closed.
@@ -124,18 +123,18 @@ func (t *Tracer) start(ctx context.Context) error {
 		return err
 	}
 	t.tells = whatKernelTells(f.types, t.choice.Backend)
-	if t.elsewhere = c.elsewhere; t.elsewhere != nil && t.elsewhere.notice() != "" {
-		t.notify(t.elsewhere.notice())
+	if t.elsewhere = c.elsewhere; t.elsewhere != nil && errors.Is(t.elsewhere.hidden, kernel.ErrAddressesHidden) {
+		t.notify(event.Notice{ID: event.NoticeDropStacksUnavailable, Reason: t.elsewhere.hidden.Error()})
 	}
 	if t.options.Stacks {
 		t.calls = newCalls(&t.stacks)
 		if _, err := kernel.ReadFunctions(); err != nil {
-			t.notify(fmt.Sprintf("no stack can be told: %v", err))
+			t.notify(event.Notice{ID: event.NoticeStacksUnavailable, Reason: err.Error()})
 		}
 	}
 	t.rejections = c.rejections
-	if sentence := t.rejections.sentence(t.options.Rejected); sentence != "" && !t.options.Probe {
-		t.notify(sentence)
+	if t.options.Rejected && !t.options.Probe && !t.rejections.counted() {
+		t.notify(event.Notice{ID: event.NoticeRejectedUnavailable, Reason: t.rejections.missing})
 	}
 	if t.options.Records {
 		t.holders = newHolderFinder(f.types)
@@ -177,7 +176,7 @@ func (t *Tracer) readCode(g *generation, f *facts, driver bool) {
 func (t *Tracer) readDriver(g *generation, f *facts) {
 	if g.tell(f.linearizes(t.background)) && t.background.Err() == nil {
 		t.wake()
-		t.notify(g.sentence())
+		t.notify(g.notice())
 	}
 	// The kernel's types and symbols are most of what this took.
 	f.types, f.symbols = nil, nil
@@ -193,7 +192,7 @@ func (t *Tracer) interfaces(ctx context.Context) ([]netdev.Interface, error) {
 	case err != nil && !errors.Is(err, netdev.ErrNotFound):
 		return nil, err
 	case t.options.Wait:
-		t.notify("waiting for an interface to appear")
+		t.notify(event.Notice{ID: event.NoticeWaiting})
 		return t.selector.wait(ctx)
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w: name another one with -i, or give --wait to wait for it", ErrCannotRun, err)
@@ -231,7 +230,7 @@ func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error
 		t.follow(t.background, events)
 	})
 	if err := t.followClock(t.background); err != nil {
-		t.notify(fmt.Sprintf("times in which the machine does not run are not told: %v", err))
+		t.notify(event.Notice{ID: event.NoticeSuspendUnavailable, Reason: err.Error()})
 	}
 	t.registry.rebase(ctx)
 	t.started = time.Now()
@@ -241,13 +240,14 @@ func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error
 // Choice returns the backend in use, and why the better ones are not.
 func (t *Tracer) Choice() Choice { return t.choice }
 
-func (t *Tracer) notify(sentence string) {
+func (t *Tracer) notify(n event.Notice) {
 	if t.options.Notify == nil {
 		return
 	}
 	t.notifying.Lock()
 	defer t.notifying.Unlock()
-	t.options.Notify(sentence)
+	n.Time = time.Now()
+	t.options.Notify(n)
 }
 
 // Stop ends the counting and takes the interfaces' final counters. Read then
