@@ -15,8 +15,7 @@ import (
 	"xentrace/internal/trace"
 )
 
-// What a hook beside those that are always there serves. Without it the figures of
-// that name are not known.
+// What the optional hooks measure. Without the hook that figure is missing.
 const (
 	wakes         = "wakes"
 	notifications = "notifications"
@@ -25,7 +24,7 @@ const (
 	accepts       = "accepts"
 )
 
-// tracepoints are hooked into on every kernel, the end of a packet before its begin.
+// tracepoints are attached on every kernel, the end of a packet before its begin.
 var tracepoints = []struct{ program, name string }{
 	{bpf.CongestionProgCongestionEnd, "net_dev_xmit"},
 	{bpf.CongestionProgCongestionPoll, "napi_poll"},
@@ -33,10 +32,10 @@ var tracepoints = []struct{ program, name string }{
 	{bpf.CongestionProgCongestionBegin, "net_dev_start_xmit"},
 }
 
-// A function of the kernel is hooked into where the kernel allows it.
+// A function of the kernel is attached to where the kernel allows it.
 type function struct {
 	program, name, serves string
-	netfront              bool // only its interfaces have any use for it
+	netfront              bool // of use for its interfaces only
 }
 
 // functions are all of them. Some names and programs differ between kernels.

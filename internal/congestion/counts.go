@@ -9,7 +9,7 @@ import (
 	"xentrace/internal/event"
 )
 
-// queueCounts is what the kernel side counted for one transmit queue since it began.
+// queueCounts is what was counted for one transmit queue since the start.
 type queueCounts struct {
 	packets, bytes, payload, small, slots     uint64
 	bounced, linearized, dropped, busy        uint64
@@ -18,7 +18,7 @@ type queueCounts struct {
 	sizes, pieces, occupancy, wake, latency   event.Log2
 }
 
-// sum adds up over the processors. stoppedNs is when the queue was stopped, 0 if it runs.
+// sum adds up over the CPUs. stoppedNs is when the queue was stopped, 0 if it runs.
 func sumQueue(all []bpf.CongestionQueueCounters, stoppedNs, nowNs uint64) queueCounts {
 	var c queueCounts
 	for i := range all {
@@ -81,21 +81,21 @@ type counters struct {
 	collection *ebpf.Collection
 }
 
-func (k counters) queue(place uint32, nowNs uint64) (queueCounts, error) {
+func (k counters) queue(index uint32, nowNs uint64) (queueCounts, error) {
 	var all []bpf.CongestionQueueCounters
 	var state bpf.CongestionTransmitState
-	if err := k.collection.Maps[bpf.CongestionMapQueueCountersOf].Lookup(place, &all); err != nil {
+	if err := k.collection.Maps[bpf.CongestionMapQueueCountersOf].Lookup(index, &all); err != nil {
 		return queueCounts{}, fmt.Errorf("counters of a queue: %w", err)
 	}
-	if err := k.collection.Maps[bpf.CongestionMapTransmitStateOf].Lookup(place, &state); err != nil {
+	if err := k.collection.Maps[bpf.CongestionMapTransmitStateOf].Lookup(index, &state); err != nil {
 		return queueCounts{}, fmt.Errorf("state of a queue: %w", err)
 	}
 	return sumQueue(all, state.StoppedNs, nowNs), nil
 }
 
-func (k counters) receive(place uint32) (receiveCounts, error) {
+func (k counters) receive(index uint32) (receiveCounts, error) {
 	var all []bpf.CongestionReceiveCounters
-	if err := k.collection.Maps[bpf.CongestionMapReceiveCountersOf].Lookup(place, &all); err != nil {
+	if err := k.collection.Maps[bpf.CongestionMapReceiveCountersOf].Lookup(index, &all); err != nil {
 		return receiveCounts{}, fmt.Errorf("counters of received packets: %w", err)
 	}
 	var c receiveCounts
@@ -107,9 +107,9 @@ func (k counters) receive(place uint32) (receiveCounts, error) {
 	return c, nil
 }
 
-func (k counters) tcp(place uint32) (tcpCounts, error) {
+func (k counters) tcp(index uint32) (tcpCounts, error) {
 	var all []bpf.CongestionTcpCounters
-	if err := k.collection.Maps[bpf.CongestionMapTcpCountersOf].Lookup(place, &all); err != nil {
+	if err := k.collection.Maps[bpf.CongestionMapTcpCountersOf].Lookup(index, &all); err != nil {
 		return tcpCounts{}, fmt.Errorf("counters of connections: %w", err)
 	}
 	var c tcpCounts

@@ -78,7 +78,7 @@ func (c *queueCounts) plus(o *queueCounts) {
 	addTo(&c.latency, o.latency)
 }
 
-// queue is what is told of the counts, as far as this kernel lets them be counted.
+// queue reports the counts, as far as this kernel allows them.
 func (m *Meter) queue(c *queueCounts, netfront bool) event.CongestionQueue {
 	q := event.CongestionQueue{
 		Packets: c.packets, Bytes: c.bytes, Payload: c.payload, Small: c.small, Slots: c.slots, Busy: c.busy, Stops: c.stops,
@@ -110,10 +110,10 @@ func (m *Meter) queue(c *queueCounts, netfront bool) event.CongestionQueue {
 	return q
 }
 
-// has tells whether a hook is in place.
+// has reports whether a hook is attached.
 func (m *Meter) has(hook string) bool { return m.hooks.missing[hook] == "" }
 
-// whyMissing says of what the kernel side cannot count why.
+// whyMissing says why some figures cannot be counted.
 func (m *Meter) whyMissing(r *event.CongestionReport, i netdev.Interface) {
 	say := func(reason string, keys ...string) {
 		for _, key := range keys {
@@ -139,7 +139,7 @@ func (m *Meter) whyMissing(r *event.CongestionReport, i netdev.Interface) {
 // fillReceive is the receiving side, if the driver polls by itself.
 func fillReceive(r *event.CongestionReport, i netdev.Interface, c receiveCounts) {
 	if c.polls == 0 && !i.IsNetfront() {
-		r.Missing["receive"] = "the driver did not poll for packets: one without a polling of its own hands them to the processor's backlog"
+		r.Missing["receive"] = "the driver did not poll for packets: a driver without NAPI uses the CPU's backlog"
 		return
 	}
 	r.Receive = &event.Receive{Polls: c.polls, Packets: c.packets, Exhausted: c.exhausted}
@@ -196,7 +196,7 @@ func (c cpuTimes) plus(o cpuTimes) cpuTimes {
 	}
 }
 
-// fillInterrupts are those of the interface, by queue and by processor.
+// fillInterrupts are those of the interface, by queue and by CPU.
 func fillInterrupts(r *event.CongestionReport, i netdev.Interface, before, now []kernel.Interrupt) {
 	earlier := make(map[string][]uint64)
 	for _, line := range before {
@@ -279,5 +279,5 @@ func (m *Meter) connections(r *event.CongestionReport, before, now *Snapshot) {
 	slices.SortFunc(r.TCP.Listeners, func(a, b event.Listener) int {
 		return cmp.Or(cmp.Compare(b.Full, a.Full), cmp.Compare(b.Accepts, a.Accepts), cmp.Compare(a.Port, b.Port))
 	})
-	r.TCP.Listeners = r.TCP.Listeners[:min(len(r.TCP.Listeners), mostListeners)]
+	r.TCP.Listeners = r.TCP.Listeners[:min(len(r.TCP.Listeners), maxListeners)]
 }

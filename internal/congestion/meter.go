@@ -21,16 +21,16 @@ import (
 	"xentrace/internal/trace"
 )
 
-// The kernel side's bounds: more queues of an interface share the last place, more
-// namespaces' connections are not counted.
+// Bounds of the BPF programs: further queues of an interface share the last entry,
+// connections of further namespaces are not counted.
 const (
-	mostQueues    = 64
-	mostSpaces    = 16
-	mostListeners = 8 // told of
+	maxQueues     = 64
+	maxNamespaces = 16
+	maxListeners  = 8 // that are reported
 
 	// Interfaces that may still appear, and the queues of those that are not named.
-	laterInterfaces = 16
-	laterQueues     = 8
+	spareInterfaces = 16
+	spareQueues     = 8
 )
 
 // Options says what to measure.
@@ -89,14 +89,14 @@ func Start(ctx context.Context, o Options) (*Meter, error) {
 	return m, nil
 }
 
-// roomFor is how much place the interfaces take; more where others may come.
+// roomFor is how many entries the interfaces need, with spare ones.
 func roomFor(interfaces []netdev.Interface, named bool) sizes {
-	room := sizes{uint32(len(interfaces) + laterInterfaces), 1}
+	room := sizes{uint32(len(interfaces) + spareInterfaces), 1}
 	if !named {
-		room.queuesEach = laterQueues
+		room.queuesEach = spareQueues
 	}
 	for _, i := range interfaces {
-		room.queuesEach = min(max(room.queuesEach, uint32(i.Queues)), mostQueues)
+		room.queuesEach = min(max(room.queuesEach, uint32(i.Queues)), maxQueues)
 	}
 	return room
 }
@@ -113,7 +113,7 @@ func (m *Meter) begin(ctx context.Context, interfaces []netdev.Interface) error 
 		return err
 	}
 	if err := m.hooks.collection.Variables[bpf.CongestionVarEnabled].Set(uint32(1)); err != nil {
-		return fmt.Errorf("switch of the kernel side: %w", err)
+		return fmt.Errorf("switch of the BPF programs: %w", err)
 	}
 	following, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	m.cancel = cancel
@@ -128,17 +128,17 @@ func (m *Meter) begin(ctx context.Context, interfaces []netdev.Interface) error 
 	return nil
 }
 
-// register gives an interface the next place in the kernel side.
+// register counts an interface at the next index.
 func (m *Meter) register(i netdev.Interface) error {
 	if len(m.interfaces) == int(m.room.interfaces) {
 		return fmt.Errorf("%d interfaces are measured already", len(m.interfaces))
 	}
-	if !slices.Contains(m.spaces, i.Namespace) && len(m.spaces) < mostSpaces {
+	if !slices.Contains(m.spaces, i.Namespace) && len(m.spaces) < maxNamespaces {
 		m.spaces = append(m.spaces, i.Namespace)
-		var spaces [mostSpaces]uint32
+		var spaces [maxNamespaces]uint32
 		copy(spaces[:], m.spaces)
 		if err := m.hooks.collection.Variables[bpf.CongestionVarNamespaces].Set(spaces); err != nil {
-			return fmt.Errorf("namespaces for the kernel side: %w", err)
+			return fmt.Errorf("namespaces for the BPF programs: %w", err)
 		}
 	}
 	table := m.hooks.collection.Maps[bpf.CongestionMapInterfaces]

@@ -19,7 +19,7 @@ type chooser struct {
 	options    Options
 	interfaces []netdev.Interface
 	facts      *facts
-	elsewhere  *elsewhere // nil unless drops outside the driver are told of
+	elsewhere  *elsewhere // nil unless drops outside the driver are counted
 	rejections rejections // of the backend that was tried last
 }
 
@@ -77,11 +77,11 @@ func (c *chooser) try(ctx context.Context, b event.Backend) (*attachment, error)
 	a, err := c.attach(b)
 	if err != nil && c.rejections.counted() {
 		// The driver's own drops matter more than --rejected.
-		c.rejections = rejections{missing: fmt.Sprintf("the hooks on %s did not attach: %v", collectFunction, explain(err))}
+		c.rejections = rejections{missing: fmt.Sprintf("the hooks on %s did not attach: %v", collectFunction, Explain(err))}
 		a, err = c.attach(b)
 	}
 	if err != nil {
-		return nil, explain(err)
+		return nil, Explain(err)
 	}
 	if err := a.setTransmit(c.facts.transmit); err != nil {
 		return nil, errors.Join(err, a.close())
@@ -159,4 +159,29 @@ func driverName(i netdev.Interface) string {
 		return "the kernel itself"
 	}
 	return i.Driver
+}
+
+// ParseBackend returns the backend of that name.
+func ParseBackend(name string) (event.Backend, error) {
+	switch b := event.Backend(name); b {
+	case event.Auto, event.Fentry, event.Kprobe, event.Tracepoint:
+		return b, nil
+	}
+	return "", fmt.Errorf("backend %q: not one of auto, fentry, kprobe, tracepoint", name)
+}
+
+// A Refusal says why a backend that would have been better was not taken.
+type Refusal struct {
+	Backend event.Backend
+	Err     error
+}
+
+// A Choice is the backend that attached, and why the better ones did not.
+type Choice struct {
+	Backend  event.Backend
+	Refusals []Refusal
+
+	// HoldsDriver: the driver is a module, and cannot be unloaded before the tracer
+	// is closed.
+	HoldsDriver bool
 }

@@ -11,9 +11,9 @@ import (
 	"xentrace/internal/netdev"
 )
 
-// namespaceInterval is how often network namespaces are looked for: the kernel
-// announces none. An interface that sends before its namespace is found is
-// told of by the kernel side.
+// namespaceInterval is how often network namespaces are listed: the kernel reports no new
+// ones. An interface that sends before its namespace is found is reported by the BPF
+// programs.
 const namespaceInterval = 5 * time.Second
 
 // selector says which interfaces are watched.
@@ -31,13 +31,13 @@ func (s selector) wants(i netdev.Interface) bool {
 }
 
 // find returns the wanted interfaces that are there now. Names that are not
-// there give an error wrapping netdev.ErrNotFound, beside the others.
+// there give an error wrapping netdev.ErrNotFound, alongside the others.
 func (s selector) find(ctx context.Context) ([]netdev.Interface, error) {
 	if !s.named() {
 		all, err := netdev.All(ctx)
 		found := slices.DeleteFunc(all, func(i netdev.Interface) bool { return !i.IsNetfront() })
 		if len(found) > 0 {
-			err = nil // a namespace that cannot be looked into does not matter then
+			err = nil // a namespace that cannot be read does not matter then
 		}
 		return found, err
 	}
@@ -145,7 +145,7 @@ func (t *Tracer) followPresent(ctx context.Context, change netdev.Event) {
 
 // add registers an interface and reports whether that is settled: it is new, or failed.
 func (t *Tracer) add(ctx context.Context, i netdev.Interface, reportedByBPF bool) bool {
-	t.lookAtDriver() // the interface is of the driver that is loaded now
+	t.checkDriver() // the interface is of the driver that is loaded now
 	added, err := t.registry.add(ctx, i, reportedByBPF)
 	switch {
 	case err != nil:
@@ -184,3 +184,20 @@ func (t *Tracer) addReported(ctx context.Context, d event.Device) {
 	}
 	t.add(ctx, i, true)
 }
+
+// FindInterfaces returns the interfaces that the options mean, and waits for one
+// if they say so. The error wraps [ErrCannotRun] if there is none.
+func FindInterfaces(ctx context.Context, o Options) ([]netdev.Interface, error) {
+	t := &Tracer{options: o, selector: selector{o.Interfaces}}
+	return t.interfaces(ctx)
+}
+
+// WatchInterfaces sends what happens to interfaces until ctx ends: in the caller's network
+// namespace for named ones, else in all. done frees what the watch holds, after that.
+func WatchInterfaces(ctx context.Context, names []string) (events <-chan netdev.Event, done func(), err error) {
+	return selector{names}.watch(ctx)
+}
+
+// Wanted reports whether an interface is one of those named, or driven by xen-netfront if
+// none is.
+func Wanted(names []string, i netdev.Interface) bool { return selector{names}.wants(i) }

@@ -49,8 +49,8 @@ func attachFree(p *ebpf.Program, names driverNames) (link.Link, error) {
 }
 
 // hooksOf returns the hooks of a backend, those first that must be there before
-// a packet enters. driver: packets of xen-netfront are to be judged, not only
-// counted. responses: what the backend refused is to be counted, too.
+// a packet enters. driver: packets of xen-netfront get a verdict and are not only
+// counted. responses: packets that the backend rejected are counted, too.
 func hooksOf(b event.Backend, driver, responses bool) []hook {
 	var hooks []hook
 	switch {
@@ -82,10 +82,10 @@ func hooksOf(b event.Backend, driver, responses bool) []hook {
 	return hooks
 }
 
-// responseHooks see the backend's responses. They are not kprobes beside kprobes
-// either: the responses are taken in an interrupt, and one that comes during the
-// handler of a kprobe runs no other: in the guest one to eight packets in a hundred were missed.
-// The types that fentry takes are needed in any case.
+// responseHooks see the TX responses. They are fentry with the kprobe backend, too: the
+// driver handles responses in an interrupt, and a kprobe does not fire while another's
+// handler runs, which missed 1-8 % of the packets in a guest. The driver's BTF is needed in
+// any case.
 func responseHooks() []hook {
 	return []hook{
 		{bpf.XentraceProgFentryGcEnd, attachTracing},
@@ -100,8 +100,7 @@ type attachment struct {
 	names      driverNames
 }
 
-// attachedHook is a hook with its link, which is kept: one that is collected is
-// detached.
+// attachedHook is a hook with its link. A link that is garbage collected is detached.
 type attachedHook struct {
 	hook
 	link   link.Link // nil while it is not attached
@@ -171,29 +170,28 @@ func (a *attachment) enable(on bool) error {
 		value = 1
 	}
 	if err := a.collection.Variables[bpf.XentraceVarEnabled].Set(value); err != nil {
-		return fmt.Errorf("switch of the kernel side: %w", err)
+		return fmt.Errorf("switch of the BPF programs: %w", err)
 	}
 	return nil
 }
 
-// forgetWindows closes what the driver had open when it was taken away: a return that
-// was missed is not to be taken for that of a packet of the next driver.
-func (a *attachment) forgetWindows() error {
+// clearTransmits clears the in-flight transmits of a driver that was unloaded: a missed
+// return must not count as that of the next driver's packet.
+func (a *attachment) clearTransmits() error {
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
 		return fmt.Errorf("number of CPUs: %w", err)
 	}
 	if err := a.collection.Maps[bpf.XentraceMapTransmits].Put(uint32(0), make([]bpf.XentraceTransmit, cpus)); err != nil {
-		return fmt.Errorf("windows of the kernel side: %w", err)
+		return fmt.Errorf("in-flight transmits of the BPF programs: %w", err)
 	}
 	return nil
 }
 
-// setTransmit tells the kernel side where the driver's transmit function is; 0 while
-// that is not known.
+// setTransmit sets the address of the driver's transmit function; 0: unknown.
 func (a *attachment) setTransmit(address uint64) error {
 	if err := a.collection.Variables[bpf.XentraceVarNetfrontXmit].Set(address); err != nil {
-		return fmt.Errorf("driver's address for the kernel side: %w", err)
+		return fmt.Errorf("address of the driver for the BPF programs: %w", err)
 	}
 	return nil
 }

@@ -70,7 +70,7 @@ func newTestRing(t *testing.T) *testRing {
 	return r
 }
 
-// emit puts a packet on the ring; number tells packets apart. The ring is never full.
+// emit puts a packet on the ring; number identifies the packet. The ring is never full.
 func (r *testRing) emit(number int, verdict event.Verdict, cause event.Cause) {
 	r.t.Helper()
 	e := tcpEvent(0)
@@ -121,7 +121,7 @@ func (r *testRing) stopped() {
 
 // answer is what reading the driver's code ends with.
 func (r *testRing) answer(value kernel.Linearization) {
-	r.driver.generations.current().tell(kernel.Answer{Value: value})
+	r.driver.generations.current().resolve(kernel.Answer{Value: value})
 	r.wake()
 }
 
@@ -153,7 +153,7 @@ func TestRingIsDrainedWhileTheAnswerIsPending(t *testing.T) {
 			t.Fatalf("%d packets were delivered before the answer, want %d", len(got), known+beyond)
 		}
 	}
-	time.Sleep(2 * lookAgain)
+	time.Sleep(2 * recheckDelay)
 	if n := len(packets); n > 1 { // what follows a packet that is released may need no answer
 		t.Errorf("%d more packets were delivered before the answer", n)
 	}
@@ -185,7 +185,7 @@ func TestAnswerWakesRead(t *testing.T) {
 	packets, _ := r.read(t.Context())
 	r.emit(1, event.Linearized, event.CauseNone)
 	r.emit(2, event.Dropped, event.TooManySlots)
-	time.Sleep(3 * lookAgain) // it sleeps for long now
+	time.Sleep(3 * recheckDelay) // it sleeps for long now
 	if n := len(packets); n != 0 {
 		t.Fatalf("%d packets before the answer", n)
 	}
@@ -195,7 +195,7 @@ func TestAnswerWakesRead(t *testing.T) {
 		if p != (testPacket{2, event.TooManySlots}) {
 			t.Errorf("packet %+v, want the second one", p)
 		}
-	case <-time.After(sleepLong / 2):
+	case <-time.After(idleDelay / 2):
 		t.Fatal("the answer did not wake Read")
 	}
 }
@@ -208,14 +208,14 @@ func TestEndWhileTheAnswerIsPending(t *testing.T) {
 	_, end := r.read(ctx)
 	r.emit(1, event.Dropped, event.TooManySlots)
 	r.emit(2, event.Dropped, event.SGOff)
-	time.Sleep(3 * lookAgain)
+	time.Sleep(3 * recheckDelay)
 	cancel()
 	select {
 	case err := <-end:
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("Read ended with %v", err)
 		}
-	case <-time.After(sleepLong / 2):
+	case <-time.After(idleDelay / 2):
 		t.Fatal("the end of the context did not end Read")
 	}
 	r.stopped()
@@ -242,7 +242,7 @@ func TestStopWaitsForTheAnswerInTime(t *testing.T) {
 		patience := 50 * time.Millisecond
 		if test.answered {
 			patience = time.Minute
-			time.AfterFunc(10*time.Millisecond, func() { driver.tell(kernel.Answer{Value: kernel.Linearizes}) })
+			time.AfterFunc(10*time.Millisecond, func() { driver.resolve(kernel.Answer{Value: kernel.Linearizes}) })
 		}
 		p.settle(t.Context(), patience)
 		if got, found := p.next(); !found || got.Cause != test.want {

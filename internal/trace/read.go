@@ -14,12 +14,11 @@ import (
 	"xentrace/internal/event"
 )
 
-// The kernel side leaves out a wake-up where the reader seems to be busy. If the
-// reader was just finishing, it finds that record by looking once more before it
-// sleeps for good.
+// The BPF programs send no wake-up while the reader seems busy. A reader that was just
+// about to sleep finds such a record because it polls once more after recheckDelay.
 const (
-	lookAgain = 50 * time.Millisecond
-	sleepLong = 10 * time.Second
+	recheckDelay = 50 * time.Millisecond
+	idleDelay    = 10 * time.Second
 )
 
 // Read returns the next packet that went wrong. It waits for one until ctx
@@ -27,7 +26,7 @@ const (
 // read. It keeps reading the ring buffer while the driver's code is being read; the packets
 // whose cause depends on that are returned once it is known, in order.
 func (t *Tracer) Read(ctx context.Context) (event.Packet, error) {
-	wait := lookAgain
+	wait := recheckDelay
 	for {
 		if packet, found := t.nextPending(); found {
 			return packet, nil
@@ -38,7 +37,7 @@ func (t *Tracer) Read(ctx context.Context) (event.Packet, error) {
 			if err := t.pause(ctx, wait); err != nil {
 				return event.Packet{}, err
 			}
-			wait = sleepLong
+			wait = idleDelay
 			continue
 		case errors.Is(err, ringbuf.ErrClosed):
 			return event.Packet{}, io.EOF
@@ -48,7 +47,7 @@ func (t *Tracer) Read(ctx context.Context) (event.Packet, error) {
 		if err := t.take(ctx, t.record.RawSample); err != nil {
 			return event.Packet{}, err
 		}
-		wait = lookAgain
+		wait = recheckDelay
 	}
 }
 
@@ -67,8 +66,8 @@ func (t *Tracer) nextPending() (event.Packet, bool) {
 	}
 }
 
-// pause arranges how long the reader waits for the next record, now that there
-// is none, and tells if there is nothing to wait for.
+// pause sets how long the reader waits for the next record, now that there is none. It
+// returns io.EOF after Stop.
 func (t *Tracer) pause(ctx context.Context, wait time.Duration) error {
 	if t.ended.Load() != nil && t.reader.AvailableBytes() == 0 {
 		if len(t.pending.packets) == 0 {
@@ -134,9 +133,9 @@ func (t *Tracer) take(ctx context.Context, raw []byte) error {
 	return fmt.Errorf("record of kind %d: unknown", kind)
 }
 
-// hold adds the name of its interface to a packet and makes it pending. The interface tells
-// which loading of the driver the packet was handed to; the time does for an interface that
-// is not known yet.
+// hold adds the name of its interface to a packet and makes it pending. The driver it was
+// handed to is the one its interface was registered with, or that of the time where the
+// interface is not registered yet.
 func (t *Tracer) hold(p event.Packet) {
 	i, known := t.registry.lookUp(deviceKey{p.Interface.Index, p.Interface.NetNS})
 	p.Interface.Name = i.name
@@ -144,4 +143,27 @@ func (t *Tracer) hold(p event.Packet) {
 		i.driver = t.driver.generations.at(t.decoder.packet.TimeNs)
 	}
 	t.pending.add(p, &i.driver.linearization)
+}
+
+// errNoProbe refuses a probe to a tracer that was not started for one.
+var errNoProbe = errors.New("the tracer was not started for a probe")
+
+// SetProbe makes every packet of the socket with this cookie (SO_COOKIE) a record, whatever
+// becomes of it; 0 for none. It needs [Options.Probe].
+func (t *Tracer) SetProbe(cookie uint64) error {
+	if !t.options.Probe {
+		return errNoProbe
+	}
+	if err := t.attachment.collection.Variables[bpf.XentraceVarProbeCookie].Set(cookie); err != nil {
+		return fmt.Errorf("probe for the BPF programs: %w", err)
+	}
+	t.probe.Store(cookie)
+	return nil
+}
+
+// isProbe reports whether the packet is one of the probe's. A copy that the driver made
+// has no socket, and is none.
+func (t *Tracer) isProbe(p *event.Packet) bool {
+	cookie := t.probe.Load()
+	return cookie != 0 && p.Socket != nil && p.Socket.Cookie == cookie
 }

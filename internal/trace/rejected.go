@@ -9,12 +9,11 @@ import (
 	"xentrace/internal/kernel"
 )
 
-// collectFunction takes the backend's responses from the ring and frees what was
-// sent; it does not look whether the backend took it.
+// collectFunction takes TX responses from the ring and frees what was sent, whatever the
+// status.
 const collectFunction = "xennet_tx_buf_gc"
 
-// rejections is whether the packets that the backend refused are counted, and if
-// not, why.
+// rejections says whether packets that the backend rejected are counted, and why not.
 type rejections struct {
 	ring    kernel.TransmitRing
 	missing string // empty: they are counted
@@ -22,19 +21,18 @@ type rejections struct {
 
 func (r *rejections) counted() bool { return r.missing == "" }
 
-// learnRejections finds out whether a backend can tell what the Xen backend
-// refused.
+// learnRejections finds out whether this kernel and backend can count them.
 func (f *facts) learnRejections(asked bool, b event.Backend) rejections {
 	switch {
 	case !asked:
-		return rejections{missing: "packets that the backend refuses are counted with --rejected only"}
+		return rejections{missing: "rejected packets are counted with --rejected only"}
 	case b == event.Tracepoint:
-		return rejections{missing: "the tracepoint backend does not see the backend's responses; fentry and kprobe do"}
+		return rejections{missing: "the tracepoint backend does not see TX responses; fentry and kprobe do"}
 	case !f.typed:
 		return rejections{missing: "the structures of xen-netfront are not known: its module has no BTF type information, which kernels have for modules from 5.11 on"}
 	}
 	if there, err := f.types.HasFunction(f.module, collectFunction); err != nil || !there {
-		return rejections{missing: fmt.Sprintf("this driver has no function %s of its own, which takes the backend's responses", collectFunction)}
+		return rejections{missing: fmt.Sprintf("this driver has no function %s of its own, which handles TX responses", collectFunction)}
 	}
 	ring, err := f.types.TransmitRing(f.module)
 	if err != nil {
@@ -58,3 +56,6 @@ func (r *rejections) configure(s *bpfload.Selection) {
 		TxSkbs:  r.ring.TxSkbs,
 	}
 }
+
+// MissingAnswers says why TX responses cannot be seen; it is empty if they can.
+func (t *Tracer) MissingAnswers() string { return t.rejections.missing }

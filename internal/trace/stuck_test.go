@@ -39,10 +39,10 @@ var stuckTests = []struct {
 	{name: "full before the first look",
 		looks: []oneLook{{packet: 1, stopped: true, later: 60}, {packet: 1, stopped: true}, {packet: 1, stopped: true}, {packet: 1, stopped: true}},
 		want:  []change{{event.NoticeQueueStuck, 0, 63}}, lasts: 63 * time.Second, now: true},
-	{name: "full, then goes on",
+	{name: "full, then recovers",
 		looks: []oneLook{{packet: 1, stopped: true}, {packet: 1, stopped: true}, {packet: 1, stopped: true}, {packet: 1, stopped: true}, {packet: 1, stopped: true}, {packet: 6}},
 		want:  []change{{event.NoticeQueueStuck, 0, 3}, {event.NoticeQueueRecovered, 0, 5}}, lasts: 5 * time.Second},
-	{name: "full, then goes on and is found stopped each time",
+	{name: "full, then recovers and is found stopped each time",
 		looks: []oneLook{{packet: 1, stopped: true}, {packet: 1, stopped: true}, {packet: 1, stopped: true}, {packet: 1, stopped: true},
 			{packet: 5, stopped: true}, {packet: 6, stopped: true}, {packet: 7, stopped: true}, {packet: 8, stopped: true}},
 		want: []change{{event.NoticeQueueStuck, 0, 3}, {event.NoticeQueueRecovered, 0, 7}}, lasts: 7 * time.Second},
@@ -82,7 +82,7 @@ func TestStuckWatch(t *testing.T) {
 				if look.down {
 					queues.Ready = 0
 				}
-				said = append(said, w.look(key, !look.gone, &queues)...)
+				said = append(said, w.poll(key, !look.gone, &queues)...)
 			}
 			checkSaid(t, said, test.want)
 			totals := event.Totals{Interfaces: []event.InterfaceTotals{{Device: event.Device{Index: key.index, NetNS: key.netns}}}, Missing: map[string]string{}}
@@ -112,7 +112,7 @@ func checkSaid(t *testing.T, said []event.Notice, want []change) {
 	}
 }
 
-// Each queue is looked at by itself, and those that the interface no longer uses
+// Each queue is judged by itself, and those that the interface no longer uses
 // are not.
 func TestStuckWatchOfTwoQueues(t *testing.T) {
 	w := newStuckWatch(time.Millisecond)
@@ -125,13 +125,13 @@ func TestStuckWatchOfTwoQueues(t *testing.T) {
 	for range 6 {
 		queues.Jiffies += 1000
 		queues.Queue[0].TransStart = queues.Jiffies
-		said = append(said, w.look(key, true, &queues)...)
+		said = append(said, w.poll(key, true, &queues)...)
 	}
 	checkSaid(t, said, []change{{event.NoticeQueueStuck, 1, 3}})
 	queues.Count = 1
 	for range 6 {
 		queues.Jiffies += 1000
-		said = append(said, w.look(key, true, &queues)...)
+		said = append(said, w.poll(key, true, &queues)...)
 	}
 	if len(said) != 1 {
 		t.Errorf("said of a queue that is not in use: %+v", said[1:])

@@ -1,6 +1,9 @@
 package trace
 
 import (
+	"context"
+	"time"
+
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 
@@ -9,8 +12,53 @@ import (
 	"xentrace/internal/kernel"
 )
 
+// Totals returns what was counted until now, or until Stop.
+func (t *Tracer) Totals(ctx context.Context) (event.Totals, error) {
+	now := time.Now()
+	if ended := t.ended.Load(); ended != nil {
+		now = *ended
+	}
+	counted, err := t.registry.totals(ctx)
+	if err != nil {
+		return event.Totals{}, err
+	}
+	totals := event.Totals{
+		Time:     now,
+		Duration: now.Sub(t.started),
+		Events:   t.events.Load(),
+		Gaps:     t.gaps.list(),
+		Missing:  make(map[string]string),
+	}
+	for i := range counted {
+		totals.Interfaces = append(totals.Interfaces, t.interfaceTotals(&counted[i]))
+		totals.Lost.Ring += counted[i].RingLost
+	}
+	if reason := t.registry.missing(); reason != "" {
+		totals.Missing["tx_dropped_delta"] = reason
+	}
+	if !t.rejections.counted() {
+		totals.Missing["rejected"] = t.rejections.missing
+	}
+	t.fillReasons(&totals)
+	t.stuck.fill(&totals)
+	return totals, t.countLost(&totals)
+}
+
+// interfaceTotals adds to what was counted for an interface what this run measures.
+func (t *Tracer) interfaceTotals(counted *interfaceTotals) event.InterfaceTotals {
+	totals := counted.InterfaceTotals
+	totals.Backend = t.choice.Backend
+	if t.rejections.counted() { // another driver has no backend that could reject
+		totals.Rejected = &counted.rejected
+	}
+	if t.elsewhere != nil {
+		totals.Reasons = nameReasons(&counted.reasons, t.elsewhere.reasons)
+	}
+	return totals
+}
+
 // countLost adds what the kernel lost outside the ring buffer, as far as it
-// tells.
+// counts that.
 func (t *Tracer) countLost(totals *event.Totals) error {
 	recursion, err := t.recursion()
 	if err != nil {
@@ -28,28 +76,28 @@ func (t *Tracer) countLost(totals *event.Totals) error {
 		return err
 	}
 	if totals.Lost.Missed == nil {
-		totals.Missing["missed"] = "this kernel does not tell how often a kprobe was missed"
+		totals.Missing["missed"] = "this kernel does not count missed kprobes"
 	}
 	return nil
 }
 
-// tells is what this kernel tells of its own losses.
-type tells struct {
+// lossCounters says which of its own losses this kernel counts.
+type lossCounters struct {
 	recursion bool
 	missed    bool
 }
 
-// whatKernelTells asks the kernel's types: bpf_prog_info.recursion_misses came
-// with 5.12; bpf_link_info tells of missed kprobes since 6.7, and only since
+// findLossCounters asks the kernel's types: bpf_prog_info.recursion_misses came
+// with 5.12; bpf_link_info has missed kprobes since 6.7, and only since
 // then are recursion misses counted for kprobes.
-func whatKernelTells(types *kernel.Types, b event.Backend) tells {
-	missed := tellsMissed(types)
-	return tells{recursion: bpfload.CountsRecursion(types) && (missed || b != event.Kprobe), missed: missed}
+func findLossCounters(types *kernel.Types, b event.Backend) lossCounters {
+	missed := countsMissed(types)
+	return lossCounters{recursion: bpfload.CountsRecursion(types) && (missed || b != event.Kprobe), missed: missed}
 }
 
-// recursion sums the runs that the kernel skipped; nil if it does not tell.
+// recursion sums the runs that the kernel skipped; nil if it does not count them.
 func (t *Tracer) recursion() (*uint64, error) {
-	if !t.tells.recursion {
+	if !t.losses.recursion {
 		return nil, nil
 	}
 	sum, err := bpfload.RecursionMisses(t.attachment.collection)
@@ -67,7 +115,7 @@ func (t *Tracer) missed() (*uint64, error) {
 		if !h.inDriver() {
 			continue
 		}
-		if !t.tells.missed {
+		if !t.losses.missed {
 			return nil, nil
 		}
 		missed += h.missed
@@ -78,7 +126,7 @@ func (t *Tracer) missed() (*uint64, error) {
 	return &missed, nil
 }
 
-// missedBy returns how many hits a kprobe missed, as far as the kernel tells.
+// missedBy returns how many hits a kprobe missed; 0 where the kernel does not count them.
 func missedBy(l link.Link) uint64 {
 	info, err := l.Info()
 	if err != nil {
@@ -95,7 +143,7 @@ func missedBy(l link.Link) uint64 {
 	return probe.Missed
 }
 
-func tellsMissed(types *kernel.Types) bool {
+func countsMissed(types *kernel.Types) bool {
 	spec, err := types.Cache().Kernel()
 	if err != nil {
 		return false
