@@ -76,6 +76,7 @@ func TestLifeDriverReloadedFast(t *testing.T) {
 	for _, backend := range withoutFentry(t) {
 		t.Run(backend, func(t *testing.T) {
 			l := beginLife(t, backend)
+			l.run.Says(saysWhatDriverDoes(l.drops), 1) // a driver unloaded before is never read
 			var unseen uint64
 			for n := range times {
 				l.traffic(5, 100)
