@@ -152,10 +152,10 @@ bench: deps build ## what it costs, against an empty program and bpftrace (needs
 lint: go ## formatting, vet, staticcheck, shellcheck, clang-format, vagrant validate
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -d $$(git ls-files '*.go'); exit 1; }
 	$(GO) vet ./...
-	$(GO) vet -tags xenlab,matrix ./test/... ./internal/kernel
+	$(GO) vet -tags xenlab,matrix ./test/... ./internal/netfront
 	GOARCH=arm64 $(GO) vet ./...
 	$(GO) tool staticcheck ./...
-	$(GO) tool staticcheck -tags xenlab,matrix ./test/... ./internal/kernel
+	$(GO) tool staticcheck -tags xenlab,matrix ./test/... ./internal/netfront
 	$(CLANG_FORMAT) --dry-run --Werror bpf/*.c bpf/*.h
 	shellcheck .ci/run .ci/deps .ci/parsers test/bench/run internal/fix/testdata/*.sh
 	cd test/xen && shellcheck -a -x run shell suite matrix ec2rl driver-files fetch driver deps init/* vagrant/*

@@ -9,16 +9,16 @@ import (
 	"testing/fstest"
 
 	"xentrace/internal/event"
-	"xentrace/internal/kernel"
+	"xentrace/internal/netfront"
 )
 
-func fileThat(answer kernel.Answer, build string) Known[File] {
+func fileThat(answer netfront.Answer, build string) Known[File] {
 	return known(File{Path: "/lib/modules/r/xen-netfront.ko", BuildID: build, Answer: answer})
 }
 
 // What is said of the driver, by what could be read of it.
 func TestLinearizeFinding(t *testing.T) {
-	noRoot := missing[kernel.Answer](errNeedsRoot.Error())
+	noRoot := missing[netfront.Answer](errNeedsRoot.Error())
 	for _, test := range []struct {
 		name    string
 		code    Code
@@ -39,12 +39,12 @@ func TestLinearizeFinding(t *testing.T) {
 		{"a driver whose build is not told", Code{noRoot, fileThat(linearizes, "ab"), ""}, event.OK, []string{"presumably what is loaded"}},
 		{"another file than the one loaded", Code{noRoot, fileThat(linearizes, "ab"), "cd"}, event.Unknown,
 			[]string{"is another build than the driver that is loaded", "read_from unknown"}},
-		{"a file that does not tell", Code{noRoot, fileThat(kernel.Answer{Evidence: "its symbols were stripped"}, "ab"), "ab"}, event.Unknown,
+		{"a file that does not tell", Code{noRoot, fileThat(netfront.Answer{Evidence: "its symbols were stripped"}, "ab"), "ab"}, event.Unknown,
 			[]string{"The running code: that needs root. The file on disk: its symbols were stripped."}},
 		{"nothing", Code{Live: noRoot, File: missing[File]("there is no /lib/modules/r")}, event.Unknown, []string{"there is no /lib/modules/r"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			f := (&Machine{Code: test.code, Interfaces: []Interface{netfront("eth0", 1500)}}).linearize()
+			f := (&Machine{Code: test.code, Interfaces: []Interface{guestNetfront("eth0", 1500)}}).linearize()
 			text := everything(&f)
 			if f.Status != test.status {
 				t.Errorf("%s, want %s: %s", f.Status, test.status, text)
@@ -116,7 +116,7 @@ func TestDriverFiles(t *testing.T) {
 	g := &guest{files: fstest.MapFS{}, denied: []string{"secret.ko"}}
 	g.write(map[string]string{"script": "#!/bin/sh", "secret.ko": "x", "directory/file": "x"})
 	file, err := ReadFile(t.Context(), g, "script")
-	if f := OfFile(file); err != nil || f.Status != event.Unknown || !strings.HasPrefix(f.Message, "Whether this driver linearizes cannot be told: it is no ELF file") {
+	if f := OfFile(file); err != nil || f.Status != event.Unknown || !strings.HasPrefix(f.Message, "Whether this driver linearizes cannot be told: it is not an ELF file") {
 		t.Errorf("a script: %+v, error %v", f, err)
 	}
 	for name, want := range map[string]error{"missing.ko": fs.ErrNotExist, "secret.ko": fs.ErrPermission} {
@@ -127,8 +127,8 @@ func TestDriverFiles(t *testing.T) {
 	if _, err := ReadFile(t.Context(), g, "directory"); err == nil || !strings.Contains(err.Error(), "it is a directory") {
 		t.Errorf("a directory: error %v", err)
 	}
-	for _, answer := range []kernel.Answer{linearizes, drops} {
-		if f := OfFile(File{Path: "x.ko", Answer: answer}); (f.Status == event.Fail) != (answer.Value == kernel.Drops) {
+	for _, answer := range []netfront.Answer{linearizes, drops} {
+		if f := OfFile(File{Path: "x.ko", Answer: answer}); (f.Status == event.Fail) != (answer.Value == netfront.Drops) {
 			t.Errorf("%s: %s", answer.Value, f.Status)
 		}
 	}

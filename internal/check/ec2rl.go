@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"xentrace/internal/event"
-	"xentrace/internal/kernel"
+	"xentrace/internal/netfront"
 )
 
 const (
@@ -130,9 +130,9 @@ func (m *Machine) loses(i *Interface) (Known[bool], string) {
 		return known(false), "This is no interface of xen-netfront, so none of it applies."
 	case i.Features.Missing != "":
 		return missing[bool](i.Features.Missing), "Whether scatter-gather is on cannot be told."
-	case i.Features.Value.ScatterGather.Active && linearizes == kernel.Drops:
+	case i.Features.Value.ScatterGather.Active && linearizes == netfront.Drops:
 		return known(true), "The driver drops packets of more than 18 slots, and it is scatter-gather that makes them."
-	case i.Features.Value.ScatterGather.Active && linearizes == kernel.Linearizes:
+	case i.Features.Value.ScatterGather.Active && linearizes == netfront.Linearizes:
 		return known(false), "The driver linearizes packets of more than 18 slots."
 	case i.Features.Value.ScatterGather.Active:
 		return missing[bool]("whether the driver linearizes is not known"), "Whether the driver linearizes is not known."
@@ -152,9 +152,9 @@ func (m *Machine) overflows() (Known[bool], string) {
 	switch {
 	case !m.concerned():
 		return known(false), "No interface is driven by xen-netfront."
-	case m.Code.linearizes() == kernel.Linearizes:
+	case m.Code.linearizes() == netfront.Linearizes:
 		return known(false), "The driver linearizes such packets and sends them."
-	case m.Code.linearizes() == kernel.Drops:
+	case m.Code.linearizes() == netfront.Drops:
 		return known(true), "The driver drops such packets, with the message or without."
 	default:
 		return missing[bool]("whether the driver linearizes is not known"), "Whether the driver linearizes is not known."

@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"xentrace/internal/event"
-	"xentrace/internal/kernel"
+	"xentrace/internal/netfront"
 )
 
 // What ec2rl says, what is true, and how we put it, side by side.
@@ -51,7 +51,7 @@ func TestEC2RLSideBySide(t *testing.T) {
 		{"an asset tag of Nitro in a Xen guest", []func(*guest){unfixed, func(g *guest) {
 			g.write(map[string]string{"sys/devices/virtual/dmi/id/board_asset_tag": "i-0123456789abcdef0"})
 		}}, "SUCCESS wrong", "SUCCESS wrong", "It takes the machine for Nitro", "FAIL linearize"},
-		{"a driver that is not known", []func(*guest){func(g *guest) { g.live = kernel.Answer{Evidence: "a jump table"} }},
+		{"a driver that is not known", []func(*guest){func(g *guest) { g.live = netfront.Answer{Evidence: "a jump table"} }},
 			"SUCCESS unknown", "SUCCESS unknown", "", "UNKNOWN linearize"},
 		{"not root", []func(*guest){(*guest).unprivileged, func(g *guest) { g.liveErr = nil }}, "SUCCESS right", "? unknown", "", "UNKNOWN kernel_log, UNKNOWN bounce"},
 	} {

@@ -13,6 +13,7 @@ import (
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
+	"xentrace/internal/netfront"
 )
 
 const ownNamespace = 4026531840
@@ -25,7 +26,7 @@ type guest struct {
 	others     []Interface
 	unseen     string
 	later      uint64 // packets dropped while the check runs
-	live       kernel.Answer
+	live       netfront.Answer
 	liveErr    error
 	frags      int
 	fragsErr   error
@@ -38,8 +39,8 @@ type guest struct {
 }
 
 var (
-	linearizes = kernel.Answer{Value: kernel.Linearizes, Evidence: "xennet_start_xmit+0x81a calls __pskb_pull_tail"}
-	drops      = kernel.Answer{Value: kernel.Drops, Evidence: "xennet_start_xmit never calls __pskb_pull_tail"}
+	linearizes = netfront.Answer{Value: netfront.Linearizes, Evidence: "xennet_start_xmit+0x81a calls __pskb_pull_tail"}
+	drops      = netfront.Answer{Value: netfront.Drops, Evidence: "xennet_start_xmit never calls __pskb_pull_tail"}
 )
 
 // newGuest is a Xen HVM guest on EC2 with Linux 6.12 and two processors, with
@@ -67,12 +68,12 @@ func newGuest() *guest {
 	g.link("sys/class/net/eth0", "../../devices/vif-0/net/eth0")
 	g.link("sys/devices/vif-0/net/eth0/device/driver/module", "../../../../module/xen_netfront")
 	g.link("sys/bus/xen/devices/vif-0/driver", "../../../bus/xen/drivers/vif")
-	g.interfaces = []Interface{netfront("eth0", 1500)}
+	g.interfaces = []Interface{guestNetfront("eth0", 1500)}
 	return g
 }
 
 // netfront is an interface of the frontend with every feature on.
-func netfront(name string, mtu int) Interface {
+func guestNetfront(name string, mtu int) Interface {
 	return Interface{
 		Interface: netdev.Interface{Name: name, Index: 2, Namespace: ownNamespace, Driver: netdev.DriverNetfront, BusInfo: "vif-0", MTU: mtu, Queues: 2, Up: true, Running: true},
 		Features:  known(allFeatures()),
@@ -88,7 +89,7 @@ func allFeatures() netdev.Features {
 
 // otherDevice is an interface of another driver.
 func otherDevice(name, driver string, mtu int) Interface {
-	i := netfront(name, mtu)
+	i := guestNetfront(name, mtu)
 	i.Driver, i.BusInfo, i.Index = driver, "0000:00:05.0", 3
 	return i
 }
@@ -161,7 +162,7 @@ func (g *guest) source() Source {
 					return again, nil
 				}}, nil
 		},
-		LiveCode:   func(context.Context) (kernel.Answer, error) { return g.live, g.liveErr },
+		LiveCode:   func(context.Context) (netfront.Answer, error) { return g.live, g.liveErr },
 		SharedInfo: func() (kernel.SharedInfo, error) { return kernel.SharedInfo{MaxFrags: g.frags, Bytes: 320}, g.fragsErr },
 		Log:        func(context.Context) (LogRecords, error) { return LogRecords{g.log, g.cleared}, g.logErr },
 		Xenstore:   func(context.Context, []string) (map[string]string, error) { return g.store, g.storeErr },

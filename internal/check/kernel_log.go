@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"xentrace/internal/event"
-	"xentrace/internal/kernel"
+	"xentrace/internal/netfront"
 	"xentrace/internal/verdict"
 )
 
@@ -209,9 +209,9 @@ func (m *Machine) kernelLog() event.Finding {
 // driver.
 func (m *Machine) rocketMessage(message logMessage) logMessage {
 	switch m.Code.linearizes() {
-	case kernel.Linearizes:
+	case netfront.Linearizes:
 		message.means = "packets of more than 18 slots were linearized and sent, which is harmless"
-	case kernel.Drops:
+	case netfront.Drops:
 		message.status = event.Fail
 		message.means = "packets of more than 18 slots were dropped"
 		message.advice = func() []event.Advice { return verdict.OfCause(event.TooManySlots).Advice }

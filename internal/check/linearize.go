@@ -11,17 +11,18 @@ import (
 
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
+	"xentrace/internal/netfront"
 	"xentrace/internal/verdict"
 )
 
 // liveCode asks the running driver.
-func (r *reader) liveCode(ctx context.Context) Known[kernel.Answer] {
+func (r *reader) liveCode(ctx context.Context) Known[netfront.Answer] {
 	answer, err := r.source.LiveCode(ctx)
 	if err != nil {
-		return missing[kernel.Answer](why(err))
+		return missing[netfront.Answer](why(err))
 	}
-	if answer.Value == kernel.Unknown {
-		return missing[kernel.Answer](answer.Evidence)
+	if answer.Value == netfront.Unknown {
+		return missing[netfront.Answer](answer.Evidence)
 	}
 	return known(answer)
 }
@@ -116,9 +117,9 @@ func ReadFile(ctx context.Context, files fs.FS, name string) (File, error) {
 		return File{}, errors.New("it cannot be read at will")
 	}
 	file := File{Path: name}
-	image, err := kernel.ReadDriver(content)
-	if errors.Is(err, kernel.ErrNotADriver) {
-		file.Answer.Evidence = strings.TrimPrefix(err.Error(), kernel.ErrNotADriver.Error()+": ")
+	image, err := netfront.ReadDriver(content)
+	if errors.Is(err, kernel.ErrNotCode) {
+		file.Answer.Evidence = strings.TrimPrefix(err.Error(), kernel.ErrNotCode.Error()+": ")
 		return file, nil
 	}
 	if err != nil {
@@ -133,9 +134,9 @@ func ReadFile(ctx context.Context, files fs.FS, name string) (File, error) {
 func OfFile(file File) event.Finding {
 	f := event.Finding{ID: LinearizeCode, Evidence: []event.Fact{{Key: "read_from", Value: "file"}, {Key: "file", Value: file.Path}, {Key: "build_id", Value: buildFact(file.BuildID)}, {Key: "code", Value: file.Answer.Evidence}}}
 	switch file.Answer.Value {
-	case kernel.Linearizes:
+	case netfront.Linearizes:
 		f.Message = "This driver linearizes: it copies a packet of more than 18 slots into one piece and sends it."
-	case kernel.Drops:
+	case netfront.Drops:
 		f.Status = event.Fail
 		f.Message = "This driver drops every packet of more than 18 slots: it has no code to linearize one."
 		f.Advice = []event.Advice{updateKernel()}
@@ -158,14 +159,14 @@ func buildFact(id string) any {
 
 // linearizes is what is believed of the driver: what its running code shows, else
 // the file it was loaded from.
-func (c *Code) linearizes() kernel.Linearization {
+func (c *Code) linearizes() netfront.Linearization {
 	if c.Live.Missing == "" {
 		return c.Live.Value.Value
 	}
 	if c.File.Missing == "" && !c.stale() {
 		return c.File.Value.Answer.Value
 	}
-	return kernel.Unknown
+	return netfront.Unknown
 }
 
 // stale tells that the file on disk is not the driver that is loaded.
@@ -180,9 +181,9 @@ func (m *Machine) linearize() event.Finding {
 	c := &m.Code
 	f := event.Finding{ID: LinearizeCode, Evidence: append(c.evidence(), event.Fact{Key: "single_pages", Value: m.SinglePages.fact()})}
 	switch c.linearizes() {
-	case kernel.Linearizes:
+	case netfront.Linearizes:
 		f.Message = "The driver linearizes: it copies a packet of more than 18 slots into one piece and sends it."
-	case kernel.Drops:
+	case netfront.Drops:
 		f.Status = event.Fail
 		f.Message = "The driver drops every packet of more than 18 slots: it has no code to linearize one. A TCP connection whose next segment is such a packet hangs."
 		if m.SinglePages.Value {
@@ -222,7 +223,7 @@ func (c *Code) standing() string {
 		return fmt.Sprintf(" This was read from %s, which is presumably what is loaded; to read the running code: %s.", file.Path, c.Live.Missing)
 	case c.Live.Missing != "":
 		return fmt.Sprintf(" This was read from %s; whether it is the build that is loaded cannot be told, and to read the running code: %s.", file.Path, c.Live.Missing)
-	case c.File.Missing == "" && file.Answer.Value != kernel.Unknown && file.Answer.Value != c.Live.Value.Value:
+	case c.File.Missing == "" && file.Answer.Value != netfront.Unknown && file.Answer.Value != c.Live.Value.Value:
 		return fmt.Sprintf(" The file on disk differs: %s %s them. It will count from the next start on.", file.Path, file.Answer.Value)
 	}
 	return ""
@@ -233,7 +234,7 @@ func (c *Code) evidence() []event.Fact {
 	switch {
 	case c.Live.Missing == "":
 		from, code = "running kernel", c.Live.Value.Evidence
-	case c.linearizes() != kernel.Unknown:
+	case c.linearizes() != netfront.Unknown:
 		from, code = "file", c.File.Value.Answer.Evidence
 	}
 	facts := []event.Fact{{Key: "read_from", Value: from}, {Key: "code", Value: code}}

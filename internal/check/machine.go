@@ -6,6 +6,7 @@ import (
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
+	"xentrace/internal/netfront"
 )
 
 // Known is a fact, or the reason why it is not known.
@@ -75,16 +76,16 @@ type Observation struct {
 
 // Code is what the driver's machine code shows.
 type Code struct {
-	Live   Known[kernel.Answer] // of the running kernel
-	File   Known[File]          // of the module on disk
-	Loaded string               // build id of the loaded module, or of the kernel it is built into; empty if not shown
+	Live   Known[netfront.Answer] // of the running kernel
+	File   Known[File]            // of the module on disk
+	Loaded string                 // build id of the loaded module, or of the kernel it is built into; empty if not shown
 }
 
 // A File is a driver on disk.
 type File struct {
 	Path    string
 	BuildID string
-	Answer  kernel.Answer
+	Answer  netfront.Answer
 }
 
 // concerned tells whether anything here can concern the machine: it has an

@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"xentrace/internal/event"
-	"xentrace/internal/kernel"
+	"xentrace/internal/netfront"
 	"xentrace/internal/verdict"
 )
 
@@ -26,7 +26,7 @@ func (m *Machine) mtu(i *Interface) event.Finding {
 		f.Status = event.Warn
 		f.Message = fmt.Sprintf("The MTU of %d lets frames of more than 65535 bytes through, which the driver drops.", i.MTU)
 		f.Advice = m.advise(i, verdict.OfCause(event.TooBig).Advice...)
-	case i.MTU > plainMTU && m.Code.linearizes() == kernel.Drops:
+	case i.MTU > plainMTU && m.Code.linearizes() == netfront.Drops:
 		f.Status = event.Warn
 		f.Message = fmt.Sprintf("With an MTU of %d a single segment of small pieces can need more than 18 slots. This driver drops it, each time it is sent again too, and the connection hangs.", i.MTU)
 		f.Advice = m.advise(i, event.Advice{
@@ -38,7 +38,7 @@ func (m *Machine) mtu(i *Interface) event.Finding {
 		f.Message = fmt.Sprintf("The MTU is %d. The %d that ec2rl advises while scatter-gather is off cannot be set: without it the driver refuses more than %d.", i.MTU, jumboMTU, plainMTU)
 	default:
 		f.Message = fmt.Sprintf("The MTU of %d is no danger with this driver.", i.MTU)
-		if m.Code.linearizes() == kernel.Unknown && i.MTU > plainMTU {
+		if m.Code.linearizes() == netfront.Unknown && i.MTU > plainMTU {
 			f.Status = event.Unknown
 			f.Message = fmt.Sprintf("Whether the MTU of %d is a danger depends on whether the driver linearizes, which is not known.", i.MTU)
 		}

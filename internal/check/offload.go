@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"xentrace/internal/event"
-	"xentrace/internal/kernel"
+	"xentrace/internal/netfront"
 )
 
 func (m *Machine) offload(i *Interface) event.Finding {
@@ -44,14 +44,14 @@ func (m *Machine) offloadOff(f *event.Finding, i *Interface, off, flags string) 
 		verb = "are"
 	}
 	switch m.Code.linearizes() {
-	case kernel.Linearizes:
+	case netfront.Linearizes:
 		f.Status = event.Warn
 		f.Message = fmt.Sprintf("%s %s off: an old way around a defect that this driver does not have. It costs processor time and throughput.", off, verb)
 		f.Advice = m.advise(i, event.Advice{
 			Command: "ethtool -K {ifname} sg on " + flags,
 			Effect:  "Bulk senders use less processor time. It lasts until the next start: the line that turned them off stands in a start-up script, a udev rule or the interface's configuration.",
 		})
-	case kernel.Drops:
+	case netfront.Drops:
 		f.Message = fmt.Sprintf("%s %s off, which keeps most packets over the limit away from this driver, at the cost of processor time. Leave it until the kernel is updated.", off, verb)
 		if i.MTU > plainMTU {
 			f.Status = event.Warn

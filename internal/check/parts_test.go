@@ -129,7 +129,7 @@ func TestAdviceThatIsTakenOver(t *testing.T) {
 		t.Errorf("the advice to update the kernel is %q", got)
 	}
 	for mtu, want := range map[int]bool{1500: false, 9001: true} {
-		m := &Machine{Code: Code{Live: known(drops)}, Interfaces: []Interface{netfront("eth0", mtu)}}
+		m := &Machine{Code: Code{Live: known(drops)}, Interfaces: []Interface{guestNetfront("eth0", mtu)}}
 		f := m.linearize()
 		if got := strings.Contains(everything(&f), "mtu 1500"); got != want {
 			t.Errorf("MTU %d: the MTU of 1500 is advised: %v, want %v", mtu, got, want)

@@ -4,7 +4,7 @@ import (
 	"fmt"
 
 	"xentrace/internal/event"
-	"xentrace/internal/kernel"
+	"xentrace/internal/netfront"
 	"xentrace/internal/verdict"
 )
 
@@ -53,7 +53,7 @@ func (m *Machine) scatterGather(i *Interface) event.Finding {
 	}
 	sg := i.Features.Value.ScatterGather
 	f.Evidence = append([]event.Fact{{Key: "on", Value: sg.Active}, {Key: "requested", Value: sg.Requested}}, m.slabEvidence()...)
-	drops := m.Code.linearizes() == kernel.Drops
+	drops := m.Code.linearizes() == netfront.Drops
 	switch {
 	case sg.Active:
 		f.Message = "Scatter-gather is on: packets of up to 18 slots go out as they are."

@@ -200,7 +200,7 @@ func situations() []situation {
 		{"an interface of another driver, by name", func(g *guest) { g.interfaces = []Interface{otherDevice("eth0", "virtio_net", 1500)} },
 			"", DriverOf, []string{"eth0 is driven by virtio_net, not by xen-netfront"}},
 		{"an interface in a container's namespace", func(g *guest) {
-			inside := netfront("eth0", 1500)
+			inside := guestNetfront("eth0", 1500)
 			inside.Namespace, inside.Path, inside.Queues = 4026532999, "/run/netns/a b", 1
 			g.interfaces = []Interface{inside}
 			g.turnOff("sg")

@@ -4,7 +4,7 @@ import (
 	"fmt"
 
 	"xentrace/internal/event"
-	"xentrace/internal/kernel"
+	"xentrace/internal/netfront"
 	"xentrace/internal/slots"
 )
 
@@ -21,10 +21,10 @@ func (m *Machine) skbFrags() event.Finding {
 		f.Status, f.Message = event.Unknown, "How many fragments a packet of this kernel can have is not known: "+m.SharedInfo.Missing+"."
 	case frags < slots.Limit:
 		f.Message = fmt.Sprintf("A packet of this kernel has at most %d fragments and a head: no more than the %d slots, as long as no piece crosses a page.", frags, slots.Limit)
-	case m.Code.linearizes() == kernel.Drops:
+	case m.Code.linearizes() == netfront.Drops:
 		f.Status = event.Warn
 		f.Message = fmt.Sprintf("A packet of this kernel can have %d fragments and a head, more than the %d slots even if no piece crosses a page, and this driver drops what is over.", frags, slots.Limit)
-	case m.Code.linearizes() == kernel.Linearizes:
+	case m.Code.linearizes() == netfront.Linearizes:
 		f.Message = fmt.Sprintf("A packet of this kernel can have %d fragments and a head, more than the %d slots even if no piece crosses a page; the driver copies what is over.", frags, slots.Limit)
 	default:
 		f.Status = event.Unknown

@@ -11,6 +11,7 @@ import (
 
 	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
+	"xentrace/internal/netfront"
 	"xentrace/internal/trace"
 )
 
@@ -22,7 +23,7 @@ type Source struct {
 	// Links returns the interfaces to be judged and the caller's others.
 	Links func(ctx context.Context, names []string) (Links, error)
 	// LiveCode reads the running driver's code.
-	LiveCode func(context.Context) (kernel.Answer, error)
+	LiveCode func(context.Context) (netfront.Answer, error)
 	// SharedInfo is what the running kernel keeps at the end of every head.
 	SharedInfo func() (kernel.SharedInfo, error)
 	// Log returns the kernel's log.
@@ -66,36 +67,36 @@ func Running() (Source, error) {
 
 // readLiveCode reads what the running driver does, or returns an error that says
 // what it takes to do so.
-func readLiveCode(ctx context.Context) (kernel.Answer, error) {
+func readLiveCode(ctx context.Context) (netfront.Answer, error) {
 	release, err := kernel.ReadRelease()
 	if err != nil {
-		return kernel.Answer{}, err
+		return netfront.Answer{}, err
 	}
 	capabilities, err := kernel.ReadCapabilities()
 	if err != nil {
-		return kernel.Answer{}, err
+		return netfront.Answer{}, err
 	}
 	for _, need := range capabilities.Missing(release) {
 		if need.Required {
-			return kernel.Answer{}, errNeedsRoot
+			return netfront.Answer{}, errNeedsRoot
 		}
 	}
-	symbols, err := kernel.ReadSymbols(kernel.LinearizeSymbols())
+	symbols, err := kernel.ReadSymbols(netfront.LinearizeSymbols())
 	if err != nil {
-		return kernel.Answer{}, err
+		return netfront.Answer{}, err
 	}
 	_ = rlimit.RemoveMemlock() // if it is needed, loading says so
 	reader, err := trace.NewCodeReader()
 	if errors.Is(err, fs.ErrPermission) {
 		if lockdown, lockdownErr := kernel.ReadLockdown(); lockdownErr == nil && lockdown.ForbidsTracing() {
-			return kernel.Answer{}, errors.New("kernel lockdown forbids reading kernel memory")
+			return netfront.Answer{}, errors.New("kernel lockdown forbids reading kernel memory")
 		}
 	}
 	if err != nil {
-		return kernel.Answer{}, err
+		return netfront.Answer{}, err
 	}
 	defer reader.Close()
-	return kernel.DriverLinearizes(ctx, symbols, reader)
+	return netfront.DriverLinearizes(ctx, symbols, reader)
 }
 
 // errNeedsRoot is what a fact is missing for where nothing but privilege is.

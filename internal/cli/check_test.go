@@ -15,6 +15,7 @@ import (
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
+	"xentrace/internal/netfront"
 	"xentrace/internal/trace"
 )
 
@@ -41,8 +42,8 @@ func fakeMachine() (check.Source, error) {
 			return check.Links{NetNS: 4026531840, Judged: []check.Interface{device},
 				Again: func(*check.Interface) (netdev.Counters, error) { return netdev.Counters{}, nil }}, nil
 		},
-		LiveCode: func(context.Context) (kernel.Answer, error) {
-			return kernel.Answer{Value: kernel.Linearizes, Evidence: "xennet_start_xmit+0x81a calls __pskb_pull_tail"}, nil
+		LiveCode: func(context.Context) (netfront.Answer, error) {
+			return netfront.Answer{Value: netfront.Linearizes, Evidence: "xennet_start_xmit+0x81a calls __pskb_pull_tail"}, nil
 		},
 		SharedInfo: func() (kernel.SharedInfo, error) { return kernel.SharedInfo{MaxFrags: 17, Bytes: 320}, nil },
 		Log:        func(context.Context) (check.LogRecords, error) { return check.LogRecords{}, nil },

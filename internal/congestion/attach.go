@@ -12,6 +12,7 @@ import (
 	"xentrace/bpf"
 	"xentrace/internal/bpfload"
 	"xentrace/internal/kernel"
+	"xentrace/internal/netfront"
 	"xentrace/internal/trace"
 )
 
@@ -131,7 +132,7 @@ func (h *hooks) configure(types *kernel.Types, room sizes, netfront bool) {
 
 // configureDriver sets the layout of the driver's ring and how its packets are freed.
 func (h *hooks) configureDriver(types *kernel.Types, cfg *bpf.CongestionConfiguration) {
-	free, err := kernel.FindAnyContextFreeByType(types)
+	free, err := netfront.FindAnyContextFreeByType(types)
 	if err != nil {
 		h.missing[copies] = err.Error()
 	}
@@ -150,15 +151,15 @@ func (h *hooks) configureDriver(types *kernel.Types, cfg *bpf.CongestionConfigur
 }
 
 // driverRing finds the ring in the driver's own types.
-func driverRing(types *kernel.Types) (kernel.TransmitRing, error) {
-	module, err := kernel.FindTypedNetfront(types)
+func driverRing(types *kernel.Types) (netfront.TransmitRing, error) {
+	module, err := netfront.FindTyped(types)
 	if errors.Is(err, kernel.ErrNoTypes) {
-		return kernel.TransmitRing{}, errors.New("the structures of xen-netfront are not known: its module has no BTF type information, which kernels have for modules from 5.11 on")
+		return netfront.TransmitRing{}, errors.New("the structures of xen-netfront are not known: its module has no BTF type information, which kernels have for modules from 5.11 on")
 	}
 	if err != nil {
-		return kernel.TransmitRing{}, err
+		return netfront.TransmitRing{}, err
 	}
-	ring, err := types.TransmitRing(module)
+	ring, err := netfront.RingOf(types, module)
 	if err != nil {
 		return ring, fmt.Errorf("the structures of xen-netfront are not as expected: %w", err)
 	}

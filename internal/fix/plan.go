@@ -7,7 +7,7 @@ import (
 
 	"xentrace/internal/check"
 	"xentrace/internal/event"
-	"xentrace/internal/kernel"
+	"xentrace/internal/netfront"
 )
 
 const (
@@ -172,7 +172,7 @@ func (p *planner) step(a action, s *situation) Step {
 // unknown says what keeps steps out of the plan.
 func (p *planner) unknown() string {
 	for _, s := range p.situations {
-		if !s.otherDriver && s.code == kernel.Unknown {
+		if !s.otherDriver && s.code == netfront.Unknown {
 			return "Whether the driver linearizes is not known, so nothing is planned that depends on it; xentrace check says why, and root can often find out."
 		}
 	}

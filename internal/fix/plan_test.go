@@ -9,8 +9,8 @@ import (
 
 	"xentrace/internal/check"
 	"xentrace/internal/event"
-	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
+	"xentrace/internal/netfront"
 )
 
 // A machine with one interface of the frontend, and what was found of it.
@@ -282,7 +282,7 @@ func TestPersistIsRefused(t *testing.T) {
 }
 
 func TestLinearizationOfTheFinding(t *testing.T) {
-	for status, want := range map[event.Status]kernel.Linearization{event.OK: kernel.Linearizes, event.Fail: kernel.Drops, event.Unknown: kernel.Unknown} {
+	for status, want := range map[event.Status]netfront.Linearization{event.OK: netfront.Linearizes, event.Fail: netfront.Drops, event.Unknown: netfront.Unknown} {
 		if got := linearization([]event.Finding{{ID: check.LinearizeCode, Status: status}}); got != want {
 			t.Errorf("%s: %v", status, got)
 		}

@@ -3,14 +3,14 @@ package fix
 import (
 	"xentrace/internal/check"
 	"xentrace/internal/event"
-	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
+	"xentrace/internal/netfront"
 )
 
 // A situation is what check found of one interface, as the rules ask for it.
 type situation struct {
 	iface *check.Interface
-	code  kernel.Linearization
+	code  netfront.Linearization
 
 	sgOff     bool // by the administrator
 	sgMissing bool // not offered by the backend
@@ -25,8 +25,8 @@ type situation struct {
 	otherDriver bool
 }
 
-func (s *situation) drops() bool      { return s.code == kernel.Drops }
-func (s *situation) linearizes() bool { return s.code == kernel.Linearizes }
+func (s *situation) drops() bool      { return s.code == netfront.Drops }
+func (s *situation) linearizes() bool { return s.code == netfront.Linearizes }
 
 // canBeSingle tells that the switch is there.
 func (s *situation) canBeSingle() bool { return s.singleOpen == "" }
@@ -65,19 +65,19 @@ func (s *situation) has() map[string]bool {
 }
 
 // linearization is what the finding about the driver's code says.
-func linearization(findings []event.Finding) kernel.Linearization {
+func linearization(findings []event.Finding) netfront.Linearization {
 	for n := range findings {
 		if findings[n].ID != check.LinearizeCode {
 			continue
 		}
 		switch findings[n].Status {
 		case event.OK:
-			return kernel.Linearizes
+			return netfront.Linearizes
 		case event.Fail:
-			return kernel.Drops
+			return netfront.Drops
 		}
 	}
-	return kernel.Unknown
+	return netfront.Unknown
 }
 
 // crossing is the evidence about small packets.

@@ -49,7 +49,7 @@ func hasTypes(directory, name string) bool {
 }
 
 // spec returns the types of a module, or of the kernel proper for an empty name.
-func (t *Types) spec(module string) (*btf.Spec, error) {
+func (t *Types) Spec(module string) (*btf.Spec, error) {
 	spec, err := t.cache.Kernel()
 	if err != nil {
 		return nil, fmt.Errorf("kernel: %w: %w", ErrNoTypes, err)
@@ -70,7 +70,7 @@ func (t *Types) spec(module string) (*btf.Spec, error) {
 // EnumValue returns the number an enumerator stands for in this kernel. The error
 // wraps [ErrNoTypes] or [ErrNoSuchType].
 func (t *Types) EnumValue(enum, enumerator string) (uint64, error) {
-	spec, err := t.spec("")
+	spec, err := t.Spec("")
 	if err != nil {
 		return 0, err
 	}
@@ -81,7 +81,7 @@ func (t *Types) EnumValue(enum, enumerator string) (uint64, error) {
 // has a function of that name that can be hooked into by its type. The error
 // wraps [ErrNoTypes].
 func (t *Types) HasFunction(module, name string) (bool, error) {
-	spec, err := t.spec(module)
+	spec, err := t.Spec(module)
 	if err != nil {
 		return false, err
 	}
@@ -128,7 +128,7 @@ func (t *Types) Field(module, structure, member string) (Field, error) {
 	if err != nil {
 		return Field{}, err
 	}
-	field, err := fieldOf(found.Members, member)
+	field, err := FieldOf(found.Members, member)
 	if err != nil {
 		return Field{}, fmt.Errorf("struct %s, member %s: %w", structure, member, err)
 	}
@@ -178,14 +178,14 @@ func arrayLength(members []btf.Member, name string) (int, error) {
 }
 
 func (t *Types) structure(module, name string) (*btf.Struct, error) {
-	spec, err := t.spec(module)
+	spec, err := t.Spec(module)
 	if err != nil {
 		return nil, err
 	}
-	return structureOf(spec, name)
+	return StructureOf(spec, name)
 }
 
-func structureOf(spec *btf.Spec, name string) (*btf.Struct, error) {
+func StructureOf(spec *btf.Spec, name string) (*btf.Struct, error) {
 	var found *btf.Struct
 	err := spec.TypeByName(name, &found)
 	if errors.Is(err, btf.ErrNotFound) {
@@ -197,7 +197,7 @@ func structureOf(spec *btf.Spec, name string) (*btf.Struct, error) {
 	return found, nil
 }
 
-func fieldOf(members []btf.Member, name string) (Field, error) {
+func FieldOf(members []btf.Member, name string) (Field, error) {
 	for _, member := range members {
 		if member.Name == name {
 			if member.BitfieldSize != 0 || member.Offset%8 != 0 {
@@ -210,7 +210,7 @@ func fieldOf(members []btf.Member, name string) (Field, error) {
 			return Field{Offset: member.Offset.Bytes(), Size: uint32(size)}, nil
 		}
 		if inner := membersOf(member.Type); member.Name == "" && inner != nil {
-			field, err := fieldOf(inner, name)
+			field, err := FieldOf(inner, name)
 			if err == nil {
 				field.Offset += member.Offset.Bytes()
 			}
@@ -260,7 +260,7 @@ func alignUp(size, to uint32) uint32 { return (size + to - 1) &^ (to - 1) }
 // Arguments returns how many arguments a function of the kernel proper has. The
 // error wraps [ErrNoTypes] or [ErrNoSuchType].
 func (t *Types) Arguments(function string) (int, error) {
-	spec, err := t.spec("")
+	spec, err := t.Spec("")
 	if err != nil {
 		return 0, err
 	}

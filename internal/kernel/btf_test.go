@@ -83,7 +83,7 @@ func TestFieldOf(t *testing.T) {
 		{"none", Field{}, true},
 	} {
 		t.Run(test.member, func(t *testing.T) {
-			field, err := fieldOf(members, test.member)
+			field, err := FieldOf(members, test.member)
 			if field != test.field || (err != nil) != test.fails {
 				t.Errorf("field %+v, error %v; want %+v, error %t", field, err, test.field, test.fails)
 			}

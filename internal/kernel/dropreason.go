@@ -45,7 +45,7 @@ type DropReasons struct {
 // ReadDropReasons takes the names from the kernel's types. It returns nil for a
 // kernel whose tracepoint skb:kfree_skb tells no reasons: those came with 5.17.
 func ReadDropReasons(types *Types) (*DropReasons, error) {
-	spec, err := types.spec("")
+	spec, err := types.Spec("")
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ func (r *DropReasons) Name(reason uint32) string {
 	}
 	if module := subsystemReasons[subsystem].module; module != "" && !r.learned[number] && HasModuleTypes(module) {
 		r.learned[number] = true
-		if spec, err := NewTypes().spec(module); err == nil { // else the number has to do
+		if spec, err := NewTypes().Spec(module); err == nil { // else the number has to do
 			r.learn(spec, ownEnum(subsystem))
 		}
 	}

@@ -3,7 +3,6 @@ package kernel
 import (
 	"context"
 	"fmt"
-	"runtime"
 )
 
 // completionFunction gives the tracepoint skb:kfree_skb its own address for every
@@ -41,7 +40,7 @@ func Completion(symbols *Symbols) (uint64, error) {
 	if err := symbols.Addresses(); err != nil {
 		return 0, err
 	}
-	symbol, err := oneOf(textOf(symbols.Lookup(completionFunction)), completionFunction)
+	symbol, err := OneOf(symbols.Functions(completionFunction), completionFunction)
 	return symbol.Address, err
 }
 
@@ -51,19 +50,20 @@ func Completion(symbols *Symbols) (uint64, error) {
 // error wraps [ErrSymbolMissing].
 func FindDropFunctions(ctx context.Context, symbols *Symbols, reader CodeReader) ([]DropFunction, error) {
 	for _, functions := range dropFunctions {
-		single := textOf(symbols.Lookup(functions.single.Name))
+		single := symbols.Functions(functions.single.Name)
 		if len(single) == 0 {
 			continue
 		}
 		found := []DropFunction{functions.single}
-		list := textOf(symbols.Lookup(functions.list.Name))
+		list := symbols.Functions(functions.list.Name)
 		if len(list) == 0 {
 			return found, nil
 		}
-		apart, err := neverReaches(ctx, runtime.GOARCH, symbols, list[0], []string{functions.single.Name}, reader)
+		calls, err := RunningCode(symbols, reader).Calls(ctx, list[0], single)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
+		apart := len(calls) == 0
 		if err != nil {
 			apart = functions.single.Argument != 0
 		}

@@ -12,119 +12,88 @@ import (
 )
 
 const (
-	imageBase     = 0xffffffffc0000000 // where a module could be loaded; any page would do
-	importBase    = imageBase + 64<<20 // in reach of arm64's calls
-	importStride  = 128                // more than maxPrologueBytes: each import is a function of its own
-	pageBytes     = 4096
+	imageBase     = 0xffffffffc0000000 // where a module could be loaded
+	importBase    = imageBase + 64<<20
+	importStride  = 2 * maxPadding // each import is a function of its own
 	maxImageBytes = importBase - imageBase
+	maxTableBytes = 64 << 20 // of symbols, names or relocations; a vmlinux with all symbols has 20 MiB
+	maxNoteBytes  = 64 << 10 // a kernel has a few hundred bytes
 )
 
-// ErrNotADriver means that a file is neither a kernel module nor a kernel whose
-// code can be read. The text says what it is.
-var ErrNotADriver = errors.New("no driver to be read")
+// ErrNotCode means that a file is neither a kernel module nor a kernel whose code can be
+// read. The text says what it is.
+var ErrNotCode = errors.New("no code to be read")
 
-// An Image is a kernel module in a file (.ko), laid out as if it were loaded: its
-// code at addresses of its own, its imports at others, relocations applied; or a
-// whole kernel (vmlinux), where it was linked to. It serves [DriverLinearizes]
-// like the running kernel.
+// An Image is a kernel module in a file (.ko), its code at addresses as if it were loaded
+// and its imports at others; or a whole kernel (vmlinux), where it was linked to.
 type Image struct {
-	Module       string // what the file calls itself, such as xen_netfront; empty for a kernel
-	BuildID      string // in hexadecimal, as the kernel shows it of what is loaded; empty where there is none
-	Architecture string // in Go's name of it
+	Module  string // what the file calls itself, such as xen_netfront; empty for a kernel
+	BuildID string // in hexadecimal, as the kernel shows it for what is loaded; empty without one
+	Code
 
-	machine   machine
-	symbols   Symbols
-	sections  []imageSection
-	placed    map[elf.SectionIndex]uint64
-	relocated map[uint64]int // places in each section where a call or jump was filled in
+	sections []imageSection
+	placed   map[elf.SectionIndex]uint64 // address of each section of code
+	symbols  Symbols
 }
 
 type imageSection struct {
 	address, size uint64
-	code          []byte      // of a module
-	file          io.ReaderAt // of a kernel, whose code is large
+	file          io.ReaderAt
+	relocated     bool // the linker has calls to fill in
 }
 
-// ReadImage reads an uncompressed module, or a vmlinux with its symbols, for
-// amd64 or arm64. Errors wrap [ErrNotADriver] if the file is something else.
-func ReadImage(file io.ReaderAt) (*Image, error) {
+// ReadImage reads an uncompressed module, or a vmlinux with its symbols, for amd64 or
+// arm64. Of the symbols of a vmlinux it keeps the wanted ones. Errors wrap [ErrNotCode] if
+// the file is something else.
+func ReadImage(file io.ReaderAt, want Wanted) (*Image, error) {
 	object, err := elf.NewFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("%w: it is no ELF file: %w", ErrNotADriver, err)
+		return nil, fmt.Errorf("%w: it is not an ELF file: %w", ErrNotCode, err)
 	}
-	machine, known := machines()[object.Machine]
-	if !known || object.Class != elf.ELFCLASS64 || object.Data != elf.ELFDATA2LSB {
-		return nil, fmt.Errorf("%w: it is for %s, whose code is not read", ErrNotADriver, object.Machine)
+	architecture := map[elf.Machine]string{elf.EM_X86_64: "amd64", elf.EM_AARCH64: "arm64"}[object.Machine]
+	if architecture == "" || object.Class != elf.ELFCLASS64 || object.Data != elf.ELFDATA2LSB {
+		return nil, fmt.Errorf("%w: it is for %s (%s), whose code is not analysed", ErrNotCode, object.Machine, object.Class)
 	}
-	image := &Image{
-		Architecture: machine.architecture, BuildID: buildID(object), machine: machine,
-		placed: map[elf.SectionIndex]uint64{}, relocated: map[uint64]int{},
-	}
-	switch object.Type {
-	case elf.ET_REL:
-		err = image.readModule(object)
-	case elf.ET_EXEC, elf.ET_DYN:
-		err = image.readKernel(object)
-	default:
-		err = fmt.Errorf("%w: it is an ELF file of type %s", ErrNotADriver, object.Type)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return image, nil
-}
-
-// readModule reads a relocatable object.
-func (i *Image) readModule(object *elf.File) error {
-	i.Module = moduleName(object)
-	if err := i.place(object); err != nil {
-		return err
-	}
-	table, err := symbolTable(object)
-	if err != nil {
-		return err
-	}
-	return i.relocate(object, i.machine, i.define(table))
-}
-
-// symbolTable reads the symbols, and says what it means if there are none.
-func symbolTable(object *elf.File) ([]elf.Symbol, error) {
-	table, err := object.Symbols()
-	if errors.Is(err, elf.ErrNoSymbols) || err == nil && len(table) == 0 {
-		return nil, fmt.Errorf("%w: its symbols were stripped", ErrNotADriver)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: symbols: %w", ErrNotADriver, err)
-	}
-	return table, nil
-}
-
-// Linearizes is [DriverLinearizes] for the driver in the file.
-func (i *Image) Linearizes(ctx context.Context) (Answer, error) {
-	entries := textOf(i.symbols.Lookup(transmitFunction))
-	if len(entries) == 0 {
-		return Answer{Unknown, i.withoutDriver()}, nil
-	}
-	for _, entry := range entries {
-		// Calls of a module all go nowhere before they are relocated, so none
-		// of them would be seen.
-		if section, is := i.sectionAt(entry.Address); !is || section.file == nil && i.relocated[section.address] == 0 {
-			return Answer{Unknown, "the file has no relocations for the code of " + transmitFunction}, nil
+	for _, section := range object.Sections {
+		table := section.Type == elf.SHT_SYMTAB || section.Type == elf.SHT_STRTAB || section.Type == elf.SHT_RELA
+		if table && (section.FileSize > maxTableBytes || section.Size > maxTableBytes) {
+			return nil, fmt.Errorf("%w: section %s has over %d MiB", ErrNotCode, section.Name, maxTableBytes>>20)
 		}
 	}
-	return driverLinearizes(ctx, i.Architecture, &i.symbols, i)
+	i := &Image{BuildID: buildID(object), placed: make(map[elf.SectionIndex]uint64)}
+	i.Code = Code{Architecture: architecture, Symbols: &i.symbols, Reader: i}
+	i.symbols.seen = true
+	relocatable := object.Type == elf.ET_REL
+	switch object.Type {
+	case elf.ET_REL:
+		i.Module = moduleName(object)
+		i.Relocated = make(map[uint64]uint64)
+	case elf.ET_EXEC, elf.ET_DYN:
+	default:
+		return nil, fmt.Errorf("%w: it is an ELF file of type %s", ErrNotCode, object.Type)
+	}
+	if err := i.place(object, relocatable); err != nil {
+		return nil, err
+	}
+	table, err := object.Symbols()
+	if errors.Is(err, elf.ErrNoSymbols) || err == nil && len(table) == 0 {
+		return nil, fmt.Errorf("%w: its symbols were stripped", ErrNotCode)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: symbols: %w", ErrNotCode, err)
+	}
+	addresses := i.define(table, relocatable, want)
+	if relocatable {
+		return i, i.relocate(object, addresses)
+	}
+	return i, nil
 }
 
-// withoutDriver says why the file has no transmit function.
-func (i *Image) withoutDriver() string {
-	switch i.Module {
-	case "":
-		return "this file has no function " + transmitFunction + ": it is a kernel without xen-netfront built in, or its symbols were stripped"
-	case driverModule:
-		return "the symbol " + transmitFunction + " was stripped from this file"
-	default:
-		return fmt.Sprintf("this file is the module %s, not %s", i.Module, driverModule)
-	}
+// HasRelocations reports whether the linker has calls to fill in near an address, or had
+// filled them in. Without, no call of a module could be seen.
+func (i *Image) HasRelocations(address uint64) bool {
+	section, found := i.sectionAt(address)
+	return found && (i.Relocated == nil || section.relocated)
 }
 
 // ReadCode implements [CodeReader].
@@ -133,94 +102,116 @@ func (i *Image) ReadCode(_ context.Context, address uint64, buf []byte) error {
 	if !found {
 		return fmt.Errorf("address %#x is not in the file", address)
 	}
-	at := address - section.address
-	if section.file == nil {
-		clear(buf[copy(buf, section.code[at:]):])
-		return nil
-	}
-	n, err := section.file.ReadAt(buf, int64(at))
-	clear(buf[n:])
-	if err != nil && !errors.Is(err, io.EOF) {
+	if n, err := section.file.ReadAt(buf, int64(address-section.address)); n < len(buf) {
 		return fmt.Errorf("code in the file: %w", err)
 	}
 	return nil
 }
 
-func (i *Image) sectionAt(address uint64) (imageSection, bool) {
-	for _, section := range i.sections {
-		if address >= section.address && address-section.address < section.size {
-			return section, true
+func (i *Image) sectionAt(address uint64) (*imageSection, bool) {
+	for n := range i.sections {
+		if s := &i.sections[n]; address >= s.address && address-s.address < s.size {
+			return s, true
 		}
 	}
-	return imageSection{}, false
+	return nil, false
 }
 
-func isCode(section *elf.Section) bool {
-	return section.Type == elf.SHT_PROGBITS && section.Flags&elf.SHF_EXECINSTR != 0 && section.Size != 0
-}
-
-// place gives each section of code pages of its own, with at least one between
-// two of them.
-func (i *Image) place(object *elf.File) error {
+// place gives each section of code an address: pages of its own in a module.
+func (i *Image) place(object *elf.File, relocatable bool) error {
 	next := uint64(imageBase)
 	for index, section := range object.Sections {
-		if !isCode(section) {
+		if section.Type != elf.SHT_PROGBITS || section.Flags&elf.SHF_EXECINSTR == 0 || section.Size == 0 || section.Flags&elf.SHF_COMPRESSED != 0 {
 			continue
 		}
-		if section.Size > maxImageBytes || next-imageBase+section.Size+2*pageBytes > maxImageBytes {
-			return fmt.Errorf("%w: it has more than %d MiB of code", ErrNotADriver, maxImageBytes>>20)
+		address := section.Addr
+		if relocatable {
+			if section.Size > maxImageBytes || next-imageBase+section.Size+2*codePage > maxImageBytes {
+				return fmt.Errorf("%w: it has over %d MiB of code", ErrNotCode, maxImageBytes>>20)
+			}
+			address, next = next, (next+section.Size+codePage-1)&^(codePage-1)+codePage
 		}
-		code, err := section.Data()
-		if err != nil {
-			return fmt.Errorf("%w: section %s: %w", ErrNotADriver, section.Name, err)
-		}
-		i.placed[elf.SectionIndex(index)] = next
-		i.sections = append(i.sections, imageSection{address: next, size: uint64(len(code)), code: code})
-		end := next + uint64(len(code))
-		i.symbols.addresses = append(i.symbols.addresses, end) // the last function ends here
-		next = (end+pageBytes-1)&^(pageBytes-1) + pageBytes
+		i.placed[elf.SectionIndex(index)] = address
+		i.sections = append(i.sections, imageSection{address: address, size: section.Size, file: section.ReaderAt})
+		i.symbols.addresses = append(i.symbols.addresses, address+section.Size) // the last function ends here
 	}
 	if len(i.sections) == 0 {
-		return fmt.Errorf("%w: it has no code", ErrNotADriver)
+		return fmt.Errorf("%w: it has no code", ErrNotCode)
 	}
-	i.symbols.seen = true
 	return nil
 }
 
-// define takes over the module's symbols, and returns the address of each by its
-// index in relocations; 0 for those that are not code.
-func (i *Image) define(table []elf.Symbol) []uint64 {
+// define keeps the symbols, and returns the address of each by its index in relocations; 0
+// for those that are not code.
+func (i *Image) define(table []elf.Symbol, relocatable bool, want Wanted) []uint64 {
 	addresses := make([]uint64, len(table)+1) // index 0 is the null symbol
+	selected := newSymbolParser(want)
 	imports := uint64(0)
 	for n, entry := range table {
 		base, isCode := i.placed[entry.Section]
-		symbol := Symbol{Name: entry.Name, Type: 't', Module: driverModule}
+		symbol := Symbol{Name: entry.Name, Address: entry.Value, Type: 't', Module: i.Module}
 		switch {
+		case isCode && relocatable:
+			symbol.Address += base
 		case isCode:
-			symbol.Address = base + entry.Value
-		case entry.Section == elf.SHN_UNDEF && entry.Name != "":
+		case relocatable && entry.Section == elf.SHN_UNDEF && entry.Name != "":
 			symbol.Address, symbol.Module = importBase+imports*importStride, ""
 			imports++
 		default:
 			continue
 		}
 		addresses[n+1] = symbol.Address
-		if elf.ST_TYPE(entry.Info) != elf.STT_SECTION && named(entry.Name) {
-			i.symbols.addresses = append(i.symbols.addresses, symbol.Address)
+		if elf.ST_TYPE(entry.Info) == elf.STT_SECTION || entry.Name == "" || entry.Name[0] == '$' { // arm64's mapping symbols
+			continue
+		}
+		i.symbols.addresses = append(i.symbols.addresses, symbol.Address)
+		if relocatable || selected.wanted([]byte(entry.Name), nil) {
 			i.symbols.kept = append(i.symbols.kept, symbol)
 		}
 	}
 	return addresses
 }
 
-// named is false for the assembler's marks inside functions (arm64), and for what
-// has no name.
-func named(symbol string) bool { return symbol != "" && symbol[0] != '$' }
+// isBranch names the relocations of calls and jumps.
+func (i *Image) isBranch(kind uint32) bool {
+	if i.Architecture == "amd64" {
+		return kind == uint32(elf.R_X86_64_PC32) || kind == uint32(elf.R_X86_64_PLT32)
+	}
+	switch elf.R_AARCH64(kind) {
+	case elf.R_AARCH64_CALL26, elf.R_AARCH64_JUMP26, elf.R_AARCH64_CONDBR19, elf.R_AARCH64_TSTBR14:
+		return true
+	}
+	return false
+}
 
-func (i *Image) codeAt(address uint64) []byte {
-	for _, section := range i.sections {
-		if section.address == address {
-			return section.code
+// relocate takes down where calls and jumps lead.
+func (i *Image) relocate(object *elf.File, addresses []uint64) error {
+	for _, section := range object.Sections {
+		base, isCode := i.placed[elf.SectionIndex(section.Info)]
+		if section.Type != elf.SHT_RELA || !isCode {
+			continue
+		}
+		entries, err := section.Data()
+		if err != nil {
+			return fmt.Errorf("%w: section %s: %w", ErrNotCode, section.Name, err)
+		}
+		of, _ := i.sectionAt(base)
+		const entryBytes, operandBytes = 24, 4
+		for ; len(entries) >= entryBytes; entries = entries[entryBytes:] {
+			offset, info, addend := object.ByteOrder.Uint64(entries), object.ByteOrder.Uint64(entries[8:]), object.ByteOrder.Uint64(entries[16:])
+			if !i.isBranch(elf.R_TYPE64(info)) {
+				continue
+			}
+			symbol := elf.R_SYM64(info)
+			if uint64(symbol) >= uint64(len(addresses)) || of.size < operandBytes || offset > of.size-operandBytes {
+				return fmt.Errorf("%w: section %s: relocation at %#x is out of range", ErrNotCode, section.Name, offset)
+			}
+			to := addresses[symbol] + addend
+			if i.Architecture == "amd64" {
+				to += operandBytes // the distance counts from the end of the operand
+			}
+			i.Relocated[base+offset] = to
+			of.relocated = true
 		}
 	}
 	return nil
@@ -230,7 +221,7 @@ func (i *Image) codeAt(address uint64) []byte {
 func moduleName(object *elf.File) string {
 	const unnamed = "without a name"
 	section := object.Section(".modinfo")
-	if section == nil {
+	if section == nil || section.Size > maxNoteBytes {
 		return unnamed
 	}
 	info, err := section.Data()
@@ -260,9 +251,6 @@ func buildID(object *elf.File) string {
 	}
 	return ""
 }
-
-// maxNoteBytes bounds what is read of notes; a kernel has a few hundred bytes.
-const maxNoteBytes = 64 << 10
 
 // BuildID finds the linker's identification of a build among ELF notes, such as
 // /sys/module/NAME/notes/.note.gnu.build-id, and returns it in hexadecimal; empty if

@@ -31,6 +31,3 @@ func loadedModule(sysfs, name string) (Module, bool) {
 	}
 	return Module(info.Sys().(*syscall.Stat_t).Ino), true
 }
-
-// NetfrontModule is what the driver is called where it is a module.
-const NetfrontModule = driverModule

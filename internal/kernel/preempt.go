@@ -18,7 +18,7 @@ type PerCPUField struct {
 // error wraps [ErrNoTypes], or [ErrNoSuchType] on kernels that keep it elsewhere
 // (arm64 in the task) and those whose BTF lacks variables, as Debian's 5.10.
 func (t *Types) PreemptCount() (PerCPUField, error) {
-	spec, err := t.spec("")
+	spec, err := t.Spec("")
 	if err != nil {
 		return PerCPUField{}, err
 	}

@@ -90,7 +90,7 @@ func ReadSymbols(want Wanted) (*Symbols, error) {
 		return nil, fmt.Errorf("kernel symbols: %w", err)
 	}
 	defer file.Close()
-	return parseSymbols(file, want)
+	return ParseSymbols(file, want)
 }
 
 // Addresses returns an error wrapping [ErrAddressesHidden] if the kernel showed
@@ -106,6 +106,11 @@ func (s *Symbols) Addresses() error {
 // in the kernel proper and in modules, and static ones several times in each.
 func (s *Symbols) Lookup(name string) []Symbol {
 	return s.Select(func(symbol Symbol) bool { return symbol.Name == name })
+}
+
+// Functions returns every wanted function of exactly this name.
+func (s *Symbols) Functions(name string) []Symbol {
+	return s.Select(func(symbol Symbol) bool { return symbol.Text() && symbol.Name == name })
 }
 
 // Variants returns the parts and copies that the compiler made of the function:
@@ -155,8 +160,32 @@ func (s *Symbols) next(address uint64) (uint64, bool) {
 	return best, found
 }
 
-// parseSymbols reads the format of /proc/kallsyms.
-func parseSymbols(r io.Reader, want Wanted) (*Symbols, error) {
+// at reports whether a symbol of any kind has this address.
+func (s *Symbols) at(address uint64) bool {
+	next, found := s.next(address)
+	return found && next == address
+}
+
+// OneOf returns the function of exactly this name. The error wraps [ErrSymbolMissing] and
+// names the parts and copies that the compiler left of it.
+func OneOf(functions []Symbol, name string) (Symbol, error) {
+	var left []string
+	for _, symbol := range functions {
+		if symbol.Name == name {
+			return symbol, nil
+		}
+		if symbol.Base() == name {
+			left = append(left, symbol.Name)
+		}
+	}
+	if len(left) > 0 {
+		return Symbol{}, fmt.Errorf("%s: %w (what is left of it: %s)", name, ErrSymbolMissing, strings.Join(left, ", "))
+	}
+	return Symbol{}, fmt.Errorf("%s: %w", name, ErrSymbolMissing)
+}
+
+// ParseSymbols reads the format of /proc/kallsyms.
+func ParseSymbols(r io.Reader, want Wanted) (*Symbols, error) {
 	parser := newSymbolParser(want)
 	if err := eachLine(r, parser.line); err != nil {
 		return nil, err

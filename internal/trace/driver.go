@@ -11,6 +11,7 @@ import (
 	"xentrace/bpf"
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
+	"xentrace/internal/netfront"
 )
 
 // How often the driver's module is checked. The kernel's uevents trigger that, too:
@@ -38,10 +39,10 @@ func bootTime() uint64 { return uint64(readClocks().boot) }
 // watchDriver subscribes to the uevents of the driver's module. It must be called before
 // the hooks are attached.
 func (t *Tracer) watchDriver(ctx context.Context) <-chan kernel.ModuleEvent {
-	if loading, loaded := kernel.LoadedModule(kernel.NetfrontModule); loaded {
+	if loading, loaded := kernel.LoadedModule(netfront.Module); loaded {
 		t.driver.module.attached(time.Now(), loading)
 	}
-	events, err := kernel.WatchModule(ctx, kernel.NetfrontModule)
+	events, err := kernel.WatchModule(ctx, netfront.Module)
 	if err != nil {
 		return nil // it is polled anyway
 	}
@@ -83,7 +84,7 @@ func (t *Tracer) checkDriver() bool {
 	if !d.follows || t.background.Err() != nil {
 		return true
 	}
-	loading, loaded := kernel.LoadedModule(kernel.NetfrontModule)
+	loading, loaded := kernel.LoadedModule(netfront.Module)
 	change := d.module.check(time.Now(), loading, loaded)
 	if change.left {
 		t.driverLeft(change.since)

@@ -7,6 +7,7 @@ import (
 	"xentrace/bpf"
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
+	"xentrace/internal/netfront"
 )
 
 // facts is what is known of this kernel before anything is attached. Symbols are read
@@ -17,7 +18,7 @@ type facts struct {
 
 	module string // of the driver's functions; empty in the kernel proper
 	typed  bool   // the driver's types are known, under that module
-	free   kernel.AnyContextFree
+	free   netfront.AnyContextFree
 
 	symbols  *kernel.Symbols // nil until they are read
 	transmit uint64          // address of xennet_start_xmit, 0 if not known
@@ -30,11 +31,11 @@ type facts struct {
 // learnTypes looks for the driver in the kernel's types, and says why it cannot
 // be attached to by them, if it cannot.
 func (f *facts) learnTypes() (err error) {
-	if f.module, err = kernel.FindTypedNetfront(f.types); err != nil {
+	if f.module, err = netfront.FindTyped(f.types); err != nil {
 		return err
 	}
 	f.typed = true
-	f.free, err = kernel.FindAnyContextFreeByType(f.types)
+	f.free, err = netfront.FindAnyContextFreeByType(f.types)
 	return err
 }
 
@@ -43,7 +44,7 @@ func (f *facts) readSymbols() (err error) {
 	if f.symbols != nil {
 		return nil
 	}
-	want := kernel.NetfrontSymbols()
+	want := netfront.Symbols()
 	if f.drops == event.DropsAll {
 		want = want.With(kernel.DropSymbols())
 	}
@@ -57,16 +58,16 @@ func (f *facts) learnSymbols() (err error) {
 	if err := f.readSymbols(); err != nil {
 		return err
 	}
-	netfront, err := kernel.FindNetfront(f.symbols)
+	driver, err := netfront.Find(f.symbols)
 	if err != nil {
 		return err
 	}
-	transmit, err := netfront.Function(transmitFunction)
+	transmit, err := driver.Function(transmitFunction)
 	if err != nil {
 		return err
 	}
 	f.transmit = transmit.Address
-	f.free, err = kernel.FindAnyContextFree(f.symbols, f.types)
+	f.free, err = netfront.FindAnyContextFree(f.symbols, f.types)
 	return err
 }
 
@@ -78,7 +79,7 @@ func (f *facts) learnFrees(ctx context.Context) error {
 		return err
 	}
 	defer reader.Close()
-	f.consumeIsDrop, err = kernel.FreesDroppedAsConsumed(ctx, f.symbols, f.free, reader)
+	f.consumeIsDrop, err = netfront.FreesDroppedAsConsumed(ctx, f.symbols, f.free, reader)
 	if err != nil {
 		f.consumeIsDrop = false
 	}
@@ -86,21 +87,21 @@ func (f *facts) learnFrees(ctx context.Context) error {
 }
 
 // linearizes reads from the driver's code whether it linearizes.
-func (f *facts) linearizes(ctx context.Context) kernel.Answer {
+func (f *facts) linearizes(ctx context.Context) netfront.Answer {
 	if f.symbols == nil {
 		var err error
-		if f.symbols, err = kernel.ReadSymbols(kernel.LinearizeSymbols()); err != nil {
-			return kernel.Answer{Evidence: err.Error()}
+		if f.symbols, err = kernel.ReadSymbols(netfront.LinearizeSymbols()); err != nil {
+			return netfront.Answer{Evidence: err.Error()}
 		}
 	}
 	reader, err := newCodeReader(f.types)
 	if err != nil {
-		return kernel.Answer{Evidence: err.Error()}
+		return netfront.Answer{Evidence: err.Error()}
 	}
 	defer reader.Close()
-	answer, err := kernel.DriverLinearizes(ctx, f.symbols, reader)
+	answer, err := netfront.DriverLinearizes(ctx, f.symbols, reader)
 	if err != nil {
-		return kernel.Answer{Evidence: err.Error()}
+		return netfront.Answer{Evidence: err.Error()}
 	}
 	return answer
 }

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"xentrace/internal/event"
-	"xentrace/internal/kernel"
+	"xentrace/internal/netfront"
 )
 
 // linearization is what the driver's code shows of packets over the limit. It is read
@@ -14,11 +14,11 @@ import (
 type linearization struct {
 	once   sync.Once
 	known  chan struct{} // closed once answer is there
-	answer kernel.Answer
+	answer netfront.Answer
 }
 
 // resolve sets the answer, if none is there yet, and reports whether it did.
-func (l *linearization) resolve(answer kernel.Answer) bool {
+func (l *linearization) resolve(answer netfront.Answer) bool {
 	first := false
 	l.once.Do(func() {
 		l.answer = answer
@@ -30,7 +30,7 @@ func (l *linearization) resolve(answer kernel.Answer) bool {
 
 // settle makes do without an answer.
 func (l *linearization) settle(evidence string) bool {
-	return l.resolve(kernel.Answer{Evidence: evidence})
+	return l.resolve(netfront.Answer{Evidence: evidence})
 }
 
 // isKnown reports whether the answer is there.
@@ -63,22 +63,22 @@ func isOpen(p *event.Packet) bool {
 
 // refine gives a packet the cause and verdict that the BPF programs leave open. The driver
 // is Unknown if its code was not read in time.
-func refine(p *event.Packet, driver kernel.Linearization) {
+func refine(p *event.Packet, driver netfront.Linearization) {
 	if p.Cause == event.TooManySlots {
 		p.Cause = causeOverLimit(driver)
 	}
 	// A driver that neither drops nor linearizes it sent it as it is.
-	if p.Verdict == event.Linearized && driver == kernel.Drops {
+	if p.Verdict == event.Linearized && driver == netfront.Drops {
 		p.Verdict = event.Sent
 	}
 }
 
 // causeOverLimit is why a packet over the limit was dropped that still had its fragments.
-func causeOverLimit(driver kernel.Linearization) event.Cause {
+func causeOverLimit(driver netfront.Linearization) event.Cause {
 	switch driver {
-	case kernel.Linearizes:
+	case netfront.Linearizes:
 		return event.LinearizeFailed
-	case kernel.Drops:
+	case netfront.Drops:
 		return event.TooManySlots
 	}
 	return event.UnknownCause
@@ -93,7 +93,7 @@ func (l *linearization) refineCounts(ctx context.Context, c *event.Counts) error
 	if err := l.wait(ctx); err != nil {
 		return err
 	}
-	if l.answer.Value == kernel.Drops {
+	if l.answer.Value == netfront.Drops {
 		c.Linearized = 0
 	}
 	c.Causes[event.TooManySlots] = 0
@@ -104,8 +104,8 @@ func (l *linearization) refineCounts(ctx context.Context, c *event.Counts) error
 // notice is what the code showed.
 func (l *linearization) notice() event.Notice {
 	n := event.Notice{ID: event.NoticeLinearize, Evidence: l.answer.Evidence}
-	if l.answer.Value != kernel.Unknown {
-		linearizes := l.answer.Value == kernel.Linearizes
+	if l.answer.Value != netfront.Unknown {
+		linearizes := l.answer.Value == netfront.Linearizes
 		n.Linearizes = &linearizes
 	}
 	return n
@@ -215,7 +215,7 @@ func (p *pending) next() (event.Packet, bool) {
 	case first.driver.isKnown():
 		refine(&first.packet, first.driver.answer.Value)
 	case len(p.packets) > p.limit:
-		refine(&first.packet, kernel.Unknown)
+		refine(&first.packet, netfront.Unknown)
 	default:
 		return event.Packet{}, false
 	}
@@ -241,7 +241,7 @@ func (p *pending) settle(ctx context.Context, patience time.Duration) {
 	}
 	for i := range p.packets {
 		if w := &p.packets[i]; w.driver == driver {
-			refine(&w.packet, kernel.Unknown)
+			refine(&w.packet, netfront.Unknown)
 			w.driver = nil
 		}
 	}

@@ -7,21 +7,22 @@ import (
 
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
+	"xentrace/internal/netfront"
 )
 
 func TestCauseOverTheLimit(t *testing.T) {
 	for _, test := range []struct {
 		name   string
-		answer kernel.Linearization
+		answer netfront.Linearization
 		want   event.Cause
 	}{
-		{"the driver linearizes, so that failed", kernel.Linearizes, event.LinearizeFailed},
-		{"the driver does not", kernel.Drops, event.TooManySlots},
-		{"its code does not tell", kernel.Unknown, event.UnknownCause},
+		{"the driver linearizes, so that failed", netfront.Linearizes, event.LinearizeFailed},
+		{"the driver does not", netfront.Drops, event.TooManySlots},
+		{"its code does not tell", netfront.Unknown, event.UnknownCause},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			l := linearization{known: make(chan struct{})}
-			l.resolve(kernel.Answer{Value: test.answer})
+			l.resolve(netfront.Answer{Value: test.answer})
 			for cause, want := range map[event.Cause]event.Cause{event.TooManySlots: test.want, event.SGOff: event.SGOff} {
 				p := event.Packet{Verdict: event.Dropped, Cause: cause}
 				if refine(&p, test.answer); p.Cause != want || p.Verdict != event.Dropped {
@@ -45,8 +46,8 @@ func TestCauseOverTheLimit(t *testing.T) {
 // A packet over the limit that a driver without linearizing does not drop was sent
 // as it is.
 func TestVerdictOverTheLimit(t *testing.T) {
-	for answer, want := range map[kernel.Linearization]event.Verdict{kernel.Linearizes: event.Linearized, kernel.Drops: event.Sent, kernel.Unknown: event.Linearized} {
-		l := linearization{known: make(chan struct{}), answer: kernel.Answer{Value: answer}}
+	for answer, want := range map[netfront.Linearization]event.Verdict{netfront.Linearizes: event.Linearized, netfront.Drops: event.Sent, netfront.Unknown: event.Linearized} {
+		l := linearization{known: make(chan struct{}), answer: netfront.Answer{Value: answer}}
 		close(l.known)
 		over, other := event.Packet{Verdict: event.Linearized}, event.Packet{Verdict: event.Bounced}
 		refine(&over, answer)
@@ -82,10 +83,10 @@ func TestCountsWaitForTheAnswer(t *testing.T) {
 // A packet is judged by the driver that it was handed to, whenever its record is read.
 func TestCauseByGeneration(t *testing.T) {
 	var g generations
-	g.begin(0, "").resolve(kernel.Answer{Value: kernel.Drops})
-	g.begin(1000, "unloaded").resolve(kernel.Answer{Value: kernel.Linearizes})
+	g.begin(0, "").resolve(netfront.Answer{Value: netfront.Drops})
+	g.begin(1000, "unloaded").resolve(netfront.Answer{Value: netfront.Linearizes})
 	g.begin(2000, "unloaded") // its code is never read
-	g.begin(3000, "unloaded before its code was read").resolve(kernel.Answer{Value: kernel.Drops})
+	g.begin(3000, "unloaded before its code was read").resolve(netfront.Answer{Value: netfront.Drops})
 	for _, test := range []struct {
 		name   string
 		moment uint64
@@ -117,7 +118,7 @@ func TestCauseByGeneration(t *testing.T) {
 func TestWaitsForItsOwnGeneration(t *testing.T) {
 	var g generations
 	first := g.begin(0, "")
-	first.resolve(kernel.Answer{Value: kernel.Drops})
+	first.resolve(netfront.Answer{Value: netfront.Drops})
 	g.begin(1000, "")
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -132,7 +133,7 @@ func TestWaitsForItsOwnGeneration(t *testing.T) {
 	if g.lastRead() != first {
 		t.Error("the last driver whose code was read is not the first")
 	}
-	if first.settle("too late") || first.answer.Value != kernel.Drops {
+	if first.settle("too late") || first.answer.Value != netfront.Drops {
 		t.Errorf("an answer was taken back: %+v", first.answer)
 	}
 }

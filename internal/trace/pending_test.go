@@ -14,7 +14,7 @@ import (
 
 	"xentrace/bpf"
 	"xentrace/internal/event"
-	"xentrace/internal/kernel"
+	"xentrace/internal/netfront"
 )
 
 // testPacket is what the tests look at.
@@ -120,8 +120,8 @@ func (r *testRing) stopped() {
 }
 
 // answer is what reading the driver's code ends with.
-func (r *testRing) answer(value kernel.Linearization) {
-	r.driver.generations.current().resolve(kernel.Answer{Value: value})
+func (r *testRing) answer(value netfront.Linearization) {
+	r.driver.generations.current().resolve(netfront.Answer{Value: value})
 	r.wake()
 }
 
@@ -157,7 +157,7 @@ func TestRingIsDrainedWhileTheAnswerIsPending(t *testing.T) {
 	if n := len(packets); n > 1 { // what follows a packet that is released may need no answer
 		t.Errorf("%d more packets were delivered before the answer", n)
 	}
-	r.answer(kernel.Drops)
+	r.answer(netfront.Drops)
 	r.stopped()
 	for p := range packets {
 		got = append(got, p)
@@ -189,7 +189,7 @@ func TestAnswerWakesRead(t *testing.T) {
 	if n := len(packets); n != 0 {
 		t.Fatalf("%d packets before the answer", n)
 	}
-	r.answer(kernel.Drops)
+	r.answer(netfront.Drops)
 	select {
 	case p := <-packets:
 		if p != (testPacket{2, event.TooManySlots}) {
@@ -242,7 +242,7 @@ func TestStopWaitsForTheAnswerInTime(t *testing.T) {
 		patience := 50 * time.Millisecond
 		if test.answered {
 			patience = time.Minute
-			time.AfterFunc(10*time.Millisecond, func() { driver.resolve(kernel.Answer{Value: kernel.Linearizes}) })
+			time.AfterFunc(10*time.Millisecond, func() { driver.resolve(netfront.Answer{Value: netfront.Linearizes}) })
 		}
 		p.settle(t.Context(), patience)
 		if got, found := p.next(); !found || got.Cause != test.want {

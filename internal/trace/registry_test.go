@@ -7,8 +7,8 @@ import (
 
 	"xentrace/bpf"
 	"xentrace/internal/event"
-	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
+	"xentrace/internal/netfront"
 )
 
 // testRegistry is a registry whose counters the test writes in the BPF programs' place.
@@ -33,7 +33,7 @@ func newTestRegistry(t *testing.T) *testRegistry {
 		return m
 	}
 	drivers := new(generations)
-	drivers.begin(0, "").resolve(kernel.Answer{Value: kernel.Drops})
+	drivers.begin(0, "").resolve(netfront.Answer{Value: netfront.Drops})
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
 		t.Fatal(err)
@@ -91,7 +91,7 @@ func TestInterfaceLives(t *testing.T) {
 	first := r.appears(2, false)
 	r.send(first, 10, 3)
 	r.goes(2)
-	r.drivers.begin(1000, "unloaded").resolve(kernel.Answer{Value: kernel.Linearizes})
+	r.drivers.begin(1000, "unloaded").resolve(netfront.Answer{Value: netfront.Linearizes})
 	second := r.appears(3, false)
 	r.send(second, 20, 4)
 	r.send(first, 100, 100) // by a program that still ran: nobody's any more
@@ -114,7 +114,7 @@ func TestInterfaceLives(t *testing.T) {
 // side's word of it or the kernel's comes first.
 func TestFirstPackets(t *testing.T) {
 	for _, test := range []struct {
-		name string
+		name     string
 		reported []bool // by the BPF program, in this order
 	}{
 		{"the BPF programs' report", []bool{true}},

@@ -6,7 +6,7 @@ import (
 	"xentrace/bpf"
 	"xentrace/internal/bpfload"
 	"xentrace/internal/event"
-	"xentrace/internal/kernel"
+	"xentrace/internal/netfront"
 )
 
 // collectFunction takes TX responses from the ring and frees what was sent, whatever the
@@ -15,7 +15,7 @@ const collectFunction = "xennet_tx_buf_gc"
 
 // rejections says whether packets that the backend rejected are counted, and why not.
 type rejections struct {
-	ring    kernel.TransmitRing
+	ring    netfront.TransmitRing
 	missing string // empty: they are counted
 }
 
@@ -34,7 +34,7 @@ func (f *facts) learnRejections(asked bool, b event.Backend) rejections {
 	if there, err := f.types.HasFunction(f.module, collectFunction); err != nil || !there {
 		return rejections{missing: fmt.Sprintf("this driver has no function %s of its own, which handles TX responses", collectFunction)}
 	}
-	ring, err := f.types.TransmitRing(f.module)
+	ring, err := netfront.RingOf(f.types, f.module)
 	if err != nil {
 		return rejections{missing: fmt.Sprintf("the structures of xen-netfront are not as expected: %v", err)}
 	}

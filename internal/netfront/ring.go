@@ -1,8 +1,10 @@
-package kernel
+package netfront
 
 import (
 	"errors"
 	"fmt"
+
+	"xentrace/internal/kernel"
 
 	"github.com/cilium/ebpf/btf"
 )
@@ -35,11 +37,11 @@ const (
 // package knows; before Linux 5.16 tx_skbs was an array of unions.
 var errNotThisRing = errors.New("the driver's transmit ring has another shape than the known one")
 
-// TransmitRing finds the ring in the driver's own types, those of the module or
-// the kernel proper for an empty name. The error wraps [ErrNoTypes] or
-// [ErrNoSuchType], or says in what the driver differs.
-func (t *Types) TransmitRing(module string) (TransmitRing, error) {
-	spec, err := t.spec(module)
+// RingOf finds the TX ring in the driver's own types, those of the module or
+// the kernel proper for an empty name. The error wraps [kernel.ErrNoTypes] or
+// [kernel.ErrNoSuchType], or says in what the driver differs.
+func RingOf(types *kernel.Types, module string) (TransmitRing, error) {
+	spec, err := types.Spec(module)
 	if err != nil {
 		return TransmitRing{}, err
 	}
@@ -64,11 +66,11 @@ func transmitRingOf(spec *btf.Spec) (TransmitRing, error) {
 		{&r.ReqProdPvt, "xen_netif_tx_front_ring", "req_prod_pvt"},
 		{&r.Queues, "netfront_info", "queues"},
 	} {
-		found, err := structureOf(spec, want.structure)
+		found, err := kernel.StructureOf(spec, want.structure)
 		if err != nil {
 			return TransmitRing{}, err
 		}
-		field, err := fieldOf(found.Members, want.member)
+		field, err := kernel.FieldOf(found.Members, want.member)
 		if err != nil {
 			return TransmitRing{}, fmt.Errorf("struct %s, member %s: %w", want.structure, want.member, err)
 		}
@@ -86,7 +88,7 @@ func transmitRingOf(spec *btf.Spec) (TransmitRing, error) {
 // checkRingShape refuses a driver whose ring or table of packets is not as the
 // kernel side reads it.
 func checkRingShape(spec *btf.Spec) error {
-	queue, err := structureOf(spec, "netfront_queue")
+	queue, err := kernel.StructureOf(spec, "netfront_queue")
 	if err != nil {
 		return err
 	}
@@ -95,7 +97,7 @@ func checkRingShape(spec *btf.Spec) error {
 			return fmt.Errorf("%w: tx_skbs is no array of %d packets", errNotThisRing, ringSlots)
 		}
 	}
-	request, err := structureOf(spec, "xen_netif_tx_request")
+	request, err := kernel.StructureOf(spec, "xen_netif_tx_request")
 	if err != nil {
 		return err
 	}

@@ -1,11 +1,14 @@
-package kernel
+package netfront
 
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+
+	"xentrace/internal/kernel"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
@@ -38,9 +41,9 @@ func packings() []packing {
 	}
 }
 
-// ReadDriver is [ReadImage] for a file that may be compressed with xz, zstd or
-// gzip.
-func ReadDriver(file io.ReaderAt) (*Image, error) {
+// ReadDriver reads a module or a vmlinux, which may be compressed with xz, zstd or gzip.
+// Errors wrap [kernel.ErrNotCode] if the file is something else.
+func ReadDriver(file io.ReaderAt) (*File, error) {
 	head := make([]byte, 0x240)
 	n, err := file.ReadAt(head, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -48,11 +51,11 @@ func ReadDriver(file io.ReaderAt) (*Image, error) {
 	}
 	head = head[:n]
 	if len(head) == 0 {
-		return nil, fmt.Errorf("%w: it is empty", ErrNotADriver)
+		return nil, fmt.Errorf("%w: it is empty", kernel.ErrNotCode)
 	}
 	for _, boot := range bootImages {
 		if len(head) > boot.at && bytes.HasPrefix(head[boot.at:], []byte(boot.magic)) {
-			return nil, fmt.Errorf("%w: it is a kernel to be booted, which has no symbols: take the module, or a vmlinux with symbols", ErrNotADriver)
+			return nil, fmt.Errorf("%w: it is a kernel to be booted, which has no symbols: take the module, or a vmlinux with symbols", kernel.ErrNotCode)
 		}
 	}
 	for _, p := range packings() {
@@ -63,26 +66,63 @@ func ReadDriver(file io.ReaderAt) (*Image, error) {
 		if err != nil {
 			return nil, err
 		}
-		return ReadImage(bytes.NewReader(content))
+		return readImage(bytes.NewReader(content))
 	}
-	return ReadImage(file)
+	return readImage(file)
 }
 
 // all unpacks the whole file.
 func (p packing) all(file io.ReaderAt) ([]byte, error) {
 	unpacked, err := p.unpack(io.NewSectionReader(file, 0, 1<<62))
 	if err != nil {
-		return nil, fmt.Errorf("%w: it does not unpack: %w", ErrNotADriver, err)
+		return nil, fmt.Errorf("%w: it does not unpack: %w", kernel.ErrNotCode, err)
 	}
 	if closer, is := unpacked.(interface{ Close() }); is { // zstd's decoder
 		defer closer.Close()
 	}
 	content, err := io.ReadAll(io.LimitReader(unpacked, maxUnpackedBytes+1))
 	if err != nil {
-		return nil, fmt.Errorf("%w: it does not unpack: %w", ErrNotADriver, err)
+		return nil, fmt.Errorf("%w: it does not unpack: %w", kernel.ErrNotCode, err)
 	}
 	if len(content) > maxUnpackedBytes {
-		return nil, fmt.Errorf("%w: it unpacks to more than %d MiB", ErrNotADriver, maxUnpackedBytes>>20)
+		return nil, fmt.Errorf("%w: it unpacks to more than %d MiB", kernel.ErrNotCode, maxUnpackedBytes>>20)
 	}
 	return content, nil
+}
+
+// A File is a driver in a file: a module, or a kernel with the driver built in.
+type File struct{ *kernel.Image }
+
+func readImage(file io.ReaderAt) (*File, error) {
+	image, err := kernel.ReadImage(file, Symbols())
+	if err != nil {
+		return nil, err
+	}
+	return &File{image}, nil
+}
+
+// Linearizes is [DriverLinearizes] for the driver in the file.
+func (f *File) Linearizes(ctx context.Context) (Answer, error) {
+	entries := f.Symbols.Functions(transmitFunction)
+	if len(entries) == 0 {
+		return Answer{Unknown, f.withoutDriver()}, nil
+	}
+	for _, entry := range entries {
+		if !f.HasRelocations(entry.Address) {
+			return Answer{Unknown, "the file has no relocations for the code of " + transmitFunction}, nil
+		}
+	}
+	return linearizes(ctx, &f.Code)
+}
+
+// withoutDriver says why the file has no transmit function.
+func (f *File) withoutDriver() string {
+	switch f.Module {
+	case "":
+		return "this file has no function " + transmitFunction + ": it is a kernel without xen-netfront built in, or its symbols were stripped"
+	case Module:
+		return "the symbol " + transmitFunction + " was stripped from this file"
+	default:
+		return fmt.Sprintf("this file is the module %s, not %s", f.Module, Module)
+	}
 }

@@ -1,8 +1,12 @@
-package kernel
+package netfront
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"testing"
+
+	"xentrace/internal/kernel"
 
 	"github.com/cilium/ebpf/btf"
 )
@@ -58,7 +62,25 @@ func TestTransmitRing(t *testing.T) {
 			}
 		})
 	}
-	if _, err := transmitRingOf(specOf(t, skb.Target)); !errors.Is(err, ErrNoSuchType) {
-		t.Errorf("without the driver's types: %v, want %v", err, ErrNoSuchType)
+	if _, err := transmitRingOf(specOf(t, skb.Target)); !errors.Is(err, kernel.ErrNoSuchType) {
+		t.Errorf("without the driver's types: %v, want %v", err, kernel.ErrNoSuchType)
 	}
+}
+
+// specOf encodes and decodes the types, as a kernel would hold them.
+func specOf(t *testing.T, types ...btf.Type) *btf.Spec {
+	t.Helper()
+	builder, err := btf.NewBuilder(types, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := builder.Marshal(nil, &btf.MarshalOptions{Order: binary.NativeEndian})
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec, err := btf.LoadSpecFromReader(bytes.NewReader(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return spec
 }

@@ -1,4 +1,4 @@
-package kernel
+package netfront
 
 import (
 	"bytes"
@@ -9,6 +9,9 @@ import (
 	"strings"
 	"testing"
 
+	"xentrace/internal/kernel"
+	"xentrace/test/machinecode"
+
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
 )
@@ -16,8 +19,8 @@ import (
 // aModule is one whose transmit function calls the linearizer.
 func aModule(t *testing.T) []byte {
 	t.Helper()
-	text := function("", "", 0).nop5().push().call(11).ret().code
-	return moduleFile{text, function("", "", 0).ud2().code, []elf.Rela64{relocation(7, symbolPullTail, -4)}, elf.ET_REL, elf.EM_X86_64}.encode(t)
+	text := machinecode.Function("", "", 0).Nop5().Push().Call(11).Ret().Code
+	return moduleFile{text, machinecode.Function("", "", 0).UD2().Code, []elf.Rela64{relocation(7, symbolPullTail, -4)}, elf.ET_REL, elf.EM_X86_64}.encode(t)
 }
 
 // packed compresses content.
@@ -45,17 +48,17 @@ func TestPackedModules(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := packed(t, aModule(t), with)
-			if answer := linearizes(t, file); answer.Value != Linearizes {
+			if answer := answerOfFile(t, file); answer.Value != Linearizes {
 				t.Errorf("%s: %s", answer.Value, answer.Evidence)
 			}
 			for _, length := range []int{7, len(file) / 2} {
-				if _, err := ReadDriver(bytes.NewReader(file[:length])); !errors.Is(err, ErrNotADriver) {
-					t.Errorf("the first %d bytes of it: error %v, want %v", length, err, ErrNotADriver)
+				if _, err := ReadDriver(bytes.NewReader(file[:length])); !errors.Is(err, kernel.ErrNotCode) {
+					t.Errorf("the first %d bytes of it: error %v, want %v", length, err, kernel.ErrNotCode)
 				}
 			}
 			text := packed(t, []byte("no driver\n"), with)
-			if _, err := ReadDriver(bytes.NewReader(text)); !errors.Is(err, ErrNotADriver) || !strings.Contains(err.Error(), "no ELF file") {
-				t.Errorf("text: error %v, want %v", err, ErrNotADriver)
+			if _, err := ReadDriver(bytes.NewReader(text)); !errors.Is(err, kernel.ErrNotCode) || !strings.Contains(err.Error(), "not an ELF file") {
+				t.Errorf("text: error %v, want %v", err, kernel.ErrNotCode)
 			}
 		})
 	}
@@ -70,29 +73,11 @@ func TestFilesThatAreRefused(t *testing.T) {
 		"a bzImage":        {at(0x202, "HdrS"), "a kernel to be booted, which has no symbols"},
 		"an arm64 Image":   {at(0x38, "ARM\x64"), "a kernel to be booted, which has no symbols"},
 		"a compressed EFI": {"MZ\x00\x00zimg", "a kernel to be booted, which has no symbols"},
-		"a script":         {"#!/bin/sh\n", "it is no ELF file"},
+		"a script":         {"#!/bin/sh\n", "not an ELF file"},
 	} {
 		_, err := ReadDriver(strings.NewReader(test.content))
-		if !errors.Is(err, ErrNotADriver) || !strings.Contains(err.Error(), test.want) {
+		if !errors.Is(err, kernel.ErrNotCode) || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: error %v, want %q", name, err, test.want)
-		}
-	}
-}
-
-func TestBuildID(t *testing.T) {
-	note := "\x04\x00\x00\x00\x03\x00\x00\x00\x03\x00\x00\x00GNU\x00\xab\xcd\xef\x00"
-	other := "\x06\x00\x00\x00\x01\x00\x00\x00\x00\x01\x00\x00Linux\x00\x00\x00\x00\x00\x00\x00"
-	for name, test := range map[string]struct{ notes, want string }{
-		"alone":        {note, "abcdef"},
-		"the second":   {other + note, "abcdef"},
-		"of another":   {other, ""},
-		"cut short":    {note[:18], ""},
-		"nothing":      {"", ""},
-		"a wild size":  {"\xff\xff\xff\xff" + note[4:], ""},
-		"a wild size2": {note[:4] + "\xff\xff\xff\xff" + note[8:], ""},
-	} {
-		if got := BuildID([]byte(test.notes)); got != test.want {
-			t.Errorf("%s: %q, want %q", name, got, test.want)
 		}
 	}
 }
@@ -100,8 +85,8 @@ func TestBuildID(t *testing.T) {
 // FuzzReadDriver gives any bytes as a file: no panic, and no claim that the code
 // does not show.
 func FuzzReadDriver(f *testing.F) {
-	text := function("", "", 0).nop5().push().call(11).ret().code
-	f.Add(moduleFile{text, function("", "", 0).ud2().code, []elf.Rela64{relocation(7, symbolPullTail, -4)}, elf.ET_REL, elf.EM_X86_64}.encode(f))
+	text := machinecode.Function("", "", 0).Nop5().Push().Call(11).Ret().Code
+	f.Add(moduleFile{text, machinecode.Function("", "", 0).UD2().Code, []elf.Rela64{relocation(7, symbolPullTail, -4)}, elf.ET_REL, elf.EM_X86_64}.encode(f))
 	f.Add([]byte("\xfd7zXZ\x00"))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		image, err := ReadDriver(bytes.NewReader(content))
