@@ -159,7 +159,7 @@ func (m *Meter) follow(events <-chan netdev.Event) {
 		case netdev.Disappeared, netdev.Moved:
 			m.leave(change.Interface)
 		case netdev.Failed:
-			m.notify(trace.NamespaceUnwatched(change))
+			m.notify(trace.NamespaceNotice(change))
 		}
 	}
 }
@@ -172,7 +172,7 @@ func (m *Meter) present(change netdev.Event) {
 	if n := m.find(i); n >= 0 {
 		m.interfaces[n].Interface = i
 		if change.Kind == netdev.Renamed {
-			renamed := trace.OfInterface(event.NoticeInterfaceRenamed, i, nil)
+			renamed := trace.InterfaceNotice(event.NoticeInterfaceRenamed, i, nil)
 			renamed.Previous = change.Previous.Name
 			m.notify(renamed)
 		}
@@ -182,10 +182,10 @@ func (m *Meter) present(change netdev.Event) {
 		return
 	}
 	if err := m.register(i); err != nil {
-		m.notify(trace.OfInterface(event.NoticeInterfaceFailed, i, err))
+		m.notify(trace.InterfaceNotice(event.NoticeInterfaceFailed, i, err))
 		return
 	}
-	m.notify(trace.OfInterface(event.NoticeInterfaceAdded, i, nil))
+	m.notify(trace.InterfaceNotice(event.NoticeInterfaceAdded, i, nil))
 }
 
 // leave ends the measuring of an interface that is gone.
@@ -198,9 +198,9 @@ func (m *Meter) leave(i netdev.Interface) {
 	}
 	m.interfaces[n].gone = true
 	if err := trace.UnregisterInterface(m.hooks.collection.Maps[bpf.CongestionMapInterfaces], i); err != nil {
-		m.notify(trace.OfInterface(event.NoticeInterfaceFailed, i, err))
+		m.notify(trace.InterfaceNotice(event.NoticeInterfaceFailed, i, err))
 	}
-	m.notify(trace.OfInterface(event.NoticeInterfaceRemoved, i, nil))
+	m.notify(trace.InterfaceNotice(event.NoticeInterfaceRemoved, i, nil))
 }
 
 // find returns the index of an interface that is there, or -1.

@@ -6,19 +6,22 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
+	"xentrace/internal/event"
 	"xentrace/internal/trace"
 )
 
 // meterOf measures interfaces of this machine, or skips where it may not.
-func meterOf(t *testing.T, names ...string) *Meter {
+func meterOf(t *testing.T, notify func(event.Notice), names ...string) *Meter {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
 	}
-	m, err := Start(t.Context(), Options{Interfaces: names, Wait: true})
+	m, err := Start(t.Context(), Options{Interfaces: names, Wait: true, Notify: notify})
 	if errors.Is(err, trace.ErrCannotRun) {
 		t.Skip(err)
 	}
@@ -59,7 +62,7 @@ func packetsOf(t *testing.T, r *Reader) uint64 {
 // one reads is not missing from the other, and the sums agree.
 func TestReadersDoNotDisturbEachOther(t *testing.T) {
 	const round = 2000
-	m := meterOf(t, "lo")
+	m := meterOf(t, nil, "lo")
 	often, seldom := m.NewReader(), m.NewReader()
 	var sum uint64
 	for range 3 {
@@ -90,7 +93,13 @@ func TestInterfacesAreFollowed(t *testing.T) {
 			t.Skipf("ip %v: %v: %s", arguments, err, out)
 		}
 	}
-	m := meterOf(t, "lo", "xtmeter0")
+	var mu sync.Mutex
+	var notices []event.NoticeID
+	m := meterOf(t, func(n event.Notice) {
+		mu.Lock()
+		defer mu.Unlock()
+		notices = append(notices, n.ID)
+	}, "lo", "xtmeter0")
 	ip("link", "add", "xtmeter0", "type", "veth", "peer", "name", "xtmeter9")
 	t.Cleanup(func() {
 		for _, name := range []string{"xtmeter0", "xtmeter1"} {
@@ -119,5 +128,11 @@ func TestInterfacesAreFollowed(t *testing.T) {
 	}
 	if reports, err := first.Reports(t.Context()); err != nil || len(reports) != 1 {
 		t.Errorf("%d reports, %v: want lo only", len(reports), err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	want := []event.NoticeID{event.NoticeInterfaceAdded, event.NoticeInterfaceRenamed, event.NoticeInterfaceRemoved}
+	if !slices.Equal(notices, want) {
+		t.Errorf("notices %v, want %v", notices, want)
 	}
 }

@@ -106,18 +106,18 @@ func (t *Tracer) follow(ctx context.Context, changes <-chan netdev.Event) {
 		case netdev.Disappeared, netdev.Moved:
 			t.followGone(change)
 		case netdev.Failed:
-			t.notify(NamespaceUnwatched(change))
+			t.notify(NamespaceNotice(change))
 		}
 	}
 }
 
-// NamespaceUnwatched is the notice of a watch that failed.
-func NamespaceUnwatched(change netdev.Event) event.Notice {
+// NamespaceNotice is the notice of a watch that failed.
+func NamespaceNotice(change netdev.Event) event.Notice {
 	return event.Notice{ID: event.NoticeNamespaceUnwatched, Device: event.Device{NetNS: change.Namespace}, Reason: change.Err.Error()}
 }
 
-// OfInterface is a notice of an interface; err is the reason for it, or nil.
-func OfInterface(id event.NoticeID, i netdev.Interface, err error) event.Notice {
+// InterfaceNotice is a notice of an interface; err is the reason for it, or nil.
+func InterfaceNotice(id event.NoticeID, i netdev.Interface, err error) event.Notice {
 	n := event.Notice{ID: id, Device: event.Device{Name: i.Name, Index: i.Index, NetNS: i.Namespace}}
 	if err != nil {
 		n.Reason = err.Error()
@@ -131,13 +131,13 @@ func (t *Tracer) followPresent(ctx context.Context, change netdev.Event) {
 		return
 	}
 	if t.choice.Backend != event.Tracepoint && !i.IsNetfront() {
-		n := OfInterface(event.NoticeInterfaceUnsupported, i, nil)
+		n := InterfaceNotice(event.NoticeInterfaceUnsupported, i, nil)
 		n.Driver, n.Backend = i.Driver, t.choice.Backend
 		t.notify(n)
 		return
 	}
 	if !t.add(ctx, i, false) && change.Kind == netdev.Renamed {
-		n := OfInterface(event.NoticeInterfaceRenamed, i, nil)
+		n := InterfaceNotice(event.NoticeInterfaceRenamed, i, nil)
 		n.Previous = change.Previous.Name
 		t.notify(n)
 	}
@@ -149,9 +149,9 @@ func (t *Tracer) add(ctx context.Context, i netdev.Interface, reportedByBPF bool
 	added, err := t.registry.add(ctx, i, reportedByBPF)
 	switch {
 	case err != nil:
-		t.notify(OfInterface(event.NoticeInterfaceFailed, i, err))
+		t.notify(InterfaceNotice(event.NoticeInterfaceFailed, i, err))
 	case added:
-		t.notify(OfInterface(event.NoticeInterfaceAdded, i, nil))
+		t.notify(InterfaceNotice(event.NoticeInterfaceAdded, i, nil))
 	}
 	return added || err != nil
 }
@@ -159,16 +159,16 @@ func (t *Tracer) add(ctx context.Context, i netdev.Interface, reportedByBPF bool
 func (t *Tracer) followGone(change netdev.Event) {
 	i, known, err := t.registry.remove(deviceKey{change.Interface.Index, change.Interface.Namespace})
 	if err != nil {
-		t.notify(OfInterface(event.NoticeInterfaceFailed, i, err))
+		t.notify(InterfaceNotice(event.NoticeInterfaceFailed, i, err))
 	}
 	if !known {
 		return
 	}
 	if change.Kind == netdev.Moved {
-		t.notify(OfInterface(event.NoticeInterfaceMoved, i, nil))
+		t.notify(InterfaceNotice(event.NoticeInterfaceMoved, i, nil))
 		return
 	}
-	t.notify(OfInterface(event.NoticeInterfaceRemoved, i, nil))
+	t.notify(InterfaceNotice(event.NoticeInterfaceRemoved, i, nil))
 	t.holdsDriver()
 }
 

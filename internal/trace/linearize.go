@@ -181,7 +181,7 @@ const (
 	maxPending = 4096
 
 	// pendingAtEnd is how long they wait after Stop.
-	pendingAtEnd = 10 * time.Second
+	pendingAtEnd = time.Minute
 )
 
 // pending holds packets whose cause or verdict depends on the driver's code while that is
