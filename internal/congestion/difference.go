@@ -61,23 +61,6 @@ func (m *Meter) report(n int, before, now *Snapshot) event.CongestionReport {
 	return r
 }
 
-// plus adds the counts of another queue.
-func (c *queueCounts) plus(o *queueCounts) {
-	for sum, n := range map[*uint64]uint64{
-		&c.packets: o.packets, &c.bytes: o.bytes, &c.payload: o.payload, &c.small: o.small, &c.slots: o.slots,
-		&c.bounced: o.bounced, &c.linearized: o.linearized, &c.dropped: o.dropped, &c.busy: o.busy,
-		&c.notifications: o.notifications, &c.stops: o.stops, &c.wakes: o.wakes, &c.fullNs: o.fullNs,
-		&c.responses: o.responses, &c.runs: o.runs, &c.completions: o.completions, &c.completedNs: o.completedNs,
-	} {
-		*sum += n
-	}
-	addTo(&c.sizes, o.sizes)
-	addTo(&c.pieces, o.pieces)
-	addTo(&c.occupancy, o.occupancy)
-	addTo(&c.wake, o.wake)
-	addTo(&c.latency, o.latency)
-}
-
 // queue reports the counts, as far as this kernel allows them.
 func (m *Meter) queue(c *queueCounts, netfront bool) event.CongestionQueue {
 	q := event.CongestionQueue{
