@@ -51,5 +51,9 @@ type attached struct{ *trace.Tracer }
 
 func (a attached) Connections() flow.Kernel { return a.Tracer.Connections() }
 func measure(ctx context.Context, options congestion.Options) (cli.Meter, error) {
-	return congestion.Start(ctx, options)
+	meter, err := congestion.Start(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	return meter.NewReader(), nil
 }

@@ -72,7 +72,7 @@ func (t *traced) start(ctx context.Context, records bool) error {
 		Rejected:   in.rejected,
 		Stacks:     in.stack,
 		Probe:      in.probe,
-		Notify:     t.console.Say,
+		Notify:     t.console.Notify,
 	})
 	if err != nil {
 		cancel()

@@ -85,7 +85,7 @@ func runCongestion(ctx context.Context, in *invocation) error {
 	}
 	defer ready.discard()
 	console := in.console()
-	meter, err := in.Measure(ctx, congestion.Options{Interfaces: in.interfaces, Wait: in.wait, Notify: console.Say})
+	meter, err := in.Measure(ctx, congestion.Options{Interfaces: in.interfaces, Wait: in.wait, Notify: console.Notify})
 	if err != nil {
 		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 			return nil

@@ -47,7 +47,7 @@ type fakeTracer struct {
 	owned   bool   // every second packet has an owner
 	err     error  // of start
 	readErr error  // of Read, after all records
-	notice  string // said a while after the start; "" for none
+	notice  string // interface that is gone a while after the start; "" for none
 	crash   string // what a goroutine panics with a while after the start; "" for none
 
 	began   time.Time
@@ -104,7 +104,7 @@ func (f *fakeTracer) start(ctx context.Context, o trace.Options) (Tracer, error)
 	f.began = time.Now()
 	const aWhile = 500 * time.Millisecond
 	if f.notice != "" {
-		time.AfterFunc(aWhile, func() { o.Notify(f.notice) })
+		time.AfterFunc(aWhile, func() { o.Notify(event.Notice{ID: event.NoticeInterfaceRemoved, Device: event.Device{Name: f.notice}}) })
 	}
 	if f.crash != "" {
 		time.AfterFunc(aWhile, func() { panic(f.crash) })

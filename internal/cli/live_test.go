@@ -238,10 +238,10 @@ func TestLiveFilters(t *testing.T) {
 
 // What is said meanwhile is shown on the screen, and stands behind it at the end.
 func TestLiveSentences(t *testing.T) {
-	l := startLive(t, 100, 30, []string{"XENTRACE_FAKE_NOTICE=eth1 was detached"})
-	l.terminal.Await(t, " eth1 was detached")
+	l := startLive(t, 100, 30, []string{"XENTRACE_FAKE_NOTICE=eth1"})
+	l.terminal.Await(t, " interface eth1 is gone")
 	l.terminal.Press(t, "q")
-	if _, after := l.ended(t, "0 lost"); strings.Count(after, "xentrace: eth1 was detached\n") != 1 {
+	if _, after := l.ended(t, "0 lost"); strings.Count(after, "xentrace: interface eth1 is gone\n") != 1 {
 		t.Errorf("behind the screen: %q", after)
 	}
 }

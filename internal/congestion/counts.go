@@ -9,7 +9,7 @@ import (
 	"xentrace/internal/event"
 )
 
-// queueCounts is what the kernel side counted for one transmit queue since it began.
+// queueCounts is what was counted for one transmit queue since the start.
 type queueCounts struct {
 	packets, bytes, payload, small, slots     uint64
 	bounced, linearized, dropped, busy        uint64
@@ -18,24 +18,23 @@ type queueCounts struct {
 	sizes, pieces, occupancy, wake, latency   event.Log2
 }
 
-// sum adds up over the processors. stoppedNs is when the queue was stopped, 0 if it runs.
+// countsOf are those of one CPU.
+func countsOf(r *bpf.CongestionQueueCounters) queueCounts {
+	return queueCounts{
+		packets: r.Packets, bytes: r.Bytes, payload: r.Payload, small: r.SmallPackets, slots: r.Slots,
+		bounced: r.Bounced, linearized: r.Linearized, dropped: r.Dropped, busy: r.Busy,
+		notifications: r.Notifications, stops: r.Stops, wakes: r.Wakes, fullNs: r.FullNs,
+		responses: r.Responses, runs: r.ResponseRuns, completions: r.Completions, completedNs: r.CompletionNs,
+		sizes: r.Sizes[:], pieces: r.Pieces[:], occupancy: r.Occupancy[:], wake: r.WakeUs[:], latency: r.CompletionUs[:],
+	}
+}
+
+// sumQueue adds up over the CPUs. stoppedNs is when the queue was stopped, 0 if it runs.
 func sumQueue(all []bpf.CongestionQueueCounters, stoppedNs, nowNs uint64) queueCounts {
 	var c queueCounts
 	for i := range all {
-		r := &all[i]
-		for sum, n := range map[*uint64]uint64{
-			&c.packets: r.Packets, &c.bytes: r.Bytes, &c.payload: r.Payload, &c.small: r.SmallPackets, &c.slots: r.Slots,
-			&c.bounced: r.Bounced, &c.linearized: r.Linearized, &c.dropped: r.Dropped, &c.busy: r.Busy,
-			&c.notifications: r.Notifications, &c.stops: r.Stops, &c.wakes: r.Wakes, &c.fullNs: r.FullNs,
-			&c.responses: r.Responses, &c.runs: r.ResponseRuns, &c.completions: r.Completions, &c.completedNs: r.CompletionNs,
-		} {
-			*sum += n
-		}
-		addTo(&c.sizes, r.Sizes[:])
-		addTo(&c.pieces, r.Pieces[:])
-		addTo(&c.occupancy, r.Occupancy[:])
-		addTo(&c.wake, r.WakeUs[:])
-		addTo(&c.latency, r.CompletionUs[:])
+		one := countsOf(&all[i])
+		c.plus(&one)
 	}
 	if stoppedNs != 0 && nowNs > stoppedNs {
 		c.fullNs += nowNs - stoppedNs
@@ -43,17 +42,38 @@ func sumQueue(all []bpf.CongestionQueueCounters, stoppedNs, nowNs uint64) queueC
 	return c
 }
 
-// minus returns what was counted since before. A stop that had not ended then is
-// split between the two.
-func (c *queueCounts) minus(b *queueCounts) queueCounts {
-	return queueCounts{
-		packets: c.packets - b.packets, bytes: c.bytes - b.bytes, payload: c.payload - b.payload, small: c.small - b.small, slots: c.slots - b.slots,
-		bounced: c.bounced - b.bounced, linearized: c.linearized - b.linearized, dropped: c.dropped - b.dropped, busy: c.busy - b.busy,
-		notifications: c.notifications - b.notifications, stops: c.stops - b.stops, wakes: c.wakes - b.wakes, fullNs: c.fullNs - min(b.fullNs, c.fullNs),
-		responses: c.responses - b.responses, runs: c.runs - b.runs, completions: c.completions - b.completions, completedNs: c.completedNs - b.completedNs,
-		sizes: difference(c.sizes, b.sizes), pieces: difference(c.pieces, b.pieces), occupancy: difference(c.occupancy, b.occupancy),
-		wake: difference(c.wake, b.wake), latency: difference(c.latency, b.latency),
+// each applies one function to every pair of numbers, and the other to every pair of
+// histograms.
+func (c *queueCounts) each(o *queueCounts, number func(a *uint64, b uint64), histogram func(a *event.Log2, b event.Log2)) {
+	for _, pair := range []struct {
+		a *uint64
+		b uint64
+	}{
+		{&c.packets, o.packets}, {&c.bytes, o.bytes}, {&c.payload, o.payload}, {&c.small, o.small}, {&c.slots, o.slots},
+		{&c.bounced, o.bounced}, {&c.linearized, o.linearized}, {&c.dropped, o.dropped}, {&c.busy, o.busy},
+		{&c.notifications, o.notifications}, {&c.stops, o.stops}, {&c.wakes, o.wakes}, {&c.fullNs, o.fullNs},
+		{&c.responses, o.responses}, {&c.runs, o.runs}, {&c.completions, o.completions}, {&c.completedNs, o.completedNs},
+	} {
+		number(pair.a, pair.b)
 	}
+	histogram(&c.sizes, o.sizes)
+	histogram(&c.pieces, o.pieces)
+	histogram(&c.occupancy, o.occupancy)
+	histogram(&c.wake, o.wake)
+	histogram(&c.latency, o.latency)
+}
+
+// plus adds other counts.
+func (c *queueCounts) plus(o *queueCounts) {
+	c.each(o, func(a *uint64, b uint64) { *a += b }, func(a *event.Log2, b event.Log2) { addTo(a, b) })
+}
+
+// minus returns what was counted since before. A stop that had not ended then is split
+// between the two; its time may seem to run backwards, as another CPU ends it.
+func (c *queueCounts) minus(before *queueCounts) queueCounts {
+	since := *c
+	since.each(before, func(a *uint64, b uint64) { *a -= min(b, *a) }, func(a *event.Log2, b event.Log2) { *a = difference(*a, b) })
+	return since
 }
 
 // receiveCounts is the receiving side of an interface.
@@ -76,26 +96,26 @@ func (c *tcpCounts) minus(b *tcpCounts) tcpCounts {
 	}
 }
 
-// kernelSide reads the maps.
-type kernelSide struct {
+// counters reads the maps.
+type counters struct {
 	collection *ebpf.Collection
 }
 
-func (k kernelSide) queue(place uint32, nowNs uint64) (queueCounts, error) {
+func (k counters) queue(index uint32, nowNs uint64) (queueCounts, error) {
 	var all []bpf.CongestionQueueCounters
 	var state bpf.CongestionTransmitState
-	if err := k.collection.Maps[bpf.CongestionMapQueueCountersOf].Lookup(place, &all); err != nil {
+	if err := k.collection.Maps[bpf.CongestionMapQueueCountersOf].Lookup(index, &all); err != nil {
 		return queueCounts{}, fmt.Errorf("counters of a queue: %w", err)
 	}
-	if err := k.collection.Maps[bpf.CongestionMapTransmitStateOf].Lookup(place, &state); err != nil {
+	if err := k.collection.Maps[bpf.CongestionMapTransmitStateOf].Lookup(index, &state); err != nil {
 		return queueCounts{}, fmt.Errorf("state of a queue: %w", err)
 	}
 	return sumQueue(all, state.StoppedNs, nowNs), nil
 }
 
-func (k kernelSide) receive(place uint32) (receiveCounts, error) {
+func (k counters) receive(index uint32) (receiveCounts, error) {
 	var all []bpf.CongestionReceiveCounters
-	if err := k.collection.Maps[bpf.CongestionMapReceiveCountersOf].Lookup(place, &all); err != nil {
+	if err := k.collection.Maps[bpf.CongestionMapReceiveCountersOf].Lookup(index, &all); err != nil {
 		return receiveCounts{}, fmt.Errorf("counters of received packets: %w", err)
 	}
 	var c receiveCounts
@@ -107,9 +127,9 @@ func (k kernelSide) receive(place uint32) (receiveCounts, error) {
 	return c, nil
 }
 
-func (k kernelSide) tcp(place uint32) (tcpCounts, error) {
+func (k counters) tcp(index uint32) (tcpCounts, error) {
 	var all []bpf.CongestionTcpCounters
-	if err := k.collection.Maps[bpf.CongestionMapTcpCountersOf].Lookup(place, &all); err != nil {
+	if err := k.collection.Maps[bpf.CongestionMapTcpCountersOf].Lookup(index, &all); err != nil {
 		return tcpCounts{}, fmt.Errorf("counters of connections: %w", err)
 	}
 	var c tcpCounts
@@ -124,7 +144,7 @@ func (k kernelSide) tcp(place uint32) (tcpCounts, error) {
 }
 
 // listeners returns those from which a connection was taken, in one namespace.
-func (k kernelSide) listeners(netns uint32) (map[uint16]bpf.CongestionListener, error) {
+func (k counters) listeners(netns uint32) (map[uint16]bpf.CongestionListener, error) {
 	found := make(map[uint16]bpf.CongestionListener)
 	var key bpf.CongestionListenerKey
 	var value bpf.CongestionListener

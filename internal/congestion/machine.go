@@ -11,7 +11,7 @@ import (
 	"xentrace/internal/netdev"
 )
 
-// cpuTimes are one processor's, in ticks since the machine began (/proc/stat).
+// cpuTimes are one CPU's, in ticks since the machine began (/proc/stat).
 type cpuTimes struct {
 	number                           int
 	user, nice, system, idle, iowait uint64
@@ -42,7 +42,7 @@ func parseCPUs(text string) ([]cpuTimes, error) {
 		for i, field := range append([]string{fields[0][3:]}, fields[1:9]...) {
 			var err error
 			if n[i], err = strconv.ParseUint(field, 10, 64); err != nil {
-				return nil, fmt.Errorf("times of the processors: %w", err)
+				return nil, fmt.Errorf("CPU times: %w", err)
 			}
 		}
 		all = append(all, cpuTimes{int(n[0]), n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8]})
@@ -72,7 +72,7 @@ func readMachine() machineCounts {
 	return m
 }
 
-// listenCounts are a namespace's connections that found no room (/proc/net/netstat).
+// listenCounts are a namespace's connections that were refused because the queue was full (/proc/net/netstat).
 type listenCounts struct{ overflows, drops uint64 }
 
 // parseListen reads the text of /proc/net/netstat: pairs of lines, the names and the

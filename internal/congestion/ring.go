@@ -9,17 +9,16 @@ import (
 	"xentrace/internal/netdev"
 )
 
-// A Ring is how a transmit ring stands: the driver's own indices.
+// A Ring is the state of a transmit ring: the driver's own indices.
 type Ring struct {
 	Requests  uint32 // req_prod_pvt: slots put on it since it was connected
-	Responses uint32 // rsp_cons: slots that were answered, and taken
+	Responses uint32 // rsp_cons: slots whose TX response was handled
 }
 
 // InUse is how many of its slots are.
 func (r Ring) InUse() uint32 { return r.Requests - r.Responses }
 
-// Rings reads how the rings of an interface stand now, beside what is counted at its
-// packets. It is nil where the driver's structures are not known.
+// Rings reads the present state of an interface's rings, apart from what is counted. It is nil where the driver's structures are not known.
 func (m *Meter) Rings(i netdev.Interface) ([]Ring, error) {
 	if !m.hooks.rings || !i.IsNetfront() {
 		return nil, nil
@@ -36,7 +35,7 @@ func (m *Meter) beginRings(i netdev.Interface) error {
 	return err
 }
 
-func (k kernelSide) readRings(program string, i netdev.Interface) ([]Ring, error) {
+func (k counters) readRings(program string, i netdev.Interface) ([]Ring, error) {
 	arguments := [2]uint64{uint64(i.Index), uint64(i.Namespace)}
 	status, err := k.collection.Programs[program].Run(&ebpf.RunOptions{Context: arguments})
 	if err != nil {

@@ -19,6 +19,9 @@ func (*Summary) Type() string { return "summary" }
 // Type returns "finding".
 func (*Finding) Type() string { return "finding" }
 
+// Type returns "notice".
+func (*Notice) Type() string { return "notice" }
+
 // A Summary is the end of a run: what was counted, and which flows lost packets.
 type Summary struct {
 	Totals

@@ -84,9 +84,9 @@ func (l Layer) String() string {
 // A Device names an interface as it was when it was last looked up. Index and
 // NetNS identify it; the name may change.
 type Device struct {
-	Name  string
-	Index int
-	NetNS uint32 // inode number of the network namespace
+	Name  string `json:"ifname,omitempty"`
+	Index int    `json:"ifindex,omitempty"`
+	NetNS uint32 `json:"netns,omitempty"` // inode number of the network namespace
 }
 
 // A Frag is one fragment of a packet: skb_shared_info.frags[i].

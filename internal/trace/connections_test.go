@@ -51,7 +51,7 @@ func TestConnectionsAreFollowed(t *testing.T) {
 }
 
 // Where no socket is, the connection is over, and how it stood is not known. More are
-// asked about than the kernel side answers at once.
+// asked about than the BPF programs answers at once.
 func TestConnectionsThatAreNotThere(t *testing.T) {
 	need.Root(t, "to load BPF programs")
 	c := newConnections(time.Millisecond)

@@ -3,19 +3,17 @@ package trace
 import (
 	"fmt"
 
-	"github.com/cilium/ebpf"
-
 	"xentrace/bpf"
+	"xentrace/internal/bpfload"
 	"xentrace/internal/event"
 	"xentrace/internal/netfront"
 )
 
-// collectFunction takes the backend's responses from the ring and frees what was
-// sent; it does not look whether the backend took it.
+// collectFunction takes TX responses from the ring and frees what was sent, whatever the
+// status.
 const collectFunction = "xennet_tx_buf_gc"
 
-// rejections is whether the packets that the backend refused are counted, and if
-// not, why.
+// rejections says whether packets that the backend rejected are counted, and why not.
 type rejections struct {
 	ring    netfront.TransmitRing
 	missing string // empty: they are counted
@@ -23,19 +21,18 @@ type rejections struct {
 
 func (r *rejections) counted() bool { return r.missing == "" }
 
-// learnRejections finds out whether a backend can tell what the Xen backend
-// refused.
+// learnRejections finds out whether this kernel and backend can count them.
 func (f *facts) learnRejections(asked bool, b event.Backend) rejections {
 	switch {
 	case !asked:
-		return rejections{missing: "packets that the backend refuses are counted with --rejected only"}
+		return rejections{missing: "rejected packets are counted with --rejected only"}
 	case b == event.Tracepoint:
-		return rejections{missing: "the tracepoint backend does not see the backend's responses; fentry and kprobe do"}
+		return rejections{missing: "the tracepoint backend does not see TX responses; fentry and kprobe do"}
 	case !f.typed:
 		return rejections{missing: "the structures of xen-netfront are not known: its module has no BTF type information, which kernels have for modules from 5.11 on"}
 	}
 	if there, err := f.types.HasFunction(f.module, collectFunction); err != nil || !there {
-		return rejections{missing: fmt.Sprintf("this driver has no function %s of its own, which takes the backend's responses", collectFunction)}
+		return rejections{missing: fmt.Sprintf("this driver has no function %s of its own, which handles TX responses", collectFunction)}
 	}
 	ring, err := netfront.RingOf(f.types, f.module)
 	if err != nil {
@@ -44,12 +41,12 @@ func (f *facts) learnRejections(asked bool, b event.Backend) rejections {
 	return rejections{ring: ring}
 }
 
-// configure tells the kernel side where the driver keeps its ring.
-func (r *rejections) configure(spec *ebpf.CollectionSpec) error {
+// configure sets where the driver keeps its ring.
+func (r *rejections) configure(s *bpfload.Selection) {
 	if !r.counted() {
-		return nil
+		return
 	}
-	layout := bpf.XentraceRingLayout{
+	s.Variables[bpf.XentraceVarRingLayout] = bpf.XentraceRingLayout{
 		Id:      r.ring.ID,
 		Info:    r.ring.Info,
 		Netdev:  r.ring.Netdev,
@@ -58,16 +55,7 @@ func (r *rejections) configure(spec *ebpf.CollectionSpec) error {
 		Ring:    r.ring.Ring,
 		TxSkbs:  r.ring.TxSkbs,
 	}
-	if err := spec.Variables[bpf.XentraceVarRingLayout].Set(layout); err != nil {
-		return fmt.Errorf("layout of the transmit ring for the kernel side: %w", err)
-	}
-	return nil
 }
 
-// sentence says what a user who asked for rejected packets should know.
-func (r *rejections) sentence(asked bool) string {
-	if !asked || r.counted() {
-		return ""
-	}
-	return "packets that the backend refuses are not counted: " + r.missing
-}
+// MissingAnswers says why TX responses cannot be seen; it is empty if they can.
+func (t *Tracer) MissingAnswers() string { return t.rejections.missing }

@@ -23,19 +23,19 @@ func TestModuleState(t *testing.T) {
 		{"goes and comes between two looks", []kernel.Module{7, 7, 8, 8}, 0, []moduleChange{{}, {}, {left: true, since: at(2), back: true}, {}}},
 		{"its directory stays for a moment", []kernel.Module{7, none, 7, none, 8}, 0,
 			[]moduleChange{{}, {left: true, since: at(2)}, {}, {}, {back: true}}},
-		{"is seen before it can be hooked into", []kernel.Module{7, none, 8, 8, 8}, 1,
+		{"is seen before it can be attached to", []kernel.Module{7, none, 8, 8, 8}, 1,
 			[]moduleChange{{}, {left: true, since: at(2)}, {back: true}, {back: true}, {}}},
-		{"goes again before it could be hooked into", []kernel.Module{7, none, 8, none, 9}, 1,
+		{"goes again before it could be attached to", []kernel.Module{7, none, 8, none, 9}, 1,
 			[]moduleChange{{}, {left: true, since: at(2)}, {back: true}, {}, {back: true}}},
 		{"goes twice", []kernel.Module{7, none, 8, none, 9}, 0,
 			[]moduleChange{{}, {left: true, since: at(2)}, {back: true}, {left: true, since: at(4)}, {back: true}}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var s moduleState
-			s.hooked(at(0), 7)
+			s.attached(at(0), 7)
 			for n, module := range test.modules {
 				now := at(n + 1)
-				got := s.look(now, module, module != none)
+				got := s.check(now, module, module != none)
 				if got != test.want[n] {
 					t.Errorf("look %d at module %d shows %+v, want %+v", n+1, module, got, test.want[n])
 				}
@@ -46,7 +46,7 @@ func TestModuleState(t *testing.T) {
 					test.refused--
 					continue
 				}
-				s.hooked(now, module)
+				s.attached(now, module)
 			}
 		})
 	}

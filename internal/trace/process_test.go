@@ -148,7 +148,7 @@ func TestHoldersWithoutIterator(t *testing.T) {
 	}
 }
 
-// PIDs of the kernel side mean something else in a PID namespace: nobody is named then.
+// PIDs of the BPF programs mean something else in a PID namespace: nobody is named then.
 func TestSenderIsDecoded(t *testing.T) {
 	raw := make([]byte, unsafe.Sizeof(bpf.XentracePacketEvent{}))
 	record := (*bpf.XentracePacketEvent)(unsafe.Pointer(&raw[0]))

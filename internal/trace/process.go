@@ -7,16 +7,40 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
 	"xentrace/bpf"
+	"xentrace/internal/bpfload"
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 )
+
+// preemptVariable is PREEMPT_VARIABLE in bpf/sender.h.
+const preemptVariable = 0x7072656d
+
+// selectSender sets where preempt_count is. Without it the programs name only those
+// senders that alone hold their socket.
+func selectSender(s *bpfload.Selection, types *kernel.Types) {
+	count, err := types.PreemptCount()
+	if err != nil || !bpfload.HasAddress(count.Variable) {
+		return
+	}
+	s.Addresses = map[int64]btf.TypeID{preemptVariable: count.Variable}
+	s.Variables[bpf.XentraceVarSenderConfig] = bpf.XentraceSenderConfiguration{PreemptKnown: 1, PreemptOffset: count.Offset}
+}
+
+func decodeSender(s *bpf.XentraceSender) *event.Task {
+	if s.Tgid == 0 {
+		return nil
+	}
+	return &event.Task{PID: int(s.Tgid), Comm: cString(s.Comm[:]), Started: time.Duration(s.Started), Cgroup: s.Cgroup}
+}
 
 // initialPIDNamespace is the inode number of the initial PID namespace.
 const initialPIDNamespace = "pid:[4026531836]"
@@ -41,14 +65,8 @@ func newHolderFinder(types *kernel.Types) *holderFinder {
 }
 
 func (f *holderFinder) load(types *kernel.Types) error {
-	spec, err := bpf.LoadXentrace()
-	if err != nil {
-		return err
-	}
-	spec.Programs = map[string]*ebpf.ProgramSpec{bpf.XentraceProgFindHolders: spec.Programs[bpf.XentraceProgFindHolders]}
-	keepReferenced(spec)
-	spec.Variables = nil // of maps that are not needed here
-	f.collection, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Cache: types.Cache()})
+	var err error
+	f.collection, err = loadPrograms(types, bpf.XentraceProgFindHolders)
 	if err != nil {
 		return err
 	}
@@ -59,7 +77,7 @@ func (f *holderFinder) load(types *kernel.Types) error {
 	return err
 }
 
-// privileges are those that finding holders takes beside CAP_BPF and CAP_PERFMON:
+// privileges are those that finding holders takes alongside CAP_BPF and CAP_PERFMON:
 // without the iterator /proc is searched, where only CAP_SYS_PTRACE shows the files of all.
 func (f *holderFinder) privileges() []kernel.Capability {
 	if f == nil || f.refused == nil {
@@ -101,7 +119,7 @@ func (f *holderFinder) find(inodes []uint64) ([]event.Holder, error) {
 		if err := wanted.Put(inode, uint8(1)); err != nil {
 			return nil, fmt.Errorf("sockets to look for: %w", err)
 		}
-		defer func() { _ = wanted.Delete(inode) }() // it is there
+		defer func() { _ = wanted.Delete(inode) }() // it exists
 	}
 	visit, err := f.iterator.Open()
 	if err != nil {
@@ -114,8 +132,8 @@ func (f *holderFinder) find(inodes []uint64) ([]event.Holder, error) {
 	return decodeHolders(raw)
 }
 
-// readAll reads to the end. An iterator that went past a million files with nothing
-// to say wants to be asked again.
+// readAll reads to the end. An iterator returns EAGAIN after a million files without
+// output.
 func readAll(r io.Reader) ([]byte, error) {
 	var all []byte
 	for {
@@ -144,7 +162,7 @@ func decodeHolders(raw []byte) ([]event.Holder, error) {
 }
 
 // inInitialPIDNamespace reports whether PIDs mean the same to the caller as to the
-// kernel side.
+// BPF programs.
 func inInitialPIDNamespace() bool {
 	namespace, err := os.Readlink("/proc/self/ns/pid")
 	return err == nil && namespace == initialPIDNamespace

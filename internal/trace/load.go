@@ -7,10 +7,36 @@ import (
 	"github.com/cilium/ebpf"
 
 	"xentrace/bpf"
+	"xentrace/internal/bpfload"
 	"xentrace/internal/kernel"
 )
 
-// codeChunk is how much code the kernel side reads at once, in bytes.
+// selection is what every part of the BPF object is loaded with.
+func (f *facts) selection() bpfload.Selection {
+	return bpfload.Selection{Types: f.types.Cache(), Variables: make(map[string]any)}
+}
+
+// load loads a selection, with plain loads through untyped pointers where this kernel
+// allows them to this type of program.
+func load(s bpfload.Selection, cfg bpf.XentraceConfiguration) (*ebpf.Collection, error) {
+	s.Variables[bpf.XentraceVarConfig] = cfg
+	if cfg.TypedReads != 0 {
+		s.NoLog = true
+		if collection, err := bpfload.Load(bpf.LoadXentrace, s); err == nil {
+			return collection, nil
+		}
+		cfg.TypedReads, s.NoLog = 0, false
+		s.Variables[bpf.XentraceVarConfig] = cfg
+	}
+	return bpfload.Load(bpf.LoadXentrace, s)
+}
+
+// loadPrograms loads programs with maps of their own, apart from the backend's.
+func loadPrograms(types *kernel.Types, programs ...string) (*ebpf.Collection, error) {
+	return bpfload.Load(bpf.LoadXentrace, bpfload.Selection{Programs: programs, Types: types.Cache()})
+}
+
+// codeChunk is how much code the BPF program reads at once, in bytes.
 const codeChunk = len(bpf.XentraceCodeChunk{}.Bytes)
 
 // CodeReader reads the running kernel's code, patched as it is: a BPF program
@@ -24,14 +50,7 @@ type CodeReader struct {
 func NewCodeReader() (*CodeReader, error) { return newCodeReader(kernel.NewTypes()) }
 
 func newCodeReader(types *kernel.Types) (*CodeReader, error) {
-	spec, err := bpf.LoadXentrace()
-	if err != nil {
-		return nil, fmt.Errorf("reader of kernel code: %w", err)
-	}
-	spec.Programs = map[string]*ebpf.ProgramSpec{bpf.XentraceProgReadCode: spec.Programs[bpf.XentraceProgReadCode]}
-	spec.Maps = map[string]*ebpf.MapSpec{bpf.XentraceMapCode: spec.Maps[bpf.XentraceMapCode]}
-	spec.Variables = nil // of maps that are not needed here
-	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Cache: types.Cache()})
+	collection, err := loadPrograms(types, bpf.XentraceProgReadCode)
 	if err != nil {
 		return nil, fmt.Errorf("reader of kernel code: %w", err)
 	}
@@ -61,7 +80,7 @@ func (r *CodeReader) readChunk(address uint64, code []byte) error {
 		return fmt.Errorf("kernel code at %#x: %w", address, err)
 	}
 	if status := int32(result); status != 0 {
-		return fmt.Errorf("kernel code at %#x: read by the kernel side: status %d", address, status)
+		return fmt.Errorf("kernel code at %#x: read by the BPF program: status %d", address, status)
 	}
 	var chunk bpf.XentraceCodeChunk
 	if err := r.collection.Maps[bpf.XentraceMapCode].Lookup(uint32(0), &chunk); err != nil {
