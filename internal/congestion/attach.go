@@ -108,7 +108,7 @@ func (h *hooks) configure(spec *ebpf.CollectionSpec, types *kernel.Types, room s
 	if netfront {
 		h.configureDriver(spec, types, &cfg)
 	}
-	pressure := bpf.CongestionPressureConfiguration{QueuesEach: room.queuesEach}
+	pressure := bpf.CongestionTxQueueConfiguration{QueuesEach: room.queuesEach}
 	switch n, err := types.Arguments("inet_csk_accept"); {
 	case err != nil:
 		h.missing[accepts] = err.Error()
@@ -117,7 +117,7 @@ func (h *hooks) configure(spec *ebpf.CollectionSpec, types *kernel.Types, room s
 	case n != 2:
 		h.missing[accepts] = fmt.Sprintf("inet_csk_accept has %d arguments, and only 2 and 4 are known", n)
 	}
-	for name, value := range map[string]any{bpf.CongestionVarConfig: cfg, bpf.CongestionVarPressureConfig: pressure} {
+	for name, value := range map[string]any{bpf.CongestionVarConfig: cfg, bpf.CongestionVarTxQueueConfig: pressure} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return fmt.Errorf("configuration of the kernel side: %w", err)
 		}

@@ -32,7 +32,7 @@ func sumQueue(all []bpf.CongestionQueueCounters, stoppedNs, nowNs uint64) queueC
 			*sum += n
 		}
 		addTo(&c.sizes, r.Sizes[:])
-		addTo(&c.pieces, r.Pieces[:])
+		addTo(&c.pieces, r.SlotsEach[:])
 		addTo(&c.occupancy, r.Occupancy[:])
 		addTo(&c.wake, r.WakeUs[:])
 		addTo(&c.latency, r.CompletionUs[:])

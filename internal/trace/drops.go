@@ -82,7 +82,7 @@ func (e *elsewhere) configure(spec *ebpf.CollectionSpec) error {
 		cfg.HasReason, cfg.Consumed = 1, e.reasons.Consumed
 	}
 	if e.completion == 0 {
-		cfg.CompletionUnknown = 1
+		cfg.NetTxActionUnknown = 1
 	}
 	if err := spec.Variables[bpf.XentraceVarElsewhereConfig].Set(cfg); err != nil {
 		return fmt.Errorf("configuration of the kernel side: %w", err)
@@ -93,7 +93,7 @@ func (e *elsewhere) configure(spec *ebpf.CollectionSpec) error {
 // begin lets the kernel side know packets that were sent from those that were
 // dropped. Nothing is counted before.
 func (e *elsewhere) begin(a *attachment) error {
-	if err := a.collection.Variables[bpf.XentraceVarCompletion].Set(e.completion); err != nil {
+	if err := a.collection.Variables[bpf.XentraceVarNetTxAction].Set(e.completion); err != nil {
 		return fmt.Errorf("configuration of the kernel side: %w", err)
 	}
 	return nil

@@ -196,7 +196,7 @@ func (a *attachment) forgetWindows() error {
 	if err != nil {
 		return fmt.Errorf("number of CPUs: %w", err)
 	}
-	if err := a.collection.Maps[bpf.XentraceMapTransmits].Put(uint32(0), make([]bpf.XentraceTransmit, cpus)); err != nil {
+	if err := a.collection.Maps[bpf.XentraceMapCpuStates].Put(uint32(0), make([]bpf.XentraceCpuState, cpus)); err != nil {
 		return fmt.Errorf("windows of the kernel side: %w", err)
 	}
 	return nil
