@@ -47,7 +47,7 @@ func newFront(t *testing.T, typed uint8, edits ...func(*ebpf.CollectionSpec, *ar
 	for name, value := range map[string]any{
 		CongestionVarConfig:         CongestionConfiguration{PageSize: 4096, PrivOffset: atFrontInfo - atDev, Consumed: 1, TypedReads: typed},
 		CongestionVarRingLayout:     fakeFront,
-		CongestionVarPressureConfig: CongestionPressureConfiguration{QueuesEach: 2},
+		CongestionVarTxQueueConfig: CongestionTxQueueConfiguration{QueuesEach: 2},
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			t.Fatal(err)
@@ -181,8 +181,8 @@ func TestPressureOfFakePacket(t *testing.T) {
 		f.run(CongestionProgCongestionCompletion, f.at(atFrontQueue))
 		f.run(CongestionProgCongestionCompletion, f.at(atFrontQueue)) // finds nothing
 		c := f.counted()
-		if c.Packets != 1 || c.Bytes != 100 || c.Slots != 1 || c.Sizes[8] != 1 || c.Pieces[1] != 1 || c.Occupancy[4] != 1 {
-			t.Errorf("packets %d, bytes %d, slots %d, sizes %v, pieces %v, occupancy %v", c.Packets, c.Bytes, c.Slots, c.Sizes, c.Pieces, c.Occupancy)
+		if c.Packets != 1 || c.Bytes != 100 || c.Slots != 1 || c.Sizes[8] != 1 || c.SlotsEach[1] != 1 || c.Occupancy[4] != 1 {
+			t.Errorf("packets %d, bytes %d, slots %d, sizes %v, pieces %v, occupancy %v", c.Packets, c.Bytes, c.Slots, c.Sizes, c.SlotsEach, c.Occupancy)
 		}
 		if c.Responses != 8 || c.ResponseRuns != 1 || c.Completions != 1 || c.CompletionNs == 0 || c.Notifications != 1 {
 			t.Errorf("responses %d in %d runs, completions %d of %d ns, notifications %d", c.Responses, c.ResponseRuns, c.Completions, c.CompletionNs, c.Notifications)

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * How many slots a packet needs, and the counting of it. This is what every
- * packet pays for.
+ * What every packet pays for: finding its interface, counting its slots.
  */
 #ifndef XENTRACE_COUNT_H
 #define XENTRACE_COUNT_H
 
 #include "maps.h"
 
-/* What the driver sees of a packet when it decides. */
+/* A packet as the driver sees it at its entry. */
 struct layout {
 	__u32 len;
 	__u32 head_len;
@@ -16,20 +15,20 @@ struct layout {
 	__u32 slots;
 };
 
-/* The length and the offset of a fragment are the second word of both kinds of skb_frag_t. */
+/* Length and offset of a fragment are the second word of both kinds of skb_frag_t. */
 static __always_inline __u32 frag_slots_typed(__u64 frags, __u32 nr_frags)
 {
 	__u32 slots = 0;
 
 	for (__u32 i = 0; i < MAX_FRAGS && i < nr_frags; i++) {
-		__u64 piece = words_at(frags + i * sizeof(struct frag))->tv_nsec;
+		__u64 frag = words_at(frags + i * sizeof(struct frag))->tv_nsec;
 
-		slots += slots_of(piece >> 32, (__u32)piece);
+		slots += slots_of(frag >> 32, (__u32)frag);
 	}
 	return slots;
 }
 
-/* Reads the fragments into the workspace; returns how many are there. */
+/* Reads the fragments into the workspace; returns how many were read. */
 static __always_inline __u32 frags_read(struct workspace *work, __u64 frags, __u64 nr_frags)
 {
 	AT_MOST(nr_frags, MAX_FRAGS);
@@ -69,14 +68,11 @@ static __always_inline int layout_read(struct layout *layout, struct sk_buff *sk
 	__u64 shared;
 
 	if (config.typed_reads) {
-		struct skb_shared_info *info;
-
 		skb_memory_typed(skb, &memory);
 		layout_of(layout, skb, &memory, true);
 		shared = shared_info(&memory);
-		info = bpf_rdonly_cast((void *)shared,
-				       bpf_core_type_id_kernel(struct skb_shared_info));
-		layout->slots += frag_slots_typed(shared + frags, info->nr_frags);
+		nr_frags = TYPED(struct skb_shared_info, (void *)shared)->nr_frags;
+		layout->slots += frag_slots_typed(shared + frags, nr_frags);
 		return 0;
 	}
 	if (skb_memory(skb, &memory, direct))
@@ -89,13 +85,24 @@ static __always_inline int layout_read(struct layout *layout, struct sk_buff *sk
 	return 0;
 }
 
+static __always_inline void count(struct counters *counters, const struct layout *layout)
+{
+	__u64 bucket = layout->slots;
+
+	AT_MOST(bucket, SLOT_BUCKETS - 1);
+	counters->slots[bucket]++;
+	counters->bytes += layout->len;
+	if (layout->slots > SLOT_LIMIT)
+		counters->over_limit++;
+}
+
 static __always_inline struct interface *interface_find(__u32 ifindex, __u32 netns)
 {
 	__u32 hash = (ifindex ^ netns << 8) * 0x9e3779b1u >> INTERFACE_SHIFT;
 
 	for (__u32 i = 0; i < INTERFACE_PROBES; i++) {
-		__u32 place = (hash + i) % INTERFACE_PLACES;
-		struct interface *entry = bpf_map_lookup_elem(&interfaces, &place);
+		__u32 index = (hash + i) % INTERFACE_ENTRIES;
+		struct interface *entry = bpf_map_lookup_elem(&interfaces, &index);
 		__u32 entry_ifindex, entry_netns;
 
 		if (!entry)
@@ -110,15 +117,77 @@ static __always_inline struct interface *interface_find(__u32 ifindex, __u32 net
 	return NULL;
 }
 
-static __always_inline void count(struct counters *counters, const struct layout *layout)
+/* The interface of a device, NULL if it is not registered. */
+static __always_inline struct interface *interface_of(struct net_device *dev, const bool direct)
 {
-	__u64 bucket = layout->slots;
+	return interface_find(LOAD(direct, dev, ifindex), netns_inum(dev, direct));
+}
 
-	AT_MOST(bucket, SLOT_BUCKETS - 1);
-	counters->slots[bucket]++;
-	counters->bytes += layout->len;
-	if (layout->slots > SLOT_LIMIT)
-		counters->over_limit++;
+static __always_inline struct cpu_state *cpu_state_here(void)
+{
+	return ONLY_ENTRY(cpu_states);
+}
+
+static __always_inline void header_fill(struct event_header *header, __u32 kind,
+					struct net_device *dev)
+{
+	header->kind = kind;
+	header->ifindex = BPF_CORE_READ(dev, ifindex);
+	header->netns = netns_inum(dev, false);
+	header->cpu = bpf_get_smp_processor_id();
+}
+
+/* Reports an interface to userspace, again every 1024 packets until it is registered. */
+static __noinline int report_unregistered(struct net_device *dev, __u32 ifindex, __u32 netns)
+{
+	struct cpu_state *cpu = cpu_state_here();
+	struct interface_event *event;
+
+	if (!cpu)
+		return 0;
+	event = &cpu->unregistered;
+	if (event->header.ifindex == ifindex && event->header.netns == netns &&
+	    ++cpu->unregistered_packets % 1024)
+		return 0;
+	header_fill(&event->header, EVENT_INTERFACE, dev);
+	bpf_core_read(&event->name, sizeof(event->name), &dev->name);
+	bpf_ringbuf_output(&events, event, sizeof(*event), BPF_RB_FORCE_WAKEUP);
+	return 0;
+}
+
+/* A device whose packets are counted. */
+struct watched {
+	__u32 index; /* into counters_of */
+	__u32 netfront;
+};
+
+static __always_inline bool is_netfront(struct net_device *dev, const bool direct)
+{
+	const struct net_device_ops *ops;
+	__u64 xmit = netfront_xmit;
+
+	if (!xmit)
+		return false;
+	ops = LOAD(direct, dev, netdev_ops);
+	return (__u64)BPF_CORE_READ(ops, ndo_start_xmit) == xmit;
+}
+
+static __always_inline bool watched_find(struct watched *watched, struct net_device *dev,
+					 const bool in_driver, const bool direct)
+{
+	struct interface *interface = interface_of(dev, direct);
+
+	if (interface) {
+		watched->index = interface->index;
+		watched->netfront = in_driver || interface->netfront;
+		return true;
+	}
+	if (!config.any_interface || !(in_driver || is_netfront(dev, direct)))
+		return false;
+	report_unregistered(dev, LOAD(direct, dev, ifindex), netns_inum(dev, direct));
+	watched->index = 0;
+	watched->netfront = 1;
+	return true;
 }
 
 #endif

@@ -85,7 +85,7 @@ func elsewherePrograms(t *testing.T, a *arena, e XentraceElsewhereConfiguration)
 	}, func(spec *ebpf.CollectionSpec) error {
 		return spec.Variables[XentraceVarElsewhereConfig].Set(e)
 	})
-	if e.CompletionUnknown == 0 {
+	if e.NetTxActionUnknown == 0 {
 		p.completion(completionAt)
 	}
 	return p
@@ -93,7 +93,7 @@ func elsewherePrograms(t *testing.T, a *arena, e XentraceElsewhereConfiguration)
 
 func (p *programs) completion(address uint64) {
 	p.t.Helper()
-	if err := p.collection.Variables[XentraceVarCompletion].Set(address); err != nil {
+	if err := p.collection.Variables[XentraceVarNetTxAction].Set(address); err != nil {
 		p.t.Fatal(err)
 	}
 }
@@ -250,7 +250,7 @@ func TestReasonsAreCounted(t *testing.T) {
 // frame returns to.
 func TestCompletionIsFound(t *testing.T) {
 	a := newArena(t)
-	p := elsewherePrograms(t, a, XentraceElsewhereConfiguration{HasReason: 1, Consumed: 1, CompletionUnknown: 1})
+	p := elsewherePrograms(t, a, XentraceElsewhereConfiguration{HasReason: 1, Consumed: 1, NetTxActionUnknown: 1})
 	a.device()
 	a.way(fakeWay{dev: atDev, link: true})
 	a.flush()
@@ -261,7 +261,7 @@ func TestCompletionIsFound(t *testing.T) {
 		t.Errorf("%d sent packets were counted as dropped", got)
 	}
 	var found uint64
-	if err := p.collection.Variables[XentraceVarCompletion].Get(&found); err != nil || found != completionAt {
+	if err := p.collection.Variables[XentraceVarNetTxAction].Get(&found); err != nil || found != completionAt {
 		t.Errorf("completion at %#x, %v, want %#x", found, err, uint64(completionAt))
 	}
 }

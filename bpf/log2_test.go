@@ -19,7 +19,7 @@ func TestLog2HeaderOnHost(t *testing.T) {
 		values = append(values, 1<<shift-1, 1<<shift, 1<<shift+1)
 	}
 	var source strings.Builder
-	source.WriteString("#include <stdio.h>\n#include \"log2.h\"\nint main(void)\n{\n")
+	source.WriteString("#include <stdio.h>\n#include \"slots.h\"\nint main(void)\n{\n")
 	for _, v := range values {
 		fmt.Fprintf(&source, "\tprintf(\"%%llu\\n\", log2_bucket(%dull));\n", v)
 	}

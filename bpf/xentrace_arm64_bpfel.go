@@ -98,12 +98,29 @@ type XentraceCounters struct {
 	Slots      [256]uint64
 }
 
+type XentraceCpuState struct {
+	_                   structs.HostLayout
+	Unregistered        XentraceInterfaceEvent
+	UnregisteredPackets uint32
+	Depth               uint32
+	Inflight            [4]struct {
+		_     structs.HostLayout
+		Skb   uint64
+		Dev   uint64
+		Index uint32
+		Slots uint16
+		Queue uint16
+		Flags uint16
+		Pad   [3]uint16
+	}
+}
+
 type XentraceElsewhereConfiguration struct {
-	_                 structs.HostLayout
-	Consumed          uint32
-	HasReason         uint8
-	CompletionUnknown uint8
-	_                 [2]byte
+	_                  structs.HostLayout
+	Consumed           uint32
+	HasReason          uint8
+	NetTxActionUnknown uint8
+	_                  [2]byte
 }
 
 type XentraceElsewhereCounters struct {
@@ -301,23 +318,6 @@ type XentraceTcpState struct {
 	Pad          uint32
 }
 
-type XentraceTransmit struct {
-	_                   structs.HostLayout
-	Unregistered        XentraceInterfaceEvent
-	UnregisteredPackets uint32
-	Depth               uint32
-	Windows             [4]struct {
-		_     structs.HostLayout
-		Skb   uint64
-		Dev   uint64
-		Index uint32
-		Slots uint16
-		Queue uint16
-		Flags uint16
-		Pad   [3]uint16
-	}
-}
-
 type XentraceVerdict uint32
 
 const (
@@ -351,6 +351,7 @@ const (
 	XentraceMapCode                   = "code"
 	XentraceMapCollections            = "collections"
 	XentraceMapCountersOf             = "counters_of"
+	XentraceMapCpuStates              = "cpu_states"
 	XentraceMapElsewhereCountersOf    = "elsewhere_counters_of"
 	XentraceMapElsewhereDepth         = "elsewhere_depth"
 	XentraceMapElsewhereSpaces        = "elsewhere_spaces"
@@ -361,7 +362,6 @@ const (
 	XentraceMapInterfaces             = "interfaces"
 	XentraceMapQueuesNow              = "queues_now"
 	XentraceMapReportedOf             = "reported_of"
-	XentraceMapTransmits              = "transmits"
 	XentraceMapWantedSockets          = "wanted_sockets"
 	XentraceMapWorkspaces             = "workspaces"
 	XentraceProgConnectionEnd         = "connection_end"
@@ -385,10 +385,10 @@ const (
 	XentraceProgTracepointConsume     = "tracepoint_consume"
 	XentraceProgTracepointEnd         = "tracepoint_end"
 	XentraceProgTracepointFree        = "tracepoint_free"
-	XentraceVarCompletion             = "completion"
 	XentraceVarConfig                 = "config"
 	XentraceVarElsewhereConfig        = "elsewhere_config"
 	XentraceVarEnabled                = "enabled"
+	XentraceVarNetTxAction            = "net_tx_action"
 	XentraceVarNetfrontXmit           = "netfront_xmit"
 	XentraceVarProbeCookie            = "probe_cookie"
 	XentraceVarReportedQueues         = "reported_queues"
@@ -469,6 +469,7 @@ type XentraceMapSpecs struct {
 	Code                *ebpf.MapSpec `ebpf:"code"`
 	Collections         *ebpf.MapSpec `ebpf:"collections"`
 	CountersOf          *ebpf.MapSpec `ebpf:"counters_of"`
+	CpuStates           *ebpf.MapSpec `ebpf:"cpu_states"`
 	ElsewhereCountersOf *ebpf.MapSpec `ebpf:"elsewhere_counters_of"`
 	ElsewhereDepth      *ebpf.MapSpec `ebpf:"elsewhere_depth"`
 	ElsewhereSpaces     *ebpf.MapSpec `ebpf:"elsewhere_spaces"`
@@ -479,7 +480,6 @@ type XentraceMapSpecs struct {
 	Interfaces          *ebpf.MapSpec `ebpf:"interfaces"`
 	QueuesNow           *ebpf.MapSpec `ebpf:"queues_now"`
 	ReportedOf          *ebpf.MapSpec `ebpf:"reported_of"`
-	Transmits           *ebpf.MapSpec `ebpf:"transmits"`
 	WantedSockets       *ebpf.MapSpec `ebpf:"wanted_sockets"`
 	Workspaces          *ebpf.MapSpec `ebpf:"workspaces"`
 }
@@ -488,10 +488,10 @@ type XentraceMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type XentraceVariableSpecs struct {
-	Completion      *ebpf.VariableSpec `ebpf:"completion"`
 	Config          *ebpf.VariableSpec `ebpf:"config"`
 	ElsewhereConfig *ebpf.VariableSpec `ebpf:"elsewhere_config"`
 	Enabled         *ebpf.VariableSpec `ebpf:"enabled"`
+	NetTxAction     *ebpf.VariableSpec `ebpf:"net_tx_action"`
 	NetfrontXmit    *ebpf.VariableSpec `ebpf:"netfront_xmit"`
 	ProbeCookie     *ebpf.VariableSpec `ebpf:"probe_cookie"`
 	ReportedQueues  *ebpf.VariableSpec `ebpf:"reported_queues"`
@@ -523,6 +523,7 @@ type XentraceMaps struct {
 	Code                *ebpf.Map `ebpf:"code"`
 	Collections         *ebpf.Map `ebpf:"collections"`
 	CountersOf          *ebpf.Map `ebpf:"counters_of"`
+	CpuStates           *ebpf.Map `ebpf:"cpu_states"`
 	ElsewhereCountersOf *ebpf.Map `ebpf:"elsewhere_counters_of"`
 	ElsewhereDepth      *ebpf.Map `ebpf:"elsewhere_depth"`
 	ElsewhereSpaces     *ebpf.Map `ebpf:"elsewhere_spaces"`
@@ -533,7 +534,6 @@ type XentraceMaps struct {
 	Interfaces          *ebpf.Map `ebpf:"interfaces"`
 	QueuesNow           *ebpf.Map `ebpf:"queues_now"`
 	ReportedOf          *ebpf.Map `ebpf:"reported_of"`
-	Transmits           *ebpf.Map `ebpf:"transmits"`
 	WantedSockets       *ebpf.Map `ebpf:"wanted_sockets"`
 	Workspaces          *ebpf.Map `ebpf:"workspaces"`
 }
@@ -544,6 +544,7 @@ func (m *XentraceMaps) Close() error {
 		m.Code,
 		m.Collections,
 		m.CountersOf,
+		m.CpuStates,
 		m.ElsewhereCountersOf,
 		m.ElsewhereDepth,
 		m.ElsewhereSpaces,
@@ -554,7 +555,6 @@ func (m *XentraceMaps) Close() error {
 		m.Interfaces,
 		m.QueuesNow,
 		m.ReportedOf,
-		m.Transmits,
 		m.WantedSockets,
 		m.Workspaces,
 	)
@@ -564,10 +564,10 @@ func (m *XentraceMaps) Close() error {
 //
 // It can be passed to LoadXentraceObjects or ebpf.CollectionSpec.LoadAndAssign.
 type XentraceVariables struct {
-	Completion      *ebpf.Variable `ebpf:"completion"`
 	Config          *ebpf.Variable `ebpf:"config"`
 	ElsewhereConfig *ebpf.Variable `ebpf:"elsewhere_config"`
 	Enabled         *ebpf.Variable `ebpf:"enabled"`
+	NetTxAction     *ebpf.Variable `ebpf:"net_tx_action"`
 	NetfrontXmit    *ebpf.Variable `ebpf:"netfront_xmit"`
 	ProbeCookie     *ebpf.Variable `ebpf:"probe_cookie"`
 	ReportedQueues  *ebpf.Variable `ebpf:"reported_queues"`

@@ -108,7 +108,7 @@ func (h *hooks) configure(types *kernel.Types, room sizes, netfront bool) {
 	queues := room.interfaces * room.queuesEach
 	h.selection = bpfload.Selection{
 		Types:     types.Cache(),
-		Variables: map[string]any{bpf.CongestionVarPressureConfig: bpf.CongestionPressureConfiguration{QueuesEach: room.queuesEach}},
+		Variables: map[string]any{bpf.CongestionVarTxQueueConfig: bpf.CongestionTxQueueConfiguration{QueuesEach: room.queuesEach}},
 		MaxEntries: map[string]uint32{
 			bpf.CongestionMapQueueCountersOf:   queues,
 			bpf.CongestionMapTransmitStateOf:   queues,

@@ -25,7 +25,7 @@ func countsOf(r *bpf.CongestionQueueCounters) queueCounts {
 		bounced: r.Bounced, linearized: r.Linearized, dropped: r.Dropped, busy: r.Busy,
 		notifications: r.Notifications, stops: r.Stops, wakes: r.Wakes, fullNs: r.FullNs,
 		responses: r.Responses, runs: r.ResponseRuns, completions: r.Completions, completedNs: r.CompletionNs,
-		sizes: r.Sizes[:], pieces: r.Pieces[:], occupancy: r.Occupancy[:], wake: r.WakeUs[:], latency: r.CompletionUs[:],
+		sizes: r.Sizes[:], pieces: r.SlotsEach[:], occupancy: r.Occupancy[:], wake: r.WakeUs[:], latency: r.CompletionUs[:],
 	}
 }
 

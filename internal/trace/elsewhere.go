@@ -83,7 +83,7 @@ func (e *elsewhere) configure(s *bpfload.Selection) {
 		cfg.HasReason, cfg.Consumed = 1, e.reasons.Consumed
 	}
 	if e.completion == 0 {
-		cfg.CompletionUnknown = 1
+		cfg.NetTxActionUnknown = 1
 	}
 	s.Variables[bpf.XentraceVarElsewhereConfig] = cfg
 }
@@ -91,7 +91,7 @@ func (e *elsewhere) configure(s *bpfload.Selection) {
 // begin lets the BPF programs distinguish sent packets from dropped ones. Nothing is
 // counted before.
 func (e *elsewhere) begin(a *attachment) error {
-	if err := a.collection.Variables[bpf.XentraceVarCompletion].Set(e.completion); err != nil {
+	if err := a.collection.Variables[bpf.XentraceVarNetTxAction].Set(e.completion); err != nil {
 		return fmt.Errorf("configuration of the BPF programs: %w", err)
 	}
 	return nil

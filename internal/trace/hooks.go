@@ -182,7 +182,7 @@ func (a *attachment) clearTransmits() error {
 	if err != nil {
 		return fmt.Errorf("number of CPUs: %w", err)
 	}
-	if err := a.collection.Maps[bpf.XentraceMapTransmits].Put(uint32(0), make([]bpf.XentraceTransmit, cpus)); err != nil {
+	if err := a.collection.Maps[bpf.XentraceMapCpuStates].Put(uint32(0), make([]bpf.XentraceCpuState, cpus)); err != nil {
 		return fmt.Errorf("in-flight transmits of the BPF programs: %w", err)
 	}
 	return nil

@@ -1,21 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Packets that the backend refused: the driver frees them as it frees those that
- * were sent, and counts them as sent. Only the statuses of the responses tell,
- * which xennet_tx_buf_gc() takes from the shared ring and does not look at.
+ * Packets that the backend rejected. The driver counts and frees them as sent: only the
+ * status of a TX response shows it, which xennet_tx_buf_gc() does not look at.
  *
- * All of its callers hold the queue's tx_lock with interrupts off (5.10 to 7.2), so
- * that from its entry to the return of the hooks nothing nests on this CPU, no request
- * is added to the ring, and the responses that it took stay there. It frees by
- * dev_kfree_skb_irq(), which only queues the packet for a later softirq of this CPU:
- * at its return a packet is still whole, but for skb->next.
+ * All callers hold the queue's tx_lock with interrupts off (5.10 to 7.2): from its entry
+ * to the return of the hooks nothing nests on this CPU, no request is added to the ring,
+ * and the responses stay there. dev_kfree_skb_irq() only queues a packet for a later
+ * softirq: at the return it is still whole, but for skb->next.
  */
-#ifndef XENTRACE_RESPONSE_H
-#define XENTRACE_RESPONSE_H
+#ifndef XENTRACE_REJECTED_H
+#define XENTRACE_REJECTED_H
 
-#include "capture.h"
-#include "probe.h"
-#include "ring.h"
+#include "record.h"
+#include "tx_ring.h"
 
 /* One run of xennet_tx_buf_gc(). */
 struct collection {
@@ -25,15 +22,10 @@ struct collection {
 	__u32 pad;
 	__u64 skbs[RING_SLOTS]; /* tx_skbs at its entry: it clears them */
 	struct ring_entry entries[RING_SLOTS];
-	struct workspace work; /* not one of the workspaces: this may interrupt a transmission */
+	struct workspace work; /* its own: this may interrupt a transmit */
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct collection);
-} collections SEC(".maps");
+MAP(collections, PERCPU_ARRAY, 1, __u32, struct collection);
 
 /*
  * Outstanding requests of a queue whose packet was reported already: it has a response
@@ -49,12 +41,7 @@ struct reported {
 
 #define REPORTED_QUEUES 256
 
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, REPORTED_QUEUES);
-	__type(key, __u64); /* struct netfront_queue */
-	__type(value, struct reported);
-} reported_of SEC(".maps");
+MAP(reported_of, HASH, REPORTED_QUEUES, __u64, struct reported); /* struct netfront_queue */
 
 /*
  * How many queues are in the map, by a hash of their address. Nearly always 0: a run
@@ -65,9 +52,7 @@ __u32 reported_queues[REPORTED_QUEUES];
 
 static __always_inline struct collection *collection_here(void)
 {
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&collections, &zero);
+	return ONLY_ENTRY(collections);
 }
 
 /* struct netfront_queue is larger than a page, so the queues of an interface do not meet. */
@@ -89,14 +74,14 @@ static __always_inline struct reported *reported_add(const struct collection *ru
 	if (reported)
 		return reported;
 	if (!bpf_map_update_elem(&reported_of, &run->queue, &fresh, BPF_NOEXIST))
-		__sync_fetch_and_add(reported_count(run->queue), 1);
+		ATOMIC_ADD(*reported_count(run->queue), 1);
 	return reported_find(run);
 }
 
 static __always_inline void reported_remove(const struct collection *run)
 {
 	if (!bpf_map_delete_elem(&reported_of, &run->queue))
-		__sync_fetch_and_add(reported_count(run->queue), -1);
+		ATOMIC_ADD(*reported_count(run->queue), -1);
 }
 
 /* Clears the mark of a request; returns whether it had one. */
@@ -114,36 +99,29 @@ static __always_inline bool reported_clear(const struct collection *run, __u32 i
 	return true;
 }
 
-/* The place in the counters, or none. Whatever was refused was sent before, and told of then. */
+/* The index of the queue's counters; false if they are not watched. */
 static __always_inline bool queue_counted(__u32 *index, __u64 queue)
 {
-	struct net_device *dev = NULL;
-	struct interface *interface;
-	__u64 info = 0;
+	struct interface *interface = queue_interface(queue);
 
-	bpf_probe_read_kernel(&info, sizeof(info), (void *)queue + ring_layout.info);
-	bpf_probe_read_kernel(&dev, sizeof(dev), (void *)info + ring_layout.netdev);
-	interface = interface_find(BPF_CORE_READ(dev, ifindex), netns_inum(dev, false));
 	*index = interface ? interface->index : 0;
 	return interface || config.any_interface;
 }
 
 /*
- * The global functions from here on are verified each by itself and once. In one
- * piece they are too much for 6.1, which follows every path again behind a capture and
- * in each turn of a loop.
+ * Global functions from here on: each is verified once, by itself. In one piece they are
+ * too much for 6.1, which follows every path again after a capture and in a loop.
  */
 
-/* Notes everything about a packet that the backend has answered. */
-__noinline int answered_capture(__u64 skb)
+__noinline int response_capture(__u64 skb)
 {
 	struct collection *run = collection_here();
 
 	return run ? capture(&run->work, (void *)skb, 0) : -1;
 }
 
-/* Tells of the packet that was noted, with VERDICT_REJECTED or VERDICT_ACCEPTED. */
-__noinline int answered_emit(__u32 index, __u32 verdict)
+/* Reports the packet that was captured, with VERDICT_REJECTED or VERDICT_ACCEPTED. */
+__noinline int response_emit(__u32 index, __u32 verdict)
 {
 	struct collection *run = collection_here();
 	struct packet_event *event;
@@ -152,12 +130,10 @@ __noinline int answered_emit(__u32 index, __u32 verdict)
 		return 0;
 	event = &run->work.event;
 	event->slots = captured_slots(event);
-	bpf_probe_read_kernel(&event->queue, sizeof(event->queue),
-			      (void *)run->queue + ring_layout.id);
+	event->queue = queue_u32(run->queue, ring_layout.id);
 	return emit(&run->work, index, verdict, CAUSE_NONE);
 }
 
-/* Counts a refused packet and tells of it. */
 __noinline int rejected(__u64 skb)
 {
 	struct collection *run = collection_here();
@@ -170,12 +146,12 @@ __noinline int rejected(__u64 skb)
 	if (!counters)
 		return 0;
 	counters->rejected++;
-	if (config.records && !answered_capture(skb))
-		answered_emit(index, VERDICT_REJECTED);
+	if (config.records && !response_capture(skb))
+		response_emit(index, VERDICT_REJECTED);
 	return 0;
 }
 
-/* Tells of a request that the backend took, if it is one of the probe's. */
+/* A request that the backend accepted is reported if it is the probe's. */
 __noinline int accepted(__u64 skb)
 {
 	struct collection *run = collection_here();
@@ -183,17 +159,15 @@ __noinline int accepted(__u64 skb)
 
 	if (!run || !is_probe((void *)skb) || !queue_counted(&index, run->queue))
 		return 0;
-	if (!answered_capture(skb))
-		answered_emit(index, VERDICT_ACCEPTED);
+	if (!response_capture(skb))
+		response_emit(index, VERDICT_ACCEPTED);
 	return 0;
 }
 
-/* 1 if they are the same, without a branch: in a loop each would double the verifier's paths. */
-static __always_inline __u64 is_same(__u64 a, __u64 b)
+/* Whether a request is the packet's: 1 or 0, without a branch. */
+static __always_inline __u64 is_of(const struct collection *run, __u32 id, __u64 skb)
 {
-	__u64 difference = a ^ b;
-
-	return ~(difference | -difference) >> 63;
+	return 1 ^ nonzero(run->skbs[id] ^ skb);
 }
 
 /* Marks the requests of a packet but the one that was just answered. */
@@ -207,7 +181,7 @@ __noinline int reported_note(__u64 skb, __u32 answered)
 		return 0;
 	run->skbs[answered % RING_SLOTS] = 0;
 	for (__u32 id = 0; id < RING_SLOTS; id++)
-		found |= is_same(run->skbs[id], skb);
+		found |= is_of(run, id, skb);
 	if (!found) /* most packets have one request, or all responses in one run */
 		return 0;
 	reported = reported_add(run);
@@ -217,7 +191,7 @@ __noinline int reported_note(__u64 skb, __u32 answered)
 		__u64 ids = 0;
 
 		for (__u32 bit = 0; bit < 64; bit++)
-			ids |= is_same(run->skbs[64 * word + bit], skb) << bit;
+			ids |= is_of(run, 64 * word + bit, skb) << bit;
 		reported->ids[word] |= ids;
 	}
 	return 0;
@@ -269,10 +243,10 @@ __noinline int run_judge(__u32 count)
 	return 0;
 }
 
-/* Fewer responses than this are read one by one, more with the whole ring: what costs less. */
+/* Up to so many responses it costs less to read them one by one than the whole ring. */
 #define FEW_RESPONSES 12
 
-/* Reads a few responses, each to its place in the ring; returns whether one is an error. */
+/* Reads a few responses, each to its entry; returns whether one is an error. */
 __noinline int few_errors(__u32 count)
 {
 	struct collection *run = collection_here();
@@ -304,14 +278,6 @@ __noinline int many_errors(__u32 count)
 	return errors;
 }
 
-static __always_inline __u32 rsp_cons_of(__u64 queue)
-{
-	__u32 cons = 0;
-
-	bpf_probe_read_kernel(&cons, sizeof(cons), (void *)queue + ring_layout.rsp_cons);
-	return cons;
-}
-
 /* xennet_tx_buf_gc() begins. */
 static __always_inline int collect_begin(__u64 queue)
 {
@@ -323,29 +289,26 @@ static __always_inline int collect_begin(__u64 queue)
 	if (bpf_probe_read_kernel(run->skbs, sizeof(run->skbs),
 				  (void *)queue + ring_layout.tx_skbs))
 		return 0;
-	run->cons = rsp_cons_of(queue);
+	run->cons = queue_u32(queue, ring_layout.rsp_cons);
 	run->queue = queue;
 	return 0;
 }
 
 /*
- * xennet_tx_buf_gc() is done. It cannot have taken more responses than there are
- * slots, since no request was added meanwhile. Where it broke off it leaves rsp_cons
- * as it was, and the device is disabled.
+ * xennet_tx_buf_gc() is done. It took at most RING_SLOTS responses, since no request was
+ * added. Where it stops at a bad one, rsp_cons stays and the device is disabled.
  */
 static __always_inline int collect_end(void)
 {
 	struct collection *run = collection_here();
-	__u64 sring = 0;
 	__u32 count;
 	int errors;
 
 	if (!enabled || !run || !run->queue)
 		return 0;
-	count = rsp_cons_of(run->queue) - run->cons;
-	if (count && count <= RING_SLOTS &&
-	    !bpf_probe_read_kernel(&sring, sizeof(sring), (void *)run->queue + ring_layout.sring)) {
-		run->ring = sring + ring_layout.ring;
+	count = queue_u32(run->queue, ring_layout.rsp_cons) - run->cons;
+	if (count && count <= RING_SLOTS) {
+		run->ring = ring_of(run->queue);
 		errors = count <= FEW_RESPONSES ? few_errors(count) : many_errors(count);
 		if (errors || *reported_count(run->queue) || config.probe)
 			run_judge(count);

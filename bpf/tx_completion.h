@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * How long the backend takes for a packet, read at the return of xennet_tx_buf_gc(): the
+ * responses that it took stay on the ring then, see rejected.h.
+ */
+#ifndef XENTRACE_TX_COMPLETION_H
+#define XENTRACE_TX_COMPLETION_H
+
+#include "tx_queue.h"
+
+/* A run of xennet_tx_buf_gc(), for the functions below, which are verified one by one. */
+struct completion_run {
+	__u64 ring; /* its first entry */
+	__u64 now;
+	__u32 index;
+	__u32 pad;
+};
+
+MAP(completion_runs, PERCPU_ARRAY, 1, __u32, struct completion_run);
+
+/* One response. Only that of a packet's first request has a time. */
+__noinline int completed(__u32 cons)
+{
+	struct completion_run *run = ONLY_ENTRY(completion_runs);
+	struct queue_counters *counters;
+	struct transmit_state *state;
+	__u32 entry = 0; /* id, and above it the status */
+	__u64 sent;
+
+	if (!run)
+		return 0;
+	counters = queue_counters_find(run->index);
+	state = transmit_state_find(run->index);
+	bpf_probe_read_kernel(&entry, sizeof(entry),
+			      (void *)run->ring + cons % RING_SLOTS * sizeof(struct ring_entry));
+	if (!counters || !state || (__s16)(entry >> 16) == RESPONSE_NULL)
+		return 0;
+	sent = READ_ONCE(state->sent_ns[entry % RING_SLOTS]);
+	if (!sent)
+		return 0;
+	WRITE_ONCE(state->sent_ns[entry % RING_SLOTS], 0);
+	completion_count(counters, run->now - sent);
+	return 0;
+}
+
+__noinline int completed_all(__u32 cons, __u32 count)
+{
+	for (__u32 i = 0; i < RING_SLOTS && i < count; i++)
+		completed(cons + i);
+	return 0;
+}
+
+/* xennet_tx_buf_gc() has returned. */
+static __always_inline int completion_end(__u64 queue)
+{
+	struct completion_run *run = ONLY_ENTRY(completion_runs);
+	struct interface *interface;
+	struct queue_counters *counters;
+	struct ring_indices indices;
+	struct transmit_state *state;
+	__u32 before;
+
+	if (!enabled || !run)
+		return 0;
+	interface = queue_interface(queue);
+	if (!interface || indices_read(&indices, queue))
+		return 0;
+	run->index = index_of(interface, queue_u32(queue, ring_layout.id));
+	counters = queue_counters_find(run->index);
+	state = transmit_state_find(run->index);
+	if (!counters || !state)
+		return 0;
+	before = state->rsp_cons;
+	state->rsp_cons = indices.rsp_cons;
+	/* The first run, or the frontend was connected again. */
+	if (state->queue != queue || indices.rsp_cons - before > RING_SLOTS) {
+		state->queue = queue;
+		return 0;
+	}
+	if (indices.rsp_cons == before)
+		return 0;
+	counters->responses += indices.rsp_cons - before;
+	counters->response_runs++;
+	run->ring = ring_of(queue);
+	run->now = bpf_ktime_get_ns();
+	return completed_all(before, indices.rsp_cons - before);
+}
+
+struct rings_now {
+	__u32 count;
+	__u32 pad;
+	struct ring_indices indices[MAX_QUEUES];
+};
+
+MAP(rings_now, ARRAY, 1, __u32, struct rings_now);
+
+/*
+ * Reads the ring indices of an interface for userspace. Returns 0 with them in rings_now,
+ * 1 if there is no such interface. begin: responses are counted from these on.
+ */
+static __always_inline int rings_read(__u32 ifindex, __u32 inum, const bool begin)
+{
+	struct net_device *dev = device_find(ifindex, inum);
+	struct interface *interface = interface_find(ifindex, inum);
+	struct rings_now *rings = ONLY_ENTRY(rings_now);
+
+	if (!dev || !rings || !interface)
+		return 1;
+	rings->count = BPF_CORE_READ(dev, real_num_tx_queues);
+	for (__u32 i = 0; i < MAX_QUEUES && i < rings->count; i++) {
+		__u64 queue = netfront_queue_of(dev, i);
+		struct transmit_state *state;
+
+		if (!queue || indices_read(&rings->indices[i], queue))
+			return 1;
+		state = begin ? transmit_state_find(index_of(interface, i)) : NULL;
+		if (!state)
+			continue;
+		state->queue = queue;
+		state->rsp_cons = rings->indices[i].rsp_cons;
+	}
+	return 0;
+}
+
+#endif
