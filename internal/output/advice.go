@@ -1,6 +1,8 @@
 package output
 
 import (
+	"maps"
+	"slices"
 	"strings"
 
 	"xentrace/internal/event"
@@ -64,7 +66,7 @@ func seenRules(totals *event.Totals) []seen {
 func (t *Text) appendRules(b []byte, totals *event.Totals) []byte {
 	for _, s := range seenRules(totals) {
 		b = append(b, '\n')
-		heading := s.rule.Name + " (" + grouped(s.count) + "): "
+		heading := s.rule.Name + " (" + Grouped(s.count) + "): "
 		start := len(b)
 		b = appendWrapped(b, heading+s.rule.Meaning, 0, t.width())
 		if t.Color {
@@ -85,18 +87,38 @@ func (t *Text) appendAdvice(b []byte, a event.Advice, interfaces []string) []byt
 			interfaces = interfaces[:1]
 		}
 		for _, name := range interfaces {
-			b = append(b, "  # "...)
-			b = t.appendColoured(b, bold, Escape(a.For(name)))
-			b = append(b, '\n')
+			b = t.appendCommand(b, a.For(name), 2)
 		}
 	}
-	return appendWrapped(b, aboutAdvice(a), indent, t.width())
+	return appendWrapped(b, AboutAdvice(a), indent, t.width())
 }
 
-// aboutAdvice says what it brings, and what it costs.
-func aboutAdvice(a event.Advice) string {
+// AboutAdvice says what it brings, and what it costs.
+func AboutAdvice(a event.Advice) string {
 	if a.Cost == "" {
 		return a.Effect
 	}
 	return a.Effect + " Cost: " + strings.ToLower(a.Cost[:1]) + a.Cost[1:]
+}
+
+// reasonsOf lists the reasons of all interfaces; "" stands for drops without one.
+func reasonsOf(totals *event.Totals) []string {
+	all := make(map[string]bool)
+	for i := range totals.Interfaces {
+		t := &totals.Interfaces[i]
+		for reason := range t.Reasons {
+			all[reason] = true
+		}
+		if t.Reasons == nil && t.Elsewhere != 0 {
+			all[""] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(all))
+}
+
+func countOfReason(t *event.InterfaceTotals, reason string) uint64 {
+	if t.Reasons == nil && reason == "" {
+		return t.Elsewhere
+	}
+	return t.Reasons[reason]
 }

@@ -158,28 +158,19 @@ func StatusLine(before, now *event.Totals, left time.Duration) string {
 	}
 	rate := uint64(0)
 	if packets > earlier {
-		rate = perSecond(packets-earlier, now.Duration-before.Duration)
+		rate = PerSecond(packets-earlier, now.Duration-before.Duration)
 	}
-	line := fmt.Sprintf("lost %d  dropped %s  ", LostRecords(now), grouped(dropped))
+	line := fmt.Sprintf("lost %d  dropped %s  ", LostRecords(now), Grouped(dropped))
 	if now.Drops == event.DropsAll {
-		line += fmt.Sprintf("elsewhere %s  ", grouped(elsewhere))
+		line += fmt.Sprintf("elsewhere %s  ", Grouped(elsewhere))
 	}
-	line += fmt.Sprintf("linearized %s  over limit %s  ", grouped(linearized), grouped(overLimit))
+	line += fmt.Sprintf("linearized %s  over limit %s  ", Grouped(linearized), Grouped(overLimit))
 	if responses {
-		line += fmt.Sprintf("rejected %s  ", grouped(rejected))
+		line += fmt.Sprintf("rejected %s  ", Grouped(rejected))
 	}
-	line += fmt.Sprintf("%s packets/s  %s", grouped(rate), clock(now.Duration))
+	line += fmt.Sprintf("%s packets/s  %s", Grouped(rate), Clock(now.Duration))
 	if left > 0 {
-		line += " (" + clock(left) + " to go)"
+		line += " (" + Clock(left) + " to go)"
 	}
 	return line
-}
-
-// clock writes a duration as m:ss or h:mm:ss.
-func clock(d time.Duration) string {
-	s := int(d.Round(time.Second) / time.Second)
-	if s >= 3600 {
-		return fmt.Sprintf("%d:%02d:%02d", s/3600, s/60%60, s%60)
-	}
-	return fmt.Sprintf("%d:%02d", s/60, s%60)
 }

@@ -2,9 +2,11 @@ package output
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"xentrace/internal/event"
+	"xentrace/internal/verdict"
 )
 
 // reportIndent is where the sentences of a report begin, behind the status.
@@ -62,10 +64,9 @@ func (t *Text) appendFinding(b []byte, f *event.Finding, namespaces bool) []byte
 	}
 	for _, a := range f.Advice {
 		if a.Command != "" {
-			b = append(appendSpaces(b, reportIndent-2), "# "...)
-			b = append(t.appendColoured(b, bold, Escape(a.Command)), '\n')
+			b = t.appendCommand(b, a.Command, reportIndent-2)
 		}
-		b = appendWrapped(b, aboutAdvice(a), reportIndent, t.width())
+		b = appendWrapped(b, AboutAdvice(a), reportIndent, t.width())
 	}
 	return b
 }
@@ -73,9 +74,7 @@ func (t *Text) appendFinding(b []byte, f *event.Finding, namespaces bool) []byte
 // appendStatus appends a word and, in a column of its own, a text.
 func (t *Text) appendStatus(b []byte, word string, c colour, text string) []byte {
 	b = appendSpaces(t.appendColoured(b, c, word), reportIndent-len(word))
-	start := len(b)
-	b = appendWrapped(b, text, reportIndent, t.width())
-	return append(b[:start], b[start+reportIndent:]...)
+	return appendHanging(b, text, reportIndent, t.width())
 }
 
 // facts lists evidence in a line.
@@ -151,4 +150,126 @@ func (t *Text) appendStatuses(b []byte, findings []event.Finding, spaced bool) [
 		b = append(b, '\n')
 	}
 	return append(append(b, strings.Join(parts, ", ")...), '\n')
+}
+
+// stepIndent is where the sentences about a step begin, behind the status.
+const stepIndent = len("verified") + 1
+
+func stepColour(s event.FixStatus) colour {
+	switch s {
+	case event.Failed:
+		return red
+	case event.Refused:
+		return yellow
+	case event.Planned:
+		return cyan
+	default:
+		return green
+	}
+}
+
+// AppendFix appends what became of a step. All about it is told while it is
+// planned or where it is refused; later what there is new to say.
+func (t *Text) AppendFix(b []byte, s *event.FixStep) []byte {
+	heading := s.Name
+	if s.Interface != "" {
+		heading += " " + Escape(s.Interface)
+	}
+	if s.Path != "" {
+		heading += " " + Escape(s.Path)
+	}
+	if s.Message != "" {
+		heading += ": " + Printable(s.Message)
+	}
+	word := s.Status.String()
+	b = appendSpaces(t.appendColoured(b, stepColour(s.Status), word), stepIndent-len(word))
+	b = appendHanging(b, heading, stepIndent, t.width())
+	if s.Status != event.Planned && s.Status != event.Refused {
+		return b
+	}
+	if s.Command != "" {
+		b = t.appendCommand(b, s.Command, stepIndent-2)
+	}
+	if s.Effect != "" {
+		b = appendWrapped(b, AboutAdvice(event.Advice{Effect: s.Effect, Cost: s.Cost}), stepIndent, t.width())
+	}
+	for line := range strings.Lines(s.Content) {
+		b = fmt.Appendf(appendSpaces(b, stepIndent), "| %s\n", Printable(strings.TrimSuffix(line, "\n")))
+	}
+	return b
+}
+
+// verdictText is empty where nothing is known of the datagram.
+func verdictText(r *event.Probe) string {
+	if !r.Seen {
+		return ""
+	}
+	return r.Verdict.String()
+}
+
+// AppendProbe appends one line with what became of a probe, and what is to be said of
+// this one below it.
+func (t *Text) AppendProbe(b []byte, r *event.Probe) []byte {
+	b = append(append(b, Escape(r.Interface.Name)...), ": "...)
+	word, c := verdictText(r), verdictColour(r.Verdict)
+	if !r.Seen {
+		word, c = "not seen", magenta
+	}
+	b = t.appendColoured(b, c, word)
+	if r.Cause != event.CauseNone {
+		b = append(append(b, ' '), r.Cause.String()...)
+	}
+	if r.Seen {
+		b = append(b, fmt.Sprintf(", %s (the limit is %d), %d bytes", verdict.Count(r.Slots, "slot"), r.Limit, r.Len)...)
+	}
+	if r.Flow != nil {
+		b = append(b, ", "+r.Flow.Source.String()+" > "+r.Flow.Destination.String()+" "+protocolName(r.Flow.Proto)...)
+	}
+	if r.Attempts > 1 {
+		b = append(b, ", attempt "+strconv.Itoa(r.Attempts)...)
+	}
+	b = append(b, '\n')
+	return appendWrapped(b, Printable(verdict.ProbeSentence(r)), 2, t.width())
+}
+
+// AppendProbeEnd appends what to do about what was lost, and, of several probes, how
+// many were.
+func (t *Text) AppendProbeEnd(b []byte, results []event.Probe) []byte {
+	lost, unseen := 0, 0
+	told := make(map[string]bool)
+	for i := range results {
+		r := &results[i]
+		if !r.Seen {
+			unseen++
+		}
+		if !r.Lost() {
+			continue
+		}
+		lost++
+		rule := verdict.OfVerdict(r.Verdict)
+		if r.Verdict == event.Dropped {
+			rule = verdict.OfCause(r.Cause)
+		}
+		if told[rule.Name] {
+			continue
+		}
+		told[rule.Name] = true
+		if len(rule.Advice) > 0 {
+			b = append(b, "\nWhat to do about "+rule.Name+":\n"...)
+		}
+		for _, a := range rule.Advice {
+			b = t.appendAdvice(b, a, []string{r.Interface.Name})
+		}
+	}
+	if len(results) < 2 {
+		return b
+	}
+	if lost > 0 {
+		b = append(b, '\n')
+	}
+	line := fmt.Sprintf("%d of %d lost", lost, len(results))
+	if unseen > 0 {
+		line += fmt.Sprintf(", %d not seen", unseen)
+	}
+	return append(append(b, line...), '\n')
 }

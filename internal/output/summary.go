@@ -2,6 +2,8 @@ package output
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -45,7 +47,7 @@ func wasOrWere(n uint64) string {
 	if n == 1 {
 		return "1 other was"
 	}
-	return grouped(n) + " others were"
+	return Grouped(n) + " others were"
 }
 
 // gapSentence says when nothing could be counted, and why.
@@ -53,7 +55,7 @@ func (t *Text) gapSentence(gap event.Gap) string {
 	from := gap.From.In(t.location()).Format(timeLayout)
 	until, length := "the end", ""
 	if !gap.To.IsZero() {
-		until, length = gap.To.In(t.location()).Format(timeLayout), " ("+seconds(gap.To.Sub(gap.From))+")"
+		until, length = gap.To.In(t.location()).Format(timeLayout), " ("+Seconds(gap.To.Sub(gap.From))+")"
 	}
 	why := "the xen-netfront driver was not loaded, and what it sent right after that was not seen"
 	if gap.Reason == event.GapSuspended {
@@ -96,13 +98,9 @@ func (t *Text) appendRows(b []byte, rows []row) []byte {
 
 // describe says what an interface is, behind its name.
 func describe(totals *event.Totals, counts *event.InterfaceTotals) string {
-	about := []string{DriverName(counts), string(counts.Backend)}
-	switch counts.Queues {
-	case 0:
-	case 1:
-		about = append(about, "1 queue")
-	default:
-		about = append(about, strconv.Itoa(counts.Queues)+" queues")
+	about := []string{driverName(counts.Driver), string(counts.Backend)}
+	if counts.Queues != 0 {
+		about = append(about, plural(uint64(counts.Queues), "queue"))
 	}
 	for i := range totals.Interfaces {
 		if totals.Interfaces[i].NetNS != counts.NetNS {
@@ -118,24 +116,24 @@ func describe(totals *event.Totals, counts *event.InterfaceTotals) string {
 
 func interfaceRows(totals *event.Totals, counts *event.InterfaceTotals) []row {
 	rows := []row{
-		{"packets", grouped(counts.Packets), fmt.Sprintf("%s, %s a second for %s", byteSize(counts.Bytes),
-			grouped(perSecond(counts.Packets, totals.Duration)), seconds(totals.Duration)), ""},
-		{"over limit", grouped(counts.OverLimit), overLimitNote(counts), verdictColour(event.OverLimit)},
+		{"packets", Grouped(counts.Packets), fmt.Sprintf("%s, %s a second for %s", ByteSize(counts.Bytes),
+			Grouped(PerSecond(counts.Packets, totals.Duration)), Seconds(totals.Duration)), ""},
+		{"over limit", Grouped(counts.OverLimit), overLimitNote(counts), verdictColour(event.OverLimit)},
 	}
 	if counts.Driver == verdict.Netfront || counts.Dropped+counts.Linearized+counts.Bounced != 0 {
 		rows = append(rows,
-			row{"dropped", grouped(counts.Dropped), causesNote(counts), verdictColour(event.Dropped)},
-			row{"linearized", grouped(counts.Linearized), "", verdictColour(event.Linearized)},
-			row{"bounced", grouped(counts.Bounced), "", verdictColour(event.Bounced)})
+			row{"dropped", Grouped(counts.Dropped), causesNote(counts), verdictColour(event.Dropped)},
+			row{"linearized", Grouped(counts.Linearized), "", verdictColour(event.Linearized)},
+			row{"bounced", Grouped(counts.Bounced), "", verdictColour(event.Bounced)})
 	}
 	if totals.Drops == event.DropsAll {
-		rows = append(rows, row{"elsewhere", grouped(counts.Elsewhere), elsewhereNote(counts), verdictColour(event.Dropped)})
+		rows = append(rows, row{"elsewhere", Grouped(counts.Elsewhere), elsewhereNote(counts), verdictColour(event.Dropped)})
 	}
 	if counts.Rejected != nil {
-		rows = append(rows, row{"rejected", grouped(*counts.Rejected), rejectedNote(counts), verdictColour(event.Rejected)})
+		rows = append(rows, row{"rejected", Grouped(*counts.Rejected), rejectedNote(counts), verdictColour(event.Rejected)})
 	}
 	if counts.Stuck != nil && *counts.Stuck != 0 {
-		rows = append(rows, row{"stuck", seconds(*counts.Stuck), stuckNote(counts), red})
+		rows = append(rows, row{"stuck", Seconds(*counts.Stuck), stuckNote(counts), red})
 	}
 	return append(rows, txDroppedRow(totals, counts))
 }
@@ -174,7 +172,7 @@ func causesNote(counts *event.InterfaceTotals) string {
 	var causes []string
 	for _, c := range event.Causes() {
 		if n := counts.Causes[c]; n != 0 {
-			causes = append(causes, c.String()+" "+grouped(n))
+			causes = append(causes, c.String()+" "+Grouped(n))
 		}
 	}
 	return strings.Join(causes, ", ")
@@ -192,7 +190,7 @@ func txDroppedRow(totals *event.Totals, counts *event.InterfaceTotals) row {
 	default:
 		note = "what the interface's own counter moved by: the same"
 	}
-	return row{"tx_dropped", grouped(*counts.TxDroppedDelta), note, ""}
+	return row{"tx_dropped", Grouped(*counts.TxDroppedDelta), note, ""}
 }
 
 // appendRow appends a row; its note is wrapped into its own column.
@@ -208,9 +206,7 @@ func (t *Text) appendRow(b []byte, r row, valueWidth int) []byte {
 		return append(b, '\n')
 	}
 	column := indent + nameWidth + 2 + valueWidth + 2
-	start := len(b)
-	b = appendWrapped(b, r.note, column, t.width())
-	return append(append(b[:start:start], "  "...), b[start+column:]...)
+	return appendHanging(append(b, "  "...), r.note, column, t.width())
 }
 
 // appendClosing appends the last lines: how many packets were seen, how many
@@ -247,10 +243,17 @@ func LostRecords(totals *event.Totals) uint64 {
 	return lost
 }
 
-// DriverName is what drives the interface, for people; the kernel names nothing for lo.
-func DriverName(counts *event.InterfaceTotals) string {
-	if counts.Driver == "" {
-		return "no driver"
+// elsewhereNote lists the reasons of drops outside the driver.
+func elsewhereNote(counts *event.InterfaceTotals) string {
+	if counts.Elsewhere == 0 {
+		return "none was dropped on its way to the driver"
 	}
-	return Escape(counts.Driver)
+	var reasons []string
+	for _, reason := range slices.Sorted(maps.Keys(counts.Reasons)) {
+		reasons = append(reasons, Escape(reason)+" "+Grouped(counts.Reasons[reason]))
+	}
+	if len(reasons) == 0 {
+		return "dropped on their way to the driver"
+	}
+	return "dropped on their way to the driver: " + strings.Join(reasons, ", ")
 }

@@ -2,7 +2,6 @@ package output
 
 import (
 	"bytes"
-	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -145,15 +144,6 @@ func (t *Text) appendFlow(b []byte, p *event.Packet, used int) []byte {
 	return append(b, rest...)
 }
 
-// endpoints names the source of a flow, and what stands behind it: where it goes,
-// and by which protocol.
-func endpoints(proto uint8, source, destination netip.AddrPort) (from, rest string) {
-	if source.Port() == 0 && destination.Port() == 0 {
-		return source.Addr().String(), " > " + destination.Addr().String() + " " + protocolName(proto)
-	}
-	return source.String(), " > " + destination.String() + " " + protocolName(proto)
-}
-
 // appendOwner appends the process behind a flow that begins at start, in column used: on
 // the same line if there is room.
 func (t *Text) appendOwner(b []byte, p *event.Process, used, start int) []byte {
@@ -170,37 +160,45 @@ func (t *Text) appendOwner(b []byte, p *event.Process, used, start int) []byte {
 	return append(appendSpaces(append(b, '\n'), continuation), words...)
 }
 
-// appendLeft appends text and fills up to width columns.
-func appendLeft(b []byte, text string, width int) []byte {
-	return appendSpaces(append(b, text...), width-utf8.RuneCountInString(text))
+// Where says in a few words why and where a packet was dropped outside the driver:
+// the kernel's reason, and the function.
+func Where(p *event.Packet) string {
+	var words []string
+	if p.Reason != "" {
+		words = append(words, p.Reason)
+	}
+	if len(p.Stack) > 0 {
+		function, rest, _ := strings.Cut(p.Stack[0], "+")
+		if _, module, inModule := strings.Cut(rest, " "); inModule {
+			function += " " + module
+		}
+		words = append(words, "in "+function)
+	}
+	return Escape(strings.Join(words, " "))
 }
 
-// appendRight fills up and appends text, so that it ends at width columns.
-func appendRight(b []byte, text string, width int) []byte {
-	return append(appendSpaces(b, width-utf8.RuneCountInString(text)), text...)
+// appendWhere appends where a packet was dropped, behind its flow if there is room, and
+// ends the line. broken: the flow has gone to a line of its own already.
+func (t *Text) appendWhere(b []byte, p *event.Packet, used int, broken bool) []byte {
+	words := Where(p)
+	switch {
+	case words == "":
+	case t.Whole || !broken && used+2+len(words) <= t.width():
+		b = append(append(b, "  "...), words...)
+	default:
+		b = append(appendSpaces(append(b, '\n'), continuation), words...)
+	}
+	return t.appendStack(append(b, '\n'), p)
 }
 
-func appendSpaces(b []byte, n int) []byte {
-	for ; n > 0; n-- {
-		b = append(b, ' ')
+// appendStack appends the functions that led to it, one a line.
+func (t *Text) appendStack(b []byte, p *event.Packet) []byte {
+	if !t.Stacks {
+		return b
+	}
+	for _, frame := range p.Stack {
+		b = append(appendSpaces(b, continuation), Escape(frame)...)
+		b = append(b, '\n')
 	}
 	return b
-}
-
-// appendWrapped appends text in lines of at most width columns, each indented.
-func appendWrapped(b []byte, text string, indent, width int) []byte {
-	column := 0
-	for word := range strings.FieldsSeq(text) {
-		length := utf8.RuneCountInString(word)
-		switch {
-		case column == 0:
-			b, column = appendSpaces(b, indent), indent
-		case column+1+length > width:
-			b, column = appendSpaces(append(b, '\n'), indent), indent
-		default:
-			b, column = append(b, ' '), column+1
-		}
-		b, column = append(b, word...), column+length
-	}
-	return append(b, '\n')
 }
