@@ -55,7 +55,7 @@ func seenRules(totals *event.Totals) []seen {
 	collect(verdict.OfVerdict(event.OverLimit), verdictColour(event.OverLimit),
 		func(t *event.InterfaceTotals) uint64 {
 			if t.Driver == verdict.Netfront {
-				return 0 // told by what the driver did with them
+				return 0 // counted by what the driver did with them
 			}
 			return t.OverLimit
 		})
@@ -93,7 +93,7 @@ func (t *Text) appendAdvice(b []byte, a event.Advice, interfaces []string) []byt
 	return appendWrapped(b, AboutAdvice(a), indent, t.width())
 }
 
-// AboutAdvice says what it brings, and what it costs.
+// AboutAdvice is what following it does, and what it costs.
 func AboutAdvice(a event.Advice) string {
 	if a.Cost == "" {
 		return a.Effect

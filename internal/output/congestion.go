@@ -14,7 +14,7 @@ import (
 // congestionLabel is how wide the names of the rows are.
 const congestionLabel = len("notifications") + 2
 
-// AppendCongestion appends what was measured on one interface: what it means, the
+// AppendCongestion appends what was measured on one interface: the bottleneck, the
 // figures, the histograms, and what could not be measured.
 func (t *Text) AppendCongestion(b []byte, c *event.Congestion) []byte {
 	b = t.appendCongestionHeading(b, c.Report)
@@ -25,28 +25,28 @@ func (t *Text) AppendCongestion(b []byte, c *event.Congestion) []byte {
 	}
 	b = t.appendQueueRows(b, c.Report)
 	for _, change := range changeRows(c.Changes) {
-		b = t.appendCongestionRow(b, "since then", change)
+		b = t.appendCongestionRow(b, "changed", change)
 	}
 	b = t.appendHistograms(b, c.Report)
 	return t.appendMissingRows(b, c.Report)
 }
 
-// AppendCongestionShort appends what a look every second has room for: what it means
-// and the figures.
+// AppendCongestionShort appends the bottleneck and the figures, for an update every
+// second.
 func (t *Text) AppendCongestionShort(b []byte, c *event.Congestion) []byte {
 	b = t.appendCongestionHeading(b, c.Report)
 	if c.Judgment.SmallPackets {
 		b = appendWrapped(b, c.Judgment.Sentence, 0, t.width())
 	} else {
 		for _, limit := range c.Judgment.Limits {
-			b = t.appendCongestionRow(b, "limit", string(limit.ID)+evidenceOf(&limit))
+			b = t.appendCongestionRow(b, "bottleneck", string(limit.ID)+evidenceOf(&limit))
 		}
 	}
 	for _, row := range congestionRows(c.Report) {
 		b = t.appendCongestionRow(b, row.name, row.text)
 	}
 	for _, change := range changeRows(c.Changes) {
-		b = t.appendCongestionRow(b, "since then", change)
+		b = t.appendCongestionRow(b, "changed", change)
 	}
 	return append(b, '\n')
 }
@@ -56,7 +56,7 @@ func (t *Text) appendCongestionHeading(b []byte, r *event.CongestionReport) []by
 	return fmt.Appendf(b, ": %s, %s, %s\n", driverName(r.Driver), plural(uint64(len(r.Queues)), "queue"), Seconds(r.Duration))
 }
 
-// appendJudgment appends what the limit is, what says so, and what to do.
+// appendJudgment appends the bottlenecks, the evidence, and what to do.
 func (t *Text) appendJudgment(b []byte, j *event.Judgment) []byte {
 	if j.SmallPackets {
 		start := len(b)
@@ -88,7 +88,7 @@ func (t *Text) appendJudgment(b []byte, j *event.Judgment) []byte {
 	return b
 }
 
-// evidenceOf lists the figures that a limit stands on.
+// evidenceOf lists the figures that show a bottleneck.
 func evidenceOf(limit *event.Bottleneck) string {
 	if len(limit.Evidence) == 0 {
 		return ""
@@ -100,14 +100,14 @@ func evidenceOf(limit *event.Bottleneck) string {
 	return " (" + strings.Join(parts, ", ") + ")"
 }
 
-// figureText names a figure by its key, whose end tells the unit.
+// figureText names a figure by its key, which ends in the unit.
 func figureText(figure event.Fact) string {
 	name := strings.ReplaceAll(figure.Key, "_", " ")
 	switch value := figure.Value.(type) {
 	case float64:
 		name = strings.TrimSuffix(name, " share")
 		if figure.Key == "pps_bound_share" {
-			name = "of which sent"
+			name = "of it sent"
 		}
 		return name + " " + percent(value)
 	case int64:
@@ -134,19 +134,19 @@ func congestionRows(r *event.CongestionReport) []congestionRow {
 	t := &r.Total
 	rows := []congestionRow{
 		{"sent", fmt.Sprintf("%s packets, %s packets/s, %s/s", Grouped(t.Packets), Grouped(uint64(r.Rate(t.Packets)+0.5)), ByteSize(uint64(r.Rate(t.Bytes)+0.5)))},
-		{"small", fmt.Sprintf("%s below 256 B; %.0f B of payload a slot, %.2f slots a packet", percent(t.SmallShare()), t.BytesPerSlot(), event.Ratio(t.Slots, t.Packets))},
+		{"small", fmt.Sprintf("%s under 256 B; %.0f B of payload per slot, %.2f slots per packet", percent(t.SmallShare()), t.BytesPerSlot(), event.Ratio(t.Slots, t.Packets))},
 	}
 	rows = append(rows, ringRows(r)...)
 	if t.Copied != nil {
 		rows = append(rows, congestionRow{"copies", fmt.Sprintf("%s packets (%s)", Grouped(*t.Copied), percent(event.Ratio(*t.Copied, t.Packets)))})
 	}
 	if rx := r.Receive; rx != nil {
-		rows = append(rows, congestionRow{"received", fmt.Sprintf("%s packets in %s polls (%.1f each), %s at their budget",
+		rows = append(rows, congestionRow{"received", fmt.Sprintf("%s packets in %s NAPI polls (%.1f each); %s used the whole budget",
 			Grouped(rx.Packets), Grouped(rx.Polls), event.Ratio(rx.Packets, rx.Polls), Grouped(rx.Exhausted))})
 	}
-	rows = append(append(rows, processorRows(r)...), connectionRows(r)...)
+	rows = append(append(rows, cpuRows(r)...), connectionRows(r)...)
 	if r.Missed != nil && *r.Missed > 0 {
-		rows = append(rows, congestionRow{"not counted", fmt.Sprintf("the kernel skipped %s program runs to avoid recursion", Grouped(*r.Missed))})
+		rows = append(rows, congestionRow{"not counted", fmt.Sprintf("kernel skipped %s BPF program runs (recursion)", Grouped(*r.Missed))})
 	}
 	return rows
 }
@@ -157,19 +157,19 @@ func ringRows(r *event.CongestionReport) []congestionRow {
 	if t.Full != nil {
 		full = fmt.Sprintf("%s of the time, ", percent(r.FullShare())) + full
 		if t.Wake.Count() > 0 {
-			full += fmt.Sprintf(", half of them for at most %s", inMicroseconds(t.Wake.Quantile(0.5)))
+			full += fmt.Sprintf(", half of them up to %s", inMicroseconds(t.Wake.Quantile(0.5)))
 		}
 	}
 	rows := []congestionRow{{"ring full", full}}
 	if t.MeanLatency != nil {
 		text := fmt.Sprintf("mean %s, 99 %% within %s", inMicroseconds(uint64(t.MeanLatency.Microseconds())), inMicroseconds(t.Latency.Quantile(0.99)))
 		if t.Runs != nil && *t.Runs > 0 {
-			text += fmt.Sprintf("; %.1f responses at a time", event.Ratio(*t.Responses, *t.Runs))
+			text += fmt.Sprintf("; %.1f TX responses per run", event.Ratio(*t.Responses, *t.Runs))
 		}
 		rows = append(rows, congestionRow{"completion", text})
 	}
 	if t.Notifications != nil {
-		rows = append(rows, congestionRow{"notifications", fmt.Sprintf("%s (%.2f a packet)", Grouped(*t.Notifications), event.Ratio(*t.Notifications, t.Packets))})
+		rows = append(rows, congestionRow{"notifications", fmt.Sprintf("%s (%.2f per packet)", Grouped(*t.Notifications), event.Ratio(*t.Notifications, t.Packets))})
 	}
 	if bound := r.Bound; bound != nil {
 		rows = append(rows, congestionRow{"bound", fmt.Sprintf("%s/s = %d x %d slots / (%.2f slots x %s); %s sent",
@@ -178,7 +178,7 @@ func ringRows(r *event.CongestionReport) []congestionRow {
 	return rows
 }
 
-func processorRows(r *event.CongestionReport) []congestionRow {
+func cpuRows(r *event.CongestionReport) []congestionRow {
 	c := r.CPU
 	if c == nil {
 		return nil
@@ -187,7 +187,7 @@ func processorRows(r *event.CongestionReport) []congestionRow {
 	if c.Count > 1 {
 		text += fmt.Sprintf("; the rest %s", percent(c.RestBusy))
 	}
-	rows := []congestionRow{{"processors", text + fmt.Sprintf("; steal %s", percent(c.Steal))}}
+	rows := []congestionRow{{"CPUs", text + fmt.Sprintf("; steal %s", percent(c.Steal))}}
 	if r.Total.Interrupts != nil && c.InterruptShare != nil {
 		rows = append(rows, congestionRow{"interrupts", fmt.Sprintf("%s, %s of them on CPU %d", Grouped(*r.Total.Interrupts), percent(*c.InterruptShare), c.InterruptsCPU)})
 	}
@@ -199,7 +199,7 @@ func connectionRows(r *event.CongestionReport) []congestionRow {
 	if t == nil {
 		return nil
 	}
-	text := fmt.Sprintf("%.1f opened/s, %.1f closed/s, %.1f came in/s", r.Rate(t.Opened), r.Rate(t.Closed), r.Rate(t.Established))
+	text := fmt.Sprintf("%.1f opened/s, %.1f closed/s, %.1f incoming/s", r.Rate(t.Opened), r.Rate(t.Closed), r.Rate(t.Established))
 	rows := []congestionRow{{"connections", text}}
 	if t.Accepts != nil {
 		text := fmt.Sprintf("%.1f/s", r.Rate(*t.Accepts))
@@ -209,11 +209,11 @@ func connectionRows(r *event.CongestionReport) []congestionRow {
 		rows = append(rows, congestionRow{"accepted", text})
 	}
 	if t.Overflows != nil && (*t.Overflows > 0 || *t.Drops > 0) {
-		rows = append(rows, congestionRow{"thrown away", fmt.Sprintf("%s found the accept queue full, %s in all", Grouped(*t.Overflows), Grouped(*t.Drops))})
+		rows = append(rows, congestionRow{"listen drops", fmt.Sprintf("%s with the accept queue full, %s in all", Grouped(*t.Overflows), Grouped(*t.Drops))})
 	}
 	for _, l := range t.Listeners {
 		if l.Full > 0 {
-			rows = append(rows, congestionRow{"listener", fmt.Sprintf("port %d: %s accepts, queue of up to %d (backlog %d)", l.Port, Grouped(l.Accepts), l.Longest, l.Limit)})
+			rows = append(rows, congestionRow{"listener", fmt.Sprintf("port %d: %s accepts, longest queue %d (backlog %d)", l.Port, Grouped(l.Accepts), l.Longest, l.Limit)})
 		}
 	}
 	return rows
@@ -246,7 +246,7 @@ func (t *Text) appendCongestionRow(b []byte, name, text string) []byte {
 	return appendHanging(b, text, congestionLabel, t.width())
 }
 
-// changeRows are the figures that an earlier run had otherwise.
+// changeRows are the figures that differ from an earlier run.
 func changeRows(changes []event.Change) []string {
 	var rows []string
 	for _, c := range changes {
@@ -274,7 +274,7 @@ func plain(value float64) string {
 	return strconv.FormatFloat(value, 'f', 1, 64)
 }
 
-// inMicroseconds writes a time in the unit that suits it.
+// inMicroseconds writes a time in us, ms or s.
 func inMicroseconds(us uint64) string {
 	switch d := time.Duration(us) * time.Microsecond; {
 	case d < time.Millisecond:

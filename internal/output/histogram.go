@@ -23,7 +23,7 @@ func (t *Text) AppendHistogram(b []byte, r *event.Summary) []byte {
 		b = t.appendRows(b, interfaceRows(totals, counts))
 	}
 	if len(seenRules(totals)) > 0 {
-		b = appendWrapped(append(b, '\n'), "xentrace watch tells which packets these are, why, and what to do.", 0, t.width())
+		b = appendWrapped(append(b, '\n'), "Run xentrace watch to see these packets, the causes and what to do.", 0, t.width())
 	}
 	return t.appendEnd(b, r)
 }
@@ -87,8 +87,7 @@ func (t *Text) appendBar(b []byte, g bars, n int, packets uint64) []byte {
 	return append(b, '\n')
 }
 
-// share is a percentage with one decimal. What is there but rounds to nothing
-// does not read 0.0, nor does a part read 100.0.
+// share is a percentage with one decimal. Only 0 reads 0.0, and only all of it 100.0.
 func share(part, whole uint64) string {
 	percent := 100 * float64(part) / float64(whole)
 	switch {
@@ -100,11 +99,10 @@ func share(part, whole uint64) string {
 	return strconv.FormatFloat(percent, 'f', 1, 64)
 }
 
-// eighths are the block characters of one to seven eighths of a cell.
+// eighths are the block characters of 1/8 to 7/8 of a cell.
 var eighths = [...]string{"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"}
 
-// bar draws value to the scale at which most takes room cells. Whatever is not
-// nothing shows.
+// bar draws value to the scale at which most takes room cells; anything over 0 shows.
 func (t *Text) bar(value, most uint64, room int) string {
 	fraction := float64(value) / float64(most) * float64(room)
 	if !t.Blocks {
@@ -133,11 +131,11 @@ func (t *Text) appendHistograms(b []byte, r *event.CongestionReport) []byte {
 		label       func(uint64) string
 	}{
 		{"packet size", "bytes", r.Sizes, Grouped},
-		{"slots of a packet", "slots", r.Slots, Grouped},
-		{"slots in use when a packet came", "slots", r.Total.Occupancy, Grouped},
-		{"from a stop to the wake", "up to", r.Total.Wake, inMicroseconds},
-		{"from the driver to the backend's response", "up to", r.Total.Latency, inMicroseconds},
-		{"from the SYN to the accept", "up to", acceptTimes(r), inMicroseconds},
+		{"slots per packet", "slots", r.Slots, Grouped},
+		{"ring slots in use at each packet", "slots", r.Total.Occupancy, Grouped},
+		{"queue stop to wake", "up to", r.Total.Wake, inMicroseconds},
+		{"completion: driver to TX response", "up to", r.Total.Latency, inMicroseconds},
+		{"SYN to accept", "up to", acceptTimes(r), inMicroseconds},
 	} {
 		if h.values.Count() > 0 {
 			b = t.appendLog2(b, h.title, h.unit, h.values, h.label)

@@ -413,9 +413,9 @@ func TestGapsInText(t *testing.T) {
 		"histogram": string(wide.AppendHistogram(nil, &event.Summary{Totals: *totals})),
 	} {
 		for _, want := range []string{
-			"gap from 12:07:20.500 to 12:07:24.700 (4.2 s): the xen-netfront driver was not loaded",
-			"gap from 12:08:20.500 to 12:09:20.500 (1m 0s): the machine did not run",
-			"gap from 13:07:20.500 to the end: the xen-netfront driver was not loaded",
+			"unmonitored from 12:07:20.500 to 12:07:24.700 (4.2 s): xen-netfront was not loaded",
+			"unmonitored from 12:08:20.500 to 12:09:20.500 (1m 0s): machine was suspended",
+			"unmonitored from 13:07:20.500 to the end: xen-netfront was not loaded",
 		} {
 			if !strings.Contains(got, want) {
 				t.Errorf("%s\n%sdoes not say %q", name, got, want)

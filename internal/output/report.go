@@ -25,9 +25,9 @@ func statusColour(s event.Status) colour {
 	}
 }
 
-// AppendReport appends each finding: its status, the sentence, and, where
-// something is wrong, the evidence and the advice; then what ec2rl would say, and
-// how many findings there are of each status.
+// AppendReport appends each finding: its status, the sentence and, where something is
+// wrong, the evidence and the advice; then what ec2rl would report, and the number of
+// findings of each status.
 func (t *Text) AppendReport(b []byte, r *event.Report) []byte {
 	namespaces := severalNamespaces(r.Findings)
 	spaced := true
@@ -107,12 +107,12 @@ func severalNamespaces(findings []event.Finding) bool {
 	return false
 }
 
-// appendOpinions appends what ec2rl would say, and whether it would be right.
+// appendOpinions appends what ec2rl would report, and whether that is right.
 func (t *Text) appendOpinions(b []byte, opinions []event.Opinion, spaced bool) []byte {
 	if !spaced {
 		b = append(b, '\n')
 	}
-	b = t.appendColoured(b, bold, "What ec2rl would say here")
+	b = t.appendColoured(b, bold, "What ec2rl would report here")
 	b = append(b, '\n')
 	for _, o := range opinions {
 		heading := o.Module
@@ -123,7 +123,7 @@ func (t *Text) appendOpinions(b []byte, opinions []event.Opinion, spaced bool) [
 		if verdict == "" {
 			verdict = "?"
 		}
-		right, c := "that cannot be told", magenta
+		right, c := "cannot be verified", magenta
 		switch {
 		case o.Right == nil:
 		case *o.Right:
@@ -168,8 +168,8 @@ func stepColour(s event.FixStatus) colour {
 	}
 }
 
-// AppendFix appends what became of a step. All about it is told while it is
-// planned or where it is refused; later what there is new to say.
+// AppendFix appends the status of a step. A planned or refused step is printed in full,
+// later only what is new.
 func (t *Text) AppendFix(b []byte, s *event.FixStep) []byte {
 	heading := s.Name
 	if s.Interface != "" {
@@ -199,7 +199,7 @@ func (t *Text) AppendFix(b []byte, s *event.FixStep) []byte {
 	return b
 }
 
-// verdictText is empty where nothing is known of the datagram.
+// verdictText is empty if the driver did not get the datagram.
 func verdictText(r *event.Probe) string {
 	if !r.Seen {
 		return ""
@@ -207,8 +207,7 @@ func verdictText(r *event.Probe) string {
 	return r.Verdict.String()
 }
 
-// AppendProbe appends one line with what became of a probe, and what is to be said of
-// this one below it.
+// AppendProbe appends one line with the verdict on a probe, and a sentence below it.
 func (t *Text) AppendProbe(b []byte, r *event.Probe) []byte {
 	b = append(append(b, Escape(r.Interface.Name)...), ": "...)
 	word, c := verdictText(r), verdictColour(r.Verdict)
@@ -220,7 +219,7 @@ func (t *Text) AppendProbe(b []byte, r *event.Probe) []byte {
 		b = append(append(b, ' '), r.Cause.String()...)
 	}
 	if r.Seen {
-		b = append(b, fmt.Sprintf(", %s (the limit is %d), %d bytes", verdict.Count(r.Slots, "slot"), r.Limit, r.Len)...)
+		b = append(b, fmt.Sprintf(", %s (limit %d), %d bytes", verdict.Count(r.Slots, "slot"), r.Limit, r.Len)...)
 	}
 	if r.Flow != nil {
 		b = append(b, ", "+r.Flow.Source.String()+" > "+r.Flow.Destination.String()+" "+protocolName(r.Flow.Proto)...)
@@ -232,11 +231,11 @@ func (t *Text) AppendProbe(b []byte, r *event.Probe) []byte {
 	return appendWrapped(b, Printable(verdict.ProbeSentence(r)), 2, t.width())
 }
 
-// AppendProbeEnd appends what to do about what was lost, and, of several probes, how
-// many were.
+// AppendProbeEnd appends what to do about lost probes and, if there were several, how
+// many were lost.
 func (t *Text) AppendProbeEnd(b []byte, results []event.Probe) []byte {
 	lost, unseen := 0, 0
-	told := make(map[string]bool)
+	advised := make(map[string]bool)
 	for i := range results {
 		r := &results[i]
 		if !r.Seen {
@@ -250,10 +249,10 @@ func (t *Text) AppendProbeEnd(b []byte, results []event.Probe) []byte {
 		if r.Verdict == event.Dropped {
 			rule = verdict.OfCause(r.Cause)
 		}
-		if told[rule.Name] {
+		if advised[rule.Name] {
 			continue
 		}
-		told[rule.Name] = true
+		advised[rule.Name] = true
 		if len(rule.Advice) > 0 {
 			b = append(b, "\nWhat to do about "+rule.Name+":\n"...)
 		}

@@ -44,9 +44,9 @@ WARN    tx_dropped eth0 (network namespace 4026531840): 5 packets were
 UNKNOWN kernel_log: The kernel's log cannot be read: that needs root.
 OK      virtualization: This is a guest of Xen.
 
-What ec2rl would say here
+What ec2rl would report here
 SUCCESS xennetsgmtu eth0, wrong: Scatter-gather is on.
-?       xennetrocket, that cannot be told: The log cannot be read.
+?       xennetrocket, cannot be verified: The log cannot be read.
 
 1 FAIL, 1 WARN, 1 UNKNOWN, 1 OK
 `
@@ -106,48 +106,48 @@ func TestProbeInText(t *testing.T) {
 		want   string
 	}{
 		{"dropped", func(*event.Probe) {},
-			`eth0: dropped too_many_slots, 27 slots (the limit is 18), 1162 bytes, 192.0.2.2:40000 > 192.0.2.1:9 udp
+			`eth0: dropped too_many_slots, 27 slots (limit 18), 1162 bytes, 192.0.2.2:40000 > 192.0.2.1:9 udp
   The packet needs more slots than the limit and this driver has no code to linearize it, so the same packet is dropped again at every retransmission.
 `},
 		{"linearized", func(r *event.Probe) {
 			r.Verdict, r.Cause, r.Answer, r.Attempts = event.Linearized, event.CauseNone, event.AnswerAccepted, 3
-		}, `eth0: linearized, 27 slots (the limit is 18), 1162 bytes, 192.0.2.2:40000 > 192.0.2.1:9 udp, attempt 3
-  The packet needed more slots than the limit; the driver copied it into one buffer and sent it. The backend took it.
+		}, `eth0: linearized, 27 slots (limit 18), 1162 bytes, 192.0.2.2:40000 > 192.0.2.1:9 udp, attempt 3
+  The packet needed more slots than the limit; the driver copied it into one buffer and sent it. The backend accepted it.
 `},
 		{"sent, answers not seen", func(r *event.Probe) {
 			r.Verdict, r.Cause, r.Slots, r.AnswerMissing = event.Sent, event.CauseNone, 18, "no BTF"
-		}, `eth0: sent, 18 slots (the limit is 18), 1162 bytes, 192.0.2.2:40000 > 192.0.2.1:9 udp
-  The datagram was within the limit, and the driver sent it as it was. Whether the backend took it is not known: no BTF.
+		}, `eth0: sent, 18 slots (limit 18), 1162 bytes, 192.0.2.2:40000 > 192.0.2.1:9 udp
+  The datagram was within the slot limit; the driver sent it as it was. The TX response is unknown: no BTF.
 `},
 		{"sent over the limit", func(r *event.Probe) {
 			r.Verdict, r.Cause, r.Slots, r.Answer = event.Sent, event.CauseNone, 19, event.AnswerAccepted
-		}, `eth0: sent, 19 slots (the limit is 18), 1162 bytes, 192.0.2.2:40000 > 192.0.2.1:9 udp
-  The driver neither linearizes nor drops what is over the limit: it sent the datagram as it was. The backend took it.
+		}, `eth0: sent, 19 slots (limit 18), 1162 bytes, 192.0.2.2:40000 > 192.0.2.1:9 udp
+  The driver neither linearizes nor drops packets over the slot limit (18): it sent the datagram as it was. The backend accepted it.
 `},
 		{"scatter-gather off, none met", func(r *event.Probe) {
 			r.Verdict, r.Cause, r.Slots, r.Len, r.Reached, r.Attempts, r.ScatterGatherOff, r.Answer = event.Sent, event.CauseNone, 1, 342, false, 32, true, event.AnswerAccepted
-		}, `eth0: sent, 1 slot (the limit is 18), 342 bytes, 192.0.2.2:40000 > 192.0.2.1:9 udp, attempt 32
-  The datagram was within the limit, and the driver sent it as it was. The backend took it. Scatter-gather is off, so that a packet of two slots is one too many; no small datagram had a head across a page boundary in 32 attempts, as they have on some kernels from 6.3 on.
+		}, `eth0: sent, 1 slot (limit 18), 342 bytes, 192.0.2.2:40000 > 192.0.2.1:9 udp, attempt 32
+  The datagram was within the slot limit; the driver sent it as it was. The backend accepted it. Scatter-gather is off, so a packet of 2 slots is dropped; in 32 attempts no small datagram straddled a page boundary, as some do on kernels from 6.3.
 `},
 		{"not as asked", func(r *event.Probe) {
 			r.Verdict, r.Cause, r.Slots, r.Asked, r.Reached, r.Attempts, r.Answer = event.Sent, event.CauseNone, 17, 18, false, 32, event.AnswerAccepted
-		}, `eth0: sent, 17 slots (the limit is 18), 1162 bytes, 192.0.2.2:40000 > 192.0.2.1:9 udp, attempt 32
-  The datagram was within the limit, and the driver sent it as it was. The backend took it. No datagram had the 18 slots that were asked for in 32 attempts.
+		}, `eth0: sent, 17 slots (limit 18), 1162 bytes, 192.0.2.2:40000 > 192.0.2.1:9 udp, attempt 32
+  The datagram was within the slot limit; the driver sent it as it was. The backend accepted it. No datagram had the requested 18 slots in 32 attempts.
 `},
 		{"another driver", func(r *event.Probe) {
 			r.Netfront, r.Verdict, r.Cause, r.Slots = false, event.Sent, event.CauseNone, 18
-		}, `eth0: sent, 18 slots (the limit is 18), 1162 bytes, 192.0.2.2:40000 > 192.0.2.1:9 udp
-  Another driver sent the datagram; a Xen frontend would have sent it, too.
+		}, `eth0: sent, 18 slots (limit 18), 1162 bytes, 192.0.2.2:40000 > 192.0.2.1:9 udp
+  Another driver sent the datagram; xen-netfront would have sent it too.
 `},
 		{"another driver without scatter-gather", func(r *event.Probe) {
 			r.Netfront, r.Verdict, r.Cause, r.Slots, r.ScatterGatherOff = false, event.Sent, event.CauseNone, 2, true
-		}, `eth0: sent, 2 slots (the limit is 18), 1162 bytes, 192.0.2.2:40000 > 192.0.2.1:9 udp
-  Another driver sent the datagram; a Xen frontend would have dropped it, since scatter-gather is off.
+		}, `eth0: sent, 2 slots (limit 18), 1162 bytes, 192.0.2.2:40000 > 192.0.2.1:9 udp
+  Another driver sent the datagram; xen-netfront would have dropped it, because scatter-gather is off.
 `},
 		{"not seen", func(r *event.Probe) {
 			*r = event.Probe{Time: start, Interface: event.Device{Name: "e\x1bth"}, Limit: 18, Unseen: "192.0.2.1 does not answer ARP requests on interface eth0"}
 		}, `e\x1bth: not seen
-  What the driver would do is not known: 192.0.2.1 does not answer ARP requests on interface eth0.
+  Unknown what the driver would do: 192.0.2.1 does not answer ARP requests on interface eth0.
 `},
 	} {
 		r := probed(test.change)
@@ -189,7 +189,7 @@ func TestProbeInJSON(t *testing.T) {
 			`{"type":"probe","time":"2026-11-22T10:48:03.123456789Z","ifname":"eth0",` + flow + `,"slots":27,"limit":18,"verdict":"rejected","cause":null,"attempts":1,"answer":"rejected","reason":null,"message":"The driver put`},
 		{func(r *event.Probe) {
 			*r = event.Probe{Time: start, Interface: event.Device{Name: "e\"0"}, Limit: 18, Attempts: 1, Reason: "QDISC_DROP", Unseen: "it was dropped"}
-		}, `{"type":"probe","time":"2026-11-22T10:48:03.123456789Z","ifname":"e\"0","flow":null,"slots":null,"limit":18,"verdict":null,"cause":null,"attempts":1,"answer":null,"reason":"QDISC_DROP","message":"What the driver would do is not known: it was dropped."}`},
+		}, `{"type":"probe","time":"2026-11-22T10:48:03.123456789Z","ifname":"e\"0","flow":null,"slots":null,"limit":18,"verdict":null,"cause":null,"attempts":1,"answer":null,"reason":"QDISC_DROP","message":"Unknown what the driver would do: it was dropped."}`},
 	} {
 		r := probed(test.change)
 		got := JSON{}.AppendProbe(nil, &r)

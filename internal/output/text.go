@@ -18,12 +18,11 @@ type Text struct {
 	Blocks    bool           // draw with block characters; plain ASCII otherwise
 	Stacks    bool           // show whole stacks
 	Location  *time.Location // of the times shown
-	Evidence  bool           // of findings where nothing is wrong too
-	Histogram bool           // a summary is that of hist: with the histogram drawn
-	Short     bool           // of congestion: a few lines, for a look every second
+	Evidence  bool           // also of findings that are OK
+	Histogram bool           // a summary has the histogram, as in hist
+	Short     bool           // of congestion: a few lines, for an update every second
 
-	// Columns are as wide as what turned up in them so far, to leave room for
-	// the flow.
+	// Columns are as wide as what was in them so far, to leave room for the flow.
 	device, verdict int
 	headed          bool // the header was written
 }
@@ -36,27 +35,27 @@ const (
 	slotsWidth = len("19/18")
 	lenWidth   = len("65535")
 
-	// DefaultWidth is assumed where nothing tells how wide a terminal is.
+	// DefaultWidth is assumed if the width of the terminal is unknown.
 	DefaultWidth = 100
 
-	// continuation is where a flow goes that does not fit behind its packet:
-	// under the device column.
+	// continuation is the column of a flow that does not fit behind its packet: that
+	// of the device.
 	continuation = len(timeLayout) + 1
 )
 
-// WidenTo makes the device column wide enough for a name, so that columns stay
-// where they are when it turns up.
+// WidenTo makes the device column wide enough for a name, so that columns do not move
+// later.
 func (t *Text) WidenTo(name string) {
 	t.widen(Escape(name), "")
 }
 
-// widen makes room for a device and a verdict, and tells whether there was none.
+// widen makes room for a device and a verdict, and reports whether that took any.
 func (t *Text) widen(device, verdict string) bool {
 	before := [2]int{t.device, t.verdict}
 	t.device = max(t.device, minDevice, utf8.RuneCountInString(device))
 	t.verdict = max(t.verdict, minVerdict, len(verdict))
 	if t.Whole {
-		t.verdict = maxVerdict // room does not matter, and files do without a second header
+		t.verdict = maxVerdict // a file has room, and needs no second header
 	}
 	return before != [2]int{t.device, t.verdict}
 }
@@ -160,8 +159,7 @@ func (t *Text) appendOwner(b []byte, p *event.Process, used, start int) []byte {
 	return append(appendSpaces(append(b, '\n'), continuation), words...)
 }
 
-// Where says in a few words why and where a packet was dropped outside the driver:
-// the kernel's reason, and the function.
+// Where is the kernel's reason for a drop outside the driver, and the function.
 func Where(p *event.Packet) string {
 	var words []string
 	if p.Reason != "" {

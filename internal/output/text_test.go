@@ -229,7 +229,7 @@ func TestTxDroppedBesideDropsElsewhere(t *testing.T) {
 	totals.Drops = event.DropsAll
 	totals.Interfaces[0].Elsewhere = 7
 	got := string(text(300).AppendSummary(nil, &event.Summary{Totals: *totals}))
-	for _, part := range []string{"elsewhere        7  dropped on their way to the driver\n", "tx_dropped       0  what the interface's own counter moved by: the driver's drops; it does not hold", "\nelsewhere (7): "} {
+	for _, part := range []string{"elsewhere        7  dropped before the driver\n", "tx_dropped       0  delta of the interface's own counter: equals the driver's drops; drops before the driver are not in it", "\nelsewhere (7): "} {
 		if !strings.Contains(got, part) {
 			t.Errorf("%q is not in\n%s", part, got)
 		}
@@ -243,8 +243,8 @@ func TestFilterIsTold(t *testing.T) {
 		want    string
 	}{
 		{nil, 0, ""},
-		{[]string{"--host 10.0.0.9", "--comm a\x1bb"}, 1, `only events that pass --host 10.0.0.9 --comm a\x1bb were shown and 1 other was left out; the counts are of all packets` + "\n"},
-		{[]string{"--port 443"}, 1234, "only events that pass --port 443 were shown and 1,234 others were left out; the counts are of all packets\n"},
+		{[]string{"--host 10.0.0.9", "--comm a\x1bb"}, 1, `filter --host 10.0.0.9 --comm a\x1bb: 1 event left out; counts are of all packets` + "\n"},
+		{[]string{"--port 443"}, 1234, "filter --port 443: 1,234 events left out; counts are of all packets\n"},
 	} {
 		got := string(text(300).AppendSummary(nil, &event.Summary{Totals: *quietTotals(), Filter: test.filter, LeftOut: test.leftOut}))
 		if !strings.Contains(got, test.want) || test.want == "" && strings.Contains(got, "left out") {
