@@ -59,7 +59,7 @@ func TestCheckInText(t *testing.T) {
 	}
 	for _, part := range []string{
 		"WARN    scatter_gather eth0: Scatter-gather is off", "      # ethtool -K eth0 sg on tso on gso on\n", "(on: false, requested: false,",
-		"OK      linearize: The driver linearizes", "What ec2rl would say here\n", "SUCCESS xennetsgmtu eth0, ",
+		"OK      linearize: The driver linearizes", "What ec2rl would report here\n", "SUCCESS xennetsgmtu eth0, ",
 		"\n0 FAIL, 2 WARN, 3 UNKNOWN, ",
 	} {
 		if !strings.Contains(got.stdout, part) {

@@ -85,12 +85,12 @@ func TestLiveKeys(t *testing.T) {
 		}
 	}
 	for _, step := range []struct{ keys, want string }{
-		{"?", "suspend; fg goes on"},
-		{"\x1b[F", "segments sent again since"},
+		{"?", "suspend; fg resumes"},
+		{"\x1b[F", "segments retransmitted since"},
 		{"\x1b", "── last events"},
 		{"s", "by drops: 1 to 9 of 31"},
 		{"\r", "── one flow"},
-		{"\x1b[6~", "What would help"},
+		{"\x1b[6~", "What to do:"},
 		{"\r", "by drops"},
 		{"G", "23 to 31 of 31"},
 		{"g", "1 to 9 of 31"},
@@ -163,8 +163,8 @@ func TestLiveFollowsAResize(t *testing.T) {
 		want          string
 	}{
 		{200, 60, "RETRANS"},
-		{59, 24, "The terminal is too small: 59x24, and it takes 60x15."},
-		{120, 14, "The terminal is too small: 120x14, and it takes 60x15."},
+		{59, 24, "The terminal is too small: 59x24, needs 60x15."},
+		{120, 14, "The terminal is too small: 120x14, needs 60x15."},
 		{60, 15, "q quit"},
 		{1, 1, "T"},
 		{120, 40, "SNDQ"},

@@ -56,7 +56,7 @@ func TestAdviceAndLayout(t *testing.T) {
 			if asked == 0 || len(f.Advice) != 3 || f.Advice[0].Command != test.want {
 				t.Errorf("asked %d times; advice %+v, want first %s", asked, f.Advice, test.want)
 			}
-			if !strings.HasPrefix(f.Layout, "17 fragments of ") || !strings.Contains(f.Layout, "that all straddle pages, 35 slots: many small writes") {
+			if !strings.HasPrefix(f.Layout, "17 fragments of ") || !strings.Contains(f.Layout, "all straddling a page boundary, 35 slots: many small writes") {
 				t.Errorf("layout %q", f.Layout)
 			}
 			if !slices.Equal(f.Stack, first.Stack) {

@@ -21,7 +21,7 @@ func (m *model) detailLines(columns int) []line {
 	lines := []line{m.rule("one flow", columns), {{output.Endpoints(f.Proto, f.Source, f.Destination), heading}}}
 	lines[1] = cutLine(lines[1], columns, m.more())
 	if m.gone {
-		lines = appendFact(lines, "", "It is not remembered any more; this is what was last known of it.", plain, columns)
+		lines = appendFact(lines, "", "No longer tracked; this is its last known state.", plain, columns)
 	}
 	text, t := stateOf(f.State)
 	lines = appendFact(lines, "state", text+stateSentence(f), t, columns)
@@ -59,21 +59,21 @@ func appendFact(lines []line, what, text string, t tone, columns int) []line {
 
 func stateSentence(f *event.FlowHistory) string {
 	if f.StalledSince.IsZero() {
-		return ": it never stood still"
+		return ": never stalled"
 	}
 	since := " for " + output.Seconds(f.StalledFor) + ", since " + f.StalledSince.Local().Format(timeLayout)
 	if f.State != event.Stalled {
-		return "; it had stalled" + since
+		return "; was stalled" + since
 	}
 	if f.TCP == nil {
 		return since
 	}
-	return since + fmt.Sprintf(": the packet of sequence number %d was dropped %d times, and nothing was acknowledged meanwhile", f.TCP.Seq, f.TCP.SameSeq)
+	return since + fmt.Sprintf(": sequence number %d was dropped %d times, and nothing was acknowledged", f.TCP.Seq, f.TCP.SameSeq)
 }
 
 func processSentence(p *event.Process) string {
 	if p == nil {
-		return "not known"
+		return "unknown"
 	}
 	text := fmt.Sprintf("%s, pid %d, uid %d", name(p.Comm), p.PID, p.UID)
 	if p.Unit != "" {
@@ -103,12 +103,12 @@ func (m *model) troubleSentence(f *event.FlowHistory) string {
 	if f.MaxSlots == 1 {
 		slots = "1 slot"
 	}
-	return text + fmt.Sprintf("; %s; the first at %s, the last at %s, %s ago", slots,
+	return text + fmt.Sprintf("; %s; first at %s, last at %s, %s ago", slots,
 		f.First.Local().Format(timeLayout), f.Last.Local().Format(timeLayout), m.since(f.Last))
 }
 
 func (m *model) tcpSentence(t *event.FlowTCP) string {
-	text := fmt.Sprintf("%s, %s written and not acknowledged (snd_una %d, write_seq %d), %s segments sent again, RTO %s",
+	text := fmt.Sprintf("%s, %s unacknowledged (snd_una %d, write_seq %d), %s segments retransmitted, RTO %s",
 		output.TCPState(t.State), output.ByteSize(uint64(t.SndQBytes)), t.SndUna, t.WriteSeq, output.Grouped(uint64(t.Retransmits)), output.Seconds(t.RTO))
 	switch {
 	case t.Backoff == 1:
@@ -117,18 +117,18 @@ func (m *model) tcpSentence(t *event.FlowTCP) string {
 		text += ", doubled " + strconv.Itoa(t.Backoff) + " times"
 	}
 	if !t.Asked.IsZero() {
-		text += "; the kernel was asked " + m.since(t.Asked) + " ago"
+		text += "; read from the kernel " + m.since(t.Asked) + " ago"
 	}
 	return text
 }
 
-// appendAdvice appends what helps, best first.
+// appendAdvice appends what to do, best first.
 func appendAdvice(lines []line, f *event.FlowHistory, columns int) []line {
 	advice := f.Advice
 	if len(advice) == 0 {
 		return lines
 	}
-	lines = append(lines, line{}, line{{"What helps:", heading}})
+	lines = append(lines, line{}, line{{"What to do:", heading}})
 	for _, a := range advice {
 		lines = appendOneAdvice(lines, a, columns)
 	}

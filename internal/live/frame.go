@@ -49,7 +49,7 @@ func fill(lines []line, rows int) []line {
 
 // tooSmall says so, as far as there is room to.
 func (m *model) tooSmall(columns, rows int) []line {
-	text := fmt.Sprintf("The terminal is too small: %dx%d, and it takes %dx%d. Counting goes on; q ends.", columns, rows, leastColumns, leastRows)
+	text := fmt.Sprintf("The terminal is too small: %dx%d, needs %dx%d. Still counting; q quits.", columns, rows, leastColumns, leastRows)
 	var lines []line
 	for _, part := range wrap(text, columns) {
 		lines = append(lines, line{{part, plain}})
@@ -86,7 +86,7 @@ func (m *model) titleLines(columns int) []line {
 	}
 	spans = append(spans, span{"backend " + string(m.backend), plain})
 	if m.paused {
-		spans = append(spans, span{"PAUSED at " + m.pausedAt.Format(timeLayout) + ", counting goes on", alarm})
+		spans = append(spans, span{"PAUSED at " + m.pausedAt.Format(timeLayout) + ", still counting", alarm})
 	}
 	return wrapSpans(spans, 3, columns)
 }

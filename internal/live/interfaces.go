@@ -41,7 +41,7 @@ func (m *model) interfaceLines(columns, rows int) []line {
 	head, body := table(m.interfaceColumns(shown), len(shown), columns, m.more())
 	lines := append([]line{head}, body...)
 	if hidden := len(all) - len(shown); hidden > 0 {
-		lines = append(lines, line{{fmt.Sprintf("%d more interfaces, which lost no more than these", hidden), plain}})
+		lines = append(lines, line{{fmt.Sprintf("%d more interfaces with no more drops than these", hidden), plain}})
 	}
 	return lines
 }

@@ -7,7 +7,7 @@ func (t *Text) appendExplained(b []byte, all []event.Explanation) []byte {
 	for _, e := range all {
 		b = append(b, '\n')
 		start := len(b)
-		b = appendWrapped(b, e.Name+" ("+grouped(e.Count)+"): "+e.Meaning, 0, t.width())
+		b = appendWrapped(b, e.Name+" ("+Grouped(e.Count)+"): "+e.Meaning, 0, t.width())
 		if t.Color {
 			rest := string(b[start+len(e.Name):])
 			b = append(t.appendColoured(b[:start], verdictColour(e.Verdict), e.Name), rest...)
@@ -28,8 +28,7 @@ func (t *Text) appendAdvice(b []byte, advice []event.Advice) []byte {
 
 func (t *Text) appendOneAdvice(b []byte, a event.Advice, indent int) []byte {
 	if a.Command != "" {
-		b = append(appendSpaces(b, indent-2), "# "...)
-		b = append(t.appendColoured(b, bold, Escape(a.Command)), '\n')
+		b = t.appendCommand(b, a.Command, indent-2)
 	}
 	for _, sentence := range AboutAdvice(a) {
 		b = appendWrapped(b, sentence, indent, t.width())

@@ -14,16 +14,16 @@ import (
 // a status line below all else.
 type Console struct {
 	w     io.Writer
-	width func() int // nil: no terminal, and no status line
+	width func() int // nil: not a terminal, so no status line
 
 	mu     sync.Mutex
 	status string
-	divert func(string) // takes sentences while the terminal is another's; nil otherwise
-	kept   []string     // what is to be written once it is not
+	divert func(string) // shows sentences while the live screen has the terminal; else nil
+	kept   []string     // sentences to write once it has not
 }
 
 // NewConsole returns a Console that writes to w. width gives the columns of its
-// terminal; nil means that w is none.
+// terminal; nil if w is not a terminal.
 func NewConsole(w io.Writer, width func() int) *Console {
 	return &Console{w: w, width: width}
 }
@@ -37,7 +37,7 @@ func (c *Console) Say(sentence string) {
 	if c.divert != nil {
 		c.divert(sentence)
 		if c.width != nil {
-			c.kept = append(c.kept[max(len(c.kept)-mostKept+1, 0):], sentence)
+			c.kept = append(c.kept[max(len(c.kept)-maxKept+1, 0):], sentence)
 			return
 		}
 	}
@@ -55,11 +55,11 @@ func (c *Console) write(sentence string) {
 	c.draw()
 }
 
-// mostKept is how many sentences are kept while the terminal is another's.
-const mostKept = 100
+// maxKept is how many sentences are kept while the live screen has the terminal.
+const maxKept = 100
 
-// Divert has sentences go to show while the terminal is another's, which shows them
-// in its own way. What it returns ends that and writes the last of them.
+// Divert passes sentences to show instead of writing them, until end is called, which
+// writes the last of them.
 func (c *Console) Divert(show func(string)) (end func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -75,7 +75,7 @@ func (c *Console) Divert(show func(string)) (end func()) {
 	}
 }
 
-// HasStatus tells whether there is a status line.
+// HasStatus reports whether there is a status line.
 func (c *Console) HasStatus() bool { return c.width != nil }
 
 // SetStatus shows line in place of the status line before; "" removes it.
@@ -121,8 +121,8 @@ func (c *Console) erase() {
 	}
 }
 
-// draw shows the status line, cut to one column less than the terminal has so
-// that it never wraps.
+// draw shows the status line, cut to one column less than the terminal has: it must
+// not wrap.
 func (c *Console) draw() {
 	if c.status != "" {
 		_, _ = io.WriteString(c.w, eraseLine+cut(c.status, c.width()-1))
@@ -136,8 +136,8 @@ func cut(s string, columns int) string {
 	return string([]rune(s)[:max(columns, 0)])
 }
 
-// StatusLine tells how a run goes. before is the snapshot that rates are
-// reckoned from; left is the time to go, 0 where there is no end.
+// StatusLine shows the counts of a run so far. before is the snapshot that rates
+// are relative to; left is the time left, 0 without an end.
 func StatusLine(before, now *event.Totals, left time.Duration) string {
 	var packets, earlier, dropped, elsewhere, linearized, overLimit, rejected uint64
 	responses := false
@@ -158,28 +158,19 @@ func StatusLine(before, now *event.Totals, left time.Duration) string {
 	}
 	rate := uint64(0)
 	if packets > earlier {
-		rate = perSecond(packets-earlier, now.Duration-before.Duration)
+		rate = PerSecond(packets-earlier, now.Duration-before.Duration)
 	}
-	line := fmt.Sprintf("lost %d  dropped %s  ", LostRecords(now), grouped(dropped))
+	line := fmt.Sprintf("lost %d  dropped %s  ", LostRecords(now), Grouped(dropped))
 	if now.Drops == event.DropsAll {
-		line += fmt.Sprintf("elsewhere %s  ", grouped(elsewhere))
+		line += fmt.Sprintf("elsewhere %s  ", Grouped(elsewhere))
 	}
-	line += fmt.Sprintf("linearized %s  over limit %s  ", grouped(linearized), grouped(overLimit))
+	line += fmt.Sprintf("linearized %s  over limit %s  ", Grouped(linearized), Grouped(overLimit))
 	if responses {
-		line += fmt.Sprintf("rejected %s  ", grouped(rejected))
+		line += fmt.Sprintf("rejected %s  ", Grouped(rejected))
 	}
-	line += fmt.Sprintf("%s packets/s  %s", grouped(rate), clock(now.Duration))
+	line += fmt.Sprintf("%s packets/s  %s", Grouped(rate), Clock(now.Duration))
 	if left > 0 {
-		line += " (" + clock(left) + " to go)"
+		line += " (" + Clock(left) + " to go)"
 	}
 	return line
-}
-
-// clock writes a duration as m:ss or h:mm:ss.
-func clock(d time.Duration) string {
-	s := int(d.Round(time.Second) / time.Second)
-	if s >= 3600 {
-		return fmt.Sprintf("%d:%02d:%02d", s/3600, s/60%60, s%60)
-	}
-	return fmt.Sprintf("%d:%02d", s/60, s%60)
 }

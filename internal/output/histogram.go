@@ -23,7 +23,7 @@ func (t *Text) AppendHistogram(b []byte, r *event.Summary) []byte {
 		b = t.appendRows(b, interfaceRows(totals, counts))
 	}
 	if len(r.Explained) > 0 {
-		b = appendWrapped(append(b, '\n'), "xentrace watch tells which packets these are, why, and what to do.", 0, t.width())
+		b = appendWrapped(append(b, '\n'), "Run xentrace watch to see these packets, the causes and what to do.", 0, t.width())
 	}
 	return t.appendEnd(b, r)
 }
@@ -47,7 +47,7 @@ func (t *Text) appendBars(b []byte, counts *event.InterfaceTotals) []byte {
 		g.most = max(g.most, n)
 	}
 	width := t.width()
-	g.numbers = max(len("packets"), len(grouped(g.most)))
+	g.numbers = max(len("packets"), len(Grouped(g.most)))
 	g.room = max(width-len("slots")-2-g.numbers-2-len("100.0 %")-2, 1)
 
 	b = append(b, '\n')
@@ -77,7 +77,7 @@ func (t *Text) appendBar(b []byte, g bars, n int, packets uint64) []byte {
 		label += "+"
 	}
 	b = appendRight(b, label, len("slots"))
-	b = appendRight(append(b, "  "...), grouped(packets), g.numbers)
+	b = appendRight(append(b, "  "...), Grouped(packets), g.numbers)
 	b = append(b, fmt.Sprintf("  %5s %%  ", share(packets, g.packets))...)
 	c := cyan
 	if n > slots.Limit {
@@ -87,8 +87,7 @@ func (t *Text) appendBar(b []byte, g bars, n int, packets uint64) []byte {
 	return append(b, '\n')
 }
 
-// share is a percentage with one decimal. What is there but rounds to nothing
-// does not read 0.0, nor does a part read 100.0.
+// share is a percentage with one decimal. Only 0 reads 0.0, and only all of it 100.0.
 func share(part, whole uint64) string {
 	percent := 100 * float64(part) / float64(whole)
 	switch {
@@ -100,11 +99,10 @@ func share(part, whole uint64) string {
 	return strconv.FormatFloat(percent, 'f', 1, 64)
 }
 
-// eighths are the block characters of one to seven eighths of a cell.
+// eighths are the block characters of 1/8 to 7/8 of a cell.
 var eighths = [...]string{"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"}
 
-// bar draws value to the scale at which most takes room cells. Whatever is not
-// nothing shows.
+// bar draws value to the scale at which most takes room cells; anything over 0 shows.
 func (t *Text) bar(value, most uint64, room int) string {
 	fraction := float64(value) / float64(most) * float64(room)
 	if !t.Blocks {
@@ -123,4 +121,70 @@ func (t *Text) appendLimit(b []byte, width int) []byte {
 	words := fmt.Sprintf(" limit: %d slots ", slots.Limit)
 	line := strings.Repeat(dash, 3) + words + strings.Repeat(dash, max(width-3-len(words), 0))
 	return append(t.appendColoured(b, yellow, line), '\n')
+}
+
+// appendHistograms draws what was counted in buckets.
+func (t *Text) appendHistograms(b []byte, r *event.CongestionReport) []byte {
+	for _, h := range []struct {
+		title, unit string
+		values      event.Log2
+		label       func(uint64) string
+	}{
+		{"packet size", "bytes", r.Sizes, Grouped},
+		{"slots per packet", "slots", r.Slots, Grouped},
+		{"ring slots in use at each packet", "slots", r.Total.Occupancy, Grouped},
+		{"queue stop to wake", "up to", r.Total.Wake, inMicroseconds},
+		{"completion: driver to TX response", "up to", r.Total.Latency, inMicroseconds},
+		{"SYN to accept", "up to", acceptTimes(r), inMicroseconds},
+	} {
+		if h.values.Count() > 0 {
+			b = t.appendLog2(b, h.title, h.unit, h.values, h.label)
+		}
+	}
+	return b
+}
+
+func acceptTimes(r *event.CongestionReport) event.Log2 {
+	if r.TCP == nil {
+		return nil
+	}
+	return r.TCP.Accept
+}
+
+// appendLog2 draws one histogram, each line with the upper bound of its bucket; empty
+// buckets between others are drawn, those at the ends are not.
+func (t *Text) appendLog2(b []byte, title, unit string, h event.Log2, label func(uint64) string) []byte {
+	var most uint64
+	first, last := -1, 0
+	for bucket, n := range h {
+		if n == 0 {
+			continue
+		}
+		most, last = max(most, n), bucket
+		if first < 0 {
+			first = bucket
+		}
+	}
+	const bound = len("16.8 s+") + 2
+	numbers := max(len("count"), len(Grouped(most)))
+	room := max(t.width()-bound-2-numbers-2-len("100.0 %")-2, 1)
+	b = t.appendColoured(append(b, '\n'), bold, title)
+	b = append(b, '\n')
+	b = appendRight(b, unit, bound)
+	b = appendRight(append(b, "  "...), "count", numbers)
+	b = append(b, "    share\n"...)
+	for bucket := first; bucket <= last; bucket++ {
+		text := label(event.Log2Bound(bucket))
+		if bucket == len(h)-1 {
+			text += "+"
+		}
+		b = appendRight(b, text, bound)
+		b = appendRight(append(b, "  "...), Grouped(h[bucket]), numbers)
+		b = append(b, fmt.Sprintf("  %5s %%", share(h[bucket], h.Count()))...)
+		if h[bucket] > 0 {
+			b = t.appendColoured(append(b, "  "...), cyan, t.bar(h[bucket], most, room))
+		}
+		b = append(b, '\n')
+	}
+	return b
 }

@@ -97,7 +97,7 @@ func appendTCP(b []byte, t *event.TCP) []byte {
 		return append(b, `,"tcp":null`...)
 	}
 	b = append(b, `,"tcp":{"state":"`...)
-	b = append(b, tcpStateName(t.State)...)
+	b = append(b, TCPState(t.State)...)
 	b = appendUint(b, `","seq":`, uint64(t.Seq))
 	b = appendUint(b, `,"snd_una":`, uint64(t.SndUna))
 	b = appendUint(b, `,"snd_nxt":`, uint64(t.SndNxt))
@@ -154,4 +154,22 @@ func appendProcess(b []byte, p *event.Process) []byte {
 	b = appendNamed(b, `,"unit":`, p.Unit)
 	b = appendNamed(b, `,"container":`, p.Container)
 	return append(b, '}')
+}
+
+// appendReason appends why and where a packet was dropped outside the driver.
+func appendReason(b []byte, p *event.Packet) []byte {
+	b = append(b, `,"reason":`...)
+	if p.Reason == "" {
+		b = append(b, "null"...)
+	} else {
+		b = appendString(b, p.Reason)
+	}
+	b = append(b, `,"stack":[`...)
+	for i, frame := range p.Stack {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendString(b, frame)
+	}
+	return append(b, ']')
 }

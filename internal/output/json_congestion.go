@@ -256,11 +256,7 @@ func acceptsOf(r *event.CongestionReport) *acceptsObject {
 func limitsOf(j *event.Judgment) []limitObject {
 	all := []limitObject{}
 	for _, limit := range j.Limits {
-		evidence := object{}
-		for _, figure := range limit.Evidence {
-			evidence = append(evidence, member{figure.Key, figure.Value})
-		}
-		all = append(all, limitObject{limit.ID, limit.Meaning, evidence, adviceObjects(limit.Advice)})
+		all = append(all, limitObject{limit.ID, limit.Meaning, factsObject(limit.Evidence), adviceObjects(limit.Advice)})
 	}
 	return all
 }

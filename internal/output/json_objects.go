@@ -237,7 +237,7 @@ func (JSON) AppendSummary(b []byte, s *event.Summary) []byte {
 	if s.Flows != nil {
 		o.FlowsStalled, o.Lost.Flows = &s.Flows.EverStalled, &s.Flows.Lost
 	} else {
-		const reason = "flows are followed by watch only"
+		const reason = "only watch tracks flows"
 		o.Missing["flows_stalled"], o.Missing["flows"] = reason, reason
 	}
 	maps.Copy(o.Missing, s.Missing)

@@ -25,7 +25,7 @@ func Sentence(n *event.Notice) string {
 	case event.NoticeUnmonitored:
 		return "packets are no longer counted: " + n.Reason
 	case event.NoticeSuspended:
-		return fmt.Sprintf("machine was suspended, or saved and restored, for %s; that time is not in the duration", seconds(lasted))
+		return fmt.Sprintf("machine was suspended, or saved and restored, for %s; that time is not in the duration", Seconds(lasted))
 	case event.NoticeClockStep:
 		return fmt.Sprintf("wall clock was set by %+.1f s; timestamps jump by that much, durations are not affected", float64(n.StepMS)/1000)
 	case event.NoticeStacksUnavailable:
@@ -80,7 +80,7 @@ func sentenceOfDriver(n *event.Notice) string {
 	case event.NoticeDriverUnloaded:
 		return "xen-netfront was unloaded; nothing is counted until it is loaded again"
 	case event.NoticeDriverReloaded:
-		return fmt.Sprintf("xen-netfront is loaded again and watched; nothing was counted for %s", seconds(time.Duration(n.DurationMS)*time.Millisecond))
+		return fmt.Sprintf("xen-netfront is loaded again and watched; nothing was counted for %s", Seconds(time.Duration(n.DurationMS)*time.Millisecond))
 	case event.NoticeDriverAttachFailed:
 		return "xen-netfront is loaded again; cannot attach to it yet: " + n.Reason
 	case event.NoticeDriverDetachFailed:

@@ -2,9 +2,11 @@ package output
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"xentrace/internal/event"
+	"xentrace/internal/verdict"
 )
 
 // reportIndent is where the sentences of a report begin, behind the status.
@@ -23,9 +25,9 @@ func statusColour(s event.Status) colour {
 	}
 }
 
-// AppendReport appends each finding: its status, the sentence, and, where
-// something is wrong, the evidence and the advice; then what ec2rl would say, and
-// how many findings there are of each status.
+// AppendReport appends each finding: its status, the sentence and, where something is
+// wrong, the evidence and the advice; then what ec2rl would report, and the number of
+// findings of each status.
 func (t *Text) AppendReport(b []byte, r *event.Report) []byte {
 	namespaces := severalNamespaces(r.Findings)
 	spaced := true
@@ -69,9 +71,7 @@ func (t *Text) appendFinding(b []byte, f *event.Finding, namespaces bool) []byte
 // appendStatus appends a word and, in a column of its own, a text.
 func (t *Text) appendStatus(b []byte, word string, c colour, text string) []byte {
 	b = appendSpaces(t.appendColoured(b, c, word), reportIndent-len(word))
-	start := len(b)
-	b = appendWrapped(b, text, reportIndent, t.width())
-	return append(b[:start], b[start+reportIndent:]...)
+	return appendHanging(b, text, reportIndent, t.width())
 }
 
 // facts lists evidence in a line.
@@ -104,12 +104,12 @@ func severalNamespaces(findings []event.Finding) bool {
 	return false
 }
 
-// appendOpinions appends what ec2rl would say, and whether it would be right.
+// appendOpinions appends what ec2rl would report, and whether that is right.
 func (t *Text) appendOpinions(b []byte, opinions []event.Opinion, spaced bool) []byte {
 	if !spaced {
 		b = append(b, '\n')
 	}
-	b = t.appendColoured(b, bold, "What ec2rl would say here")
+	b = t.appendColoured(b, bold, "What ec2rl would report here")
 	b = append(b, '\n')
 	for _, o := range opinions {
 		heading := o.Module
@@ -120,7 +120,7 @@ func (t *Text) appendOpinions(b []byte, opinions []event.Opinion, spaced bool) [
 		if verdict == "" {
 			verdict = "?"
 		}
-		right, c := "that cannot be told", magenta
+		right, c := "cannot be verified", magenta
 		switch {
 		case o.Right == nil:
 		case *o.Right:
@@ -147,4 +147,109 @@ func (t *Text) appendStatuses(b []byte, findings []event.Finding, spaced bool) [
 		b = append(b, '\n')
 	}
 	return append(append(b, strings.Join(parts, ", ")...), '\n')
+}
+
+// stepIndent is where the sentences about a step begin, behind the status.
+const stepIndent = len("verified") + 1
+
+func stepColour(s event.FixStatus) colour {
+	switch s {
+	case event.Failed:
+		return red
+	case event.Refused:
+		return yellow
+	case event.Planned:
+		return cyan
+	default:
+		return green
+	}
+}
+
+// AppendFix appends the status of a step. A planned or refused step is printed in full,
+// later only what is new.
+func (t *Text) AppendFix(b []byte, s *event.FixStep) []byte {
+	heading := s.Name
+	if s.Interface != "" {
+		heading += " " + Escape(s.Interface)
+	}
+	if s.Path != "" {
+		heading += " " + Escape(s.Path)
+	}
+	if s.Message != "" {
+		heading += ": " + Printable(s.Message)
+	}
+	word := s.Status.String()
+	b = appendSpaces(t.appendColoured(b, stepColour(s.Status), word), stepIndent-len(word))
+	b = appendHanging(b, heading, stepIndent, t.width())
+	if s.Status != event.Planned && s.Status != event.Refused {
+		return b
+	}
+	b = t.appendOneAdvice(b, event.Advice{Command: s.Command, Effect: s.Effect, Cost: s.Cost}, stepIndent)
+	for line := range strings.Lines(s.Content) {
+		b = fmt.Appendf(appendSpaces(b, stepIndent), "| %s\n", Printable(strings.TrimSuffix(line, "\n")))
+	}
+	return b
+}
+
+// verdictText is empty if the driver did not get the datagram.
+func verdictText(r *event.Probe) string {
+	if !r.Seen {
+		return ""
+	}
+	return r.Verdict.String()
+}
+
+// AppendProbe appends one line with the verdict on a probe, and a sentence below it.
+func (t *Text) AppendProbe(b []byte, r *event.Probe) []byte {
+	b = append(append(b, Escape(r.Interface.Name)...), ": "...)
+	word, c := verdictText(r), verdictColour(r.Verdict)
+	if !r.Seen {
+		word, c = "not seen", magenta
+	}
+	b = t.appendColoured(b, c, word)
+	if r.Cause != event.CauseNone {
+		b = append(append(b, ' '), r.Cause.String()...)
+	}
+	if r.Seen {
+		b = append(b, fmt.Sprintf(", %s (limit %d), %d bytes", verdict.Count(r.Slots, "slot"), r.Limit, r.Len)...)
+	}
+	if r.Flow != nil {
+		b = append(b, ", "+r.Flow.Source.String()+" > "+r.Flow.Destination.String()+" "+protocolName(r.Flow.Proto)...)
+	}
+	if r.Attempts > 1 {
+		b = append(b, ", attempt "+strconv.Itoa(r.Attempts)...)
+	}
+	b = append(b, '\n')
+	return appendWrapped(b, Printable(verdict.ProbeSentence(r)), 2, t.width())
+}
+
+// AppendProbeEnd appends what to do about lost probes and, if there were several, how
+// many were lost.
+func (t *Text) AppendProbeEnd(b []byte, p *event.Probes) []byte {
+	for _, e := range p.Explained {
+		if len(e.Advice) > 0 {
+			b = append(b, "\nWhat to do about "+e.Name+":\n"...)
+			b = t.appendAdvice(b, e.Advice)
+		}
+	}
+	results, lost, unseen := p.Results, 0, 0
+	for i := range results {
+		if !results[i].Seen {
+			unseen++
+		}
+		if results[i].Lost() {
+			lost++
+		}
+	}
+	if len(results) < 2 {
+		return b
+	}
+	if lost > 0 {
+		b = append(b, '\n')
+	}
+	line := fmt.Sprintf("%d of %d lost", lost, len(results))
+	if unseen > 0 {
+		line += fmt.Sprintf(", %d not seen", unseen)
+	}
+	return append(append(b, line...), '\n')
 }

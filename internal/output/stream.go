@@ -7,26 +7,26 @@ import (
 )
 
 const (
-	// writeInterval is the least time between two writes of a Stream, as long as
-	// little is waiting. A lone record is written at once; in a storm the records
-	// of one interval share a write.
+	// writeInterval is the minimum time between two writes of a Stream while little is
+	// queued. A single record is written at once; in a storm the records of one
+	// interval share a write.
 	writeInterval = 20 * time.Millisecond
 
-	writeEarly = 256 << 10 // bytes waiting that end the interval
-	writeMost  = 1 << 20   // bytes waiting that make Write wait
+	writeEarly = 256 << 10 // bytes queued that end the interval
+	writeMost  = 1 << 20   // bytes queued that make Write block
 )
 
 // A Stream writes lines in the background, so that the reader of the ring does
 // not wait for a write per record. Lines stay whole and in order.
 type Stream struct {
 	w      io.Writer
-	ready  chan struct{} // something waits, or the stream was closed
-	urgent chan struct{} // much waits, or the stream was closed
+	ready  chan struct{} // something is queued, or the stream was closed
+	urgent chan struct{} // writeEarly bytes are queued, or the stream was closed
 	done   chan struct{} // closed when the writer has ended
 	failed chan struct{} // closed at the first error
 
 	mu      sync.Mutex
-	room    sync.Cond // waiting has been taken, or there is an error
+	room    sync.Cond // waiting was emptied, or there is an error
 	waiting []byte
 	closed  bool
 	err     error
@@ -46,8 +46,8 @@ func NewStream(w io.Writer) *Stream {
 	return s
 }
 
-// Write takes lines, which must be whole. It waits only while more than a
-// mebibyte waits to be written, and returns the error of an earlier write.
+// Write queues lines, which must be whole. It blocks only while more than 1 MiB is
+// queued, and returns the error of an earlier write.
 func (s *Stream) Write(lines []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -65,10 +65,10 @@ func (s *Stream) Write(lines []byte) (int, error) {
 	return len(lines), nil
 }
 
-// Failed is closed when a write has failed; Close then says how.
+// Failed is closed when a write has failed; Close then returns the error.
 func (s *Stream) Failed() <-chan struct{} { return s.failed }
 
-// Close writes what waits and returns the first error of all writes. The
+// Close writes what is queued and returns the first error of all writes. The
 // underlying writer stays open.
 func (s *Stream) Close() error {
 	s.mu.Lock()
@@ -117,7 +117,7 @@ func (s *Stream) run() {
 	}
 }
 
-// take returns what waits, and leaves an empty buffer in its place.
+// take returns what is queued, and leaves an empty buffer in its place.
 func (s *Stream) take(empty []byte) (lines []byte, closed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -10,26 +10,25 @@ import (
 	"xentrace/internal/remedy"
 )
 
-// From which figures on something is a limit. Below them it may be busy, and is not
-// what keeps the interface from doing more.
+// Thresholds from which something is a bottleneck. Below them it may be busy.
 const (
-	fewPackets     = 100         // and fewer do not tell anything
+	fewPackets     = 100         // fewer show nothing
 	fullMuch       = 0.05        // of the time that a queue was stopped
-	slowLong       = time.Second // to an answer, if that is also fullMuch of the time
-	boundNear      = 0.8         // of what the ring lets through at this latency
-	boundOccupancy = 64          // slots in use by then: fewer are no pressure, however slow the backend
+	slowLong       = time.Second // to a TX response, if that is also fullMuch of the time
+	boundNear      = 0.8         // of the packet rate bound
+	boundOccupancy = 64          // slots in use at that rate; fewer are no pressure, however slow the backend
 	copiesMany     = 0.1         // of the packets
 	stealMuch      = 0.1         // of the time
-	busyMuch       = 0.8         // of the time of the hottest processor that was not idle
-	restIdle       = 0.5         // of it: the others have done less than this
-	oneCPU         = 0.95        // of the interrupts of several queues go to one processor
-	mostOfOne      = 0.5         // of those of one queue, which has one for each direction
-	overflowsMany  = 0.01        // of the connections that came in
+	busyMuch       = 0.8         // of the busiest CPU's time
+	restIdle       = 0.5         // of it: the other CPUs are less busy than this
+	oneCPU         = 0.95        // of the interrupts of several queues go to one CPU
+	mostOfOne      = 0.5         // of those of one queue, which has an interrupt per direction
+	overflowsMany  = 0.01        // of the incoming connections
 	smallMany      = 0.5         // of the packets
 	smallSlot      = 512         // bytes of payload in a slot
 )
 
-// limitRule is how a limit is known, and what to do about it.
+// limitRule is how a bottleneck is recognised, and what to do about it.
 type limitRule struct {
 	id       event.LimitID
 	holds    func(*event.CongestionReport) bool
@@ -96,7 +95,7 @@ func OfCongestion(r *event.CongestionReport, f remedy.Facts) event.Judgment {
 
 func smallSentence(r *event.CongestionReport, limits []string) string {
 	t := &r.Total
-	s := fmt.Sprintf("Small packet congestion detected: %.0f %% of %.0f packets/s carry less than 256 bytes, a slot carries %.0f bytes of payload, and the limit is %s",
+	s := fmt.Sprintf("Small packet congestion detected: %.0f %% of %.0f packets/s carry under 256 bytes, a slot carries %.0f bytes of payload, and the bottleneck is %s",
 		100*t.SmallShare(), r.Rate(t.Packets), t.BytesPerSlot(), strings.Join(limits, " and "))
 	if full := r.FullShare(); full > 0 {
 		s += fmt.Sprintf("; the ring was full %.0f %% of the time", 100*full)
@@ -111,14 +110,14 @@ func ringHolds(r *event.CongestionReport) bool {
 	if r.Total.Stops > 0 && r.FullShare() >= fullMuch {
 		return true
 	}
-	// A few senders wait for room in their send buffers before they have filled the ring.
+	// A few senders fill their send buffers before they fill the ring.
 	if long := longestAnswer(&r.Total); long >= slowLong && float64(long) >= fullMuch*float64(r.Duration) {
 		return true
 	}
 	return r.Bound != nil && r.Bound.Share >= boundNear && r.Total.Occupancy.Quantile(0.5) >= boundOccupancy
 }
 
-// longestAnswer is how long the backend took at least to answer one of the packets.
+// longestAnswer is a lower bound of the longest time to a TX response.
 func longestAnswer(q *event.CongestionQueue) time.Duration {
 	return time.Duration(q.Latency.Quantile(1)/2) * time.Microsecond
 }
@@ -132,7 +131,7 @@ func oneQueueHolds(r *event.CongestionReport) bool {
 	if c.InterruptShare == nil {
 		return hot && len(r.Queues) == 1
 	}
-	// An application that keeps another processor busy by itself is not it.
+	// A CPU kept busy by an application, without the interrupts, is not it.
 	enough := oneCPU
 	if len(r.Queues) == 1 {
 		enough = mostOfOne
@@ -199,7 +198,7 @@ func acceptQueueEvidence(r *event.CongestionReport) []event.Fact {
 	return figures
 }
 
-// share rounds to what is worth telling.
+// share rounds to 4 decimals.
 func share(value float64) float64 {
 	rounded, _ := strconv.ParseFloat(strconv.FormatFloat(value, 'f', 4, 64), 64)
 	return rounded

@@ -136,7 +136,7 @@ func TestLimits(t *testing.T) {
 func TestSmallPacketSentence(t *testing.T) {
 	r := healthy()
 	r.Total.Stops, r.Queues[0].Full = 40, pointer(410*time.Millisecond)
-	want := "Small packet congestion detected: 90 % of 10000 packets/s carry less than 256 bytes, a slot carries 100 bytes of payload, and the limit is ring; the ring was full 41 % of the time."
+	want := "Small packet congestion detected: 90 % of 10000 packets/s carry under 256 bytes, a slot carries 100 bytes of payload, and the bottleneck is ring; the ring was full 41 % of the time."
 	if got := OfCongestion(r).Sentence; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}

@@ -7,13 +7,12 @@ import (
 	"xentrace/internal/slots"
 )
 
-// A Layout gathers how those packets of one flow are made up whose make-up is what
-// went wrong with them: over the limit, of more than one slot while scatter-gather
-// is off, or bounced. The zero value holds none. It takes a bounded amount of
-// memory, however many packets are added.
+// A Layout summarizes the layout of those packets of one flow that went wrong because
+// of it: over the slot limit, over 1 slot while scatter-gather is off, or bounced. The
+// zero value is empty. Its memory is bounded, however many packets are added.
 type Layout struct {
 	packets int
-	tallies []tally // one for each pattern that was met
+	tallies []tally // one per pattern seen
 }
 
 // A tally is what the packets of one pattern have in common.
@@ -27,7 +26,7 @@ type tally struct {
 	forwarded                              int
 }
 
-// Add takes one packet into account, if its make-up is what went wrong with it.
+// Add adds one packet, if it went wrong because of its layout.
 func (l *Layout) Add(p *event.Packet) {
 	s := shapeOf(p)
 	if !s.overLimit && !s.gatherOff && !s.bounced {
@@ -62,8 +61,8 @@ func (l *Layout) tally(of *pattern) *tally {
 	return &l.tallies[len(l.tallies)-1]
 }
 
-// Sentence says how most of the packets are made up and, where the numbers tell,
-// what makes such packets; "" if there was none.
+// Sentence describes the most frequent layout and, where the numbers show it, what
+// makes such packets; "" if there was none.
 func (l *Layout) Sentence() string {
 	var most *tally
 	for i := range l.tallies {
@@ -81,14 +80,14 @@ func (l *Layout) Sentence() string {
 	return sentence
 }
 
-// LayoutOf says how one packet is made up; "" unless that is what went wrong with it.
+// LayoutOf describes the layout of one packet; "" unless it went wrong because of it.
 func LayoutOf(p *event.Packet) string {
 	var l Layout
 	l.Add(p)
 	return l.Sentence()
 }
 
-// A shape is what the patterns are told by.
+// A shape is what the patterns are recognised by.
 type shape struct {
 	overLimit bool
 	gatherOff bool // dropped since scatter-gather is off
@@ -97,7 +96,7 @@ type shape struct {
 
 	frags      int
 	straddling int  // fragments that touch one page more than their length needs
-	apart      int  // fragments that do not begin where the one before ends, in a block
+	apart      int  // fragments that do not start where the previous one ends, in a block
 	largest    int  // bytes of a fragment
 	farthest   int  // where the last byte of a fragment lies in its compound page
 	headSlots  int  // of the linear part
@@ -145,7 +144,7 @@ func shapeOf(p *event.Packet) shape {
 	return s
 }
 
-// pattern returns the first that is met.
+// pattern returns the first one that matches.
 func (s *shape) pattern() *pattern {
 	for i := range patterns {
 		if patterns[i].requires(s) {

@@ -2,51 +2,51 @@ package verdict
 
 import "xentrace/internal/slots"
 
-// A pattern is one way in which packets come by more slots than they should have.
+// A pattern is one reason why packets need too many slots.
 type pattern struct {
 	requires func(*shape) bool
-	says     string // what makes such packets, after a colon; "" where the numbers do not tell
+	says     string // what makes such packets, after a colon; "" if the numbers do not show it
 }
 
 // usualFrags is MAX_SKB_FRAGS of kernels that are not configured for more.
 const usualFrags = 17
 
-// patterns stand in the order in which they are tried; the last is always met. Each
-// claims no more than what it requires shows.
+// patterns are tried in this order; the last one always matches. Each claims only what
+// its condition shows.
 var patterns = []pattern{
 	{
 		func(s *shape) bool { return !s.overLimit && s.bounced },
-		"too little of the Ethernet header is in the first page, so the driver copies the packet",
+		"the Ethernet header straddles a page boundary, so the driver copies the packet",
 	},
 	{
 		func(s *shape) bool { return !s.overLimit && s.gatherOff && s.frags == 0 && s.headSlots == 2 },
-		"the memory that the kernel gave for the head lies across a page boundary, and without scatter-gather one slot is all",
+		"the linear part straddles a page boundary, and without scatter-gather the driver accepts 1 slot",
 	},
 	{
 		func(s *shape) bool { return !s.overLimit && s.gatherOff && s.frags > 0 },
-		"it came in pieces to an interface without scatter-gather, as when the feature is turned off at that moment or the sender goes past the queue",
+		"fragments on an interface without scatter-gather: it was just turned off, or the sender bypasses the qdisc",
 	},
 	{
 		func(s *shape) bool { return s.straddling > 0 && s.farthest > largestBlock && !s.forwarded },
-		"memory that was handed over without a copy from huge pages, as MSG_ZEROCOPY does",
+		"huge pages sent without a copy, as with MSG_ZEROCOPY",
 	},
 	{
 		func(s *shape) bool { return s.straddling > 0 && s.farthest > largestBlock },
-		"parts of pages of more than 64 KiB, as others hand them over without a copy",
+		"parts of pages over 64 KiB, passed on without a copy",
 	},
 	{
 		func(s *shape) bool { return s.straddling == 0 && s.frags > usualFrags },
-		"more fragments than 17, which only kernels with a larger CONFIG_MAX_SKB_FRAGS allow",
+		"over 17 fragments, which needs a kernel with a larger CONFIG_MAX_SKB_FRAGS",
 	},
 	{
 		func(s *shape) bool {
 			return s.straddling == 0 && s.headSlots > 1 && s.largest <= slots.PageSize && s.forwarded && s.segmented
 		},
-		"one of the packets that were merged on their way in (GRO) and are forwarded; the head across a page boundary is what is too much",
+		"merged on receive (GRO) and forwarded; the linear part straddles a page boundary, which takes the packet over the limit",
 	},
 	{
 		func(s *shape) bool { return s.straddling == 0 && s.headSlots > 1 && s.largest <= slots.PageSize },
-		"one page or less each, as sendfile and splice make them; the head across a page boundary is what is too much",
+		"at most 1 page each, as sent by sendfile and splice; the linear part straddles a page boundary, which takes the packet over the limit",
 	},
 	{
 		func(s *shape) bool { return s.scattered() && s.largest < slots.PageSize },
@@ -54,13 +54,13 @@ var patterns = []pattern{
 	},
 	{
 		func(s *shape) bool { return s.scattered() },
-		"large writes that begin at odd places of a page, since another connection of the same thread takes its memory in between",
+		"large writes that do not start at a page boundary, interleaved with another connection of the same thread",
 	},
 	{func(*shape) bool { return true }, ""},
 }
 
-// scattered tells whether copied data lies in blocks so that it straddles pages, and
-// most of its pieces do not follow each other, as the pieces of one connection alone would.
+// scattered reports whether fragments straddle page boundaries and most of them do not
+// follow each other in memory, as those of a single connection would.
 func (s *shape) scattered() bool {
 	return s.straddling > 0 && s.frags > 1 && 2*s.apart >= s.frags-1
 }

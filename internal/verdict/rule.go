@@ -1,5 +1,5 @@
 // Package verdict says in sentences what happened to a packet and why. The rules are data;
-// nothing here looks at the machine. What helps is in package remedy, by ID.
+// nothing here looks at the machine. Remedies are in package remedy, by ID.
 package verdict
 
 import (

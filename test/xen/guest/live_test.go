@@ -89,7 +89,7 @@ func TestStalledConnectionOnTheScreen(t *testing.T) {
 	if err := watch.Wait(); err != nil {
 		t.Error(err)
 	}
-	if after, _ := tool.AfterLast(terminal.Text(), tool.AlternateOff); !strings.Contains(after, "1 stalled, 0 still are") {
+	if after, _ := tool.AfterLast(terminal.Text(), tool.AlternateOff); !strings.Contains(after, "1 stalled, 0 still stalled") {
 		t.Errorf("the summary is %q", after)
 	}
 }

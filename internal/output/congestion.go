@@ -14,7 +14,7 @@ import (
 // congestionLabel is how wide the names of the rows are.
 const congestionLabel = len("notifications") + 2
 
-// AppendCongestion appends what was measured on one interface: what it means, the
+// AppendCongestion appends what was measured on one interface: the bottleneck, the
 // figures, the histograms, and what could not be measured.
 func (t *Text) AppendCongestion(b []byte, c *event.Congestion) []byte {
 	b = t.appendCongestionHeading(b, c.Report)
@@ -25,46 +25,38 @@ func (t *Text) AppendCongestion(b []byte, c *event.Congestion) []byte {
 	}
 	b = t.appendQueueRows(b, c.Report)
 	for _, change := range changeRows(c.Changes) {
-		b = t.appendCongestionRow(b, "since then", change)
+		b = t.appendCongestionRow(b, "changed", change)
 	}
 	b = t.appendHistograms(b, c.Report)
 	return t.appendMissingRows(b, c.Report)
 }
 
-// AppendCongestionShort appends what a look every second has room for: what it means
-// and the figures.
+// AppendCongestionShort appends the bottleneck and the figures, for an update every
+// second.
 func (t *Text) AppendCongestionShort(b []byte, c *event.Congestion) []byte {
 	b = t.appendCongestionHeading(b, c.Report)
 	if c.Judgment.SmallPackets {
 		b = appendWrapped(b, c.Judgment.Sentence, 0, t.width())
 	} else {
 		for _, limit := range c.Judgment.Limits {
-			b = t.appendCongestionRow(b, "limit", string(limit.ID)+evidenceOf(&limit))
+			b = t.appendCongestionRow(b, "bottleneck", string(limit.ID)+evidenceOf(&limit))
 		}
 	}
 	for _, row := range congestionRows(c.Report) {
 		b = t.appendCongestionRow(b, row.name, row.text)
 	}
 	for _, change := range changeRows(c.Changes) {
-		b = t.appendCongestionRow(b, "since then", change)
+		b = t.appendCongestionRow(b, "changed", change)
 	}
 	return append(b, '\n')
 }
 
 func (t *Text) appendCongestionHeading(b []byte, r *event.CongestionReport) []byte {
 	b = t.appendColoured(b, bold, Escape(r.Name))
-	driver := r.Driver
-	if driver == "" {
-		driver = "no driver"
-	}
-	queues := "1 queue"
-	if len(r.Queues) != 1 {
-		queues = strconv.Itoa(len(r.Queues)) + " queues"
-	}
-	return append(b, fmt.Sprintf(": %s, %s, %s\n", Escape(driver), queues, seconds(r.Duration))...)
+	return fmt.Appendf(b, ": %s, %s, %s\n", driverName(r.Driver), plural(uint64(len(r.Queues)), "queue"), Seconds(r.Duration))
 }
 
-// appendJudgment appends what the limit is, what says so, and what to do.
+// appendJudgment appends the bottlenecks, the evidence, and what to do.
 func (t *Text) appendJudgment(b []byte, j *event.Judgment) []byte {
 	if j.SmallPackets {
 		start := len(b)
@@ -91,7 +83,7 @@ func (t *Text) appendJudgment(b []byte, j *event.Judgment) []byte {
 	return b
 }
 
-// evidenceOf lists the figures that a limit stands on.
+// evidenceOf lists the figures that show a bottleneck.
 func evidenceOf(limit *event.Bottleneck) string {
 	if len(limit.Evidence) == 0 {
 		return ""
@@ -103,14 +95,14 @@ func evidenceOf(limit *event.Bottleneck) string {
 	return " (" + strings.Join(parts, ", ") + ")"
 }
 
-// figureText names a figure by its key, whose end tells the unit.
+// figureText names a figure by its key, which ends in the unit.
 func figureText(figure event.Fact) string {
 	name := strings.ReplaceAll(figure.Key, "_", " ")
 	switch value := figure.Value.(type) {
 	case float64:
 		name = strings.TrimSuffix(name, " share")
 		if figure.Key == "pps_bound_share" {
-			name = "of which sent"
+			name = "of it sent"
 		}
 		return name + " " + percent(value)
 	case int64:
@@ -136,52 +128,52 @@ type congestionRow struct{ name, text string }
 func congestionRows(r *event.CongestionReport) []congestionRow {
 	t := &r.Total
 	rows := []congestionRow{
-		{"sent", fmt.Sprintf("%s packets, %s packets/s, %s/s", grouped(t.Packets), grouped(uint64(r.Rate(t.Packets)+0.5)), byteSize(uint64(r.Rate(t.Bytes)+0.5)))},
-		{"small", fmt.Sprintf("%s below 256 B; %.0f B of payload a slot, %.2f slots a packet", percent(t.SmallShare()), t.BytesPerSlot(), event.Ratio(t.Slots, t.Packets))},
+		{"sent", fmt.Sprintf("%s packets, %s packets/s, %s/s", Grouped(t.Packets), Grouped(uint64(r.Rate(t.Packets)+0.5)), ByteSize(uint64(r.Rate(t.Bytes)+0.5)))},
+		{"small", fmt.Sprintf("%s under 256 B; %.0f B of payload per slot, %.2f slots per packet", percent(t.SmallShare()), t.BytesPerSlot(), event.Ratio(t.Slots, t.Packets))},
 	}
 	rows = append(rows, ringRows(r)...)
 	if t.Copied != nil {
-		rows = append(rows, congestionRow{"copies", fmt.Sprintf("%s packets (%s)", grouped(*t.Copied), percent(event.Ratio(*t.Copied, t.Packets)))})
+		rows = append(rows, congestionRow{"copies", fmt.Sprintf("%s packets (%s)", Grouped(*t.Copied), percent(event.Ratio(*t.Copied, t.Packets)))})
 	}
 	if rx := r.Receive; rx != nil {
-		rows = append(rows, congestionRow{"received", fmt.Sprintf("%s packets in %s polls (%.1f each), %s at their budget",
-			grouped(rx.Packets), grouped(rx.Polls), event.Ratio(rx.Packets, rx.Polls), grouped(rx.Exhausted))})
+		rows = append(rows, congestionRow{"received", fmt.Sprintf("%s packets in %s NAPI polls (%.1f each); %s used the whole budget",
+			Grouped(rx.Packets), Grouped(rx.Polls), event.Ratio(rx.Packets, rx.Polls), Grouped(rx.Exhausted))})
 	}
-	rows = append(append(rows, processorRows(r)...), connectionRows(r)...)
+	rows = append(append(rows, cpuRows(r)...), connectionRows(r)...)
 	if r.Missed != nil && *r.Missed > 0 {
-		rows = append(rows, congestionRow{"not counted", fmt.Sprintf("the kernel skipped %s program runs to avoid recursion", grouped(*r.Missed))})
+		rows = append(rows, congestionRow{"not counted", fmt.Sprintf("kernel skipped %s BPF program runs (recursion)", Grouped(*r.Missed))})
 	}
 	return rows
 }
 
 func ringRows(r *event.CongestionReport) []congestionRow {
 	t := &r.Total
-	full := fmt.Sprintf("%s stops", grouped(t.Stops))
+	full := fmt.Sprintf("%s stops", Grouped(t.Stops))
 	if t.Full != nil {
 		full = fmt.Sprintf("%s of the time, ", percent(r.FullShare())) + full
 		if t.Wake.Count() > 0 {
-			full += fmt.Sprintf(", half of them for at most %s", inMicroseconds(t.Wake.Quantile(0.5)))
+			full += fmt.Sprintf(", half of them up to %s", inMicroseconds(t.Wake.Quantile(0.5)))
 		}
 	}
 	rows := []congestionRow{{"ring full", full}}
 	if t.MeanLatency != nil {
 		text := fmt.Sprintf("mean %s, 99 %% within %s", inMicroseconds(uint64(t.MeanLatency.Microseconds())), inMicroseconds(t.Latency.Quantile(0.99)))
 		if t.Runs != nil && *t.Runs > 0 {
-			text += fmt.Sprintf("; %.1f responses at a time", event.Ratio(*t.Responses, *t.Runs))
+			text += fmt.Sprintf("; %.1f TX responses per run", event.Ratio(*t.Responses, *t.Runs))
 		}
 		rows = append(rows, congestionRow{"completion", text})
 	}
 	if t.Notifications != nil {
-		rows = append(rows, congestionRow{"notifications", fmt.Sprintf("%s (%.2f a packet)", grouped(*t.Notifications), event.Ratio(*t.Notifications, t.Packets))})
+		rows = append(rows, congestionRow{"notifications", fmt.Sprintf("%s (%.2f per packet)", Grouped(*t.Notifications), event.Ratio(*t.Notifications, t.Packets))})
 	}
 	if bound := r.Bound; bound != nil {
 		rows = append(rows, congestionRow{"bound", fmt.Sprintf("%s/s = %d x %d slots / (%.2f slots x %s); %s sent",
-			grouped(uint64(bound.PacketsPerSecond)), bound.Queues, event.UsableSlots, bound.SlotsPerPacket, inMicroseconds(uint64(bound.Latency.Microseconds())), percent(bound.Share))})
+			Grouped(uint64(bound.PacketsPerSecond)), bound.Queues, event.UsableSlots, bound.SlotsPerPacket, inMicroseconds(uint64(bound.Latency.Microseconds())), percent(bound.Share))})
 	}
 	return rows
 }
 
-func processorRows(r *event.CongestionReport) []congestionRow {
+func cpuRows(r *event.CongestionReport) []congestionRow {
 	c := r.CPU
 	if c == nil {
 		return nil
@@ -190,9 +182,9 @@ func processorRows(r *event.CongestionReport) []congestionRow {
 	if c.Count > 1 {
 		text += fmt.Sprintf("; the rest %s", percent(c.RestBusy))
 	}
-	rows := []congestionRow{{"processors", text + fmt.Sprintf("; steal %s", percent(c.Steal))}}
+	rows := []congestionRow{{"CPUs", text + fmt.Sprintf("; steal %s", percent(c.Steal))}}
 	if r.Total.Interrupts != nil && c.InterruptShare != nil {
-		rows = append(rows, congestionRow{"interrupts", fmt.Sprintf("%s, %s of them on CPU %d", grouped(*r.Total.Interrupts), percent(*c.InterruptShare), c.InterruptsCPU)})
+		rows = append(rows, congestionRow{"interrupts", fmt.Sprintf("%s, %s of them on CPU %d", Grouped(*r.Total.Interrupts), percent(*c.InterruptShare), c.InterruptsCPU)})
 	}
 	return rows
 }
@@ -202,7 +194,7 @@ func connectionRows(r *event.CongestionReport) []congestionRow {
 	if t == nil {
 		return nil
 	}
-	text := fmt.Sprintf("%.1f opened/s, %.1f closed/s, %.1f came in/s", r.Rate(t.Opened), r.Rate(t.Closed), r.Rate(t.Established))
+	text := fmt.Sprintf("%.1f opened/s, %.1f closed/s, %.1f incoming/s", r.Rate(t.Opened), r.Rate(t.Closed), r.Rate(t.Established))
 	rows := []congestionRow{{"connections", text}}
 	if t.Accepts != nil {
 		text := fmt.Sprintf("%.1f/s", r.Rate(*t.Accepts))
@@ -212,11 +204,11 @@ func connectionRows(r *event.CongestionReport) []congestionRow {
 		rows = append(rows, congestionRow{"accepted", text})
 	}
 	if t.Overflows != nil && (*t.Overflows > 0 || *t.Drops > 0) {
-		rows = append(rows, congestionRow{"thrown away", fmt.Sprintf("%s found the accept queue full, %s in all", grouped(*t.Overflows), grouped(*t.Drops))})
+		rows = append(rows, congestionRow{"listen drops", fmt.Sprintf("%s with the accept queue full, %s in all", Grouped(*t.Overflows), Grouped(*t.Drops))})
 	}
 	for _, l := range t.Listeners {
 		if l.Full > 0 {
-			rows = append(rows, congestionRow{"listener", fmt.Sprintf("port %d: %s accepts, queue of up to %d (backlog %d)", l.Port, grouped(l.Accepts), l.Longest, l.Limit)})
+			rows = append(rows, congestionRow{"listener", fmt.Sprintf("port %d: %s accepts, longest queue %d (backlog %d)", l.Port, Grouped(l.Accepts), l.Longest, l.Limit)})
 		}
 	}
 	return rows
@@ -232,7 +224,7 @@ func (t *Text) appendQueueRows(b []byte, r *event.CongestionReport) []byte {
 		if q.Packets == 0 && q.Stops == 0 {
 			continue
 		}
-		text := fmt.Sprintf("%s packets (%s), %s stops", grouped(q.Packets), percent(event.Ratio(q.Packets, r.Total.Packets)), grouped(q.Stops))
+		text := fmt.Sprintf("%s packets (%s), %s stops", Grouped(q.Packets), percent(event.Ratio(q.Packets, r.Total.Packets)), Grouped(q.Stops))
 		if q.Full != nil {
 			text += fmt.Sprintf(", full %s", percent(q.Full.Seconds()/max(r.Duration.Seconds(), 1e-9)))
 		}
@@ -246,12 +238,10 @@ func (t *Text) appendQueueRows(b []byte, r *event.CongestionReport) []byte {
 
 func (t *Text) appendCongestionRow(b []byte, name, text string) []byte {
 	b = appendLeft(b, name, congestionLabel)
-	start := len(b)
-	b = appendWrapped(b, text, congestionLabel, t.width())
-	return append(b[:start], b[start+congestionLabel:]...)
+	return appendHanging(b, text, congestionLabel, t.width())
 }
 
-// changeRows are the figures that an earlier run had otherwise.
+// changeRows are the figures that differ from an earlier run.
 func changeRows(changes []event.Change) []string {
 	var rows []string
 	for _, c := range changes {
@@ -274,12 +264,12 @@ func changeRows(changes []event.Change) []string {
 
 func plain(value float64) string {
 	if value >= 100 {
-		return grouped(uint64(value + 0.5))
+		return Grouped(uint64(value + 0.5))
 	}
 	return strconv.FormatFloat(value, 'f', 1, 64)
 }
 
-// inMicroseconds writes a time in the unit that suits it.
+// inMicroseconds writes a time in us, ms or s.
 func inMicroseconds(us uint64) string {
 	switch d := time.Duration(us) * time.Microsecond; {
 	case d < time.Millisecond:
@@ -287,74 +277,8 @@ func inMicroseconds(us uint64) string {
 	case d < time.Second:
 		return strconv.FormatFloat(float64(us)/1000, 'f', 1, 64) + " ms"
 	default:
-		return seconds(d)
+		return Seconds(d)
 	}
-}
-
-// appendHistograms draws what was counted in buckets.
-func (t *Text) appendHistograms(b []byte, r *event.CongestionReport) []byte {
-	for _, h := range []struct {
-		title, unit string
-		values      event.Log2
-		label       func(uint64) string
-	}{
-		{"packet size", "bytes", r.Sizes, grouped},
-		{"slots of a packet", "slots", r.Slots, grouped},
-		{"slots in use when a packet came", "slots", r.Total.Occupancy, grouped},
-		{"from a stop to the wake", "up to", r.Total.Wake, inMicroseconds},
-		{"from the driver to the backend's response", "up to", r.Total.Latency, inMicroseconds},
-		{"from the SYN to the accept", "up to", acceptTimes(r), inMicroseconds},
-	} {
-		if h.values.Count() > 0 {
-			b = t.appendLog2(b, h.title, h.unit, h.values, h.label)
-		}
-	}
-	return b
-}
-
-func acceptTimes(r *event.CongestionReport) event.Log2 {
-	if r.TCP == nil {
-		return nil
-	}
-	return r.TCP.Accept
-}
-
-// appendLog2 draws one histogram, each line with the upper bound of its bucket; empty
-// buckets between others are drawn, those at the ends are not.
-func (t *Text) appendLog2(b []byte, title, unit string, h event.Log2, label func(uint64) string) []byte {
-	var most uint64
-	first, last := -1, 0
-	for bucket, n := range h {
-		if n == 0 {
-			continue
-		}
-		most, last = max(most, n), bucket
-		if first < 0 {
-			first = bucket
-		}
-	}
-	const bound = len("16.8 s+") + 2
-	numbers := max(len("count"), len(grouped(most)))
-	room := max(t.width()-bound-2-numbers-2-len("100.0 %")-2, 1)
-	b = t.appendColoured(append(b, '\n'), bold, title)
-	b = append(b, '\n')
-	b = appendRight(b, unit, bound)
-	b = appendRight(append(b, "  "...), "count", numbers)
-	b = append(b, "    share\n"...)
-	for bucket := first; bucket <= last; bucket++ {
-		text := label(event.Log2Bound(bucket))
-		if bucket == len(h)-1 {
-			text += "+"
-		}
-		b = appendRight(b, text, bound)
-		b = appendRight(append(b, "  "...), grouped(h[bucket]), numbers)
-		b = append(b, fmt.Sprintf("  %5s %%", share(h[bucket], h.Count()))...)
-		if h[bucket] > 0 {
-			b = t.appendColoured(append(b, "  "...), cyan, t.bar(h[bucket], most, room))
-		}
-		b = append(b, '\n')
-	}
-	return b
 }
 
 // appendMissingRows says what could not be measured, each reason once.
