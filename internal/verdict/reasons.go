@@ -37,7 +37,7 @@ var (
 var reasonRules = map[string]Rule{
 	"QDISC_DROP":        queueFull,
 	"QDISC_BURST_DROP":  queueFull,
-	"NETFILTER_DROP":    {Meaning: "netfilter dropped the packet: a rule, or connection tracking.", Remedies: []remedy.ID{remedy.NFTRules, remedy.IPTablesRules}},
+	"NETFILTER_DROP":    {Meaning: "A netfilter rule, or connection tracking, dropped the packet.", Remedies: []remedy.ID{remedy.NFTRules, remedy.IPTablesRules}},
 	"TC_EGRESS":         {Meaning: "A tc filter on egress dropped the packet.", Remedies: []remedy.ID{remedy.EgressFilters}},
 	"BPF_CGROUP_EGRESS": {Meaning: "A BPF program of the sender's cgroup dropped the packet.", Remedies: []remedy.ID{remedy.CgroupPrograms}},
 	"NEIGH_FAILED":      neighbour,
