@@ -42,9 +42,8 @@ func (s *session) openScreen() *live.Screen {
 		return nil
 	}
 	terminal, _ := s.in.Stdout.(*os.File)
-	stderr, _ := s.in.Stderr.(*os.File)
 	options := live.Options{
-		Terminal: terminal, Stderr: stderr, Backend: s.tracer.Choice().Backend,
+		Terminal: terminal, Backend: s.tracer.Choice().Backend,
 		Colour: s.in.coloured(s.in.color, s.in.Stdout), Blocks: s.in.blocks(),
 		Snapshot: s.snapshot,
 	}
