@@ -11,8 +11,6 @@ import (
 
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
-
-	"xentrace/internal/live"
 )
 
 // Run carries out one command line, args without the program's name. What it
@@ -28,9 +26,6 @@ func Run(ctx context.Context, args []string, system System) error {
 	ctx, interrupt := context.WithCancel(ctx)
 	defer interrupt()
 	context.AfterFunc(ctx, stop)
-	if len(args) == 1 && args[0] == live.KeeperArgument {
-		return live.Keep(os.Stdin, os.Stdout, system.Stderr)
-	}
 
 	if len(args) == 0 {
 		return usageError{fmt.Errorf("command: missing, one of %s; see xentrace help", strings.Join(commandNames(), ", "))}

@@ -67,14 +67,6 @@ func TestTheContractsFlagsAreThere(t *testing.T) {
 	}
 }
 
-func TestPlannedCommandsAreAbsent(t *testing.T) {
-	for _, name := range []string{"replay", "report", "export"} {
-		if got := runWith(t, nil, name); got.status != 2 || !strings.Contains(got.stderr, "unknown") {
-			t.Errorf("%s: status %d, %s", name, got.status, got.stderr)
-		}
-	}
-}
-
 // checkScript lets a program check text, and fails with what it says.
 func checkScript(t *testing.T, text, program string, args ...string) {
 	t.Helper()

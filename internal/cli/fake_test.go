@@ -72,7 +72,6 @@ func fakeFromEnvironment() *fakeTracer {
 	if text := os.Getenv("XENTRACE_FAKE_READ_ERROR"); text != "" {
 		f.readErr = errors.New(text)
 	}
-	f.notice, f.crash = os.Getenv("XENTRACE_FAKE_NOTICE"), os.Getenv("XENTRACE_FAKE_CRASH")
 	if os.Getenv("XENTRACE_FAKE_CANNOT") != "" {
 		f.err = errors.Join(trace.ErrCannotRun)
 	}

@@ -49,9 +49,8 @@ func (t *traced) openScreen(flows *flow.Table) *screen {
 		return nil
 	}
 	terminal, _ := in.Stdout.(*os.File)
-	stderr, _ := in.Stderr.(*os.File)
 	options := live.Options{
-		Terminal: terminal, Stderr: stderr, Backend: t.tracer.Choice().Backend,
+		Terminal: terminal, Backend: t.tracer.Choice().Backend,
 		Colour: in.coloured(in.color, in.Stdout), Blocks: in.blocks(),
 		Snapshot: func(ctx context.Context) (live.Snapshot, error) { return t.snapshot(ctx, flows) },
 	}

@@ -17,8 +17,7 @@ import (
 // from it also where standard input is something else. It has a file description of
 // its own, so that nothing is left behind in one that others share.
 type terminal struct {
-	file   *os.File
-	keeper *keeper
+	file *os.File
 
 	mu      sync.Mutex
 	saved   *term.State // nil while it is as it was found
@@ -60,11 +59,6 @@ func (t *terminal) Start() error {
 	}
 	_ = t.file.SetDeadline(time.Time{})
 	return t.control(func(fd int) (err error) {
-		found, err := unix.IoctlGetTermios(fd, unix.TCGETS)
-		if err != nil {
-			return err
-		}
-		t.keeper.taken(found)
 		t.saved, err = term.MakeRaw(fd)
 		return err
 	})
@@ -89,9 +83,7 @@ func (t *terminal) Stop() error {
 	}
 	saved := t.saved
 	t.saved = nil
-	err := t.control(func(fd int) error { return term.Restore(fd, saved) })
-	t.keeper.returned()
-	return err
+	return t.control(func(fd int) error { return term.Restore(fd, saved) })
 }
 
 // NotifyResize has a value sent to resized, if it has room, when the size changes.
