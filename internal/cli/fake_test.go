@@ -48,7 +48,6 @@ type fakeTracer struct {
 	err     error  // of start
 	readErr error  // of Read, after all records
 	notice  string // interface that is gone a while after the start; "" for none
-	crash   string // what a goroutine panics with a while after the start; "" for none
 
 	began   time.Time
 	stop    chan struct{}
@@ -104,9 +103,6 @@ func (f *fakeTracer) start(ctx context.Context, o trace.Options) (Tracer, error)
 	const aWhile = 500 * time.Millisecond
 	if f.notice != "" {
 		time.AfterFunc(aWhile, func() { o.Notify(event.Notice{ID: event.NoticeInterfaceRemoved, Device: event.Device{Name: f.notice}}) })
-	}
-	if f.crash != "" {
-		time.AfterFunc(aWhile, func() { panic(f.crash) })
 	}
 	return f, nil
 }
