@@ -71,6 +71,7 @@ func fakeFromEnvironment() *fakeTracer {
 	if text := os.Getenv("XENTRACE_FAKE_READ_ERROR"); text != "" {
 		f.readErr = errors.New(text)
 	}
+	f.notice = os.Getenv("XENTRACE_FAKE_NOTICE")
 	if os.Getenv("XENTRACE_FAKE_CANNOT") != "" {
 		f.err = errors.Join(trace.ErrCannotRun)
 	}
