@@ -278,9 +278,10 @@ func TestDetails(t *testing.T) {
 		"packets    dropped 4 (too_many_slots 4); 19 to 22 slots; first at 11:07:20, last",
 		"TCP        ESTABLISHED, 66.0 kB unacknowledged (snd_una 3000, write_seq 69000),",
 		"           6 segments retransmitted, RTO 1.6 s, doubled 3 times; read from the",
-		"layout     17 fragments of 80 to 256 bytes that straddle pages: many small",
+		"layout     17 fragments of 80 to 256 bytes, all straddling a page boundary: many",
 		"  # sysctl -w net.core.high_order_alloc_disable=1",
-		"    New fragments are single pages. Cost: bulk senders use a little more CPU.",
+		"    New fragments are single pages.",
+		"    Cost: Bulk senders use a little more CPU.",
 		"  # ip link set dev eth0 mtu 1500",
 	}
 	tall := screenText(m, 80, 40)
@@ -289,7 +290,7 @@ func TestDetails(t *testing.T) {
 			t.Errorf("no line %q in\n%s", part, tall)
 		}
 	}
-	last := "Segments already queued are cut anew when they are sent again."
+	last := "Queued segments are re-segmented when they are retransmitted."
 	if low := screenText(m, 80, 18); strings.Contains(low, last) {
 		t.Fatalf("all of it fits:\n%s", low)
 	}

@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"xentrace/internal/event"
+	"xentrace/internal/remedy"
 	"xentrace/internal/verdict"
 )
 
@@ -35,7 +36,9 @@ func busyFrontend() *event.Congestion {
 		Bound:   &event.RingBound{PacketsPerSecond: 182_914, Queues: 1, SlotsPerPacket: 1.05, Latency: latency, Share: 0.219},
 		Missing: map[string]string{},
 	}
-	return &event.Congestion{Report: r, Judgment: verdict.OfCongestion(r), Changes: []event.Change{
+	facts := sampleFacts(event.Device{Name: r.Name})
+	facts.TSO, facts.GSO = remedy.Off, remedy.Off
+	return &event.Congestion{Report: r, Judgment: verdict.OfCongestion(r, facts), Changes: []event.Change{
 		{Key: "packets_per_second", Before: addressOf(80_000.0), Now: addressOf(40_000.0)}, {Key: "full_share", Before: addressOf(0.0), Now: addressOf(0.41)},
 		{Key: "steal_share", Before: nil, Now: addressOf(0.0)}, {Key: "bytes_per_slot", Before: addressOf(47.6), Now: addressOf(47.6)},
 	}}
@@ -53,7 +56,7 @@ func TestCongestionInText(t *testing.T) {
 	}
 	for _, part := range []string{
 		"Small packet congestion detected: 98 % of 40000 packets/s carry under 256",
-		"ring: The backend is the limit", "accept_queue: An application is the limit", "  # ethtool -K eth0 sg on tso on gso on\n", "  # ss -ltnp 'sport = :80'\n",
+		"ring: The backend is the bottleneck", "accept_queue: An application is the bottleneck", "  # ethtool -K eth0 tso on gso on\n", "  # ss -ltnp 'sport = :80'\n",
 		"ring full      41.0 % of the time, 321 stops, half of them up to 2.0 ms\n",
 		"completion     mean 1.2 ms, 99 % within 2.0 ms; 42.0 TX responses per run\n",
 		"completion mean 1.2 ms, completion longest 2.0 ms,\n  bound in packets/s 182914, of it sent 21.9 %, wake p99 4.1 ms)\n",

@@ -203,7 +203,7 @@ func TestKeysAndTheirOrder(t *testing.T) {
 		want string
 	}{
 		"packet":  {JSON{}.AppendPacket(nil, &packet), packetKeys},
-		"summary": {JSON{}.AppendSummary(nil, &event.Summary{Totals: *sampleTotals()}), summaryKeys},
+		"summary": {JSON{}.AppendSummary(nil, summaryOf(sampleTotals())), summaryKeys},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := strings.Join(keys(t, c.line), " "); got != c.want {
@@ -238,7 +238,7 @@ func TestSummaryValues(t *testing.T) {
 		}
 		Missing map[string]string
 	}
-	if err := json.Unmarshal(JSON{}.AppendSummary(nil, &event.Summary{Totals: *sampleTotals()}), &got); err != nil {
+	if err := json.Unmarshal(JSON{}.AppendSummary(nil, summaryOf(sampleTotals())), &got); err != nil {
 		t.Fatal(err)
 	}
 	eth0 := got.Interfaces[0]
@@ -276,7 +276,7 @@ func TestDropsElsewhereInTheSummary(t *testing.T) {
 	without := elsewhereTotals()
 	without.Interfaces[0].Reasons = nil
 	for totals, into := range map[*event.Totals]*numbers{elsewhereTotals(): &asked, sampleTotals(): &notAsked, without: &noReasons} {
-		if err := json.Unmarshal(JSON{}.AppendSummary(nil, &event.Summary{Totals: *totals}), into); err != nil {
+		if err := json.Unmarshal(JSON{}.AppendSummary(nil, summaryOf(totals)), into); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -295,7 +295,7 @@ func TestDropsElsewhereInTheSummary(t *testing.T) {
 }
 
 func TestEmptySummaryIsWhole(t *testing.T) {
-	line := JSON{}.AppendSummary(nil, &event.Summary{Totals: *&event.Totals{Time: start}})
+	line := JSON{}.AppendSummary(nil, &event.Summary{Totals: event.Totals{Time: start}})
 	var got map[string]any
 	if err := json.Unmarshal(line, &got); err != nil {
 		t.Fatalf("%v in %s", err, line)
@@ -352,7 +352,7 @@ func TestObjectsAreAsTheSchemaSays(t *testing.T) {
 	}
 	b = sink.Append(b, sampleRun())
 	for _, totals := range []*event.Totals{sampleTotals(), quietTotals()} {
-		b = sink.Append(b, &event.Summary{Totals: *totals})
+		b = sink.Append(b, summaryOf(totals))
 	}
 	b = sink.Append(b, sampleReport())
 	b = sink.Append(b, busyFrontend())
@@ -382,14 +382,14 @@ func TestGapsInJSON(t *testing.T) {
 			Reason string
 		}
 	}
-	if err := json.Unmarshal(JSON{}.AppendSummary(nil, &event.Summary{Totals: *&event.Totals{}}), &summary); err != nil {
+	if err := json.Unmarshal(JSON{}.AppendSummary(nil, &event.Summary{Totals: event.Totals{}}), &summary); err != nil {
 		t.Fatal(err)
 	}
 	if summary.Gaps == nil || len(summary.Gaps) != 0 {
 		t.Errorf("without a gap: %v, want an empty list", summary.Gaps)
 	}
 	want := sampleGaps()
-	if err := json.Unmarshal(JSON{}.AppendSummary(nil, &event.Summary{Totals: *&event.Totals{Gaps: want}}), &summary); err != nil {
+	if err := json.Unmarshal(JSON{}.AppendSummary(nil, &event.Summary{Totals: event.Totals{Gaps: want}}), &summary); err != nil {
 		t.Fatal(err)
 	}
 	if len(summary.Gaps) != len(want) {
@@ -409,8 +409,8 @@ func TestGapsInText(t *testing.T) {
 	wide := text(200)
 	totals := &event.Totals{Gaps: sampleGaps()}
 	for name, got := range map[string]string{
-		"summary":   string(wide.AppendSummary(nil, &event.Summary{Totals: *totals})),
-		"histogram": string(wide.AppendHistogram(nil, &event.Summary{Totals: *totals})),
+		"summary":   string(wide.AppendSummary(nil, summaryOf(totals))),
+		"histogram": string(wide.AppendHistogram(nil, summaryOf(totals))),
 	} {
 		for _, want := range []string{
 			"unmonitored from 12:07:20.500 to 12:07:24.700 (4.2 s): xen-netfront was not loaded",

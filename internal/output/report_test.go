@@ -8,6 +8,7 @@ import (
 
 	"xentrace/internal/check"
 	"xentrace/internal/event"
+	"xentrace/internal/verdict"
 )
 
 // sampleReport has a finding of every status, and names that others chose.
@@ -16,7 +17,7 @@ func sampleReport() *event.Report {
 		Findings: []event.Finding{
 			{ID: check.ScatterGather, Status: event.Fail, Interface: "e\x1b[31m", NetNS: 4026532000, Message: "Scatter-gather is off, so a packet that needs two slots is dropped.",
 				Evidence: []event.Fact{{Key: "on", Value: false}, {Key: "small_head_bytes", Value: 704}, {Key: "file", Value: nil}, {Key: "code", Value: "a \"call\""}},
-				Advice:   []event.Advice{{Command: "ethtool -K 'e\x1b[31m' sg on", Effect: "It is on again.", Cost: "Nothing much."}, {Effect: "Or wait."}}},
+				Advice:   []event.Advice{{ID: "sg-on", Command: "ethtool -K 'e\x1b[31m' sg on", Effect: "It is on again.", Cost: "Nothing much."}, {ID: "wait", Effect: "Or wait."}}},
 			{ID: check.TxDropped, Status: event.Warn, Interface: "eth0", NetNS: 4026531840, Message: "5 packets were dropped."},
 			{ID: check.KernelLog, Status: event.Unknown, Message: "The kernel's log cannot be read: that needs root."},
 			{ID: check.Virtualization, Message: "This is a guest of Xen.", Evidence: []event.Fact{{Key: "hypervisor", Value: "xen"}}},
@@ -36,7 +37,8 @@ func TestReportInText(t *testing.T) {
         (on: false, small_head_bytes: 704, file: unknown, code: a
         "call")
       # ethtool -K 'e\x1b[31m' sg on
-        It is on again. Cost: nothing much.
+        It is on again.
+        Cost: Nothing much.
         Or wait.
 
 WARN    tx_dropped eth0 (network namespace 4026531840): 5 packets were
@@ -69,7 +71,7 @@ func TestReportInJSON(t *testing.T) {
 	want := []string{
 		`{"type":"finding","id":"scatter_gather","status":"FAIL","ifname":"e\u001b[31m","netns":4026532000,"message":"Scatter-gather is off, so a packet that needs two slots is dropped.",` +
 			`"evidence":{"on":false,"small_head_bytes":704,"file":null,"code":"a \"call\""},` +
-			`"advice":[{"command":"ethtool -K 'e\u001b[31m' sg on","effect":"It is on again.","cost":"Nothing much."},{"command":null,"effect":"Or wait.","cost":null}]}`,
+			`"advice":[{"id":"sg-on","command":"ethtool -K 'e\u001b[31m' sg on","effect":"It is on again.","cost":"Nothing much."},{"id":"wait","command":null,"effect":"Or wait.","cost":null}]}`,
 		`{"type":"finding","id":"tx_dropped","status":"WARN","ifname":"eth0","netns":4026531840,"message":"5 packets were dropped.","evidence":{},"advice":[]}`,
 		`{"type":"finding","id":"kernel_log","status":"UNKNOWN","ifname":null,"netns":null,"message":"The kernel's log cannot be read: that needs root.","evidence":{},"advice":[]}`,
 		`{"type":"finding","id":"virtualization","status":"OK","ifname":null,"netns":null,"message":"This is a guest of Xen.","evidence":{"hypervisor":"xen"},"advice":[]}`,
@@ -107,12 +109,12 @@ func TestProbeInText(t *testing.T) {
 	}{
 		{"dropped", func(*event.Probe) {},
 			`eth0: dropped too_many_slots, 27 slots (limit 18), 1162 bytes, 192.0.2.2:40000 > 192.0.2.1:9 udp
-  The packet needs more slots than the limit and this driver has no code to linearize it, so the same packet is dropped again at every retransmission.
+  The packet is over the slot limit (18) and this driver does not linearize, so every retransmission is dropped too.
 `},
 		{"linearized", func(r *event.Probe) {
 			r.Verdict, r.Cause, r.Answer, r.Attempts = event.Linearized, event.CauseNone, event.AnswerAccepted, 3
 		}, `eth0: linearized, 27 slots (limit 18), 1162 bytes, 192.0.2.2:40000 > 192.0.2.1:9 udp, attempt 3
-  The packet needed more slots than the limit; the driver copied it into one buffer and sent it. The backend accepted it.
+  The packet was over the slot limit (18); the driver copied it into one buffer and sent it. Nothing is lost while memory for the copies is found. The backend accepted it.
 `},
 		{"sent, answers not seen", func(r *event.Probe) {
 			r.Verdict, r.Cause, r.Slots, r.AnswerMissing = event.Sent, event.CauseNone, 18, "no BTF"
@@ -158,6 +160,10 @@ func TestProbeInText(t *testing.T) {
 	}
 }
 
+func probesOf(results ...event.Probe) *event.Probes {
+	return &event.Probes{Results: results, Explained: verdict.ExplainProbes(results, sampleFacts)}
+}
+
 func TestProbeEndInText(t *testing.T) {
 	text := &Text{Width: func() int { return 1000 }}
 	lost := probed(func(*event.Probe) {})
@@ -166,10 +172,10 @@ func TestProbeEndInText(t *testing.T) {
 	})
 	sent := probed(func(r *event.Probe) { r.Verdict, r.Cause = event.Linearized, event.CauseNone })
 	unseen := probed(func(r *event.Probe) { *r = event.Probe{Interface: r.Interface, Unseen: "x"} })
-	if got := text.AppendProbeEnd(nil, []event.Probe{sent}); len(got) != 0 {
+	if got := text.AppendProbeEnd(nil, probesOf(sent)); len(got) != 0 {
 		t.Errorf("one that was sent: %q, want nothing", got)
 	}
-	got := string(text.AppendProbeEnd(nil, []event.Probe{lost, sent, lost, refused, unseen}))
+	got := string(text.AppendProbeEnd(nil, probesOf(lost, sent, lost, refused, unseen)))
 	if strings.Count(got, "What to do about too_many_slots:\n") != 1 || strings.Count(got, "What to do about rejected:\n") != 1 ||
 		strings.Count(got, "# ip link set dev eth0 mtu 1500\n") != 1 || !strings.HasSuffix(got, "\n3 of 5 lost, 1 not seen\n") {
 		t.Errorf("says:\n%s", got)
@@ -182,11 +188,11 @@ func TestProbeInJSON(t *testing.T) {
 		change func(*event.Probe)
 		want   string
 	}{
-		{func(*event.Probe) {}, `{"type":"probe","time":"2026-11-22T10:48:03.123456789Z","ifname":"eth0",` + flow + `,"slots":27,"limit":18,"verdict":"dropped","cause":"too_many_slots","attempts":1,"answer":null,"reason":null,"message":"The packet needs`},
+		{func(*event.Probe) {}, `{"type":"probe","time":"2026-11-22T10:48:03.123456789Z","ifname":"eth0",` + flow + `,"slots":27,"limit":18,"verdict":"dropped","cause":"too_many_slots","attempts":1,"answer":null,"reason":null,"message":"The packet is over`},
 		{func(r *event.Probe) {
 			r.Verdict, r.Cause, r.Answer = event.Rejected, event.CauseNone, event.AnswerRejected
 		},
-			`{"type":"probe","time":"2026-11-22T10:48:03.123456789Z","ifname":"eth0",` + flow + `,"slots":27,"limit":18,"verdict":"rejected","cause":null,"attempts":1,"answer":"rejected","reason":null,"message":"The driver put`},
+			`{"type":"probe","time":"2026-11-22T10:48:03.123456789Z","ifname":"eth0",` + flow + `,"slots":27,"limit":18,"verdict":"rejected","cause":null,"attempts":1,"answer":"rejected","reason":null,"message":"The driver sent the packet and the backend rejected it`},
 		{func(r *event.Probe) {
 			*r = event.Probe{Time: start, Interface: event.Device{Name: "e\"0"}, Limit: 18, Attempts: 1, Reason: "QDISC_DROP", Unseen: "it was dropped"}
 		}, `{"type":"probe","time":"2026-11-22T10:48:03.123456789Z","ifname":"e\"0","flow":null,"slots":null,"limit":18,"verdict":null,"cause":null,"attempts":1,"answer":null,"reason":"QDISC_DROP","message":"Unknown what the driver would do: it was dropped."}`},
@@ -197,7 +203,7 @@ func TestProbeInJSON(t *testing.T) {
 			t.Errorf("%s\nwant %s", got, test.want)
 		}
 	}
-	if got := (JSON{}).Append(nil, &event.Probes{{}, {}}); len(got) != 0 {
+	if got := (JSON{}).Append(nil, probesOf(event.Probe{}, event.Probe{})); len(got) != 0 {
 		t.Errorf("at the end: %q, want nothing", got)
 	}
 }

@@ -61,17 +61,17 @@ func TestTextGolden(t *testing.T) {
 		"lines-130.txt":         lines(text(130)),
 		"lines-file.txt":        lines(whole),
 		"lines-colour.txt":      lines(colour),
-		"summary-100.txt":       text(100).AppendSummary(nil, &event.Summary{Totals: *sampleTotals()}),
-		"summary-80.txt":        text(80).AppendSummary(nil, &event.Summary{Totals: *sampleTotals()}),
-		"summary-quiet.txt":     text(100).AppendSummary(nil, &event.Summary{Totals: *quietTotals()}),
-		"summary-colour.txt":    colour.AppendSummary(nil, &event.Summary{Totals: *sampleTotals()}),
+		"summary-100.txt":       text(100).AppendSummary(nil, summaryOf(sampleTotals())),
+		"summary-80.txt":        text(80).AppendSummary(nil, summaryOf(sampleTotals())),
+		"summary-quiet.txt":     text(100).AppendSummary(nil, summaryOf(quietTotals())),
+		"summary-colour.txt":    colour.AppendSummary(nil, summaryOf(sampleTotals())),
 		"lines-stacks.txt":      lines(stacks),
-		"summary-elsewhere.txt": text(100).AppendSummary(nil, &event.Summary{Totals: *elsewhereTotals()}),
-		"hist-100.txt":          text(100).AppendHistogram(nil, &event.Summary{Totals: *sampleTotals()}),
-		"hist-80.txt":           text(80).AppendHistogram(nil, &event.Summary{Totals: *sampleTotals()}),
-		"hist-ascii.txt":        plain.AppendHistogram(nil, &event.Summary{Totals: *sampleTotals()}),
-		"hist-quiet.txt":        text(100).AppendHistogram(nil, &event.Summary{Totals: *quietTotals()}),
-		"hist-colour.txt":       colour.AppendHistogram(nil, &event.Summary{Totals: *sampleTotals()}),
+		"summary-elsewhere.txt": text(100).AppendSummary(nil, summaryOf(elsewhereTotals())),
+		"hist-100.txt":          text(100).AppendHistogram(nil, summaryOf(sampleTotals())),
+		"hist-80.txt":           text(80).AppendHistogram(nil, summaryOf(sampleTotals())),
+		"hist-ascii.txt":        plain.AppendHistogram(nil, summaryOf(sampleTotals())),
+		"hist-quiet.txt":        text(100).AppendHistogram(nil, summaryOf(quietTotals())),
+		"hist-colour.txt":       colour.AppendHistogram(nil, summaryOf(sampleTotals())),
 	} {
 		t.Run(name, func(t *testing.T) { golden(t, name, got) })
 	}
@@ -88,7 +88,7 @@ func TestTextStaysWithinItsWidth(t *testing.T) {
 	}
 	for width := 72; width <= 140; width++ {
 		f := text(width)
-		all := string(lines(f)) + string(f.AppendSummary(nil, &event.Summary{Totals: *totals})) + string(f.AppendHistogram(nil, &event.Summary{Totals: *totals}))
+		all := string(lines(f)) + string(f.AppendSummary(nil, summaryOf(totals))) + string(f.AppendHistogram(nil, summaryOf(totals)))
 		for line := range strings.Lines(all) {
 			line = strings.TrimSuffix(line, "\n")
 			if n := utf8.RuneCountInString(line); n > width && !isCommandOrAddress(line) {
@@ -228,7 +228,7 @@ func TestTxDroppedBesideDropsElsewhere(t *testing.T) {
 	totals := quietTotals()
 	totals.Drops = event.DropsAll
 	totals.Interfaces[0].Elsewhere = 7
-	got := string(text(300).AppendSummary(nil, &event.Summary{Totals: *totals}))
+	got := string(text(300).AppendSummary(nil, summaryOf(totals)))
 	for _, part := range []string{"elsewhere        7  dropped before the driver\n", "tx_dropped       0  delta of the interface's own counter: equals the driver's drops; drops before the driver are not in it", "\nelsewhere (7): "} {
 		if !strings.Contains(got, part) {
 			t.Errorf("%q is not in\n%s", part, got)

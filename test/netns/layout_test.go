@@ -26,7 +26,7 @@ func asTraced(p *tool.Packet) event.Packet {
 func TestLayoutOfRealPackets(t *testing.T) {
 	const (
 		interleaved = ": many small writes interleaved with another connection of the same thread."
-		noCopy      = ": memory that was handed over without a copy from huge pages, as MSG_ZEROCOPY does."
+		noCopy      = ": huge pages sent without a copy, as with MSG_ZEROCOPY."
 	)
 	for _, test := range []struct {
 		name, first, last string

@@ -123,7 +123,7 @@ func checkHanging(t *testing.T, terminal *tool.Terminal, bad []*connection) {
 		}
 	}
 	terminal.Press(t, "\r")
-	details := terminal.Await(t, "one flow", "1.2 kB written and not acknowledged", "NOT_SPECIFIED")
+	details := terminal.Await(t, "one flow", "1.2 kB unacknowledged (snd_una ", "NOT_SPECIFIED")
 	found := false
 	for name := range known {
 		found = found || strings.Contains(details, name+" tcp\n")
