@@ -101,12 +101,13 @@ func Interface(f remedy.Facts, i netdev.Interface, features *netdev.Features) re
 	return f
 }
 
-// Feature is the state of an offload.
+// Feature is the state of an offload. One that is requested and not active, or that ethtool
+// cannot change, is not there.
 func Feature(f netdev.Feature) remedy.Setting {
 	switch {
 	case f.Active:
 		return remedy.On
-	case f.Requested:
+	case f.Requested || !f.Changeable:
 		return remedy.Absent
 	}
 	return remedy.Off
