@@ -13,6 +13,7 @@ import (
 
 	"xentrace/internal/congestion"
 	"xentrace/internal/event"
+	"xentrace/internal/facts"
 	"xentrace/internal/output"
 	"xentrace/internal/verdict"
 )
@@ -84,7 +85,8 @@ func measure(t *testing.T, l load, lasts time.Duration) *pressure {
 	p.report = m.Reports(before, now)[0]
 	ticksNow, allNow := stolen(t)
 	p.steal = (ticksNow - ticks) / (allNow - all)
-	p.judgment = verdict.OfCongestion(&p.report)
+	machine := &facts.Cache{}
+	p.judgment = verdict.OfCongestion(&p.report, machine.Of(event.Device{Name: p.report.Name, Index: p.report.Index, NetNS: p.report.NetNS}))
 	text := &output.Text{Width: func() int { return 80 }}
 	t.Logf("%d sent\n%s", p.sent, text.AppendCongestion(nil, &event.Congestion{Report: &p.report, Judgment: p.judgment}))
 	return p
