@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Buckets is how many slot counts a Histogram tells apart. The last bucket also holds
+// Buckets is how many slot counts a Histogram has. The last bucket also holds
 // every larger count; no packet that a Xen frontend accepts comes near it.
 const Buckets = 256
 
@@ -116,7 +116,7 @@ type Gap struct {
 	Reason GapReason
 }
 
-// A GapReason is why an interval was unmonitored. Its text is what JSON says.
+// A GapReason is why an interval was unmonitored. Its text is the JSON value.
 type GapReason string
 
 // The reasons.

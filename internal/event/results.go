@@ -2,7 +2,7 @@ package event
 
 import "time"
 
-// A FixStatus is the status of a step of fix. Its text is what JSON says.
+// A FixStatus is the status of a step of fix. Its text is the JSON value.
 type FixStatus uint8
 
 // The statuses.

@@ -15,7 +15,7 @@ const factColumn = 11
 // How far advice and stacks are indented.
 const factIndent = 4
 
-// detailLines tells all that is known of the chosen flow.
+// detailLines are the details of the selected flow.
 func (m *model) detailLines(columns int) []line {
 	f := &m.detail
 	lines := []line{m.rule("one flow", columns), {{output.Endpoints(f.Proto, f.Source, f.Destination), heading}}}
@@ -85,7 +85,7 @@ func processSentence(p *event.Process) string {
 	return text
 }
 
-// troubleSentence says what went wrong with how many packets, and when.
+// troubleSentence lists the packets that went wrong, by verdict, and when.
 func (m *model) troubleSentence(f *event.FlowHistory) string {
 	text := "dropped " + output.Grouped(f.Drops)
 	if causes := output.FlowCauses(f); causes != "" {

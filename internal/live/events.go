@@ -26,7 +26,7 @@ func (m *model) eventLines(columns, rows int) []line {
 	return lines
 }
 
-// eventLine tells of one event: when, what, and of which flow.
+// eventLine shows one event: time, what happened, and the flow.
 func (m *model) eventLine(e *entry, columns int) []line {
 	when := e.time.Local().Format(timeLayout) + " "
 	what, t, rest := "", plain, steady(output.Printable(e.sentence))
@@ -39,7 +39,7 @@ func (m *model) eventLine(e *entry, columns int) []line {
 	if what != "" && rest != "" {
 		rest = " " + rest
 	}
-	if e.packet != nil && e.packet.Process != nil { // worth its room, but not a line of its own
+	if e.packet != nil && e.packet.Process != nil { // if it fits on the line
 		if whole := rest + " of " + processName(e.packet.Process); width(when+what+whole) <= columns {
 			rest = whole
 		}
@@ -58,7 +58,7 @@ func (m *model) eventLine(e *entry, columns int) []line {
 	return lines
 }
 
-// packetWords says what became of a packet, of how many slots, and whose it was.
+// packetWords is a packet's verdict, slots and flow.
 func (m *model) packetWords(p *event.Packet) (what string, t tone, rest string) {
 	what = p.Verdict.String()
 	switch {
@@ -82,7 +82,7 @@ func (m *model) packetWords(p *event.Packet) (what string, t tone, rest string) 
 	return what, toneOf(p.Verdict), rest
 }
 
-// changeWords says what happened to a flow.
+// changeWords is a flow's new state and since when.
 func changeWords(e *event.FlowEvent) (what string, t tone, rest string) {
 	what, t = stateOf(e.Flow.State)
 	rest = output.Endpoints(e.Flow.Proto, e.Flow.Source, e.Flow.Destination)

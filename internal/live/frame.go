@@ -47,7 +47,7 @@ func fill(lines []line, rows int) []line {
 	return lines[:rows]
 }
 
-// tooSmall says so, as far as there is room to.
+// tooSmall shows the size that is needed, cut to the screen.
 func (m *model) tooSmall(columns, rows int) []line {
 	text := fmt.Sprintf("The terminal is too small: %dx%d, needs %dx%d. Still counting; q quits.", columns, rows, leastColumns, leastRows)
 	var lines []line
@@ -78,7 +78,7 @@ func (m *model) rule(text string, columns int) line {
 	return l
 }
 
-// titleLines says what runs, for how long, and whether the display stands still.
+// titleLines show what runs, for how long, and whether the display is paused.
 func (m *model) titleLines(columns int) []line {
 	spans := []span{{"xentrace watch", heading}, {output.Clock(m.duration()), plain}}
 	if left := m.until.Sub(m.time()); !m.until.IsZero() {
@@ -142,7 +142,7 @@ func (m *model) countSpan(name string, now uint64, colour int, of func(sums) uin
 	return span{fmt.Sprintf("%-10s %9s %6s/s", name, output.Grouped(now), output.Grouped(rate)), tone{colour: colour}}
 }
 
-// lostSpan says what the records do not tell of, by cause.
+// lostSpan shows what was lost, by cause.
 func (m *model) lostSpan() span {
 	lost, flows := &m.latest.Totals.Lost, m.latest.FlowsLost
 	sum := output.LostRecords(&m.latest.Totals) + flows
@@ -154,7 +154,7 @@ func (m *model) lostSpan() span {
 	return s
 }
 
-// known is a count, or that this kernel does not tell.
+// known is a count, or ? if this kernel does not report it.
 func known(n *uint64) string {
 	if n == nil {
 		return "?"
@@ -170,7 +170,7 @@ func (m *model) stalledSpan() span {
 	return s
 }
 
-// keyLine says what keys do here.
+// keyLine lists the keys of this page.
 func (m *model) keyLine(columns int) line {
 	keys := "up/down  enter details  s sort  p pause  ? help  q quit"
 	switch m.page {
@@ -182,7 +182,7 @@ func (m *model) keyLine(columns int) line {
 	return line{{left(keys, columns), selected}}
 }
 
-// scrollWords says how much of a page is below the screen.
+// scrollWords is how much of a page is below the screen.
 func (m *model) scrollWords() string {
 	switch below := m.overflow - m.scroll; {
 	case below > 0:

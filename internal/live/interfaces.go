@@ -20,7 +20,7 @@ var (
 // toneOf is the tone of a verdict, as in lines.
 func toneOf(v event.Verdict) tone { return tone{colour: output.VerdictColour(v)} }
 
-// elsewhere tells whether drops outside the driver are counted.
+// elsewhere reports whether drops outside the driver are counted.
 func (m *model) elsewhere() bool { return m.latest.Totals.Drops == event.DropsAll }
 
 // interfaceLines is a table of the interfaces, those that lost most first. It takes a

@@ -13,7 +13,7 @@ type Snapshot struct {
 	Flows     []event.FlowHistory
 	LeftOut   int    // flows that the user does not want to see
 	Stalled   int    // flows that are stalled now, those too
-	FlowsLost uint64 // flows with trouble that there was no room to remember
+	FlowsLost uint64 // flows not tracked (table full)
 }
 
 // A model is what is on the screen. It is one goroutine's, but for its log.
@@ -40,10 +40,10 @@ type model struct {
 	top      int               // of the flows, the first on the screen
 	scroll   int               // lines of a page that are above the screen
 	listed   int               // flows that have room; as last drawn
-	overflow int               // lines of a page that have no room; as last drawn
+	overflow int               // lines of a page that do not fit, as last drawn
 }
 
-// A page is what stands below the counts.
+// A page is what is shown below the counts.
 type page int
 
 const (
@@ -111,7 +111,7 @@ func (m *model) pause() {
 	m.paused = true
 }
 
-// duration is how long the trace has run; it goes on between two snapshots.
+// duration is how long the trace has run; it advances between snapshots too.
 func (m *model) duration() time.Duration {
 	d := m.latest.Totals.Duration
 	if since := m.time().Sub(m.latest.Totals.Time); !m.latest.Totals.Time.IsZero() && since > 0 {

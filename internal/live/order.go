@@ -23,7 +23,7 @@ func (o order) String() string {
 
 func (o order) next() order { return (o + 1) % orders }
 
-// compare tells which of two flows comes first: that with more of what is asked for.
+// compare orders two flows: the one with more of the sort key comes first.
 func (o order) compare(a, b event.FlowHistory) int {
 	worse := 0
 	switch o {

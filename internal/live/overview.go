@@ -128,7 +128,7 @@ func slotRange(f *event.FlowHistory) string {
 	return strconv.Itoa(f.MinSlots) + "-" + strconv.Itoa(f.MaxSlots)
 }
 
-// since says how long ago something was.
+// since is how long ago something was.
 func (m *model) since(t time.Time) string {
 	d := max(m.time().Sub(t), 0).Truncate(time.Second)
 	if d < time.Minute {
