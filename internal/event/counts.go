@@ -108,6 +108,31 @@ type Totals struct {
 	Missing    map[string]string // why a value above is nil, by its JSON key
 }
 
+// Sum adds up the packets of all interfaces, by verdict and cause. Rejected is nil if no
+// interface has it.
+func (t *Totals) Sum() InterfaceTotals {
+	var sum InterfaceTotals
+	for i := range t.Interfaces {
+		n := &t.Interfaces[i]
+		sum.Packets += n.Packets
+		sum.OverLimit += n.OverLimit
+		sum.Dropped += n.Dropped
+		sum.Linearized += n.Linearized
+		sum.Bounced += n.Bounced
+		sum.Elsewhere += n.Elsewhere
+		for cause, dropped := range n.Causes {
+			sum.Causes[cause] += dropped
+		}
+		if n.Rejected != nil {
+			if sum.Rejected == nil {
+				sum.Rejected = new(uint64)
+			}
+			*sum.Rejected += *n.Rejected
+		}
+	}
+	return sum
+}
+
 // A Gap is an unmonitored interval: packets may have been missed, or the machine did
 // not run.
 type Gap struct {

@@ -36,10 +36,6 @@ type Summary struct {
 // AnyDropped reports whether a packet was dropped on any interface: by the driver, or
 // elsewhere where that was asked for.
 func (t *Totals) AnyDropped() bool {
-	for i := range t.Interfaces {
-		if t.Interfaces[i].Dropped+t.Interfaces[i].Elsewhere != 0 {
-			return true
-		}
-	}
-	return false
+	sum := t.Sum()
+	return sum.Dropped+sum.Elsewhere != 0
 }

@@ -207,16 +207,8 @@ func (w *Verifier) count(ctx context.Context) (window, error) {
 		return window{packets: packets, dropped: dropped}, err
 	}
 	totals, err := w.tracer.Totals(ctx)
-	counted := window{}
-	for n := range totals.Interfaces {
-		t := &totals.Interfaces[n]
-		counted.packets += t.Packets
-		counted.dropped += t.Dropped
-		for cause, dropped := range t.Causes {
-			counted.causes[cause] += dropped
-		}
-	}
-	return counted, err
+	sum := totals.Sum()
+	return window{sum.Packets, sum.Dropped, sum.Causes}, err
 }
 
 // String says how many packets were dropped, and why.

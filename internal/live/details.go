@@ -20,39 +20,29 @@ func (m *model) detailLines(columns int) []line {
 	f := &m.detail
 	lines := []line{m.rule("one flow", columns), {{output.Endpoints(f.Proto, f.Source, f.Destination), heading}}}
 	lines[1] = cutLine(lines[1], columns, m.more())
+	fact := func(name, text string, t tone) {
+		lines = appendLabelled(lines, span{name, plain}, factColumn, span{text, t}, columns)
+	}
 	if m.gone {
-		lines = appendFact(lines, "", "No longer tracked; this is its last known state.", plain, columns)
+		fact("", "No longer tracked; this is its last known state.", plain)
 	}
 	text, t := stateOf(f.State)
-	lines = appendFact(lines, "state", text+stateSentence(f), t, columns)
-	lines = appendFact(lines, "process", processSentence(f.Process), plain, columns)
-	lines = appendFact(lines, "interface", fmt.Sprintf("%s, network namespace %d", name(f.Interface.Name), f.NetNS), plain, columns)
-	lines = appendFact(lines, "packets", m.troubleSentence(f), plain, columns)
+	fact("state", text+stateSentence(f), t)
+	fact("process", processSentence(f.Process), plain)
+	fact("interface", fmt.Sprintf("%s, network namespace %d", name(f.Interface.Name), f.NetNS), plain)
+	fact("packets", m.troubleSentence(f), plain)
 	if f.TCP != nil {
-		lines = appendFact(lines, "TCP", m.tcpSentence(f.TCP), plain, columns)
+		fact("TCP", m.tcpSentence(f.TCP), plain)
 	}
 	if f.Layout != "" {
-		lines = appendFact(lines, "layout", steady(f.Layout), plain, columns)
+		fact("layout", steady(f.Layout), plain)
 	}
 	lines = appendAdvice(lines, f, columns)
 	if len(f.Stack) > 0 {
 		lines = append(lines, line{}, line{{"Stack of its last packet:", heading}})
 	}
 	for _, frame := range f.Stack {
-		for _, part := range wrap(name(frame), columns-factIndent) {
-			lines = append(lines, line{{spaces(factIndent), plain}, {part, plain}})
-		}
-	}
-	return lines
-}
-
-// appendFact appends the name of a fact and, beside it, what there is to say.
-func appendFact(lines []line, what, text string, t tone, columns int) []line {
-	for i, part := range wrap(text, columns-factColumn) {
-		if i > 0 {
-			what = ""
-		}
-		lines = append(lines, line{{left(what, factColumn), plain}, {part, t}})
+		lines = appendLabelled(lines, span{}, factIndent, span{name(frame), plain}, columns)
 	}
 	return lines
 }
@@ -124,31 +114,16 @@ func (m *model) tcpSentence(t *event.FlowTCP) string {
 
 // appendAdvice appends what to do, best first.
 func appendAdvice(lines []line, f *event.FlowHistory, columns int) []line {
-	advice := f.Advice
-	if len(advice) == 0 {
+	if len(f.Advice) == 0 {
 		return lines
 	}
 	lines = append(lines, line{}, line{{"What to do:", heading}})
-	for _, a := range advice {
-		lines = appendOneAdvice(lines, a, columns)
-	}
-	return lines
-}
-
-func appendOneAdvice(lines []line, a event.Advice, columns int) []line {
-	const indent = factIndent
-	if a.Command != "" {
-		for i, part := range wrap(name(a.Command), columns-indent) {
-			prompt := "  # "
-			if i > 0 {
-				prompt = spaces(indent)
-			}
-			lines = append(lines, line{{prompt, plain}, {part, heading}})
+	for _, a := range f.Advice {
+		if a.Command != "" {
+			lines = appendLabelled(lines, span{"  # ", plain}, factIndent, span{name(a.Command), heading}, columns)
 		}
-	}
-	for _, sentence := range output.AboutAdvice(a) {
-		for _, part := range wrap(steady(sentence), columns-indent) {
-			lines = append(lines, line{{spaces(indent), plain}, {part, plain}})
+		for _, sentence := range output.AboutAdvice(a) {
+			lines = appendLabelled(lines, span{}, factIndent, span{steady(sentence), plain}, columns)
 		}
 	}
 	return lines

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"xentrace/internal/event"
 	"xentrace/internal/output"
 )
 
@@ -41,20 +42,13 @@ func (m *model) frame(columns, rows int) []line {
 
 // fill makes it as many lines as there are rows.
 func fill(lines []line, rows int) []line {
-	for len(lines) < rows {
-		lines = append(lines, nil)
-	}
-	return lines[:rows]
+	return append(lines, make([]line, max(rows-len(lines), 0))...)[:rows]
 }
 
 // tooSmall shows the size that is needed, cut to the screen.
 func (m *model) tooSmall(columns, rows int) []line {
 	text := fmt.Sprintf("The terminal is too small: %dx%d, needs %dx%d. Still counting; q quits.", columns, rows, leastColumns, leastRows)
-	var lines []line
-	for _, part := range wrap(text, columns) {
-		lines = append(lines, line{{part, plain}})
-	}
-	return lines
+	return appendLabelled(nil, span{}, 0, span{text, plain}, columns)
 }
 
 // more stands for what is cut off.
@@ -111,35 +105,39 @@ func (m *model) countLines(columns int) []line {
 }
 
 func (m *model) countSpans() []span {
-	now := sumOf(&m.latest.Totals)
+	type sum = *event.InterfaceTotals
 	spans := []span{
-		m.countSpan("packets", now.packets, 0, func(s sums) uint64 { return s.packets }),
-		m.countSpan("dropped", now.dropped, toneDropped.colour, func(s sums) uint64 { return s.dropped }),
-		m.countSpan("linearized", now.linearized, toneLinearized.colour, func(s sums) uint64 { return s.linearized }),
-		m.countSpan("bounced", now.bounced, toneBounced.colour, func(s sums) uint64 { return s.bounced }),
-		m.countSpan("over_limit", now.overLimit, toneOverLimit.colour, func(s sums) uint64 { return s.overLimit }),
+		m.countSpan("packets", plain, func(s sum) uint64 { return s.Packets }),
+		m.countSpan("dropped", toneDropped, func(s sum) uint64 { return s.Dropped }),
+		m.countSpan("linearized", toneLinearized, func(s sum) uint64 { return s.Linearized }),
+		m.countSpan("bounced", toneBounced, func(s sum) uint64 { return s.Bounced }),
+		m.countSpan("over_limit", toneOverLimit, func(s sum) uint64 { return s.OverLimit }),
 	}
 	if m.elsewhere() {
-		spans = append(spans, m.countSpan("elsewhere", now.elsewhere, toneDropped.colour, func(s sums) uint64 { return s.elsewhere }))
+		spans = append(spans, m.countSpan("elsewhere", toneDropped, func(s sum) uint64 { return s.Elsewhere }))
 	}
-	if now.rejected != nil {
-		spans = append(spans, m.countSpan("rejected", *now.rejected, toneDropped.colour, func(s sums) uint64 {
-			if s.rejected == nil {
+	if m.latest.Totals.Sum().Rejected != nil {
+		spans = append(spans, m.countSpan("rejected", toneDropped, func(s sum) uint64 {
+			if s.Rejected == nil {
 				return 0
 			}
-			return *s.rejected
+			return *s.Rejected
 		}))
 	}
 	return spans
 }
 
 // countSpan is one count and how fast it moves; in colour unless it is 0.
-func (m *model) countSpan(name string, now uint64, colour int, of func(sums) uint64) span {
-	if now == 0 {
-		colour = 0
+func (m *model) countSpan(name string, t tone, of func(*event.InterfaceTotals) uint64) span {
+	count := func(t *event.Totals) uint64 {
+		sum := t.Sum()
+		return of(&sum)
 	}
-	rate := m.rates.per(totalsCount(of))
-	return span{fmt.Sprintf("%-10s %9s %6s/s", name, output.Grouped(now), output.Grouped(rate)), tone{colour: colour}}
+	now := count(&m.latest.Totals)
+	if now == 0 {
+		t = plain
+	}
+	return span{fmt.Sprintf("%-10s %9s %6s/s", name, output.Grouped(now), output.Grouped(m.rates.per(count))), t}
 }
 
 // lostSpan shows what was lost, by cause.
@@ -198,4 +196,36 @@ func (m *model) pageLines(all []line, room int) []line {
 	m.listed, m.overflow = room, max(len(all)-room, 0)
 	m.scroll = min(m.scroll, m.overflow)
 	return all[m.scroll:min(m.scroll+room, len(all))]
+}
+
+// helpTexts are the keys and columns on the page of help.
+var helpTexts = []struct{ what, means string }{
+	{"up down", "select a flow, also k and j; scroll a page that is longer than the screen"},
+	{"page up/down", "one screen up or down, also b and space"},
+	{"home end", "first and last, also g and G"},
+	{"enter", "details of the selected flow, and what to do about it; enter or esc returns"},
+	{"s", "sort by stalled time, drops, last seen or sndq in turn"},
+	{"p", "pause or resume the display; counting continues"},
+	{"^L", "redraw the screen"},
+	{"^Z", "suspend; fg resumes. Events that find the ring buffer full meanwhile count in lost"},
+	{"?", "this page, also h"},
+	{"q", "quit, also ^C; prints the summary"},
+	{"", ""},
+	{"over_limit", "packets over the slot limit (18), whatever their verdict"},
+	{"tx_dropped", "delta of the interface's own counter since the start"},
+	{"lost", "not recorded. ring: ring buffer full; flows: flow table full (the counts are right in both cases); recursion and missed: the kernel skipped a BPF program, and its packet may not be counted. ?: this kernel does not report it"},
+	{"stalled", "the same sequence number was dropped at least twice, and nothing was acknowledged since the first drop; recovered: it was acknowledged"},
+	{"flow", "source and destination; TCP unless it says otherwise"},
+	{"sndq", "unacknowledged bytes (write_seq - snd_una)"},
+	{"retrans", "segments retransmitted since the first drop"},
+}
+
+// helpLines is the page of help.
+func (m *model) helpLines(columns int) []line {
+	const indent = 14
+	lines := []line{m.rule("help", columns)}
+	for _, h := range helpTexts {
+		lines = appendLabelled(lines, span{h.what, heading}, indent, span{h.means, plain}, columns)
+	}
+	return lines
 }

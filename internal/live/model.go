@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"xentrace/internal/event"
+	"xentrace/internal/output"
 )
 
 // A Snapshot is what was counted, and the flows that had trouble, at one moment.
@@ -126,4 +127,43 @@ func (m *model) time() time.Time {
 		return m.pausedAt
 	}
 	return m.now()
+}
+
+// rates is how fast counts move: from one snapshot to the next.
+type rates struct {
+	before, now *event.Totals
+}
+
+// leastInterval is the least time between two snapshots to reckon a rate from.
+const leastInterval = 500 * time.Millisecond
+
+func (r *rates) update(t *event.Totals) {
+	if r.now != nil && t.Duration-r.now.Duration < leastInterval {
+		return
+	}
+	r.before, r.now = r.now, t
+}
+
+// per returns how much a count moved in a second; 0 while that is not known.
+func (r *rates) per(count func(*event.Totals) uint64) uint64 {
+	if r.before == nil {
+		return 0
+	}
+	before, now := count(r.before), count(r.now)
+	if now < before {
+		return 0
+	}
+	return output.PerSecond(now-before, r.now.Duration-r.before.Duration)
+}
+
+// packets returns how many packets a second one interface was handed.
+func (r *rates) packets(d event.Device) uint64 {
+	return r.per(func(t *event.Totals) uint64 {
+		for i := range t.Interfaces {
+			if n := &t.Interfaces[i]; n.Index == d.Index && n.NetNS == d.NetNS {
+				return n.Packets
+			}
+		}
+		return 0
+	})
 }

@@ -146,6 +146,16 @@ func wrap(text string, columns int) []string {
 	return lines
 }
 
+// appendLabelled appends text in lines of at most columns, indented, with a label before
+// the first of them.
+func appendLabelled(lines []line, label span, indent int, text span, columns int) []line {
+	for _, part := range wrap(text.text, columns-indent) {
+		lines = append(lines, line{{left(label.text, indent), label.tone}, {part, text.tone}})
+		label.text = ""
+	}
+	return lines
+}
+
 // wrapSpans puts spans side by side, gap columns apart, in as many lines as they take.
 func wrapSpans(spans []span, gap, columns int) []line {
 	var lines []line

@@ -139,34 +139,17 @@ func cut(s string, columns int) string {
 // StatusLine shows the counts of a run so far. before is the snapshot that rates
 // are relative to; left is the time left, 0 without an end.
 func StatusLine(before, now *event.Totals, left time.Duration) string {
-	var packets, earlier, dropped, elsewhere, linearized, overLimit, rejected uint64
-	responses := false
-	for i := range now.Interfaces {
-		t := &now.Interfaces[i]
-		packets += t.Packets
-		dropped += t.Dropped
-		elsewhere += t.Elsewhere
-		linearized += t.Linearized
-		overLimit += t.OverLimit
-		if t.Rejected != nil {
-			responses = true
-			rejected += *t.Rejected
-		}
+	sum, earlier, rate := now.Sum(), before.Sum().Packets, uint64(0)
+	if sum.Packets > earlier {
+		rate = PerSecond(sum.Packets-earlier, now.Duration-before.Duration)
 	}
-	for i := range before.Interfaces {
-		earlier += before.Interfaces[i].Packets
-	}
-	rate := uint64(0)
-	if packets > earlier {
-		rate = PerSecond(packets-earlier, now.Duration-before.Duration)
-	}
-	line := fmt.Sprintf("lost %d  dropped %s  ", LostRecords(now), Grouped(dropped))
+	line := fmt.Sprintf("lost %d  dropped %s  ", LostRecords(now), Grouped(sum.Dropped))
 	if now.Drops == event.DropsAll {
-		line += fmt.Sprintf("elsewhere %s  ", Grouped(elsewhere))
+		line += fmt.Sprintf("elsewhere %s  ", Grouped(sum.Elsewhere))
 	}
-	line += fmt.Sprintf("linearized %s  over limit %s  ", Grouped(linearized), Grouped(overLimit))
-	if responses {
-		line += fmt.Sprintf("rejected %s  ", Grouped(rejected))
+	line += fmt.Sprintf("linearized %s  over limit %s  ", Grouped(sum.Linearized), Grouped(sum.OverLimit))
+	if sum.Rejected != nil {
+		line += fmt.Sprintf("rejected %s  ", Grouped(*sum.Rejected))
 	}
 	line += fmt.Sprintf("%s packets/s  %s", Grouped(rate), Clock(now.Duration))
 	if left > 0 {

@@ -201,11 +201,7 @@ func (t *Text) appendRow(b []byte, r row, valueWidth int) []byte {
 // appendClosing appends the last lines: how many packets were seen, how many
 // records were written and what was lost, by cause.
 func appendClosing(b []byte, totals *event.Totals, width int) []byte {
-	var packets uint64
-	for i := range totals.Interfaces {
-		packets += totals.Interfaces[i].Packets
-	}
-	line := fmt.Sprintf("%d packets seen, %d events, %d lost", packets, totals.Events, LostRecords(totals))
+	line := fmt.Sprintf("%d packets seen, %d events, %d lost", totals.Sum().Packets, totals.Events, LostRecords(totals))
 	parts := []string{fmt.Sprintf("ring %d", totals.Lost.Ring)}
 	for _, known := range []struct {
 		name  string
