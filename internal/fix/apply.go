@@ -1,3 +1,10 @@
+// Package fix mends what check found: it makes a plan of the findings, carries it
+// out all or nothing, and puts everything back.
+//
+// A [Plan] looks at nothing but a check's facts and findings. A [Fixer] changes
+// the machine. Before its first change it writes down everything that it is going
+// to change as it was, in one file; [Fixer.Revert] needs nothing else, whenever the
+// work was cut off, so nothing has to be written down between two changes.
 package fix
 
 import (
@@ -171,11 +178,10 @@ func (a *applying) check() error {
 		}
 	}
 	for _, t := range a.tasks {
-		if t.device == nil {
-			continue
-		}
-		if err := t.device.SetFeatures(nil); err != nil {
-			return err
+		if t.device != nil {
+			if err := t.device.SetFeatures(nil); err != nil {
+				return err
+			}
 		}
 	}
 	return a.checkFiles(a.files)

@@ -34,14 +34,15 @@ const newSuffix = ".xentrace-new"
 // the old one or the new one under its name, and nothing in between.
 func (d *disk) write(path string, content []byte, mode fs.FileMode) error {
 	temporary := path + newSuffix
-	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := removeIfThere(temporary); err != nil {
 		return err
 	}
-	if err := d.create(temporary, content, mode); err != nil {
-		return errors.Join(err, removeIfThere(temporary))
+	err := d.create(temporary, content, mode)
+	if err == nil {
+		d.pause()
+		err = os.Rename(temporary, path)
 	}
-	d.pause()
-	if err := os.Rename(temporary, path); err != nil {
+	if err != nil {
 		return errors.Join(err, removeIfThere(temporary))
 	}
 	d.pause()

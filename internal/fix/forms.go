@@ -12,10 +12,16 @@ type form struct {
 }
 
 var forms = map[Persistence]form{
-	Systemd:        {"/etc/systemd/system", systemdFiles},
-	Ifupdown:       {"/etc/network/if-up.d", ifupdownFiles},
-	NetworkManager: {"/etc/NetworkManager/dispatcher.d", networkManagerFiles},
-	Udev:           {"/etc/udev/rules.d", udevFiles},
+	Systemd: {"/etc/systemd/system", systemdFiles},
+	// A script that ifup runs after it has set an interface up. run-parts takes no name with a dot.
+	Ifupdown: {"/etc/network/if-up.d", func(l lasting) []File {
+		return script("/etc/network/if-up.d/xentrace-fix-"+strings.ReplaceAll(l.name, ".", "_"), fmt.Sprintf(`[ "$IFACE" = %s ]`, l.name), l)
+	}},
+	// A script that NetworkManager's dispatcher runs once an interface is up.
+	NetworkManager: {"/etc/NetworkManager/dispatcher.d", func(l lasting) []File {
+		return script("/etc/NetworkManager/dispatcher.d/90-xentrace-fix-"+l.name, fmt.Sprintf(`[ "$1" = %s ] && [ "$2" = up ]`, l.name), l)
+	}},
+	Udev: {"/etc/udev/rules.d", udevFiles},
 }
 
 // systemdFiles is a service that runs when the interface's device appears, each
@@ -51,41 +57,20 @@ func unitName(name string) string {
 	return b.String()
 }
 
-// ifupdownFiles is a script that ifup runs after it has set an interface up.
-func ifupdownFiles(l lasting) []File {
-	return []File{{
-		// run-parts takes no name with a dot.
-		Path: "/etc/network/if-up.d/xentrace-fix-" + strings.ReplaceAll(l.name, ".", "_"), Mode: 0o755,
-		Content: fmt.Sprintf("#!/bin/sh\n[ \"$IFACE\" = %s ] || exit 0\n%s", l.name, script(l)),
-	}}
-}
-
-// networkManagerFiles is a script that NetworkManager's dispatcher runs once an
-// interface is up.
-func networkManagerFiles(l lasting) []File {
-	return []File{{
-		Path: "/etc/NetworkManager/dispatcher.d/90-xentrace-fix-" + l.name, Mode: 0o755,
-		Content: fmt.Sprintf("#!/bin/sh\n[ \"$1\" = %s ] && [ \"$2\" = up ] || exit 0\n%s", l.name, script(l)),
-	}}
-}
-
-// script runs every command, and fails if one of them did.
-func script(l lasting) string {
-	var b strings.Builder
-	b.WriteString("status=0\n")
+// script runs every command where the condition holds, and fails if one of them did.
+func script(path, condition string, l lasting) []File {
+	content := "#!/bin/sh\n" + condition + " || exit 0\nstatus=0\n"
 	for _, command := range l.commands {
-		fmt.Fprintf(&b, "%s || status=1\n", command)
+		content += command + " || status=1\n"
 	}
-	b.WriteString("exit $status\n")
-	return b.String()
+	return []File{{Path: path, Mode: 0o755, Content: content + "exit $status\n"}}
 }
 
 // udevFiles is a rule for when the interface appears or is given that name.
 func udevFiles(l lasting) []File {
-	var b strings.Builder
-	fmt.Fprintf(&b, `ACTION=="add|move", SUBSYSTEM=="net", KERNEL=="%s"`, l.name)
+	rule := fmt.Sprintf(`ACTION=="add|move", SUBSYSTEM=="net", KERNEL=="%s"`, l.name)
 	for _, command := range l.commands {
-		fmt.Fprintf(&b, `, RUN+="%s"`, command)
+		rule += fmt.Sprintf(`, RUN+="%s"`, command)
 	}
-	return []File{{Path: "/etc/udev/rules.d/90-xentrace-fix-" + l.name + ".rules", Content: b.String() + "\n", Mode: 0o644}}
+	return []File{{Path: "/etc/udev/rules.d/90-xentrace-fix-" + l.name + ".rules", Content: rule + "\n", Mode: 0o644}}
 }

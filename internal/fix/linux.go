@@ -109,39 +109,32 @@ type device struct{ identity Identity }
 
 func (d device) Identity() Identity { return d.identity }
 
-func (d device) MTU() (mtu int, err error) {
-	err = d.in(func(ns *netdev.Namespace) error {
-		i, err := ns.ByIndex(d.identity.Index)
-		mtu = i.MTU
-		return err
-	})
-	return mtu, err
+func (d device) MTU() (int, error) {
+	i, err := ask(d, (*netdev.Namespace).ByIndex)
+	return i.MTU, err
 }
 
 func (d device) SetMTU(mtu int) error {
 	return d.in(func(ns *netdev.Namespace) error { return ns.SetMTU(d.identity.Index, mtu) })
 }
 
-func (d device) Counters() (counters netdev.Counters, err error) {
-	err = d.in(func(ns *netdev.Namespace) error {
-		var err error
-		counters, err = ns.Counters(d.identity.Index)
-		return err
-	})
-	return counters, err
-}
+func (d device) Counters() (netdev.Counters, error) { return ask(d, (*netdev.Namespace).Counters) }
 
-func (d device) Features() (all map[string]netdev.Feature, err error) {
-	err = d.in(func(ns *netdev.Namespace) error {
-		var err error
-		all, err = ns.AllFeatures(d.identity.Index)
-		return err
-	})
-	return all, err
+func (d device) Features() (map[string]netdev.Feature, error) {
+	return ask(d, (*netdev.Namespace).AllFeatures)
 }
 
 func (d device) SetFeatures(on map[string]bool) error {
 	return d.in(func(ns *netdev.Namespace) error { return ns.SetFeatures(d.identity.Index, on) })
+}
+
+// ask reads something of the interface in its namespace.
+func ask[T any](d device, read func(ns *netdev.Namespace, index int) (T, error)) (answer T, err error) {
+	err = d.in(func(ns *netdev.Namespace) (err error) {
+		answer, err = read(ns, d.identity.Index)
+		return err
+	})
+	return answer, err
 }
 
 // in runs do with the interface's namespace open.

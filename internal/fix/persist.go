@@ -141,14 +141,14 @@ func (f *Fixer) render(persist Persistence, s *State) ([]File, error) {
 }
 
 func sysctlFiles(s *State) []File {
-	var lines strings.Builder
+	lines := ""
 	for _, setting := range s.Sysctls {
-		fmt.Fprintf(&lines, "%s = %s\n", setting.Name, setting.Set)
+		lines += setting.Name + " = " + setting.Set + "\n"
 	}
-	if lines.Len() == 0 {
+	if lines == "" {
 		return nil
 	}
-	return []File{{Path: sysctlFile, Content: lines.String(), Mode: 0o644}}
+	return []File{{Path: sysctlFile, Content: lines, Mode: 0o644}}
 }
 
 // lasting returns the commands for an interface. They are those of the machine's

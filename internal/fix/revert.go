@@ -59,12 +59,8 @@ func (f *Fixer) restore(ctx context.Context, s *State) error {
 
 func (f *Fixer) restoreSysctl(s *SysctlState) error {
 	step := Step{FixStep: event.FixStep{Name: "restore-sysctl", Command: fmt.Sprintf("sysctl -w %s=%s", s.Name, s.Was)}}
-	value, err := f.Machine.Sysctl(s.Name)
-	if err == nil && value != s.Was {
-		if err = f.Machine.SetSysctl(s.Name, s.Was); err == nil {
-			value, err = f.Machine.Sysctl(s.Name)
-		}
-	}
+	set := func(value string) error { return f.Machine.SetSysctl(s.Name, value) }
+	value, err := restored(func() (string, error) { return f.Machine.Sysctl(s.Name) }, set, s.Was)
 	if err == nil && value != s.Was {
 		err = fmt.Errorf("%s is %s and was %s", s.Name, value, s.Was)
 	}
@@ -121,11 +117,12 @@ func restoreFeatures(device Device, was map[string]netdev.Feature) (changed []st
 		}
 	}
 	if len(on) > 0 {
-		if err := device.SetFeatures(on); err != nil {
-			return nil, err
-		}
+		err = device.SetFeatures(on)
 	}
-	if now, err = device.Features(); err != nil {
+	if err == nil {
+		now, err = device.Features()
+	}
+	if err != nil {
 		return nil, err
 	}
 	for _, name := range slices.Sorted(maps.Keys(was)) {
@@ -142,14 +139,21 @@ func restoreFeatures(device Device, was map[string]netdev.Feature) (changed []st
 }
 
 func restoreMTU(device Device, was int) error {
-	mtu, err := device.MTU()
-	if err == nil && mtu != was {
-		if err = device.SetMTU(was); err == nil {
-			mtu, err = device.MTU()
-		}
-	}
+	mtu, err := restored(device.MTU, device.SetMTU, was)
 	if err == nil && mtu != was {
 		err = fmt.Errorf("the MTU is %d and was %d", mtu, was)
 	}
 	return err
+}
+
+// restored sets a value to what it was, unless it is, and reads it back.
+func restored[T comparable](get func() (T, error), set func(T) error, was T) (T, error) {
+	value, err := get()
+	if err != nil || value == was {
+		return value, err
+	}
+	if err := set(was); err != nil {
+		return value, err
+	}
+	return get()
 }
