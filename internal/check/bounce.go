@@ -61,18 +61,17 @@ func (i *Interface) xenbus() string {
 
 func (r *reader) trustParameter() Known[Trust] {
 	const parameters = "sys/module/xen_netfront/parameters"
+	if !r.exists(parameters) {
+		return missing[Trust](notThere(parameters))
+	}
 	content, err := fs.ReadFile(r.source.Files, parameters+"/trusted")
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && r.exists(parameters):
-		return known(Unsupported)
 	case errors.Is(err, fs.ErrNotExist):
-		return missing[Trust](notThere(parameters))
-	case err != nil:
-		return missing[Trust](why(err))
-	case strings.TrimSpace(string(content)) == "N":
+		return known(Unsupported)
+	case err == nil && strings.TrimSpace(string(content)) == "N":
 		return known(Untrusted)
 	default:
-		return known(Trusted)
+		return tried(Trusted, err)
 	}
 }
 

@@ -127,10 +127,7 @@ func readLogFrom(ctx context.Context, whence int) ([]string, error) {
 
 func (r *reader) log(ctx context.Context) Known[Log] {
 	records, err := r.source.Log(ctx)
-	if err != nil {
-		return missing[Log](why(err))
-	}
-	return known(parseLog(records))
+	return tried(parseLog(records), err)
 }
 
 // parseLog reads records "PRIORITY,SEQUENCE,MICROSECONDS,FLAGS;TEXT".
@@ -146,7 +143,7 @@ func parseLog(records LogRecords) Log {
 			log.Begins = time.Duration(microseconds) * time.Microsecond
 		}
 		for _, message := range messages {
-			if message.in(text) {
+			if slices.ContainsFunc(message.parts, func(part string) bool { return strings.Contains(text, part) }) {
 				log.Counts[message.name]++
 				if n >= records.Cleared {
 					log.Shown[message.name]++
@@ -158,25 +155,13 @@ func parseLog(records LogRecords) Log {
 	return log
 }
 
-func (l *logMessage) in(text string) bool {
-	for _, part := range l.parts {
-		if strings.Contains(text, part) {
-			return true
-		}
-	}
-	return false
-}
-
 // suppressed is how many network messages the kernel suppressed,
 // "net_ratelimit: 5 callbacks suppressed".
 func suppressed(text string) int {
 	_, rest, is := strings.Cut(text, "net_ratelimit: ")
 	number, _, of := strings.Cut(rest, " callbacks suppressed")
-	if !is || !of {
-		return 0
-	}
 	n, err := strconv.Atoi(number)
-	if err != nil {
+	if !is || !of || err != nil {
 		return 0
 	}
 	return n

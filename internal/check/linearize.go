@@ -13,19 +13,17 @@ import (
 	"xentrace/internal/kernel"
 	"xentrace/internal/netfront"
 	"xentrace/internal/remedy"
+	"xentrace/internal/slots"
 	"xentrace/internal/verdict"
 )
 
 // liveCode analyses the running driver.
 func (r *reader) liveCode(ctx context.Context) Known[netfront.Answer] {
 	answer, err := r.source.LiveCode(ctx)
-	if err != nil {
-		return missing[netfront.Answer](why(err))
-	}
-	if answer.Value == netfront.Unknown {
+	if err == nil && answer.Value == netfront.Unknown {
 		return missing[netfront.Answer](answer.Evidence)
 	}
-	return known(answer)
+	return tried(answer, err)
 }
 
 // readFile analyses the driver on disk: the running kernel's module, or the kernel
@@ -38,12 +36,8 @@ func (m *Machine) readFile(ctx context.Context, r *reader) {
 		return
 	}
 	file, err := ReadFile(ctx, r.source.Files, found)
-	if err != nil {
-		m.Code.File = missing[File](why(err))
-		return
-	}
 	file.Path = "/" + found
-	m.Code.File = known(file)
+	m.Code.File = tried(file, err)
 }
 
 // loadedBuild is the build id of the driver that is loaded, or of the kernel that
@@ -133,7 +127,7 @@ func ReadFile(ctx context.Context, files fs.FS, name string) (File, error) {
 
 // OfFile is the one finding about a driver in a file.
 func OfFile(file File) event.Finding {
-	f := event.Finding{ID: LinearizeCode, Evidence: []event.Fact{{Key: "read_from", Value: "file"}, {Key: "file", Value: file.Path}, {Key: "build_id", Value: buildFact(file.BuildID)}, {Key: "code", Value: file.Answer.Evidence}}}
+	f := event.Finding{ID: LinearizeCode, Evidence: []event.Fact{{Key: "read_from", Value: "file"}, {Key: "file", Value: file.Path}, {Key: "build_id", Value: orNull(file.BuildID)}, {Key: "code", Value: file.Answer.Evidence}}}
 	switch file.Answer.Value {
 	case netfront.Linearizes:
 		f.Message = "Driver linearizes packets over 18 slots instead of dropping them."
@@ -147,13 +141,6 @@ func OfFile(file File) event.Finding {
 		f.Evidence[len(f.Evidence)-1].Value = nil
 	}
 	return f
-}
-
-func buildFact(id string) any {
-	if id == "" {
-		return nil
-	}
-	return id
 }
 
 // linearizes is what is believed of the driver: what its running code shows, else
@@ -247,4 +234,25 @@ func (c *Code) evidence() []event.Fact {
 		return append(facts, event.Fact{Key: "file_is_loaded", Value: false})
 	}
 	return append(facts, event.Fact{Key: "file_is_loaded", Value: nil})
+}
+
+// skbFrags compares MAX_SKB_FRAGS with the slot limit.
+func (m *Machine) skbFrags() event.Finding {
+	frags := m.SharedInfo.Value.MaxFrags
+	f := event.Finding{ID: SkbFrags, Evidence: []event.Fact{{Key: "max_skb_frags", Value: Known[int]{frags, m.SharedInfo.Missing}.fact()}, {Key: "limit", Value: slots.Limit}}}
+	switch {
+	case m.SharedInfo.Missing != "":
+		f.Status, f.Message = event.Unknown, "MAX_SKB_FRAGS of this kernel is unknown: "+m.SharedInfo.Missing+"."
+	case frags < slots.Limit:
+		f.Message = fmt.Sprintf("Packets have at most %d fragments and a head: within the %d slots unless fragments straddle pages.", frags, slots.Limit)
+	case m.Code.linearizes() == netfront.Drops:
+		f.Status = event.Warn
+		f.Message = fmt.Sprintf("Packets can have %d fragments and a head: over the %d slots even if none straddles a page, and this driver drops those.", frags, slots.Limit)
+	case m.Code.linearizes() == netfront.Linearizes:
+		f.Message = fmt.Sprintf("Packets can have %d fragments and a head: over the %d slots even if none straddles a page. The driver linearizes those.", frags, slots.Limit)
+	default:
+		f.Status = event.Unknown
+		f.Message = fmt.Sprintf("Packets can have %d fragments and a head: over the %d slots. What the driver does with those is unknown.", frags, slots.Limit)
+	}
+	return f
 }

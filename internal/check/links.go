@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -53,12 +54,7 @@ func readLinks(ctx context.Context, names []string) (Links, error) {
 }
 
 func (l *Links) judges(i netdev.Interface) bool {
-	for n := range l.Judged {
-		if l.Judged[n].Index == i.Index && l.Judged[n].Namespace == i.Namespace {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(l.Judged, func(j Interface) bool { return j.Index == i.Index && j.Namespace == i.Namespace })
 }
 
 // addOtherNamespaces adds the frontend's interfaces in other namespaces.
@@ -106,16 +102,11 @@ func (l *Links) addNamespace(f netdev.Found) error {
 
 // look reads what else the kernel says of an interface.
 func look(ns *netdev.Namespace, i netdev.Interface) Interface {
-	judged := Interface{Interface: i, Path: ns.Path()}
-	features, err := ns.Features(i.Index)
-	if judged.Features = known(features); err != nil {
-		judged.Features = missing[netdev.Features](why(err))
-	}
 	counters, err := ns.Counters(i.Index)
-	if judged.Counters = known(Counters{Counters: counters}); err != nil {
-		judged.Counters = missing[Counters](why(err))
+	return Interface{
+		Interface: i, Path: ns.Path(),
+		Features: tried(ns.Features(i.Index)), Counters: tried(Counters{Counters: counters}, err),
 	}
-	return judged
 }
 
 // counters reads an interface's counters again.

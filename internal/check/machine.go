@@ -20,12 +20,28 @@ type Known[T any] struct {
 func known[T any](value T) Known[T]         { return Known[T]{Value: value} }
 func missing[T any](reason string) Known[T] { return Known[T]{Missing: reason} }
 
+// tried is the value, or why there is none.
+func tried[T any](value T, err error) Known[T] {
+	if err != nil {
+		return missing[T](why(err))
+	}
+	return known(value)
+}
+
 // fact is the value for evidence: nil where it is not known.
 func (k Known[T]) fact() any {
 	if k.Missing != "" {
 		return nil
 	}
 	return k.Value
+}
+
+// orNull is the value for evidence: nil where it is zero or empty, and so not known.
+func orNull[T comparable](value T) any {
+	if value == *new(T) {
+		return nil
+	}
+	return value
 }
 
 // A Machine is what was read of it.

@@ -2,22 +2,94 @@ package check
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"xentrace/internal/event"
+	"xentrace/internal/kernel"
 	"xentrace/internal/remedy"
 )
+
+// An Interrupt is one line of /proc/interrupts.
+type Interrupt = kernel.Interrupt
+
+const (
+	fewInterrupts = 1000 // too few to say where they go
+	nearlyAll     = 0.95
+)
+
+// readInterrupts reads all of them.
+func (r *reader) readInterrupts() Known[[]Interrupt] {
+	content := r.content("proc/interrupts")
+	return Known[[]Interrupt]{kernel.ParseInterrupts(content.Value), content.Missing}
+}
+
+func (m *Machine) interrupts(i *Interface) event.Finding {
+	f := about(i, Interrupts)
+	if m.Sources.Missing != "" {
+		f.Status, f.Message = event.Unknown, "Interrupts of the interface are unknown: "+m.Sources.Missing+"."
+		return f
+	}
+	if m.cpus() == 1 {
+		return event.Finding{} // nowhere else to go
+	}
+	var numbers []string
+	var total []uint64
+	for _, interrupt := range m.Sources.Value {
+		if !interrupt.Serves(i.Name, i.BusInfo) {
+			continue
+		}
+		numbers = append(numbers, interrupt.Number)
+		total = append(total, make([]uint64, max(0, len(interrupt.ByCPU)-len(total)))...)
+		for cpu, n := range interrupt.ByCPU {
+			total[cpu] += n
+		}
+	}
+	if len(numbers) == 0 {
+		f.Status, f.Message = event.Unknown, "Interrupts of the interface are unknown: /proc/interrupts has none of its name."
+		return f
+	}
+	m.judgeInterrupts(&f, i, numbers, total)
+	return f
+}
+
+func (m *Machine) judgeInterrupts(f *event.Finding, i *Interface, numbers []string, total []uint64) {
+	var sum uint64
+	for _, n := range total {
+		sum += n
+	}
+	busiest := slices.Max(total)
+	cpu := slices.Index(total, busiest)
+	f.Evidence = []event.Fact{{Key: "interrupts", Value: strings.Join(numbers, ",")}, {Key: "count", Value: sum}, {Key: "busiest_cpu", Value: cpu}, {Key: "busiest_cpu_count", Value: busiest}}
+	switch {
+	case sum < fewInterrupts:
+		f.Message = fmt.Sprintf("%d interrupts so far: too few to judge.", sum)
+	case float64(busiest) < nearlyAll*float64(sum):
+		f.Message = fmt.Sprintf("Interrupts are spread over the CPUs; CPU %d has the most, %d %%.", cpu, 100*busiest/sum)
+	case len(numbers) == 1:
+		f.Message = fmt.Sprintf("The only interrupt goes to CPU %d.", cpu)
+	default:
+		f.Status = event.Warn
+		f.Message = fmt.Sprintf("All %d interrupts of the interface go to CPU %d.", len(numbers), cpu)
+		if i.Queues > 1 {
+			f.Message = fmt.Sprintf("All %d interrupts of the interface go to CPU %d, so its %d queues do not help.", len(numbers), cpu, i.Queues)
+		}
+		f.Advice = m.advise(i, remedy.Irqbalance)
+		if at := slices.IndexFunc(m.Facts.CPUs, func(other int) bool { return other != cpu }); at >= 0 {
+			to := m.Facts.CPUs[at]
+			f.Advice = append(f.Advice, event.Advice{
+				ID:      "irq-affinity",
+				Command: fmt.Sprintf("echo %s > /proc/irq/%s/smp_affinity", remedy.Mask([]int{to}), numbers[len(numbers)-1]),
+				Effect:  fmt.Sprintf("Moves one of them to CPU %d, until the next boot.", to),
+			})
+		}
+	}
+}
 
 // queues compares the interface's queues with the CPUs.
 func (m *Machine) queues(i *Interface) event.Finding {
 	f := about(i, Queues)
-	var number, cpus any
-	if i.Queues > 0 {
-		number = i.Queues
-	}
-	if m.cpus() > 0 {
-		cpus = m.cpus()
-	}
-	f.Evidence = []event.Fact{{Key: "queues", Value: number}, {Key: "cpus", Value: cpus}, {Key: "max_queues", Value: m.MaxQueues.fact()}}
+	f.Evidence = []event.Fact{{Key: "queues", Value: orNull(i.Queues)}, {Key: "cpus", Value: orNull(m.cpus())}, {Key: "max_queues", Value: m.MaxQueues.fact()}}
 	limited := m.MaxQueues.Missing == "" && m.MaxQueues.Value > 0 && i.Queues >= m.MaxQueues.Value && m.MaxQueues.Value < m.cpus()
 	switch {
 	case i.Queues == 0 || m.cpus() == 0:

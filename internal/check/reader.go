@@ -5,14 +5,12 @@ import (
 	"errors"
 	"io/fs"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"xentrace/internal/facts"
-	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
 )
 
@@ -37,7 +35,7 @@ func Read(ctx context.Context, source Source, names []string) (*Machine, error) 
 	if m.Unbound = r.unbound(); m.concerned() { // what takes longest, side by side
 		work.Go(func() { m.Code.Live = r.liveCode(ctx) })
 		work.Go(func() { m.readFile(ctx, r) })
-		work.Go(func() { m.SharedInfo = r.sharedInfo() })
+		work.Go(func() { m.SharedInfo = tried(source.SharedInfo()) })
 		work.Go(func() { m.Log = r.log(ctx) })
 		work.Go(func() { r.readTrust(ctx, m) })
 	}
@@ -60,39 +58,34 @@ func Read(ctx context.Context, source Source, names []string) (*Machine, error) 
 
 // countAgain reads an interface's counters a second time.
 func countAgain(i *Interface, again func(*Interface) (netdev.Counters, error), after time.Duration) {
-	if i.Counters.Missing != "" {
-		return
+	if i.Counters.Missing == "" {
+		later, err := again(i)
+		i.Counters = tried(Counters{i.Counters.Value.Counters, later, after}, err)
 	}
-	later, err := again(i)
-	if err != nil {
-		i.Counters = missing[Counters](why(err))
-		return
+}
+
+// content returns a file's content.
+func (r *reader) content(name string) Known[string] {
+	content, err := fs.ReadFile(r.source.Files, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return missing[string](notThere(name))
 	}
-	i.Counters.Value.Later, i.Counters.Value.After = later, after
+	return tried(string(content), err)
 }
 
 // text returns a file's content, and nothing if it cannot be read.
-func (r *reader) text(name string) string {
-	content, err := fs.ReadFile(r.source.Files, name)
-	if err != nil {
-		return ""
-	}
-	return string(content)
-}
+func (r *reader) text(name string) string { return r.content(name).Value }
 
 // line returns a file's content without the white space around it.
 func (r *reader) line(name string) string { return strings.TrimSpace(r.text(name)) }
 
 // number returns the number that a file holds.
 func (r *reader) number(name string) Known[int] {
-	content, err := fs.ReadFile(r.source.Files, name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return missing[int](notThere(name))
+	content := r.content(name)
+	if content.Missing != "" {
+		return missing[int](content.Missing)
 	}
-	if err != nil {
-		return missing[int](why(err))
-	}
-	value, err := strconv.Atoi(strings.TrimSpace(string(content)))
+	value, err := strconv.Atoi(strings.TrimSpace(content.Value))
 	if err != nil {
 		return missing[int]("/" + name + " holds no number")
 	}
@@ -111,7 +104,7 @@ func (r *reader) link(name string) string {
 
 // list returns the names in a directory, sorted; none if it cannot be read.
 func (r *reader) list(name string) []string {
-	entries, err := fs.ReadDir(r.source.Files, name)
+	entries, err := fs.ReadDir(r.source.Files, name) // sorted
 	if err != nil {
 		return nil
 	}
@@ -119,21 +112,12 @@ func (r *reader) list(name string) []string {
 	for _, entry := range entries {
 		names = append(names, entry.Name())
 	}
-	slices.Sort(names)
 	return names
 }
 
 func (r *reader) exists(name string) bool {
 	_, err := fs.Stat(r.source.Files, name)
 	return err == nil
-}
-
-func (r *reader) sharedInfo() Known[kernel.SharedInfo] {
-	info, err := r.source.SharedInfo()
-	if err != nil {
-		return missing[kernel.SharedInfo](why(err))
-	}
-	return known(info)
 }
 
 // uptime is how long the kernel has run; 0 if not known.

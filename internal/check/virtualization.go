@@ -74,15 +74,9 @@ func (m *Machine) virtualization() event.Finding {
 }
 
 func (h *Hypervisor) evidence() []event.Fact {
-	text := func(s string) any {
-		if s == "" {
-			return nil
-		}
-		return s
-	}
 	return []event.Fact{
-		{Key: "hypervisor", Value: text(h.Type)}, {Key: "guest_type", Value: text(h.GuestType)}, {Key: "xen_version", Value: text(h.Version)},
-		{Key: "system_vendor", Value: text(h.Vendor)}, {Key: "product", Value: text(h.Product)}, {Key: "bios_version", Value: text(h.BIOS)}, {Key: "cpuid_signature", Value: text(h.Signature)},
+		{Key: "hypervisor", Value: orNull(h.Type)}, {Key: "guest_type", Value: orNull(h.GuestType)}, {Key: "xen_version", Value: orNull(h.Version)},
+		{Key: "system_vendor", Value: orNull(h.Vendor)}, {Key: "product", Value: orNull(h.Product)}, {Key: "bios_version", Value: orNull(h.BIOS)}, {Key: "cpuid_signature", Value: orNull(h.Signature)},
 	}
 }
 
