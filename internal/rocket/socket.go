@@ -1,3 +1,22 @@
+// Package rocket makes packets that need many ring slots of a Xen network
+// frontend, on purpose, and ordinary packets beside them, for probes,
+// demonstrations and tests. It needs no privilege.
+//
+// A slot is one 4 KiB page of a packet's memory. What a program writes to a TCP
+// or a corked UDP socket is copied into a page fragment of its thread
+// (sk_page_frag: a 32 KiB block, used up front to back and shared by all of the
+// thread's sockets). So a thread that corks a socket and writes small pieces to
+// it, and between two pieces moves the fragment on by writing to another socket,
+// decides where each piece lies: here always across a page boundary, two slots
+// for a few bytes. The writing between goes to a TCP connection to itself over
+// loopback, and is read back after.
+//
+// Each sender has a thread of its own, whose fragment begins empty, and leaves it
+// at the start of a block after each packet: so the places are known exactly. Two
+// things take the effect away: a device without scatter-gather, for which the
+// kernel copies everything into one piece, and net.core.high_order_alloc_disable
+// or a shortage of memory, which make the fragment a single page
+// ([ErrSinglePages] for UDP).
 package rocket
 
 import (
@@ -63,19 +82,20 @@ var ErrClosed = errors.New("sender is closed")
 // dialer makes sockets that bring no packets of their own, in the network
 // namespace of the calling thread.
 func dialer(opts Options) *net.Dialer {
-	d := &net.Dialer{KeepAlive: -1}
-	d.Control = func(_, _ string, conn syscall.RawConn) error {
+	return &net.Dialer{KeepAlive: -1, Control: func(_, _ string, conn syscall.RawConn) error {
 		if opts.Device == "" {
 			return nil
 		}
-		return control(conn, func(fd int) error {
-			if err := unix.BindToDevice(fd, opts.Device); err != nil {
-				return fmt.Errorf("device %q: %w", opts.Device, err)
-			}
-			return nil
-		})
+		return named(fmt.Sprintf("device %q", opts.Device), control(conn, func(fd int) error { return unix.BindToDevice(fd, opts.Device) }))
+	}}
+}
+
+// named puts what failed before an error.
+func named(what string, err error) error {
+	if err == nil {
+		return nil
 	}
-	return d
+	return fmt.Errorf("%s: %w", what, err)
 }
 
 // control runs fn with the descriptor, and returns its error.
@@ -91,10 +111,8 @@ func control(conn syscall.RawConn, fn func(fd int) error) error {
 // machine runs: SO_COOKIE, since 4.12.
 func cookie(conn syscall.RawConn) (cookie uint64, err error) {
 	err = control(conn, func(fd int) (err error) {
-		if cookie, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE); err != nil {
-			return fmt.Errorf("SO_COOKIE: %w", err)
-		}
-		return nil
+		cookie, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
+		return named("SO_COOKIE", err)
 	})
 	return cookie, err
 }

@@ -52,10 +52,7 @@ func NewTCP(ctx context.Context, remote netip.AddrPort, opts Options) (*TCP, err
 	if t.stream, err = newStream(ctx, remote, opts); err != nil {
 		return nil, errors.Join(err, t.bench.close())
 	}
-	if mss, err := t.stream.segmentSize(); err != nil || opts.Pieces*opts.PieceLength > mss {
-		if err == nil {
-			err = fmt.Errorf("tcp: segment of %d bytes: the connection carries %d", opts.Pieces*opts.PieceLength, mss)
-		}
+	if err := t.stream.fits(opts.Pieces * opts.PieceLength); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
 	return t, nil
@@ -144,22 +141,20 @@ func newStream(ctx context.Context, remote netip.AddrPort, opts Options) (*Strea
 		return nil, fmt.Errorf("tcp: %w", err)
 	}
 	s := &Stream{TCPConn: conn.(*net.TCPConn), remote: remote}
-	if s.raw, err = s.SyscallConn(); err != nil {
-		return nil, errors.Join(fmt.Errorf("tcp: %w", err), s.Close())
-	}
-	return s, nil
+	s.raw, err = s.SyscallConn() // fails only without a socket
+	return s, err
 }
 
 // Local returns the connection's own address.
 func (s *Stream) Local() netip.AddrPort { return addrPort(s.LocalAddr()) }
 
-// segmentSize returns how many bytes one segment carries, options deducted.
-func (s *Stream) segmentSize() (int, error) {
+// fits is an error unless one segment carries that many bytes, options deducted.
+func (s *Stream) fits(length int) error {
 	info, err := s.Info()
-	if err != nil {
-		return 0, err
+	if err == nil && (length < 1 || length > int(info.Snd_mss)) {
+		err = fmt.Errorf("tcp: segment of %d bytes: the connection carries %d", length, info.Snd_mss)
 	}
-	return int(info.Snd_mss), nil
+	return err
 }
 
 // Info asks for TCP_INFO.
@@ -168,19 +163,13 @@ func (s *Stream) Info() (info *unix.TCPInfo, err error) {
 		info, err = unix.GetsockoptTCPInfo(fd, unix.SOL_TCP, unix.TCP_INFO)
 		return err
 	})
-	if err != nil {
-		return nil, fmt.Errorf("TCP_INFO: %w", err)
-	}
-	return info, nil
+	return info, named("TCP_INFO", err)
 }
 
 // cork holds partial segments back, or lets them go.
 func (s *Stream) cork(value int) error {
 	return control(s.raw, func(fd int) error {
-		if err := unix.SetsockoptInt(fd, unix.SOL_TCP, unix.TCP_CORK, value); err != nil {
-			return fmt.Errorf("TCP_CORK: %w", err)
-		}
-		return nil
+		return named("TCP_CORK", unix.SetsockoptInt(fd, unix.SOL_TCP, unix.TCP_CORK, value))
 	})
 }
 
@@ -198,8 +187,8 @@ func (s *Stream) write(n int) error {
 // Segments sends n segments of the given length, each acknowledged before the
 // next: n packets with data, as long as none is lost.
 func (s *Stream) Segments(ctx context.Context, n, length int) error {
-	if mss, err := s.segmentSize(); err != nil || length < 1 || length > mss {
-		return errors.Join(fmt.Errorf("tcp: segment of %d bytes: the connection carries %d", length, mss), err)
+	if err := s.fits(length); err != nil {
+		return err
 	}
 	for range n {
 		if err := s.write(length); err != nil {
@@ -218,10 +207,7 @@ func (s *Stream) Unacknowledged() (n int, err error) {
 		n, err = unix.IoctlGetInt(fd, unix.SIOCOUTQ)
 		return err
 	})
-	if err != nil {
-		return 0, fmt.Errorf("tcp: SIOCOUTQ: %w", err)
-	}
-	return n, nil
+	return n, named("tcp: SIOCOUTQ", err)
 }
 
 // WaitAcknowledged waits until the far end has acknowledged everything sent. When

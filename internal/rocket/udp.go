@@ -95,13 +95,10 @@ func (u *UDP) checkMTU(fd int) error {
 		return fmt.Errorf("path MTU discovery: %w", err)
 	}
 	carries, err := unix.GetsockoptInt(fd, level, mtu)
-	if err != nil {
-		return fmt.Errorf("path MTU: %w", err)
-	}
-	if length := u.opts.Pieces*u.opts.PieceLength + headers; length > carries {
+	if length := u.opts.Pieces*u.opts.PieceLength + headers; err == nil && length > carries {
 		return fmt.Errorf("packet of %d bytes: the route carries %d", length, carries)
 	}
-	return nil
+	return named("path MTU", err)
 }
 
 // Local returns the address the datagrams come from.
