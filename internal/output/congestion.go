@@ -20,13 +20,9 @@ func (t *Text) AppendCongestion(b []byte, c *event.Congestion) []byte {
 	b = t.appendCongestionHeading(b, c.Report)
 	b = t.appendJudgment(b, &c.Judgment)
 	b = append(b, '\n')
-	for _, row := range congestionRows(c.Report) {
-		b = t.appendCongestionRow(b, row.name, row.text)
-	}
-	b = t.appendQueueRows(b, c.Report)
-	for _, change := range changeRows(c.Changes) {
-		b = t.appendCongestionRow(b, "changed", change)
-	}
+	b = t.appendCongestionRows(b, congestionRows(c.Report))
+	b = t.appendCongestionRows(b, queueRows(c.Report))
+	b = t.appendCongestionRows(b, changeRows(c.Changes))
 	b = t.appendHistograms(b, c.Report)
 	return t.appendMissingRows(b, c.Report)
 }
@@ -39,15 +35,11 @@ func (t *Text) AppendCongestionShort(b []byte, c *event.Congestion) []byte {
 		b = appendWrapped(b, c.Judgment.Sentence, 0, t.width())
 	} else {
 		for _, limit := range c.Judgment.Limits {
-			b = t.appendCongestionRow(b, "bottleneck", string(limit.ID)+evidenceOf(&limit))
+			b = t.appendCongestionRows(b, []congestionRow{{"bottleneck", string(limit.ID) + evidenceOf(&limit)}})
 		}
 	}
-	for _, row := range congestionRows(c.Report) {
-		b = t.appendCongestionRow(b, row.name, row.text)
-	}
-	for _, change := range changeRows(c.Changes) {
-		b = t.appendCongestionRow(b, "changed", change)
-	}
+	b = t.appendCongestionRows(b, congestionRows(c.Report))
+	b = t.appendCongestionRows(b, changeRows(c.Changes))
 	return append(b, '\n')
 }
 
@@ -64,21 +56,15 @@ func (t *Text) appendJudgment(b []byte, j *event.Judgment) []byte {
 		b = append(t.appendColoured(b[:start], red, string(b[start:len(b)-1])), '\n')
 	}
 	for _, limit := range j.Limits {
-		b = append(b, '\n')
-		start := len(b)
-		b = appendWrapped(b, string(limit.ID)+": "+limit.Meaning, 0, t.width())
 		c := red
 		if limit.ID == event.LimitNone {
 			c = green
 		}
-		if t.Color {
-			rest := string(b[start+len(limit.ID):])
-			b = append(t.appendColoured(b[:start], c, string(limit.ID)), rest...)
-		}
+		b = t.appendParagraph(append(b, '\n'), c, string(limit.ID), ": "+limit.Meaning)
 		if evidence := evidenceOf(&limit); evidence != "" {
 			b = appendWrapped(b, strings.TrimSpace(evidence), 2, t.width())
 		}
-		b = t.appendAdvice(b, limit.Advice)
+		b = t.appendAdvice(b, limit.Advice, adviceIndent)
 	}
 	return b
 }
@@ -214,10 +200,10 @@ func connectionRows(r *event.CongestionReport) []congestionRow {
 	return rows
 }
 
-// appendQueueRows appends a line for each queue, where there are several.
-func (t *Text) appendQueueRows(b []byte, r *event.CongestionReport) []byte {
+// queueRows has a row for each queue, where there are several.
+func queueRows(r *event.CongestionReport) (rows []congestionRow) {
 	if len(r.Queues) < 2 {
-		return b
+		return nil
 	}
 	for i := range r.Queues {
 		q := &r.Queues[i]
@@ -231,33 +217,34 @@ func (t *Text) appendQueueRows(b []byte, r *event.CongestionReport) []byte {
 		if q.MeanLatency != nil {
 			text += fmt.Sprintf(", completion %s", inMicroseconds(uint64(q.MeanLatency.Microseconds())))
 		}
-		b = t.appendCongestionRow(b, "queue "+strconv.Itoa(q.Number), text)
+		rows = append(rows, congestionRow{"queue " + strconv.Itoa(q.Number), text})
+	}
+	return rows
+}
+
+func (t *Text) appendCongestionRows(b []byte, rows []congestionRow) []byte {
+	for _, row := range rows {
+		b = appendHanging(appendLeft(b, row.name, congestionLabel), row.text, congestionLabel, t.width())
 	}
 	return b
 }
 
-func (t *Text) appendCongestionRow(b []byte, name, text string) []byte {
-	b = appendLeft(b, name, congestionLabel)
-	return appendHanging(b, text, congestionLabel, t.width())
-}
-
 // changeRows are the figures that differ from an earlier run.
-func changeRows(changes []event.Change) []string {
-	var rows []string
+func changeRows(changes []event.Change) (rows []congestionRow) {
 	for _, c := range changes {
 		if c.Before == nil || c.Now == nil || *c.Before == *c.Now {
 			continue
 		}
-		name := strings.ReplaceAll(c.Key, "_", " ")
-		if strings.HasSuffix(c.Key, "_share") {
-			rows = append(rows, fmt.Sprintf("%s %s, was %s", strings.TrimSuffix(name, " share"), percent(*c.Now), percent(*c.Before)))
-			continue
+		name, isShare := strings.CutSuffix(c.Key, "_share")
+		write := plain
+		if isShare {
+			write = percent
 		}
-		text := fmt.Sprintf("%s %s, was %s", name, plain(*c.Now), plain(*c.Before))
-		if *c.Before > 0 {
+		text := fmt.Sprintf("%s %s, was %s", strings.ReplaceAll(name, "_", " "), write(*c.Now), write(*c.Before))
+		if *c.Before > 0 && !isShare {
 			text += fmt.Sprintf(" (%+.0f %%)", 100*(*c.Now / *c.Before - 1))
 		}
-		rows = append(rows, text)
+		rows = append(rows, congestionRow{"changed", text})
 	}
 	return rows
 }

@@ -31,8 +31,7 @@ func (JSON) AppendPacket(b []byte, p *event.Packet) []byte {
 	b = appendInt(b, `,"queue":`, p.Queue)
 	b = append(b, `,"verdict":"`...)
 	b = append(b, p.Verdict.String()...)
-	b = append(b, `","cause":`...)
-	b = appendCause(b, p.Cause)
+	b = appendNamed(b, `","cause":`, p.Cause.String())
 	b = appendInt(b, `,"slots":`, p.Slots)
 	b = appendInt(b, `,"limit":`, p.Limit)
 	b = appendInt(b, `,"len":`, p.Len)
@@ -46,15 +45,6 @@ func (JSON) AppendPacket(b []byte, p *event.Packet) []byte {
 	b = appendProcess(b, p.Process)
 	b = appendReason(b, p)
 	return append(b, "}\n"...)
-}
-
-func appendCause(b []byte, c event.Cause) []byte {
-	if c == event.CauseNone {
-		return append(b, "null"...)
-	}
-	b = append(b, '"')
-	b = append(b, c.String()...)
-	return append(b, '"')
 }
 
 func appendFrags(b []byte, frags []event.Frag) []byte {
@@ -158,13 +148,7 @@ func appendProcess(b []byte, p *event.Process) []byte {
 
 // appendReason appends why and where a packet was dropped outside the driver.
 func appendReason(b []byte, p *event.Packet) []byte {
-	b = append(b, `,"reason":`...)
-	if p.Reason == "" {
-		b = append(b, "null"...)
-	} else {
-		b = appendString(b, p.Reason)
-	}
-	b = append(b, `,"stack":[`...)
+	b = append(appendNamed(b, `,"reason":`, p.Reason), `,"stack":[`...)
 	for i, frame := range p.Stack {
 		if i > 0 {
 			b = append(b, ',')

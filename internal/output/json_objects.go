@@ -249,7 +249,7 @@ func interfaceOf(totals *event.Totals, t *event.InterfaceTotals) interfaceObject
 		Ifname: t.Name, Ifindex: t.Index, NetNS: t.NetNS, Driver: t.Driver, Backend: t.Backend, Limit: slots.Limit,
 		Packets: t.Packets, Bytes: t.Bytes, Slots: slotsObject(&t.Slots), OverLimit: t.OverLimit,
 		Dropped: t.Dropped, Linearized: t.Linearized, Bounced: t.Bounced, Rejected: t.Rejected,
-		Causes: causesObject(&t.Causes), TxDroppedDelta: t.TxDroppedDelta, StuckMS: milliseconds(t.Stuck),
+		Causes: causesObject(&t.Causes), TxDroppedDelta: t.TxDroppedDelta, StuckMS: in(time.Millisecond, t.Stuck),
 	}
 	if totals.Drops == event.DropsAll {
 		o.Elsewhere = &t.Elsewhere
@@ -260,12 +260,13 @@ func interfaceOf(totals *event.Totals, t *event.InterfaceTotals) interfaceObject
 	return o
 }
 
-func milliseconds(d *time.Duration) *int64 {
+// in is a duration in that unit; null if it is not known.
+func in(unit time.Duration, d *time.Duration) *int64 {
 	if d == nil {
 		return nil
 	}
-	ms := d.Milliseconds()
-	return &ms
+	n := int64(*d / unit)
+	return &n
 }
 
 type findingObject struct {

@@ -12,18 +12,7 @@ import (
 // reportIndent is where the sentences of a report begin, behind the status.
 const reportIndent = len("UNKNOWN") + 1
 
-func statusColour(s event.Status) colour {
-	switch s {
-	case event.Fail:
-		return red
-	case event.Warn:
-		return yellow
-	case event.Unknown:
-		return magenta
-	default:
-		return green
-	}
-}
+var statusColours = map[event.Status]colour{event.OK: green, event.Fail: red, event.Warn: yellow, event.Unknown: magenta}
 
 // AppendReport appends each finding: its status, the sentence and, where something is
 // wrong, the evidence and the advice; then what ec2rl would report, and the number of
@@ -58,14 +47,11 @@ func (t *Text) appendFinding(b []byte, f *event.Finding, namespaces bool) []byte
 			heading += fmt.Sprintf(" (network namespace %d)", f.NetNS)
 		}
 	}
-	b = t.appendStatus(b, f.Status.String(), statusColour(f.Status), heading+": "+Printable(f.Message))
+	b = t.appendStatus(b, f.Status.String(), statusColours[f.Status], heading+": "+Printable(f.Message))
 	if (f.Status != event.OK || t.Evidence) && len(f.Evidence) > 0 {
 		b = appendWrapped(b, "("+Printable(facts(f.Evidence))+")", reportIndent, t.width())
 	}
-	for _, a := range f.Advice {
-		b = t.appendOneAdvice(b, a, reportIndent)
-	}
-	return b
+	return t.appendAdvice(b, f.Advice, reportIndent)
 }
 
 // appendStatus appends a word and, in a column of its own, a text.
@@ -184,7 +170,7 @@ func (t *Text) AppendFix(b []byte, s *event.FixStep) []byte {
 	if s.Status != event.Planned && s.Status != event.Refused {
 		return b
 	}
-	b = t.appendOneAdvice(b, event.Advice{Command: s.Command, Effect: s.Effect, Cost: s.Cost}, stepIndent)
+	b = t.appendAdvice(b, []event.Advice{{Command: s.Command, Effect: s.Effect, Cost: s.Cost}}, stepIndent)
 	for line := range strings.Lines(s.Content) {
 		b = fmt.Appendf(appendSpaces(b, stepIndent), "| %s\n", Printable(strings.TrimSuffix(line, "\n")))
 	}
@@ -229,7 +215,7 @@ func (t *Text) AppendProbeEnd(b []byte, p *event.Probes) []byte {
 	for _, e := range p.Explained {
 		if len(e.Advice) > 0 {
 			b = append(b, "\nWhat to do about "+e.Name+":\n"...)
-			b = t.appendAdvice(b, e.Advice)
+			b = t.appendAdvice(b, e.Advice, adviceIndent)
 		}
 	}
 	results, lost, unseen := p.Results, 0, 0
