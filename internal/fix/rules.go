@@ -12,10 +12,10 @@ type rule struct {
 var rules = []rule{
 	{remedy.SinglePages, func(s *situation) bool { return s.drops() && !s.single() && s.SinglePages != remedy.Absent }},
 	{remedy.OffloadOff, func(s *situation) bool {
-		return s.drops() && s.SinglePages == remedy.Absent && !s.sgOff() && (s.TSO != remedy.Off || s.GSO != remedy.Off)
+		return s.drops() && s.SinglePages == remedy.Absent && s.SG != remedy.Off && s.SG != remedy.Absent && s.applies(remedy.OffloadOff)
 	}},
 	{remedy.SGOn, func(s *situation) bool { return s.sgOff() && (s.linearizes() || s.drops() && s.canBeSingle()) }},
-	{remedy.OffloadOn, func(s *situation) bool { return s.linearizes() && (s.TSO == remedy.Off || s.GSO == remedy.Off) }},
+	{remedy.OffloadOn, func(s *situation) bool { return s.linearizes() && s.applies(remedy.OffloadOn) }},
 	{remedy.MTU1500, func(s *situation) bool { return s.drops() && s.MTU > plainMTU }},
 	{remedy.MTU65517, func(s *situation) bool { return s.linearizes() && s.MTU > largestMTU }},
 	{remedy.UpdateKernel, func(s *situation) bool { return s.drops() }},
@@ -40,7 +40,7 @@ var objections = []objection{
 	{remedy.SGOn, func(s *situation, _ *change) bool { return s.SG == remedy.Absent },
 		"It is requested already, and the backend does not offer it: change that in dom0.", true},
 	{remedy.SGOn, func(s *situation, _ *change) bool { return s.drops() && !s.single() },
-		"This driver drops packets over 18 slots, and scatter-gather off keeps them away from it. Run the step single-pages first.", false},
+		"This driver drops packets over 18 slots, which scatter-gather allows. Run the step single-pages first.", false},
 	{remedy.SGOff, func(s *situation, _ *change) bool { return s.Straddles == remedy.On },
 		"On this kernel some small heads straddle a page, and those packets are dropped while scatter-gather is off.", false},
 	{remedy.SGOff, func(s *situation, _ *change) bool { return s.linearizes() },

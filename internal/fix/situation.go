@@ -19,6 +19,9 @@ func (s *situation) linearizes() bool { return s.Linearizes == remedy.On }
 func (s *situation) single() bool     { return s.SinglePages == remedy.On }
 func (s *situation) sgOff() bool      { return s.SG == remedy.Off }
 
+// applies reports whether the remedy would change something here.
+func (s *situation) applies(id remedy.ID) bool { return remedy.Of(id).Applies(&s.Facts) }
+
 // canBeSingle reports that the switch is there.
 func (s *situation) canBeSingle() bool { return s.single() || s.SinglePages == remedy.Off }
 
