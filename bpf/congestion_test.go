@@ -45,8 +45,8 @@ func newFront(t *testing.T, typed uint8, edits ...func(*ebpf.CollectionSpec, *ar
 		program.Type, program.AttachType, program.AttachTo = ebpf.RawTracepoint, ebpf.AttachNone, ""
 	}
 	for name, value := range map[string]any{
-		CongestionVarConfig:         CongestionConfiguration{PageSize: 4096, PrivOffset: atFrontInfo - atDev, Consumed: 1, TypedReads: typed},
-		CongestionVarRingLayout:     fakeFront,
+		CongestionVarConfig:        CongestionConfiguration{PageSize: 4096, PrivOffset: atFrontInfo - atDev, Consumed: 1, TypedReads: typed},
+		CongestionVarRingLayout:    fakeFront,
 		CongestionVarTxQueueConfig: CongestionTxQueueConfiguration{QueuesEach: 2},
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {

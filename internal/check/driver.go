@@ -21,8 +21,7 @@ func (m *Machine) driver(i *Interface) event.Finding {
 	case !i.Up:
 		f.Message = fmt.Sprintf("%s is driven by xen-netfront and is down.", i)
 	case !i.Running:
-		f.Status = event.Fail
-		f.Message = fmt.Sprintf("%s has no carrier: its backend in dom0 is not connected, and every packet is dropped.", i)
+		f.Status, f.Message = event.Fail, fmt.Sprintf("%s has no carrier: its backend in dom0 is not connected, and every packet is dropped.", i)
 		f.Advice = m.advise(i, remedy.CarrierState)
 	default:
 		f.Message = fmt.Sprintf("%s is driven by xen-netfront.", i)
@@ -37,8 +36,7 @@ func (m *Machine) otherDrivers() event.Finding {
 	}
 	f := event.Finding{ID: DriverOf}
 	if len(m.Unbound) > 0 {
-		f.Status = event.Warn
-		f.Message = "Xen offers a network device without a driver: " + strings.Join(m.Unbound, ", ") + "."
+		f.Status, f.Message = event.Warn, "Xen offers a network device without a driver: "+strings.Join(m.Unbound, ", ")+"."
 		f.Advice = remedy.For(m.FactsOf(nil), remedy.LoadDriver, remedy.Unplug)
 	} else {
 		f.Message = "No interface is driven by xen-netfront: these checks do not apply."
@@ -82,8 +80,7 @@ func (m *Machine) txDropped(i *Interface) event.Finding {
 		f.Message = "No TX drops since the interface was created."
 		return f
 	}
-	f.Status = event.Warn
-	f.Message = fmt.Sprintf("%d packets dropped and %d sent since the interface was created%s.", dropped, c.Later.TxPackets, m.rate(dropped))
+	f.Status, f.Message = event.Warn, fmt.Sprintf("%d packets dropped and %d sent since the interface was created%s.", dropped, c.Later.TxPackets, m.rate(dropped))
 	if moved > 0 {
 		f.Status = event.Fail
 		f.Message += fmt.Sprintf(" %d of the drops came while this command ran (%d ms).", moved, c.After.Milliseconds())
@@ -159,12 +156,10 @@ func (m *Machine) betterDevice() event.Finding {
 		names = append(names, d.ID+" at "+d.Address)
 		switch {
 		case d.Driver == "":
-			f.Status = event.Warn
-			f.Message = fmt.Sprintf("%s at %s has no driver: it bypasses the frontend.", d.Name, d.Address)
+			f.Status, f.Message = event.Warn, fmt.Sprintf("%s at %s has no driver: it bypasses the frontend.", d.Name, d.Address)
 			f.Advice = remedy.For(remedy.Facts{Module: d.Module}, remedy.LoadBetter)
 		case !m.anyUp(d.Interfaces):
-			f.Status = event.Warn
-			f.Message = fmt.Sprintf("%s at %s (%s) is not up: it bypasses the frontend.", d.Name, d.Address, strings.Join(d.Interfaces, ", "))
+			f.Status, f.Message = event.Warn, fmt.Sprintf("%s at %s (%s) is not up: it bypasses the frontend.", d.Name, d.Address, strings.Join(d.Interfaces, ", "))
 			if len(d.Interfaces) > 0 {
 				f.Advice = remedy.For(remedy.Facts{Device: d.Interfaces[0]}, remedy.BetterUp)
 			}

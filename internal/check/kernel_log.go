@@ -170,8 +170,7 @@ func suppressed(text string) int {
 func (m *Machine) kernelLog() event.Finding {
 	f := event.Finding{ID: KernelLog}
 	if m.Log.Missing != "" {
-		f.Status = event.Unknown
-		f.Message = "The kernel log cannot be read: " + m.Log.Missing + ". Current drivers do not log drops."
+		f.Status, f.Message = event.Unknown, "The kernel log cannot be read: "+m.Log.Missing+". Current drivers do not log drops."
 		return f
 	}
 	log := &m.Log.Value

@@ -132,12 +132,10 @@ func OfFile(file File) event.Finding {
 	case netfront.Linearizes:
 		f.Message = "Driver linearizes packets over 18 slots instead of dropping them."
 	case netfront.Drops:
-		f.Status = event.Fail
-		f.Message = "Driver drops every packet over 18 slots: it does not linearize."
+		f.Status, f.Message = event.Fail, "Driver drops every packet over 18 slots: it does not linearize."
 		f.Advice = remedy.For(remedy.Facts{}, remedy.UpdateKernel)
 	default:
-		f.Status = event.Unknown
-		f.Message = "Whether this driver linearizes is unknown: " + file.Answer.Evidence + "."
+		f.Status, f.Message = event.Unknown, "Whether this driver linearizes is unknown: "+file.Answer.Evidence+"."
 		f.Evidence[len(f.Evidence)-1].Value = nil
 	}
 	return f
@@ -170,15 +168,13 @@ func (m *Machine) linearize() event.Finding {
 	case netfront.Linearizes:
 		f.Message = "Driver linearizes packets over 18 slots instead of dropping them."
 	case netfront.Drops:
-		f.Status = event.Fail
-		f.Message = "Driver drops every packet over 18 slots: it does not linearize. A TCP connection with such a segment stalls."
+		f.Status, f.Message = event.Fail, "Driver drops every packet over 18 slots: it does not linearize. A TCP connection with such a segment stalls."
 		if m.SinglePages.Value {
 			f.Message += " New page fragments are single pages (net.core.high_order_alloc_disable=1), so few packets need that many."
 		}
 		f.Advice = m.adviseAll(verdict.OfCause(event.TooManySlots).Remedies...)
 	default:
-		f.Status = event.Unknown
-		f.Message = "Whether the driver linearizes is unknown. " + c.unknown()
+		f.Status, f.Message = event.Unknown, "Whether the driver linearizes is unknown. "+c.unknown()
 		return f
 	}
 	f.Message += c.standing()
@@ -246,13 +242,11 @@ func (m *Machine) skbFrags() event.Finding {
 	case frags < slots.Limit:
 		f.Message = fmt.Sprintf("Packets have at most %d fragments and a head: within the %d slots unless fragments straddle pages.", frags, slots.Limit)
 	case m.Code.linearizes() == netfront.Drops:
-		f.Status = event.Warn
-		f.Message = fmt.Sprintf("Packets can have %d fragments and a head: over the %d slots even if none straddles a page, and this driver drops those.", frags, slots.Limit)
+		f.Status, f.Message = event.Warn, fmt.Sprintf("Packets can have %d fragments and a head: over the %d slots even if none straddles a page, and this driver drops those.", frags, slots.Limit)
 	case m.Code.linearizes() == netfront.Linearizes:
 		f.Message = fmt.Sprintf("Packets can have %d fragments and a head: over the %d slots even if none straddles a page. The driver linearizes those.", frags, slots.Limit)
 	default:
-		f.Status = event.Unknown
-		f.Message = fmt.Sprintf("Packets can have %d fragments and a head: over the %d slots. What the driver does with those is unknown.", frags, slots.Limit)
+		f.Status, f.Message = event.Unknown, fmt.Sprintf("Packets can have %d fragments and a head: over the %d slots. What the driver does with those is unknown.", frags, slots.Limit)
 	}
 	return f
 }

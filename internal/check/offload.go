@@ -50,19 +50,16 @@ func (m *Machine) offloadOff(f *event.Finding, i *Interface, names []string) {
 	off := list(names) + " " + areOff(names)
 	switch m.Code.linearizes() {
 	case netfront.Linearizes:
-		f.Status = event.Warn
-		f.Message = off + ": a workaround for a defect that this driver does not have. It costs CPU and throughput."
+		f.Status, f.Message = event.Warn, off+": a workaround for a defect that this driver does not have. It costs CPU and throughput."
 		f.Advice = m.advise(i, remedy.OffloadOn)
 	case netfront.Drops:
 		f.Message = off + ", which keeps most packets over the limit away from this driver, and costs CPU. Leave it until the kernel is updated."
 		if i.MTU > plainMTU {
-			f.Status = event.Warn
-			f.Message = fmt.Sprintf("%s, which avoids only some of this driver's drops: with an MTU of %d one segment can still need over 18 slots.", off, i.MTU)
+			f.Status, f.Message = event.Warn, fmt.Sprintf("%s, which avoids only some of this driver's drops: with an MTU of %d one segment can still need over 18 slots.", off, i.MTU)
 			f.Advice = m.advise(i, remedy.UpdateKernel)
 		}
 	default:
-		f.Status = event.Unknown
-		f.Message = off + ". Whether that is of use depends on whether the driver linearizes, which is unknown."
+		f.Status, f.Message = event.Unknown, off+". Whether that is of use depends on whether the driver linearizes, which is unknown."
 	}
 }
 
@@ -94,18 +91,15 @@ func (m *Machine) mtu(i *Interface) event.Finding {
 	sg := i.Features.Missing != "" || i.Features.Value.ScatterGather.Active
 	switch {
 	case i.MTU > largestMTU:
-		f.Status = event.Warn
-		f.Message = fmt.Sprintf("With an MTU of %d frames can be longer than 65,535 bytes; the driver drops those.", i.MTU)
+		f.Status, f.Message = event.Warn, fmt.Sprintf("With an MTU of %d frames can be longer than 65,535 bytes; the driver drops those.", i.MTU)
 		f.Advice = m.advise(i, remedy.MTU65517)
 	case i.MTU > plainMTU && m.Code.linearizes() == netfront.Drops:
-		f.Status = event.Warn
-		f.Message = fmt.Sprintf("With an MTU of %d one segment of small fragments can need over 18 slots. This driver drops it and every retransmission, and the connection stalls.", i.MTU)
+		f.Status, f.Message = event.Warn, fmt.Sprintf("With an MTU of %d one segment of small fragments can need over 18 slots. This driver drops it and every retransmission, and the connection stalls.", i.MTU)
 		f.Advice = m.advise(i, remedy.MTU1500)
 	case !sg:
 		f.Message = fmt.Sprintf("MTU is %d. The %d that ec2rl advises cannot be set: without scatter-gather the driver refuses more than %d.", i.MTU, jumboMTU, plainMTU)
 	case m.Code.linearizes() == netfront.Unknown && i.MTU > plainMTU:
-		f.Status = event.Unknown
-		f.Message = fmt.Sprintf("Whether the MTU of %d causes drops depends on whether the driver linearizes, which is unknown.", i.MTU)
+		f.Status, f.Message = event.Unknown, fmt.Sprintf("Whether the MTU of %d causes drops depends on whether the driver linearizes, which is unknown.", i.MTU)
 	default:
 		f.Message = fmt.Sprintf("MTU is %d: no risk with this driver.", i.MTU)
 	}

@@ -69,8 +69,7 @@ func (m *Machine) judgeInterrupts(f *event.Finding, i *Interface, numbers []stri
 	case len(numbers) == 1:
 		f.Message = fmt.Sprintf("The only interrupt goes to CPU %d.", cpu)
 	default:
-		f.Status = event.Warn
-		f.Message = fmt.Sprintf("All %d interrupts of the interface go to CPU %d.", len(numbers), cpu)
+		f.Status, f.Message = event.Warn, fmt.Sprintf("All %d interrupts of the interface go to CPU %d.", len(numbers), cpu)
 		if i.Queues > 1 {
 			f.Message = fmt.Sprintf("All %d interrupts of the interface go to CPU %d, so its %d queues do not help.", len(numbers), cpu, i.Queues)
 		}

@@ -20,7 +20,7 @@ import (
 
 // A traced run is a tracer that is attached, and where sentences go.
 type traced struct {
-	in      *invocation
+	in      *tracing
 	tracer  Tracer
 	console *output.Console
 	totals  event.Totals       // at the start: names the interfaces
@@ -31,7 +31,7 @@ type traced struct {
 // attach starts a tracer as the flags say, announces it, and drops privileges once prepare,
 // which may be nil, has opened what needs them. It returns nil and no error if it was
 // interrupted meanwhile.
-func attach(ctx context.Context, in *invocation, records bool, prepare func(*traced)) (*traced, error) {
+func attach(ctx context.Context, in *tracing, records bool, prepare func(*traced)) (*traced, error) {
 	t := &traced{in: in, console: in.console()}
 	ready, err := prepareReadyFile(in.readyFile)
 	if err != nil {

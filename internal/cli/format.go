@@ -7,18 +7,17 @@ import (
 	"xentrace/internal/output"
 )
 
-// lines returns the sink that --output asks for. totals names the interfaces to make room
-// for.
-func (in *invocation) lines(out io.Writer, histogram bool, totals *event.Totals) *output.Lines {
-	if in.format == "json" {
+// lines returns the sink of commands that trace. totals names the interfaces to make room for.
+func (t *tracing) lines(out io.Writer, histogram bool, totals *event.Totals) *output.Lines {
+	if t.json() {
 		return output.NewJSON(out)
 	}
 	text := &output.Text{
-		Width:     func() int { return in.columns(in.Stdout, output.DefaultWidth) },
-		Whole:     !isTerminal(in.Stdout),
-		Color:     in.coloured(in.color, in.Stdout),
-		Blocks:    in.blocks(),
-		Stacks:    in.verbose || in.stack,
+		Width:     func() int { return t.columns(t.Stdout, output.DefaultWidth) },
+		Whole:     !isTerminal(t.Stdout),
+		Color:     t.coloured(t.color, t.Stdout),
+		Blocks:    t.blocks(),
+		Stacks:    t.verbose || t.stack,
 		Histogram: histogram,
 	}
 	for i := range totals.Interfaces {
@@ -27,11 +26,23 @@ func (in *invocation) lines(out io.Writer, histogram bool, totals *event.Totals)
 	return output.NewText(out, text)
 }
 
-// console returns standard error, with a status line where it is a terminal
-// that can erase a line.
-func (in *invocation) console() *output.Console {
-	if !isTerminal(in.Stderr) || in.Getenv("TERM") == "dumb" {
-		return output.NewConsole(in.Stderr, nil)
+// reportSink returns the sink of commands that report once. evidence is shown of findings that
+// are OK too; short is the form that congestion --watch has.
+func (s System) reportSink(w *writing, evidence, short bool) *output.Lines {
+	if w.json() {
+		return output.NewJSON(s.Stdout)
 	}
-	return output.NewConsole(in.Stderr, func() int { return in.columns(in.Stderr, output.DefaultWidth) })
+	return output.NewText(s.Stdout, &output.Text{
+		Width: func() int { return s.columns(s.Stdout, reportWidth) }, Color: s.coloured(w.color, s.Stdout),
+		Blocks: s.blocks(), Evidence: evidence, Short: short,
+	})
+}
+
+// console returns standard error, with a status line where it is a terminal that can erase a
+// line.
+func (s System) console() *output.Console {
+	if !isTerminal(s.Stderr) || s.Getenv("TERM") == "dumb" {
+		return output.NewConsole(s.Stderr, nil)
+	}
+	return output.NewConsole(s.Stderr, func() int { return s.columns(s.Stderr, output.DefaultWidth) })
 }

@@ -94,10 +94,7 @@ func Interface(f remedy.Facts, i netdev.Interface, features *netdev.Features) re
 		return f
 	}
 	f.SG, f.GSO = Feature(features.ScatterGather), Feature(features.GSO)
-	f.TSO = Feature(features.TSO)
-	if tso6 := Feature(features.TSO6); tso6 == remedy.Off {
-		f.TSO = tso6
-	}
+	f.TSO, f.TSO6 = Feature(features.TSO), Feature(features.TSO6)
 	return f
 }
 

@@ -54,19 +54,19 @@ func TestInterface(t *testing.T) {
 	i := netdev.Interface{Name: "eth0", MTU: 9001, Queues: 2}
 	base := remedy.Facts{Interface: "eth0", MTU: 9001, Queues: 2}
 	for _, test := range []struct {
-		name         string
-		features     *netdev.Features
-		sg, tso, gso remedy.Setting
+		name               string
+		features           *netdev.Features
+		sg, tso, tso6, gso remedy.Setting
 	}{
-		{"not known", nil, 0, 0, 0},
-		{"all on", &netdev.Features{ScatterGather: on, TSO: on, TSO6: on, GSO: on}, remedy.On, remedy.On, remedy.On},
-		{"scatter-gather off", &netdev.Features{ScatterGather: off, TSO: refused, TSO6: refused, GSO: on}, remedy.Off, remedy.Absent, remedy.On},
-		{"not offered", &netdev.Features{ScatterGather: refused, TSO: refused, TSO6: refused, GSO: on}, remedy.Absent, remedy.Absent, remedy.On},
-		{"TSO of IPv6 off", &netdev.Features{ScatterGather: on, TSO: on, TSO6: off, GSO: off}, remedy.On, remedy.Off, remedy.Off},
-		{"a device without TSO of IPv6", &netdev.Features{ScatterGather: on, TSO: on, GSO: on}, remedy.On, remedy.On, remedy.On},
+		{"not known", nil, 0, 0, 0, 0},
+		{"all on", &netdev.Features{ScatterGather: on, TSO: on, TSO6: on, GSO: on}, remedy.On, remedy.On, remedy.On, remedy.On},
+		{"scatter-gather off", &netdev.Features{ScatterGather: off, TSO: refused, TSO6: refused, GSO: on}, remedy.Off, remedy.Absent, remedy.Absent, remedy.On},
+		{"not offered", &netdev.Features{ScatterGather: refused, TSO: refused, TSO6: refused, GSO: on}, remedy.Absent, remedy.Absent, remedy.Absent, remedy.On},
+		{"TSO of IPv6 off", &netdev.Features{ScatterGather: on, TSO: on, TSO6: off, GSO: off}, remedy.On, remedy.On, remedy.Off, remedy.Off},
+		{"a device without TSO of IPv6", &netdev.Features{ScatterGather: on, TSO: on, GSO: on}, remedy.On, remedy.On, remedy.Absent, remedy.On},
 	} {
 		want := base
-		want.SG, want.TSO, want.GSO = test.sg, test.tso, test.gso
+		want.SG, want.TSO, want.TSO6, want.GSO = test.sg, test.tso, test.tso6, test.gso
 		if got := Interface(remedy.Facts{}, i, test.features); !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %+v, want %+v", test.name, got, want)
 		}

@@ -140,9 +140,9 @@ func done(a action, s *situation) bool {
 	case remedy.SGOff:
 		return s.sgOff()
 	case remedy.OffloadOn:
-		return s.TSO != remedy.Off && s.GSO != remedy.Off
+		return !s.applies(remedy.OffloadOn)
 	case remedy.OffloadOff:
-		return s.TSO == remedy.Off && s.GSO == remedy.Off
+		return !s.applies(remedy.OffloadOff)
 	}
 	return a.change.mtu != 0 && a.change.mtu == s.MTU
 }

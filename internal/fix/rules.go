@@ -15,10 +15,10 @@ type rule struct {
 var rules = []rule{
 	{remedy.SinglePages, func(s *situation) bool { return s.drops() && !s.single() && s.SinglePages != remedy.Absent }},
 	{remedy.OffloadOff, func(s *situation) bool {
-		return s.drops() && s.SinglePages == remedy.Absent && !s.sgOff() && (s.TSO != remedy.Off || s.GSO != remedy.Off)
+		return s.drops() && s.SinglePages == remedy.Absent && s.SG != remedy.Off && s.SG != remedy.Absent && s.applies(remedy.OffloadOff)
 	}},
 	{remedy.SGOn, func(s *situation) bool { return s.sgOff() && (s.linearizes() || s.drops() && s.canBeSingle()) }},
-	{remedy.OffloadOn, func(s *situation) bool { return s.linearizes() && (s.TSO == remedy.Off || s.GSO == remedy.Off) }},
+	{remedy.OffloadOn, func(s *situation) bool { return s.linearizes() && s.applies(remedy.OffloadOn) }},
 	{remedy.MTU1500, func(s *situation) bool { return s.drops() && s.MTU > plainMTU }},
 	{remedy.MTU65517, func(s *situation) bool { return s.linearizes() && s.MTU > largestMTU }},
 	{remedy.UpdateKernel, func(s *situation) bool { return s.drops() }},
@@ -43,7 +43,7 @@ var objections = []objection{
 	{remedy.SGOn, func(s *situation, _ *change) bool { return s.SG == remedy.Absent },
 		"It is requested already, and the backend does not offer it: change that in dom0.", true},
 	{remedy.SGOn, func(s *situation, _ *change) bool { return s.drops() && !s.single() },
-		"This driver drops packets over 18 slots, and scatter-gather off keeps them away from it. Run the step single-pages first.", false},
+		"This driver drops packets over 18 slots, which scatter-gather allows. Run the step single-pages first.", false},
 	{remedy.SGOff, func(s *situation, _ *change) bool { return s.Straddles == remedy.On },
 		"On this kernel some small heads straddle a page, and those packets are dropped while scatter-gather is off.", false},
 	{remedy.SGOff, func(s *situation, _ *change) bool { return s.linearizes() },
@@ -75,6 +75,9 @@ func (s *situation) drops() bool      { return s.Linearizes == remedy.Off }
 func (s *situation) linearizes() bool { return s.Linearizes == remedy.On }
 func (s *situation) single() bool     { return s.SinglePages == remedy.On }
 func (s *situation) sgOff() bool      { return s.SG == remedy.Off }
+
+// applies reports whether the remedy would change something here.
+func (s *situation) applies(id remedy.ID) bool { return remedy.Of(id).Applies(&s.Facts) }
 
 // canBeSingle reports that the switch is there.
 func (s *situation) canBeSingle() bool { return s.single() || s.SinglePages == remedy.Off }

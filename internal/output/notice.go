@@ -10,38 +10,43 @@ import (
 // Notify writes a notice as a sentence.
 func (c *Console) Notify(n event.Notice) { c.Say(Sentence(&n)) }
 
+// reasonSentences are those that end in the reason.
+var reasonSentences = map[event.NoticeID]string{
+	event.NoticeUnmonitored:            "packets are no longer counted: ",
+	event.NoticeStacksUnavailable:      "no stacks: ",
+	event.NoticeDropStacksUnavailable:  "no stacks for drops outside the driver: ",
+	event.NoticeRejectedUnavailable:    "rejected packets are not counted: ",
+	event.NoticeSuspendUnavailable:     "suspend/resume will not be detected: ",
+	event.NoticeQueuesUnavailable:      "stuck queues will no longer be detected: ",
+	event.NoticeConnectionsUnavailable: "state of connections after a drop is unknown: ",
+	event.NoticeDriverAttachFailed:     "xen-netfront is loaded again; cannot attach to it yet: ",
+	event.NoticeDriverDetachFailed:     "cannot detach from xen-netfront: ",
+	event.NoticeDriverUnknown:          "the xen-netfront that was loaded cannot be examined: ",
+}
+
 // Sentence is a notice for people; empty for an ID that is unknown.
 func Sentence(n *event.Notice) string {
-	if sentence := sentenceOfInterface(n); sentence != "" {
-		return sentence
-	}
-	if sentence := sentenceOfDriver(n); sentence != "" {
-		return sentence
+	if sentence := reasonSentences[n.ID]; sentence != "" {
+		return sentence + n.Reason
 	}
 	lasted := time.Duration(n.DurationMS) * time.Millisecond
 	switch n.ID {
 	case event.NoticeWaiting:
 		return "waiting for an interface to appear"
-	case event.NoticeUnmonitored:
-		return "packets are no longer counted: " + n.Reason
 	case event.NoticeSuspended:
 		return fmt.Sprintf("machine was suspended, or saved and restored, for %s; that time is not in the duration", Seconds(lasted))
 	case event.NoticeClockStep:
 		return fmt.Sprintf("wall clock was set by %+.1f s; timestamps jump by that much, durations are not affected", float64(n.StepMS)/1000)
-	case event.NoticeStacksUnavailable:
-		return "no stacks: " + n.Reason
-	case event.NoticeDropStacksUnavailable:
-		return "no stacks for drops outside the driver: " + n.Reason
-	case event.NoticeRejectedUnavailable:
-		return "rejected packets are not counted: " + n.Reason
-	case event.NoticeSuspendUnavailable:
-		return "suspend/resume will not be detected: " + n.Reason
-	case event.NoticeQueuesUnavailable:
-		return "stuck queues will no longer be detected: " + n.Reason
-	case event.NoticeConnectionsUnavailable:
-		return "state of connections after a drop is unknown: " + n.Reason
+	case event.NoticeDriverUnloaded:
+		return "xen-netfront was unloaded; nothing is counted until it is loaded again"
+	case event.NoticeDriverReloaded:
+		return fmt.Sprintf("xen-netfront is loaded again and watched; nothing was counted for %s", Seconds(lasted))
+	case event.NoticeDriverHeld:
+		return "no xen-netfront interface is left, and this trace holds the driver's module; stop it to unload the driver (--backend kprobe without --rejected does not hold it)"
+	case event.NoticeLinearize:
+		return linearizeSentence(n)
 	}
-	return ""
+	return sentenceOfInterface(n)
 }
 
 func sentenceOfInterface(n *event.Notice) string {
@@ -71,26 +76,6 @@ func sentenceOfInterface(n *event.Notice) string {
 			name, queueNumber(n), wholeSeconds(lasted))
 	case event.NoticeQueueRecovered:
 		return fmt.Sprintf("%s: transmit queue %d recovered after %s", name, queueNumber(n), wholeSeconds(lasted))
-	}
-	return ""
-}
-
-func sentenceOfDriver(n *event.Notice) string {
-	switch n.ID {
-	case event.NoticeDriverUnloaded:
-		return "xen-netfront was unloaded; nothing is counted until it is loaded again"
-	case event.NoticeDriverReloaded:
-		return fmt.Sprintf("xen-netfront is loaded again and watched; nothing was counted for %s", Seconds(time.Duration(n.DurationMS)*time.Millisecond))
-	case event.NoticeDriverAttachFailed:
-		return "xen-netfront is loaded again; cannot attach to it yet: " + n.Reason
-	case event.NoticeDriverDetachFailed:
-		return "cannot detach from xen-netfront: " + n.Reason
-	case event.NoticeDriverUnknown:
-		return "the xen-netfront that was loaded cannot be examined: " + n.Reason
-	case event.NoticeDriverHeld:
-		return "no xen-netfront interface is left, and this trace holds the driver's module; stop it to unload the driver (--backend kprobe without --rejected does not hold it)"
-	case event.NoticeLinearize:
-		return linearizeSentence(n)
 	}
 	return ""
 }

@@ -1,5 +1,7 @@
 package remedy
 
+import "slices"
+
 // An ID names a remedy: the id of advice in JSON, and the step of fix where it is one.
 type ID string
 
@@ -84,6 +86,11 @@ func notLinearizing(f *Facts) bool { return f.Linearizes != On }
 
 func usable(s Setting) bool { return s == NotKnown || s == Off }
 
+// anyOf reports whether an offload that makes large packets is in one of two states.
+func anyOf(f *Facts, a, b Setting) bool {
+	return slices.ContainsFunc([]Setting{f.TSO, f.TSO6, f.GSO}, func(s Setting) bool { return s == a || s == b })
+}
+
 // fewQueues: more queues can be had from the driver. A driver that is allowed more than the
 // interface has got all that the backend offers.
 func fewQueues(f *Facts) bool {
@@ -117,12 +124,12 @@ var catalogue = map[ID]Remedy{
 		Command: "ethtool -K {ifname} tso off gso off",
 		Effect:  "Packets are no longer than the MTU, so a buffer for the copy is easily found.",
 		Cost:    "Bulk senders use much more CPU. Packets of many small fragments can still be over the limit.",
-		Applies: func(f *Facts) bool { return f.TSO != Off || f.GSO != Off },
+		Applies: func(f *Facts) bool { return anyOf(f, NotKnown, On) },
 	},
 	OffloadOn: {
 		Command: "ethtool -K {ifname} tso on gso on",
 		Effect:  "Bulk senders use less CPU. Also remove what turned it off at boot: a script, udev rule or interface configuration.",
-		Applies: func(f *Facts) bool { return f.TSO == Off || f.GSO == Off },
+		Applies: func(f *Facts) bool { return anyOf(f, Off, Off) },
 	},
 	MTU1500: {
 		Command: "ip link set dev {ifname} mtu 1500",

@@ -38,7 +38,8 @@ type Facts struct {
 	Enter     string // path of the interface's network namespace; empty for the caller's
 	MTU       int
 	SG        Setting
-	TSO       Setting // of IPv4 and IPv6
+	TSO       Setting // of IPv4
+	TSO6      Setting // of IPv6
 	GSO       Setting
 	Queues    int
 	MaxQueues int // the driver's parameter
