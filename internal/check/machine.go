@@ -1,6 +1,7 @@
 package check
 
 import (
+	"slices"
 	"time"
 
 	"xentrace/internal/event"
@@ -109,12 +110,7 @@ type File struct {
 // concerned tells whether anything here can concern the machine: it has an
 // interface of the frontend, or is a Xen guest that could have one.
 func (m *Machine) concerned() bool {
-	for i := range m.Interfaces {
-		if m.Interfaces[i].IsNetfront() {
-			return true
-		}
-	}
-	return len(m.Unbound) > 0
+	return len(m.Unbound) > 0 || slices.ContainsFunc(m.Interfaces, func(i Interface) bool { return i.IsNetfront() })
 }
 
 // cpus is how many CPUs are online; 0 if that is not known.

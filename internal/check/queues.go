@@ -8,6 +8,7 @@ import (
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 	"xentrace/internal/remedy"
+	"xentrace/internal/verdict"
 )
 
 // An Interrupt is one line of /proc/interrupts.
@@ -95,7 +96,7 @@ func (m *Machine) queues(i *Interface) event.Finding {
 		f.Status, f.Message = event.Unknown, "The number of queues or CPUs is unknown."
 		return f
 	case i.Queues >= m.cpus():
-		f.Message = fmt.Sprintf("%s for %s.", count(i.Queues, "queue"), count(m.cpus(), "CPU"))
+		f.Message = fmt.Sprintf("%s for %s.", verdict.Count(i.Queues, "queue"), verdict.Count(m.cpus(), "CPU"))
 		return f
 	case i.Queues > 1:
 		f.Message = fmt.Sprintf("%d queues for %d CPUs: enough for most traffic.", i.Queues, m.cpus())
@@ -110,12 +111,4 @@ func (m *Machine) queues(i *Interface) event.Finding {
 	f.Status = event.Warn
 	f.Advice = m.advise(i, remedy.MaxQueues, remedy.QueuesBuiltIn, remedy.BackendQueues, remedy.RPS)
 	return f
-}
-
-// count is a number with its noun.
-func count(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
 }

@@ -146,12 +146,16 @@ func (m *model) countSpan(name string, t tone, of func(*event.InterfaceTotals) u
 func (m *model) lostSpan() span {
 	lost, flows := &m.latest.Totals.Lost, m.latest.FlowsLost
 	sum := output.LostRecords(&m.latest.Totals) + flows
-	s := span{fmt.Sprintf("lost %s (ring %s, flows %s, recursion %s, missed %s)", output.Grouped(sum),
-		output.Grouped(lost.Ring), output.Grouped(flows), known(lost.Recursion), known(lost.Missed)), plain}
-	if sum != 0 {
-		s.tone = alarm
+	return alarmIf(sum != 0, fmt.Sprintf("lost %s (ring %s, flows %s, recursion %s, missed %s)", output.Grouped(sum),
+		output.Grouped(lost.Ring), output.Grouped(flows), known(lost.Recursion), known(lost.Missed)))
+}
+
+// alarmIf is text that stands out where it is bad news.
+func alarmIf(bad bool, text string) span {
+	if bad {
+		return span{text, alarm}
 	}
-	return s
+	return span{text, plain}
 }
 
 // known is a count, or ? if this kernel does not report it.
@@ -163,11 +167,7 @@ func known(n *uint64) string {
 }
 
 func (m *model) stalledSpan() span {
-	s := span{"stalled now " + strconv.Itoa(m.latest.Stalled), plain}
-	if m.latest.Stalled != 0 {
-		s.tone = alarm
-	}
-	return s
+	return alarmIf(m.latest.Stalled != 0, "stalled now "+strconv.Itoa(m.latest.Stalled))
 }
 
 // keyLine lists the keys of this page.

@@ -30,60 +30,61 @@ func (t *Text) AppendHistogram(b []byte, r *event.Summary) []byte {
 
 // bars is the geometry of one drawn histogram.
 type bars struct {
-	packets uint64 // all
-	most    uint64 // in one bucket
-	numbers int    // width of the column of packets
-	room    int    // columns for the longest bar
+	all, most             uint64 // counted; in one bucket
+	label, numbers, space int    // width of the columns of buckets and counts, and of the longest bar
+}
+
+func (t *Text) newBars(all, most uint64, label int, heading string) bars {
+	numbers := max(len(heading), len(Grouped(most)))
+	return bars{all, most, label, numbers, max(t.width()-label-2-numbers-2-len("100.0 %")-2, 1)}
 }
 
 // appendBars draws one histogram: a line per bucket that is not empty, a mark
 // where buckets are left out, and a line at the limit.
 func (t *Text) appendBars(b []byte, counts *event.InterfaceTotals) []byte {
-	g := bars{packets: counts.Slots.Packets()}
-	if g.packets == 0 {
+	all, most := counts.Slots.Packets(), uint64(0)
+	if all == 0 {
 		return b
 	}
 	for _, n := range counts.Slots.All() {
-		g.most = max(g.most, n)
+		most = max(most, n)
 	}
-	width := t.width()
-	g.numbers = max(len("packets"), len(Grouped(g.most)))
-	g.room = max(width-len("slots")-2-g.numbers-2-len("100.0 %")-2, 1)
-
-	b = append(b, '\n')
-	b = t.appendColoured(b, bold, fmt.Sprintf("slots  %*s  %7s", g.numbers, "packets", "share"))
+	g := t.newBars(all, most, len("slots"), "packets")
+	b = t.appendColoured(append(b, '\n'), bold, fmt.Sprintf("slots  %*s  %7s", g.numbers, "packets", "share"))
 	b = append(b, '\n')
 	previous, marked := 0, false
 	for n, packets := range counts.Slots.All() {
 		if n > slots.Limit && !marked {
-			b, marked = t.appendLimit(b, width), true
+			b, marked = t.appendLimit(b), true
 			previous = max(previous, slots.Limit)
 		}
 		if n > previous+1 && previous > 0 {
 			b = append(b, "  ...\n"...)
 		}
-		b = t.appendBar(b, g, n, packets)
+		label, c := strconv.Itoa(n), cyan
+		if n == event.Buckets-1 {
+			label += "+"
+		}
+		if n > slots.Limit {
+			c = red
+		}
+		b = t.appendBar(b, g, label, packets, c)
 		previous = n
 	}
 	if !marked {
-		b = t.appendLimit(b, width)
+		b = t.appendLimit(b)
 	}
 	return append(b, '\n')
 }
 
-func (t *Text) appendBar(b []byte, g bars, n int, packets uint64) []byte {
-	label := strconv.Itoa(n)
-	if n == event.Buckets-1 {
-		label += "+"
+// appendBar draws the line of one bucket.
+func (t *Text) appendBar(b []byte, g bars, label string, n uint64, c colour) []byte {
+	b = appendRight(b, label, g.label)
+	b = appendRight(append(b, "  "...), Grouped(n), g.numbers)
+	b = fmt.Appendf(b, "  %5s %%", share(n, g.all))
+	if n > 0 {
+		b = t.appendColoured(append(b, "  "...), c, t.bar(n, g.most, g.space))
 	}
-	b = appendRight(b, label, len("slots"))
-	b = appendRight(append(b, "  "...), Grouped(packets), g.numbers)
-	b = append(b, fmt.Sprintf("  %5s %%  ", share(packets, g.packets))...)
-	c := cyan
-	if n > slots.Limit {
-		c = red
-	}
-	b = t.appendColoured(b, c, t.bar(packets, g.most, g.room))
 	return append(b, '\n')
 }
 
@@ -113,13 +114,13 @@ func (t *Text) bar(value, most uint64, room int) string {
 }
 
 // appendLimit draws the line between what fits and what does not.
-func (t *Text) appendLimit(b []byte, width int) []byte {
+func (t *Text) appendLimit(b []byte) []byte {
 	dash := "-"
 	if t.Blocks {
 		dash = "─"
 	}
 	words := fmt.Sprintf(" limit: %d slots ", slots.Limit)
-	line := strings.Repeat(dash, 3) + words + strings.Repeat(dash, max(width-3-len(words), 0))
+	line := strings.Repeat(dash, 3) + words + strings.Repeat(dash, max(t.width()-3-len(words), 0))
 	return append(t.appendColoured(b, yellow, line), '\n')
 }
 
@@ -165,26 +166,17 @@ func (t *Text) appendLog2(b []byte, title, unit string, h event.Log2, label func
 			first = bucket
 		}
 	}
-	const bound = len("16.8 s+") + 2
-	numbers := max(len("count"), len(Grouped(most)))
-	room := max(t.width()-bound-2-numbers-2-len("100.0 %")-2, 1)
+	g := t.newBars(h.Count(), most, len("16.8 s+")+2, "count")
 	b = t.appendColoured(append(b, '\n'), bold, title)
-	b = append(b, '\n')
-	b = appendRight(b, unit, bound)
-	b = appendRight(append(b, "  "...), "count", numbers)
+	b = appendRight(append(b, '\n'), unit, g.label)
+	b = appendRight(append(b, "  "...), "count", g.numbers)
 	b = append(b, "    share\n"...)
 	for bucket := first; bucket <= last; bucket++ {
 		text := label(event.Log2Bound(bucket))
 		if bucket == len(h)-1 {
 			text += "+"
 		}
-		b = appendRight(b, text, bound)
-		b = appendRight(append(b, "  "...), Grouped(h[bucket]), numbers)
-		b = append(b, fmt.Sprintf("  %5s %%", share(h[bucket], h.Count()))...)
-		if h[bucket] > 0 {
-			b = t.appendColoured(append(b, "  "...), cyan, t.bar(h[bucket], most, room))
-		}
-		b = append(b, '\n')
+		b = t.appendBar(b, g, text, h[bucket], cyan)
 	}
 	return b
 }

@@ -168,12 +168,6 @@ func ended(ctx context.Context, err error) error {
 	return err
 }
 
-// returned tells whether an error of a datagram socket is one that an earlier
-// datagram brought back, such as a port that nobody listens on.
-func returned(err error) bool {
-	return errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.EHOSTUNREACH)
-}
-
 // receiveDrops returns how many datagrams a socket's full receive buffer turned
 // away: SK_MEMINFO_DROPS of SO_MEMINFO, since 4.12.
 func receiveDrops(conn *net.UDPConn) (int, error) {

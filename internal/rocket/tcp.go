@@ -1,6 +1,7 @@
 package rocket
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,12 +35,7 @@ type TCP struct {
 // NewTCP connects to remote, with sockets in the network namespace of the calling
 // thread, and checks that one segment holds the packet.
 func NewTCP(ctx context.Context, remote netip.AddrPort, opts Options) (*TCP, error) {
-	if opts.Pieces == 0 {
-		opts.Pieces = 17
-	}
-	if opts.PieceLength == 0 {
-		opts.PieceLength = 80
-	}
+	opts.Pieces, opts.PieceLength = cmp.Or(opts.Pieces, 17), cmp.Or(opts.PieceLength, 80)
 	if opts.Pieces < 1 || opts.PieceLength < 2 || opts.PieceLength > maxPiece {
 		return nil, fmt.Errorf("tcp: %d pieces of %d bytes: need at least 1, of 2 to %d bytes",
 			opts.Pieces, opts.PieceLength, maxPiece)

@@ -1,6 +1,7 @@
 package rocket
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,19 +44,12 @@ func NewUDP(ctx context.Context, remote netip.AddrPort, opts Options) (*UDP, err
 		}
 		opts.Pieces = opts.Slots/2 + 1
 	}
-	if opts.Pieces == 0 {
-		opts.Pieces = 14
-	}
-	if opts.PieceLength == 0 {
-		opts.PieceLength = 80
-	}
+	opts.Pieces, opts.PieceLength = cmp.Or(opts.Pieces, 14), cmp.Or(opts.PieceLength, 80)
 	if opts.Pieces < 1 || opts.PieceLength < HeaderLength || opts.PieceLength > maxPiece {
 		return nil, fmt.Errorf("udp: %d pieces of %d bytes: need at least 1, of %d to %d bytes",
 			opts.Pieces, opts.PieceLength, HeaderLength, maxPiece)
 	}
-	if opts.Slots == 0 {
-		opts.Slots = 1 + 2*(opts.Pieces-1)
-	}
+	opts.Slots = cmp.Or(opts.Slots, 1+2*(opts.Pieces-1))
 	u := &UDP{remote: remote, opts: opts, plan: newSlotPlan(opts.Slots-1, opts.PieceLength, os.Getpagesize())}
 	var err error
 	if u.bench, err = newBench(ctx); err != nil {
@@ -164,22 +158,26 @@ func (u *UDP) writePieces(data []byte) error {
 			flags = 0
 		}
 		piece := data[i*u.opts.PieceLength : (i+1)*u.opts.PieceLength]
-		if err := u.writePiece(piece, flags, i == 0); err != nil {
+		write := func() error { return send(u.raw, piece, flags) }
+		if i == 0 {
+			first := write
+			write = func() error { return pastReturned(first) }
+		}
+		if err := write(); err != nil {
 			return fmt.Errorf("piece %d: %w", i, err)
 		}
 	}
 	return nil
 }
 
-// writePiece writes one piece. The first meets the errors that earlier datagrams
-// brought back, such as a port that nobody listens on.
-func (u *UDP) writePiece(piece []byte, flags int, first bool) error {
+// pastReturned sends a datagram, past the errors that earlier ones brought back, such as a
+// port that nobody listens on.
+func pastReturned(send func() error) error {
 	for attempt := 0; ; attempt++ {
-		err := send(u.raw, piece, flags)
-		if first && attempt < 3 && returned(err) {
-			continue
+		err := send()
+		if attempt == 3 || !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, unix.EHOSTUNREACH) {
+			return err
 		}
-		return err
 	}
 }
 
@@ -233,22 +231,13 @@ func (d *Datagrams) Send(ctx context.Context, n, length int) error {
 	data := make([]byte, length)
 	for range n {
 		fillDatagram(data, d.number)
-		if err := d.sendOne(data); err != nil {
+		err := pastReturned(func() error { _, err := d.conn.Write(data); return err })
+		if err != nil {
 			return fmt.Errorf("udp: datagram %d: %w", d.number, ended(ctx, err))
 		}
 		d.number++
 	}
 	return nil
-}
-
-// sendOne sends one datagram, past the errors that earlier ones brought back.
-func (d *Datagrams) sendOne(data []byte) error {
-	for attempt := 0; ; attempt++ {
-		_, err := d.conn.Write(data)
-		if err == nil || attempt == 3 || !returned(err) {
-			return err
-		}
-	}
 }
 
 // Close closes the socket.
