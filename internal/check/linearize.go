@@ -219,17 +219,13 @@ func (c *Code) evidence() []event.Fact {
 		from, code = "file", c.File.Value.Answer.Evidence
 	}
 	facts := []event.Fact{{Key: "read_from", Value: from}, {Key: "code", Value: code}}
-	if c.File.Missing != "" {
-		return append(facts, event.Fact{Key: "file", Value: nil}, event.Fact{Key: "file_says", Value: nil}, event.Fact{Key: "file_is_loaded", Value: nil})
+	loaded := any(nil)
+	if c.same() || c.stale() {
+		loaded = c.same()
 	}
-	facts = append(facts, event.Fact{Key: "file", Value: c.File.Value.Path}, event.Fact{Key: "file_says", Value: c.File.Value.Answer.Value.String()})
-	switch {
-	case c.same():
-		return append(facts, event.Fact{Key: "file_is_loaded", Value: true})
-	case c.stale():
-		return append(facts, event.Fact{Key: "file_is_loaded", Value: false})
-	}
-	return append(facts, event.Fact{Key: "file_is_loaded", Value: nil})
+	file, reason := &c.File.Value, c.File.Missing
+	return append(facts, event.Fact{Key: "file", Value: Known[string]{file.Path, reason}.fact()},
+		event.Fact{Key: "file_says", Value: Known[string]{file.Answer.Value.String(), reason}.fact()}, event.Fact{Key: "file_is_loaded", Value: loaded})
 }
 
 // skbFrags compares MAX_SKB_FRAGS with the slot limit.

@@ -35,21 +35,22 @@ func (m *Machine) straddling() straddling {
 	}
 }
 
-// A scatterGatherRule is what scatter-gather being off means.
-type scatterGatherRule struct {
+// A scatterGatherCase is what decides what scatter-gather being off means.
+type scatterGatherCase struct {
 	drops     bool // the driver drops packets over the limit
 	straddles straddling
-	status    event.Status
-	message   string // {some} stands for the share
 }
 
-var scatterGatherRules = []scatterGatherRule{
-	{false, straddleSome, event.Fail, "Scatter-gather is off, so packets of 2 slots are dropped. On this kernel these include small packets whose head straddles a page: {some}. The slab reuses the last object first, so drops come in runs."},
-	{true, straddleSome, event.Fail, "Scatter-gather is off. That keeps packets over 18 slots away from this driver, which would drop them, but small packets whose head straddles a page are dropped instead: {some}. The slab reuses the last object first, so drops come in runs."},
-	{false, straddleNever, event.Warn, "Scatter-gather is off. On this kernel the machine's own packets still fit 1 slot; forwarded packets that straddle a page are dropped, and sending uses more CPU."},
-	{true, straddleNever, event.Warn, "Scatter-gather is off, which keeps packets over 18 slots away from this driver, which would drop them. Forwarded packets that straddle a page are dropped, and sending uses more CPU."},
-	{false, straddleUnknown, event.Warn, "Scatter-gather is off, so packets of 2 slots are dropped. Whether small packets need 2 slots on this kernel is unknown: {missing}."},
-	{true, straddleUnknown, event.Warn, "Scatter-gather is off, which keeps packets over 18 slots away from this driver, which would drop them. Whether small packets need 2 slots on this kernel, and are dropped, is unknown: {missing}."},
+var scatterGatherRules = map[scatterGatherCase]struct {
+	status  event.Status
+	message string // {some} stands for the share
+}{
+	{false, straddleSome}:    {event.Fail, "Scatter-gather is off, so packets of 2 slots are dropped. On this kernel these include small packets whose head straddles a page: {some}. The slab reuses the last object first, so drops come in runs."},
+	{true, straddleSome}:     {event.Fail, "Scatter-gather is off. That keeps packets over 18 slots away from this driver, which would drop them, but small packets whose head straddles a page are dropped instead: {some}. The slab reuses the last object first, so drops come in runs."},
+	{false, straddleNever}:   {event.Warn, "Scatter-gather is off. On this kernel the machine's own packets still fit 1 slot; forwarded packets that straddle a page are dropped, and sending uses more CPU."},
+	{true, straddleNever}:    {event.Warn, "Scatter-gather is off, which keeps packets over 18 slots away from this driver, which would drop them. Forwarded packets that straddle a page are dropped, and sending uses more CPU."},
+	{false, straddleUnknown}: {event.Warn, "Scatter-gather is off, so packets of 2 slots are dropped. Whether small packets need 2 slots on this kernel is unknown: {missing}."},
+	{true, straddleUnknown}:  {event.Warn, "Scatter-gather is off, which keeps packets over 18 slots away from this driver, which would drop them. Whether small packets need 2 slots on this kernel, and are dropped, is unknown: {missing}."},
 }
 
 func (m *Machine) scatterGather(i *Interface) event.Finding {
@@ -77,12 +78,8 @@ func (m *Machine) scatterGather(i *Interface) event.Finding {
 
 // scatterGatherOff finds the rule.
 func (m *Machine) scatterGatherOff(drops bool) (event.Status, string) {
-	for _, rule := range scatterGatherRules {
-		if rule.drops == drops && rule.straddles == m.straddling() {
-			return rule.status, strings.NewReplacer("{some}", m.some(), "{missing}", m.Slab.Missing).Replace(rule.message)
-		}
-	}
-	return event.Unknown, ""
+	rule := scatterGatherRules[scatterGatherCase{drops, m.straddling()}]
+	return rule.status, strings.NewReplacer("{some}", m.some(), "{missing}", m.Slab.Missing).Replace(rule.message)
 }
 
 func scatterGatherRemedies(drops bool) []remedy.ID {
@@ -103,11 +100,9 @@ func (m *Machine) some() string {
 }
 
 func (m *Machine) slabEvidence() []event.Fact {
-	if m.Slab.Missing != "" {
-		return []event.Fact{{Key: "small_head_bytes", Value: nil}, {Key: "small_heads_in_slab", Value: nil}, {Key: "small_heads_crossing", Value: nil}}
-	}
+	fact := func(n int) any { return Known[int]{n, m.Slab.Missing}.fact() }
 	s := m.Slab.Value
-	return []event.Fact{{Key: "small_head_bytes", Value: s.Bytes}, {Key: "small_heads_in_slab", Value: s.Objects}, {Key: "small_heads_crossing", Value: s.Crossing()}}
+	return []event.Fact{{Key: "small_head_bytes", Value: fact(s.Bytes)}, {Key: "small_heads_in_slab", Value: fact(s.Objects)}, {Key: "small_heads_crossing", Value: fact(s.Crossing())}}
 }
 
 // observed adds what the tracer counted.

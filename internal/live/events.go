@@ -62,13 +62,6 @@ func (m *model) eventLine(e *entry, columns int) []line {
 
 // packetWords is a packet's verdict, slots and flow.
 func (m *model) packetWords(p *event.Packet) (what string, t tone, rest string) {
-	what = p.Verdict.String()
-	switch {
-	case p.Layer == event.LayerElsewhere:
-		what += " " + p.Layer.String()
-	case p.Cause != event.CauseNone:
-		what += " " + p.Cause.String()
-	}
 	rest = strconv.Itoa(p.Slots) + "/" + strconv.Itoa(p.Limit)
 	if len(m.latest.Totals.Interfaces) != 1 {
 		rest += " " + name(p.Interface.Name)
@@ -81,7 +74,7 @@ func (m *model) packetWords(p *event.Packet) (what string, t tone, rest string) 
 	if p.Layer == event.LayerElsewhere {
 		rest += "  " + steady(output.Where(p))
 	}
-	return what, toneOf(p.Verdict), rest
+	return output.VerdictWords(p), toneOf(p.Verdict), rest
 }
 
 // changeWords is a flow's new state and since when.

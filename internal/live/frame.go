@@ -68,9 +68,7 @@ func (m *model) rule(text string, columns int) line {
 		dash = "─"
 	}
 	l := line{{dash + dash + " ", plain}, {text, heading}, {" ", plain}}
-	for n := l.width(); n < columns; n++ {
-		l[2].text += dash
-	}
+	l[2].text += strings.Repeat(dash, max(columns-l.width(), 0))
 	return l
 }
 

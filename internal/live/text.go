@@ -62,7 +62,7 @@ func name(s string) string { return steady(output.Escape(s)) }
 // steady writes characters that have no columns of their own, or that join with
 // their neighbours, as escapes.
 func steady(s string) string {
-	if isASCII(s) {
+	if !strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) {
 		return s
 	}
 	const guard = "x" // shows what would join with the text on either side
@@ -80,15 +80,6 @@ func steady(s string) string {
 		}
 	}
 	return b.String()[len(guard) : b.Len()-len(guard)]
-}
-
-func isASCII(s string) bool {
-	for i := range len(s) {
-		if s[i] >= utf8.RuneSelf {
-			return false
-		}
-	}
-	return true
 }
 
 // cut shortens text to at most columns; more stands for what is left out.

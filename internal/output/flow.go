@@ -18,17 +18,7 @@ const maxCommands = 2
 // long, what was lost and what is unacknowledged. It is one line if lines stay whole.
 func (t *Text) AppendFlow(b []byte, e *event.FlowEvent) []byte {
 	f := &e.Flow
-	device := Escape(f.Interface.Name)
-	if t.widen(device, f.State.String()) && !t.Whole || !t.headed {
-		b = t.appendHeader(b)
-	}
-	b = e.Time.In(t.location()).AppendFormat(b, timeLayout)
-	b = appendLeft(append(b, ' '), device, t.device)
-	b = t.appendColoured(append(b, ' '), stateColour(f.State), f.State.String())
-	b = appendSpaces(b, t.verdict-len(f.State.String()))
-	b = appendRight(append(b, ' '), mostSlots(f), slotsWidth)
-	b = appendSpaces(append(b, ' '), lenWidth)
-	used := continuation + t.device + 1 + t.verdict + 1 + slotsWidth + 1 + lenWidth
+	b, used := t.appendColumns(b, e.Time, f.Interface.Name, f.State.String(), stateColours[f.State], f.MaxSlots, f.Packet.Limit, "")
 	name := t.appendFlow(nil, &event.Packet{Flow: headersOf(f)}, used)
 	if name[0] == '\n' {
 		b = bytes.TrimRight(b, " ")
@@ -47,38 +37,17 @@ func (t *Text) appendCommands(b []byte, f *event.FlowHistory) []byte {
 	if f.State != event.Stalled {
 		return b
 	}
-	for _, command := range commandsFor(f) {
-		b = t.appendCommand(b, command, continuation)
+	shown := 0
+	for _, a := range f.Advice {
+		if a.Command != "" && shown < maxCommands {
+			b = t.appendCommand(b, a.Command, continuation)
+			shown++
+		}
 	}
 	return b
 }
 
-func commandsFor(f *event.FlowHistory) []string {
-	var commands []string
-	for _, a := range f.Advice {
-		if a.Command != "" && len(commands) < maxCommands {
-			commands = append(commands, a.Command)
-		}
-	}
-	return commands
-}
-
-func stateColour(s event.FlowState) colour {
-	switch s {
-	case event.Stalled:
-		return red
-	case event.Recovered:
-		return green
-	case event.Closed:
-		return cyan
-	}
-	return yellow
-}
-
-// mostSlots is the slots of a flow's largest packet that went wrong, and the limit.
-func mostSlots(f *event.FlowHistory) string {
-	return strconv.Itoa(f.MaxSlots) + "/" + strconv.Itoa(f.Packet.Limit)
-}
+var stateColours = map[event.FlowState]colour{event.Troubled: yellow, event.Stalled: red, event.Recovered: green, event.Closed: cyan}
 
 // flowWords is the state of a flow: for how long, what was dropped, what is
 // unacknowledged, and its owner.
@@ -146,7 +115,7 @@ func (t *Text) appendFlows(b []byte, s *event.FlowSummary) []byte {
 	b = append(b, '\n')
 	for i := range s.Flows {
 		f := &s.Flows[i]
-		b = t.appendColoured(append(b, "  "...), stateColour(f.State), f.State.String())
+		b = t.appendColoured(append(b, "  "...), stateColours[f.State], f.State.String())
 		b = appendSpaces(b, len("recovered")-len(f.State.String())+2)
 		b = appendHanging(b, flowName(f)+" on "+Escape(f.Interface.Name)+": "+flowWords(f), flowColumn, t.width())
 	}

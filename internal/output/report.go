@@ -138,17 +138,8 @@ func (t *Text) appendStatuses(b []byte, findings []event.Finding, spaced bool) [
 // stepIndent is where the sentences about a step begin, behind the status.
 const stepIndent = len("verified") + 1
 
-func stepColour(s event.FixStatus) colour {
-	switch s {
-	case event.Failed:
-		return red
-	case event.Refused:
-		return yellow
-	case event.Planned:
-		return cyan
-	default:
-		return green
-	}
+var stepColours = map[event.FixStatus]colour{
+	event.Failed: red, event.Refused: yellow, event.Planned: cyan, event.Applied: green, event.Verified: green, event.Reverted: green,
 }
 
 // AppendFix appends the status of a step. A planned or refused step is printed in full,
@@ -165,7 +156,7 @@ func (t *Text) AppendFix(b []byte, s *event.FixStep) []byte {
 		heading += ": " + Printable(s.Message)
 	}
 	word := s.Status.String()
-	b = appendSpaces(t.appendColoured(b, stepColour(s.Status), word), stepIndent-len(word))
+	b = appendSpaces(t.appendColoured(b, stepColours[s.Status], word), stepIndent-len(word))
 	b = appendHanging(b, heading, stepIndent, t.width())
 	if s.Status != event.Planned && s.Status != event.Refused {
 		return b

@@ -88,23 +88,7 @@ func (t *Text) appendHeader(b []byte) []byte {
 // column has become wider, the names of the columns. The flow goes to the next
 // line, or the next two, where the terminal is too narrow for it.
 func (t *Text) AppendPacket(b []byte, p *event.Packet) []byte {
-	device, verdict := Escape(p.Interface.Name), p.Verdict.String()
-	switch {
-	case p.Layer == event.LayerElsewhere:
-		verdict += " " + p.Layer.String()
-	case p.Cause != event.CauseNone:
-		verdict += " " + p.Cause.String()
-	}
-	if t.widen(device, verdict) && !t.Whole || !t.headed {
-		b = t.appendHeader(b)
-	}
-	b = p.Time.In(t.location()).AppendFormat(b, timeLayout)
-	b = appendLeft(append(b, ' '), device, t.device)
-	b = t.appendColoured(append(b, ' '), verdictColour(p.Verdict), verdict)
-	b = appendSpaces(b, t.verdict-len(verdict))
-	b = appendRight(append(b, ' '), strconv.Itoa(p.Slots)+"/"+strconv.Itoa(p.Limit), slotsWidth)
-	b = appendRight(append(b, ' '), strconv.Itoa(p.Len), lenWidth)
-	used := continuation + t.device + 1 + t.verdict + 1 + slotsWidth + 1 + lenWidth
+	b, used := t.appendColumns(b, p.Time, p.Interface.Name, VerdictWords(p), verdictColour(p.Verdict), p.Slots, p.Limit, strconv.Itoa(p.Len))
 	start := len(b)
 	b = t.appendFlow(b, p, used)
 	b = t.appendOwner(b, p.Process, used, start)
@@ -112,6 +96,33 @@ func (t *Text) AppendPacket(b []byte, p *event.Packet) []byte {
 		return t.appendWhere(b, p, used+utf8.RuneCount(b[start:]), bytes.IndexByte(b[start:], '\n') >= 0)
 	}
 	return t.appendStack(append(b, '\n'), p)
+}
+
+// VerdictWords is a packet's verdict with its cause, or where else it was dropped.
+func VerdictWords(p *event.Packet) string {
+	switch {
+	case p.Layer == event.LayerElsewhere:
+		return p.Verdict.String() + " " + p.Layer.String()
+	case p.Cause != event.CauseNone:
+		return p.Verdict.String() + " " + p.Cause.String()
+	}
+	return p.Verdict.String()
+}
+
+// appendColumns appends what stands before the flow, under a header where that is due,
+// and returns how many columns that takes.
+func (t *Text) appendColumns(b []byte, when time.Time, device, verdict string, c colour, slots, limit int, length string) ([]byte, int) {
+	device = Escape(device)
+	if t.widen(device, verdict) && !t.Whole || !t.headed {
+		b = t.appendHeader(b)
+	}
+	b = when.In(t.location()).AppendFormat(b, timeLayout)
+	b = appendLeft(append(b, ' '), device, t.device)
+	b = t.appendColoured(append(b, ' '), c, verdict)
+	b = appendSpaces(b, t.verdict-len(verdict))
+	b = appendRight(append(b, ' '), strconv.Itoa(slots)+"/"+strconv.Itoa(limit), slotsWidth)
+	b = appendRight(append(b, ' '), length, lenWidth)
+	return b, continuation + t.device + 1 + t.verdict + 1 + slotsWidth + 1 + lenWidth
 }
 
 func (t *Text) location() *time.Location {
