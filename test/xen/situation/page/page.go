@@ -11,7 +11,7 @@ const opening = `# Side by side with ec2rl
 
 What the two modules of EC2 Rescue for Linux 1.1.7 that are about xen-netfront say in
 %[2]d situations, what %[1]sxentrace check%[1]s says, and what became of real packets. This page
-is the output of %[1]smake test-xen-ec2rl%[1]s: Xen guests of two processors with Debian's driver (stock) and
+is the output of %[1]smake test-xen-ec2rl%[1]s: Xen guests with 2 CPUs with Debian's driver (stock) and
 with the driver as it was before 2014, which drops what is over the limit (prefix).
 
 In each situation datagrams of more than 18 slots were sent, and small ones that fit a page, while the
