@@ -76,12 +76,12 @@ func (o *checkOptions) run(ctx context.Context) error {
 func (o *checkOptions) report(ctx context.Context) (*event.Report, error) {
 	if o.driverFile != "" {
 		if len(o.interfaces) > 0 || o.ec2rl || o.observe > 0 {
-			return nil, usageError{errors.New("check: --driver-file looks at that file only: it goes with none of --interface, --ec2rl and --observe")}
+			return nil, usageError{errors.New("check: --driver-file checks only that file; drop --interface, --ec2rl and --observe")}
 		}
 		return fileReport(ctx, o.driverFile)
 	}
 	if o.readyFile != "" && o.observe == 0 {
-		return nil, usageError{errors.New("check: --ready-file goes with --observe: nothing else attaches anything")}
+		return nil, usageError{errors.New("check: --ready-file needs --observe; nothing else attaches")}
 	}
 	source, err := o.Machine()
 	if err != nil {

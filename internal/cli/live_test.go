@@ -305,7 +305,7 @@ func TestLiveDrawsNothingWhileNothingChanges(t *testing.T) {
 }
 
 func TestLiveWithoutATerminalGoesOnInLines(t *testing.T) {
-	const sentence = "xentrace: --live needs a terminal on standard output that TERM says can move its cursor: going on in lines\n"
+	const sentence = "xentrace: --live needs a terminal on stdout and TERM set; printing lines instead\n"
 	got := runWith(t, newFake(), "watch", "--live", "-d", "10ms")
 	if got.status != 0 || strings.Count(got.stderr, sentence) != 1 || strings.Count(got.stdout, "dropped too_many_slots") != 3 {
 		t.Errorf("status %d, stderr %q, stdout %q", got.status, got.stderr, got.stdout)

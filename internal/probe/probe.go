@@ -295,7 +295,7 @@ func (p *Prober) awaitAnswer(r *event.Probe) (next time.Duration, done bool) {
 		r.AnswerMissing = p.tracer.MissingAnswers()
 		return 0, true
 	case r.Answer == event.NoAnswer && r.Verdict == event.Bounced:
-		r.AnswerMissing = "the driver sent a copy, which does not tell whose it is"
+		r.AnswerMissing = "the driver sent a copy, whose owner is unknown"
 		return 0, true
 	case r.Answer == event.NoAnswer:
 		r.AnswerMissing = fmt.Sprintf("the backend did not answer in %s", answerPatience)
