@@ -210,8 +210,15 @@ func TestLiveSuspends(t *testing.T) {
 		terminal.Press(t, "fg\n")
 		awaitRaw(tool.AlternateOn, from)
 		l.terminal.Await(t, "dropped           40", "q quit")
-		terminal.Press(t, "s")
-		l.terminal.AwaitThat(t, "another order", func(screen string) bool { return !strings.Contains(screen, "by stalled time") })
+		// What is typed while the terminal changes to raw mode is discarded.
+		looks := 0
+		l.terminal.AwaitThat(t, "another order", func(screen string) bool {
+			if looks%200 == 0 {
+				terminal.Press(t, "s")
+			}
+			looks++
+			return !strings.Contains(screen, "by stalled time")
+		})
 	}
 	from := len(terminal.Raw())
 	terminal.Press(t, "q")
