@@ -104,7 +104,6 @@ func keptPrivileges(err error, console *output.Console) error {
 	return err
 }
 
-// announce says what is watched and how.
 func (t *traced) announce(ctx context.Context) (err error) {
 	if t.totals, err = t.tracer.Totals(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("counts: %w", err)

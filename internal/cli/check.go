@@ -72,7 +72,6 @@ func (o *checkOptions) run(ctx context.Context) error {
 	return nil
 }
 
-// report is what the flags ask for.
 func (o *checkOptions) report(ctx context.Context) (*event.Report, error) {
 	if o.driverFile != "" {
 		if len(o.interfaces) > 0 || o.ec2rl || o.observe > 0 {
@@ -106,7 +105,6 @@ func (o *checkOptions) report(ctx context.Context) (*event.Report, error) {
 	return report, nil
 }
 
-// fileReport is the report on one driver's file.
 func fileReport(ctx context.Context, path string) (*event.Report, error) {
 	info, err := os.Stat(path)
 	if err == nil && !info.Mode().IsRegular() {

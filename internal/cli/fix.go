@@ -63,7 +63,6 @@ Steps: ` + wrapped(stepNames(), 8) + ".",
 	return c
 }
 
-// stepNames lists the steps for help.
 func stepNames() string {
 	names, _ := fix.Names()
 	return strings.Join(names, ", ")
@@ -113,7 +112,6 @@ type fixing struct {
 	broken error // standard output's
 }
 
-// tell writes what became of a step.
 func (f *fixing) tell(step event.FixStep) {
 	if f.broken == nil {
 		f.broken = f.lines.Emit(&step)
@@ -127,7 +125,6 @@ func (f *fixing) say(format string, args ...any) {
 	}
 }
 
-// plan looks at the machine.
 func (f *fixing) plan(ctx context.Context) (*fix.Plan, error) {
 	source, err := f.Machine()
 	if err != nil {

@@ -62,7 +62,6 @@ func (t *traced) openScreen(flows *flow.Table, filter *filter.Filter) *screen {
 	return &screen{t: t, live: opened}
 }
 
-// snapshot is what was counted, and the flows that pass the filters.
 func (t *traced) snapshot(ctx context.Context, flows *flow.Table, filter *filter.Filter) (live.Snapshot, error) {
 	totals, err := t.tracer.Totals(ctx)
 	if err != nil {
@@ -107,7 +106,6 @@ func (s *screen) Close() error {
 	return errors.Join(s.err, s.lines.Close())
 }
 
-// end gives the terminal back.
 func (s *screen) end() {
 	s.stop()
 	<-s.done

@@ -87,7 +87,6 @@ func (o *probing) run(ctx context.Context) error {
 	return judgeProbes(results)
 }
 
-// judgeProbes is what the exit status tells of them.
 func judgeProbes(results []event.Probe) error {
 	unseen := 0
 	for i := range results {
@@ -133,7 +132,6 @@ func (in *probing) options() (probe.Options, *netdev.Namespace, error) {
 	return o, network, err
 }
 
-// probeOf does it in one network namespace.
 func (in *probing) probeOf(network *netdev.Namespace, family probe.Family) (probe.Options, error) {
 	o := probe.Options{Slots: in.slots}
 	var err error
@@ -148,7 +146,6 @@ func (in *probing) probeOf(network *netdev.Namespace, family probe.Family) (prob
 	return o, err
 }
 
-// probed returns the interface to probe.
 func (in *probing) probed(network *netdev.Namespace) (netdev.Interface, error) {
 	if len(in.interfaces) == 1 {
 		i, err := network.ByName(in.interfaces[0])

@@ -22,7 +22,6 @@ import (
 // MaxAttempts is how many datagrams one probe makes at most until one has enough slots.
 const MaxAttempts = 32
 
-// defaultSlots is how many the datagram gets if any number over the limit will do.
 const defaultSlots = 27
 
 // How long things may take that nothing else tells the end of. Emulated machines are slow.
@@ -146,7 +145,6 @@ func (p *Prober) Once(ctx context.Context) (event.Probe, error) {
 	return r, nil
 }
 
-// enough tells whether the datagram had the slots that it was to have.
 func (p *Prober) enough(n int) bool {
 	switch {
 	case p.options.Slots != 0:
@@ -158,7 +156,6 @@ func (p *Prober) enough(n int) bool {
 	}
 }
 
-// datagrams is how many are one attempt.
 func (p *Prober) datagrams() int {
 	if !p.options.ScatterGather {
 		return headBurst
@@ -166,7 +163,6 @@ func (p *Prober) datagrams() int {
 	return 1
 }
 
-// sender makes the one for the next attempt.
 func (p *Prober) sender(ctx context.Context) (sender, error) {
 	switch {
 	case !p.options.ScatterGather:
