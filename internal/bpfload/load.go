@@ -54,7 +54,6 @@ func Load(open func() (*ebpf.CollectionSpec, error), s Selection) (*ebpf.Collect
 	return collection, nil
 }
 
-// trim leaves in the spec what is selected.
 func (s *Selection) trim(spec *ebpf.CollectionSpec) error {
 	referenced := make(map[string]bool)
 	selected := make(map[string]*ebpf.ProgramSpec, len(s.Programs))
@@ -84,7 +83,6 @@ func (s *Selection) trim(spec *ebpf.CollectionSpec) error {
 	return nil
 }
 
-// set puts the selection's values into the spec.
 func (s *Selection) set(spec *ebpf.CollectionSpec) error {
 	for name, value := range s.Variables {
 		if v := spec.Variables[name]; v != nil {

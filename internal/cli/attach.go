@@ -98,13 +98,12 @@ func (t *traced) dropPrivileges(ctx context.Context) error {
 // keptPrivileges says what it means that a binary could not give them up.
 func keptPrivileges(err error, console *output.Console) error {
 	if errors.Is(err, errors.ErrUnsupported) {
-		console.Say("privileges are kept: a binary built with cgo cannot give them up on all of its threads, one built with CGO_ENABLED=0 can")
+		console.Say("privileges are kept: a cgo binary cannot drop them on all threads; build with CGO_ENABLED=0")
 		return nil
 	}
 	return err
 }
 
-// announce says what is watched and how.
 func (t *traced) announce(ctx context.Context) (err error) {
 	if t.totals, err = t.tracer.Totals(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("counts: %w", err)
@@ -117,7 +116,7 @@ func (t *traced) announce(ctx context.Context) (err error) {
 	sentence := fmt.Sprintf("%s with backend %s", watched(&t.totals), choice.Backend)
 	switch {
 	case len(refused) > 0 && !verbose:
-		sentence += fmt.Sprintf("; %s did not attach (-v says why)", strings.Join(refused, " and "))
+		sentence += fmt.Sprintf("; %s did not attach (-v shows why)", strings.Join(refused, " and "))
 	case len(refused) > 0:
 		sentence += fmt.Sprintf("; %s did not attach", strings.Join(refused, " and "))
 	}
@@ -132,7 +131,7 @@ func (t *traced) announce(ctx context.Context) (err error) {
 		t.console.Say(fmt.Sprintf("%s did not attach: %v", r.Backend, r.Err))
 	}
 	if choice.HoldsDriver {
-		t.console.Say("this trace holds the driver's module in place while it runs: stop it, or use --backend kprobe without --rejected, to unload the driver")
+		t.console.Say("the driver's module cannot be unloaded during this trace; to unload it, stop the trace or use --backend kprobe without --rejected")
 	}
 	t.console.Say(fmt.Sprintf("attached in %d ms; the ring buffer has %d KiB", t.took.Milliseconds(), t.in.ringBytes>>10))
 	return nil

@@ -72,16 +72,15 @@ func (o *checkOptions) run(ctx context.Context) error {
 	return nil
 }
 
-// report is what the flags ask for.
 func (o *checkOptions) report(ctx context.Context) (*event.Report, error) {
 	if o.driverFile != "" {
 		if len(o.interfaces) > 0 || o.ec2rl || o.observe > 0 {
-			return nil, usageError{errors.New("check: --driver-file looks at that file only: it goes with none of --interface, --ec2rl and --observe")}
+			return nil, usageError{errors.New("check: --driver-file checks only that file; drop --interface, --ec2rl and --observe")}
 		}
 		return fileReport(ctx, o.driverFile)
 	}
 	if o.readyFile != "" && o.observe == 0 {
-		return nil, usageError{errors.New("check: --ready-file goes with --observe: nothing else attaches anything")}
+		return nil, usageError{errors.New("check: --ready-file needs --observe; nothing else attaches")}
 	}
 	source, err := o.Machine()
 	if err != nil {
@@ -106,7 +105,6 @@ func (o *checkOptions) report(ctx context.Context) (*event.Report, error) {
 	return report, nil
 }
 
-// fileReport is the report on one driver's file.
 func fileReport(ctx context.Context, path string) (*event.Report, error) {
 	info, err := os.Stat(path)
 	if err == nil && !info.Mode().IsRegular() {

@@ -39,7 +39,6 @@ type app struct {
 	helped    error              // of writing help
 }
 
-// root returns the command line.
 func (a *app) root() *cobra.Command {
 	var version bool
 	root := &cobra.Command{
@@ -94,7 +93,6 @@ func commandNames(root *cobra.Command) []string {
 	return names
 }
 
-// findCommand returns the command of that name.
 func findCommand(root *cobra.Command, name string) (*cobra.Command, error) {
 	for _, c := range root.Commands() {
 		if c.Name() == name {

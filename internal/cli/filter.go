@@ -8,7 +8,6 @@ import (
 	"xentrace/internal/filter"
 )
 
-// filterFlags select what is printed.
 func (o *watchOptions) filterFlags(c *cobra.Command) {
 	f := &o.filter
 	none := cobra.NoFileCompletions

@@ -63,7 +63,6 @@ Steps: ` + wrapped(stepNames(), 8) + ".",
 	return c
 }
 
-// stepNames lists the steps for help.
 func stepNames() string {
 	names, _ := fix.Names()
 	return strings.Join(names, ", ")
@@ -79,10 +78,10 @@ func persistWords() []string {
 
 func (o *fixOptions) run(ctx context.Context) error {
 	if o.apply && o.revert {
-		return usageError{errors.New("fix: --apply and --revert are opposites; give one of them")}
+		return usageError{errors.New("fix: --apply and --revert exclude each other")}
 	}
 	if o.revert && (len(o.steps) > 0 || o.persist != "" || len(o.interfaces) > 0) {
-		return usageError{errors.New("fix: --revert puts back all that the state file tells of: it goes with none of --interface, --step and --persist")}
+		return usageError{errors.New("fix: --revert restores everything in the state file; drop --interface, --step and --persist")}
 	}
 	f := &fixing{fixOptions: o, lines: o.reportSink(&o.writing, false, false)}
 	f.fixer = &fix.Fixer{State: o.state, Root: o.Root, Emit: f.tell}
@@ -113,7 +112,6 @@ type fixing struct {
 	broken error // standard output's
 }
 
-// tell writes what became of a step.
 func (f *fixing) tell(step event.FixStep) {
 	if f.broken == nil {
 		f.broken = f.lines.Emit(&step)
@@ -127,7 +125,6 @@ func (f *fixing) say(format string, args ...any) {
 	}
 }
 
-// plan looks at the machine.
 func (f *fixing) plan(ctx context.Context) (*fix.Plan, error) {
 	source, err := f.Machine()
 	if err != nil {
@@ -152,7 +149,7 @@ func (f *fixing) showPlan(ctx context.Context) error {
 	f.sayRest(plan)
 	switch doable := len(plan.Doable()); {
 	case doable+files > 0:
-		f.say("Nothing is changed yet: --apply carries this out, --revert takes it back later.")
+		f.say("Nothing is changed yet. --apply carries this out; --revert undoes it later.")
 	case len(plan.Steps) == 0:
 		f.sayNothing(plan)
 	}
@@ -180,7 +177,7 @@ func (f *fixing) sayRest(plan *fix.Plan) {
 		f.say("%s", plan.Unknown)
 	}
 	if len(plan.Left) > 0 {
-		f.say("xentrace check has more to say, about which nothing is done here: %s.", strings.Join(plan.Left, ", "))
+		f.say("xentrace check also found: %s. fix does not change these.", strings.Join(plan.Left, ", "))
 	}
 }
 
@@ -189,7 +186,7 @@ func (f *fixing) sayNothing(plan *fix.Plan) {
 	case plan.Unknown != "":
 		f.say("Nothing is planned.")
 	case len(plan.Steps) > 0:
-		f.say("There is nothing to do here but what is left to you.")
+		f.say("Only manual steps are left.")
 	default:
 		f.say("There is nothing to fix.")
 	}
@@ -204,7 +201,7 @@ func (f *fixing) revertAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	f.say("Everything is as it was before the first --apply.")
+	f.say("Everything is restored to before the first --apply.")
 	return nil
 }
 
@@ -219,7 +216,7 @@ func (f *fixing) applyPlan(ctx context.Context) error {
 	}
 	f.sayRest(plan)
 	if plan.Refused() {
-		f.say("Nothing was changed, since a step is refused.")
+		f.say("Nothing was changed: a step is refused.")
 		return errFinding
 	}
 	if len(plan.Doable())+files == 0 {
@@ -237,7 +234,7 @@ func (f *fixing) applyPlan(ctx context.Context) error {
 	}
 	lost := verifier.Probes(ctx)
 	ended := verifier.After(ctx)
-	f.say("xentrace fix --revert takes it back.")
+	f.say("Undo with: xentrace fix --revert")
 	if !ended || lost {
 		return errFinding
 	}
@@ -249,7 +246,7 @@ func (f *fixing) unchanged(err error) error {
 	if errors.Is(err, fix.ErrNotUndone) {
 		return err
 	}
-	f.say("Nothing stays changed.")
+	f.say("All changes were undone.")
 	if errors.Is(err, context.Canceled) && !errors.Is(err, trace.ErrCannotRun) {
 		return nil
 	}

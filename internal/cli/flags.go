@@ -80,7 +80,6 @@ func word(c *cobra.Command, to *string, name, short, kind, usage string, words .
 	}})
 }
 
-// path defines a flag that names a file.
 func path(c *cobra.Command, to *string, name, usage string) {
 	define(c, name, "", usage, nil, &value{kind: "PATH", text: *to, set: func(text string) error {
 		if text == "" {

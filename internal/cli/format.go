@@ -7,7 +7,6 @@ import (
 	"xentrace/internal/output"
 )
 
-// lines returns the sink of commands that trace. totals names the interfaces to make room for.
 func (t *tracing) lines(out io.Writer, histogram bool, totals *event.Totals) *output.Lines {
 	if t.json() {
 		return output.NewJSON(out)

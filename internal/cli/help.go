@@ -7,13 +7,10 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// about is what xentrace is.
 const about = "xentrace shows which packets xen-netfront drops, linearizes or bounces, and why."
 
-// helpWidth is how wide help is.
 const helpWidth = 80
 
-// exitStatuses are in the help and in manual pages.
 var exitStatuses = []struct{ status, means string }{
 	{"0", "done; also after an interrupt"},
 	{"1", "a finding: check has a WARN or FAIL, watch --exit-code saw a drop, probe lost a datagram, fix refused a step or drops continue"},
@@ -47,7 +44,6 @@ func completeCommands(c *cobra.Command, args []string, _ string) ([]cobra.Comple
 	return commandNames(c.Root()), cobra.ShellCompDirectiveNoFileComp
 }
 
-// help writes the help for a command.
 func (a *app) help(c *cobra.Command) error {
 	var b strings.Builder
 	if c.Long == "" {

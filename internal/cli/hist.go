@@ -10,7 +10,6 @@ import (
 	"xentrace/internal/session"
 )
 
-// histDuration is the default of --duration.
 const histDuration = 10 * time.Second
 
 func (a *app) histCommand() *cobra.Command {

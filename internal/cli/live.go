@@ -21,10 +21,10 @@ func (in *watchOptions) wantsScreen() (bool, error) {
 		return false, nil
 	}
 	if in.json() {
-		return false, usageError{errors.New("watch: --live: shows text on a terminal, and -o json writes lines for programs; leave out one of them")}
+		return false, usageError{errors.New("watch: --live and -o json exclude each other")}
 	}
 	if terminal := in.Getenv("TERM"); !isTerminal(in.Stdout) || terminal == "" || terminal == "dumb" {
-		in.console().Say("--live needs a terminal on standard output that TERM says can move its cursor: going on in lines")
+		in.console().Say("--live needs a terminal on stdout and TERM set; printing lines instead")
 		return false, nil
 	}
 	return true, nil
@@ -56,13 +56,12 @@ func (t *traced) openScreen(flows *flow.Table, filter *filter.Filter) *screen {
 	}
 	opened, err := live.Open(options)
 	if err != nil {
-		t.console.Say("--live: " + err.Error() + ": going on in lines")
+		t.console.Say("--live: " + err.Error() + "; printing lines instead")
 		return nil
 	}
 	return &screen{t: t, live: opened}
 }
 
-// snapshot is what was counted, and the flows that pass the filters.
 func (t *traced) snapshot(ctx context.Context, flows *flow.Table, filter *filter.Filter) (live.Snapshot, error) {
 	totals, err := t.tracer.Totals(ctx)
 	if err != nil {
@@ -107,7 +106,6 @@ func (s *screen) Close() error {
 	return errors.Join(s.err, s.lines.Close())
 }
 
-// end gives the terminal back.
 func (s *screen) end() {
 	s.stop()
 	<-s.done

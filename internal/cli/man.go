@@ -27,7 +27,6 @@ func (a *app) manCommand() *cobra.Command {
 	}
 }
 
-// environment is in every manual page.
 var environment = []struct{ name, means string }{
 	{"NO_COLOR", "if not empty: no colors, unless --color always"},
 	{"TERM", "dumb: no colors, no status line"},

@@ -61,7 +61,6 @@ func (a *app) newTracing() tracing {
 	}
 }
 
-// flags defines the flags of watch and hist.
 func (t *tracing) flags(c *cobra.Command) {
 	interfaceFlag(c, &t.interfaces, "interface in this network namespace; without it, every xen-netfront interface")
 	toggle(c, &t.wait, "wait", "", "wait for an interface instead of failing")

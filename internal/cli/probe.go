@@ -87,7 +87,6 @@ func (o *probing) run(ctx context.Context) error {
 	return judgeProbes(results)
 }
 
-// judgeProbes is what the exit status tells of them.
 func judgeProbes(results []event.Probe) error {
 	unseen := 0
 	for i := range results {
@@ -99,7 +98,7 @@ func judgeProbes(results []event.Probe) error {
 		}
 	}
 	if unseen > 0 {
-		return fmt.Errorf("%w: probe: the driver was not handed %d of %d datagrams", trace.ErrCannotRun, unseen, len(results))
+		return fmt.Errorf("%w: probe: %d of %d datagrams did not reach the driver", trace.ErrCannotRun, unseen, len(results))
 	}
 	return nil
 }
@@ -110,7 +109,7 @@ func (in *probing) options() (probe.Options, *netdev.Namespace, error) {
 	family := probe.AnyFamily
 	switch {
 	case len(in.interfaces) > 1:
-		return o, nil, usageError{errors.New("probe: --interface: only one at a time can be probed")}
+		return o, nil, usageError{errors.New("probe: --interface: only one can be probed at a time")}
 	case in.ipv4 && in.ipv6:
 		return o, nil, usageError{errors.New("probe: --ipv4 and --ipv6 exclude each other")}
 	case in.ipv4:
@@ -133,7 +132,6 @@ func (in *probing) options() (probe.Options, *netdev.Namespace, error) {
 	return o, network, err
 }
 
-// probeOf does it in one network namespace.
 func (in *probing) probeOf(network *netdev.Namespace, family probe.Family) (probe.Options, error) {
 	o := probe.Options{Slots: in.slots}
 	var err error
@@ -148,7 +146,6 @@ func (in *probing) probeOf(network *netdev.Namespace, family probe.Family) (prob
 	return o, err
 }
 
-// probed returns the interface to probe.
 func (in *probing) probed(network *netdev.Namespace) (netdev.Interface, error) {
 	if len(in.interfaces) == 1 {
 		i, err := network.ByName(in.interfaces[0])
@@ -156,7 +153,7 @@ func (in *probing) probed(network *netdev.Namespace) (netdev.Interface, error) {
 		case errors.Is(err, netdev.ErrNotFound):
 			return i, fmt.Errorf("%w: %w", trace.ErrCannotRun, err)
 		case err == nil && i.Loopback:
-			return i, usageError{fmt.Errorf("probe: --interface: %s is the loopback interface: what is sent there never leaves this machine", i)}
+			return i, usageError{fmt.Errorf("probe: --interface: %s is the loopback interface; probe another one", i)}
 		case err == nil && !i.Up:
 			return i, fmt.Errorf("%w: interface %s is down: ip link set dev %s up", trace.ErrCannotRun, i, i)
 		}
@@ -207,7 +204,7 @@ func (t *traced) probes(ctx context.Context, out *stream, network *netdev.Namesp
 		case ctx.Err() != nil:
 			return results, nil
 		case sending.Err() != nil:
-			return results, fmt.Errorf("%w: probe: what became of the datagram was not seen in the %s that --duration gives", trace.ErrCannotRun, t.in.duration)
+			return results, fmt.Errorf("%w: probe: the datagram's outcome was not seen within --duration %s", trace.ErrCannotRun, t.in.duration)
 		case err != nil:
 			return results, err
 		}

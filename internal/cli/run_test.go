@@ -80,18 +80,18 @@ func TestUsageErrors(t *testing.T) {
 		"unknown drops hook":  {"watch --drops all --drops-hook magic", []string{`"magic"`, "--drops-hook", "not one of tracepoint, kprobe"}},
 		"hook for no drops":   {"watch --drops-hook kprobe", []string{"--drops-hook: needs --drops all"}},
 		"drops of hist":       {"hist --drops all", []string{"unknown flag: --drops"}},
-		"a screen of JSON":    {"watch --live -o json", []string{"watch: --live: shows text", "-o json writes lines"}},
+		"a screen of JSON":    {"watch --live -o json", []string{"watch: --live and -o json exclude each other"}},
 		"a screen of hist":    {"hist --live", []string{"unknown flag: --live"}},
 		"no name":             {"watch --interface=", []string{"empty name"}},
 		"no directory":        {"watch --ready-file /nonexistent/ready", []string{"ready file /nonexistent/ready", "no such file or directory"}},
 		"directory":           {"watch --ready-file /", []string{"ready file /: not a regular file"}},
-		"file and interface":  {"check --driver-file /x -i eth0", []string{"--driver-file looks at that file only"}},
-		"file and ec2rl":      {"check --driver-file /x --ec2rl", []string{"--driver-file looks at that file only"}},
+		"file and interface":  {"check --driver-file /x -i eth0", []string{"--driver-file checks only that file"}},
+		"file and ec2rl":      {"check --driver-file /x --ec2rl", []string{"--driver-file checks only that file"}},
 		"no driver file":      {"check --driver-file /nonexistent/x.ko", []string{"driver file /nonexistent/x.ko: no such file or directory"}},
 		"no driver at all":    {"check --driver-file=", []string{"empty path"}},
 		"directory of driver": {"check --driver-file /", []string{"driver file /: not a regular file"}},
 		"no observation":      {"check --observe 0s", []string{`"0s"`, "--observe", "must be > 0"}},
-		"ready for nothing":   {"check --ready-file /x", []string{"--ready-file goes with --observe"}},
+		"ready for nothing":   {"check --ready-file /x", []string{"--ready-file needs --observe"}},
 		"odd observation":     {"check --observe long", []string{"not a duration"}},
 		"check elsewhere":     {"check eth0", []string{`unexpected argument "eth0"`}},
 		"escape":              {"wa\x1b[31m", []string{`"wa\x1b[31m"`}},
@@ -174,7 +174,7 @@ func TestWatchJSON(t *testing.T) {
 	if !fake.stopped.Load() || !fake.closed.Load() {
 		t.Error("the tracer was left attached")
 	}
-	if want := "xentrace: watching eth0 (xen-netfront) with backend kprobe; fentry did not attach (-v says why)\n"; got.stderr != want {
+	if want := "xentrace: watching eth0 (xen-netfront) with backend kprobe; fentry did not attach (-v shows why)\n"; got.stderr != want {
 		t.Errorf("stderr is %q", got.stderr)
 	}
 }
@@ -379,7 +379,7 @@ func TestFullDiskIsAFailure(t *testing.T) {
 
 // With -v it says how to let go of a driver that it keeps from being unloaded.
 func TestHeldDriverIsSaid(t *testing.T) {
-	const says = "holds the driver's module"
+	const says = "module cannot be unloaded"
 	for _, holds := range []bool{false, true} {
 		f := newFake()
 		f.choice.HoldsDriver = holds

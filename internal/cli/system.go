@@ -76,13 +76,11 @@ type System struct {
 	Root       string
 }
 
-// print writes text to standard output.
 func (s System) print(text string) error {
 	_, err := io.WriteString(s.Stdout, text)
 	return err
 }
 
-// isTerminal tells whether w is one.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))

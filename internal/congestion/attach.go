@@ -130,7 +130,6 @@ func (h *hooks) configure(types *kernel.Types, room sizes, netfront bool) {
 	}
 }
 
-// configureDriver sets the layout of the driver's ring and how its packets are freed.
 func (h *hooks) configureDriver(types *kernel.Types, cfg *bpf.CongestionConfiguration) {
 	free, err := netfront.FindAnyContextFreeByType(types)
 	if err != nil {
@@ -150,7 +149,6 @@ func (h *hooks) configureDriver(types *kernel.Types, cfg *bpf.CongestionConfigur
 	h.rings = true
 }
 
-// driverRing finds the ring in the driver's own types.
 func driverRing(types *kernel.Types) (netfront.TransmitRing, error) {
 	module, err := netfront.FindTyped(types)
 	if errors.Is(err, kernel.ErrNoTypes) {
@@ -169,7 +167,6 @@ func driverRing(types *kernel.Types) (netfront.TransmitRing, error) {
 	return ring, nil
 }
 
-// load loads the programs that are always attached, and the maps of all.
 func (h *hooks) load() error {
 	s := h.selection
 	s.Programs = []string{bpf.CongestionProgReadRings, bpf.CongestionProgBeginRings}
@@ -215,7 +212,6 @@ func (h *hooks) misses() (uint64, error) {
 	return bpfload.RecursionMisses(append(slices.Clone(h.others), h.collection)...)
 }
 
-// close detaches everything.
 func (h *hooks) close() error {
 	var err error
 	for _, l := range h.links {

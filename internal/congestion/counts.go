@@ -18,7 +18,6 @@ type queueCounts struct {
 	sizes, pieces, occupancy, wake, latency   event.Log2
 }
 
-// countsOf are those of one CPU.
 func countsOf(r *bpf.CongestionQueueCounters) queueCounts {
 	return queueCounts{
 		packets: r.Packets, bytes: r.Bytes, payload: r.Payload, small: r.SmallPackets, slots: r.Slots,
@@ -63,7 +62,6 @@ func (c *queueCounts) each(o *queueCounts, number func(a *uint64, b uint64), his
 	histogram(&c.latency, o.latency)
 }
 
-// plus adds other counts.
 func (c *queueCounts) plus(o *queueCounts) {
 	c.each(o, func(a *uint64, b uint64) { *a += b }, func(a *event.Log2, b event.Log2) { addTo(a, b) })
 }
@@ -143,7 +141,6 @@ func (k counters) tcp(index uint32) (tcpCounts, error) {
 	return c, nil
 }
 
-// listeners returns those from which a connection was taken, in one namespace.
 func (k counters) listeners(netns uint32) (map[uint16]bpf.CongestionListener, error) {
 	found := make(map[uint16]bpf.CongestionListener)
 	var key bpf.CongestionListenerKey

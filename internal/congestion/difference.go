@@ -17,7 +17,6 @@ import (
 // Why a figure of another driver is not there.
 const onlyNetfront = "only xen-netfront has a ring that is shared with a backend"
 
-// report is what was counted for an interface between two snapshots.
 func (m *Meter) report(n int, before, now *Snapshot) event.CongestionReport {
 	i := now.interfaces[n].Interface
 	r := event.CongestionReport{
@@ -93,7 +92,6 @@ func (m *Meter) queue(c *queueCounts, netfront bool) event.CongestionQueue {
 	return q
 }
 
-// has reports whether a hook is attached.
 func (m *Meter) has(hook string) bool { return m.hooks.missing[hook] == "" }
 
 // whyMissing says why some figures cannot be counted.
@@ -119,7 +117,6 @@ func (m *Meter) whyMissing(r *event.CongestionReport, i netdev.Interface) {
 	}
 }
 
-// fillReceive is the receiving side, if the driver polls by itself.
 func fillReceive(r *event.CongestionReport, i netdev.Interface, c receiveCounts) {
 	if c.polls == 0 && !i.IsNetfront() {
 		r.Missing["receive"] = "the driver did not poll for packets: a driver without NAPI uses the CPU's backlog"
@@ -128,7 +125,6 @@ func fillReceive(r *event.CongestionReport, i netdev.Interface, c receiveCounts)
 	r.Receive = &event.Receive{Polls: c.polls, Packets: c.packets, Exhausted: c.exhausted}
 }
 
-// fillCPU says how busy they were, and which one is the hottest.
 func fillCPU(r *event.CongestionReport, before, now []cpuTimes) {
 	var all cpuTimes
 	var hottest cpuTimes
@@ -165,7 +161,6 @@ func (c cpuTimes) hotter(than cpuTimes) bool {
 	return cmp.Or(cmp.Compare(c.busy(), than.busy()), cmp.Compare(c.interrupts(), than.interrupts())) > 0
 }
 
-// had is the time that the hypervisor left it.
 func (c cpuTimes) had() uint64 { return c.total() - c.stolen }
 
 func (c cpuTimes) busy() float64 { return event.Ratio(c.had()-c.idle-c.iowait, c.had()) }
@@ -179,7 +174,6 @@ func (c cpuTimes) plus(o cpuTimes) cpuTimes {
 	}
 }
 
-// fillInterrupts are those of the interface, by queue and by CPU.
 func fillInterrupts(r *event.CongestionReport, i netdev.Interface, before, now []kernel.Interrupt) {
 	earlier := make(map[string][]uint64)
 	for _, line := range before {
@@ -232,7 +226,6 @@ func interruptOf(r *event.CongestionReport, name string, n uint64) {
 	}
 }
 
-// connections are those of the interface's namespace.
 func (m *Meter) connections(r *event.CongestionReport, before, now *Snapshot) {
 	counts, counted := now.tcp[r.NetNS]
 	if !counted {

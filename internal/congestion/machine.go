@@ -30,7 +30,6 @@ func (c cpuTimes) minus(b cpuTimes) cpuTimes {
 	}
 }
 
-// parseCPUs reads the text of /proc/stat.
 func parseCPUs(text string) ([]cpuTimes, error) {
 	var all []cpuTimes
 	for line := range strings.Lines(text) {
@@ -99,7 +98,6 @@ func parseListen(text string) (listenCounts, error) {
 	return listenCounts{overflows, numbers["ListenDrops"]}, nil
 }
 
-// readListen reads them in a namespace.
 func readListen(ctx context.Context, inum uint32) (listenCounts, error) {
 	namespace, err := netdev.OpenNamespace(ctx, inum)
 	if err != nil {

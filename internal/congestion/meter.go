@@ -101,7 +101,6 @@ func roomFor(interfaces []netdev.Interface, named bool) sizes {
 	return room
 }
 
-// begin registers the interfaces and lets the counting begin.
 func (m *Meter) begin(ctx context.Context, interfaces []netdev.Interface) error {
 	for _, i := range interfaces {
 		if err := m.register(i); err != nil {
@@ -128,7 +127,6 @@ func (m *Meter) begin(ctx context.Context, interfaces []netdev.Interface) error 
 	return nil
 }
 
-// register counts an interface at the next index.
 func (m *Meter) register(i netdev.Interface) error {
 	if len(m.interfaces) == int(m.room.interfaces) {
 		return fmt.Errorf("%d interfaces are measured already", len(m.interfaces))
@@ -164,7 +162,6 @@ func (m *Meter) follow(events <-chan netdev.Event) {
 	}
 }
 
-// present measures an interface that is there.
 func (m *Meter) present(change netdev.Event) {
 	i := change.Interface
 	m.mu.Lock()
@@ -188,7 +185,6 @@ func (m *Meter) present(change netdev.Event) {
 	m.notify(trace.InterfaceNotice(event.NoticeInterfaceAdded, i, nil))
 }
 
-// leave ends the measuring of an interface that is gone.
 func (m *Meter) leave(i netdev.Interface) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

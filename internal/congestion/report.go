@@ -2,7 +2,6 @@ package congestion
 
 import "xentrace/internal/event"
 
-// bound computes the packet rate bound of the ring from what was measured.
 func bound(r *event.CongestionReport) {
 	t := &r.Total
 	if t.MeanLatency == nil || *t.MeanLatency <= 0 || t.Packets == 0 {

@@ -26,7 +26,6 @@ func (m *Meter) Rings(i netdev.Interface) ([]Ring, error) {
 	return m.hooks.readRings(bpf.CongestionProgReadRings, i)
 }
 
-// beginRings counts the responses to an interface from now on.
 func (m *Meter) beginRings(i netdev.Interface) error {
 	if !m.hooks.rings || !i.IsNetfront() {
 		return nil

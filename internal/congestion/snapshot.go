@@ -65,7 +65,6 @@ func (m *Meter) Snapshot(ctx context.Context) (*Snapshot, error) {
 	return s, nil
 }
 
-// read adds the counters of the next interface.
 func (s *Snapshot) read(m *Meter, index uint32) error {
 	received, err := m.hooks.receive(index)
 	if err != nil {

@@ -110,7 +110,6 @@ type part struct {
 	totals      event.Totals
 }
 
-// interfaceTotals are those of the one interface.
 func (p *part) interfaceTotals() event.InterfaceTotals {
 	if len(p.totals.Interfaces) == 0 {
 		return event.InterfaceTotals{}
@@ -118,7 +117,6 @@ func (p *part) interfaceTotals() event.InterfaceTotals {
 	return p.totals.Interfaces[0]
 }
 
-// part runs a command during all of its traffic.
 func (d *demonstration) part(ctx context.Context, name string, command Command,
 	send func(context.Context) (sent, error)) (*part, error) {
 	if err := d.say("", "$ xentrace "+name+" -i "+nearName); err != nil {

@@ -41,13 +41,11 @@ func newLink() (*link, error) {
 	return n, nil
 }
 
-// transmitted returns the near end's own count of packets.
 func (n *link) transmitted() (uint64, error) {
 	sent, dropped, err := n.near.Transmitted()
 	return sent + dropped, err
 }
 
-// close removes the pair and closes the namespaces.
 func (n *link) close() error {
 	return errors.Join(n.near.Remove(), n.near.Namespace.Close(), n.far.Namespace.Close())
 }

@@ -64,7 +64,6 @@ func newTraffic(ctx context.Context, n *link) (*traffic, error) {
 	return t, nil
 }
 
-// listen makes the receivers.
 func (t *traffic) listen(ctx context.Context) (udp, tcp netip.AddrPort, err error) {
 	at := netip.AddrPortFrom(farPrefix.Addr(), 0).String()
 	config := net.ListenConfig{KeepAlive: -1}
@@ -103,7 +102,6 @@ func discardStreams(listener net.Listener) {
 	}
 }
 
-// connect makes the senders.
 func (t *traffic) connect(ctx context.Context, udp, tcp netip.AddrPort) (err error) {
 	if t.datagrams, err = rocket.NewDatagrams(ctx, udp, rocket.Options{}); err != nil {
 		return err
@@ -133,7 +131,6 @@ func (t *traffic) close() error {
 	return err
 }
 
-// few sends packets over the limit, one at a time, among ordinary ones.
 func (t *traffic) few(ctx context.Context) (s sent, err error) {
 	for i := range watched {
 		if err := t.ordinary(ctx); err != nil {
@@ -149,7 +146,6 @@ func (t *traffic) few(ctx context.Context) (s sent, err error) {
 	return s, t.settle(ctx)
 }
 
-// many sends packets of all kinds.
 func (t *traffic) many(ctx context.Context) (s sent, err error) {
 	for i := range counted {
 		if err := t.ordinary(ctx); err != nil {
@@ -171,7 +167,6 @@ func (t *traffic) ordinary(ctx context.Context) error {
 	return errors.Join(t.datagrams.Send(ctx, datagramsEach, ordinaryLength), stream.Segments(ctx, segmentsEach, ordinaryLength))
 }
 
-// rocket sends one packet of many slots and counts it if it is over the limit.
 func (t *traffic) rocket(ctx context.Context, i int, s *sent) error {
 	packet, err := t.rockets[i].Send(ctx)
 	if err != nil || packet.Slots <= slots.Limit {

@@ -42,7 +42,6 @@ func newHistory(key event.FlowKey, p *event.Packet) *history {
 
 func (h *history) closed() bool { return h.flow.State == event.Closed }
 
-// connected tells whether a packet tells how its connection stands.
 func (h *history) connected(p *event.Packet) bool {
 	return p.TCP != nil && p.TCP.State != tcpListen && p.TCP.State != tcpClose
 }
@@ -214,7 +213,6 @@ func (h *history) event(at time.Time) event.FlowEvent {
 	return event.FlowEvent{Time: at, Flow: h.snapshot(at)}
 }
 
-// snapshot returns the flow as it stands, apart from what the table goes on changing.
 func (h *history) snapshot(now time.Time) event.FlowHistory {
 	f := h.flow
 	f.Reasons = maps.Clone(f.Reasons)

@@ -137,7 +137,6 @@ func (t *Table) end(h *history, last *event.Connection, at time.Time) []event.Fl
 	return t.told(h, h.end(last, at))
 }
 
-// letGo ends the following of a flow's socket.
 func (t *Table) letGo(h *history) {
 	if h.socket == nil {
 		return
@@ -151,7 +150,6 @@ func (t *Table) letGo(h *history) {
 	h.socket = nil
 }
 
-// told counts what happened to a flow.
 func (t *Table) told(h *history, events []event.FlowEvent) []event.FlowEvent {
 	if h.flow.Stalls > 0 && !h.stalledEver {
 		h.stalledEver = true

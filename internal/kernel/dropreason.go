@@ -131,7 +131,6 @@ func ownEnum(subsystem string) string {
 	return strings.ToLower(subsystem) + "_drop_reason"
 }
 
-// learn adds the reasons of a subsystem, if its enum is among these types.
 func (r *DropReasons) learn(spec *btf.Spec, enum string) {
 	names, err := enumNames(spec, enum, "")
 	if err != nil {

@@ -160,7 +160,6 @@ func (s *Symbols) next(address uint64) (uint64, bool) {
 	return best, found
 }
 
-// at reports whether a symbol of any kind has this address.
 func (s *Symbols) at(address uint64) bool {
 	next, found := s.next(address)
 	return found && next == address

@@ -71,7 +71,6 @@ func xenDriver(d driver, sys fs.FS) string {
 	return name
 }
 
-// decimal tells whether s is an unsigned decimal number.
 func decimal(s string) bool {
 	return s != "" && strings.Trim(s, "0123456789") == ""
 }

@@ -64,7 +64,6 @@ func (ns *Namespace) byName(index int, ask func(name string) error) error {
 	return missing
 }
 
-// nameOf returns the name of the interface with that index, in the socket's namespace.
 func nameOf(socket, index int) (string, error) {
 	// struct ifreq, with the index where SIOCGIFNAME looks for it.
 	request := struct {
@@ -78,7 +77,6 @@ func nameOf(socket, index int) (string, error) {
 	return unix.ByteSliceToString(request.name[:]), nil
 }
 
-// indexOf returns the index of the interface with that name, in the socket's namespace.
 func indexOf(socket int, name string) (int, error) {
 	request, err := unix.NewIfreq(name)
 	if err != nil {
@@ -104,7 +102,6 @@ const (
 // featureBlock is struct ethtool_get_features_block: 32 features.
 type featureBlock struct{ available, requested, active, neverChanged uint32 }
 
-// readFeatures picks those that decide how a packet reaches the driver.
 func readFeatures(socket int, name string) (Features, error) {
 	all, err := readAllFeatures(socket, name)
 	return Features{
@@ -180,7 +177,6 @@ func featureNames(socket int, name string) (map[string]int, error) {
 	return names, nil
 }
 
-// ethtoolIoctl runs an ethtool command on an interface.
 func ethtoolIoctl(socket int, name string, command unsafe.Pointer) error {
 	request := struct {
 		name [unix.IFNAMSIZ]byte

@@ -172,7 +172,6 @@ func (ns *Namespace) describe(link netlink.Link) (Interface, error) {
 	return iface, nil
 }
 
-// fromLink converts what rtnetlink reports of a link.
 func (ns *Namespace) fromLink(link netlink.Link) Interface {
 	attrs := link.Attrs()
 	iface := Interface{
@@ -210,7 +209,6 @@ func All(ctx context.Context) ([]Interface, error) {
 	return list, errors.Join(errs...)
 }
 
-// interfaces lists the interfaces of a namespace and closes it.
 func (f Found) interfaces() ([]Interface, error) {
 	ns, err := f.Open()
 	if err != nil {

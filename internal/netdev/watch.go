@@ -181,7 +181,6 @@ func (w *watcher) notified(ctx context.Context, message *syscall.NetlinkMessage)
 	return w.refresh(ctx, index)
 }
 
-// deleted reports that an interface was deleted, or moved and where to.
 func (w *watcher) deleted(ctx context.Context, index int, attributes []byte) error {
 	last, ok := w.known[index]
 	if !ok {
@@ -257,7 +256,6 @@ func (w *watcher) refresh(ctx context.Context, index int) error {
 	return w.report(ctx, before, now)
 }
 
-// report sends what differs between two states of one interface.
 func (w *watcher) report(ctx context.Context, before, now Interface) error {
 	w.known[now.Index] = now
 	if before.Index == 0 {
@@ -285,7 +283,6 @@ func (w *watcher) disappeared(ctx context.Context, index int) error {
 	return w.send(ctx, Event{Kind: Disappeared, Interface: iface})
 }
 
-// linkAt reads one link.
 func (w *watcher) linkAt(index int) (netlink.Link, error) {
 	release, err := w.ns.hold()
 	if err != nil {
@@ -301,7 +298,6 @@ func same(a, b Interface) bool {
 		bytes.Equal(a.HardwareAddr, b.HardwareAddr)
 }
 
-// resync reads all interfaces and reports the differences.
 func (w *watcher) resync(ctx context.Context, lost bool) error {
 	list, err := w.ns.Interfaces()
 	if err != nil {

@@ -41,7 +41,6 @@ type watched struct {
 	known   map[int]Interface // by index; read it after done
 }
 
-// run is the watch.
 func (m *multiWatch) run(ctx context.Context, interval time.Duration, found []Found) {
 	defer close(m.events)
 	defer m.closeAll()
@@ -71,7 +70,6 @@ func (m *multiWatch) run(ctx context.Context, interval time.Duration, found []Fo
 	}
 }
 
-// update watches new namespaces and closes those that ended.
 func (m *multiWatch) update(ctx context.Context, found []Found) {
 	present := make(map[uint32]bool, len(found))
 	for _, f := range found {
@@ -104,7 +102,6 @@ func (m *multiWatch) update(ctx context.Context, found []Found) {
 	}
 }
 
-// start watches a namespace.
 func (m *multiWatch) start(ctx context.Context, f Found) (*watched, error) {
 	ns, err := f.Open()
 	if err != nil {
@@ -148,14 +145,12 @@ func (w *watched) forward(ctx context.Context, from <-chan Event, to chan<- Even
 	}
 }
 
-// close ends the watch and closes the namespace.
 func (w *watched) close() {
 	w.cancel()
 	<-w.done
 	w.watcher.ns.Close()
 }
 
-// closeAll ends the watch of every namespace.
 func (m *multiWatch) closeAll() {
 	for inum, w := range m.open {
 		w.close()

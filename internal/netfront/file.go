@@ -71,7 +71,6 @@ func ReadDriver(file io.ReaderAt) (*File, error) {
 	return readImage(file)
 }
 
-// all unpacks the whole file.
 func (p packing) all(file io.ReaderAt) ([]byte, error) {
 	unpacked, err := p.unpack(io.NewSectionReader(file, 0, 1<<62))
 	if err != nil {

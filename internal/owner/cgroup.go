@@ -84,7 +84,6 @@ func cutBoth(part, prefix, suffix string) (string, bool) {
 	return name, is && name != ""
 }
 
-// isID reports whether it is the id of a container.
 func isID(text string) bool {
 	const digits = 64
 	if len(text) != digits {

@@ -45,7 +45,6 @@ func newCgroups() *cgroups {
 	return &cgroups{proc: "/proc", known: make(map[cgroupKey]Cgroup), now: time.Now}
 }
 
-// of returns the cgroup of a process.
 func (c *cgroups) of(task *event.Task) Cgroup {
 	key := cgroupKey{task.PID, task.Started, task.Cgroup}
 	cgroup, known := c.known[key]
@@ -103,7 +102,6 @@ func startTime(path string) (time.Duration, error) {
 	return started, nil
 }
 
-// walk reads the ids of all cgroups, which are their directories' inode numbers.
 func (c *cgroups) walk() {
 	began := c.now()
 	c.paths = make(map[uint64]string)

@@ -111,7 +111,6 @@ func (o *owners) enqueue(s *event.Socket) {
 	}
 }
 
-// sender makes the recorded sender the owner of its socket.
 func (o *owners) sender(key socketKey, known *socket, p *event.Packet, now time.Time) *event.Process {
 	if known == nil || known.process == nil || known.task != *p.Sender {
 		known = o.keep(key, &socket{task: *p.Sender, process: o.process(p.Sender, p.Socket.UID)}, now)
@@ -194,7 +193,6 @@ func (o *owners) process(task *event.Task, uid uint32) *event.Process {
 	return &event.Process{PID: task.PID, Comm: task.Comm, UID: uid, Unit: cgroup.Unit, Container: cgroup.Container}
 }
 
-// takePending returns and clears the pending lookups.
 func (o *owners) takePending() map[uint64]lookup {
 	pending := o.pending
 	o.pending = make(map[uint64]lookup)
@@ -214,7 +212,6 @@ func (o *owners) lookUp(pending map[uint64]lookup) ([]event.Holder, error) {
 	return holders, err
 }
 
-// apply stores the result of a lookup.
 func (o *owners) apply(pending map[uint64]lookup, holders []event.Holder, now time.Time) {
 	byInode := make(map[uint64][]event.Task)
 	for _, h := range holders {

@@ -176,7 +176,6 @@ func (r *Reader) startLookup(now time.Time) {
 	}()
 }
 
-// poll settles a result if there is one.
 func (r *Reader) poll(now time.Time) {
 	select {
 	case a := <-r.results:

@@ -86,7 +86,6 @@ func notLinearizing(f *Facts) bool { return f.Linearizes != On }
 
 func usable(s Setting) bool { return s == NotKnown || s == Off }
 
-// anyOf reports whether an offload that makes large packets is in one of two states.
 func anyOf(f *Facts, a, b Setting) bool {
 	return slices.ContainsFunc([]Setting{f.TSO, f.TSO6, f.GSO}, func(s Setting) bool { return s == a || s == b })
 }

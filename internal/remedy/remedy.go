@@ -118,7 +118,6 @@ func (f *Facts) fill(text string) string {
 	).Replace(text)
 }
 
-// wantedQueues is one per CPU, up to what the driver makes by itself.
 func (f *Facts) wantedQueues() int { return min(max(len(f.CPUs), 1), 8) }
 
 // reserve is what vm.min_free_kbytes should be: 1/32 of the memory, at most 128 MiB.

@@ -100,7 +100,6 @@ func (p *pipeline) follow(ctx context.Context, warn func(string)) {
 	}
 }
 
-// summary is the end of the run.
 func (p *pipeline) summary(totals *event.Totals) *event.Summary {
 	facts := p.facts
 	if facts == nil {

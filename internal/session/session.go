@@ -56,10 +56,8 @@ type Options struct {
 	Status func(now *event.Totals, left time.Duration)
 }
 
-// statusInterval is how often Status is called.
 const statusInterval = time.Second
 
-// most is how many flows the summary names.
 const most = 10
 
 // Result is how a run ended.

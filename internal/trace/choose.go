@@ -11,7 +11,6 @@ import (
 	"xentrace/internal/netdev"
 )
 
-// errOtherDriver refuses the backends that hook into xen-netfront.
 var errOtherDriver = errors.New("only the tracepoint backend sees other drivers than xen-netfront")
 
 // chooser is a backend being chosen for some interfaces.
@@ -68,7 +67,6 @@ func (c *chooser) otherDriver() (netdev.Interface, bool) {
 	return netdev.Interface{}, false
 }
 
-// try loads and attaches one backend.
 func (c *chooser) try(ctx context.Context, b event.Backend) (*attachment, error) {
 	if err := c.possible(ctx, b); err != nil {
 		return nil, err
@@ -94,7 +92,6 @@ func (c *chooser) try(ctx context.Context, b event.Backend) (*attachment, error)
 	return a, nil
 }
 
-// attach loads and attaches a backend's hooks.
 func (c *chooser) attach(b event.Backend) (*attachment, error) {
 	s := c.facts.selection()
 	s.MaxEntries = map[string]uint32{bpf.XentraceMapEvents: uint32(c.options.RingBytes)}

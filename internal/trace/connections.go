@@ -172,7 +172,6 @@ func (c *Connections) close() error {
 // Connections reads the connections whose packets were recorded. It works until Close.
 func (t *Tracer) Connections() *Connections { return t.connections }
 
-// loadConnections makes Connections.Ask possible.
 func (t *Tracer) loadConnections(types *kernel.Types) {
 	if !t.options.Records {
 		return

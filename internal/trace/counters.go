@@ -91,7 +91,6 @@ func (r *registry) totals(ctx context.Context) ([]interfaceTotals, error) {
 	return all, nil
 }
 
-// counted returns the counts as the BPF programs have them.
 func (r *registry) counted(ctx context.Context) ([]interfaceTotals, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

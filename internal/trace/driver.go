@@ -113,7 +113,6 @@ func (t *Tracer) driverLeft(since time.Time) {
 	t.notify(event.Notice{ID: event.NoticeDriverUnloaded})
 }
 
-// driverCame attaches to the driver that was loaded.
 func (t *Tracer) driverCame(loading kernel.Module) {
 	d := &t.driver
 	if err := t.attachment.attachAll(); err != nil {
@@ -134,7 +133,6 @@ func (t *Tracer) driverCame(loading kernel.Module) {
 	t.following.Go(func() { t.learnDriver(generation, loading) })
 }
 
-// learnDriver examines a driver that was loaded again.
 func (t *Tracer) learnDriver(g *generation, loading kernel.Module) {
 	f := &facts{types: kernel.NewTypes()}
 	_ = f.learnTypes() // two causes stay unknown without
@@ -187,7 +185,6 @@ func (t *Tracer) holdsDriver() {
 	})
 }
 
-// privileges returns what following the driver takes.
 func (d *driverModule) privileges() []kernel.Capability {
 	if !d.follows {
 		return nil

@@ -55,7 +55,6 @@ func (f *facts) learnElsewhere(ctx context.Context, hook DropsHook) (*elsewhere,
 	return e, err
 }
 
-// hooks are attached in addition to those of the backend.
 func (e *elsewhere) hooks() []hook {
 	if e.hook != DropsKprobe {
 		return []hook{{bpf.XentraceProgElsewhereFree, attachRaw("kfree_skb")}}
@@ -76,7 +75,6 @@ func (e *elsewhere) hooks() []hook {
 	return hooks
 }
 
-// configure sets what is known.
 func (e *elsewhere) configure(s *bpfload.Selection) {
 	var cfg bpf.XentraceElsewhereConfiguration
 	if e.reasons != nil {
@@ -181,10 +179,8 @@ const (
 	numReasons = len(bpf.XentraceElsewhereCounters{}.Reasons)
 )
 
-// otherReasons is what reasons are called that are counted together.
 const otherReasons = "other"
 
-// reasonAt returns the reason that is counted at this index.
 func reasonAt(index int) uint32 {
 	if index < coreReasons {
 		return uint32(index)
@@ -211,7 +207,6 @@ func nameReasons(counted *[numReasons]uint64, names *kernel.DropReasons) map[str
 	return named
 }
 
-// fillReasons says which drops were asked for, and why a reason is missing.
 func (t *Tracer) fillReasons(totals *event.Totals) {
 	totals.Drops = t.options.Drops
 	switch {

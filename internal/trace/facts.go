@@ -86,7 +86,6 @@ func (f *facts) learnFrees(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// linearizes reads from the driver's code whether it linearizes.
 func (f *facts) linearizes(ctx context.Context) netfront.Answer {
 	if f.symbols == nil {
 		var err error

@@ -163,7 +163,6 @@ func (a *attachment) detachDriver() error {
 	return err
 }
 
-// enable starts or stops the counting.
 func (a *attachment) enable(on bool) error {
 	var value uint32
 	if on {
@@ -196,7 +195,6 @@ func (a *attachment) setTransmit(address uint64) error {
 	return nil
 }
 
-// close detaches everything.
 func (a *attachment) close() error {
 	var err error
 	for i := range a.hooks {

@@ -33,7 +33,6 @@ func (l *linearization) settle(evidence string) bool {
 	return l.resolve(netfront.Answer{Evidence: evidence})
 }
 
-// isKnown reports whether the answer is there.
 func (l *linearization) isKnown() bool {
 	select {
 	case <-l.known:
@@ -56,7 +55,6 @@ func (l *linearization) wait(ctx context.Context) error {
 	}
 }
 
-// isOpen reports whether a packet's cause or verdict depends on the driver's code.
 func isOpen(p *event.Packet) bool {
 	return p.Cause == event.TooManySlots || p.Verdict == event.Linearized
 }
@@ -73,7 +71,6 @@ func refine(p *event.Packet, driver netfront.Linearization) {
 	}
 }
 
-// causeOverLimit is why a packet over the limit was dropped that still had its fragments.
 func causeOverLimit(driver netfront.Linearization) event.Cause {
 	switch driver {
 	case netfront.Linearizes:
@@ -142,7 +139,6 @@ func (g *generations) begin(moment uint64, unread string) *generation {
 	return next
 }
 
-// current returns the present one.
 func (g *generations) current() *generation {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -163,7 +159,6 @@ func (g *generations) lastRead() *generation {
 	return g.all[len(g.all)-1]
 }
 
-// at returns the one that a packet of that moment was handed to.
 func (g *generations) at(moment uint64) *generation {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -204,7 +199,6 @@ func (p *pending) add(packet event.Packet, driver *linearization) {
 	p.packets = append(p.packets, pendingPacket{packet, driver})
 }
 
-// next returns the oldest packet if all of it is known, or if there are too many.
 func (p *pending) next() (event.Packet, bool) {
 	if len(p.packets) == 0 {
 		return event.Packet{}, false

@@ -11,7 +11,6 @@ import (
 	"xentrace/internal/kernel"
 )
 
-// selection is what every part of the BPF object is loaded with.
 func (f *facts) selection() bpfload.Selection {
 	return bpfload.Selection{Types: f.types.Cache(), Variables: make(map[string]any)}
 }
@@ -31,7 +30,6 @@ func load(s bpfload.Selection, cfg bpf.XentraceConfiguration) (*ebpf.Collection,
 	return bpfload.Load(bpf.LoadXentrace, s)
 }
 
-// loadPrograms loads programs with maps of their own, apart from the backend's.
 func loadPrograms(types *kernel.Types, programs ...string) (*ebpf.Collection, error) {
 	return bpfload.Load(bpf.LoadXentrace, bpfload.Selection{Programs: programs, Types: types.Cache()})
 }

@@ -42,7 +42,6 @@ func decodeSender(s *bpf.XentraceSender) *event.Task {
 	return &event.Task{PID: int(s.Tgid), Comm: cString(s.Comm[:]), Started: time.Duration(s.Started), Cgroup: s.Cgroup}
 }
 
-// initialPIDNamespace is the inode number of the initial PID namespace.
 const initialPIDNamespace = "pid:[4026531836]"
 
 // holderFinder is the iterator over the files of all processes.

@@ -102,7 +102,6 @@ func (t *Tracer) wakeOn(ctx context.Context) {
 // wake makes a Read that waits look at what it waits for.
 func (t *Tracer) wake() { _ = t.reader.Flush() } // fails only once closed
 
-// take decodes one record. A packet goes to those pending, for Read to return.
 func (t *Tracer) take(ctx context.Context, raw []byte) error {
 	kind, err := t.decoder.kind(raw)
 	if err != nil {

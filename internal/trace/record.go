@@ -18,7 +18,6 @@ const recordHeader = int(unsafe.Offsetof(bpf.XentracePacketEvent{}.Frags))
 // fragments.
 const stackedRecord = int(unsafe.Sizeof(bpf.XentracePacketEvent{}))
 
-// interfaceRecord is how long the record of an unregistered interface is.
 const interfaceRecord = int(unsafe.Sizeof(bpf.XentraceInterfaceEvent{}))
 
 // recordDecoder turns ring buffer records into packets. It has its own buffers, so that a
@@ -34,7 +33,6 @@ type recordDecoder struct {
 	foreignPIDs bool // the BPF programs' PIDs are not those of this PID namespace
 }
 
-// kind returns the kind of a record.
 func (d *recordDecoder) kind(raw []byte) (bpf.XentraceEventKind, error) {
 	if len(raw) < interfaceRecord {
 		return 0, fmt.Errorf("record of %d bytes: shorter than any", len(raw))
@@ -97,7 +95,6 @@ func (d *recordDecoder) decodePacket(raw []byte) (event.Packet, error) {
 	return p, nil
 }
 
-// decodeCall decodes the stack behind a packet, if there is one.
 func (d *recordDecoder) decodeCall(raw []byte) error {
 	d.call.NrKernel, d.call.NrUser = 0, 0
 	if len(raw) <= stackedRecord {

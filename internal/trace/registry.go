@@ -91,7 +91,6 @@ func (w *watchedInterface) key() deviceKey {
 	return deviceKey{w.Index, w.Namespace}
 }
 
-// add begins to count the interface separately. It reports whether it was new.
 func (r *registry) add(ctx context.Context, i netdev.Interface, reportedByBPF bool) (bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -146,7 +145,6 @@ func (r *registry) settleEarly() error {
 	return nil
 }
 
-// remove ends the counting of an interface that is gone and frees its index.
 func (r *registry) remove(key deviceKey) (netdev.Interface, bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -176,7 +174,6 @@ func (r *registry) remove(key deviceKey) (netdev.Interface, bool, error) {
 	return w.Interface, true, nil
 }
 
-// anyNetfront reports whether an interface of xen-netfront is watched now.
 func (r *registry) anyNetfront() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

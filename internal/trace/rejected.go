@@ -41,7 +41,6 @@ func (f *facts) learnRejections(asked bool, b event.Backend) rejections {
 	return rejections{ring: ring}
 }
 
-// configure sets where the driver keeps its ring.
 func (r *rejections) configure(s *bpfload.Selection) {
 	if !r.counted() {
 		return

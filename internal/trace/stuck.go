@@ -56,7 +56,6 @@ func newStuckWatch(jiffy time.Duration) *stuckWatch {
 	return &stuckWatch{jiffy: jiffy, interfaces: make(map[deviceKey]*stuckInterface), missing: "the queues were not polled yet"}
 }
 
-// poll evaluates one poll of an interface and returns what changed.
 func (w *stuckWatch) poll(key deviceKey, there bool, queues *bpf.XentraceQueues) []event.Notice {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -145,7 +144,6 @@ func (i *stuckInterface) resize(count int) {
 	i.queues = i.queues[:count]
 }
 
-// account adds up how long the interface was stuck.
 func (i *stuckInterface) account() {
 	stuck := slices.IndexFunc(i.queues, func(q stuckQueue) bool { return q.stuck })
 	switch {
@@ -234,7 +232,6 @@ func (t *Tracer) watchStuck(ctx context.Context, reader *queueReader) {
 	}
 }
 
-// netfronts returns the interfaces of xen-netfront that are there, by name.
 func (r *registry) netfronts() map[deviceKey]string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -260,7 +257,6 @@ func newQueueReader(types *kernel.Types) (*queueReader, error) {
 	return &queueReader{collection}, nil
 }
 
-// read returns the state of the queues, and whether the interface is there.
 func (r *queueReader) read(key deviceKey) (bpf.XentraceQueues, bool, error) {
 	var queues bpf.XentraceQueues
 	arguments := [2]uint64{uint64(key.index), uint64(key.netns)}

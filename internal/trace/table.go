@@ -35,7 +35,6 @@ func (t interfaceTable) entries(key deviceKey) [interfaceProbes]uint32 {
 	return entries
 }
 
-// insert makes the BPF programs count the interface at this index of the counters.
 func (t interfaceTable) insert(key deviceKey, slot uint32, netfront bool) error {
 	for _, entryIndex := range t.entries(key) {
 		var entry bpf.XentraceInterface
@@ -63,7 +62,6 @@ func (t interfaceTable) insert(key deviceKey, slot uint32, netfront bool) error 
 	return fmt.Errorf("table of interfaces: no entry is free for another one")
 }
 
-// remove takes the interface out of the table.
 func (t interfaceTable) remove(key deviceKey) error {
 	for _, entryIndex := range t.entries(key) {
 		var entry bpf.XentraceInterface

@@ -44,7 +44,6 @@ func (t *Tracer) Totals(ctx context.Context) (event.Totals, error) {
 	return totals, t.countLost(&totals)
 }
 
-// interfaceTotals adds to what was counted for an interface what this run measures.
 func (t *Tracer) interfaceTotals(counted *interfaceTotals) event.InterfaceTotals {
 	totals := counted.InterfaceTotals
 	totals.Backend = t.choice.Backend
@@ -155,7 +154,6 @@ func countsMissed(types *kernel.Types) bool {
 	return hasMember(info, "missed")
 }
 
-// hasMember looks into named members too.
 func hasMember(t btf.Type, name string) bool {
 	var members []btf.Member
 	switch t := btf.UnderlyingType(t).(type) {

@@ -153,7 +153,6 @@ func (t *Tracer) start(ctx context.Context) error {
 	return nil
 }
 
-// readCode finds out in the background whether the driver linearizes.
 func (t *Tracer) readCode(g *generation, f *facts, driver bool) {
 	if !driver {
 		g.settle("no interface is driven by xen-netfront")
@@ -172,7 +171,6 @@ func (t *Tracer) readCode(g *generation, f *facts, driver bool) {
 	})
 }
 
-// readDriver reads the driver's code and reports what it shows.
 func (t *Tracer) readDriver(g *generation, f *facts) {
 	if g.resolve(f.linearizes(t.background)) && t.background.Err() == nil {
 		t.wake()
@@ -200,7 +198,6 @@ func (t *Tracer) interfaces(ctx context.Context) ([]netdev.Interface, error) {
 	return nil, fmt.Errorf("%w: no interface is driven by xen-netfront: name one of another driver with -i to see what Xen would do to its packets, or give --wait to wait for one to appear", ErrCannotRun)
 }
 
-// begin registers the interfaces and lets the counting begin.
 func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error {
 	maps := t.attachment.collection.Maps
 	t.registry = newRegistry(maps[bpf.XentraceMapInterfaces], maps[bpf.XentraceMapCountersOf], &t.driver.generations)

@@ -33,7 +33,6 @@ func (g *gaps) begin(reason event.GapReason, from time.Time) {
 	}
 }
 
-// end ends the open interval of that reason and returns it, if there is one.
 func (g *gaps) end(reason event.GapReason, to time.Time) (event.Gap, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -45,7 +44,6 @@ func (g *gaps) end(reason event.GapReason, to time.Time) (event.Gap, bool) {
 	return *gap, true
 }
 
-// add adds an interval that is over.
 func (g *gaps) add(gap event.Gap) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -48,7 +48,6 @@ func readMappings(path string, addresses []uint64) ([]*mapping, error) {
 	return found, lines.Err()
 }
 
-// parseMapping reads a line, and tells if it is of an executable mapping.
 func parseMapping(line string) (mapping, bool) {
 	fields := strings.SplitN(line, " ", 6)
 	if len(fields) < 6 || !strings.Contains(fields[1], "x") {

@@ -78,7 +78,6 @@ func (n *Namer) process(pid int, file string) string {
 	return n.root + "/" + strconv.Itoa(pid) + "/" + file
 }
 
-// frame symbolizes one address in a mapping.
 func (n *Namer) frame(pid int, m *mapping, address uint64) string {
 	if m.inode == 0 {
 		return fmt.Sprintf("%s (%s)", unknown(address), m.path) // [vdso], [heap]

@@ -51,7 +51,6 @@ func (n *Namer) search(file *openFile, offset uint64) (symbol, bool) {
 	return image.find(elf.SHT_DYNSYM, address)
 }
 
-// openDebug opens the debug file of a build.
 func (n *Namer) openDebug(build []byte) (*openFile, error) {
 	if len(build) < 2 {
 		return nil, os.ErrNotExist
@@ -70,10 +69,8 @@ type image struct {
 	reader io.ReaderAt
 }
 
-// errTooLarge says that a file is larger than is looked at.
 var errTooLarge = errors.New("larger than is looked at")
 
-// parseImage reads the headers of a file.
 func parseImage(reader io.ReaderAt, size int64) (*image, error) {
 	if size > maxFileBytes {
 		return nil, errTooLarge
@@ -142,7 +139,6 @@ func (i *image) buildID() []byte {
 	return note[header : header+length]
 }
 
-// find looks for the function at an address in a table of symbols.
 func (i *image) find(kind elf.SectionType, address uint64) (symbol, bool) {
 	table := i.SectionByType(kind)
 	if table == nil || table.Flags&elf.SHF_COMPRESSED != 0 || table.FileSize > maxTableBytes || table.Link >= uint32(len(i.Sections)) {
@@ -160,7 +156,6 @@ func (i *image) find(kind elf.SectionType, address uint64) (symbol, bool) {
 	return symbol{name: name, offset: address - best.value}, name != ""
 }
 
-// name reads a name from a table of them.
 func (i *image) name(names *elf.Section, at uint32) string {
 	if uint64(at) >= names.FileSize {
 		return ""
@@ -175,7 +170,6 @@ func (i *image) name(names *elf.Section, at uint32) string {
 	return ""
 }
 
-// tableChunk is how many symbols are read at a time.
 const tableChunk = 2048
 
 // An entry is one symbol of a table.
@@ -207,7 +201,6 @@ func (i *image) closest(table *elf.Section, address uint64) (best entry, found b
 	}
 }
 
-// entry decodes a symbol, and tells if it is a function with a place in the file.
 func (i *image) entry(raw []byte) (entry, bool) {
 	order := i.ByteOrder
 	e := entry{name: order.Uint32(raw)}

@@ -57,7 +57,6 @@ func (n *Namespace) live(made chan<- error) {
 	}
 }
 
-// make puts the calling thread into a new namespace.
 func (n *Namespace) make() error {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return fmt.Errorf("unshare: %w", err)
