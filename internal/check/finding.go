@@ -8,6 +8,7 @@
 package check
 
 import (
+	"cmp"
 	"slices"
 
 	"xentrace/internal/event"
@@ -54,10 +55,7 @@ func Judge(m *Machine) []event.Finding {
 	}
 	all = slices.DeleteFunc(all, func(f event.Finding) bool { return f.ID == "" })
 	slices.SortStableFunc(all, func(a, b event.Finding) int {
-		if a.Status != b.Status {
-			return int(b.Status) - int(a.Status)
-		}
-		return slices.Index(order, a.ID) - slices.Index(order, b.ID)
+		return cmp.Or(cmp.Compare(b.Status, a.Status), cmp.Compare(slices.Index(order, a.ID), slices.Index(order, b.ID)))
 	})
 	return all
 }

@@ -77,17 +77,13 @@ func facts(evidence []event.Fact) string {
 }
 
 func severalNamespaces(findings []event.Finding) bool {
-	first := uint32(0)
+	seen := map[uint32]bool{}
 	for n := range findings {
-		switch ns := findings[n].NetNS; {
-		case ns == 0:
-		case first == 0:
-			first = ns
-		case ns != first:
-			return true
+		if ns := findings[n].NetNS; ns != 0 {
+			seen[ns] = true
 		}
 	}
-	return false
+	return len(seen) > 1
 }
 
 // appendOpinions appends what ec2rl would report, and whether that is right.
@@ -229,4 +225,52 @@ func (t *Text) AppendProbeEnd(b []byte, p *event.Probes) []byte {
 		line += fmt.Sprintf(", %d not seen", unseen)
 	}
 	return append(append(b, line...), '\n')
+}
+
+// adviceIndent is where advice begins, behind the prompt of its command.
+const adviceIndent = 4
+
+// appendExplained appends a paragraph for each thing that was counted.
+func (t *Text) appendExplained(b []byte, all []event.Explanation) []byte {
+	for _, e := range all {
+		b = t.appendParagraph(append(b, '\n'), verdictColour(e.Verdict), e.Name, " ("+Grouped(e.Count)+"): "+e.Meaning)
+		b = t.appendAdvice(b, e.Advice, adviceIndent)
+	}
+	return b
+}
+
+// appendParagraph appends a name, in colour, and what follows it, wrapped.
+func (t *Text) appendParagraph(b []byte, c colour, name, rest string) []byte {
+	start := len(b)
+	b = appendWrapped(b, name+rest, 0, t.width())
+	if !t.Color {
+		return b
+	}
+	rest = string(b[start+len(name):])
+	return append(t.appendColoured(b[:start], c, name), rest...)
+}
+
+// appendAdvice appends each remedy: the command, then effect and cost, a line each.
+func (t *Text) appendAdvice(b []byte, advice []event.Advice, indent int) []byte {
+	for _, a := range advice {
+		if a.Command != "" {
+			b = t.appendCommand(b, a.Command, indent-2)
+		}
+		for _, sentence := range AboutAdvice(a) {
+			b = appendWrapped(b, sentence, indent, t.width())
+		}
+	}
+	return b
+}
+
+// AboutAdvice is effect and cost, a sentence each.
+func AboutAdvice(a event.Advice) []string {
+	var sentences []string
+	if a.Effect != "" {
+		sentences = append(sentences, a.Effect)
+	}
+	if a.Cost != "" {
+		sentences = append(sentences, "Cost: "+a.Cost)
+	}
+	return sentences
 }
