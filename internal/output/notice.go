@@ -85,6 +85,8 @@ func sentenceOfDriver(n *event.Notice) string {
 		return "xen-netfront is loaded again; cannot attach to it yet: " + n.Reason
 	case event.NoticeDriverDetachFailed:
 		return "cannot detach from xen-netfront: " + n.Reason
+	case event.NoticeSettleFailed:
+		return "packets over the limit that are not dropped may be reported late: " + n.Reason
 	case event.NoticeDriverUnknown:
 		return "the xen-netfront that was loaded cannot be examined: " + n.Reason
 	case event.NoticeDriverHeld:
