@@ -18,15 +18,6 @@ static __always_inline __u8 netfront_flag(struct net_device *dev, __s32 offset)
 	return byte_at((__u64)dev + config.priv_offset + offset, false);
 }
 
-static __always_inline int is_gso(struct sk_buff *skb)
-{
-	struct skb_memory memory;
-
-	if (skb_memory(skb, &memory, false))
-		return 0;
-	return BPF_CORE_READ((struct skb_shared_info *)shared_info(&memory), gso_size) != 0;
-}
-
 /*
  * The tests after a bounce; skb may be the copy. The driver does not recount the slots
  * of a packet that it linearized.
@@ -38,21 +29,22 @@ static __always_inline enum cause late_cause(struct sk_buff *skb, struct net_dev
 		return CAUSE_NO_CARRIER;
 	if (slots > 1 && !(BPF_CORE_READ(dev, features) & NETIF_F_SG))
 		return CAUSE_SG_OFF;
-	if (is_gso(skb))
+	if (BPF_CORE_READ(skb_info(skb), gso_size))
 		return CAUSE_NEEDS_GSO;
 	return CAUSE_UNKNOWN;
 }
 
-/* The head begins too close to the end of a page now, or the backend is not trusted. */
+static __always_inline bool head_straddles(struct sk_buff *skb)
+{
+	__u64 data = (__u64)BPF_CORE_READ(skb, data);
+
+	return head_wants_bounce(offset_in_page(data, config.page_size), config.page_size);
+}
+
+/* The head begins too close to the end of a page, or the backend is not trusted. */
 static __always_inline int bounce_wanted(struct inflight *inflight, struct sk_buff *skb)
 {
-	struct skb_memory memory;
-
-	if (netfront_flag((void *)inflight->dev, config.bounce_offset))
-		return 1;
-	if (skb_memory(skb, &memory, false))
-		return 0;
-	return head_wants_bounce(offset_in_page(memory.data, config.page_size), config.page_size);
+	return netfront_flag((void *)inflight->dev, config.bounce_offset) || head_straddles(skb);
 }
 
 /* skb is what the driver frees: the packet, or its bounce copy. */

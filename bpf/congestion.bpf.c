@@ -6,6 +6,7 @@
  */
 #include "tcp_accept.h"
 #include "tx_completion.h"
+#include "tx_transmit.h"
 #include <bpf/bpf_tracing.h>
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -24,14 +24,6 @@ type CongestionCodeChunk struct {
 	Bytes [4096]uint8
 }
 
-type CongestionCompletionRun struct {
-	_     structs.HostLayout
-	Ring  uint64
-	Now   uint64
-	Index uint32
-	Pad   uint32
-}
-
 type CongestionConfiguration struct {
 	_             structs.HostLayout
 	PageSize      uint32
@@ -63,8 +55,29 @@ type CongestionCounters struct {
 }
 
 type CongestionCpuState struct {
-	_            structs.HostLayout
-	Unregistered struct {
+	_        structs.HostLayout
+	Inflight [2]struct {
+		_     structs.HostLayout
+		Skb   uint64
+		Dev   uint64
+		Index uint32
+		Slots uint16
+		Queue uint16
+		Flags uint32
+		Pad   uint32
+	}
+	Cache struct {
+		_       structs.HostLayout
+		Dev     uint64
+		Net     uint64
+		Ifindex uint32
+		Netns   uint32
+		Entry   uint32
+		Pad     uint32
+	}
+	Settling            uint32
+	UnregisteredPackets uint32
+	Unregistered        struct {
 		_      structs.HostLayout
 		Header struct {
 			_       structs.HostLayout
@@ -75,17 +88,11 @@ type CongestionCpuState struct {
 		}
 		Name [16]uint8
 	}
-	UnregisteredPackets uint32
-	Depth               uint32
-	Inflight            [4]struct {
-		_     structs.HostLayout
-		Skb   uint64
-		Dev   uint64
-		Index uint32
-		Slots uint16
-		Queue uint16
-		Flags uint16
-		Pad   [3]uint16
+	Frags [2][45]struct {
+		_      structs.HostLayout
+		Page   uint64
+		Len    uint32
+		Offset uint32
 	}
 }
 
@@ -142,6 +149,15 @@ type CongestionQueueCpu struct {
 	Address uint64
 	Depth   uint32
 	Pad     uint32
+	Cache   struct {
+		_       structs.HostLayout
+		Dev     uint64
+		Net     uint64
+		Ifindex uint32
+		Netns   uint32
+		Entry   uint32
+		Pad     uint32
+	}
 	Packets [4]struct {
 		_             structs.HostLayout
 		Skb           uint64
@@ -158,6 +174,12 @@ type CongestionQueueCpu struct {
 		Bounced       uint8
 		Dropped       uint8
 		Pad           [5]uint8
+	}
+	Frags [4][45]struct {
+		_      structs.HostLayout
+		Page   uint64
+		Len    uint32
+		Offset uint32
 	}
 }
 
@@ -325,7 +347,6 @@ type CongestionWorkspace struct {
 const (
 	CongestionMapAcceptWaitOf            = "accept_wait_of"
 	CongestionMapCode                    = "code"
-	CongestionMapCompletionRuns          = "completion_runs"
 	CongestionMapCountersOf              = "counters_of"
 	CongestionMapCpuStates               = "cpu_states"
 	CongestionMapEvents                  = "events"
@@ -357,6 +378,7 @@ const (
 	CongestionVarNetfrontXmit            = "netfront_xmit"
 	CongestionVarRingLayout              = "ring_layout"
 	CongestionVarTxQueueConfig           = "tx_queue_config"
+	CongestionVarUnregisteredInterface   = "unregistered_interface"
 )
 
 // LoadCongestion returns the embedded CollectionSpec for Congestion.
@@ -421,7 +443,6 @@ type CongestionProgramSpecs struct {
 type CongestionMapSpecs struct {
 	AcceptWaitOf      *ebpf.MapSpec `ebpf:"accept_wait_of"`
 	Code              *ebpf.MapSpec `ebpf:"code"`
-	CompletionRuns    *ebpf.MapSpec `ebpf:"completion_runs"`
 	CountersOf        *ebpf.MapSpec `ebpf:"counters_of"`
 	CpuStates         *ebpf.MapSpec `ebpf:"cpu_states"`
 	Events            *ebpf.MapSpec `ebpf:"events"`
@@ -441,12 +462,13 @@ type CongestionMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type CongestionVariableSpecs struct {
-	Config        *ebpf.VariableSpec `ebpf:"config"`
-	Enabled       *ebpf.VariableSpec `ebpf:"enabled"`
-	Namespaces    *ebpf.VariableSpec `ebpf:"namespaces"`
-	NetfrontXmit  *ebpf.VariableSpec `ebpf:"netfront_xmit"`
-	RingLayout    *ebpf.VariableSpec `ebpf:"ring_layout"`
-	TxQueueConfig *ebpf.VariableSpec `ebpf:"tx_queue_config"`
+	Config                *ebpf.VariableSpec `ebpf:"config"`
+	Enabled               *ebpf.VariableSpec `ebpf:"enabled"`
+	Namespaces            *ebpf.VariableSpec `ebpf:"namespaces"`
+	NetfrontXmit          *ebpf.VariableSpec `ebpf:"netfront_xmit"`
+	RingLayout            *ebpf.VariableSpec `ebpf:"ring_layout"`
+	TxQueueConfig         *ebpf.VariableSpec `ebpf:"tx_queue_config"`
+	UnregisteredInterface *ebpf.VariableSpec `ebpf:"unregistered_interface"`
 }
 
 // CongestionObjects contains all objects after they have been loaded into the kernel.
@@ -471,7 +493,6 @@ func (o *CongestionObjects) Close() error {
 type CongestionMaps struct {
 	AcceptWaitOf      *ebpf.Map `ebpf:"accept_wait_of"`
 	Code              *ebpf.Map `ebpf:"code"`
-	CompletionRuns    *ebpf.Map `ebpf:"completion_runs"`
 	CountersOf        *ebpf.Map `ebpf:"counters_of"`
 	CpuStates         *ebpf.Map `ebpf:"cpu_states"`
 	Events            *ebpf.Map `ebpf:"events"`
@@ -491,7 +512,6 @@ func (m *CongestionMaps) Close() error {
 	return _CongestionClose(
 		m.AcceptWaitOf,
 		m.Code,
-		m.CompletionRuns,
 		m.CountersOf,
 		m.CpuStates,
 		m.Events,
@@ -512,12 +532,13 @@ func (m *CongestionMaps) Close() error {
 //
 // It can be passed to LoadCongestionObjects or ebpf.CollectionSpec.LoadAndAssign.
 type CongestionVariables struct {
-	Config        *ebpf.Variable `ebpf:"config"`
-	Enabled       *ebpf.Variable `ebpf:"enabled"`
-	Namespaces    *ebpf.Variable `ebpf:"namespaces"`
-	NetfrontXmit  *ebpf.Variable `ebpf:"netfront_xmit"`
-	RingLayout    *ebpf.Variable `ebpf:"ring_layout"`
-	TxQueueConfig *ebpf.Variable `ebpf:"tx_queue_config"`
+	Config                *ebpf.Variable `ebpf:"config"`
+	Enabled               *ebpf.Variable `ebpf:"enabled"`
+	Namespaces            *ebpf.Variable `ebpf:"namespaces"`
+	NetfrontXmit          *ebpf.Variable `ebpf:"netfront_xmit"`
+	RingLayout            *ebpf.Variable `ebpf:"ring_layout"`
+	TxQueueConfig         *ebpf.Variable `ebpf:"tx_queue_config"`
+	UnregisteredInterface *ebpf.Variable `ebpf:"unregistered_interface"`
 }
 
 // CongestionPrograms contains all programs after they have been loaded into the kernel.

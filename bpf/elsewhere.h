@@ -81,7 +81,7 @@ MAP(elsewhere_depth, PERCPU_ARRAY, 1, __u32, __u32);
 /* The interface that a packet was on its way to. */
 struct way_out {
 	struct net_device *dev;
-	struct watched watched;
+	__u32 index; /* into counters_of */
 };
 
 /*
@@ -105,6 +105,17 @@ static __always_inline bool empty_buffer(struct sk_buff *skb)
 	       !BPF_CORE_READ(skb, network_header);
 }
 
+static __always_inline bool leaves_by(struct way_out *out, struct net_device *dev)
+{
+	const struct interface *interface = watched(interface_of(dev, false), dev, false, false);
+
+	if (!interface)
+		return false;
+	out->dev = dev;
+	out->index = interface->index;
+	return true;
+}
+
 static __always_inline struct net_device *route_device(struct sk_buff *skb)
 {
 	struct dst_entry *dst = (void *)(BPF_CORE_READ(skb, _skb_refdst) & ~1ul);
@@ -125,26 +136,22 @@ static __noinline bool find_way_out(struct way_out *out, struct sk_buff *skb)
 
 	if (BPF_CORE_READ_BITFIELD_PROBED(skb, pkt_type) == PACKET_OUTGOING)
 		return false;
-	if (dev && (route || !empty_buffer(skb)) && !received(skb, dev, iif) &&
-	    watched_find(&out->watched, dev, false, false)) {
-		out->dev = dev;
+	if (dev && (route || !empty_buffer(skb)) && !received(skb, dev, iif) && leaves_by(out, dev))
 		return true;
-	}
 	if (!route || route == dev)
 		return false;
 	if (iif && (iif == (__u32)BPF_CORE_READ(route, ifindex) ||
 		    BPF_CORE_READ(route, type) == ARPHRD_LOOPBACK))
 		return false;
-	out->dev = route;
-	return watched_find(&out->watched, route, false, false);
+	return leaves_by(out, route);
 }
 
 /* Freed by the driver: reported as its drop. */
 static __always_inline bool freed_by_driver(struct sk_buff *skb)
 {
-	struct inflight *inflight = inflight_of(cpu_state_here(), skb);
+	struct cpu_state *cpu = ONLY_ENTRY(cpu_states);
 
-	return inflight && (inflight->skb == (__u64)skb || inflight->flags & INFLIGHT_BOUNCED);
+	return cpu && inflight_find(cpu, skb) >= 0;
 }
 
 static __always_inline __u64 reason_index(__u32 reason)
@@ -208,18 +215,15 @@ static __always_inline int report_elsewhere(void *ctx, struct elsewhere_space *s
 	frames_capture(ctx, head);
 	if (elsewhere_config.net_tx_action_unknown && location && is_net_tx_action(head, location))
 		return 0;
-	count_elsewhere(out->watched.index, reason);
+	count_elsewhere(out->index, reason);
 	if (!config.records)
 		return 0;
-	if (capture_with_stack(ctx, &space->work, skb, 0)) {
-		count_lost(out->watched.index);
-		return 0;
-	}
+	capture_with_stack(ctx, &space->work, skb, 0);
 	header_fill(&head->header, EVENT_ELSEWHERE, out->dev);
 	head->location = location;
 	head->reason = reason;
 	space->work.event.slots = captured_slots(&space->work.event);
-	return emit_elsewhere((void *)space, out->watched.index);
+	return emit_elsewhere((void *)space, out->index);
 }
 
 /* A packet is freed as dropped. */
@@ -237,8 +241,8 @@ static __always_inline int elsewhere(void *ctx, struct sk_buff *skb, __u64 locat
 	depth = *deep;
 	space = bpf_map_lookup_elem(&elsewhere_spaces, &depth);
 	if (!space) {
-		count_elsewhere(out.watched.index, reason);
-		count_lost(out.watched.index);
+		count_elsewhere(out.index, reason);
+		count_lost(out.index);
 		return 0;
 	}
 	*deep = depth + 1;

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Packets in flight: from the entry of xennet_start_xmit() to the verdict.
+ * Packets in flight: from the entry of xennet_start_xmit() until their fate is known.
+ *
+ * There is no hook at the return. The driver frees a packet in flight by the any-context
+ * free if it drops it or goes on with a copy, and not at all if it sends it; in flight
+ * means that this CPU owns the xmit lock of the packet's queue. A packet that is to be
+ * reported though it was not dropped is settled by the next entry on its CPU, or by a
+ * program that userspace runs there.
  *
  * Softirqs are off in between, so a packet stays on its CPU and no other task transmits
- * there. (With PREEMPT_RT one may: such kernels are refused.) Transmits nest where one
- * device sends through another (VLAN, bridge or bond, with the tracepoints; netpoll in
- * an interrupt), hence a stack of them. One whose end was missed is settled when its
- * device and queue, which are locked meanwhile, come by again. netpoll in a hard
- * interrupt may send on another queue of the interface and update the same counters:
- * a count may be lost then.
+ * there. (With PREEMPT_RT one may: such kernels are refused.) Only netpoll in a hard
+ * interrupt may transmit on another queue meanwhile; it may also update the same
+ * counters, and a count may be lost then.
  */
 #ifndef XENTRACE_INFLIGHT_H
 #define XENTRACE_INFLIGHT_H
@@ -16,195 +19,203 @@
 #include "cause.h"
 #include "record.h"
 
-/* The mask is for the verifier, which does not see that depth is below MAX_INFLIGHT. */
-static __always_inline struct inflight *inflight_at(struct cpu_state *cpu, __u64 depth)
+static __always_inline struct inflight *inflight_at(struct cpu_state *cpu, __u64 slot)
 {
-	barrier_var(depth);
-	return &cpu->inflight[depth % MAX_INFLIGHT];
+	AT_MOST(slot, INFLIGHT_SLOTS - 1);
+	return &cpu->inflight[slot];
 }
 
-/* The innermost one, if it is of the device that this packet is on. */
-static __always_inline struct inflight *inflight_of(struct cpu_state *cpu, struct sk_buff *skb)
+/* Whether this CPU is in the transmit function of a queue: HARD_TX_LOCK() says so. */
+static __always_inline bool transmits_here(struct net_device *dev, __u32 queue)
 {
-	struct inflight *inflight;
+	struct netdev_queue *tx = (void *)BPF_CORE_READ(dev, _tx) +
+				  (__u64)queue * bpf_core_type_size(struct netdev_queue);
+	__u32 owner;
 
-	if (!cpu || !cpu->depth)
-		return NULL;
-	inflight = inflight_at(cpu, cpu->depth - 1);
-	return (__u64)BPF_CORE_READ(skb, dev) == inflight->dev ? inflight : NULL;
+	return !bpf_core_read(&owner, sizeof(owner), &tx->xmit_lock_owner) &&
+	       owner == bpf_get_smp_processor_id();
 }
 
-/* The verdict on a packet that was not dropped. */
-static __noinline int settle(struct inflight *inflight, __u32 depth)
+static __always_inline bool in_flight(const struct inflight *inflight)
 {
-	struct counters *counters = bpf_map_lookup_elem(&counters_of, &inflight->index);
-	struct workspace *work = bpf_map_lookup_elem(&workspaces, &depth);
-	__u32 verdict = VERDICT_BOUNCED;
-
-	if (inflight->flags & INFLIGHT_DROPPED || !counters || !work)
-		return 0;
-	if (inflight->flags & INFLIGHT_OVER_LIMIT) {
-		counters->linearized++;
-		verdict = VERDICT_LINEARIZED;
-	} else if (!(inflight->flags & INFLIGHT_BOUNCED)) {
-		if (!(inflight->flags & INFLIGHT_PROBE))
-			return 0;
-		verdict = VERDICT_SENT;
-	}
-	/* Every packet is bounced if the backend is not trusted: counted, not reported. */
-	if (verdict == VERDICT_BOUNCED &&
-	    !(inflight->flags & (INFLIGHT_WANTS_BOUNCE | INFLIGHT_PROBE)))
-		return 0;
-	if (config.records && inflight->flags & INFLIGHT_CAPTURED)
-		emit(work, inflight->index, verdict, CAUSE_NONE);
-	return 0;
+	return transmits_here((void *)inflight->dev, inflight->queue);
 }
 
-/* Settles those from this depth up. */
-static __noinline int settle_from(struct cpu_state *cpu, __u32 first)
+/* The same at the transmit of another packet: on the packet's own queue that is a later one. */
+static __always_inline bool still_in_flight(const struct inflight *inflight, __u64 dev, __u32 queue)
 {
-	for (__u32 i = 0; i < MAX_INFLIGHT; i++) {
-		if (i < first || i >= cpu->depth)
+	return !(inflight->dev == dev && inflight->queue == queue) && in_flight(inflight);
+}
+
+static __always_inline void identify(struct inflight *inflight, struct net_device *dev, __u32 queue)
+{
+	inflight->dev = (__u64)dev;
+	inflight->queue = queue;
+	barrier(); /* before it is pending */
+}
+
+/* The slot of the packet in flight that skb is, or is the copy of; -1 if there is none. */
+static __noinline int inflight_find(struct cpu_state *cpu, struct sk_buff *skb)
+{
+	for (__u32 slot = 0; slot < INFLIGHT_SLOTS; slot++) {
+		struct inflight *inflight = &cpu->inflight[slot];
+		bool original = inflight->skb == (__u64)skb;
+		struct net_device *dev;
+		__u32 queue;
+
+		if (!original && !(inflight->flags & INFLIGHT_BOUNCED))
 			continue;
-		settle(&cpu->inflight[i], i);
+		dev = BPF_CORE_READ(skb, dev);
+		queue = BPF_CORE_READ(skb, queue_mapping);
+		if ((!original && (__u64)dev != inflight->dev) || !transmits_here(dev, queue))
+			continue;
+		identify(inflight, dev, queue);
+		return slot;
 	}
-	cpu->depth = first;
+	return -1;
+}
+
+/* Sends the record of a packet that was not dropped. */
+static __noinline int settle(struct cpu_state *cpu, __u32 slot)
+{
+	struct workspace *work = bpf_map_lookup_elem(&workspaces, &slot);
+	struct inflight *inflight = inflight_at(cpu, slot);
+	__u32 flags = inflight->flags, verdict = VERDICT_SENT;
+
+	if (!work || !(flags & INFLIGHT_PENDING))
+		return 0;
+	if (flags & INFLIGHT_OVER_LIMIT)
+		verdict = VERDICT_LINEARIZED;
+	else if (flags & INFLIGHT_BOUNCED)
+		verdict = VERDICT_BOUNCED;
+	emit(work, inflight->index, verdict, CAUSE_NONE);
+	inflight->flags = 0;
 	return 0;
+}
+
+/* An interrupt that transmits meanwhile takes slot 1. */
+static __always_inline void settle_first(struct cpu_state *cpu)
+{
+	WRITE_ONCE(cpu->settling, 1);
+	barrier();
+	settle(cpu, 0);
+	barrier();
+	WRITE_ONCE(cpu->settling, 0);
 }
 
 /*
- * Settles what was missed on this device and queue; returns the depth for the next
- * packet. If the device is gone and another has its address, which the index shows, it
- * gets no verdict.
+ * Chooses the slot where slot 0 is not free. Slot 1 it is if this transmit interrupts
+ * one whose fate is open, or the settling of one.
  */
-static __noinline int settle_stale(struct cpu_state *cpu, __u64 dev, __u32 queue, __u32 index)
+static __noinline __u32 slot_settled(struct cpu_state *cpu, __u64 dev, __u32 queue)
 {
-	__u32 depth = cpu->depth;
-
-	for (__u32 i = 0; i < MAX_INFLIGHT; i++) {
-		struct inflight *inflight = &cpu->inflight[i];
-
-		if (i >= depth)
-			break;
-		if (inflight->dev == dev && inflight->queue == queue) {
-			if (inflight->index == index)
-				settle_from(cpu, i);
-			return i;
-		}
-	}
-	if (depth >= MAX_INFLIGHT) {
-		settle_from(cpu, 0);
+	if (!cpu->settling && !still_in_flight(&cpu->inflight[0], dev, queue)) {
+		settle_first(cpu);
 		return 0;
 	}
-	return depth;
+	settle(cpu, 1);
+	return 1;
 }
 
-/* Settles this packet, and those above it whose end was missed. */
-static __noinline int settle_missed(struct cpu_state *cpu, __u64 skb)
+/* Run by userspace on each CPU, in a hard interrupt or in its own context. */
+static __always_inline int settle_all(void)
 {
-	__u32 depth = cpu->depth;
+	struct cpu_state *cpu = ONLY_ENTRY(cpu_states);
 
-	for (__u32 i = 0; i < MAX_INFLIGHT; i++) {
-		if (i >= depth)
-			break;
-		if (cpu->inflight[i].skb == skb) {
-			settle_from(cpu, i);
-			break;
-		}
-	}
+	if (!cpu || cpu->settling)
+		return 0;
+	if (cpu->inflight[0].flags & INFLIGHT_PENDING && !in_flight(&cpu->inflight[0]))
+		settle_first(cpu);
+	if (cpu->inflight[1].flags & INFLIGHT_PENDING && !in_flight(&cpu->inflight[1]))
+		settle(cpu, 1);
 	return 0;
 }
 
-static __always_inline int capture_with_stack(void *ctx, struct workspace *work,
-					      struct sk_buff *skb, __u32 slots)
+/* What could not be captured is not reported. */
+static __always_inline void pending_set(struct inflight *inflight)
 {
-	if (capture(work, skb, slots))
-		return -1;
-	if (config.stacks)
-		stack_capture(ctx, &work->stack);
+	if (inflight->flags & INFLIGHT_CAPTURED)
+		inflight->flags |= INFLIGHT_PENDING;
+}
+
+static __noinline int capture_inflight(void *ctx, struct cpu_state *cpu, struct sk_buff *skb,
+				       __u32 slot)
+{
+	struct workspace *work = bpf_map_lookup_elem(&workspaces, &slot);
+	struct inflight *inflight = inflight_at(cpu, slot);
+
+	if (!work)
+		return 0;
+	capture_with_stack(ctx, work, skb, inflight->slots);
+	inflight->flags |= INFLIGHT_CAPTURED;
 	return 0;
 }
 
-static __noinline int capture_inflight(void *ctx, struct cpu_state *cpu, struct sk_buff *skb)
-{
-	__u32 depth = cpu->depth - 1;
-	struct workspace *work = bpf_map_lookup_elem(&workspaces, &depth);
-	struct inflight *inflight = inflight_at(cpu, depth);
-
-	if (work && !capture_with_stack(ctx, work, skb, inflight->slots))
-		inflight->flags |= INFLIGHT_CAPTURED;
-	return 0;
-}
-
-/* A packet of another driver; over the limit, xen-netfront would not send it as it is. */
+/* A packet of another driver, or of this one without the hooks that show a drop. */
 static __noinline int report_observed(void *ctx, struct sk_buff *skb, __u32 index, __u32 slots)
 {
 	struct workspace *work = ONLY_ENTRY(workspaces);
 
-	if (work && !capture_with_stack(ctx, work, skb, slots))
-		emit(work, index, slots > SLOT_LIMIT ? VERDICT_OVER_LIMIT : VERDICT_SENT,
-		     CAUSE_NONE);
-	return 0;
+	if (!work)
+		return 0;
+	capture_with_stack(ctx, work, skb, slots);
+	return emit(work, index, slots > SLOT_LIMIT ? VERDICT_OVER_LIMIT : VERDICT_SENT,
+		    CAUSE_NONE);
 }
 
-/* The entry of another driver, or of this one without the hooks that show a packet's fate. */
-static __always_inline int observe(void *ctx, struct sk_buff *skb, __u32 index, const bool direct)
+static __always_inline __u32 flags_of(struct sk_buff *skb, const struct layout *layout)
 {
-	struct counters *counters = bpf_map_lookup_elem(&counters_of, &index);
-	struct layout layout;
+	return (layout->slots > SLOT_LIMIT ? INFLIGHT_OVER_LIMIT : 0) |
+	       (is_probe(skb) ? INFLIGHT_PROBE : 0);
+}
 
-	if (!counters || layout_read(&layout, skb, 0, direct))
-		return 0;
-	count(counters, &layout);
-	if (config.records && (layout.slots > SLOT_LIMIT || is_probe(skb)))
-		report_observed(ctx, skb, index, layout.slots);
-	return 0;
+static __always_inline void inflight_set(struct inflight *inflight, struct sk_buff *skb,
+					 const struct layout *layout, __u32 index, __u32 flags)
+{
+	inflight->skb = (__u64)skb;
+	inflight->index = index;
+	inflight->slots = layout->slots;
+	inflight->flags = flags;
 }
 
 /* in_driver: the hook is on xennet_start_xmit() itself. */
 static __always_inline int transmit_begin(void *ctx, struct sk_buff *skb, struct net_device *dev,
 					  const bool in_driver, const bool direct)
 {
-	struct inflight *inflight;
-	struct cpu_state *cpu;
-	struct watched watched;
+	struct cpu_state *cpu = ONLY_ENTRY(cpu_states);
+	const struct interface *interface;
 	struct counters *counters;
 	struct layout layout;
-	__u32 depth, queue;
-	__u16 flags = 0;
+	__u32 slot = 0, index, flags;
+	bool judged, reported;
 
-	if (!enabled || !watched_find(&watched, dev, in_driver, direct))
+	if (!enabled || !cpu)
 		return 0;
-	if (!watched.netfront || !config.driver_hooks)
-		return observe(ctx, skb, watched.index, direct);
-	counters = bpf_map_lookup_elem(&counters_of, &watched.index);
-	cpu = cpu_state_here();
-	if (!counters || !cpu)
+	interface = watched(interface_cached(&cpu->cache, dev, direct), dev, in_driver, direct);
+	if (!interface)
 		return 0;
-	queue = LOAD(direct, skb, queue_mapping);
-	depth = cpu->depth;
-	if (depth)
-		depth = settle_stale(cpu, (__u64)dev, queue, watched.index);
-	depth %= MAX_INFLIGHT;
-	if (layout_read(&layout, skb, depth, direct))
+	index = interface->index;
+	judged = config.driver_hooks && (in_driver || interface->netfront);
+	counters = bpf_map_lookup_elem(&counters_of, &index);
+	if (!counters)
+		return 0;
+	if (judged && (cpu->settling || cpu->inflight[0].flags & INFLIGHT_PENDING))
+		slot = slot_settled(cpu, (__u64)dev, LOAD(direct, skb, queue_mapping));
+	if (layout_read(&layout, skb, cpu->frags[slot & 1], direct))
 		return 0;
 	count(counters, &layout);
-	if (layout.slots > SLOT_LIMIT)
-		flags |= INFLIGHT_OVER_LIMIT;
-	if (head_wants_bounce(layout.head_offset, config.page_size))
-		flags |= INFLIGHT_WANTS_BOUNCE;
-	if (is_probe(skb))
-		flags |= INFLIGHT_PROBE;
-	inflight = inflight_at(cpu, depth);
-	inflight->skb = (__u64)skb;
-	inflight->dev = (__u64)dev;
-	inflight->index = watched.index;
-	inflight->slots = layout.slots;
-	inflight->queue = queue;
-	inflight->flags = flags;
-	cpu->depth = depth + 1;
-	if (config.records && flags & (INFLIGHT_OVER_LIMIT | INFLIGHT_PROBE))
-		capture_inflight(ctx, cpu, skb);
+	flags = flags_of(skb, &layout);
+	reported = config.records && flags;
+	if (!judged)
+		return reported ? report_observed(ctx, skb, index, layout.slots) : 0;
+	if (flags & INFLIGHT_OVER_LIMIT)
+		counters->linearized++; /* until it is dropped */
+	inflight_set(inflight_at(cpu, slot), skb, &layout, index, flags);
+	if (!reported)
+		return 0;
+	identify(inflight_at(cpu, slot), dev, LOAD(direct, skb, queue_mapping));
+	capture_inflight(ctx, cpu, skb, slot);
+	pending_set(inflight_at(cpu, slot));
 	return 0;
 }
 
@@ -217,93 +228,111 @@ static __always_inline int transmit_begin_untyped(void *ctx, void *skb, void *de
 	return transmit_begin(ctx, skb, dev, in_driver, false);
 }
 
-/* The driver is done with a packet. */
-static __always_inline int transmit_end(struct sk_buff *skb)
-{
-	struct cpu_state *cpu = cpu_state_here();
-	struct inflight *inflight;
-	__u32 depth;
-
-	if (!cpu || !cpu->depth)
-		return 0;
-	depth = cpu->depth - 1;
-	inflight = inflight_at(cpu, depth);
-	if (skb && inflight->skb != (__u64)skb)
-		return settle_missed(cpu, (__u64)skb);
-	cpu->depth = depth;
-	if (inflight->flags & (INFLIGHT_OVER_LIMIT | INFLIGHT_BOUNCED | INFLIGHT_PROBE))
-		settle(inflight, depth);
-	return 0;
-}
-
 /* The driver goes on with a copy of the packet. */
-static __noinline int bounced(void *ctx, struct cpu_state *cpu, struct inflight *inflight,
-			      struct sk_buff *skb)
+static __noinline int bounced(void *ctx, struct cpu_state *cpu, __u32 slot, struct sk_buff *skb)
 {
+	struct inflight *inflight = inflight_at(cpu, slot);
 	struct counters *counters = bpf_map_lookup_elem(&counters_of, &inflight->index);
+	bool straddles = head_straddles(skb);
 
 	inflight->flags |= INFLIGHT_BOUNCED;
 	if (counters)
 		counters->bounced++;
-	if (!config.records || inflight->flags & INFLIGHT_CAPTURED)
+	if (!config.records)
 		return 0;
 	/* The copy has no socket: capture the original if the copy will be dropped. */
-	if (inflight->flags & INFLIGHT_WANTS_BOUNCE ||
-	    late_cause(skb, (void *)inflight->dev, inflight->slots) != CAUSE_UNKNOWN)
-		capture_inflight(ctx, cpu, skb);
+	if (!(inflight->flags & INFLIGHT_CAPTURED) &&
+	    (straddles || late_cause(skb, (void *)inflight->dev, inflight->slots) != CAUSE_UNKNOWN))
+		capture_inflight(ctx, cpu, skb, slot);
+	/* Every packet is bounced if the backend is not trusted: counted, not reported. */
+	if (straddles)
+		pending_set(inflight);
 	return 0;
 }
 
 /* The driver drops the packet, or its copy. */
-static __noinline int dropped(void *ctx, struct cpu_state *cpu, struct inflight *inflight,
-			      struct sk_buff *skb)
+static __noinline int dropped(void *ctx, struct cpu_state *cpu, __u32 slot, struct sk_buff *skb)
 {
+	struct inflight *inflight = inflight_at(cpu, slot);
 	struct counters *counters = bpf_map_lookup_elem(&counters_of, &inflight->index);
-	__u32 depth = cpu->depth - 1;
-	struct workspace *work = bpf_map_lookup_elem(&workspaces, &depth);
+	struct workspace *work = bpf_map_lookup_elem(&workspaces, &slot);
 	__u32 cause = drop_cause(inflight, skb);
 
 	if (!counters || !work || cause >= CAUSES)
 		return 0;
-	inflight->flags |= INFLIGHT_DROPPED;
 	counters->dropped++;
 	counters->causes[cause]++;
-	if (!config.records)
-		return 0;
-	if (!(inflight->flags & INFLIGHT_CAPTURED))
-		capture_inflight(ctx, cpu, skb);
-	if (inflight->flags & INFLIGHT_CAPTURED)
+	if (inflight->flags & INFLIGHT_OVER_LIMIT)
+		counters->linearized--;
+	if (config.records && !(inflight->flags & INFLIGHT_CAPTURED))
+		capture_inflight(ctx, cpu, skb, slot);
+	if (config.records && inflight->flags & INFLIGHT_CAPTURED)
 		emit(work, inflight->index, VERDICT_DROPPED, cause);
+	inflight->flags = 0;
 	return 0;
+}
+
+/*
+ * A packet that is in flight here but in no slot: a transmit that interrupted it has
+ * taken its slot. Its slots are counted again.
+ */
+static __noinline int inflight_again(struct cpu_state *cpu, struct sk_buff *skb)
+{
+	__u32 queue = BPF_CORE_READ(skb, queue_mapping);
+	struct net_device *dev = BPF_CORE_READ(skb, dev);
+	struct inflight *inflight = &cpu->inflight[1];
+	const struct interface *interface;
+	struct layout layout;
+
+	if (!transmits_here(dev, queue) ||
+	    (inflight->flags & INFLIGHT_PENDING && still_in_flight(inflight, (__u64)dev, queue)))
+		return -1;
+	interface = watched(interface_of(dev, false), dev, false, false);
+	if (!interface || !interface->netfront)
+		return -1;
+	settle(cpu, 1);
+	if (layout_read(&layout, skb, cpu->frags[1], false))
+		return -1;
+	inflight_set(inflight, skb, &layout, interface->index, flags_of(skb, &layout));
+	identify(inflight, dev, queue);
+	return 1;
 }
 
 /* The any-context free: a packet that is dropped here is the one in flight, or its copy. */
 static __always_inline int any_free(void *ctx, struct sk_buff *skb, __u32 reason)
 {
-	struct cpu_state *cpu = cpu_state_here();
-	struct inflight *inflight = inflight_of(cpu, skb);
+	struct cpu_state *cpu = ONLY_ENTRY(cpu_states);
+	int slot;
 
-	if (!inflight)
+	if (!cpu)
+		return 0;
+	slot = inflight_find(cpu, skb);
+	if (slot < 0)
+		slot = inflight_again(cpu, skb);
+	if (slot < 0)
 		return 0;
 	if (reason != config.consumed)
-		return dropped(ctx, cpu, inflight, skb);
-	if ((__u64)skb == inflight->skb)
-		return bounced(ctx, cpu, inflight, skb);
+		return dropped(ctx, cpu, slot, skb);
+	if ((__u64)skb == inflight_at(cpu, slot)->skb)
+		return bounced(ctx, cpu, slot, skb);
 	return 0;
 }
 
 /* Stands in for the any-context free where there are only tracepoints. */
 static __always_inline int traced_free(void *ctx, struct sk_buff *skb, bool consumed)
 {
-	struct cpu_state *cpu = cpu_state_here();
-	struct inflight *inflight = inflight_of(cpu, skb);
+	struct cpu_state *cpu = ONLY_ENTRY(cpu_states);
+	struct inflight *inflight;
 	bool original;
+	int slot;
 
-	if (!inflight)
+	if (!cpu)
 		return 0;
+	slot = inflight_find(cpu, skb);
+	if (slot < 0)
+		return 0;
+	inflight = inflight_at(cpu, slot);
 	original = (__u64)skb == inflight->skb;
-	if (!original && !(inflight->flags & INFLIGHT_BOUNCED))
-		return 0;
 	/*
 	 * Before "net: fix __dev_kfree_skb_any() vs drop monitor" (6.3, 6.1.18, 5.10.173)
 	 * a dropped packet was freed as consumed: then it is a bounce only if the driver
@@ -312,8 +341,8 @@ static __always_inline int traced_free(void *ctx, struct sk_buff *skb, bool cons
 	if (consumed && config.consume_is_drop)
 		consumed = original && bounce_wanted(inflight, skb);
 	if (!consumed)
-		return dropped(ctx, cpu, inflight, skb);
-	return original ? bounced(ctx, cpu, inflight, skb) : 0;
+		return dropped(ctx, cpu, slot, skb);
+	return original ? bounced(ctx, cpu, slot, skb) : 0;
 }
 
 #endif

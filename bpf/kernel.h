@@ -95,6 +95,7 @@ struct netdev_queue {
 	struct net_device *dev;
 	unsigned long trans_start; /* jiffies of the last transmit */
 	unsigned long state;
+	int xmit_lock_owner; /* the CPU that transmits, or -1 */
 };
 
 struct net_device {
@@ -362,36 +363,64 @@ static __always_inline __u8 byte_at(__u64 address, const bool direct)
 	return byte;
 }
 
-/* Addresses of an skb's bytes, as numbers. */
-struct skb_memory {
+/* Addresses in an skb, as numbers; typed reads or, up to 6.1, direct loads give them. */
+static __always_inline __u64 skb_head(struct sk_buff *skb, const bool direct, const bool typed)
+{
+	if (direct && typed)
+		return words_at((__u64)skb + bpf_core_field_offset(skb->head))->tv_sec;
+	return (__u64)LOAD(direct, skb, head);
+}
+
+static __always_inline __u64 skb_data(struct sk_buff *skb, const bool direct, const bool typed)
+{
+	if (direct && typed)
+		return words_at((__u64)skb + bpf_core_field_offset(skb->data))->tv_sec;
+	return (__u64)LOAD(direct, skb, data);
+}
+
+/* What every packet's judgement needs of an skb. */
+struct skb_members {
 	__u64 head;
 	__u64 data;
+	__u32 len;
+	__u32 data_len;
 	__u32 end;
 };
 
-static __always_inline void skb_memory_typed(struct sk_buff *skb, struct skb_memory *memory)
+/* From sk_buff.len to .data; they were closer than that in all kernels up to 7.2. */
+#define SKB_SPAN 112u
+
+#define SPAN_OFFSET(member)                                                                        \
+	(bpf_core_field_offset(struct sk_buff, member) - bpf_core_field_offset(struct sk_buff, len))
+#define IN_SPAN(member) (SPAN_OFFSET(member) <= SKB_SPAN - sizeof(__u64))
+#define FROM_SPAN(type, member) (*(type *)((void *)span + SPAN_OFFSET(member)))
+
+/* One probe read instead of five, each of which costs about 50 instructions. */
+static __always_inline int skb_read(struct skb_members *members, struct sk_buff *skb)
 {
-	memory->end = skb->end;
-	memory->head = words_at((__u64)skb + bpf_core_field_offset(struct sk_buff, head))->tv_sec;
-	memory->data = words_at((__u64)skb + bpf_core_field_offset(struct sk_buff, data))->tv_sec;
+	__u64 span[SKB_SPAN / sizeof(__u64)];
+
+	if (!(IN_SPAN(data_len) && IN_SPAN(end) && IN_SPAN(head) && IN_SPAN(data))) {
+		members->len = BPF_CORE_READ(skb, len);
+		members->data_len = BPF_CORE_READ(skb, data_len);
+		members->end = BPF_CORE_READ(skb, end);
+		members->head = (__u64)BPF_CORE_READ(skb, head);
+		members->data = (__u64)BPF_CORE_READ(skb, data);
+		return 0;
+	}
+	if (bpf_core_read(span, sizeof(span), &skb->len))
+		return -1;
+	members->len = FROM_SPAN(__u32, len);
+	members->data_len = FROM_SPAN(__u32, data_len);
+	members->end = FROM_SPAN(__u32, end);
+	members->head = FROM_SPAN(__u64, head);
+	members->data = FROM_SPAN(__u64, data);
+	return 0;
 }
 
-static __always_inline int skb_memory(struct sk_buff *skb, struct skb_memory *memory,
-				      const bool direct)
+static __always_inline struct skb_shared_info *skb_info(struct sk_buff *skb)
 {
-	__u32 head = bpf_core_field_offset(struct sk_buff, head);
-	__u32 data = bpf_core_field_offset(struct sk_buff, data);
-
-	memory->end = LOAD(direct, skb, end);
-	if (data == head + sizeof(memory->head)) /* in all kernels seen, at half the cost */
-		return bpf_probe_read_kernel(memory, 2 * sizeof(__u64), (void *)skb + head);
-	return bpf_probe_read_kernel(&memory->head, sizeof(memory->head), (void *)skb + head) ||
-	       bpf_probe_read_kernel(&memory->data, sizeof(memory->data), (void *)skb + data);
-}
-
-static __always_inline __u64 shared_info(const struct skb_memory *memory)
-{
-	return memory->head + memory->end;
+	return (void *)BPF_CORE_READ(skb, head) + BPF_CORE_READ(skb, end);
 }
 
 /* offset_in_page(skb->data) */

@@ -18,7 +18,7 @@ struct configuration {
 	__u8 typed_reads;     /* bpf_rdonly_cast() works in these programs */
 	__u8 any_interface;   /* count interfaces of xen-netfront before they are registered */
 	__u8 records;	      /* report single packets */
-	__u8 driver_hooks;    /* the free and return hooks are attached */
+	__u8 driver_hooks;    /* the hooks on the free are attached */
 	__u8 stacks;	      /* record call stacks */
 	__u8 consume_is_drop; /* this kernel frees dropped packets as consumed, see traced_free() */
 	__u8 probe;	      /* report every packet of one socket, see is_probe() */
@@ -58,7 +58,7 @@ struct counters {
 	__u64 bytes;
 	__u64 over_limit;
 	__u64 dropped;
-	__u64 linearized;
+	__u64 linearized; /* over the limit and not dropped */
 	__u64 bounced;
 	__u64 rejected;
 	__u64 ring_lost;
@@ -71,46 +71,58 @@ struct counters {
 
 MAP(counters_of, PERCPU_ARRAY, COUNTED_INTERFACES, __u32, struct counters);
 
-/* Nested transmits of one CPU: stacked devices, netpoll in an interrupt. */
-#define MAX_INFLIGHT 4
+/* 0 is for nearly all packets; 1 for one that interrupts another, or its settling. */
+#define INFLIGHT_SLOTS 2
 
 enum inflight_flag {
 	INFLIGHT_OVER_LIMIT = 1,
-	INFLIGHT_CAPTURED = 2, /* the workspace of this depth holds the packet as it was */
+	INFLIGHT_CAPTURED = 2, /* the workspace of this slot holds the packet as it was */
 	INFLIGHT_BOUNCED = 4,
-	INFLIGHT_DROPPED = 8,
-	INFLIGHT_WANTS_BOUNCE = 16, /* the head begins too close to the end of a page */
-	INFLIGHT_PROBE = 32,	    /* report it whatever its fate */
+	INFLIGHT_PROBE = 8,    /* report it whatever its fate */
+	INFLIGHT_PENDING = 16, /* report it when it is settled */
 };
 
-/* A packet between its entry and its verdict. */
+/* The last packet that entered on this CPU, until the next one does. */
 struct inflight {
 	__u64 skb;
-	__u64 dev;
+	__u64 dev;   /* set like queue when it is needed: pending, bounced or dropped */
 	__u32 index; /* into counters_of */
 	__u16 slots;
 	__u16 queue;
-	__u16 flags; /* enum inflight_flag */
-	__u16 pad[3];
+	__u32 flags; /* enum inflight_flag */
+	__u32 pad;
 };
 
+/* The interface that was found last. */
+struct interface_cache {
+	__u64 dev;
+	__u64 net;
+	__u32 ifindex;
+	__u32 netns;
+	__u32 entry; /* in interfaces */
+	__u32 pad;
+};
+
+/* All that a packet needs of its CPU. */
 struct cpu_state {
-	struct interface_event unregistered; /* the last one reported */
+	struct inflight inflight[INFLIGHT_SLOTS];
+	struct interface_cache cache;
+	__u32 settling; /* the record of slot 0 is being sent */
 	__u32 unregistered_packets;
-	__u32 depth; /* of inflight */
-	struct inflight inflight[MAX_INFLIGHT];
+	struct interface_event unregistered;	      /* the last one reported */
+	struct frag frags[INFLIGHT_SLOTS][MAX_FRAGS]; /* as in the kernel, for one bulk read */
 };
 
 MAP(cpu_states, PERCPU_ARRAY, 1, __u32, struct cpu_state);
 
-/* A record in the making, one for each depth. */
+/* A record in the making, one for each slot. */
 struct workspace {
 	struct packet_event event;
 	struct call_stack stack;
-	struct frag frags[MAX_FRAGS]; /* as in the kernel, for one bulk read */
+	struct frag frags[MAX_FRAGS];
 };
 
-MAP(workspaces, PERCPU_ARRAY, MAX_INFLIGHT, __u32, struct workspace);
+MAP(workspaces, PERCPU_ARRAY, INFLIGHT_SLOTS, __u32, struct workspace);
 
 /* Userspace sets its size. Full: the record is lost and counted in ring_lost. */
 struct {

@@ -88,7 +88,7 @@ static __noinline int stack_capture(void *ctx, struct call_stack *stack)
 
 static __noinline int frags_capture(struct workspace *work, __u64 frags, __u32 nr_frags)
 {
-	nr_frags = frags_read(work, frags, nr_frags);
+	nr_frags = frags_read(work->frags, frags, nr_frags);
 	work->event.nr_frags = nr_frags;
 	for (__u32 i = 0; i < MAX_FRAGS && i < nr_frags; i++) {
 		work->event.frags[i].offset = work->frags[i].offset;
@@ -101,17 +101,13 @@ static __noinline int frags_capture(struct workspace *work, __u64 frags, __u32 n
 static __noinline int capture(struct workspace *work, struct sk_buff *skb, __u32 slots)
 {
 	struct packet_event *event = &work->event;
-	struct skb_memory memory;
-	struct skb_shared_info *info;
+	struct skb_shared_info *info = skb_info(skb);
 
-	if (skb_memory(skb, &memory, false))
-		return -1;
-	info = (void *)shared_info(&memory);
 	header_fill(&event->header, EVENT_PACKET, BPF_CORE_READ(skb, dev));
 	event->time_ns = bpf_ktime_get_boot_ns();
 	event->len = BPF_CORE_READ(skb, len);
 	event->head_len = event->len - BPF_CORE_READ(skb, data_len);
-	event->head_offset = offset_in_page(memory.data, config.page_size);
+	event->head_offset = offset_in_page((__u64)BPF_CORE_READ(skb, data), config.page_size);
 	event->slots = slots;
 	event->queue = BPF_CORE_READ(skb, queue_mapping);
 	event->gso_size = BPF_CORE_READ(info, gso_size);
@@ -122,6 +118,14 @@ static __noinline int capture(struct workspace *work, struct sk_buff *skb, __u32
 	tcp_state_read(&event->tcp, BPF_CORE_READ(skb, sk));
 	sender_read(&event->sender, socket_read(&event->socket, skb));
 	return 0;
+}
+
+static __always_inline void capture_with_stack(void *ctx, struct workspace *work,
+					       struct sk_buff *skb, __u32 slots)
+{
+	capture(work, skb, slots);
+	if (config.stacks)
+		stack_capture(ctx, &work->stack);
 }
 
 /* Slots of a captured packet, where they were not counted at its transmit. */

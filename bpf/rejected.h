@@ -50,11 +50,6 @@ MAP(reported_of, HASH, REPORTED_QUEUES, __u64, struct reported); /* struct netfr
  */
 __u32 reported_queues[REPORTED_QUEUES];
 
-static __always_inline struct collection *collection_here(void)
-{
-	return ONLY_ENTRY(collections);
-}
-
 /* struct netfront_queue is larger than a page, so the queues of an interface do not meet. */
 static __always_inline __u32 *reported_count(__u64 queue)
 {
@@ -113,22 +108,16 @@ static __always_inline bool queue_counted(__u32 *index, __u64 queue)
  * too much for 6.1, which follows every path again after a capture and in a loop.
  */
 
-__noinline int response_capture(__u64 skb)
+/* Reports a packet, with VERDICT_REJECTED or VERDICT_ACCEPTED. */
+__noinline int response_report(__u64 skb, __u32 index, __u32 verdict)
 {
-	struct collection *run = collection_here();
-
-	return run ? capture(&run->work, (void *)skb, 0) : -1;
-}
-
-/* Reports the packet that was captured, with VERDICT_REJECTED or VERDICT_ACCEPTED. */
-__noinline int response_emit(__u32 index, __u32 verdict)
-{
-	struct collection *run = collection_here();
+	struct collection *run = ONLY_ENTRY(collections);
 	struct packet_event *event;
 
 	if (!run)
 		return 0;
 	event = &run->work.event;
+	capture(&run->work, (void *)skb, 0);
 	event->slots = captured_slots(event);
 	event->queue = queue_u32(run->queue, ring_layout.id);
 	return emit(&run->work, index, verdict, CAUSE_NONE);
@@ -136,7 +125,7 @@ __noinline int response_emit(__u32 index, __u32 verdict)
 
 __noinline int rejected(__u64 skb)
 {
-	struct collection *run = collection_here();
+	struct collection *run = ONLY_ENTRY(collections);
 	struct counters *counters;
 	__u32 index;
 
@@ -146,22 +135,18 @@ __noinline int rejected(__u64 skb)
 	if (!counters)
 		return 0;
 	counters->rejected++;
-	if (config.records && !response_capture(skb))
-		response_emit(index, VERDICT_REJECTED);
-	return 0;
+	return config.records ? response_report(skb, index, VERDICT_REJECTED) : 0;
 }
 
 /* A request that the backend accepted is reported if it is the probe's. */
 __noinline int accepted(__u64 skb)
 {
-	struct collection *run = collection_here();
+	struct collection *run = ONLY_ENTRY(collections);
 	__u32 index;
 
 	if (!run || !is_probe((void *)skb) || !queue_counted(&index, run->queue))
 		return 0;
-	if (!response_capture(skb))
-		response_emit(index, VERDICT_ACCEPTED);
-	return 0;
+	return response_report(skb, index, VERDICT_ACCEPTED);
 }
 
 /* Whether a request is the packet's: 1 or 0, without a branch. */
@@ -173,7 +158,7 @@ static __always_inline __u64 is_of(const struct collection *run, __u32 id, __u64
 /* Marks the requests of a packet but the one that was just answered. */
 __noinline int reported_note(__u64 skb, __u32 answered)
 {
-	struct collection *run = collection_here();
+	struct collection *run = ONLY_ENTRY(collections);
 	struct reported *reported;
 	__u64 found = 0;
 
@@ -200,7 +185,7 @@ __noinline int reported_note(__u64 skb, __u32 answered)
 /* Looks at one response of the run. */
 __noinline int responded(__u32 cons)
 {
-	struct collection *run = collection_here();
+	struct collection *run = ONLY_ENTRY(collections);
 	struct ring_entry *entry;
 	__u64 skb;
 
@@ -224,7 +209,7 @@ __noinline int responded(__u32 cons)
 /* Looks at every response of a run, where one is an error or may follow one. */
 __noinline int run_judge(__u32 count)
 {
-	struct collection *run = collection_here();
+	struct collection *run = ONLY_ENTRY(collections);
 	struct reported *reported;
 
 	if (!run)
@@ -249,7 +234,7 @@ __noinline int run_judge(__u32 count)
 /* Reads a few responses, each to its entry; returns whether one is an error. */
 __noinline int few_errors(__u32 count)
 {
-	struct collection *run = collection_here();
+	struct collection *run = ONLY_ENTRY(collections);
 	__u32 errors = 0;
 
 	if (!run)
@@ -268,7 +253,7 @@ __noinline int few_errors(__u32 count)
 /* The same for any number of them. */
 __noinline int many_errors(__u32 count)
 {
-	struct collection *run = collection_here();
+	struct collection *run = ONLY_ENTRY(collections);
 	__u32 errors = 0;
 
 	if (!run || bpf_probe_read_kernel(run->entries, sizeof(run->entries), (void *)run->ring))
@@ -281,7 +266,7 @@ __noinline int many_errors(__u32 count)
 /* xennet_tx_buf_gc() begins. */
 static __always_inline int collect_begin(__u64 queue)
 {
-	struct collection *run = collection_here();
+	struct collection *run = ONLY_ENTRY(collections);
 
 	if (!enabled || !run)
 		return 0;
@@ -300,7 +285,7 @@ static __always_inline int collect_begin(__u64 queue)
  */
 static __always_inline int collect_end(void)
 {
-	struct collection *run = collection_here();
+	struct collection *run = ONLY_ENTRY(collections);
 	__u32 count;
 	int errors;
 

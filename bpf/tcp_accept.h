@@ -6,6 +6,7 @@
 #ifndef XENTRACE_TCP_ACCEPT_H
 #define XENTRACE_TCP_ACCEPT_H
 
+#include <linux/in.h>
 #include "tx_queue.h"
 
 /* Of one namespace on one CPU. */
@@ -81,7 +82,7 @@ static __always_inline int state_changed(struct sock *sk, __u32 before, __u32 af
 	__u32 netns;
 
 	if (!enabled || (after != BPF_TCP_ESTABLISHED && after != BPF_TCP_CLOSE) ||
-	    BPF_CORE_READ(sk, sk_protocol) != PROTOCOL_TCP)
+	    BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
 		return 0;
 	counters = tcp_counters_find(sk, &netns);
 	if (!counters)

@@ -8,66 +8,52 @@
 
 #include "tx_queue.h"
 
-/* A run of xennet_tx_buf_gc(), for the functions below, which are verified one by one. */
-struct completion_run {
-	__u64 ring; /* its first entry */
-	__u64 now;
-	__u32 index;
-	__u32 pad;
-};
-
-MAP(completion_runs, PERCPU_ARRAY, 1, __u32, struct completion_run);
-
-/* One response. Only that of a packet's first request has a time. */
-__noinline int completed(__u32 cons)
+/* One response. Only that of a packet's first request has a time. Verified by itself. */
+__noinline int completed(__u64 ring, __u64 now, __u32 index, __u32 cons)
 {
-	struct completion_run *run = ONLY_ENTRY(completion_runs);
-	struct queue_counters *counters;
-	struct transmit_state *state;
+	struct queue_counters *counters = queue_counters_find(index);
+	struct transmit_state *state = transmit_state_find(index);
 	__u32 entry = 0; /* id, and above it the status */
 	__u64 sent;
 
-	if (!run)
-		return 0;
-	counters = queue_counters_find(run->index);
-	state = transmit_state_find(run->index);
 	bpf_probe_read_kernel(&entry, sizeof(entry),
-			      (void *)run->ring + cons % RING_SLOTS * sizeof(struct ring_entry));
+			      (void *)ring + cons % RING_SLOTS * sizeof(struct ring_entry));
 	if (!counters || !state || (__s16)(entry >> 16) == RESPONSE_NULL)
 		return 0;
 	sent = READ_ONCE(state->sent_ns[entry % RING_SLOTS]);
 	if (!sent)
 		return 0;
 	WRITE_ONCE(state->sent_ns[entry % RING_SLOTS], 0);
-	completion_count(counters, run->now - sent);
+	completion_count(counters, now - sent);
 	return 0;
 }
 
-__noinline int completed_all(__u32 cons, __u32 count)
+__noinline int completed_all(__u64 ring, __u32 index, __u32 cons, __u32 count)
 {
+	__u64 now = bpf_ktime_get_ns();
+
 	for (__u32 i = 0; i < RING_SLOTS && i < count; i++)
-		completed(cons + i);
+		completed(ring, now, index, cons + i);
 	return 0;
 }
 
 /* xennet_tx_buf_gc() has returned. */
 static __always_inline int completion_end(__u64 queue)
 {
-	struct completion_run *run = ONLY_ENTRY(completion_runs);
-	struct interface *interface;
 	struct queue_counters *counters;
-	struct ring_indices indices;
 	struct transmit_state *state;
-	__u32 before;
+	struct interface *interface;
+	struct ring_indices indices;
+	__u32 before, index;
 
-	if (!enabled || !run)
+	if (!enabled)
 		return 0;
 	interface = queue_interface(queue);
 	if (!interface || indices_read(&indices, queue))
 		return 0;
-	run->index = index_of(interface, queue_u32(queue, ring_layout.id));
-	counters = queue_counters_find(run->index);
-	state = transmit_state_find(run->index);
+	index = index_of(interface, queue_u32(queue, ring_layout.id));
+	counters = queue_counters_find(index);
+	state = transmit_state_find(index);
 	if (!counters || !state)
 		return 0;
 	before = state->rsp_cons;
@@ -81,9 +67,7 @@ static __always_inline int completion_end(__u64 queue)
 		return 0;
 	counters->responses += indices.rsp_cons - before;
 	counters->response_runs++;
-	run->ring = ring_of(queue);
-	run->now = bpf_ktime_get_ns();
-	return completed_all(before, indices.rsp_cons - before);
+	return completed_all(ring_of(queue), index, before, indices.rsp_cons - before);
 }
 
 struct rings_now {

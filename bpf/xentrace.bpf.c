@@ -20,12 +20,6 @@ int BPF_PROG(fentry_begin, struct sk_buff *skb, struct net_device *dev)
 	return transmit_begin(ctx, skb, dev, true, true);
 }
 
-SEC("fexit/xennet_start_xmit")
-int BPF_PROG(fentry_end, struct sk_buff *skb)
-{
-	return transmit_end(skb);
-}
-
 /* Userspace attaches it to the name that this kernel gives the function. */
 SEC("fentry/dev_kfree_skb_any_reason")
 int BPF_PROG(fentry_free, struct sk_buff *skb, __u64 reason)
@@ -57,12 +51,6 @@ int BPF_KPROBE(kprobe_begin, void *skb, void *dev)
 	return transmit_begin_untyped(ctx, skb, dev, true);
 }
 
-SEC("kretprobe/xennet_start_xmit")
-int BPF_KPROBE(kprobe_end)
-{
-	return transmit_end(NULL);
-}
-
 SEC("kprobe/dev_kfree_skb_any_reason")
 int BPF_KPROBE(kprobe_free, struct sk_buff *skb, __u64 reason)
 {
@@ -75,12 +63,6 @@ SEC("raw_tp/net_dev_start_xmit")
 int BPF_PROG(tracepoint_begin, void *skb, void *dev)
 {
 	return transmit_begin_untyped(ctx, skb, dev, false);
-}
-
-SEC("raw_tp/net_dev_xmit")
-int BPF_PROG(tracepoint_end, struct sk_buff *skb)
-{
-	return transmit_end(skb);
 }
 
 SEC("raw_tp/kfree_skb")
@@ -138,6 +120,12 @@ int find_holders(struct bpf_iter__task_file *ctx)
 }
 
 /* Run by BPF_PROG_TEST_RUN, never attached. */
+
+SEC("raw_tp/sys_enter")
+int BPF_PROG(settle_packets)
+{
+	return settle_all();
+}
 
 SEC("raw_tp/sys_enter")
 int BPF_PROG(read_connections)

@@ -99,19 +99,34 @@ type XentraceCounters struct {
 }
 
 type XentraceCpuState struct {
-	_                   structs.HostLayout
-	Unregistered        XentraceInterfaceEvent
-	UnregisteredPackets uint32
-	Depth               uint32
-	Inflight            [4]struct {
+	_        structs.HostLayout
+	Inflight [2]struct {
 		_     structs.HostLayout
 		Skb   uint64
 		Dev   uint64
 		Index uint32
 		Slots uint16
 		Queue uint16
-		Flags uint16
-		Pad   [3]uint16
+		Flags uint32
+		Pad   uint32
+	}
+	Cache struct {
+		_       structs.HostLayout
+		Dev     uint64
+		Net     uint64
+		Ifindex uint32
+		Netns   uint32
+		Entry   uint32
+		Pad     uint32
+	}
+	Settling            uint32
+	UnregisteredPackets uint32
+	Unregistered        XentraceInterfaceEvent
+	Frags               [2][45]struct {
+		_      structs.HostLayout
+		Page   uint64
+		Len    uint32
+		Offset uint32
 	}
 }
 
@@ -367,7 +382,6 @@ const (
 	XentraceProgConnectionEnd         = "connection_end"
 	XentraceProgElsewhereFree         = "elsewhere_free"
 	XentraceProgFentryBegin           = "fentry_begin"
-	XentraceProgFentryEnd             = "fentry_end"
 	XentraceProgFentryFree            = "fentry_free"
 	XentraceProgFentryGcBegin         = "fentry_gc_begin"
 	XentraceProgFentryGcEnd           = "fentry_gc_end"
@@ -376,14 +390,13 @@ const (
 	XentraceProgKprobeElsewhere       = "kprobe_elsewhere"
 	XentraceProgKprobeElsewhereList   = "kprobe_elsewhere_list"
 	XentraceProgKprobeElsewhereSocket = "kprobe_elsewhere_socket"
-	XentraceProgKprobeEnd             = "kprobe_end"
 	XentraceProgKprobeFree            = "kprobe_free"
 	XentraceProgReadCode              = "read_code"
 	XentraceProgReadConnections       = "read_connections"
 	XentraceProgReadQueues            = "read_queues"
+	XentraceProgSettlePackets         = "settle_packets"
 	XentraceProgTracepointBegin       = "tracepoint_begin"
 	XentraceProgTracepointConsume     = "tracepoint_consume"
-	XentraceProgTracepointEnd         = "tracepoint_end"
 	XentraceProgTracepointFree        = "tracepoint_free"
 	XentraceVarConfig                 = "config"
 	XentraceVarElsewhereConfig        = "elsewhere_config"
@@ -394,6 +407,7 @@ const (
 	XentraceVarReportedQueues         = "reported_queues"
 	XentraceVarRingLayout             = "ring_layout"
 	XentraceVarSenderConfig           = "sender_config"
+	XentraceVarUnregisteredInterface  = "unregistered_interface"
 )
 
 // LoadXentrace returns the embedded CollectionSpec for Xentrace.
@@ -441,7 +455,6 @@ type XentraceProgramSpecs struct {
 	ConnectionEnd         *ebpf.ProgramSpec `ebpf:"connection_end"`
 	ElsewhereFree         *ebpf.ProgramSpec `ebpf:"elsewhere_free"`
 	FentryBegin           *ebpf.ProgramSpec `ebpf:"fentry_begin"`
-	FentryEnd             *ebpf.ProgramSpec `ebpf:"fentry_end"`
 	FentryFree            *ebpf.ProgramSpec `ebpf:"fentry_free"`
 	FentryGcBegin         *ebpf.ProgramSpec `ebpf:"fentry_gc_begin"`
 	FentryGcEnd           *ebpf.ProgramSpec `ebpf:"fentry_gc_end"`
@@ -450,14 +463,13 @@ type XentraceProgramSpecs struct {
 	KprobeElsewhere       *ebpf.ProgramSpec `ebpf:"kprobe_elsewhere"`
 	KprobeElsewhereList   *ebpf.ProgramSpec `ebpf:"kprobe_elsewhere_list"`
 	KprobeElsewhereSocket *ebpf.ProgramSpec `ebpf:"kprobe_elsewhere_socket"`
-	KprobeEnd             *ebpf.ProgramSpec `ebpf:"kprobe_end"`
 	KprobeFree            *ebpf.ProgramSpec `ebpf:"kprobe_free"`
 	ReadCode              *ebpf.ProgramSpec `ebpf:"read_code"`
 	ReadConnections       *ebpf.ProgramSpec `ebpf:"read_connections"`
 	ReadQueues            *ebpf.ProgramSpec `ebpf:"read_queues"`
+	SettlePackets         *ebpf.ProgramSpec `ebpf:"settle_packets"`
 	TracepointBegin       *ebpf.ProgramSpec `ebpf:"tracepoint_begin"`
 	TracepointConsume     *ebpf.ProgramSpec `ebpf:"tracepoint_consume"`
-	TracepointEnd         *ebpf.ProgramSpec `ebpf:"tracepoint_end"`
 	TracepointFree        *ebpf.ProgramSpec `ebpf:"tracepoint_free"`
 }
 
@@ -488,15 +500,16 @@ type XentraceMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type XentraceVariableSpecs struct {
-	Config          *ebpf.VariableSpec `ebpf:"config"`
-	ElsewhereConfig *ebpf.VariableSpec `ebpf:"elsewhere_config"`
-	Enabled         *ebpf.VariableSpec `ebpf:"enabled"`
-	NetTxAction     *ebpf.VariableSpec `ebpf:"net_tx_action"`
-	NetfrontXmit    *ebpf.VariableSpec `ebpf:"netfront_xmit"`
-	ProbeCookie     *ebpf.VariableSpec `ebpf:"probe_cookie"`
-	ReportedQueues  *ebpf.VariableSpec `ebpf:"reported_queues"`
-	RingLayout      *ebpf.VariableSpec `ebpf:"ring_layout"`
-	SenderConfig    *ebpf.VariableSpec `ebpf:"sender_config"`
+	Config                *ebpf.VariableSpec `ebpf:"config"`
+	ElsewhereConfig       *ebpf.VariableSpec `ebpf:"elsewhere_config"`
+	Enabled               *ebpf.VariableSpec `ebpf:"enabled"`
+	NetTxAction           *ebpf.VariableSpec `ebpf:"net_tx_action"`
+	NetfrontXmit          *ebpf.VariableSpec `ebpf:"netfront_xmit"`
+	ProbeCookie           *ebpf.VariableSpec `ebpf:"probe_cookie"`
+	ReportedQueues        *ebpf.VariableSpec `ebpf:"reported_queues"`
+	RingLayout            *ebpf.VariableSpec `ebpf:"ring_layout"`
+	SenderConfig          *ebpf.VariableSpec `ebpf:"sender_config"`
+	UnregisteredInterface *ebpf.VariableSpec `ebpf:"unregistered_interface"`
 }
 
 // XentraceObjects contains all objects after they have been loaded into the kernel.
@@ -564,15 +577,16 @@ func (m *XentraceMaps) Close() error {
 //
 // It can be passed to LoadXentraceObjects or ebpf.CollectionSpec.LoadAndAssign.
 type XentraceVariables struct {
-	Config          *ebpf.Variable `ebpf:"config"`
-	ElsewhereConfig *ebpf.Variable `ebpf:"elsewhere_config"`
-	Enabled         *ebpf.Variable `ebpf:"enabled"`
-	NetTxAction     *ebpf.Variable `ebpf:"net_tx_action"`
-	NetfrontXmit    *ebpf.Variable `ebpf:"netfront_xmit"`
-	ProbeCookie     *ebpf.Variable `ebpf:"probe_cookie"`
-	ReportedQueues  *ebpf.Variable `ebpf:"reported_queues"`
-	RingLayout      *ebpf.Variable `ebpf:"ring_layout"`
-	SenderConfig    *ebpf.Variable `ebpf:"sender_config"`
+	Config                *ebpf.Variable `ebpf:"config"`
+	ElsewhereConfig       *ebpf.Variable `ebpf:"elsewhere_config"`
+	Enabled               *ebpf.Variable `ebpf:"enabled"`
+	NetTxAction           *ebpf.Variable `ebpf:"net_tx_action"`
+	NetfrontXmit          *ebpf.Variable `ebpf:"netfront_xmit"`
+	ProbeCookie           *ebpf.Variable `ebpf:"probe_cookie"`
+	ReportedQueues        *ebpf.Variable `ebpf:"reported_queues"`
+	RingLayout            *ebpf.Variable `ebpf:"ring_layout"`
+	SenderConfig          *ebpf.Variable `ebpf:"sender_config"`
+	UnregisteredInterface *ebpf.Variable `ebpf:"unregistered_interface"`
 }
 
 // XentracePrograms contains all programs after they have been loaded into the kernel.
@@ -582,7 +596,6 @@ type XentracePrograms struct {
 	ConnectionEnd         *ebpf.Program `ebpf:"connection_end"`
 	ElsewhereFree         *ebpf.Program `ebpf:"elsewhere_free"`
 	FentryBegin           *ebpf.Program `ebpf:"fentry_begin"`
-	FentryEnd             *ebpf.Program `ebpf:"fentry_end"`
 	FentryFree            *ebpf.Program `ebpf:"fentry_free"`
 	FentryGcBegin         *ebpf.Program `ebpf:"fentry_gc_begin"`
 	FentryGcEnd           *ebpf.Program `ebpf:"fentry_gc_end"`
@@ -591,14 +604,13 @@ type XentracePrograms struct {
 	KprobeElsewhere       *ebpf.Program `ebpf:"kprobe_elsewhere"`
 	KprobeElsewhereList   *ebpf.Program `ebpf:"kprobe_elsewhere_list"`
 	KprobeElsewhereSocket *ebpf.Program `ebpf:"kprobe_elsewhere_socket"`
-	KprobeEnd             *ebpf.Program `ebpf:"kprobe_end"`
 	KprobeFree            *ebpf.Program `ebpf:"kprobe_free"`
 	ReadCode              *ebpf.Program `ebpf:"read_code"`
 	ReadConnections       *ebpf.Program `ebpf:"read_connections"`
 	ReadQueues            *ebpf.Program `ebpf:"read_queues"`
+	SettlePackets         *ebpf.Program `ebpf:"settle_packets"`
 	TracepointBegin       *ebpf.Program `ebpf:"tracepoint_begin"`
 	TracepointConsume     *ebpf.Program `ebpf:"tracepoint_consume"`
-	TracepointEnd         *ebpf.Program `ebpf:"tracepoint_end"`
 	TracepointFree        *ebpf.Program `ebpf:"tracepoint_free"`
 }
 
@@ -607,7 +619,6 @@ func (p *XentracePrograms) Close() error {
 		p.ConnectionEnd,
 		p.ElsewhereFree,
 		p.FentryBegin,
-		p.FentryEnd,
 		p.FentryFree,
 		p.FentryGcBegin,
 		p.FentryGcEnd,
@@ -616,14 +627,13 @@ func (p *XentracePrograms) Close() error {
 		p.KprobeElsewhere,
 		p.KprobeElsewhereList,
 		p.KprobeElsewhereSocket,
-		p.KprobeEnd,
 		p.KprobeFree,
 		p.ReadCode,
 		p.ReadConnections,
 		p.ReadQueues,
+		p.SettlePackets,
 		p.TracepointBegin,
 		p.TracepointConsume,
-		p.TracepointEnd,
 		p.TracepointFree,
 	)
 }

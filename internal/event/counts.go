@@ -160,7 +160,7 @@ const (
 	Auto       Backend = "auto"       // the first below that really attaches
 	Fentry     Backend = "fentry"     // fentry on xennet_start_xmit; needs BTF of the driver
 	Kprobe     Backend = "kprobe"     // kprobe on xennet_start_xmit
-	Tracepoint Backend = "tracepoint" // net_dev_start_xmit and net_dev_xmit; any driver
+	Tracepoint Backend = "tracepoint" // net_dev_start_xmit; any driver
 )
 
 // Drops says which drops are reported.

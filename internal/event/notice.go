@@ -45,6 +45,7 @@ const (
 	NoticeDriverAttachFailed NoticeID = "driver_attach_failed"
 	NoticeDriverDetachFailed NoticeID = "driver_detach_failed"
 	NoticeDriverUnknown      NoticeID = "driver_unknown"
+	NoticeSettleFailed       NoticeID = "settle_failed"
 	NoticeDriverHeld         NoticeID = "driver_held"
 	NoticeLinearize          NoticeID = "linearize"
 

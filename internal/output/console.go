@@ -172,6 +172,7 @@ var reasonSentences = map[event.NoticeID]string{
 	event.NoticeConnectionsUnavailable: "state of connections after a drop is unknown: ",
 	event.NoticeDriverAttachFailed:     "xen-netfront is loaded again; cannot attach to it yet: ",
 	event.NoticeDriverDetachFailed:     "cannot detach from xen-netfront: ",
+	event.NoticeSettleFailed:           "packets over the limit that are not dropped may be reported late: ",
 	event.NoticeDriverUnknown:          "the xen-netfront that was loaded cannot be examined: ",
 }
 

@@ -30,6 +30,7 @@ func TestEveryNoticeHasASentence(t *testing.T) {
 		event.NoticeDriverReloaded:         {"4.2 s"},
 		event.NoticeDriverAttachFailed:     {"the reason"},
 		event.NoticeDriverDetachFailed:     {"the reason"},
+		event.NoticeSettleFailed:           {"the reason"},
 		event.NoticeDriverUnknown:          {"the reason"},
 		event.NoticeDriverHeld:             {"--backend kprobe"},
 		event.NoticeLinearize:              {"linearizes", "the evidence"},

@@ -40,10 +40,6 @@ func attachEntry(p *ebpf.Program, _ driverNames) (link.Link, error) {
 	return link.Kprobe(transmitFunction, p, nil)
 }
 
-func attachReturn(p *ebpf.Program, _ driverNames) (link.Link, error) {
-	return link.Kretprobe(transmitFunction, p, nil)
-}
-
 func attachFree(p *ebpf.Program, names driverNames) (link.Link, error) {
 	return link.Kprobe(names.free, p, nil)
 }
@@ -57,20 +53,17 @@ func hooksOf(b event.Backend, driver, responses bool) []hook {
 	case b == event.Fentry:
 		hooks = []hook{
 			{bpf.XentraceProgFentryFree, attachTracing},
-			{bpf.XentraceProgFentryEnd, attachTracing},
 			{bpf.XentraceProgFentryBegin, attachTracing},
 		}
 	case b == event.Kprobe:
 		hooks = []hook{
 			{bpf.XentraceProgKprobeFree, attachFree},
-			{bpf.XentraceProgKprobeEnd, attachReturn},
 			{bpf.XentraceProgKprobeBegin, attachEntry},
 		}
 	case driver:
 		hooks = []hook{
 			{bpf.XentraceProgTracepointConsume, attachRaw("consume_skb")},
 			{bpf.XentraceProgTracepointFree, attachRaw("kfree_skb")},
-			{bpf.XentraceProgTracepointEnd, attachRaw("net_dev_xmit")},
 			{bpf.XentraceProgTracepointBegin, attachRaw("net_dev_start_xmit")},
 		}
 	default:
@@ -115,6 +108,9 @@ func attach(s bpfload.Selection, hooks []hook, names driverNames, cfg bpf.Xentra
 		s.Programs = append(s.Programs, h.program)
 		a.hooks = append(a.hooks, attachedHook{hook: h})
 	}
+	if cfg.Records != 0 && cfg.DriverHooks != 0 {
+		s.Programs = append(s.Programs, bpf.XentraceProgSettlePackets)
+	}
 	var err error
 	if a.collection, err = load(s, cfg); err != nil {
 		return nil, err
@@ -128,7 +124,7 @@ func attach(s bpfload.Selection, hooks []hook, names driverNames, cfg bpf.Xentra
 // inDriver reports whether the hook is a kprobe on a function of the driver: it goes
 // with the driver's module.
 func (h *hook) inDriver() bool {
-	return h.program == bpf.XentraceProgKprobeBegin || h.program == bpf.XentraceProgKprobeEnd
+	return h.program == bpf.XentraceProgKprobeBegin
 }
 
 // attachAll attaches the hooks that are not attached.
@@ -174,9 +170,12 @@ func (a *attachment) enable(on bool) error {
 	return nil
 }
 
-// clearTransmits clears the in-flight transmits of a driver that was unloaded: a missed
-// return must not count as that of the next driver's packet.
+// clearTransmits settles the packets of a driver that was unloaded, and clears them: the
+// next driver may have its addresses.
 func (a *attachment) clearTransmits() error {
+	if err := a.settle(); err != nil {
+		return err
+	}
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
 		return fmt.Errorf("number of CPUs: %w", err)

@@ -16,7 +16,7 @@ func TestHooksInDriver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]bool{bpf.XentraceProgKprobeBegin: true, bpf.XentraceProgKprobeEnd: true, bpf.XentraceProgKprobeFree: false,
+	want := map[string]bool{bpf.XentraceProgKprobeBegin: true, bpf.XentraceProgKprobeFree: false,
 		bpf.XentraceProgFentryGcBegin: false, bpf.XentraceProgFentryGcEnd: false}
 	for _, backend := range []event.Backend{event.Fentry, event.Kprobe, event.Tracepoint} {
 		for _, h := range hooksOf(backend, true, true) {

@@ -103,8 +103,8 @@ func (t *Tracer) recursion() (*uint64, error) {
 	return &sum, err
 }
 
-// missed returns how many entries and returns of xennet_start_xmit the kprobes
-// missed; none if there are no kprobes.
+// missed returns how many entries of xennet_start_xmit the kprobe missed; none if there
+// is no kprobe.
 func (t *Tracer) missed() (*uint64, error) {
 	t.driver.mu.Lock() // hooks come and go with it
 	defer t.driver.mu.Unlock()

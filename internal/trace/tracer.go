@@ -231,7 +231,11 @@ func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error
 	}
 	t.registry.rebase(ctx)
 	t.started = time.Now()
-	return t.attachment.enable(true)
+	if err := t.attachment.enable(true); err != nil {
+		return err
+	}
+	t.following.Go(func() { t.settlePackets(t.background) })
+	return nil
 }
 
 // Choice returns the backend in use, and why the better ones are not.
@@ -256,13 +260,14 @@ func (t *Tracer) Stop(ctx context.Context) error {
 	if err := t.attachment.enable(false); err != nil {
 		return err
 	}
+	settled := t.attachment.settle()
 	now := time.Now()
 	t.registry.finish(context.WithoutCancel(ctx))
 	t.ended.Store(&now)
 	if err := t.reader.Flush(); err != nil && !errors.Is(err, os.ErrClosed) {
-		return fmt.Errorf("ring buffer: %w", err)
+		return errors.Join(settled, fmt.Errorf("ring buffer: %w", err))
 	}
-	return nil
+	return settled
 }
 
 // Close detaches every hook and frees what the tracer holds.
