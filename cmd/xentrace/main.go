@@ -46,7 +46,6 @@ func start(ctx context.Context, options trace.Options) (cli.Tracer, error) {
 	return attached{tracer}, nil
 }
 
-// attached is a tracer as the command line knows it.
 type attached struct{ *trace.Tracer }
 
 func (a attached) Connections() flow.Kernel { return a.Tracer.Connections() }

@@ -105,7 +105,6 @@ func (m *Machine) bounce(i *Interface) event.Finding {
 	return f
 }
 
-// trusts is the value for evidence.
 func (k Known[T]) trusts() any {
 	if trust, is := any(k.Value).(Trust); is && k.Missing == "" && trust != Unsupported {
 		return trust == Trusted
@@ -163,7 +162,6 @@ func openXenbus() (*os.File, error) {
 	return file, err
 }
 
-// askXenstore reads one path.
 func askXenstore(device io.ReadWriter, path string) (value string, there bool, err error) {
 	request := binary.NativeEndian.AppendUint32(nil, xenstoreRead)
 	request = binary.NativeEndian.AppendUint64(request, 0) // no request's number, no transaction

@@ -11,7 +11,6 @@ import (
 	"xentrace/internal/remedy"
 )
 
-// driver reports the driver of an interface.
 func (m *Machine) driver(i *Interface) event.Finding {
 	f := about(i, DriverOf)
 	f.Evidence = []event.Fact{{Key: "driver", Value: i.Driver}, {Key: "bus", Value: i.BusInfo}, {Key: "mtu", Value: i.MTU}, {Key: "up", Value: i.Up}, {Key: "carrier", Value: i.Running}}
@@ -145,7 +144,6 @@ func (r *reader) readPCI() []PCIDevice {
 	return found
 }
 
-// betterDevice looks for a device that would do better than the frontend.
 func (m *Machine) betterDevice() event.Finding {
 	f := event.Finding{ID: BetterDevice, Message: "No PCI network device known to be faster than the frontend.", Evidence: []event.Fact{{Key: "devices", Value: ""}}}
 	if m.Hypervisor.Dom0 {
@@ -174,7 +172,6 @@ func (m *Machine) betterDevice() event.Finding {
 	return f
 }
 
-// anyUp tells whether one of these interfaces is up.
 func (m *Machine) anyUp(names []string) bool {
 	return slices.ContainsFunc(m.Others, func(i Interface) bool { return i.Up && slices.Contains(names, i.Name) })
 }

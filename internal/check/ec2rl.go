@@ -69,7 +69,6 @@ func (m *Machine) gate() (reason string, passed bool) {
 	return "", true
 }
 
-// sgmtu is the module that looks at scatter-gather and the MTU.
 func (m *Machine) sgmtu(i *Interface) event.Opinion {
 	o := event.Opinion{Module: sgmtuModule, Interface: i.Name, Verdict: success}
 	reason, passed := m.gate()
@@ -122,7 +121,6 @@ func judgeOpinion(o *event.Opinion, truth Known[bool], reason, sentence string) 
 	}
 }
 
-// loses tells whether the interface's driver loses packets for their layout.
 func (m *Machine) loses(i *Interface) (Known[bool], string) {
 	linearizes := m.Code.linearizes()
 	switch {
@@ -147,7 +145,6 @@ func (m *Machine) loses(i *Interface) (Known[bool], string) {
 	}
 }
 
-// overflows tells whether the driver has the defect that the message was about.
 func (m *Machine) overflows() (Known[bool], string) {
 	switch {
 	case !m.concerned():

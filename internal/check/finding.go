@@ -62,14 +62,12 @@ func Judge(m *Machine) []event.Finding {
 
 var order = []event.FindingID{Virtualization, DriverOf, LinearizeCode, ScatterGather, MTU, Offload, TxDropped, KernelLog, SkbFrags, Bounce, Queues, Interrupts, BetterDevice}
 
-// ofInterface is everything about one interface of the frontend.
 func (m *Machine) ofInterface(i *Interface) []event.Finding {
 	return []event.Finding{
 		m.scatterGather(i), m.mtu(i), m.offload(i), m.txDropped(i), m.bounce(i), m.queues(i), m.interrupts(i),
 	}
 }
 
-// about begins a finding about an interface.
 func about(i *Interface, id event.FindingID) event.Finding {
 	return event.Finding{ID: id, Interface: i.Name, NetNS: i.Namespace}
 }

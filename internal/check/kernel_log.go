@@ -26,7 +26,6 @@ type Log struct {
 	Limited int            // messages that the kernel kept to itself because there were too many
 }
 
-// A logMessage is one that reports trouble with the frontend.
 type logMessage struct {
 	name     string
 	parts    []string // any of them
@@ -35,7 +34,6 @@ type logMessage struct {
 	remedies []remedy.ID
 }
 
-// noGrants names the messages of exhausted grant references.
 const noGrants = "no_grants"
 
 // logMessages are the strings of xen-netfront.ko, 3.7 to 7.3, that report trouble. Which of

@@ -17,7 +17,6 @@ import (
 	"xentrace/internal/verdict"
 )
 
-// liveCode analyses the running driver.
 func (r *reader) liveCode(ctx context.Context) Known[netfront.Answer] {
 	answer, err := r.source.LiveCode(ctx)
 	if err == nil && answer.Value == netfront.Unknown {
@@ -181,7 +180,6 @@ func (m *Machine) linearize() event.Finding {
 	return f
 }
 
-// unknown says why neither the running code nor the file shows it.
 func (c *Code) unknown() string {
 	text := "Running code: " + c.Live.Missing + ". File on disk: "
 	switch {

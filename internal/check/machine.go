@@ -142,12 +142,10 @@ func (m *Machine) FactsOf(i *Interface) remedy.Facts {
 	return f
 }
 
-// advise returns the remedies that apply to an interface.
 func (m *Machine) advise(i *Interface, ids ...remedy.ID) []event.Advice {
 	return remedy.For(m.FactsOf(i), ids...)
 }
 
-// adviseAll returns the remedies that apply to any interface of the frontend.
 func (m *Machine) adviseAll(ids ...remedy.ID) []event.Advice {
 	var all []event.Advice
 	for i := range m.Interfaces {

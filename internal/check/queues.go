@@ -19,7 +19,6 @@ const (
 	nearlyAll     = 0.95
 )
 
-// readInterrupts reads all of them.
 func (r *reader) readInterrupts() Known[[]Interrupt] {
 	content := r.content("proc/interrupts")
 	return Known[[]Interrupt]{kernel.ParseInterrupts(content.Value), content.Missing}
@@ -86,7 +85,6 @@ func (m *Machine) judgeInterrupts(f *event.Finding, i *Interface, numbers []stri
 	}
 }
 
-// queues compares the interface's queues with the CPUs.
 func (m *Machine) queues(i *Interface) event.Finding {
 	f := about(i, Queues)
 	f.Evidence = []event.Fact{{Key: "queues", Value: orNull(i.Queues)}, {Key: "cpus", Value: orNull(m.cpus())}, {Key: "max_queues", Value: m.MaxQueues.fact()}}

@@ -14,7 +14,6 @@ import (
 	"xentrace/internal/netdev"
 )
 
-// A reader reads one machine.
 type reader struct{ source Source }
 
 // Read takes every fact from the source. Without names it looks at the
@@ -56,7 +55,6 @@ func Read(ctx context.Context, source Source, names []string) (*Machine, error) 
 	return m, ctx.Err()
 }
 
-// countAgain reads an interface's counters a second time.
 func countAgain(i *Interface, again func(*Interface) (netdev.Counters, error), after time.Duration) {
 	if i.Counters.Missing == "" {
 		later, err := again(i)
@@ -64,7 +62,6 @@ func countAgain(i *Interface, again func(*Interface) (netdev.Counters, error), a
 	}
 }
 
-// content returns a file's content.
 func (r *reader) content(name string) Known[string] {
 	content, err := fs.ReadFile(r.source.Files, name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -79,7 +76,6 @@ func (r *reader) text(name string) string { return r.content(name).Value }
 // line returns a file's content without the white space around it.
 func (r *reader) line(name string) string { return strings.TrimSpace(r.text(name)) }
 
-// number returns the number that a file holds.
 func (r *reader) number(name string) Known[int] {
 	content := r.content(name)
 	if content.Missing != "" {
@@ -152,7 +148,6 @@ const (
 
 const singlePagesSwitch = "proc/sys/net/core/high_order_alloc_disable"
 
-// readSinglePages tells whether new page fragments are single pages.
 func (r *reader) readSinglePages() Known[bool] {
 	value := r.number(singlePagesSwitch)
 	if value.Missing == "" {

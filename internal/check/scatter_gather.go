@@ -15,7 +15,6 @@ import (
 	"xentrace/internal/verdict"
 )
 
-// Whether small heads straddle pages, by the slab geometry.
 type straddling uint8
 
 const (
@@ -35,7 +34,6 @@ func (m *Machine) straddling() straddling {
 	}
 }
 
-// A scatterGatherCase is what decides what scatter-gather being off means.
 type scatterGatherCase struct {
 	drops     bool // the driver drops packets over the limit
 	straddles straddling
@@ -76,7 +74,6 @@ func (m *Machine) scatterGather(i *Interface) event.Finding {
 	return f
 }
 
-// scatterGatherOff finds the rule.
 func (m *Machine) scatterGatherOff(drops bool) (event.Status, string) {
 	rule := scatterGatherRules[scatterGatherCase{drops, m.straddling()}]
 	return rule.status, strings.NewReplacer("{some}", m.some(), "{missing}", m.Slab.Missing).Replace(rule.message)
@@ -105,7 +102,6 @@ func (m *Machine) slabEvidence() []event.Fact {
 	return []event.Fact{{Key: "small_head_bytes", Value: fact(s.Bytes)}, {Key: "small_heads_in_slab", Value: fact(s.Objects)}, {Key: "small_heads_crossing", Value: fact(s.Crossing())}}
 }
 
-// observed adds what the tracer counted.
 func observed(f *event.Finding, i *Interface) {
 	o := i.Observed
 	if o == nil {
@@ -176,7 +172,6 @@ func (r *reader) readSlab() Known[Slab] {
 	return known(Slab{Bytes: bytes.Value, Objects: objects.Value})
 }
 
-// readSlabinfo reads the columns name, active, all, size, per slab.
 func (r *reader) readSlabinfo() Known[Slab] {
 	content, err := fs.ReadFile(r.source.Files, "proc/slabinfo")
 	if errors.Is(err, fs.ErrNotExist) {

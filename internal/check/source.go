@@ -159,7 +159,6 @@ func (l *Links) judges(i netdev.Interface) bool {
 	return slices.ContainsFunc(l.Judged, func(j Interface) bool { return j.Index == i.Index && j.Namespace == i.Namespace })
 }
 
-// addOtherNamespaces adds the frontend's interfaces in other namespaces.
 func (l *Links) addOtherNamespaces(ctx context.Context) error {
 	capabilities, err := kernel.ReadCapabilities()
 	if err != nil {
@@ -211,7 +210,6 @@ func look(ns *netdev.Namespace, i netdev.Interface) Interface {
 	}
 }
 
-// counters reads an interface's counters again.
 func counters(i *Interface) (netdev.Counters, error) {
 	ns, err := netdev.Found{Inum: i.Namespace, Path: i.Path}.Open()
 	if err != nil {

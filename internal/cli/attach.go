@@ -18,7 +18,6 @@ import (
 	"xentrace/internal/trace"
 )
 
-// A traced run is a tracer that is attached, and where sentences go.
 type traced struct {
 	in      *tracing
 	tracer  Tracer
@@ -163,7 +162,6 @@ func (t *traced) stdout() io.Writer {
 	return t.in.Stdout
 }
 
-// A stream is a sink of lines that are written in the background.
 type stream struct {
 	*output.Lines
 	out *output.Stream

@@ -16,7 +16,6 @@ import (
 	"xentrace/internal/trace"
 )
 
-// checkOptions are the options of check.
 type checkOptions struct {
 	*app
 	writing

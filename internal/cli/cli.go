@@ -32,7 +32,6 @@ func Run(ctx context.Context, args []string, system System) error {
 	return errors.Join(root.ExecuteContext(ctx), a.helped)
 }
 
-// An app is one run of the program.
 type app struct {
 	System
 	interrupt context.CancelFunc // ends the command as a signal does

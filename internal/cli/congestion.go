@@ -37,7 +37,6 @@ const (
 	watchInterval      = time.Second // of --watch
 )
 
-// congestionOptions are the options of congestion.
 type congestionOptions struct {
 	*app
 	writing
@@ -128,7 +127,6 @@ func readBaseline(path string) (congestion.Baseline, error) {
 	return baseline, nil
 }
 
-// measuring is a run of the command.
 type measuring struct {
 	in       *congestionOptions
 	meter    Meter

@@ -11,7 +11,6 @@ import (
 	"xentrace/internal/trace"
 )
 
-// demoOptions are the options of demo.
 type demoOptions struct {
 	*app
 	writing

@@ -16,7 +16,6 @@ import (
 	"xentrace/internal/trace"
 )
 
-// fixOptions are the options of fix.
 type fixOptions struct {
 	*app
 	writing
@@ -104,7 +103,6 @@ func (o *fixOptions) run(ctx context.Context) error {
 	return errors.Join(err, f.broken)
 }
 
-// fixing is one run of fix.
 type fixing struct {
 	*fixOptions
 	lines  *output.Lines

@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// A value is a pflag.Value made of one function.
 type value struct {
 	set  func(string) error
 	kind string // what it is called in help
@@ -30,7 +29,6 @@ func (v *value) Set(text string) error {
 	return nil
 }
 
-// A complete function returns what a value completes to.
 type complete = cobra.CompletionFunc
 
 // parsed defines a flag whose value is read by a function. initial is shown as the default,

@@ -9,7 +9,6 @@ import (
 	"xentrace/internal/trace"
 )
 
-// writing is how a command writes.
 type writing struct {
 	format  string
 	color   string
@@ -33,7 +32,6 @@ func colorFlag(c *cobra.Command, w *writing) {
 	word(c, &w.color, "color", "", "WHEN", "when to use color; auto: on terminals", "auto", "always", "never")
 }
 
-// tracing are the options of commands that attach a tracer.
 type tracing struct {
 	*app
 	writing

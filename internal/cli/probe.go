@@ -18,7 +18,6 @@ import (
 	"xentrace/internal/verdict"
 )
 
-// probing are the options of probe.
 type probing struct {
 	tracing
 	to         netip.AddrPort // valid if the user named it

@@ -38,7 +38,6 @@ func (a *app) printVersion(format string) error {
 	return a.print(string(line) + "\n")
 }
 
-// A versionInfo is the line of type version.
 type versionInfo struct {
 	Type         string  `json:"type"`
 	Version      string  `json:"version"`

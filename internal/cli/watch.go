@@ -12,7 +12,6 @@ import (
 	"xentrace/internal/trace"
 )
 
-// watchOptions are the options of watch.
 type watchOptions struct {
 	tracing
 	filter   filter.Filter

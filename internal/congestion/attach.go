@@ -50,7 +50,6 @@ func (h *hooks) functions() []function {
 	}
 }
 
-// sizes are how many entries the maps have.
 type sizes struct {
 	interfaces uint32
 	queuesEach uint32

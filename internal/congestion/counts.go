@@ -74,14 +74,12 @@ func (c *queueCounts) minus(before *queueCounts) queueCounts {
 	return since
 }
 
-// receiveCounts is the receiving side of an interface.
 type receiveCounts struct{ polls, packets, exhausted uint64 }
 
 func (c receiveCounts) minus(b receiveCounts) receiveCounts {
 	return receiveCounts{c.polls - b.polls, c.packets - b.packets, c.exhausted - b.exhausted}
 }
 
-// tcpCounts is a network namespace's connections.
 type tcpCounts struct {
 	accepts, established, opened, closed uint64
 	wait                                 event.Log2
@@ -94,7 +92,6 @@ func (c *tcpCounts) minus(b *tcpCounts) tcpCounts {
 	}
 }
 
-// counters reads the maps.
 type counters struct {
 	collection *ebpf.Collection
 }

@@ -49,7 +49,6 @@ func parseCPUs(text string) ([]cpuTimes, error) {
 	return all, nil
 }
 
-// machineCounts are what the machine counts of itself.
 type machineCounts struct {
 	cpus       []cpuTimes
 	interrupts []kernel.Interrupt

@@ -59,7 +59,6 @@ type Meter struct {
 	following sync.WaitGroup
 }
 
-// measured is an interface that is counted apart from others.
 type measured struct {
 	netdev.Interface
 	gone bool

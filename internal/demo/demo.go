@@ -72,7 +72,6 @@ func explain(err error) error {
 	return err
 }
 
-// A demonstration under way.
 type demonstration struct {
 	Options
 	net     *link
@@ -103,7 +102,6 @@ func (d *demonstration) run(ctx context.Context) error {
 	return d.compare(first, second)
 }
 
-// A part is what was sent to one command, and what it reported.
 type part struct {
 	sent        sent
 	transmitted uint64 // packets, by the interface's own counter

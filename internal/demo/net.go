@@ -19,7 +19,6 @@ var (
 	farPrefix  = netip.MustParsePrefix("192.0.2.2/24")
 )
 
-// link is two network namespaces and the veth pair between them.
 type link struct{ near, far network.End }
 
 func newLink() (*link, error) {

@@ -28,18 +28,15 @@ var (
 
 const overLimitKinds = 3
 
-// A sender makes packets of many slots, all alike.
 type sender interface {
 	Send(context.Context) (rocket.Sent, error)
 	Close() error
 }
 
-// sent counts packets over the limit.
 type sent struct {
 	overLimit, udp, tcp uint64
 }
 
-// traffic is every sender and every receiver.
 type traffic struct {
 	rockets   []sender // UDP and TCP in turn
 	streams   []*rocket.Stream

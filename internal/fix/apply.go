@@ -39,7 +39,6 @@ type Fixer struct {
 // before could be taken back. The state file is there still.
 var ErrNotUndone = errors.New("not everything could be undone")
 
-// A task is a step with what it takes to do it.
 type task struct {
 	step     Step
 	device   Device          // nil for the machine
@@ -87,7 +86,6 @@ func (f *Fixer) Apply(ctx context.Context, plan *Plan, persist Persistence) (err
 func (f *Fixer) disk() *disk   { return &disk{root: f.Root, between: f.between} }
 func (f *Fixer) store() *store { return &store{path: f.State, disk: f.disk()} }
 
-// applying is one run.
 type applying struct {
 	*Fixer
 	first  *State // as the state file has it; nil if there is none
@@ -97,7 +95,6 @@ type applying struct {
 	files  []File
 }
 
-// prepare reads everything that is going to be changed.
 func (a *applying) prepare(ctx context.Context, steps []Step, persist Persistence) error {
 	for _, step := range steps {
 		t := task{step: step}
@@ -164,7 +161,6 @@ func (a *applying) noteInterface(ctx context.Context, t *task) error {
 	return nil
 }
 
-// changeable returns the features of the change that the interface has.
 func changeable(all map[string]netdev.Feature, c *change) map[string]bool {
 	on := map[string]bool{}
 	for _, name := range c.features {
@@ -192,7 +188,6 @@ func (a *applying) check() error {
 	return a.checkFiles(a.files)
 }
 
-// do makes the changes.
 func (a *applying) do(ctx context.Context) error {
 	for n := range a.tasks {
 		if err := ctx.Err(); err != nil {
@@ -233,7 +228,6 @@ func (a *applying) change(t *task) error {
 	}
 }
 
-// verify reads a value back.
 func (a *applying) verify(t *task) error {
 	switch c := &t.step.change; {
 	case c.sysctl != "":
@@ -261,7 +255,6 @@ func (a *applying) verify(t *task) error {
 	return nil
 }
 
-// undo takes back what this run did.
 func (a *applying) undo(ctx context.Context) error {
 	var failures []error
 	for n := range a.files {
@@ -312,7 +305,6 @@ func (f *Fixer) failed(step Step, err error) error {
 	return fmt.Errorf("step %s: %w", step.Name, err)
 }
 
-// tell tells what became of a step.
 func (f *Fixer) tell(step Step, status event.FixStatus, message string) {
 	step.Status, step.Message = status, message
 	if step.Path != "" && status != event.Planned {
@@ -328,7 +320,6 @@ func onOff(on bool) string {
 	return "off"
 }
 
-// directoryOf is the directory that a path is in, on the machine.
 func (f *Fixer) directoryOf(path string) string { return filepath.Dir(f.disk().path(path)) }
 
 // explain adds to an error what can be done about it. What the machine does not

@@ -34,7 +34,6 @@ func mark(text string) string {
 
 func checksum(text string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(text))) }
 
-// What a file is to fix.
 type ownership uint8
 
 const (
@@ -44,7 +43,6 @@ const (
 	foreign           // somebody else's
 )
 
-// owner tells whose text it is.
 func owner(text string) ownership {
 	var rest strings.Builder
 	sum := ""
@@ -64,7 +62,6 @@ func owner(text string) ownership {
 	return edited
 }
 
-// look tells what is at a path of the machine.
 func (f *Fixer) look(path, link string) (ownership, []byte, error) {
 	path = f.disk().path(path)
 	info, err := os.Lstat(path)
@@ -113,7 +110,6 @@ func (f *Fixer) checkFiles(files []File) error {
 	return nil
 }
 
-// writeFile writes a file and reads it back.
 func (f *Fixer) writeFile(file *File) error {
 	path := f.disk().path(file.Path)
 	if err := os.Mkdir(filepath.Dir(path), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -144,7 +140,6 @@ func (f *Fixer) unwriteFile(file *File) error {
 	return f.disk().remove(f.disk().path(file.Path))
 }
 
-// removeFile removes what a state tells of, if it is still what fix made.
 func (f *Fixer) removeFile(file FileState, force bool) error {
 	step := Step{FixStep: event.FixStep{Name: "remove-file", Command: "rm " + file.Path, Path: file.Path}}
 	path := f.disk().path(file.Path)
@@ -245,7 +240,6 @@ func (d *disk) symlink(target, path string) error {
 	return syncDirectory(filepath.Dir(path))
 }
 
-// remove removes a file, and what is left of an attempt to write it.
 func (d *disk) remove(path string) error {
 	if err := removeIfThere(path + newSuffix); err != nil {
 		return err

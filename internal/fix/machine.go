@@ -180,7 +180,6 @@ func (d device) SetFeatures(on map[string]bool) error {
 	return d.in(func(ns *netdev.Namespace) error { return ns.SetFeatures(d.identity.Index, on) })
 }
 
-// ask reads something of the interface in its namespace.
 func ask[T any](d device, read func(ns *netdev.Namespace, index int) (T, error)) (answer T, err error) {
 	err = d.in(func(ns *netdev.Namespace) (err error) {
 		answer, err = read(ns, d.identity.Index)
@@ -189,7 +188,6 @@ func ask[T any](d device, read func(ns *netdev.Namespace, index int) (T, error))
 	return answer, err
 }
 
-// in runs do with the interface's namespace open.
 func (d device) in(do func(*netdev.Namespace) error) error {
 	ns, err := d.open()
 	if err != nil {
@@ -198,7 +196,6 @@ func (d device) in(do func(*netdev.Namespace) error) error {
 	return errors.Join(do(ns), ns.Close())
 }
 
-// open opens the namespace that the interface was found in.
 func (d device) open() (*netdev.Namespace, error) {
 	own, err := netdev.Current()
 	if err != nil || own.Inum() == d.identity.NetNS {

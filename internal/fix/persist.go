@@ -49,7 +49,6 @@ func (f *File) step() Step {
 	return step
 }
 
-// sysctlFile is read by systemd-sysctl and by procps alike.
 const sysctlFile = "/etc/sysctl.d/60-xentrace-fix.conf"
 
 // A lasting is an interface with the commands that set it up.
@@ -189,7 +188,6 @@ func (f *Fixer) lasting(i *InterfaceState) (lasting, error) {
 	return wish, nil
 }
 
-// tool finds a program on the machine.
 func (f *Fixer) tool(name string) (string, error) {
 	for _, directory := range []string{"/usr/sbin", "/sbin", "/usr/bin", "/bin"} {
 		path := directory + "/" + name
@@ -296,7 +294,6 @@ func script(path, condition string, l lasting) []File {
 	return []File{{Path: path, Mode: 0o755, Content: content + "exit $status\n"}}
 }
 
-// udevFiles is a rule for when the interface appears or is given that name.
 func udevFiles(l lasting) []File {
 	rule := fmt.Sprintf(`ACTION=="add|move", SUBSYSTEM=="net", KERNEL=="%s"`, l.name)
 	for _, command := range l.commands {

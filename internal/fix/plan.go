@@ -110,7 +110,6 @@ func (p *planner) steps(a action) []Step {
 	return steps
 }
 
-// called tells whether the situation calls for a step.
 func called(name string, s *situation) bool {
 	for _, r := range rules {
 		if string(r.step) == name && !s.otherDriver && r.when(s) {
@@ -164,7 +163,6 @@ func (p *planner) step(a action, s *situation) Step {
 	return step
 }
 
-// unknown says what keeps steps out of the plan.
 func (p *planner) unknown() string {
 	for _, s := range p.situations {
 		if !s.otherDriver && s.Linearizes == remedy.NotKnown {
@@ -228,7 +226,6 @@ func (p *Plan) Refused() bool {
 	return slices.ContainsFunc(p.Steps, func(s Step) bool { return s.Status == event.Refused })
 }
 
-// A rule says when a step is planned.
 type rule struct {
 	step remedy.ID
 	when func(*situation) bool
@@ -285,7 +282,6 @@ var objections = []objection{
 		"With an MTU above 1500 one segment of small fragments can need over 18 slots. This driver drops it and every retransmission, and the connection stalls.", false},
 }
 
-// A situation is the facts about one interface, as the rules ask for them.
 type situation struct {
 	remedy.Facts
 	iface *check.Interface
@@ -299,10 +295,8 @@ func (s *situation) linearizes() bool { return s.Linearizes == remedy.On }
 func (s *situation) single() bool     { return s.SinglePages == remedy.On }
 func (s *situation) sgOff() bool      { return s.SG == remedy.Off }
 
-// applies reports whether the remedy would change something here.
 func (s *situation) applies(id remedy.ID) bool { return remedy.Of(id).Applies(&s.Facts) }
 
-// canBeSingle reports that the switch is there.
 func (s *situation) canBeSingle() bool { return s.single() || s.SinglePages == remedy.Off }
 
 // situations are one for each interface that is checked.
@@ -317,7 +311,6 @@ func situations(m *check.Machine) []*situation {
 	return all
 }
 
-// has reports which features can be changed, of those that check reads.
 func (s *situation) has() map[string]bool {
 	f := s.iface.Features.Value
 	return map[string]bool{

@@ -45,7 +45,6 @@ func (f *Fixer) Revert(ctx context.Context, force bool) (err error) {
 	return explain(f.store().remove())
 }
 
-// restore makes settings and interfaces what they were.
 func (f *Fixer) restore(ctx context.Context, s *State) error {
 	var failures []error
 	for n := range s.Interfaces {
@@ -103,7 +102,6 @@ func (f *Fixer) restoreInterface(ctx context.Context, s *InterfaceState) error {
 	return nil
 }
 
-// restoreFeatures asks for what was asked for, and tells what that changed.
 func restoreFeatures(device Device, was map[string]netdev.Feature) (changed []string, err error) {
 	now, err := device.Features()
 	if err != nil {

@@ -17,7 +17,6 @@ import (
 // DefaultState is where the state file is if nothing else is said.
 const DefaultState = "/var/lib/xentrace/fix.json"
 
-// stateVersion is that of the state file's form.
 const stateVersion = 1
 
 // A State is what was there before the first change, and what was made of it. The
@@ -55,7 +54,6 @@ type FileState struct {
 	Directory bool `json:"directory"`
 }
 
-// clone returns a state that can be added to.
 func (s *State) clone() *State {
 	copied := &State{Version: stateVersion}
 	if s == nil {
@@ -84,7 +82,6 @@ func first[T any](all []T, meant func(*T) bool) *T {
 	return nil
 }
 
-// A store keeps a state in a file.
 type store struct {
 	path string
 	disk *disk
@@ -134,7 +131,6 @@ func trusted(file *os.File) error {
 	return nil
 }
 
-// save writes the state.
 func (s *store) save(state *State) error {
 	content, err := json.MarshalIndent(state, "", "\t")
 	if err == nil {

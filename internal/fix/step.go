@@ -64,7 +64,6 @@ var actions = []action{
 	{name: string(remedy.UpdateKernel), effect: remedy.Of(remedy.UpdateKernel).Effect, cost: remedy.Of(remedy.UpdateKernel).Cost, manual: true},
 }
 
-// remedied is the step that carries a remedy out.
 func remedied(id remedy.ID, does string, c change) action {
 	r := remedy.Of(id)
 	return action{name: string(id), command: r.Command, effect: r.Effect, cost: r.Cost, does: does, change: c}
@@ -75,7 +74,6 @@ const (
 	largestMTU = 65517 // with an Ethernet header and a VLAN tag: the 65535 bytes that a request can say
 )
 
-// mtuAction is the step mtu-N.
 func mtuAction(mtu int) action {
 	const does = "the MTU is N bytes, such as 1500"
 	id := remedy.ID(fmt.Sprintf("mtu-%d", mtu))

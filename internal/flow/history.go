@@ -17,7 +17,6 @@ const (
 	tcpListen = 10
 )
 
-// history is one flow as the table keeps it.
 type history struct {
 	flow    event.FlowHistory
 	dropped droppedSeqs

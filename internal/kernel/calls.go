@@ -81,7 +81,6 @@ func (c *Code) Calls(ctx context.Context, function Symbol, wanted []Symbol) ([]C
 	return calls, nil
 }
 
-// A target is a wanted function and the addresses by which it is called.
 type target struct {
 	symbol    Symbol
 	low, high uint64

@@ -9,13 +9,10 @@ import (
 	"xentrace/internal/output"
 )
 
-// Where the text of a fact starts, behind its name.
 const factColumn = 11
 
-// How far advice and stacks are indented.
 const factIndent = 4
 
-// detailLines are the details of the selected flow.
 func (m *model) detailLines(columns int) []line {
 	f := &m.detail
 	lines := []line{m.rule("one flow", columns), {{output.Endpoints(f.Proto, f.Source, f.Destination), heading}}}
@@ -75,7 +72,6 @@ func processSentence(p *event.Process) string {
 	return text
 }
 
-// troubleSentence lists the packets that went wrong, by verdict, and when.
 func (m *model) troubleSentence(f *event.FlowHistory) string {
 	text := "dropped " + output.Grouped(f.Drops)
 	if causes := output.FlowCauses(f); causes != "" {

@@ -60,7 +60,6 @@ func (m *model) eventLine(e *entry, columns int) []line {
 	return lines
 }
 
-// packetWords is a packet's verdict, slots and flow.
 func (m *model) packetWords(p *event.Packet) (what string, t tone, rest string) {
 	rest = strconv.Itoa(p.Slots) + "/" + strconv.Itoa(p.Limit)
 	if len(m.latest.Totals.Interfaces) != 1 {
@@ -94,7 +93,6 @@ func changeWords(e *event.FlowEvent) (what string, t tone, rest string) {
 	return what, t, rest
 }
 
-// An entry is one thing that happened. One of packet, change and sentence is set.
 type entry struct {
 	number   uint64 // in the order in which they came
 	time     time.Time

@@ -42,7 +42,6 @@ func (m *model) frame(columns, rows int) []line {
 	return frame
 }
 
-// fill makes it as many lines as there are rows.
 func fill(lines []line, rows int) []line {
 	return append(lines, make([]line, max(rows-len(lines), 0))...)[:rows]
 }
@@ -53,7 +52,6 @@ func (m *model) tooSmall(columns, rows int) []line {
 	return appendLabelled(nil, span{}, 0, span{text, plain}, columns)
 }
 
-// more stands for what is cut off.
 func (m *model) more() string {
 	if m.blocks {
 		return "…"
@@ -61,7 +59,6 @@ func (m *model) more() string {
 	return "~"
 }
 
-// rule is a line with a heading in it.
 func (m *model) rule(text string, columns int) line {
 	dash := "-"
 	if m.blocks {
@@ -72,7 +69,6 @@ func (m *model) rule(text string, columns int) line {
 	return l
 }
 
-// titleLines show what runs, for how long, and whether the display is paused.
 func (m *model) titleLines(columns int) []line {
 	spans := []span{{"xentrace watch", heading}, {output.Clock(m.duration()), plain}}
 	if left := m.until.Sub(m.time()); !m.until.IsZero() {
@@ -87,7 +83,6 @@ func (m *model) titleLines(columns int) []line {
 
 const timeLayout = "15:04:05"
 
-// countLines are the totals and rates, what was lost, and how many flows stand still.
 func (m *model) countLines(columns int) []line {
 	spans := m.countSpans()
 	cellWidth := 0
@@ -140,7 +135,6 @@ func (m *model) countSpan(name string, t tone, of func(*event.InterfaceTotals) u
 	return span{fmt.Sprintf("%-10s %9s %6s/s", name, output.Grouped(now), output.Grouped(m.rates.per(count))), t}
 }
 
-// lostSpan shows what was lost, by cause.
 func (m *model) lostSpan() span {
 	lost, flows := &m.latest.Totals.Lost, m.latest.FlowsLost
 	sum := output.LostRecords(&m.latest.Totals) + flows
@@ -148,7 +142,6 @@ func (m *model) lostSpan() span {
 		output.Grouped(lost.Ring), output.Grouped(flows), known(lost.Recursion), known(lost.Missed)))
 }
 
-// alarmIf is text that stands out where it is bad news.
 func alarmIf(bad bool, text string) span {
 	if bad {
 		return span{text, alarm}
@@ -168,7 +161,6 @@ func (m *model) stalledSpan() span {
 	return alarmIf(m.latest.Stalled != 0, "stalled now "+strconv.Itoa(m.latest.Stalled))
 }
 
-// keyLine lists the keys of this page.
 func (m *model) keyLine(columns int) line {
 	keys := "up/down  enter details  s sort  p pause  ? help  q quit"
 	switch m.page {
@@ -180,7 +172,6 @@ func (m *model) keyLine(columns int) line {
 	return line{{left(keys, columns), selected}}
 }
 
-// scrollWords is how much of a page is below the screen.
 func (m *model) scrollWords() string {
 	switch below := m.overflow - m.scroll; {
 	case below > 0:
@@ -191,14 +182,12 @@ func (m *model) scrollWords() string {
 	return ""
 }
 
-// pageLines is the part of a page that has room, as far as it was rolled.
 func (m *model) pageLines(all []line, room int) []line {
 	m.listed, m.overflow = room, max(len(all)-room, 0)
 	m.scroll = min(m.scroll, m.overflow)
 	return all[m.scroll:min(m.scroll+room, len(all))]
 }
 
-// helpTexts are the keys and columns on the page of help.
 var helpTexts = []struct{ what, means string }{
 	{"up down", "select a flow, also k and j; scroll a page that is longer than the screen"},
 	{"page up/down", "one screen up or down, also b and space"},
@@ -220,7 +209,6 @@ var helpTexts = []struct{ what, means string }{
 	{"retrans", "segments retransmitted since the first drop"},
 }
 
-// helpLines is the page of help.
 func (m *model) helpLines(columns int) []line {
 	const indent = 14
 	lines := []line{m.rule("help", columns)}
@@ -237,7 +225,6 @@ var (
 	toneOverLimit  = toneOf(event.OverLimit)
 )
 
-// toneOf is the tone of a verdict, as in lines.
 func toneOf(v event.Verdict) tone { return tone{colour: output.VerdictColour(v)} }
 
 // elsewhere reports whether drops outside the driver are counted.

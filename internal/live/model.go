@@ -46,7 +46,6 @@ type model struct {
 	overflow int               // lines of a page that do not fit, as last drawn
 }
 
-// A page is what is shown below the counts.
 type page int
 
 const (
@@ -104,7 +103,6 @@ func (m *model) events(n int) []entry {
 	return m.log.last(n)
 }
 
-// pause freezes what is shown, or shows what is counted again.
 func (m *model) pause() {
 	if m.paused {
 		m.paused, m.entries = false, nil
@@ -123,7 +121,6 @@ func (m *model) duration() time.Duration {
 	return d
 }
 
-// time is now, or when the display was paused.
 func (m *model) time() time.Time {
 	if m.paused {
 		return m.pausedAt
@@ -136,7 +133,6 @@ type rates struct {
 	before, now *event.Totals
 }
 
-// leastInterval is the least time between two snapshots to reckon a rate from.
 const leastInterval = 500 * time.Millisecond
 
 func (r *rates) update(t *event.Totals) {
@@ -158,7 +154,6 @@ func (r *rates) per(count func(*event.Totals) uint64) uint64 {
 	return output.PerSecond(now-before, r.now.Duration-r.before.Duration)
 }
 
-// packets returns how many packets a second one interface was handed.
 func (r *rates) packets(d event.Device) uint64 {
 	return r.per(func(t *event.Totals) uint64 {
 		for i := range t.Interfaces {
@@ -170,7 +165,6 @@ func (r *rates) packets(d event.Device) uint64 {
 	})
 }
 
-// A key is one that does something.
 type key int
 
 const (
@@ -220,7 +214,6 @@ func (m *model) press(k key) {
 	}
 }
 
-// turn shows a page, or goes back if it is shown already.
 func (m *model) turn(to page) {
 	if m.page == to {
 		to = overview
@@ -228,7 +221,6 @@ func (m *model) turn(to page) {
 	m.page, m.scroll = to, 0
 }
 
-// step is how far a key goes in a list of which room lines are in sight.
 func step(k key, room, length int) int {
 	switch k {
 	case keyUp:
@@ -266,7 +258,6 @@ func (m *model) reveal() {
 	m.top = max(min(m.top, len(m.flows)-m.listed), 0)
 }
 
-// roll moves a page that is longer than the screen.
 func (m *model) roll(k key) {
 	m.scroll += step(k, m.listed, m.overflow+m.listed)
 	m.scroll = max(min(m.scroll, m.overflow), 0)
@@ -283,7 +274,6 @@ var letterKeys = map[string]key{
 	"s": keySort, "p": keyPause, "?": keyHelp, "h": keyHelp, "q": keyQuit,
 }
 
-// keyOf tells what a key is for.
 func keyOf(event *tcell.EventKey) key {
 	if event.Key() == tcell.KeyRune {
 		return letterKeys[event.Str()]

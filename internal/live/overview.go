@@ -45,7 +45,6 @@ func (m *model) flowsHeading() string {
 	return text
 }
 
-// flowLines is the table of the flows that are listed.
 func (m *model) flowLines(columns int) []line {
 	if m.listed == 0 {
 		return nil
@@ -116,7 +115,6 @@ func (m *model) flowCells(f *event.FlowHistory) []cell {
 	}
 }
 
-// stateOf names a state.
 func stateOf(s event.FlowState) (string, tone) {
 	tones := map[event.FlowState]tone{event.Stalled: alarm, event.Recovered: relief}
 	return s.String(), tones[s]

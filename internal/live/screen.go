@@ -114,7 +114,6 @@ func (s *Screen) Run(ctx context.Context) error {
 	}
 }
 
-// take makes the terminal the screen's.
 func (s *Screen) take() error {
 	colours := tcell.OptColors(0)
 	if s.options.Colour {
@@ -131,7 +130,6 @@ func (s *Screen) take() error {
 	return nil
 }
 
-// handle does what a key does, and tells whether it ends the run.
 func (s *Screen) handle(event tcell.Event) (over bool, err error) {
 	switch event := event.(type) {
 	case *tcell.EventError:

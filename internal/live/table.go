@@ -2,7 +2,6 @@ package live
 
 import "slices"
 
-// A cell is one entry of a table.
 type cell struct {
 	text string
 	tone tone
@@ -46,7 +45,6 @@ func table(all []column, rows, columns int, more string) (head line, body []line
 	return cutLine(head, columns, more), body
 }
 
-// essential columns are cut rather than left out.
 const essential = 100
 
 // cheapest is the column that is worth least of those that may be taken from; -1 if there
@@ -72,7 +70,6 @@ func measure(all []column) []int {
 	return widths
 }
 
-// leastOf is what the columns can do with.
 func leastOf(all []column, widths []int) []int {
 	least := slices.Clone(widths)
 	for i, c := range all {

@@ -35,7 +35,6 @@ func reopen(f *os.File) (again *os.File, err error) {
 	return again, err
 }
 
-// control calls do with the descriptor, which stays one that deadlines work on.
 func control(f *os.File, do func(fd int) error) error {
 	connection, err := f.SyscallConn()
 	if err != nil {

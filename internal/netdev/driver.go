@@ -15,7 +15,6 @@ const (
 	DriverNetback  = "xen-netback"
 )
 
-// driver names a driver, and where the device it drives sits.
 type driver struct{ name, bus string }
 
 // driver asks ethtool for the interface's driver. A device whose driver does not

@@ -36,7 +36,6 @@ func (ns *Namespace) Watch(ctx context.Context) (<-chan Event, error) {
 	return events, nil
 }
 
-// watcher follows the interfaces of one namespace.
 type watcher struct {
 	ns     *Namespace
 	socket *os.File // RTNLGRP_LINK

@@ -25,14 +25,12 @@ func WatchAll(ctx context.Context, interval time.Duration) (<-chan Event, error)
 	return m.events, nil
 }
 
-// multiWatch follows the namespaces of the machine.
 type multiWatch struct {
 	events  chan Event
 	open    map[uint32]*watched
 	refused map[uint32]bool // those that could not be watched
 }
 
-// watched is one namespace being watched.
 type watched struct {
 	watcher *watcher
 	cancel  context.CancelFunc

@@ -18,7 +18,6 @@ import (
 // modules of distributions have less than 20 MiB.
 const maxUnpackedBytes = 128 << 20
 
-// A packing is one way modules are compressed, known by how the file begins.
 type packing struct {
 	magic  string
 	unpack func(io.Reader) (io.Reader, error)

@@ -11,7 +11,6 @@ import (
 	"xentrace/internal/event"
 )
 
-// congestionLabel is how wide the names of the rows are.
 const congestionLabel = len("notifications") + 2
 
 // AppendCongestion appends what was measured on one interface: the bottleneck, the
@@ -48,7 +47,6 @@ func (t *Text) appendCongestionHeading(b []byte, r *event.CongestionReport) []by
 	return fmt.Appendf(b, ": %s, %s, %s\n", driverName(r.Driver), plural(uint64(len(r.Queues)), "queue"), Seconds(r.Duration))
 }
 
-// appendJudgment appends the bottlenecks, the evidence, and what to do.
 func (t *Text) appendJudgment(b []byte, j *event.Judgment) []byte {
 	if j.SmallPackets {
 		start := len(b)
@@ -69,7 +67,6 @@ func (t *Text) appendJudgment(b []byte, j *event.Judgment) []byte {
 	return b
 }
 
-// evidenceOf lists the figures that show a bottleneck.
 func evidenceOf(limit *event.Bottleneck) string {
 	if len(limit.Evidence) == 0 {
 		return ""
@@ -108,7 +105,6 @@ func figureText(figure event.Fact) string {
 
 func percent(value float64) string { return strconv.FormatFloat(100*value, 'f', 1, 64) + " %" }
 
-// A congestionRow is one line of figures.
 type congestionRow struct{ name, text string }
 
 func congestionRows(r *event.CongestionReport) []congestionRow {
@@ -229,7 +225,6 @@ func (t *Text) appendCongestionRows(b []byte, rows []congestionRow) []byte {
 	return b
 }
 
-// changeRows are the figures that differ from an earlier run.
 func changeRows(changes []event.Change) (rows []congestionRow) {
 	for _, c := range changes {
 		if c.Before == nil || c.Now == nil || *c.Before == *c.Now {
@@ -256,7 +251,6 @@ func plain(value float64) string {
 	return strconv.FormatFloat(value, 'f', 1, 64)
 }
 
-// inMicroseconds writes a time in us, ms or s.
 func inMicroseconds(us uint64) string {
 	switch d := time.Duration(us) * time.Microsecond; {
 	case d < time.Millisecond:

@@ -44,7 +44,6 @@ func (c *Console) Say(sentence string) {
 	c.write(sentence)
 }
 
-// write writes one sentence.
 func (c *Console) write(sentence string) {
 	c.erase()
 	sentence = "xentrace: " + Printable(sentence) + "\n"
@@ -55,7 +54,6 @@ func (c *Console) write(sentence string) {
 	c.draw()
 }
 
-// maxKept is how many sentences are kept while the live screen has the terminal.
 const maxKept = 100
 
 // Divert passes sentences to show instead of writing them, until end is called, which
@@ -161,7 +159,6 @@ func StatusLine(before, now *event.Totals, left time.Duration) string {
 // Notify writes a notice as a sentence.
 func (c *Console) Notify(n event.Notice) { c.Say(Sentence(&n)) }
 
-// reasonSentences are those that end in the reason.
 var reasonSentences = map[event.NoticeID]string{
 	event.NoticeUnmonitored:            "packets are no longer counted: ",
 	event.NoticeStacksUnavailable:      "no stacks: ",

@@ -32,7 +32,6 @@ func (t *Text) AppendFlow(b []byte, e *event.FlowEvent) []byte {
 	return t.appendCommands(b, f)
 }
 
-// appendCommands appends what would help a flow that has just stalled.
 func (t *Text) appendCommands(b []byte, f *event.FlowHistory) []byte {
 	if f.State != event.Stalled {
 		return b
@@ -104,7 +103,6 @@ func FlowCauses(f *event.FlowHistory) string {
 	return strings.Join(causes, ", ")
 }
 
-// appendFlows appends the worst of the flows that lost packets.
 func (t *Text) appendFlows(b []byte, s *event.FlowSummary) []byte {
 	if s == nil || len(s.Flows) == 0 && s.Lost == 0 {
 		return b
@@ -125,7 +123,6 @@ func (t *Text) appendFlows(b []byte, s *event.FlowSummary) []byte {
 	return b
 }
 
-// flowColumn is where the flows of the summary begin, behind their state.
 const flowColumn = 2 + len("recovered") + 2
 
 func flowsNote(s *event.FlowSummary) string {

@@ -109,7 +109,6 @@ func Clock(d time.Duration) string {
 	return fmt.Sprintf("%d:%02d", s/60, s%60)
 }
 
-// ipProtocols are the names of IP protocol numbers, as in /etc/protocols.
 var ipProtocols = map[uint8]string{
 	1: "icmp", 2: "igmp", 6: "tcp", 17: "udp", 33: "dccp", 41: "ipv6", 47: "gre", 50: "esp", 51: "ah",
 	58: "ipv6-icmp", 89: "ospf", 103: "pim", 112: "vrrp", 132: "sctp", 136: "udplite",
@@ -151,7 +150,6 @@ func Endpoints(proto uint8, source, destination netip.AddrPort) string {
 	return from + rest
 }
 
-// A colour is the number of an SGR sequence.
 type colour string
 
 const (
@@ -178,7 +176,6 @@ func verdictColour(v event.Verdict) colour {
 	}
 }
 
-// appendColoured appends text, in colour where the format has colours on.
 func (t *Text) appendColoured(b []byte, c colour, text string) []byte {
 	if !t.Color || c == "" {
 		return append(b, text...)
@@ -196,7 +193,6 @@ func VerdictColour(v event.Verdict) int {
 	return number
 }
 
-// plural is a count of things in words.
 func plural(n uint64, noun string) string {
 	if n == 1 {
 		return "1 " + noun
@@ -220,7 +216,6 @@ func Paragraph(text string, indent, width int) string {
 	return string(appendWrapped(nil, text, indent, width))
 }
 
-// appendLeft appends text and fills up to width columns.
 func appendLeft(b []byte, text string, width int) []byte {
 	return appendSpaces(append(b, text...), width-utf8.RuneCountInString(text))
 }
@@ -245,7 +240,6 @@ func appendHanging(b []byte, text string, column, width int) []byte {
 	return append(b[:start], b[start+column:]...)
 }
 
-// appendCommand appends a command to run.
 func (t *Text) appendCommand(b []byte, command string, indent int) []byte {
 	b = append(appendSpaces(b, indent), "# "...)
 	return append(t.appendColoured(b, bold, Escape(command)), '\n')

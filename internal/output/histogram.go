@@ -28,7 +28,6 @@ func (t *Text) AppendHistogram(b []byte, r *event.Summary) []byte {
 	return t.appendEnd(b, r)
 }
 
-// bars is the geometry of one drawn histogram.
 type bars struct {
 	all, most             uint64 // counted; in one bucket
 	label, numbers, space int    // width of the columns of buckets and counts, and of the longest bar
@@ -77,7 +76,6 @@ func (t *Text) appendBars(b []byte, counts *event.InterfaceTotals) []byte {
 	return append(b, '\n')
 }
 
-// appendBar draws the line of one bucket.
 func (t *Text) appendBar(b []byte, g bars, label string, n uint64, c colour) []byte {
 	b = appendRight(b, label, g.label)
 	b = appendRight(append(b, "  "...), Grouped(n), g.numbers)
@@ -124,7 +122,6 @@ func (t *Text) appendLimit(b []byte) []byte {
 	return append(t.appendColoured(b, yellow, line), '\n')
 }
 
-// appendHistograms draws what was counted in buckets.
 func (t *Text) appendHistograms(b []byte, r *event.CongestionReport) []byte {
 	for _, h := range []struct {
 		title, unit string

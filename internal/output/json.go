@@ -146,7 +146,6 @@ func appendProcess(b []byte, p *event.Process) []byte {
 	return append(b, '}')
 }
 
-// appendReason appends why and where a packet was dropped outside the driver.
 func appendReason(b []byte, p *event.Packet) []byte {
 	b = append(appendNamed(b, `,"reason":`, p.Reason), `,"stack":[`...)
 	for i, frame := range p.Stack {

@@ -8,7 +8,6 @@ import (
 	"xentrace/internal/event"
 )
 
-// A ratio has four decimals at most.
 type ratio float64
 
 func (r ratio) MarshalJSON() ([]byte, error) {

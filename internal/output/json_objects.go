@@ -16,7 +16,6 @@ import (
 // The objects of the JSON output. Their tags are the contract: keys, order and units.
 // docs/schema.json describes them.
 
-// encode appends v as one line.
 func encode(b []byte, v any) []byte {
 	line := bytes.NewBuffer(b)
 	encoder := json.NewEncoder(line)
@@ -27,12 +26,10 @@ func encode(b []byte, v any) []byte {
 	return line.Bytes()
 }
 
-// A nullable is a string, or null for "".
 type nullable string
 
 func (t nullable) MarshalJSON() ([]byte, error) { return appendOrNull(nil, string(t)), nil }
 
-// A stamp is a time in nine digits, or null for the zero time.
 type stamp time.Time
 
 func (s stamp) MarshalJSON() ([]byte, error) {
@@ -104,7 +101,6 @@ func reasonOrUnknown(reason string) string {
 	return reason
 }
 
-// raw is what the packet encoder appends of a part that other objects share.
 func raw(part []byte, key string) json.RawMessage { return part[len(key):] }
 
 type adviceObject struct {
@@ -166,7 +162,6 @@ func (JSON) AppendFlow(b []byte, e *event.FlowEvent) []byte {
 	return encode(b, o)
 }
 
-// headersOf returns the addresses of a flow as a packet's headers have them.
 func headersOf(f *event.FlowHistory) *event.Flow {
 	return &event.Flow{Proto: f.Proto, Source: f.Source, Destination: f.Destination}
 }
@@ -305,7 +300,6 @@ func (JSON) AppendReport(b []byte, r *event.Report) []byte {
 	return b
 }
 
-// namespace is null for the machine.
 func namespace(inum uint32) *uint32 {
 	if inum == 0 {
 		return nil

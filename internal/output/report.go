@@ -9,7 +9,6 @@ import (
 	"xentrace/internal/verdict"
 )
 
-// reportIndent is where the sentences of a report begin, behind the status.
 const reportIndent = len("UNKNOWN") + 1
 
 var statusColours = map[event.Status]colour{event.OK: green, event.Fail: red, event.Warn: yellow, event.Unknown: magenta}
@@ -54,13 +53,11 @@ func (t *Text) appendFinding(b []byte, f *event.Finding, namespaces bool) []byte
 	return t.appendAdvice(b, f.Advice, reportIndent)
 }
 
-// appendStatus appends a word and, in a column of its own, a text.
 func (t *Text) appendStatus(b []byte, word string, c colour, text string) []byte {
 	b = appendSpaces(t.appendColoured(b, c, word), reportIndent-len(word))
 	return appendHanging(b, text, reportIndent, t.width())
 }
 
-// facts lists evidence in a line.
 func facts(evidence []event.Fact) string {
 	var parts []string
 	for _, fact := range evidence {
@@ -115,7 +112,6 @@ func (t *Text) appendOpinions(b []byte, opinions []event.Opinion, spaced bool) [
 	return append(b, '\n')
 }
 
-// appendStatuses appends the closing line.
 func (t *Text) appendStatuses(b []byte, findings []event.Finding, spaced bool) []byte {
 	counts := map[event.Status]int{}
 	for n := range findings {
@@ -131,7 +127,6 @@ func (t *Text) appendStatuses(b []byte, findings []event.Finding, spaced bool) [
 	return append(append(b, strings.Join(parts, ", ")...), '\n')
 }
 
-// stepIndent is where the sentences about a step begin, behind the status.
 const stepIndent = len("verified") + 1
 
 var stepColours = map[event.FixStatus]colour{
@@ -227,7 +222,6 @@ func (t *Text) AppendProbeEnd(b []byte, p *event.Probes) []byte {
 	return append(append(b, line...), '\n')
 }
 
-// adviceIndent is where advice begins, behind the prompt of its command.
 const adviceIndent = 4
 
 // appendExplained appends a paragraph for each thing that was counted.
@@ -239,7 +233,6 @@ func (t *Text) appendExplained(b []byte, all []event.Explanation) []byte {
 	return b
 }
 
-// appendParagraph appends a name, in colour, and what follows it, wrapped.
 func (t *Text) appendParagraph(b []byte, c colour, name, rest string) []byte {
 	start := len(b)
 	b = appendWrapped(b, name+rest, 0, t.width())

@@ -37,12 +37,10 @@ func (t *Text) appendEnd(b []byte, r *event.Summary) []byte {
 	return appendClosing(b, &r.Totals, t.width())
 }
 
-// filterSentence says what was left out.
 func filterSentence(r *event.Summary) string {
 	return fmt.Sprintf("filter %s: %s left out; counts are of all packets", Escape(strings.Join(r.Filter, " ")), plural(r.LeftOut, "event"))
 }
 
-// gapSentence is an unmonitored interval, and why it was one.
 func (t *Text) gapSentence(gap event.Gap) string {
 	from := gap.From.In(t.location()).Format(timeLayout)
 	until, length := "the end", ""
@@ -70,7 +68,6 @@ func (t *Text) appendInterface(b []byte, totals *event.Totals, i int) []byte {
 	return t.appendRows(b, interfaceRows(totals, counts))
 }
 
-// appendHeading appends the name of an interface, and what it is.
 func (t *Text) appendHeading(b []byte, totals *event.Totals, counts *event.InterfaceTotals) []byte {
 	b = t.appendColoured(b, bold, Escape(counts.Name))
 	b = append(b, ": "...)
@@ -88,7 +85,6 @@ func (t *Text) appendRows(b []byte, rows []row) []byte {
 	return b
 }
 
-// describe says what an interface is, behind its name.
 func describe(totals *event.Totals, counts *event.InterfaceTotals) string {
 	about := []string{driverName(counts.Driver), string(counts.Backend)}
 	if counts.Queues != 0 {

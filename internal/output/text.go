@@ -49,7 +49,6 @@ func (t *Text) WidenTo(name string) {
 	t.widen(Escape(name), "")
 }
 
-// widen makes room for a device and a verdict, and reports whether that took any.
 func (t *Text) widen(device, verdict string) bool {
 	before := [2]int{t.device, t.verdict}
 	t.device = max(t.device, minDevice, utf8.RuneCountInString(device))
@@ -67,7 +66,6 @@ func (t *Text) width() int {
 	return t.Width()
 }
 
-// appendHeader appends the names of the columns.
 func (t *Text) appendHeader(b []byte) []byte {
 	t.headed = true
 	start := len(b)
@@ -200,7 +198,6 @@ func (t *Text) appendWhere(b []byte, p *event.Packet, used int, broken bool) []b
 	return t.appendStack(append(b, '\n'), p)
 }
 
-// appendStack appends the functions that led to it, one a line.
 func (t *Text) appendStack(b []byte, p *event.Packet) []byte {
 	if !t.Stacks {
 		return b

@@ -31,7 +31,6 @@ const (
 // A socketKey identifies a socket: inode numbers are not reused soon.
 type socketKey struct{ address, inode uint64 }
 
-// A socket is a cached owner.
 type socket struct {
 	task    event.Task
 	process *event.Process // nil: no process holds it
@@ -43,13 +42,11 @@ type socket struct {
 	origin uint32 // of the sequence numbers; 0 if unknown
 }
 
-// A lookup is a socket whose holders are to be found.
 type lookup struct {
 	key socketKey
 	uid uint32
 }
 
-// owners caches the owners of sockets.
 type owners struct {
 	sockets map[socketKey]*socket
 	inodes  map[uint64]uint64 // by address: of the last socket there that had a file

@@ -45,7 +45,6 @@ type waiting struct {
 	until   time.Time
 }
 
-// result is that of one lookup.
 type result struct {
 	pending map[uint64]lookup
 	holders []event.Holder

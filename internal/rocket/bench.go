@@ -22,7 +22,6 @@ type bench struct {
 	*filler
 }
 
-// newBench makes one, with sockets in the network namespace of the calling thread.
 func newBench(ctx context.Context) (*bench, error) {
 	f, err := newFiller(ctx)
 	if err != nil {
@@ -71,7 +70,6 @@ func (b *bench) renew() error {
 	return err
 }
 
-// close ends the thread and the connection.
 func (b *bench) close() error {
 	b.thread.close()
 	return b.filler.close()
@@ -114,17 +112,14 @@ func (t *thread) seek(old map[string]bool, found chan struct{}) {
 	// The goroutine ends locked, and the runtime ends the thread with it.
 }
 
-// run runs fn on the thread.
 func (t *thread) run(fn func() error) error {
 	result := make(chan error, 1)
 	t.jobs <- func() { result <- fn() }
 	return <-result
 }
 
-// close ends the thread.
 func (t *thread) close() { close(t.jobs) }
 
-// threads returns the IDs of the process's threads, in digits.
 func threads() (map[string]bool, error) {
 	entries, err := os.ReadDir("/proc/self/task")
 	if err != nil {
@@ -169,7 +164,6 @@ func newFiller(ctx context.Context) (*filler, error) {
 	return nil, fmt.Errorf("loopback connection (is lo up in this network namespace?): %w", errors.Join(errs...))
 }
 
-// connectFiller makes the connection on one loopback address.
 func connectFiller(ctx context.Context, address string) (*filler, error) {
 	large := func(_, _ string, conn syscall.RawConn) error {
 		return control(conn, func(fd int) error {
@@ -233,7 +227,6 @@ func (f *filler) write(n int) error {
 	return nil
 }
 
-// drain reads what was written.
 func (f *filler) drain(ctx context.Context) error {
 	defer interruptible(ctx, f.reader)()
 	n, err := io.CopyN(io.Discard, f.reader, int64(f.unread))
@@ -244,7 +237,6 @@ func (f *filler) drain(ctx context.Context) error {
 	return nil
 }
 
-// close ends the connection.
 func (f *filler) close() error {
 	err := f.writer.Close()
 	if f.reader != nil {

@@ -139,7 +139,6 @@ func send(conn syscall.RawConn, data []byte, flags int) error {
 	return err
 }
 
-// addrPort returns the IP address and port of a socket address.
 func addrPort(addr net.Addr) netip.AddrPort {
 	ap := addr.(interface{ AddrPort() netip.AddrPort }).AddrPort()
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
@@ -160,7 +159,6 @@ func interruptible(ctx context.Context, conn interface{ SetDeadline(time.Time) e
 	}
 }
 
-// ended prefers the reason why ctx ended to the time-out that it brought about.
 func ended(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
 		return ctx.Err()

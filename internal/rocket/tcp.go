@@ -162,7 +162,6 @@ func (s *Stream) Info() (info *unix.TCPInfo, err error) {
 	return info, named("TCP_INFO", err)
 }
 
-// cork holds partial segments back, or lets them go.
 func (s *Stream) cork(value int) error {
 	return control(s.raw, func(fd int) error {
 		return named("TCP_CORK", unix.SetsockoptInt(fd, unix.SOL_TCP, unix.TCP_CORK, value))

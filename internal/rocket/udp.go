@@ -78,7 +78,6 @@ func (u *UDP) dial(ctx context.Context) error {
 	return nil
 }
 
-// checkMTU compares the datagram with what the route carries, and forbids IP fragments.
 func (u *UDP) checkMTU(fd int) error {
 	level, discover, mtu, headers := unix.SOL_IP, unix.IP_MTU_DISCOVER, unix.IP_MTU, 20+8
 	if !u.Local().Addr().Is4() {
@@ -123,7 +122,6 @@ func (u *UDP) Send(ctx context.Context) (Sent, error) {
 	return sent, nil
 }
 
-// write writes the datagram from the thread of the bench.
 func (u *UDP) write(data []byte) error {
 	err := u.writePieces(data)
 	if err == nil {
@@ -145,7 +143,6 @@ func (u *UDP) write(data []byte) error {
 	return err
 }
 
-// writePieces writes the pieces and what lies between them.
 func (u *UDP) writePieces(data []byte) error {
 	for i := range u.opts.Pieces {
 		if i > 0 {
@@ -272,7 +269,6 @@ func Hold(ctx context.Context, n, length int) (*Held, error) {
 	return h, nil
 }
 
-// add holds up to n more in a socket of their own.
 func (h *Held) add(ctx context.Context, n, length int) error {
 	var config net.ListenConfig
 	receiver, err := config.ListenPacket(ctx, "udp", "127.0.0.1:0")

@@ -13,7 +13,6 @@ import (
 
 var errOtherDriver = errors.New("only the tracepoint backend sees other drivers than xen-netfront")
 
-// chooser is a backend being chosen for some interfaces.
 type chooser struct {
 	options    Options
 	interfaces []netdev.Interface
@@ -156,15 +155,6 @@ func driverName(i netdev.Interface) string {
 		return "the kernel itself"
 	}
 	return i.Driver
-}
-
-// ParseBackend returns the backend of that name.
-func ParseBackend(name string) (event.Backend, error) {
-	switch b := event.Backend(name); b {
-	case event.Auto, event.Fentry, event.Kprobe, event.Tracepoint:
-		return b, nil
-	}
-	return "", fmt.Errorf("backend %q: not one of auto, fentry, kprobe, tracepoint", name)
 }
 
 // A Refusal says why a backend that would have been better was not taken.

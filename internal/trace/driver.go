@@ -192,14 +192,12 @@ func (d *driverModule) privileges() []kernel.Capability {
 	return []kernel.Capability{unix.CAP_SYSLOG}
 }
 
-// moduleState is what is known of the driver's module, and whether it is attached to.
 type moduleState struct {
 	loading kernel.Module // the one that is attached to, or was last
 	there   bool          // it is in the kernel, and attached to
 	seen    time.Time     // when it was so last
 }
 
-// moduleChange is what a check of the module shows.
 type moduleChange struct {
 	left  bool      // the module that was attached to is gone
 	since time.Time // the earliest it may have been

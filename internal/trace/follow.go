@@ -16,7 +16,6 @@ import (
 // programs.
 const namespaceInterval = 5 * time.Second
 
-// selector says which interfaces are watched.
 type selector struct {
 	names []string // in the caller's namespace; none: all that xen-netfront drives, anywhere
 }

@@ -15,7 +15,6 @@ import (
 // transmitFunction is ndo_start_xmit of xen-netfront.
 const transmitFunction = "xennet_start_xmit"
 
-// A hook is one program of a backend and what it is attached to.
 type hook struct {
 	program string
 	attach  func(p *ebpf.Program, names driverNames) (link.Link, error)
@@ -93,7 +92,6 @@ type attachment struct {
 	names      driverNames
 }
 
-// attachedHook is a hook with its link. A link that is garbage collected is detached.
 type attachedHook struct {
 	hook
 	link   link.Link // nil while it is not attached

@@ -44,7 +44,6 @@ func decodeSender(s *bpf.XentraceSender) *event.Task {
 
 const initialPIDNamespace = "pid:[4026531836]"
 
-// holderFinder is the iterator over the files of all processes.
 type holderFinder struct {
 	mu         sync.Mutex
 	collection *ebpf.Collection

@@ -13,13 +13,11 @@ import (
 	"xentrace/internal/netdev"
 )
 
-// deviceKey identifies an interface in the BPF programs.
 type deviceKey struct {
 	index int
 	netns uint32
 }
 
-// watchedInterface is an interface that is counted separately.
 type watchedInterface struct {
 	netdev.Interface
 	slot        uint32 // index into the counters; 0 once it is gone

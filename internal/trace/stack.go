@@ -140,7 +140,6 @@ const (
 	recentCallsAge = time.Second
 )
 
-// calls names the stacks of the calls that sent packets.
 type calls struct {
 	stacks *stacks
 	namer  *userstack.Namer
@@ -148,7 +147,6 @@ type calls struct {
 	since  time.Time
 }
 
-// A userCall is the user side of a call.
 type userCall struct {
 	tgid   uint32
 	frames uint16

@@ -34,7 +34,6 @@ type stuckWatch struct {
 	missing    string // why nothing is known; empty: it is
 }
 
-// stuckInterface is what is known of one interface.
 type stuckInterface struct {
 	queues []stuckQueue
 	now    uint64 // of the last poll
@@ -244,7 +243,6 @@ func (r *registry) netfronts() map[deviceKey]string {
 	return names
 }
 
-// queueReader reads the state of an interface's transmit queues, with every backend.
 type queueReader struct {
 	collection *ebpf.Collection
 }

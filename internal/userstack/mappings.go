@@ -16,7 +16,6 @@ import (
 // 65,530 mappings with ordinary names is less.
 const maxMapsBytes = 16 << 20
 
-// A mapping is one line of /proc/PID/maps.
 type mapping struct {
 	start, end uint64
 	offset     uint64 // of its first byte in the file

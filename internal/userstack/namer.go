@@ -39,7 +39,6 @@ func New() *Namer {
 	return &Namer{root: "/proc", debug: "/usr/lib/debug", named: make(map[codeAddress]string)}
 }
 
-// A codeAddress is an offset in one version of a file.
 type codeAddress struct {
 	device, inode uint64
 	changed       unix.Timespec

@@ -20,7 +20,6 @@ const (
 	maxGap        = 64 << 10 // from a symbol without a size to an address in it
 )
 
-// A symbol is the function that an address is in.
 type symbol struct {
 	name   string
 	offset uint64 // of the address in the function
@@ -63,7 +62,6 @@ func (n *Namer) openDebug(build []byte) (*openFile, error) {
 	return regular(file)
 }
 
-// An image is the outline of an ELF file.
 type image struct {
 	*elf.File
 	reader io.ReaderAt
@@ -172,7 +170,6 @@ func (i *image) name(names *elf.Section, at uint32) string {
 
 const tableChunk = 2048
 
-// An entry is one symbol of a table.
 type entry struct {
 	name        uint32 // where it is in the table of names
 	value, size uint64

@@ -28,7 +28,6 @@ const (
 	smallSlot      = 512         // bytes of payload in a slot
 )
 
-// limitRule is how a bottleneck is recognised, and what to do about it.
 type limitRule struct {
 	id       event.LimitID
 	holds    func(*event.CongestionReport) bool
@@ -117,7 +116,6 @@ func ringHolds(r *event.CongestionReport) bool {
 	return r.Bound != nil && r.Bound.Share >= boundNear && r.Total.Occupancy.Quantile(0.5) >= boundOccupancy
 }
 
-// longestAnswer is a lower bound of the longest time to a TX response.
 func longestAnswer(q *event.CongestionQueue) time.Duration {
 	return time.Duration(q.Latency.Quantile(1)/2) * time.Microsecond
 }

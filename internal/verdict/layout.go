@@ -15,7 +15,6 @@ type Layout struct {
 	tallies []tally // one per pattern seen
 }
 
-// A tally is what the packets of one pattern have in common.
 type tally struct {
 	pattern *pattern
 	packets int
@@ -50,7 +49,6 @@ func (l *Layout) Add(p *event.Packet) {
 	}
 }
 
-// tally returns that of a pattern.
 func (l *Layout) tally(of *pattern) *tally {
 	for i := range l.tallies {
 		if l.tallies[i].pattern == of {
@@ -80,14 +78,6 @@ func (l *Layout) Sentence() string {
 	return sentence
 }
 
-// LayoutOf describes the layout of one packet; "" unless it went wrong because of it.
-func LayoutOf(p *event.Packet) string {
-	var l Layout
-	l.Add(p)
-	return l.Sentence()
-}
-
-// A shape is what the patterns are recognised by.
 type shape struct {
 	overLimit bool
 	gatherOff bool // dropped since scatter-gather is off

@@ -182,7 +182,9 @@ func TestLayoutOfVectors(t *testing.T) {
 			frags = append(frags, event.Frag{Offset: frag[0], Size: frag[1]})
 		}
 		p := made(v.HeadOff, v.HeadLen, frags...)
-		sentence := LayoutOf(&p)
+		var layout Layout
+		layout.Add(&p)
+		sentence := layout.Sentence()
 		if (sentence != "") != v.Rocket {
 			t.Errorf("%s: %q", v.Name, sentence)
 		}

@@ -30,7 +30,6 @@ func ProbeSentence(r *event.Probe) string {
 	return text
 }
 
-// probeFate describes what the driver and the backend did with the datagram.
 func probeFate(r *event.Probe) string {
 	switch r.Verdict {
 	case event.Dropped:
@@ -53,7 +52,6 @@ func probeFate(r *event.Probe) string {
 	return "The datagram was within the slot limit; the driver sent it as it was." + answerSentence(r)
 }
 
-// answerSentence describes the TX response to a datagram that the driver sent.
 func answerSentence(r *event.Probe) string {
 	switch {
 	case r.Answer == event.AnswerAccepted:

@@ -37,10 +37,8 @@ func (s span) of(noun string) string {
 	return s.String() + " " + noun
 }
 
-// within reports whether all numbers are from least to most.
 func (s span) within(least, most int) bool { return s.least >= least && s.most <= most }
 
-// sentence describes what the packets have in common.
 func (t *tally) sentence() string {
 	parts := []string{t.pieces()}
 	if t.gsoSize.most > 0 {

@@ -6,7 +6,6 @@ import (
 	"xentrace/internal/slots"
 )
 
-// ordinaryMTU is what jumbo frames are larger than.
 const ordinaryMTU = 1500
 
 // cutPayload is how much of a segment a frame of an ordinary MTU carries: what the headers
