@@ -338,17 +338,6 @@ func TestPause(t *testing.T) {
 	}
 }
 
-func TestHelpNamesEveryKey(t *testing.T) {
-	m := sampleModel(1, 1)
-	press(m, keyHelp)
-	text := screenText(m, 100, 60)
-	for _, part := range []string{"up down", "k and j", "page up/down", "home end", "enter", "sort by", "pause", "^L", "^Z", "?", "q  ", "^C"} {
-		if !strings.Contains(text, part) {
-			t.Errorf("no %q in\n%s", part, text)
-		}
-	}
-}
-
 func TestTooSmall(t *testing.T) {
 	for _, size := range [][2]int{{59, 40}, {200, 14}} {
 		text := strings.Join(strings.Fields(screenText(sampleModel(1, 5), size[0], size[1])), " ")
