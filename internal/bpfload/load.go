@@ -8,6 +8,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
+
+	"xentrace/internal/kernel"
 )
 
 // A Selection is the part of an object to load, and what is set in it beforehand.
@@ -123,4 +125,29 @@ func HasAddress(variable btf.TypeID) bool {
 		Instructions: asm.Instructions{load, asm.Mov.Imm(asm.R0, 0), asm.Return()},
 	}, ebpf.ProgramOptions{LogDisabled: true})
 	return err == nil && program.Close() == nil
+}
+
+// NoRecursionCount is why a kernel without CountsRecursion has no such count.
+const NoRecursionCount = "this kernel does not count program runs that it skipped for recursion"
+
+// CountsRecursion reports whether the kernel counts program runs that it skipped for
+// recursion: since 5.12, but those of kprobes only since 6.7.
+func CountsRecursion(types *kernel.Types) bool {
+	_, err := types.Field("", "bpf_prog_info", "recursion_misses")
+	return err == nil
+}
+
+// RecursionMisses sums the program runs that the kernel skipped for recursion.
+func RecursionMisses(collections ...*ebpf.Collection) (uint64, error) {
+	var sum uint64
+	for _, collection := range collections {
+		for name, program := range collection.Programs {
+			statistics, err := program.Stats()
+			if err != nil {
+				return 0, fmt.Errorf("statistics of program %s: %w", name, err)
+			}
+			sum += statistics.RecursionMisses
+		}
+	}
+	return sum, nil
 }
