@@ -9,6 +9,7 @@ import (
 	"xentrace/internal/event"
 	"xentrace/internal/netdev"
 	"xentrace/internal/remedy"
+	"xentrace/internal/verdict"
 )
 
 func (m *Machine) driver(i *Interface) event.Finding {
@@ -105,7 +106,7 @@ func span(d time.Duration) string {
 	case d >= 2*time.Hour:
 		return fmt.Sprintf("%d hours", int(d.Hours()))
 	default:
-		return count(int(d.Minutes()), "minute")
+		return verdict.Count(int(d.Minutes()), "minute")
 	}
 }
 
