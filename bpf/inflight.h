@@ -3,7 +3,7 @@
  * Packets in flight: from the entry of xennet_start_xmit() until their fate is known.
  *
  * There is no hook at the return. The driver frees a packet in flight by the any-context
- * free if it drops it or goes on with a copy, and not at all if it sends it; in flight
+ * free if it drops it or continues with a copy, and not at all if it sends it; in flight
  * means that this CPU owns the xmit lock of the packet's queue. A packet that is to be
  * reported though it was not dropped is settled by the next entry on its CPU, or by a
  * program that userspace runs there.
@@ -228,7 +228,7 @@ static __always_inline int transmit_begin_untyped(void *ctx, void *skb, void *de
 	return transmit_begin(ctx, skb, dev, in_driver, false);
 }
 
-/* The driver goes on with a copy of the packet. */
+/* The driver continues with a copy of the packet. */
 static __noinline int bounced(void *ctx, struct cpu_state *cpu, __u32 slot, struct sk_buff *skb)
 {
 	struct inflight *inflight = inflight_at(cpu, slot);

@@ -1,5 +1,5 @@
 // Xentrace sees what the Xen network frontend does to every packet it is
-// handed, and tells of those that went wrong.
+// handed, and reports those that went wrong.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Package check tells whether this machine is susceptible to the losses of Xen's
+// Package check reports whether this machine is susceptible to the losses of Xen's
 // network frontend, and to which: one finding for each thing that matters, with
 // the evidence it stands on and advice.
 //
@@ -14,7 +14,7 @@ import (
 	"xentrace/internal/event"
 )
 
-// The findings, in the order they are told in where none matters more.
+// The findings, in the order they are listed in where none matters more.
 const (
 	Virtualization event.FindingID = "virtualization"
 	DriverOf       event.FindingID = "driver"

@@ -43,7 +43,7 @@ var (
 	drops      = netfront.Answer{Value: netfront.Drops, Evidence: "xennet_start_xmit never calls __pskb_pull_tail"}
 )
 
-// newGuest is a Xen HVM guest on EC2 with Linux 6.12 and two processors, with
+// newGuest is a Xen HVM guest on EC2 with Linux 6.12 and two CPUs, with
 // which nothing is wrong.
 func newGuest() *guest {
 	g := &guest{files: fstest.MapFS{}, live: linearizes, frags: 17, store: map[string]string{"device/vif/0": ""}, signature: xenSignature,

@@ -96,7 +96,7 @@ func (r *reader) kernelFile(modules string) (string, error) {
 }
 
 // ReadFile reads a driver from a file. What the file does not show is an answer;
-// the error tells of a file that cannot be read at all.
+// the error reports a file that cannot be read at all.
 func ReadFile(ctx context.Context, files fs.FS, name string) (File, error) {
 	opened, err := files.Open(name)
 	if err != nil {

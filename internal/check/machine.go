@@ -107,7 +107,7 @@ type File struct {
 	Answer  netfront.Answer
 }
 
-// concerned tells whether anything here can concern the machine: it has an
+// concerned reports whether anything here can concern the machine: it has an
 // interface of the frontend, or is a Xen guest that could have one.
 func (m *Machine) concerned() bool {
 	return len(m.Unbound) > 0 || slices.ContainsFunc(m.Interfaces, func(i Interface) bool { return i.IsNetfront() })

@@ -134,7 +134,7 @@ func observed(f *event.Finding, i *Interface) {
 const smallHeads = "skbuff_small_head"
 
 // A Slab is the geometry of that cache. It depends on the kernel's configuration and on
-// the number of processors.
+// the number of CPUs.
 type Slab struct {
 	Bytes   int // from one object to the next; 0 if the kernel has no such cache
 	Objects int // in one slab, which begins with a page
@@ -142,7 +142,7 @@ type Slab struct {
 }
 
 // Crossing is how many objects of a slab have the end of a page within the room for
-// a packet. A packet in such an object crosses it if its own bytes lie on both
+// a packet. A packet in such an object straddles it if its own bytes lie on both
 // sides.
 func (s Slab) Crossing() int {
 	crossing := 0

@@ -33,7 +33,7 @@ type Source struct {
 	// Xenstore returns what is at paths relative to this domain's own; of those
 	// that are not there, nothing.
 	Xenstore func(ctx context.Context, paths []string) (map[string]string, error)
-	// Signature is what the processor says of its hypervisor.
+	// Signature is what the CPU says of its hypervisor.
 	Signature func() string
 	// Release is that of the running kernel.
 	Release string

@@ -201,7 +201,7 @@ func (t *traced) run(ctx context.Context, out *stream, screen *screen, options s
 	return session.Run(ctx, options)
 }
 
-// ignoringPipe returns err unless it tells that standard output was closed,
+// ignoringPipe returns err unless it means that standard output was closed,
 // which ends a run but is no failure.
 func ignoringPipe(err error) error {
 	if errors.Is(err, syscall.EPIPE) {

@@ -121,7 +121,7 @@ func fileReport(ctx context.Context, path string) (*event.Report, error) {
 	return &event.Report{Findings: []event.Finding{check.OfFile(file)}}, nil
 }
 
-// reportWidth is how wide a report is where no terminal tells.
+// reportWidth is how wide a report is where no terminal shows.
 const reportWidth = 80
 
 // An observation is what the tracer counted, or why it did not.

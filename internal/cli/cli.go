@@ -135,7 +135,7 @@ const (
 	statusInternal  = 4
 )
 
-// A usageError is a command line that makes no sense.
+// A usageError ends with exit status 2.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
@@ -161,7 +161,7 @@ func Status(err error) int {
 	}
 }
 
-// Report writes what Run returned in one line, unless there is nothing to tell:
+// Report writes what Run returned in one line, unless there is nothing to report:
 // a reader of standard output that went away wants to hear no more.
 func Report(w io.Writer, err error) {
 	if err == nil || errors.Is(err, errFinding) || errors.Is(err, syscall.EPIPE) {

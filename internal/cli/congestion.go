@@ -134,7 +134,7 @@ type measuring struct {
 	facts    facts.Cache
 }
 
-// run tells what was measured when the time is up or it is interrupted, and with
+// run reports what was measured when the time is up or it is interrupted, and with
 // --watch every second before.
 func (m *measuring) run(ctx context.Context) error {
 	last := context.WithoutCancel(ctx)

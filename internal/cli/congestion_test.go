@@ -18,7 +18,7 @@ import (
 	"xentrace/test/schema"
 )
 
-// fakeMeter tells the same again and again.
+// fakeMeter shows the same again and again.
 type fakeMeter struct {
 	options congestion.Options
 	told    int

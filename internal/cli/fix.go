@@ -157,7 +157,7 @@ func (f *fixing) showPlan(ctx context.Context) error {
 	return nil
 }
 
-// showSteps tells of every step, and of the files; it returns how many there are.
+// showSteps reports every step, and of the files; it returns how many there are.
 func (f *fixing) showSteps(plan *fix.Plan) (files int, err error) {
 	preview, err := f.fixer.Preview(plan, fix.Persistence(f.persist))
 	if err != nil {
@@ -169,7 +169,7 @@ func (f *fixing) showSteps(plan *fix.Plan) (files int, err error) {
 	return len(preview), nil
 }
 
-// sayRest tells what the plan is not about.
+// sayRest reports what the plan is not about.
 func (f *fixing) sayRest(plan *fix.Plan) {
 	if plan.Unknown != "" {
 		f.say("%s", plan.Unknown)
@@ -239,7 +239,7 @@ func (f *fixing) applyPlan(ctx context.Context) error {
 	return nil
 }
 
-// unchanged tells of a run that was undone. An interrupt is no failure.
+// unchanged reports a run that was undone. An interrupt is no failure.
 func (f *fixing) unchanged(err error) error {
 	if errors.Is(err, fix.ErrNotUndone) {
 		return err

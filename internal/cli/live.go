@@ -14,7 +14,7 @@ import (
 	"xentrace/internal/session"
 )
 
-// wantsScreen tells whether a whole screen is asked for and can be had. Where there is
+// wantsScreen reports whether a whole screen is asked for and can be had. Where there is
 // no terminal for one, it says that lines are written.
 func (in *watchOptions) wantsScreen() (bool, error) {
 	if !in.live {

@@ -209,7 +209,7 @@ func (t *traced) probes(ctx context.Context, out *stream, network *netdev.Namesp
 		}
 		results = append(results, r)
 		if err := out.Emit(&r); err != nil {
-			return results, nil // who closes the stream tells of it
+			return results, nil // who closes the stream reports it
 		}
 	}
 	return results, nil

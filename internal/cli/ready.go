@@ -9,7 +9,7 @@ import (
 	"strconv"
 )
 
-// A readyFile tells scripts that every hook is attached: it appears, complete,
+// A readyFile shows scripts that every hook is attached: it appears, complete,
 // at that moment and not before.
 type readyFile struct {
 	path      string

@@ -377,7 +377,7 @@ func TestFullDiskIsAFailure(t *testing.T) {
 	}
 }
 
-// With -v it says how to let go of a driver that it keeps from being unloaded.
+// With -v it says how to released a driver that it keeps from being unloaded.
 func TestHeldDriverIsSaid(t *testing.T) {
 	const says = "module cannot be unloaded"
 	for _, holds := range []bool{false, true} {

@@ -21,7 +21,7 @@ import (
 
 // A Tracer is attached to the driver and counts until it is stopped.
 type Tracer interface {
-	// Choice tells the backend that attached, and why the better ones did not.
+	// Choice shows the backend that attached, and why the better ones did not.
 	Choice() trace.Choice
 	// Read waits for the next record. It returns io.EOF once the tracer was
 	// stopped and all records were read.
@@ -30,8 +30,8 @@ type Tracer interface {
 	Holders(inodes []uint64) ([]event.Holder, error)
 	// Totals returns what was counted so far; after Stop, what was counted.
 	Totals(context.Context) (event.Totals, error)
-	// Connections tells how the connections stand whose packets were read; nil where
-	// nothing can tell.
+	// Connections reports how the connections stand whose packets were read; nil where
+	// nothing can show.
 	Connections() flow.Kernel
 	// SetProbe has every packet of the socket with this cookie told of.
 	SetProbe(cookie uint64) error
@@ -101,7 +101,7 @@ func (s System) columns(w io.Writer, fallback int) int {
 	return fallback
 }
 
-// coloured tells whether to write colours to w. --color always and never beat
+// coloured reports whether to write colours to w. --color always and never beat
 // what NO_COLOR and TERM say.
 func (s System) coloured(mode string, w io.Writer) bool {
 	switch mode {
@@ -113,7 +113,7 @@ func (s System) coloured(mode string, w io.Writer) bool {
 	return isTerminal(w) && s.Getenv("NO_COLOR") == "" && s.Getenv("TERM") != "dumb"
 }
 
-// blocks tells whether the locale has block characters: any in UTF-8.
+// blocks reports whether the locale has block characters: any in UTF-8.
 func (s System) blocks() bool {
 	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
 		if locale := s.Getenv(name); locale != "" {

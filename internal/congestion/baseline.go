@@ -32,7 +32,7 @@ type earlier struct {
 // A Baseline is an earlier run: its last report of each interface.
 type Baseline map[string]earlier
 
-// errNoBaseline means that a file holds no report.
+// errNoBaseline reports that a file holds no report.
 var errNoBaseline = errors.New("no line of type congestion in it: write one with xentrace congestion -o json")
 
 // ReadBaseline reads what an earlier run wrote as JSON. Lines of other types are

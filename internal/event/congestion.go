@@ -229,7 +229,7 @@ type Judgment struct {
 	Sentence     string // with the figures; empty unless SmallPackets
 }
 
-// A Change is one figure beside the same of an earlier run. Either is nil if that run
+// A Change is one figure next to the same of an earlier run. Either is nil if that run
 // could not measure it.
 type Change struct {
 	Key         string // as in the JSON output

@@ -35,7 +35,7 @@ type Fixer struct {
 	between func() // see disk
 }
 
-// ErrNotUndone tells that something failed, and that not all of what had been done
+// ErrNotUndone means that something failed, and that not all of what had been done
 // before could be taken back. The state file is there still.
 var ErrNotUndone = errors.New("not everything could be undone")
 
@@ -292,14 +292,14 @@ func (f *Fixer) Counters(ctx context.Context, interfaces []Identity) (sent, drop
 	return sent, dropped, nil
 }
 
-// SinglePages tells whether new page fragments are single pages by now, as far as the
+// SinglePages reports whether new page fragments are single pages by now, as far as the
 // setting is to be read.
 func (f *Fixer) SinglePages() bool {
 	value, err := f.Machine.Sysctl(HighOrder)
 	return err == nil && value == "1"
 }
 
-// failed tells of a step that failed and returns the error.
+// failed reports a step that failed and returns the error.
 func (f *Fixer) failed(step Step, err error) error {
 	f.tell(step, event.Failed, sentence(explain(err).Error()))
 	return fmt.Errorf("step %s: %w", step.Name, err)

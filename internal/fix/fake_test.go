@@ -95,7 +95,7 @@ func (m *fakeMachine) point() {
 	}
 }
 
-// survives runs do and tells whether it was not cut off by a crash.
+// survives runs do and reports whether it was not cut off by a crash.
 func (m *fakeMachine) survives(do func()) (survived bool) {
 	defer func() {
 		if r := recover(); r != nil {

@@ -278,8 +278,8 @@ func syncDirectory(path string) error {
 // A lock keeps others from changing things at the same time.
 type lock struct{ file *os.File }
 
-// takeLock locks the file beside the state, and fails at once if another has it.
-// The kernel lets go of it when the process ends, however it ends.
+// takeLock locks the file next to the state, and fails at once if another has it.
+// The kernel releases it when the process ends, however it ends.
 func takeLock(path string) (*lock, error) {
 	for {
 		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
@@ -303,7 +303,7 @@ func takeLock(path string) (*lock, error) {
 	}
 }
 
-// release lets go of the lock and removes its file.
+// release releases the lock and removes its file.
 func (l *lock) release() error {
 	return errors.Join(removeIfThere(l.file.Name()), l.file.Close())
 }

@@ -48,7 +48,7 @@ type Identity struct {
 	Address string `json:"address"`
 }
 
-// same tells how well an interface fits what was meant: 0 if not at all.
+// same reports how well an interface fits what was meant: 0 if not at all.
 func (i Identity) same(found Identity) int {
 	if i.Driver != found.Driver || i.BusInfo != found.BusInfo {
 		return 0

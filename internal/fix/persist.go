@@ -198,7 +198,7 @@ func (f *Fixer) tool(name string) (string, error) {
 	return "", fmt.Errorf("the file would call %s, which is not installed: install it first", name)
 }
 
-// plainName tells that a name means nothing to a shell, to systemd or to udev.
+// plainName reports whether a name means nothing to a shell, to systemd or to udev.
 func plainName(name string) bool {
 	for n, c := range []byte(name) {
 		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'

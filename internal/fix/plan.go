@@ -16,7 +16,7 @@ type Plan struct {
 	// Left names the findings that are not OK and that no step here is about, such
 	// as "queues eth0".
 	Left []string
-	// Unknown tells that too little is known to plan everything; a sentence.
+	// Unknown means that too little is known to plan everything; a sentence.
 	Unknown string
 
 	interfaces []Identity
@@ -129,7 +129,7 @@ func object(a action, s *situation) (reason string, final bool) {
 	return "", false
 }
 
-// done tells that the step would change nothing.
+// done reports that the step would change nothing.
 func done(a action, s *situation) bool {
 	switch remedy.ID(a.name) {
 	case remedy.SinglePages:
@@ -172,7 +172,7 @@ func (p *planner) unknown() string {
 	return ""
 }
 
-// mended are the findings that steps are about, or that tell of what the others
+// mended are the findings that steps are about, or that report what the others
 // do.
 var mended = []event.FindingID{check.LinearizeCode, check.ScatterGather, check.MTU, check.Offload, check.TxDropped, check.KernelLog, check.SkbFrags}
 
@@ -221,7 +221,7 @@ func (p *Plan) Changed() []Identity {
 	return changed
 }
 
-// Refused tells whether a step was refused.
+// Refused reports whether a step was refused.
 func (p *Plan) Refused() bool {
 	return slices.ContainsFunc(p.Steps, func(s Step) bool { return s.Status == event.Refused })
 }

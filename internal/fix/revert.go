@@ -15,7 +15,7 @@ import (
 // ErrNothing is what Revert returns if there is no state file.
 var ErrNothing = errors.New("nothing to revert")
 
-// Revert puts back everything that the state file tells of, removes the files that
+// Revert puts back everything that the state file reports, removes the files that
 // were written, and then the state file. It may be called again whenever it was
 // cut off or something failed: what failed is in the error, the rest is done.
 //

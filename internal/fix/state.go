@@ -50,7 +50,7 @@ type InterfaceState struct {
 type FileState struct {
 	Path string `json:"path"`
 	Link string `json:"link"` // what it points to; empty for a file
-	// Directory tells that it is a directory, to be removed if it is empty.
+	// Directory means that it is a directory, to be removed if it is empty.
 	Directory bool `json:"directory"`
 }
 
@@ -115,7 +115,7 @@ func (s *store) read() (*State, error) {
 	return state, nil
 }
 
-// trusted tells that nobody else could have written the file: what it says is
+// trusted reports that nobody else could have written the file: what it says is
 // done with every privilege.
 func trusted(file *os.File) error {
 	var stat unix.Stat_t

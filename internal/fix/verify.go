@@ -122,7 +122,7 @@ func (w *Verifier) Before(ctx context.Context) (err error) {
 	return err
 }
 
-// After watches after the change and tells whether drops have ended.
+// After watches after the change and reports whether drops have ended.
 func (w *Verifier) After(ctx context.Context) (ended bool) {
 	if w.Watch == 0 {
 		return true
@@ -223,8 +223,8 @@ func (w window) String() string {
 }
 
 // Probes makes one probe out of each interface that was changed, to its own default
-// gateway, and tells what each found. Where none could be made, after says why, in what
-// it tells of the watch.
+// gateway, and reports what each found. Where none could be made, after says why, in what
+// it reports the watch.
 func (w *Verifier) Probes(ctx context.Context) (lost bool) {
 	switch {
 	case w.Watch == 0 || w.NoProbe || len(w.changed) == 0:
@@ -264,7 +264,7 @@ func (w *Verifier) probe(ctx context.Context, i Identity) (lost bool) {
 	return result.Lost()
 }
 
-// withinLimit tells that no datagram over the limit can be made here any more, as
+// withinLimit reports that no datagram over the limit can be made here any more, as
 // single pages are to bring about.
 func (w *Verifier) withinLimit(r *event.Probe) bool {
 	return !r.ScatterGatherOff && !r.Reached && (r.Seen || r.SinglePages) && w.Fixer.SinglePages()

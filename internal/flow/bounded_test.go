@@ -145,7 +145,7 @@ func TestWhoIsAsked(t *testing.T) {
 	}
 }
 
-// What is kept of flows does not grow once there is no room for more of them.
+// What is kept of flows does not grow once there is no space for more of them.
 func TestMemoryIsBounded(t *testing.T) {
 	table := NewTable(DefaultLimit, nil)
 	lose := func(from, to int) uint64 {

@@ -11,7 +11,7 @@ import (
 	"xentrace/internal/verdict"
 )
 
-// States of include/net/tcp_states.h in which a socket that sends a packet tells
+// States of include/net/tcp_states.h in which a socket that sends a packet shows
 // nothing of a connection: it has none, or none any more.
 const (
 	tcpClose  = 7
@@ -46,7 +46,7 @@ func (h *history) connected(p *event.Packet) bool {
 	return p.TCP != nil && p.TCP.State != tcpListen && p.TCP.State != tcpClose
 }
 
-// anotherSocket tells whether a packet is of a new connection with the addresses and
+// anotherSocket reports whether a packet is of a new connection with the addresses and
 // ports of one before.
 func (h *history) anotherSocket(p *event.Packet) bool {
 	if !h.connected(p) || p.Socket == nil {
@@ -137,7 +137,7 @@ func (h *history) advice(p *event.Packet) []event.Advice {
 func (h *history) addSeq(p *event.Packet) []event.FlowEvent {
 	f := &h.flow
 	if p.Flow.SeqLength == 0 || after(f.TCP.SndUna, p.TCP.Seq) {
-		return nil // nothing that would be sent again, or acknowledged since, as the kernel told
+		return nil // nothing that would be retransmitted, or acknowledged since, as the kernel told
 	}
 	d := h.dropped.note(p.TCP.Seq, f.TCP.SndUna, p.Time)
 	f.TCP.Seq, f.TCP.SameSeq = p.TCP.Seq, d.times
@@ -227,10 +227,10 @@ func (h *history) snapshot(now time.Time) event.FlowHistory {
 	return f
 }
 
-// hanging tells whether something that was dropped is not acknowledged yet.
+// hanging reports whether something that was dropped is not acknowledged yet.
 func (h *history) hanging() bool { return h.flow.State == event.Stalled || len(h.dropped) > 0 }
 
-// after tells whether sequence number a lies behind b; they wrap.
+// after reports whether sequence number a lies behind b; they wrap.
 func after(a, b uint32) bool { return int32(a-b) > 0 }
 
 // mostSeqs is how many sequence numbers of one flow are remembered. What is sent

@@ -7,7 +7,7 @@ import (
 	"xentrace/internal/event"
 )
 
-// A rank is how much a flow matters when there is no room: those of the lowest give
+// A rank is how much a flow matters when there is no space: those of the lowest give
 // theirs up first, among them the one that had no trouble for the longest time.
 type rank int
 

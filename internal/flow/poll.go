@@ -86,7 +86,7 @@ func (t *Table) next(rest []*history) []*history {
 	return append(chosen, rest[:mostAsked-len(chosen)]...)
 }
 
-// answer takes note of what the kernel told of a flow's connection.
+// answer takes note of what the kernel reports of a flow's connection.
 func (t *Table) answer(h *history, c *event.Connection, now time.Time) []event.FlowEvent {
 	if c.Ended {
 		events := t.end(h, c, now)

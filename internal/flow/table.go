@@ -43,7 +43,7 @@ type Table struct {
 	flows    map[event.FlowKey]*history
 	bySocket map[uint64]*history // those whose socket is followed, by its address
 	order    [ranks]order
-	refused  map[event.FlowKey]struct{} // flows that found no room, as many as there is room for
+	refused  map[event.FlowKey]struct{} // flows that found no space, as many as there is room for
 	lost     uint64
 	stalled  uint64 // flows that stalled, once or more
 	now      int    // flows that are stalled

@@ -43,7 +43,7 @@ type Capabilities uint64
 // PROC_USER_INIT_INO in include/linux/proc_ns.h.
 const initialUserNamespace = "user:[4026531837]"
 
-// InUserNamespace tells whether the process is in a user namespace other than the
+// InUserNamespace reports whether the process is in a user namespace other than the
 // machine's own, as in a rootless container. Its root has every capability there, but none that
 // reaches beyond the namespace, as BPF does.
 func InUserNamespace() bool {

@@ -25,7 +25,7 @@ var (
 	// ErrSymbolMissing means that the running kernel has no symbol of that name.
 	ErrSymbolMissing = errors.New("symbol is inlined or renamed in this kernel")
 
-	// ErrExtentUnknown means that no symbol above a function tells where it ends.
+	// ErrExtentUnknown means that no symbol above a function shows where it ends.
 	ErrExtentUnknown = errors.New("end of the function is not known")
 )
 

@@ -7,7 +7,7 @@ type cell struct {
 	tone tone
 }
 
-// A column of a table. Where there is no room for all of them, elastic ones are cut,
+// A column of a table. Where there is no space for all of them, elastic ones are cut,
 // and those that are worth least are left out.
 type column struct {
 	name    string

@@ -50,7 +50,7 @@ func (l line) width() int {
 func width(text string) int { return displaywidth.String(text) }
 
 // name makes a name that others control fit for a cell of the screen: as in lines, and
-// without characters that join with those beside them, which terminals do not agree
+// without characters that join with those next to them, which terminals do not agree
 // about the width of.
 func name(s string) string { return steady(output.Escape(s)) }
 

@@ -126,7 +126,7 @@ func sampleTotals() *event.Totals {
 	}
 }
 
-// elsewhereTotals is a run with drops outside the driver, on a kernel that tells
+// elsewhereTotals is a run with drops outside the driver, on a kernel that shows
 // reasons.
 func elsewhereTotals() *event.Totals {
 	totals := sampleTotals()

@@ -101,7 +101,7 @@ func TestTextStaysWithinItsWidth(t *testing.T) {
 	}
 }
 
-// isCommandOrAddress tells of the lines that are not broken: a command to copy,
+// isCommandOrAddress reports the lines that are not broken: a command to copy,
 // and an arrow with one long IPv6 address and what follows it.
 func isCommandOrAddress(line string) bool {
 	return strings.HasPrefix(strings.TrimSpace(line), "# ") || strings.HasPrefix(strings.TrimSpace(line), "> [")

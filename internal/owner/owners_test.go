@@ -219,7 +219,7 @@ func TestKnownSocketsAreBounded(t *testing.T) {
 	}
 }
 
-// Sockets that send nothing any more do not pile up until there is no room.
+// Sockets that send nothing any more do not pile up until there is no space.
 func TestUnusedSocketsAreForgotten(t *testing.T) {
 	o := newTestOwners(t, &kernel{})
 	for n := range uint64(1000) {

@@ -109,7 +109,7 @@ func (p *Prober) neighbour() (netdev.Neighbour, error) {
 	return state, err
 }
 
-// silent says that the next hop does not tell its link address.
+// silent says that the next hop does not show its link address.
 func (p *Prober) silent() string {
 	hop, asks := p.options.Destination.NextHop, "neighbour solicitations"
 	if hop.Is4() {

@@ -24,7 +24,7 @@ const MaxAttempts = 32
 
 const defaultSlots = 27
 
-// How long things may take that nothing else tells the end of. Emulated machines are slow.
+// How long things may take that nothing else shows the end of. Emulated machines are slow.
 const (
 	seenPatience      = 3 * time.Second        // a datagram on its way to the driver
 	answerPatience    = 2 * time.Second        // the backend's first answer
@@ -71,7 +71,7 @@ type Prober struct {
 }
 
 // New makes a prober whose sockets are in the network namespace of the calling thread,
-// and begins to read what the tracer tells, until ctx ends, the tracer is stopped or the
+// and begins to read what the tracer shows, until ctx ends, the tracer is stopped or the
 // prober is closed.
 func New(ctx context.Context, t Tracer, n Network, o Options) *Prober {
 	p := &Prober{
@@ -109,7 +109,7 @@ func (p *Prober) read(ctx context.Context) {
 	}
 }
 
-// Close lets go of what the senders hold, and waits until the tracer is not read any
+// Close releases what the senders hold, and waits until the tracer is not read any
 // more: the next may do so.
 func (p *Prober) Close() error {
 	p.stop()
@@ -192,7 +192,7 @@ func (p *Prober) attempt(ctx context.Context, r *event.Probe) error {
 	}
 	r.Flow = &event.Flow{Proto: unix.IPPROTO_UDP, Source: s.Local(), Destination: withoutZone(p.options.Destination.Address)}
 	if err := s.Send(ctx); err != nil {
-		// Where the kernel had made a packet of it, a record still tells why it was refused.
+		// Where the kernel had made a packet of it, a record still shows why it was refused.
 		r.Unseen, r.SinglePages = describeSend(err), errors.Is(err, rocket.ErrSinglePages)
 		if ctx.Err() != nil || r.SinglePages {
 			return errors.Join(ctx.Err(), s.Close())
@@ -246,7 +246,7 @@ func (p *Prober) ended(ctx context.Context) error {
 	return errors.New("the tracer was stopped during a probe")
 }
 
-// take adds what a record tells. It returns how long to wait for another one, 0 for no
+// take adds what a record shows. It returns how long to wait for another one, 0 for no
 // longer than before, and whether none is to be waited for.
 func (p *Prober) take(r *event.Probe, packet *event.Packet) (next time.Duration, done bool) {
 	switch {
@@ -274,7 +274,7 @@ func (p *Prober) take(r *event.Probe, packet *event.Packet) (next time.Duration,
 	return p.awaitAnswer(r)
 }
 
-// awaitAnswer tells how long to wait for the backend's answer to what the driver sent.
+// awaitAnswer reports how long to wait for the backend's answer to what the driver sent.
 func (p *Prober) awaitAnswer(r *event.Probe) (next time.Duration, done bool) {
 	switch {
 	case r.Verdict == event.Dropped:

@@ -62,7 +62,7 @@ func (r *rockets) many(ctx context.Context, slots int) (sender, error) {
 }
 
 // headBurst is how many small datagrams are one attempt: of the heads one in 20 to 60
-// lies across a page boundary, by the geometry of their slabs.
+// straddles a page boundary, by the geometry of their slabs.
 const headBurst = 8
 
 type plain struct {

@@ -178,7 +178,7 @@ func TestRecordsThatAreTooShort(t *testing.T) {
 }
 
 // Whatever comes out of the ring, decoding does not panic, and what is taken
-// tells just what the bytes say.
+// shows just what the bytes say.
 func FuzzRecord(f *testing.F) {
 	f.Add(raw(tcpEvent(17), 17))
 	f.Add(raw(tcpEvent(45), 45))

@@ -71,7 +71,7 @@ func parseMapping(line string) (mapping, bool) {
 	return m, true
 }
 
-// An openFile is a regular file, and what tells one version of it from another.
+// An openFile is a regular file, and what shows one version of it from another.
 type openFile struct {
 	*os.File
 	device, inode uint64

@@ -116,7 +116,7 @@ func (n *Namer) maySearch() bool {
 	return n.searched <= maxSearches
 }
 
-// startedBefore tells whether the process with this PID existed at that time.
+// startedBefore reports whether the process with this PID existed at that time.
 func (n *Namer) startedBefore(pid int, at uint64) bool {
 	text, err := os.ReadFile(n.process(pid, "stat"))
 	if err != nil {

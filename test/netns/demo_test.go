@@ -90,7 +90,7 @@ func interfacesIn(t *testing.T, file *os.File) (names []string) {
 }
 
 // The demo as a whole: what it sends, its lines, its histogram and its closing
-// words tell of the same numbers.
+// words report the same numbers.
 func TestDemo(t *testing.T) {
 	need.Root(t, "to make network namespaces")
 	before := alone(t)
@@ -191,7 +191,7 @@ func TestDemoEndedEarly(t *testing.T) {
 
 // checkDemoGone looks at what the demo leaves. orderly: it removed the network
 // itself, and said so; a killed one leaves that to the kernel, which waits for
-// the test to let go of the namespaces.
+// the test to released the namespaces.
 func checkDemoGone(t *testing.T, demo *program, namespaces []*os.File, before []string, orderly bool) {
 	t.Helper()
 	if after := surroundings(t); !slices.Equal(before, after) {

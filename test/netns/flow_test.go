@@ -64,7 +64,7 @@ var wire = []struct {
 }
 
 // Real packets on the wire, whose headers were changed on their way: the record
-// tells what the headers say.
+// reports what the headers say.
 func TestFlowIsTakenFromTheHeaders(t *testing.T) {
 	l := newLab(t)
 	v4 := l.udp(l.udpSink(farAddress.Addr()).Local(), rocket.Options{})

@@ -314,7 +314,7 @@ func scatterGatherOff(t *testing.T) {
 	}
 }
 
-// headsCrossPages tells whether some small heads do on this kernel: those of a slab
+// headsCrossPages reports whether some small heads do on this kernel: those of a slab
 // cache of their own, if its objects are no power of two in size and its slabs not pages.
 func headsCrossPages(t *testing.T) bool {
 	t.Helper()
@@ -330,7 +330,7 @@ func headsCrossPages(t *testing.T) bool {
 	return false
 }
 
-// With scatter-gather off it finds a small datagram whose head lies across a page, where
+// With scatter-gather off it finds a small datagram whose head straddles a page, where
 // there are such heads, and refuses to try for many slots.
 func TestProbeWithoutScatterGather(t *testing.T) {
 	l := newLab(t)

@@ -141,7 +141,7 @@ func (s *hangingShape) send(t *testing.T, whole bool) *rocket.TCP {
 	}
 }
 
-// goesOn tells whether the connection's data is acknowledged, or its segment is
+// goesOn reports whether the connection's data is acknowledged, or its segment is
 // dropped at two more transmissions.
 func goesOn(t *testing.T, sender *rocket.TCP) bool {
 	t.Helper()
