@@ -123,7 +123,8 @@ static __always_inline void wake_count(struct transmit_state *state,
 {
 	WRITE_ONCE(state->stopped_ns, 0);
 	ATOMIC_ADD(counters->wakes, 1);
-	ATOMIC_ADD(counters->full_ns, lasted);
+	if (lasted) /* clang makes an atomic or of an addition of 0: not before 5.12 */
+		ATOMIC_ADD(counters->full_ns, lasted);
 	ATOMIC_ADD(*BUCKET(counters->wake_us, lasted / 1000), 1);
 }
 
