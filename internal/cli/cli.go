@@ -65,11 +65,10 @@ func (a *app) root() *cobra.Command {
 	root.SetOut(a.Stdout)
 	root.SetErr(a.Stderr)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		see := "xentrace help"
-		if c.HasParent() {
-			see += " " + c.Name()
+		if !c.HasParent() {
+			return usageError{fmt.Errorf("%w; see xentrace help", err)}
 		}
-		return usageError{fmt.Errorf("%s: %w; see %s", c.Name(), err, see)}
+		return usageError{fmt.Errorf("%s: %w; see xentrace help %s", c.Name(), err, c.Name())}
 	})
 	root.SetHelpFunc(func(c *cobra.Command, _ []string) { a.helped = a.help(c) })
 	root.SetHelpCommand(a.helpCommand())
@@ -107,7 +106,7 @@ func findCommand(root *cobra.Command, name string) (*cobra.Command, error) {
 }
 
 func unknownCommand(root *cobra.Command, name string) error {
-	if near := root.SuggestionsFor(name); len(near) > 0 {
+	if near := root.SuggestionsFor(name); name != "" && len(near) > 0 {
 		return usageError{fmt.Errorf("command %q: unknown; did you mean %s?", name, strings.Join(near, " or "))}
 	}
 	return usageError{fmt.Errorf("command %q: unknown; one of %s", name, strings.Join(commandNames(root), ", "))}

@@ -50,7 +50,7 @@ func TestUsageErrors(t *testing.T) {
 		"unknown command":     {"frobnicate", []string{`command "frobnicate": unknown`, "watch"}},
 		"mistyped command":    {"wacth", []string{"did you mean watch?"}},
 		"planned command":     {"report", []string{`command "report": unknown`}},
-		"flag of no command":  {"-i eth0", []string{"xentrace: unknown shorthand flag: 'i' in -i; see xentrace help"}},
+		"flag of no command":  {"-i eth0", []string{"xentrace: unknown shorthand flag: 'i' in -i; see xentrace help\n"}},
 		"odd switch":          {"watch -v=maybe", []string{`"maybe"`, "--verbose", "not true or false"}},
 		"unknown flag":        {"watch --frob", []string{"watch: unknown flag: --frob", "xentrace help watch"}},
 		"stray argument":      {"watch eth0", []string{`unexpected argument "eth0"`}},

@@ -178,7 +178,7 @@ var catalogue = map[ID]Remedy{
 	RPS: {
 		Command: "echo {cpus} > /sys/class/net/{ifname}/queues/rx-0/rps_cpus",
 		Effect:  "Spreads received packets over the CPUs by flow (RPS), with one queue too.",
-		Cost:    "An inter-processor interrupt per batch.",
+		Cost:    "An IPI per batch.",
 		Applies: func(f *Facts) bool { return len(f.CPUs) > 1 && f.Enter == "" },
 	},
 	Irqbalance: {
@@ -237,7 +237,7 @@ var catalogue = map[ID]Remedy{
 	},
 	LessLoadedHost: {
 		Effect: "Move the guest to a less loaded host, or to an instance type with dedicated CPUs.",
-		Cost:   "A migration, or money.",
+		Cost:   "A migration, or a costlier instance.",
 	},
 	Dom0Weight: {
 		Command: "xl sched-credit2 -d Domain-0 -w 1024",
