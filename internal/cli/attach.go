@@ -190,6 +190,7 @@ func (t *traced) run(ctx context.Context, out *stream, screen *screen, options s
 	switch {
 	case screen != nil:
 		options.Sink = screen.show(ctx, out)
+		defer screen.end() // a panic too leaves the terminal restored
 	case t.console.HasStatus():
 		var before event.Totals
 		options.Status = func(now *event.Totals, left time.Duration) {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -21,15 +20,15 @@ import (
 // Run executes one command line, args without the program's name. What it returns is for
 // Report and Status.
 //
-// SIGINT and SIGTERM end a command in good order; the second one kills at once. SIGPIPE is
-// ignored for the process, so that a write to a closed pipe returns an error.
+// SIGINT, SIGTERM, SIGHUP and SIGQUIT end a command with its summary; one that follows after
+// a second kills at once. SIGPIPE is ignored for the process, so that a write to a closed pipe
+// returns an error.
 func Run(ctx context.Context, args []string, system System) error {
 	signal.Ignore(unix.SIGPIPE)
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, unix.SIGTERM)
-	defer stop()
 	ctx, interrupt := context.WithCancel(ctx)
 	defer interrupt()
-	context.AfterFunc(ctx, stop)
+	ctx, stop := withSignals(ctx)
+	defer stop()
 
 	a := &app{System: system, interrupt: interrupt}
 	root := a.root()
