@@ -34,7 +34,7 @@ func (a *app) checkCommand() *cobra.Command {
 queues and interrupts. Each finding is OK, WARN, FAIL or UNKNOWN, with evidence
 and remedies. Changes nothing. Without root some findings are UNKNOWN. Exits 1
 if a finding is WARN or FAIL.`,
-		Args: arguments("", 0, 0),
+		Args: none,
 		Example: `  sudo xentrace check
   sudo xentrace check --observe 5s -o json
   xentrace check --driver-file xen-netfront.ko.xz    needs no root, no Xen`,
@@ -74,12 +74,12 @@ func (o *checkOptions) run(ctx context.Context) error {
 func (o *checkOptions) report(ctx context.Context) (*event.Report, error) {
 	if o.driverFile != "" {
 		if len(o.interfaces) > 0 || o.ec2rl || o.observe > 0 {
-			return nil, usageError{errors.New("check: --driver-file checks only that file; drop --interface, --ec2rl and --observe")}
+			return nil, usageError{errors.New("--driver-file checks only that file; drop --interface, --ec2rl and --observe")}
 		}
 		return fileReport(ctx, o.driverFile)
 	}
 	if o.readyFile != "" && o.observe == 0 {
-		return nil, usageError{errors.New("check: --ready-file needs --observe; nothing else attaches")}
+		return nil, usageError{errors.New("--ready-file needs --observe; nothing else attaches")}
 	}
 	source, err := o.Machine()
 	if err != nil {

@@ -56,7 +56,7 @@ func (a *app) congestionCommand() *cobra.Command {
 latency, CPU load and accept queues. Reports the bottleneck with evidence and
 remedies: ring (slow backend), one_queue (one CPU does it all), copies, steal
 (the hypervisor runs others), accept_queue (slow application), or none.`,
-		Args: arguments("", 0, 0),
+		Args: none,
 		Example: `  xentrace congestion                         10 seconds of every Xen interface
   xentrace congestion -i eth0 --watch         eth0, every second
   xentrace congestion -o json > before.json   for a later comparison:
@@ -177,7 +177,7 @@ func (m *measuring) tell(ctx context.Context) error {
 		}
 		c := &event.Congestion{Report: &reports[i], Judgment: verdict.OfCongestion(&reports[i], m.facts.Of(event.Device{Name: reports[i].Name, Index: reports[i].Index, NetNS: reports[i].NetNS})), Changes: m.baseline.Changes(&reports[i])}
 		if err = errors.Join(err, lines.Emit(c)); err != nil {
-			return fmt.Errorf("standard output: %w", err)
+			return err
 		}
 	}
 	return nil

@@ -41,7 +41,7 @@ restores what was there before the first --apply. A step that does harm here is
 refused. Exits 1 if a step is refused, or if drops continue.
 
 Steps: ` + wrapped(stepNames(), 8) + ".",
-		Args: arguments("", 0, 0),
+		Args: none,
 		Example: `  sudo xentrace fix                                 the plan
   sudo xentrace fix --apply --persist systemd       apply; survives a reboot
   sudo xentrace fix --step single-pages --apply     one step
@@ -77,10 +77,10 @@ func persistWords() []string {
 
 func (o *fixOptions) run(ctx context.Context) error {
 	if o.apply && o.revert {
-		return usageError{errors.New("fix: --apply and --revert exclude each other")}
+		return usageError{errors.New("--apply and --revert exclude each other")}
 	}
 	if o.revert && (len(o.steps) > 0 || o.persist != "" || len(o.interfaces) > 0) {
-		return usageError{errors.New("fix: --revert restores everything in the state file; drop --interface, --step and --persist")}
+		return usageError{errors.New("--revert restores everything in the state file; drop --interface, --step and --persist")}
 	}
 	f := &fixing{fixOptions: o, lines: o.reportSink(&o.writing, false, false)}
 	f.fixer = &fix.Fixer{State: o.state, Root: o.Root, Emit: f.tell}
