@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -87,6 +88,9 @@ func (o *checkOptions) report(ctx context.Context) (*event.Report, error) {
 	}
 	var observed *observation
 	if o.observe > 0 {
+		if err := o.anyToObserve(ctx, source); err != nil {
+			return nil, err
+		}
 		if observed, err = o.observeFor(ctx); err != nil {
 			return nil, err
 		}
@@ -102,6 +106,18 @@ func (o *checkOptions) report(ctx context.Context) (*event.Report, error) {
 		report.EC2RL = check.EC2RL(machine)
 	}
 	return report, nil
+}
+
+// anyToObserve is an error unless there is an interface whose packets --observe is about.
+func (o *checkOptions) anyToObserve(ctx context.Context, source check.Source) error {
+	links, err := source.Links(ctx, o.interfaces)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(links.Judged, func(i check.Interface) bool { return i.IsNetfront() }) {
+		return fmt.Errorf("%w: --observe: no xen-netfront interface found; run check without it", trace.ErrCannotRun)
+	}
+	return nil
 }
 
 func fileReport(ctx context.Context, path string) (*event.Report, error) {

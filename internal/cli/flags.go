@@ -94,11 +94,17 @@ func fixed(words ...string) complete {
 	return cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)
 }
 
+// maxInterfaces is how many interfaces the BPF programs count separately.
+const maxInterfaces = 64
+
 // interfaceFlag chooses interfaces; usage says what for.
 func interfaceFlag(c *cobra.Command, to *[]string, usage string) {
 	list(c, to, "interface", "i", "NAME", usage, interfaceNames, func(text string) (string, error) {
-		if text == "" {
+		switch {
+		case text == "":
 			return "", errors.New("empty name")
+		case len(*to) == maxInterfaces && !slices.Contains(*to, text):
+			return "", fmt.Errorf("more than %d interfaces; run one xentrace for each %d", maxInterfaces, maxInterfaces)
 		}
 		return text, nil
 	})

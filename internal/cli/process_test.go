@@ -140,6 +140,23 @@ func TestInterruptWhileAttaching(t *testing.T) {
 	}
 }
 
+// open(2) of a named pipe without a writer does not return.
+func TestInterruptWhileOpeningABaseline(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := newProcess(t, nil, "congestion", "--baseline", pipe)
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Second) // until it listens for signals
+	p.signal(t, syscall.SIGINT)
+	if status := p.wait(t); !status.Exited() || status.ExitStatus() != 0 || p.stderr.Len() != 0 {
+		t.Errorf("ended with %v; stderr %s", status, p.stderr.String())
+	}
+}
+
 // Standard output is a pipe that nobody reads: the end hangs, and the second
 // interrupt must not.
 func TestSecondInterruptKillsAtOnce(t *testing.T) {

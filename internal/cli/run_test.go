@@ -41,6 +41,21 @@ func runWith(t *testing.T, fake *fakeTracer, args ...string) result {
 	return result{stdout.String(), stderr.String(), Status(err), err}
 }
 
+func manyInterfaces(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, " -i eth%d", i)
+	}
+	return b.String()
+}
+
+func TestSixtyFourInterfacesAreAccepted(t *testing.T) {
+	fake := newFake()
+	if got := runWith(t, fake, strings.Fields("hist -d 1ms -i eth0"+manyInterfaces(64))...); got.status != 0 || len(fake.options.Interfaces) != 64 {
+		t.Errorf("status %d, %d interfaces: %s", got.status, len(fake.options.Interfaces), got.stderr)
+	}
+}
+
 func TestUsageErrors(t *testing.T) {
 	for name, c := range map[string]struct {
 		args string
@@ -115,6 +130,8 @@ func TestUsageErrors(t *testing.T) {
 		"two to probe":        {"probe -i a -i b", []string{"probe: --interface: only one can be probed at a time"}},
 		"apply and revert":    {"fix --apply --revert", []string{"fix: --apply and --revert exclude each other"}},
 		"no baseline":         {"congestion --baseline /nonexistent/x", []string{"congestion: baseline: open /nonexistent/x: no such file"}},
+		"too many interfaces": {"hist" + manyInterfaces(65), []string{`invalid argument "eth64"`, "more than 64 interfaces"}},
+		"rejected unheard of": {"watch --verdict rejected", []string{"watch: --verdict rejected: needs --rejected"}},
 		"escape":              {"wa\x1b[31m", []string{`"wa\x1b[31m"`}},
 	} {
 		t.Run(name, func(t *testing.T) {

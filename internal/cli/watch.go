@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -49,6 +50,9 @@ and what to do. Filters select what is printed; every packet is counted.`,
 func (o *watchOptions) run(ctx context.Context) error {
 	if o.dropsHook != string(trace.DropsTracepoint) && o.drops != string(event.DropsAll) {
 		return usageError{errors.New("--drops-hook: needs --drops all")}
+	}
+	if slices.Contains(o.filter.Verdicts, event.Rejected) && !o.rejected {
+		return usageError{errors.New("--verdict rejected: needs --rejected")}
 	}
 	wanted, err := o.wantsScreen()
 	if err != nil {
