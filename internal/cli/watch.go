@@ -77,7 +77,7 @@ func (o *watchOptions) watch(ctx context.Context) (session.Result, error) {
 		}
 	})
 	if t == nil {
-		return session.Result{}, err
+		return session.Result{}, o.neverAttached(ctx, false, err)
 	}
 	return t.run(ctx, t.stream(false), screen, options)
 }
