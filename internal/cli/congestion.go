@@ -55,8 +55,9 @@ func (a *app) congestionCommand() *cobra.Command {
 		Use: "congestion [flags]", Short: "Find the bottleneck: TX ring, one CPU, copies, steal or accept",
 		Long: `Measures packet rate and sizes, TX ring occupancy, stopped queues, backend
 latency, CPU load and accept queues. Reports the bottleneck with evidence and
-remedies: ring (slow backend), one_queue (one CPU does it all), copies, steal
-(the hypervisor runs others), accept_queue (slow application), or none.`,
+remedies: ring (slow backend), one_queue (one CPU handles all interrupts),
+copies, steal (the host gives this VM too little CPU), accept_queue (slow
+application), or none.`,
 		Args: none,
 		Example: `  xentrace congestion                         10 seconds of every Xen interface
   xentrace congestion -i eth0 --watch         eth0, every second

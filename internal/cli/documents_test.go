@@ -111,17 +111,7 @@ func checkScript(t *testing.T, text, program string, args ...string) {
 	}
 }
 
-func TestCompletionScriptsParse(t *testing.T) {
-	for _, shell := range []string{"bash", "zsh", "fish"} {
-		t.Run(shell, func(t *testing.T) {
-			need.Tool(t, shell)
-			script := runWith(t, nil, "completion", shell).stdout
-			if !strings.Contains(script, "xentrace") {
-				t.Errorf("script:\n%s", script)
-			}
-			checkScript(t, script, shell, "-n")
-		})
-	}
+func TestPowerShellCompletion(t *testing.T) {
 	if script := runWith(t, nil, "completion", "powershell").stdout; !strings.Contains(script, "Register-ArgumentCompleter -CommandName 'xentrace'") {
 		t.Errorf("powershell: %.200s", script)
 	}
@@ -184,8 +174,38 @@ func TestManualPages(t *testing.T) {
 			checkScript(t, text, "groff", "-man", "-Tascii", "-z")
 		})
 	}
-	if !strings.Contains(pages["xentrace"], "dom0") {
+	main := strings.ReplaceAll(pages["xentrace"], `\-`, "-")
+	for _, name := range slices.DeleteFunc(commandNames(commandLine().root()), func(name string) bool { return name == "help" }) {
+		if !strings.Contains(main, "xentrace-"+name+"(1)") || !strings.Contains(main, "\\fB"+name+"\\fP\n") {
+			t.Errorf("xentrace(1) does not list %s and its page", name)
+		}
+	}
+	if !strings.Contains(main, "dom0") {
 		t.Error("the page does not mention Xen's own xentrace")
+	}
+}
+
+// Each flag is in the man page with the words that the help has for it.
+func TestManAndHelpAgree(t *testing.T) {
+	need.Tool(t, "groff")
+	joined := func(text string) string { return strings.Join(strings.Fields(text), "") } // groff fills and breaks lines
+	for _, c := range append(commandLine().root().Commands(), commandLine().root()) {
+		args := []string{"man", c.Name()}
+		if !c.HasParent() {
+			args = args[:1]
+		}
+		groff := exec.Command("groff", "-man", "-Tascii", "-P-cbou", "-rHY=0")
+		groff.Stdin = strings.NewReader(runWith(t, nil, args...).stdout)
+		page, err := groff.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		options := joined(string(page))
+		for _, flag := range strings.Split(c.LocalFlags().FlagUsages(), "\n") {
+			if !strings.Contains(options, joined(flag)) {
+				t.Errorf("%v has not %q", args, flag)
+			}
+		}
 	}
 }
 

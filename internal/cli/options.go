@@ -29,7 +29,7 @@ func (w *writing) flags(c *cobra.Command, verbose string) {
 }
 
 func colorFlag(c *cobra.Command, w *writing) {
-	word(c, &w.color, "color", "", "WHEN", "when to use color; auto: on terminals", "auto", "always", "never")
+	word(c, &w.color, "color", "", "WHEN", "when to use color: auto (terminals only), always, never", "auto", "always", "never")
 }
 
 type tracing struct {

@@ -37,7 +37,7 @@ and what to do. Filters select what is printed; every packet is counted.`,
 	}
 	o.tracing.flags(c)
 	toggle(c, &o.live, "live", "", "full-screen view: counters, worst flows, last events")
-	word(c, &o.drops, "drops", "", "WHICH", "drops to report, by the driver or also before it", string(event.DropsDriver), string(event.DropsAll))
+	word(c, &o.drops, "drops", "", "WHICH", "drops to report: driver, all (also outside the driver)", string(event.DropsDriver), string(event.DropsAll))
 	word(c, &o.dropsHook, "drops-hook", "", "NAME", "hook of --drops all", string(trace.DropsTracepoint), string(trace.DropsKprobe))
 	toggle(c, &o.stack, "stack", "", "show the kernel and user stack of the sender")
 	o.filterFlags(c)
