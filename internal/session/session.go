@@ -7,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
+	"runtime/debug"
 	"time"
 
 	"xentrace/internal/event"
@@ -84,23 +84,51 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	last := context.WithoutCancel(ctx)
 	running, abandon := context.WithCancel(last)
 	defer abandon()
-	reading := make(chan error, 1)
-	go func() { reading <- s.read(running) }()
-	var background sync.WaitGroup
-	background.Go(func() { s.follow(running, o.Warn) })
-	background.Go(func() { s.emitIntervals(running) })
+	reading := inBackground(func() error { return s.read(running) })
+	polling := inBackground(func() error { s.follow(running, o.Warn); return nil })
+	counting := inBackground(func() error { s.emitIntervals(running); return nil })
 	err, ended := s.wait(ctx, reading)
 	stopped := o.Source.Stop(last)
 	if stopped != nil {
 		abandon()
 	}
 	if !ended {
-		err = <-reading
+		err = result(<-reading)
 	}
 	abandon()
-	background.Wait()
+	_ = result(<-polling) // nil
+	_ = result(<-counting)
 	_ = s.poll() // an error of the sink is what closing it returns
 	return s.end(last, errors.Join(stopped, err))
+}
+
+// An outcome is what a goroutine returned, or the panic that ended it.
+type outcome struct {
+	err      error
+	panicked any
+}
+
+func inBackground(do func() error) <-chan outcome {
+	c := make(chan outcome, 1)
+	go func() {
+		var o outcome
+		defer func() {
+			if p := recover(); p != nil {
+				o.panicked = fmt.Sprintf("%v\n%s", p, debug.Stack())
+			}
+			c <- o
+		}()
+		o.err = do()
+	}()
+	return c
+}
+
+// result panics in the goroutine that called Run, whose deferred calls restore the terminal.
+func result(o outcome) error {
+	if o.panicked != nil {
+		panic(o.panicked)
+	}
+	return o.err
 }
 
 type session struct {
@@ -164,7 +192,7 @@ func (s *session) read(ctx context.Context) error {
 
 // wait returns when the run is over: interrupted, its time up, the sink broken, or
 // reading at an end, whose error it returns with true.
-func (s *session) wait(ctx context.Context, reading <-chan error) (err error, ended bool) {
+func (s *session) wait(ctx context.Context, reading <-chan outcome) (err error, ended bool) {
 	var end, tick <-chan time.Time
 	deadline := time.Now().Add(s.Duration)
 	if s.Duration > 0 {
@@ -185,8 +213,8 @@ func (s *session) wait(ctx context.Context, reading <-chan error) (err error, en
 			return nil, false
 		case <-s.Broken:
 			return nil, false
-		case err := <-reading:
-			return err, true
+		case read := <-reading:
+			return result(read), true
 		case <-tick:
 			s.status(ctx, deadline)
 		}
