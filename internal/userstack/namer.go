@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"xentrace/internal/procfs"
 )
 
@@ -40,9 +38,8 @@ func New() *Namer {
 }
 
 type codeAddress struct {
-	device, inode uint64
-	changed       unix.Timespec
-	offset        uint64
+	fileVersion
+	offset uint64
 }
 
 // Name returns the frames of the process, innermost first, as "function+0xoffset
@@ -59,7 +56,7 @@ func (n *Namer) Name(pid int, at uint64, addresses []uint64) []string {
 		return frames
 	}
 	// Mappings first: the start time read afterwards reveals a PID reused in between.
-	mappings, err := readMappings(n.process(pid, "maps"), addresses)
+	mappings, err := readMappings(n.path(pid, "maps"), addresses)
 	if err != nil || !n.startedBefore(pid, at) {
 		return frames
 	}
@@ -73,7 +70,7 @@ func (n *Namer) Name(pid int, at uint64, addresses []uint64) []string {
 
 func unknown(address uint64) string { return fmt.Sprintf("[unknown] %#x", address) }
 
-func (n *Namer) process(pid int, file string) string {
+func (n *Namer) path(pid int, file string) string {
 	return n.root + "/" + strconv.Itoa(pid) + "/" + file
 }
 
@@ -88,7 +85,7 @@ func (n *Namer) frame(pid int, m *mapping, address uint64) string {
 		return bare
 	}
 	defer file.Close()
-	at := codeAddress{device: file.device, inode: file.inode, changed: file.changed, offset: offset}
+	at := codeAddress{file.fileVersion, offset}
 	name, known := n.named[at]
 	if !known {
 		if !n.maySearch() {
@@ -118,7 +115,7 @@ func (n *Namer) maySearch() bool {
 
 // startedBefore reports whether the process with this PID existed at that time.
 func (n *Namer) startedBefore(pid int, at uint64) bool {
-	text, err := os.ReadFile(n.process(pid, "stat"))
+	text, err := os.ReadFile(n.path(pid, "stat"))
 	if err != nil {
 		return false
 	}

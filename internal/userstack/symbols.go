@@ -4,7 +4,6 @@ import (
 	"debug/elf"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 
@@ -54,11 +53,7 @@ func (n *Namer) openDebug(build []byte) (*openFile, error) {
 		return nil, os.ErrNotExist
 	}
 	name := hex.EncodeToString(build)
-	file, err := os.Open(n.debug + "/.build-id/" + name[:2] + "/" + name[2:] + ".debug")
-	if err != nil {
-		return nil, fmt.Errorf("debug file: %w", err)
-	}
-	return regular(file)
+	return openBelow("/", n.debug+"/.build-id/"+name[:2]+"/"+name[2:]+".debug", 0)
 }
 
 type image struct{ *elffile.File }
