@@ -115,6 +115,10 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *caller {
 	return c
 }
 
+func (c *caller) name(n *Namer) []string {
+	return n.Name(&Call{PID: c.pid, At: ever, Addresses: c.addresses})
+}
+
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
@@ -163,34 +167,35 @@ func TestFramesOfProcess(t *testing.T) {
 	path := program(t, "whole")
 	c := start(t, path, "")
 	n := New()
-	expect(t, n.Name(c.pid, ever, c.addresses), named(path)...)
-	expect(t, n.Name(c.pid, ever, c.addresses), named(path)...)
+	expect(t, c.name(n), named(path)...)
+	expect(t, c.name(n), named(path)...)
 	if n.searched != 3 {
 		t.Errorf("%d searches for 3 addresses that were asked for twice", n.searched)
 	}
-	expect(t, n.Name(c.pid, ever, []uint64{1}), `\[unknown\] 0x1`)
-	expect(t, n.Name(c.pid, ever, nil))
-	expect(t, n.Name(c.pid, 0, c.addresses), gone(c)...) // the number was another's at that time
+	expect(t, n.Name(&Call{PID: c.pid, At: ever, Addresses: []uint64{1}}), `\[unknown\] 0x1`)
+	expect(t, n.Name(&Call{PID: c.pid, At: ever}))
+	expect(t, n.Name(&Call{PID: c.pid, Addresses: c.addresses}), gone(c)...)                                     // the PID was another's at that time
+	expect(t, n.Name(&Call{PID: c.pid, At: ever, Started: time.Nanosecond, Addresses: c.addresses}), gone(c)...) // or of another process
 	c.end()
-	expect(t, n.Name(c.pid, ever, c.addresses), gone(c)...)
+	expect(t, c.name(n), gone(c)...)
 }
 
 func TestFramesOfPositionIndependentProgram(t *testing.T) {
 	path := program(t, "pie")
 	c := start(t, path, "")
-	expect(t, New().Name(c.pid, ever, c.addresses), named(path)...)
+	expect(t, c.name(New()), named(path)...)
 }
 
 func TestFramesWithoutSymbols(t *testing.T) {
 	path := program(t, "stripped")
 	c := start(t, path, "")
 	n := New()
-	expect(t, n.Name(c.pid, ever, c.addresses), bare(c, path)...)
+	expect(t, c.name(n), bare(c, path)...)
 	n = New()
 	n.debug = t.TempDir()
 	must(t, os.MkdirAll(n.debug+"/.build-id/"+buildID[:2], 0o755))
 	must(t, os.Rename(program(t, "whole"), n.debug+"/.build-id/"+buildID[:2]+"/"+buildID[2:]+".debug"))
-	expect(t, n.Name(c.pid, ever, c.addresses), named(path)...)
+	expect(t, c.name(n), named(path)...)
 }
 
 // With its own root, though in our mount namespace: the path is as we see it.
@@ -200,7 +205,7 @@ func TestFramesInAnotherRoot(t *testing.T) {
 	root := t.TempDir()
 	must(t, os.Rename(path, root+"/program"))
 	c := start(t, "/program", root)
-	expect(t, New().Name(c.pid, ever, c.addresses), named(root+"/program")...)
+	expect(t, c.name(New()), named(root+"/program")...)
 }
 
 // As in a container: the path is as the process sees it, and leads elsewhere outside.
@@ -212,7 +217,7 @@ func TestFramesInAnotherMountNamespace(t *testing.T) {
 	unshared := exec.Command("unshare", "--mount", "sh", "-ec",
 		`mount --bind "$0" "$0"; cd "$0"; mkdir old; pivot_root . old; exec /bin/caller`, root)
 	c := startCommand(t, unshared)
-	expect(t, New().Name(c.pid, ever, c.addresses), named("/bin/caller")...)
+	expect(t, c.name(New()), named("/bin/caller")...)
 }
 
 func TestFileIsNotTheOneMapped(t *testing.T) {
@@ -232,19 +237,9 @@ func TestFileIsNotTheOneMapped(t *testing.T) {
 			path := program(t, "whole")
 			c := start(t, path, "")
 			must(t, replace(path))
-			expect(t, New().Name(c.pid, ever, c.addresses), bare(c, path)...)
+			expect(t, c.name(New()), bare(c, path)...)
 		})
 	}
-}
-
-func TestSearchesAreLimited(t *testing.T) {
-	path := program(t, "whole")
-	c := start(t, path, "")
-	n := New()
-	n.since, n.searched = time.Now().Add(time.Hour), maxSearches
-	expect(t, n.Name(c.pid, ever, c.addresses), bare(c, path)...)
-	n.since = time.Time{}
-	expect(t, n.Name(c.pid, ever, c.addresses), named(path)...)
 }
 
 func FuzzImage(f *testing.F) {
@@ -266,8 +261,9 @@ func FuzzImage(f *testing.F) {
 			}
 			image.addressOf(address)
 			image.buildID()
-			image.find(elf.SHT_SYMTAB, address)
-			image.find(elf.SHT_DYNSYM, address)
+			var found [2]symbol
+			image.find(elf.SHT_SYMTAB, []uint64{address, address + 1}, found[:])
+			image.find(elf.SHT_DYNSYM, []uint64{address, address + 1}, found[:])
 		})
 	})
 }
@@ -292,8 +288,9 @@ func TestHostileTables(t *testing.T) {
 	memory.Within(t, 1<<20, func() {
 		image, err := parseImage(file, maxFileBytes)
 		must(t, err)
-		if s, found := image.find(elf.SHT_SYMTAB, 0x401000); found {
-			t.Errorf("symbol %v in a table of 1 GiB", s)
+		var found [1]symbol
+		if image.find(elf.SHT_SYMTAB, []uint64{0x401000}, found[:]); found[0].name != "" {
+			t.Errorf("symbol %v in a table of 1 GiB", found[0])
 		}
 	})
 	if _, err := parseImage(file, maxFileBytes+1); err != errTooLarge {

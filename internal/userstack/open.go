@@ -26,7 +26,7 @@ type fileVersion struct {
 // device is not compared: overlay file systems report another than the mapping does.
 func (n *Namer) open(pid int, m *mapping) (*openFile, error) {
 	var errs []error
-	for _, root := range []string{n.path(pid, "root"), "/"} {
+	for _, root := range []string{n.running.Path(pid, "root"), "/"} {
 		file, err := openBelow(root, m.path, m.inode)
 		if err == nil {
 			return file, nil

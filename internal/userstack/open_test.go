@@ -84,7 +84,7 @@ func TestOnlyRegularFilesAreOpened(t *testing.T) {
 				node, want = path, bare(c, path)
 			}
 			w := watchOpens(t, node)
-			expect(t, New().Name(c.pid, ever, c.addresses), want...)
+			expect(t, c.name(New()), want...)
 			if n := w.opens(t); n != 0 {
 				t.Errorf("opened %d times, want 0", n)
 			}

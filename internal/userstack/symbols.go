@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 
 	"xentrace/internal/elffile"
 )
@@ -13,7 +14,7 @@ import (
 // Larger ones are not looked at: a name is not worth the time.
 const (
 	maxFileBytes  = 4 << 30
-	maxTableBytes = 32 << 20 // of symbols, 24 bytes each
+	maxTableBytes = 16 << 20 // of symbols, 24 bytes each
 	maxNotes      = 4096     // bytes
 	maxGap        = 64 << 10 // from a symbol without a size to an address in it
 )
@@ -23,29 +24,64 @@ type symbol struct {
 	offset uint64 // of the address in the function
 }
 
-// search looks for the function at an offset of the file: in its table of symbols, in
-// that of its debug file, and in what it offers to others.
-func (n *Namer) search(file *openFile, offset uint64) (symbol, bool) {
-	image, err := parseImage(file, file.size)
+// look opens the file of a mapping and searches it. It uses no cache: it may run in another
+// goroutine.
+func (n *Namer) look(pid int, m *mapping, offsets []uint64) (learned, error) {
+	file, err := n.open(pid, m)
 	if err != nil {
-		return symbol{}, false
+		return learned{}, err
 	}
-	address, ok := image.addressOf(offset)
-	if !ok {
-		return symbol{}, false
+	defer file.Close()
+	l := learned{file: file.fileVersion, offsets: offsets, symbols: make([]symbol, len(offsets))}
+	l.read = n.search(file, offsets, l.symbols)
+	return l, nil
+}
+
+// search looks for the functions at offsets of the file, which are return addresses: in its
+// table of symbols, in that of its debug file, and in what it offers to others. It returns
+// how many bytes it read.
+func (n *Namer) search(file *openFile, offsets []uint64, found []symbol) (read int) {
+	own := counted{file: file}
+	image, err := parseImage(&own, file.size)
+	if err != nil {
+		return own.read
 	}
-	if s, found := image.find(elf.SHT_SYMTAB, address); found {
-		return s, true
+	addresses := make([]uint64, len(offsets))
+	for i, offset := range offsets {
+		addresses[i], _ = image.addressOf(offset - 1)
 	}
-	if debug, err := n.openDebug(image.buildID()); err == nil {
-		defer debug.Close()
-		if image, err := parseImage(debug, debug.size); err == nil {
-			if s, found := image.find(elf.SHT_SYMTAB, address); found {
-				return s, true
+	image.find(elf.SHT_SYMTAB, addresses, found)
+	debug := counted{}
+	if anyUnnamed(found) {
+		if debug.file, err = n.openDebug(image.buildID()); err == nil {
+			defer debug.file.Close()
+			if image, err := parseImage(&debug, debug.file.size); err == nil {
+				image.find(elf.SHT_SYMTAB, addresses, found)
 			}
 		}
 	}
-	return image.find(elf.SHT_DYNSYM, address)
+	if anyUnnamed(found) {
+		image.find(elf.SHT_DYNSYM, addresses, found)
+	}
+	return own.read + debug.read
+}
+
+func anyUnnamed(found []symbol) bool {
+	return slices.ContainsFunc(found, func(s symbol) bool { return s.name == "" })
+}
+
+// counted counts what is read of a file, and each read as readWork bytes.
+type counted struct {
+	file *openFile
+	read int
+}
+
+const readWork = 512
+
+func (c *counted) ReadAt(b []byte, at int64) (int, error) {
+	n, err := c.file.ReadAt(b, at)
+	c.read += n + readWork
+	return n, err
 }
 
 func (n *Namer) openDebug(build []byte) (*openFile, error) {
@@ -102,33 +138,44 @@ func (i *image) buildID() []byte {
 	return note[header : header+length]
 }
 
-func (i *image) find(kind elf.SectionType, address uint64) (symbol, bool) {
+// find looks for the function that each address is in, unless found has it already; 0 is no
+// address.
+func (i *image) find(kind elf.SectionType, addresses []uint64, found []symbol) {
 	table := i.OfType(kind)
 	if table == nil || !table.HasContent() || table.Size > maxTableBytes {
-		return symbol{}, false
+		return
 	}
 	names := i.Linked(table, elf.SHT_STRTAB)
 	if names == nil {
-		return symbol{}, false
+		return
 	}
-	best, found := i.closest(table, address)
-	if !found {
-		return symbol{}, false
+	best, err := i.closest(table, addresses)
+	if err != nil {
+		return
 	}
-	name := i.String(names, best.Name)
-	return symbol{name: name, offset: address - best.Value}, name != ""
+	for n, s := range best {
+		if found[n].name == "" && s.Name != 0 {
+			found[n] = symbol{name: i.String(names, s.Name), offset: addresses[n] - s.Value}
+		}
+	}
 }
 
-// closest returns the function that an address is in: of several the last that begins
-// before it, and of those at one place the first.
-func (i *image) closest(table *elffile.Section, address uint64) (best elffile.Symbol, found bool) {
+// closest returns the function that each address is in: of several the last that begins
+// before it, and of those at one place the first. One without a name is none.
+func (i *image) closest(table *elffile.Section, addresses []uint64) ([]elffile.Symbol, error) {
+	best := make([]elffile.Symbol, len(addresses))
 	err := i.Symbols(table, func(s elffile.Symbol) error {
-		if isFunction(s) && holds(s, address) && (!found || s.Value > best.Value) {
-			best, found = s, true
+		if !isFunction(s) {
+			return nil
+		}
+		for n, address := range addresses {
+			if holds(s, address) && (best[n].Name == 0 || s.Value > best[n].Value) {
+				best[n] = s
+			}
 		}
 		return nil
 	})
-	return best, found && err == nil
+	return best, err
 }
 
 func isFunction(s elffile.Symbol) bool {
