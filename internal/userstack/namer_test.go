@@ -268,21 +268,27 @@ func FuzzImage(f *testing.F) {
 	})
 }
 
-// A sparse file of 4 GiB that claims 1 GiB of names and symbols costs nothing.
-func TestHostileTables(t *testing.T) {
-	seed, err := os.ReadFile(filepath.Join(built, "whole"))
+// sparse makes a copy of a program in a file of 4 GiB that claims 1 GiB of names and of
+// symbols. It still runs.
+func sparse(t *testing.T) (path string) {
+	t.Helper()
+	path = program(t, "whole")
+	content, err := os.ReadFile(path)
 	must(t, err)
-	path := filepath.Join(t.TempDir(), "large")
-	at := sectionTable(seed)
-	for n := range int(binary.LittleEndian.Uint16(seed[0x3c:])) {
-		header := seed[at+64*n:]
+	at := sectionTable(content)
+	for n := range int(binary.LittleEndian.Uint16(content[0x3c:])) {
+		header := content[at+64*n:]
 		if kind := elf.SectionType(binary.LittleEndian.Uint32(header[4:])); kind == elf.SHT_SYMTAB || kind == elf.SHT_STRTAB {
 			binary.LittleEndian.PutUint64(header[32:], 1<<30)
 		}
 	}
-	must(t, os.WriteFile(path, seed, 0o644))
+	must(t, os.WriteFile(path, content, 0o755))
 	must(t, os.Truncate(path, maxFileBytes))
-	file, err := os.Open(path)
+	return path
+}
+
+func TestHostileTables(t *testing.T) {
+	file, err := os.Open(sparse(t))
 	must(t, err)
 	defer file.Close()
 	memory.Within(t, 1<<20, func() {
@@ -294,8 +300,22 @@ func TestHostileTables(t *testing.T) {
 		}
 	})
 	if _, err := parseImage(file, maxFileBytes+1); err != errTooLarge {
-		t.Errorf("error %v, want %v", err, errTooLarge)
+		t.Errorf("error is %v, want %v", err, errTooLarge)
 	}
+}
+
+// The same in a process of an unprivileged user: the 3.7-MiB program of the kind took 4.1 GB.
+func TestSparseProgramOfUnprivilegedUser(t *testing.T) {
+	need.Root(t, "to run a program as another user")
+	path := sparse(t)
+	must(t, os.Chmod(filepath.Dir(filepath.Dir(path)), 0o755))
+	c := startCommand(t, asNobodyInDirectory(exec.Command(path)))
+	n := New()
+	memory.Within(t, 4<<20, func() {
+		for range 20 {
+			expect(t, c.name(n), bare(c, path)...)
+		}
+	})
 }
 
 func sectionTable(file []byte) int { return int(binary.LittleEndian.Uint64(file[0x28:])) }

@@ -1,9 +1,11 @@
 package userstack
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -12,6 +14,7 @@ import (
 
 	"xentrace/internal/procfs"
 	"xentrace/test/memory"
+	"xentrace/test/need"
 )
 
 // fakeProcess adds a process to a fake procfs: mappings of the program, one after the other
@@ -78,6 +81,45 @@ func TestOneUserTakesNoNamesFromAnother(t *testing.T) {
 	if n.cached > maxMappingsBytes || n.namedBytes > maxNamedBytes {
 		t.Errorf("%d bytes of mappings and %d of names cached, limits are %d and %d", n.cached, n.namedBytes, maxMappingsBytes, maxNamedBytes)
 	}
+}
+
+// The same with a process of an unprivileged user that really has them.
+func TestManyMappingsOfUnprivilegedUser(t *testing.T) {
+	need.Root(t, "to run programs as other users")
+	path := program(t, "whole")
+	must(t, os.Chmod(filepath.Dir(filepath.Dir(path)), 0o755))
+	run := func(uid uint32, environment ...string) *caller {
+		cmd := exec.Command(path)
+		cmd.Dir, cmd.Env = "/", environment
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+		return startCommand(t, cmd)
+	}
+	hostile, victim := run(nobody, "MAPPINGS=1"), run(nobody-1)
+	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", hostile.pid))
+	must(t, err)
+	if lines := bytes.Count(maps, []byte("\n")); lines < 65_000 {
+		t.Fatalf("%d mappings, want 65,000: vm.max_map_count may be lower than its default", lines)
+	}
+	n, places := New(), executable(t, maps)
+	memory.Within(t, 256<<20, func() {
+		for record := range 40 {
+			for i := range 50 {
+				n.Name(&Call{PID: hostile.pid, UID: nobody, At: ever, Addresses: []uint64{places[(record*50+i)*31%len(places)] + uint64(record)}})
+			}
+			expect(t, n.Name(&Call{PID: victim.pid, UID: nobody - 1, At: ever, Addresses: victim.addresses}), named(path)...)
+		}
+	})
+}
+
+// executable returns an address in each executable mapping.
+func executable(t *testing.T, maps []byte) (addresses []uint64) {
+	t.Helper()
+	for line := range strings.Lines(string(maps)) {
+		if m, ok := parseMapping(line); ok {
+			addresses = append(addresses, m.start+1)
+		}
+	}
+	return addresses
 }
 
 // The mappings of a process are read once for many calls, and not for every garbage address.
