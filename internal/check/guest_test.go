@@ -55,12 +55,12 @@ func newGuest() *guest {
 		"sys/kernel/slab/kmalloc-64/slab_size":            "64",
 		"sys/kernel/slab/skbuff_small_head/slab_size":     "704",
 		"sys/kernel/slab/skbuff_small_head/objs_per_slab": "23",
-		"sys/module/xen_netfront/initstate":               "live",
-		"sys/module/xen_netfront/parameters/trusted":      "Y",
-		"sys/module/xen_netfront/parameters/max_queues":   "2",
-		"sys/devices/system/cpu/online":                   "0-1",
-		"proc/uptime":                                     "360000.00 700000.00",
-		"proc/cpuinfo":                                    "flags\t\t: fpu vme hypervisor\n",
+		"sys/module/kernel/parameters/panic":              "0", "sys/module/xen_netfront/initstate": "live",
+		"sys/module/xen_netfront/parameters/trusted":    "Y",
+		"sys/module/xen_netfront/parameters/max_queues": "2",
+		"sys/devices/system/cpu/online":                 "0-1",
+		"proc/uptime":                                   "360000.00 700000.00",
+		"proc/cpuinfo":                                  "flags\t\t: fpu vme hypervisor\n",
 		"proc/interrupts": "           CPU0       CPU1\n" +
 			"  72:       5000        100  xen-dyn  -event  vif0-q0-tx\n" +
 			"  73:        100       5000  xen-dyn  -event  vif0-q0-rx\n NMI:  0  0   Non-maskable interrupts\n",
@@ -102,6 +102,13 @@ func (g *guest) write(files map[string]string) {
 
 func (g *guest) link(name, target string) {
 	g.files[name] = &fstest.MapFile{Data: []byte(target), Mode: fs.ModeSymlink | 0o777}
+}
+
+// unbound takes the interface away from its driver.
+func (g *guest) unbound() {
+	g.without("sys/bus/xen/devices/vif-0")
+	g.write(map[string]string{"sys/bus/xen/devices/vif-0/devtype": "vif"})
+	g.interfaces = nil
 }
 
 // without takes away every file below a path.

@@ -50,7 +50,7 @@ func logMessages() []logMessage {
 		{"misaligned", []string{"misaligned skb allocated"}, event.Warn,
 			"the copy of a packet was not aligned, and the packet was dropped", verdict.OfCause(event.BounceFailed).Remedies},
 		{noGrants, []string{"can't alloc rx grant refs", "can't alloc tx grant refs"}, event.Fail,
-			"grant references are exhausted, so queues could not be set up", []remedy.ID{remedy.Reattach}},
+			"grant references are exhausted, so queues could not be set up", []remedy.ID{remedy.GrantFrames, remedy.FewerQueues}},
 		{"fewer_queues", []string{"only created"}, event.Warn,
 			"fewer queues were created than negotiated", []remedy.ID{remedy.LogOfDriver}},
 		{"no_queues", []string{": no queues"}, event.Fail,

@@ -77,6 +77,7 @@ type Interface struct {
 	Counters Known[Counters]
 	Trusted  Known[Trust] // what xenstore says
 	Observed *Observation // nil unless asked for
+	RPSCPUs  string       // rps_cpus of the first receive queue; empty for none
 }
 
 // Counters are an interface's, twice.
@@ -136,6 +137,7 @@ func (m *Machine) FactsOf(i *Interface) remedy.Facts {
 		features = &i.Features.Value
 	}
 	f = facts.Interface(f, i.Interface, features)
+	f.RPSCPUs = i.RPSCPUs
 	if i.Namespace != m.NetNS {
 		f.Enter = i.Path
 	}

@@ -73,16 +73,18 @@ func (m *Machine) judgeInterrupts(f *event.Finding, i *Interface, numbers []stri
 		if i.Queues > 1 {
 			f.Message = fmt.Sprintf("All %d interrupts of the interface go to CPU %d, so its %d queues do not help.", len(numbers), cpu, i.Queues)
 		}
-		f.Advice = m.advise(i, remedy.Irqbalance)
-		if at := slices.IndexFunc(m.Facts.CPUs, func(other int) bool { return other != cpu }); at >= 0 {
-			to := m.Facts.CPUs[at]
-			f.Advice = append(f.Advice, event.Advice{
-				ID:      "irq-affinity",
-				Command: fmt.Sprintf("echo %s > /proc/irq/%s/smp_affinity", remedy.Mask([]int{to}), numbers[len(numbers)-1]),
-				Effect:  fmt.Sprintf("Moves one of them to CPU %d, until the next boot.", to),
-			})
-		}
+		f.Advice = remedy.For(m.interruptFacts(i, cpu, numbers[len(numbers)-1]), remedy.Irqbalance, remedy.GetIrqbalance, remedy.IRQAffinity)
 	}
+}
+
+// interruptFacts adds an interrupt of the interface and a CPU for it that is online and not the
+// busy one.
+func (m *Machine) interruptFacts(i *Interface, busy int, number string) remedy.Facts {
+	f := m.FactsOf(i)
+	if at := slices.IndexFunc(m.Facts.CPUs, func(cpu int) bool { return cpu != busy }); at >= 0 {
+		f.IRQ, f.IRQCPU = number, remedy.Mask(m.Facts.CPUs[at:at+1])
+	}
+	return f
 }
 
 func (m *Machine) queues(i *Interface) event.Finding {
@@ -107,6 +109,6 @@ func (m *Machine) queues(i *Interface) event.Finding {
 		f.Message = fmt.Sprintf("1 queue for %d CPUs, because the backend offers no more: all small packets share one ring and one interrupt.", m.cpus())
 	}
 	f.Status = event.Warn
-	f.Advice = m.advise(i, remedy.MaxQueues, remedy.QueuesBuiltIn, remedy.BackendQueues, remedy.RPS)
+	f.Advice = m.advise(i, remedy.MaxQueues, remedy.QueuesBuiltIn, remedy.QueuesSet, remedy.QueuesPending, remedy.BackendQueues, remedy.GrantFrames, remedy.RPS)
 	return f
 }

@@ -50,6 +50,9 @@ func Read(ctx context.Context, source Source, names []string) (*Machine, error) 
 	work.Wait()
 	m.Slab.Value.Tail = m.SharedInfo.Value.Bytes
 	for n := range m.Interfaces {
+		if m.Interfaces[n].Namespace == m.NetNS { // whose interfaces /sys shows
+			m.Interfaces[n].RPSCPUs = facts.RPS(source.Files, m.Interfaces[n].Name)
+		}
 		countAgain(&m.Interfaces[n], links.Again, time.Since(began))
 	}
 	return m, ctx.Err()

@@ -148,10 +148,15 @@ func situations() []situation {
 			"FAIL tx_dropped", TxDropped, []string{"7 of the drops came while this command ran"}},
 		{"no carrier", func(g *guest) { g.interfaces[0].Running = false }, "FAIL driver", DriverOf, []string{"has no carrier"}},
 		{"a vif that no driver has", func(g *guest) {
-			g.without("sys/bus/xen/devices/vif-0")
-			g.write(map[string]string{"sys/bus/xen/devices/vif-0/devtype": "vif"})
-			g.interfaces = nil
+			g.unbound()
+			g.without("sys/module/xen_netfront")
 		}, "WARN driver", DriverOf, []string{"vif-0", "modprobe xen-netfront"}},
+		{"a vif that no driver has, with the emulated NIC", func(g *guest) {
+			g.unbound()
+			g.without("sys/module/xen_netfront")
+			g.write(map[string]string{"proc/cmdline": "root=/dev/sda xen_emul_unplug=never"})
+		}, "WARN driver", DriverOf, []string{"| Remove xen_emul_unplug= from the kernel command line"}},
+		{"a vif that the loaded driver has not bound", (*guest).unbound, "WARN driver", DriverOf, []string{"interfaces | dmesg"}},
 		{"one queue by the parameter", func(g *guest) {
 			g.write(map[string]string{"sys/module/xen_netfront/parameters/max_queues": "1", "sys/devices/system/cpu/online": "0-3"})
 			g.interfaces[0].Queues = 1
