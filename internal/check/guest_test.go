@@ -26,6 +26,7 @@ type guest struct {
 	others     []Interface
 	unseen     string
 	later      uint64 // packets dropped while the check runs
+	sent       uint64 // packets sent while it runs
 	live       netfront.Answer
 	liveErr    error
 	frags      int
@@ -111,6 +112,14 @@ func (g *guest) unbound() {
 	g.interfaces = nil
 }
 
+// logs adds messages to the log, of that many seconds after the boot.
+func (g *guest) logs(seconds int, messages ...string) {
+	for _, message := range messages {
+		g.log = append(g.log, fmt.Sprintf("4,%d,%d,-;%s", len(g.log), seconds*1_000_000, message))
+		seconds++
+	}
+}
+
 // without takes away every file below a path.
 func (g *guest) without(prefix string) {
 	maps.DeleteFunc(g.files, func(name string, _ *fstest.MapFile) bool {
@@ -166,6 +175,7 @@ func (g *guest) source() Source {
 				Again: func(i *Interface) (netdev.Counters, error) {
 					again := i.Counters.Value.Counters
 					again.TxDropped += g.later
+					again.TxPackets += g.sent
 					return again, nil
 				}}, nil
 		},

@@ -53,7 +53,8 @@ type Machine struct {
 	Interfaces  []Interface // those that were asked for, else all of xen-netfront
 	Others      []Interface // the rest of the caller's namespace
 	Unseen      string      // why other network namespaces were not looked at; empty if they were
-	Unbound     []string    // network devices on Xen's bus without a driver, such as vif-0
+	Vifs        []string    // network devices on Xen's bus, such as vif-0
+	Unbound     []string    // those without a driver
 	Code        Code
 	Slab        Known[Slab]
 	Log         Known[Log]
@@ -128,7 +129,7 @@ func (m *Machine) FactsOf(i *Interface) remedy.Facts {
 		f.Linearizes = remedy.Off
 	}
 	f.Straddles = map[straddling]remedy.Setting{straddleNever: remedy.Off, straddleSome: remedy.On}[m.straddling()]
-	f.NoGrants = m.Log.Value.Counts[noGrants] > 0
+	f.NoGrants = len(m.entries(noGrants, true)) > 0
 	if i == nil {
 		return f
 	}

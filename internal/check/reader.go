@@ -31,7 +31,7 @@ func Read(ctx context.Context, source Source, names []string) (*Machine, error) 
 		Release: source.Release, NetNS: links.NetNS, Interfaces: links.Judged, Others: links.Others, Unseen: links.Unseen,
 	}
 	var work sync.WaitGroup
-	if m.Unbound = r.unbound(); m.concerned() { // what takes longest, side by side
+	if m.Vifs, m.Unbound = r.vifs(); m.concerned() { // what takes longest, side by side
 		work.Go(func() { m.Code.Live = r.liveCode(ctx) })
 		work.Go(func() { m.readFile(ctx, r) })
 		work.Go(func() { m.SharedInfo = tried(source.SharedInfo()) })
@@ -129,15 +129,18 @@ func (r *reader) uptime() time.Duration {
 	return time.Duration(seconds * float64(time.Second))
 }
 
-// unbound returns the network devices on Xen's bus that no driver has.
-func (r *reader) unbound() []string {
-	var names []string
+// vifs returns the network devices on Xen's bus, and those that no driver has.
+func (r *reader) vifs() (all, unbound []string) {
 	for _, name := range r.list("sys/bus/xen/devices") {
-		if strings.HasPrefix(name, "vif-") && r.link("sys/bus/xen/devices/"+name+"/driver") == "" {
-			names = append(names, name)
+		if !strings.HasPrefix(name, "vif-") {
+			continue
+		}
+		all = append(all, name)
+		if r.link("sys/bus/xen/devices/"+name+"/driver") == "" {
+			unbound = append(unbound, name)
 		}
 	}
-	return names
+	return all, unbound
 }
 
 // Why it is not known whether page fragments are single pages.

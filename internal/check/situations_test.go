@@ -188,15 +188,38 @@ func situations() []situation {
 		}, "", BetterDevice, []string{"Up alongside the frontend"}},
 		{"an MTU of 65535", func(g *guest) { g.interfaces[0].MTU = 65535 }, "WARN mtu", MTU, []string{"ip link set dev eth0 mtu 65517"}},
 		{"the backend misbehaved", func(g *guest) {
-			g.log = append(g.log, "1,2,3,-;vif vif-0 eth0: Illegal number of responses 260\n", "1,3,3,-;vif vif-0 eth0: Disabled for further use\n")
-		}, "FAIL kernel_log", KernelLog, []string{"disabled an interface because its backend misbehaved (1)", "disabled 1, misbehaviour 1", "Disabled for further use"}},
+			g.logs(259200, "net eth0: Illegal number of responses 260\n SUBSYSTEM=net\n DEVICE=n2\n", "net eth0: Disabled for further use\n SUBSYSTEM=net\n DEVICE=n2\n")
+		}, "FAIL kernel_log", KernelLog, []string{"disabled an interface because its backend misbehaved (1, eth0, 27 hours ago)", "disabled 1, misbehaviour 1", "dmesg | grep -B 2 -e 'Disabled for further use'"}},
+		{"an interface that was disabled and attached again", func(g *guest) {
+			g.logs(3600, "net eth0: Disabled for further use\n SUBSYSTEM=net\n DEVICE=n2\n")
+			g.interfaces[0].Index = 5
+		}, "", KernelLog, []string{"about an interface as it is now", "Before the interface was connected anew: the frontend disabled an interface because its backend misbehaved (1, eth0, 4 days ago).", "disabled 1"}},
+		{"an interface that was disabled before the machine was resumed", func(g *guest) {
+			g.logs(3600, "net eth0: Disabled for further use\n DEVICE=n2\n", "xen:grant_table: Grant tables using version 1 layout\n")
+		}, "", KernelLog, []string{"Before the interface was connected anew"}},
+		{"an interface that was disabled and sends again", func(g *guest) {
+			g.logs(3600, "net eth0: Disabled for further use\n DEVICE=n2\n")
+			g.sent = 3
+		}, "", KernelLog, []string{"Before the interface was connected anew"}},
+		{"grants are exhausted", func(g *guest) {
+			g.logs(7, "xen_netfront: can't alloc rx grant refs\n", "vif vif-0: only created 1 queues\n SUBSYSTEM=xen\n DEVICE=+xen:vif-0\n")
+			g.write(map[string]string{"sys/devices/system/cpu/online": "0-3", "sys/module/xen_netfront/parameters/max_queues": "1"})
+			g.interfaces[0].Queues = 1
+		}, "FAIL kernel_log, WARN queues", KernelLog, []string{"grant references were exhausted, so queues could not be set up (1, 4 days ago); fewer queues were created than negotiated (1, vif-0, 4 days ago)", "raise max_grant_frames"}},
+		{"a network device without queues", func(g *guest) {
+			g.logs(7, "vif vif-1: no queues\n", "vif vif-1: 12 creating queues\n")
+			g.link("sys/bus/xen/devices/vif-1/driver", "../../../bus/xen/drivers/vif")
+		}, "FAIL kernel_log", KernelLog, []string{"an interface got no queues (1, vif-1, 4 days ago); connecting an interface to its backend failed (1, vif-1"}},
+		{"another driver's words", func(g *guest) {
+			g.logs(7, "vbd vbd-51712: 28 starting transaction\n", "nvme nvme0: no queues\n", "writing things\n")
+		}, "", KernelLog, []string{"No known message of xen-netfront in the kernel log."}},
 		{"dynamic debug with a driver that linearizes", func(g *guest) {
 			g.log = append(g.log, "7,9,3,-;xen_netfront: xennet: skb rides the rocket: 19 slots, 3000 bytes\n")
-		}, "", KernelLog, []string{"were linearized and sent (harmless) (1)"}},
+		}, "", KernelLog, []string{"were linearized and sent (harmless) (1, 4 days ago)"}},
 		{"the message with the driver before the fix", func(g *guest) {
 			g.live = drops
 			g.log = append(g.log, "1,9,3,-;xennet: skb rides the rocket: 19 slots\n", "4,10,4,-;net_ratelimit: 12 callbacks suppressed\n")
-		}, "FAIL linearize, FAIL kernel_log", KernelLog, []string{"over 18 slots were dropped (1)", "suppressed 12 network messages"}},
+		}, "FAIL linearize, FAIL kernel_log", KernelLog, []string{"over 18 slots were dropped (1, 4 days ago)", "suppressed 12 network messages"}},
 		{"a log that wrapped", func(g *guest) { g.log = []string{"6,900,7200000000,-;eth0: link up\n"} },
 			"", KernelLog, []string{"Its oldest message is from 2 hours after boot"}},
 		{"no ethtool in this kernel", func(g *guest) {

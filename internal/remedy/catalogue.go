@@ -54,6 +54,7 @@ const (
 	BackendDebug  ID = "backend-debug"
 	BackendQueues ID = "backend-queues"
 	GrantFrames   ID = "grant-frames"
+	UpdateBackend ID = "update-backend"
 	Reattach      ID = "reattach"
 )
 
@@ -318,6 +319,10 @@ var catalogue = map[ID]Remedy{
 	},
 	BackendDebug: {
 		Effect: "In dom0: echo 'module xen_netback +p' > /sys/kernel/debug/dynamic_debug/control makes netback log why it rejects packets. No counter shows it.",
+	},
+	UpdateBackend: {
+		Effect: "In dom0: update the kernel that runs xen-netback, or what else serves the interface.",
+		Cost:   "A restart of dom0 or of the driver domain.",
 	},
 	Reattach: {
 		Effect: "Detach and attach the interface in dom0 (xl network-detach, xl network-attach).",
