@@ -100,8 +100,10 @@ func (m *Machine) mtu(i *Interface) event.Finding {
 		f.Message = fmt.Sprintf("MTU is %d. The %d that ec2rl advises cannot be set: without scatter-gather the driver refuses more than %d.", i.MTU, jumboMTU, plainMTU)
 	case m.Code.linearizes() == netfront.Unknown && i.MTU > plainMTU:
 		f.Status, f.Message = event.Unknown, fmt.Sprintf("Whether the MTU of %d causes drops depends on whether the driver linearizes, which is unknown.", i.MTU)
-	default:
+	case m.Code.linearizes() == netfront.Linearizes:
 		f.Message = fmt.Sprintf("MTU is %d: no risk with this driver.", i.MTU)
+	default:
+		f.Message = fmt.Sprintf("MTU is %d: only packets of many small fragments can need over 18 slots.", i.MTU)
 	}
 	return f
 }

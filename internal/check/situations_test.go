@@ -54,7 +54,7 @@ func situations() []situation {
 			g.without("lib")
 			g.unprivileged()
 			g.storeErr = errors.New(notThere("dev/xen/xenbus"))
-		}, "UNKNOWN linearize, UNKNOWN kernel_log, UNKNOWN bounce, UNKNOWN queues", Virtualization, []string{"according to the CPU"}},
+		}, "UNKNOWN linearize, UNKNOWN kernel_log, UNKNOWN bounce, UNKNOWN queues, UNKNOWN better_device", Virtualization, []string{"according to the CPU"}},
 		{"a Qubes PVH guest of old, 5.10, scatter-gather off", func(g *guest) {
 			g.write(map[string]string{"sys/hypervisor/guest_type": "PVH"})
 			g.without("sys/kernel/slab/skbuff_small_head")
@@ -173,7 +173,9 @@ func situations() []situation {
 		},
 			"UNKNOWN interrupts", Interrupts, []string{"/proc/interrupts has none of its name"}},
 		{"an ENA that no driver has", func(g *guest) {
-			g.write(map[string]string{"sys/bus/pci/devices/0000:00:05.0/vendor": "0x1d0f", "sys/bus/pci/devices/0000:00:05.0/device": "0xec20"})
+			g.write(map[string]string{"sys/bus/pci/devices/0000:00:05.0/vendor": "0x1d0f", "sys/bus/pci/devices/0000:00:05.0/device": "0xec20",
+				"sys/bus/pci/devices/0000:00:05.0/modalias":      "pci:v00001D0Fd0000EC20sv00001D0Fsd0000EC20bc02sc00i00",
+				"lib/modules/6.12.117+deb12-amd64/modules.alias": "alias pci:v00001D0Fd0000EC21sv*sd*bc*sc*i* other\nalias pci:v00001D0Fd0000EC20sv*sd*bc*sc*i* ena"})
 		}, "WARN better_device", BetterDevice, []string{"Amazon ENA at 0000:00:05.0 has no driver", "modprobe ena"}},
 		{"an 82599 that is down", func(g *guest) {
 			g.write(map[string]string{"sys/bus/pci/devices/0000:00:03.0/vendor": "0x8086", "sys/bus/pci/devices/0000:00:03.0/device": "0x10ed",
@@ -186,6 +188,21 @@ func situations() []situation {
 			g.link("sys/bus/pci/devices/0000:00:03.0/driver", "../../../bus/pci/drivers/ixgbevf")
 			g.others = []Interface{otherDevice("eth1", "ixgbevf", 9001)}
 		}, "", BetterDevice, []string{"Up alongside the frontend"}},
+		{"an XL710 virtual function that no driver has", func(g *guest) {
+			g.write(map[string]string{"sys/bus/pci/devices/0000:00:04.0/vendor": "0x8086", "sys/bus/pci/devices/0000:00:04.0/device": "0x154c",
+				"sys/bus/pci/devices/0000:00:04.0/class": "0x020000", "sys/bus/pci/devices/0000:00:04.0/subsystem_vendor": "0x8086"})
+		}, "WARN better_device", BetterDevice, []string{"PCI network device 8086:154c at 0000:00:04.0 has no driver", "lspci -nn -s 0000:00:04.0"}},
+		{"an emulated NIC that no driver has", func(g *guest) {
+			g.write(map[string]string{"sys/bus/pci/devices/0000:00:04.0/vendor": "0x10ec", "sys/bus/pci/devices/0000:00:04.0/device": "0x8139",
+				"sys/bus/pci/devices/0000:00:04.0/class": "0x020000", "sys/bus/pci/devices/0000:00:04.0/subsystem_vendor": "0x5853"})
+		}, "", BetterDevice, []string{"No PCI network device."}},
+		{"a disk controller that no driver has", func(g *guest) {
+			g.write(map[string]string{"sys/bus/pci/devices/0000:00:04.0/vendor": "0x8086", "sys/bus/pci/devices/0000:00:04.0/class": "0x010802"})
+		}, "", BetterDevice, []string{"No PCI network device."}},
+		{"a ConnectX in another network namespace", func(g *guest) {
+			g.write(map[string]string{"sys/bus/pci/devices/0000:00:04.0/vendor": "0x15b3", "sys/bus/pci/devices/0000:00:04.0/device": "0x1018", "sys/bus/pci/devices/0000:00:04.0/class": "0x020000"})
+			g.link("sys/bus/pci/devices/0000:00:04.0/driver", "../../../bus/pci/drivers/mlx5_core")
+		}, "", BetterDevice, []string{"Without an interface in this network namespace: PCI network device 15b3:1018 at 0000:00:04.0 (driver mlx5_core)"}},
 		{"an MTU of 65535", func(g *guest) { g.interfaces[0].MTU = 65535 }, "WARN mtu", MTU, []string{"ip link set dev eth0 mtu 65517"}},
 		{"the backend misbehaved", func(g *guest) {
 			g.logs(259200, "net eth0: Illegal number of responses 260\n SUBSYSTEM=net\n DEVICE=n2\n", "net eth0: Disabled for further use\n SUBSYSTEM=net\n DEVICE=n2\n")
