@@ -26,6 +26,7 @@ type guest struct {
 	others     []Interface
 	unseen     string
 	later      uint64 // packets dropped while the check runs
+	busy       int    // which of the CPUs has all interrupts, from 1; 0 for as they are
 	sent       uint64 // packets sent while it runs
 	live       netfront.Answer
 	liveErr    error

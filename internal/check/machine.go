@@ -65,6 +65,7 @@ type Machine struct {
 	Facts       remedy.Facts // of the machine, for remedies
 	Uptime      time.Duration
 	Sources     Known[[]Interrupt]
+	Affinity    map[string][]int // CPUs, by the interrupt's number
 	PCI         Known[[]PCIDevice]
 	First       firstDevice // for ec2rl
 	AssetTag    string      // of the board, for ec2rl

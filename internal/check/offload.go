@@ -93,6 +93,9 @@ func (m *Machine) mtu(i *Interface) event.Finding {
 	case i.MTU > largestMTU:
 		f.Status, f.Message = event.Warn, fmt.Sprintf("With an MTU of %d frames can be longer than 65,535 bytes; the driver drops those.", i.MTU)
 		f.Advice = m.advise(i, remedy.MTU65517)
+		if m.Code.linearizes() == netfront.Drops {
+			f.Advice = m.advise(i, remedy.MTU1500)
+		}
 	case i.MTU > plainMTU && m.Code.linearizes() == netfront.Drops:
 		f.Status, f.Message = event.Warn, fmt.Sprintf("With an MTU of %d one segment of small fragments can need over 18 slots. This driver drops it and every retransmission, and the connection stalls.", i.MTU)
 		f.Advice = m.advise(i, remedy.MTU1500)

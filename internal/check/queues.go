@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"xentrace/internal/event"
+	"xentrace/internal/facts"
 	"xentrace/internal/kernel"
 	"xentrace/internal/remedy"
 	"xentrace/internal/verdict"
@@ -22,6 +23,16 @@ const (
 func (r *reader) readInterrupts() Known[[]Interrupt] {
 	content := r.content("proc/interrupts")
 	return Known[[]Interrupt]{kernel.ParseInterrupts(content.Value), content.Missing}
+}
+
+// readAffinity reads to which CPUs each interrupt of the interfaces may go.
+func (r *reader) readAffinity(m *Machine) {
+	m.Affinity = make(map[string][]int)
+	for _, interrupt := range m.Sources.Value {
+		if slices.ContainsFunc(m.Interfaces, func(i Interface) bool { return interrupt.Serves(i.Name, i.BusInfo) }) {
+			m.Affinity[interrupt.Number] = facts.CPUList(r.line("proc/irq/" + interrupt.Number + "/smp_affinity_list"))
+		}
+	}
 }
 
 func (m *Machine) interrupts(i *Interface) event.Finding {
@@ -60,12 +71,19 @@ func (m *Machine) judgeInterrupts(f *event.Finding, i *Interface, numbers []stri
 	}
 	busiest := slices.Max(total)
 	cpu := slices.Index(total, busiest)
+	// Those whose affinity was changed meanwhile go elsewhere from now on.
+	staying := slices.DeleteFunc(slices.Clone(numbers), func(number string) bool {
+		to := m.Affinity[number]
+		return len(to) > 0 && !slices.Contains(to, cpu)
+	})
 	f.Evidence = []event.Fact{{Key: "interrupts", Value: strings.Join(numbers, ",")}, {Key: "count", Value: sum}, {Key: "busiest_cpu", Value: cpu}, {Key: "busiest_cpu_count", Value: busiest}}
 	switch {
 	case sum < fewInterrupts:
 		f.Message = fmt.Sprintf("%d interrupts so far: too few to judge.", sum)
 	case float64(busiest) < nearlyAll*float64(sum):
 		f.Message = fmt.Sprintf("Interrupts are spread over the CPUs; CPU %d has the most, %d %%.", cpu, 100*busiest/sum)
+	case len(staying) < len(numbers):
+		f.Message = fmt.Sprintf("Interrupts went to CPU %d so far; %d of %d now may not.", cpu, len(numbers)-len(staying), len(numbers))
 	case len(numbers) == 1:
 		f.Message = fmt.Sprintf("The only interrupt goes to CPU %d.", cpu)
 	default:

@@ -168,6 +168,18 @@ func situations() []situation {
 		{"all interrupts on one processor", func(g *guest) {
 			g.write(map[string]string{"proc/interrupts": "  CPU0 CPU1\n 72: 50000 1 xen-dyn -event eth0-q0-tx\n 73: 60000 0 xen-dyn -event eth0-q0-rx\n 74: 0 90000 xen-dyn -event eth01"})
 		}, "WARN interrupts", Interrupts, []string{"All 2 interrupts of the interface go to CPU 0", "echo 2 > /proc/irq/73/smp_affinity", "count 110001"}},
+		{"all interrupts on CPU 2, and CPU 1 offline", func(g *guest) {
+			g.write(map[string]string{"sys/devices/system/cpu/online": "0,2-3",
+				"proc/interrupts": "  CPU0 CPU2 CPU3\n 72: 1 50000 0 xen-dyn -event vif0-q0-tx\n 73: 0 60000 0 xen-dyn -event vif0-q0-rx"})
+		}, "WARN interrupts", Interrupts, []string{"go to CPU 2, so its 2 queues do not help", "busiest_cpu 2", "echo 1 > /proc/irq/73/smp_affinity"}},
+		{"all interrupts of one queue on one CPU", func(g *guest) {
+			g.write(map[string]string{"proc/interrupts": "  CPU0 CPU1\n 72: 50000 1 xen-dyn -event vif0-q0-tx\n 73: 60000 0 xen-dyn -event vif0-q0-rx"})
+			g.interfaces[0].Queues = 1
+		}, "WARN queues, WARN interrupts", Interrupts, []string{"All 2 interrupts of the interface go to CPU 0.,"}},
+		{"an interrupt that was moved just now", func(g *guest) {
+			g.write(map[string]string{"proc/irq/73/smp_affinity_list": "1", "proc/irq/72/smp_affinity_list": "0-1",
+				"proc/interrupts": "  CPU0 CPU1\n 72: 50000 1 xen-dyn -event vif0-q0-tx\n 73: 60000 0 xen-dyn -event vif0-q0-rx"})
+		}, "", Interrupts, []string{"Interrupts went to CPU 0 so far; 1 of 2 now may not."}},
 		{"interrupts of another name", func(g *guest) {
 			g.write(map[string]string{"proc/interrupts": "  CPU0 CPU1\n 72: 50000 1 xen-dyn -event vif00-q0-tx"})
 		},

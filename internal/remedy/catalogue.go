@@ -159,7 +159,8 @@ var catalogue = map[ID]Remedy{
 	MTU65517: {
 		Command: "ip link set dev {ifname} mtu 65517",
 		Effect:  "A full frame with Ethernet header and VLAN tag then has 65,535 bytes, the most a ring request can describe.",
-		Applies: func(f *Facts) bool { return f.MTU > largestMTU },
+		// A driver that drops over the slot limit needs an MTU of 1500.
+		Applies: func(f *Facts) bool { return f.MTU > largestMTU && f.Linearizes != Off },
 	},
 	UpdateKernel: {
 		Effect:  "Update the kernel: since Linux 3.17 (and in stable kernels with the backport) the driver linearizes such packets.",

@@ -109,7 +109,7 @@ func TestNoRemedyIsUseless(t *testing.T) {
 			return f.TSO != Off && f.TSO6 != Off && f.GSO != Off || f.SG == Off || f.SG == Absent || f.Linearizes == Off
 		},
 		MTU1500:       func(f *Facts) bool { return f.MTU <= 1500 },
-		MTU65517:      func(f *Facts) bool { return f.MTU <= 65517 },
+		MTU65517:      func(f *Facts) bool { return f.MTU <= 65517 || f.Linearizes == Off },
 		GROLimit:      func(f *Facts) bool { return f.MTU == 0 || f.MTU > 65517 },
 		UpdateKernel:  func(f *Facts) bool { return f.Linearizes == On },
 		MaxQueues:     func(f *Facts) bool { return f.Driver != Module || f.MaxQueues > f.Queues || f.QueuesIn != "" },
