@@ -110,9 +110,9 @@ func (t *timeline) spread(s series, from, to time.Time, n uint64) {
 		t.add(s, to, n)
 		return
 	}
-	first := t.at(from)
+	t.at(from) // the axis has room for it, so that last stays right
 	last := t.at(to.Add(-1))
-	first = t.at(from) // wider buckets move it
+	first := t.at(from)
 	t.sums[s] += n
 	length, done := to.Sub(from).Seconds(), uint64(0)
 	for b := first; b < last; b++ {
@@ -134,14 +134,6 @@ func (t *timeline) stalled() [pageBuckets]uint64 {
 		now += t.began[b] - t.ended[b]
 	}
 	return all
-}
-
-// dropped is the sum of all causes in a bucket.
-func (t *timeline) dropped(bucket int) (sum uint64) {
-	for s := causeSeries; s < numSeries; s++ {
-		sum += t.counts[s][bucket]
-	}
-	return sum
 }
 
 // allDropped is the sum of all causes.
