@@ -346,6 +346,13 @@ const (
 	XentraceVerdictVERDICT_ACCEPTED   XentraceVerdict = 7
 )
 
+type XentraceWanted struct {
+	_       structs.HostLayout
+	Oldest  uint64
+	Tgid    uint32
+	Holders uint32
+}
+
 type XentraceWorkspace struct {
 	_     structs.HostLayout
 	Event XentracePacketEvent
