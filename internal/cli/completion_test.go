@@ -116,7 +116,7 @@ func TestZshCompletes(t *testing.T) {
 			typed := line[strings.LastIndexByte(line, ' ')+1:]
 			rest = []string{strings.TrimPrefix(want[0], typed)}
 		}
-		press(line+"\t\t", rest...) // the second lists what the first found, if that is several
+		press(line+"\t\t", rest...)            // the second lists what the first found, if that is several
 		press("\x15echo do''ne\n", "done\r\n") // ^U
 	}
 }

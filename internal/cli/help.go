@@ -16,7 +16,7 @@ var exitStatuses = []struct{ status, means string }{
 	{"0", "done; also after an interrupt"},
 	{"1", "a finding: check has a WARN or FAIL, watch --exit-code saw a drop, probe lost a datagram, fix refused a step or drops continue"},
 	{"2", "usage error"},
-	{"3", "cannot run here (privilege, lockdown, no BTF, no interface); the message says what is missing"},
+	{"3", "cannot run here (privilege, lockdown, no BTF, no interface); the message names what is missing"},
 	{"4", "internal error"},
 }
 

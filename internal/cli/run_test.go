@@ -350,7 +350,7 @@ func TestDurationDefaults(t *testing.T) {
 
 func TestCannotRun(t *testing.T) {
 	fake := newFake()
-	fake.err = fmt.Errorf("no interface is driven by xen-netfront: name another with -i, or --wait for one: %w", trace.ErrCannotRun)
+	fake.err = fmt.Errorf("no xen-netfront interface found: %w", trace.ErrCannotRun)
 	got := runWith(t, fake, "watch")
 	if got.status != 3 || got.stdout != "" || strings.Count(got.stderr, "\n") != 1 {
 		t.Errorf("got %+v", got)

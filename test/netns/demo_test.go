@@ -112,7 +112,7 @@ func TestDemo(t *testing.T) {
 		"- watch: 12 packets over the limit sent (6 UDP, 6 TCP); 12 counted, 12 records, 0 lost.\n",
 		"- hist: 60 packets over the limit sent (30 UDP, 30 TCP); 60 counted.\n",
 		"- all packets: 372 and 3100 by demo0's own counter; 372 and 3100 counted.\n",
-		"They are equal.",
+		"All counts are equal.",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("it does not say %q", want)

@@ -330,7 +330,7 @@ func headsCrossPages(t *testing.T) bool {
 	return false
 }
 
-// With scatter-gather off it finds a small datagram whose head straddles a page, where
+// With scatter-gather off it finds a small datagram whose head straddles a page boundary, where
 // there are such heads, and refuses to try for many slots.
 func TestProbeWithoutScatterGather(t *testing.T) {
 	l := newLab(t)
