@@ -38,7 +38,7 @@ type Sink interface {
 	Close() error
 }
 
-// Options say what runs, and until when.
+// Options select what runs, and until when.
 type Options struct {
 	Source Source
 	Sink   Sink
@@ -157,7 +157,7 @@ func (s *session) emitIntervals(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		if totals, err := s.totals(ctx); err == nil { // the end says so
+		if totals, err := s.totals(ctx); err == nil { // the end reports it
 			s.emitInterval(&totals)
 		}
 	}
@@ -224,7 +224,7 @@ func (s *session) wait(ctx context.Context, reading <-chan outcome) (err error, 
 func (s *session) status(ctx context.Context, deadline time.Time) {
 	now, err := s.totals(ctx)
 	if err != nil {
-		return // the end says so
+		return // the end reports it
 	}
 	left := time.Duration(0)
 	if s.Duration > 0 {
