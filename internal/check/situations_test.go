@@ -183,7 +183,7 @@ func situations() []situation {
 		}, "", BetterDevice, []string{"Up alongside the frontend"}},
 		{"an MTU of 65535", func(g *guest) { g.interfaces[0].MTU = 65535 }, "WARN mtu", MTU, []string{"ip link set dev eth0 mtu 65517"}},
 		{"the backend misbehaved", func(g *guest) {
-			g.log = append(g.log, "1,2,3,-;vif vif-0 eth0: Illegal number of responses 260\n", "1,3,3,-;vif vif-0 eth0: Disabled for further use\n")
+			g.log = append(g.log, "1,2,3,-;net eth0: Illegal number of responses 260\n SUBSYSTEM=net\n DEVICE=n2\n", "1,3,3,-;net eth0: Disabled for further use\n SUBSYSTEM=net\n DEVICE=n2\n")
 		}, "FAIL kernel_log", KernelLog, []string{"disabled an interface because its backend misbehaved (1)", "disabled 1, misbehaviour 1", "Disabled for further use"}},
 		{"dynamic debug with a driver that linearizes", func(g *guest) {
 			g.log = append(g.log, "7,9,3,-;xen_netfront: xennet: skb rides the rocket: 19 slots, 3000 bytes\n")
