@@ -9,8 +9,9 @@ const Format = 1
 // A Start is the first event of a recording, and of each of its segments: what a reader
 // on another machine needs to know of this one.
 type Start struct {
-	Time   time.Time
-	Format int
+	Time    time.Time
+	Format  int
+	Segment int // 1 for the first of a run, 2 for the next; 0 if it is not known
 
 	Version string // of xentrace
 	Commit  string // it was built from; empty if unknown

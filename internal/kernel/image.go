@@ -60,7 +60,11 @@ type imageSection struct {
 func ReadImage(file io.ReaderAt, size int64, want Wanted) (*Image, error) {
 	object, err := elffile.Read(file, size)
 	if err != nil {
-		return nil, fmt.Errorf("%w: it is not an ELF file: %w", ErrNotCode, err)
+		magic := make([]byte, len(elf.ELFMAG))
+		if _, err := file.ReadAt(magic, 0); err != nil || string(magic) != elf.ELFMAG {
+			return nil, fmt.Errorf("%w: it is not an ELF file", ErrNotCode)
+		}
+		return nil, fmt.Errorf("%w: it is an ELF file that is cut off or damaged", ErrNotCode)
 	}
 	architecture := map[elf.Machine]string{elf.EM_X86_64: "amd64", elf.EM_AARCH64: "arm64"}[object.Machine]
 	if architecture == "" || object.Class != elf.ELFCLASS64 || object.Order != binary.ByteOrder(binary.LittleEndian) {

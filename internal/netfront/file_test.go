@@ -151,10 +151,12 @@ func TestFilesThatAreRefused(t *testing.T) {
 		"a bzImage":        {at(0x202, "HdrS"), "a kernel to be booted, which has no symbols"},
 		"an arm64 Image":   {at(0x38, "ARM\x64"), "a kernel to be booted, which has no symbols"},
 		"a compressed EFI": {"MZ\x00\x00zimg", "a kernel to be booted, which has no symbols"},
-		"a script":         {"#!/bin/sh\n", "not an ELF file"},
+		"a script":         {"#!/bin/sh\n", ": it is not an ELF file$"},
+		"two bytes":        {"\x7fE", ": it is not an ELF file$"},
+		"a cut ELF file":   {"\x7fELF\x02\x01\x01", ": it is an ELF file that is cut off or damaged$"},
 	} {
 		_, err := readBytes([]byte(test.content))
-		if !errors.Is(err, kernel.ErrNotCode) || !strings.Contains(err.Error(), test.want) {
+		if !errors.Is(err, kernel.ErrNotCode) || !strings.Contains(err.Error()+"$", test.want) {
 			t.Errorf("%s: error %v, want %q", name, err, test.want)
 		}
 	}

@@ -8,6 +8,7 @@ type startObject struct {
 	Type       string                 `json:"type"`
 	Time       stamp                  `json:"time"`
 	Format     int                    `json:"format"`
+	Segment    int                    `json:"segment"`
 	Xentrace   buildObject            `json:"xentrace"`
 	Command    []string               `json:"command"`
 	BootID     nullable               `json:"boot_id"`
@@ -44,7 +45,7 @@ type startInterfaceObject struct {
 // AppendStart appends the line of type start.
 func (JSON) AppendStart(b []byte, s *event.Start) []byte {
 	o := startObject{
-		Type: s.Type(), Time: stamp(s.Time), Format: s.Format, Xentrace: buildObject{nullable(s.Version), nullable(s.Commit)},
+		Type: s.Type(), Time: stamp(s.Time), Format: s.Format, Segment: s.Segment, Xentrace: buildObject{nullable(s.Version), nullable(s.Commit)},
 		Command: append([]string{}, s.Command...), BootID: nullable(s.BootID), UptimeMS: s.Uptime.Milliseconds(), Hostname: nullable(s.Hostname),
 		Kernel: nullable(s.Kernel), Machine: nullable(s.Machine), Interfaces: []startInterfaceObject{},
 	}

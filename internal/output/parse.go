@@ -330,7 +330,7 @@ func (o *startObject) event() (event.Event, error) {
 		return nil, errors.New("format: missing")
 	}
 	s := &event.Start{
-		Time: time.Time(o.Time), Format: o.Format, Version: string(o.Xentrace.Version), Commit: string(o.Xentrace.Commit), Command: o.Command,
+		Time: time.Time(o.Time), Format: o.Format, Segment: o.Segment, Version: string(o.Xentrace.Version), Commit: string(o.Xentrace.Commit), Command: o.Command,
 		BootID: string(o.BootID), Uptime: milliseconds(o.UptimeMS), Hostname: string(o.Hostname), Kernel: string(o.Kernel), Machine: string(o.Machine),
 	}
 	if o.Xen != nil {

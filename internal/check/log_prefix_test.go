@@ -11,7 +11,7 @@ import (
 // Only what the driver itself wrote is evidence.
 func TestMessagesOfTheDriver(t *testing.T) {
 	const ofEth0, ofVif = "\n SUBSYSTEM=net\n DEVICE=n2\n", "\n SUBSYSTEM=xen\n DEVICE=+xen:vif-0\n"
-	devices := logDevices{"eth0": true, "n2": true}
+	devices := logDevices{"eth0": true, "net n2": true}
 	for _, test := range []struct {
 		name, record string
 		want         string // the message; empty for none
@@ -29,6 +29,7 @@ func TestMessagesOfTheDriver(t *testing.T) {
 		{"of an old module", "1,7,9,-;xennet: skb rides the rocket: 19 slots\n", "rides_the_rocket"},
 		{"by dynamic debug with everything", "7,7,9,-;[812] xen_netfront:xennet_start_xmit:612: xen_netfront: xennet: skb rides the rocket: 19 slots\n", "rides_the_rocket"},
 		{"a warning", "4,7,9,-;misaligned skb allocated\n", "misaligned"},
+		{"the warning of XDP in other words", "4,7,9,-;tmpfs: Driver BUG: missing reserved tailroom\n", ""},
 		{"written by a process", "12,7,9,-;net eth0: Disabled for further use" + ofEth0, ""},
 		{"written by a process, of the module", "15,7,9,-;xennet: skb rides the rocket: 19 slots\n", ""},
 		{"without a priority", "x,7,9,-;xennet: skb rides the rocket: 19 slots\n", ""},
