@@ -224,10 +224,10 @@ func situations() []situation {
 			g.interfaces[0].Index = 5
 		}, "", KernelLog, []string{"about an interface as it is now", "Before the interface was connected anew: the frontend disabled an interface because its backend misbehaved (1, eth0, 4 days ago).", "disabled 1"}},
 		{"an interface that was disabled before the machine was resumed", func(g *guest) {
-			g.logs(3600, "net eth0: Disabled for further use\n DEVICE=n2\n", "xen:grant_table: Grant tables using version 1 layout\n")
+			g.logs(3600, "net eth0: Disabled for further use\n SUBSYSTEM=net\n DEVICE=n2\n", "xen:grant_table: Grant tables using version 1 layout\n")
 		}, "", KernelLog, []string{"Before the interface was connected anew"}},
 		{"an interface that was disabled and sends again", func(g *guest) {
-			g.logs(3600, "net eth0: Disabled for further use\n DEVICE=n2\n")
+			g.logs(3600, "net eth0: Disabled for further use\n SUBSYSTEM=net\n DEVICE=n2\n")
 			g.sent = 3
 		}, "", KernelLog, []string{"Before the interface was connected anew"}},
 		{"grants are exhausted", func(g *guest) {

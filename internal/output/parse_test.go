@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"xentrace/internal/event"
+	"xentrace/test/memory"
 	"xentrace/test/schema"
 )
 
@@ -151,17 +152,21 @@ func FuzzParse(f *testing.F) {
 	for _, e := range recordedEvents() {
 		f.Add(Recording{}.Append(nil, e))
 	}
+	f.Add([]byte(`{"type":"notice","id":"` + strings.Repeat("\u202e", 1000) + `"}`))
+	f.Add([]byte(strings.Repeat(`{"type":`, 5000)))
 	f.Fuzz(func(t *testing.T, line []byte) {
-		e, err := Parse(line)
-		if err != nil {
-			return
-		}
-		text := &Text{Whole: true, Location: time.UTC}
-		text.Append(nil, e)
-		again := Recording{}.Append(nil, e)
-		if _, err := Parse(again); err != nil {
-			t.Errorf("%v in %s", err, again)
-		}
+		memory.Within(t, 1<<20+256*uint64(len(line)), func() {
+			e, err := Parse(line)
+			if err != nil {
+				return
+			}
+			text := &Text{Whole: true, Location: time.UTC}
+			text.Append(nil, e)
+			again := Recording{}.Append(nil, e)
+			if _, err := Parse(again); err != nil {
+				t.Errorf("%v in %s", err, again)
+			}
+		})
 	})
 }
 
