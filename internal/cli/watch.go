@@ -42,7 +42,7 @@ and what to do. Filters select what is printed; every packet is counted.`,
 	o.filterFlags(c)
 	parsed(c, &o.count, "count", "", "N", "", "stop after this many reported packets", parseCount)
 	toggle(c, &o.exitCode, "exit-code", "", "exit 1 if a matching packet was dropped")
-	parsed(c, &o.ringBytes, "ring-size", "", "BYTES", "4MiB", "ring buffer size, a power of two (KiB, MiB)", parseRingSize)
+	parsed(c, &o.ringBytes, "ring-size", "", "BYTES", "4MiB", "ring buffer size, e.g. 16MiB", parseRingSize)
 	return c
 }
 
