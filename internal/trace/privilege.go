@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"xentrace/internal/kernel"
+	"xentrace/internal/sandbox"
 )
 
 // CheckKernel refuses a machine that no backend can run on. The error wraps
@@ -95,14 +96,20 @@ func (t *Tracer) DropPrivileges(ctx context.Context, user kernel.User, more ...k
 	if t.calls != nil {
 		keep = append(keep, unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH)
 	}
-	return KeepPrivileges(user, t.options.Interfaces, keep...)
+	return keepPrivileges(user, t.options.Interfaces, t.options.Probe, keep)
 }
 
-// KeepPrivileges becomes the user and drops all privileges but those in more, CAP_BPF and
-// CAP_PERFMON, and, unless interfaces are named, CAP_SYS_ADMIN to enter other network
+// KeepPrivileges becomes the user and drops all privileges but CAP_BPF and CAP_PERFMON
+// and, unless interfaces are named, CAP_SYS_ADMIN to enter other network
 // namespaces and CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH to find them. A process that has
 // CAP_SYS_ADMIN in place of CAP_BPF or CAP_PERFMON keeps it.
-func KeepPrivileges(user kernel.User, interfaces []string, more ...kernel.Capability) error {
+//
+// The system calls and files that are not needed are forbidden, see [sandbox.Enter].
+func KeepPrivileges(user kernel.User, interfaces []string) error {
+	return keepPrivileges(user, interfaces, false, nil)
+}
+
+func keepPrivileges(user kernel.User, interfaces []string, sends bool, more []kernel.Capability) error {
 	keep := append([]kernel.Capability{unix.CAP_BPF, unix.CAP_PERFMON}, more...)
 	if len(interfaces) == 0 {
 		keep = append(keep, unix.CAP_SYS_ADMIN, unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH)
@@ -114,5 +121,12 @@ func KeepPrivileges(user kernel.User, interfaces []string, more ...kernel.Capabi
 	if !has.Has(unix.CAP_BPF) || !has.Has(unix.CAP_PERFMON) {
 		keep = append(keep, unix.CAP_SYS_ADMIN)
 	}
-	return kernel.Confine(user, keep...)
+	if err := kernel.Confine(user, keep...); err != nil {
+		return err
+	}
+	return sandbox.Enter(sandbox.Policy{
+		Namespaces: slices.Contains(keep, unix.CAP_SYS_ADMIN),
+		Processes:  slices.Contains(keep, unix.CAP_SYS_PTRACE),
+		Send:       sends || slices.Contains(keep, unix.CAP_NET_ADMIN),
+	})
 }
