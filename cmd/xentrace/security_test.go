@@ -82,6 +82,9 @@ func TestPrivilegesOnceAttached(t *testing.T) {
 	near := link(t)
 	for _, r := range documented(t) {
 		t.Run(r.command, func(t *testing.T) {
+			if strings.HasPrefix(r.command, "check ") {
+				t.Skip("observes interfaces of xen-netfront only")
+			}
 			process := run(t, near, r.command)
 			var got row
 			for deadline := time.Now().Add(time.Minute); got.seccomp != "2"; time.Sleep(10 * time.Millisecond) {
