@@ -55,6 +55,7 @@ type Machine struct {
 	Unseen      string      // why other network namespaces were not looked at; empty if they were
 	Vifs        []string    // network devices on Xen's bus, such as vif-0
 	Unbound     []string    // those without a driver
+	NoBus       bool        // /sys does not show any bus
 	Code        Code
 	Slab        Known[Slab]
 	Log         Known[Log]

@@ -38,6 +38,7 @@ func Read(ctx context.Context, source Source, names []string) (*Machine, error) 
 		work.Go(func() { m.Log = r.log(ctx) })
 		work.Go(func() { r.readTrust(ctx, m) })
 	}
+	m.NoBus = !r.exists("sys/bus")
 	m.Hypervisor = r.readHypervisor()
 	m.Slab = r.readSlab()
 	m.SinglePages = r.readSinglePages()

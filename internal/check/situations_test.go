@@ -45,6 +45,10 @@ func situations() []situation {
 			g.without("proc")
 			g.signature, g.interfaces = "", nil
 		}, "UNKNOWN virtualization", Virtualization, []string{"Hypervisor unknown: there is no /sys/hypervisor"}},
+		{"a Xen guest without interfaces, and without /sys", func(g *guest) {
+			g.without("sys")
+			g.interfaces = nil
+		}, "UNKNOWN driver", DriverOf, []string{"Network devices without a driver cannot be seen: there is no /sys/bus."}},
 		{"dom0", func(g *guest) {
 			g.write(map[string]string{"proc/xen/capabilities": "control_d", "sys/hypervisor/guest_type": "PV"})
 			g.interfaces = nil

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"xentrace/internal/netdev"
 	"xentrace/internal/output"
 	"xentrace/internal/trace"
 )
@@ -153,7 +154,7 @@ func Status(err error) int {
 		return statusFinding
 	case errors.As(err, &usage):
 		return statusUsage
-	case errors.Is(err, trace.ErrCannotRun):
+	case errors.Is(err, trace.ErrCannotRun), errors.Is(err, netdev.ErrNoProc):
 		return statusCannotRun
 	default:
 		return statusInternal
