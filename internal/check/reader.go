@@ -44,10 +44,13 @@ func Read(ctx context.Context, source Source, names []string) (*Machine, error) 
 	m.SinglePages = r.readSinglePages()
 	m.MaxQueues = r.number("sys/module/xen_netfront/parameters/max_queues")
 	m.Facts = facts.Machine(source.Files)
+	m.Facts.SpuriousFix = hasSpuriousFix(r.version())
 	m.Uptime = r.uptime()
 	m.Sources = r.readInterrupts()
 	r.readAffinity(m)
 	m.PCI = r.readPCI()
+	m.Grants = r.readGrantTable()
+	m.Forwards = r.line("proc/sys/net/ipv4/ip_forward") == "1"
 	r.readForEC2RL(m)
 	work.Wait()
 	m.Slab.Value.Tail = m.SharedInfo.Value.Bytes
@@ -55,6 +58,7 @@ func Read(ctx context.Context, source Source, names []string) (*Machine, error) 
 		if m.Interfaces[n].Namespace == m.NetNS { // whose interfaces /sys shows
 			m.Interfaces[n].RPSCPUs = facts.RPS(source.Files, m.Interfaces[n].Name)
 		}
+		r.readEvents(&m.Interfaces[n])
 		countAgain(&m.Interfaces[n], links.Again, time.Since(began))
 	}
 	return m, ctx.Err()

@@ -102,6 +102,18 @@ func smallSentence(r *event.CongestionReport, limits []string) string {
 	return s + "."
 }
 
+// Spurious events are many from this number and share on.
+const (
+	spuriousSome = 1000
+	spuriousMany = 0.01
+)
+
+// ManySpurious reports whether so many events of an interface were spurious that the delays of
+// XSA-332 matter.
+func ManySpurious(events, spurious uint32) bool {
+	return spurious >= spuriousSome && event.Ratio(uint64(spurious), uint64(events)) >= spuriousMany
+}
+
 func ringHolds(r *event.CongestionReport) bool {
 	if r.Total.Packets < fewPackets {
 		return false
