@@ -125,14 +125,3 @@ func TestAdviceThatIsTakenOver(t *testing.T) {
 		}
 	}
 }
-
-func TestSpuriousFix(t *testing.T) {
-	for version, want := range map[string]bool{
-		"6.12.43": true, "6.12.42": false, "6.1.149": true, "6.1.148": false, "6.17": true, "6.16.9": false, "7.2.13+deb14-amd64": true,
-		"5.10.262": false, "6.12.117+deb12-amd64": true, "6.6.200": false, "": false, "x": false,
-	} {
-		if got := hasSpuriousFix(version); got != want {
-			t.Errorf("%q: %v, want %v", version, got, want)
-		}
-	}
-}
