@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -150,6 +151,25 @@ func TestCheckObserves(t *testing.T) {
 	flat := strings.Join(strings.Fields(got.stdout), " ")
 	if got.status != 1 || !strings.Contains(flat, "Not observed: cannot run here: missing privilege CAP_BPF.") {
 		t.Errorf("status %d:\n%s", got.status, got.stdout)
+	}
+}
+
+func TestCheckWithNothingToObserve(t *testing.T) {
+	fake := newFake()
+	var stdout, stderr bytes.Buffer
+	err := Run(t.Context(), []string{"check", "--observe", "1h"}, System{
+		Stdout: &stdout, Stderr: &stderr, Getenv: os.Getenv, Start: fake.start,
+		Machine: func() (check.Source, error) {
+			source, err := fakeMachine()
+			source.Links = func(context.Context, []string) (check.Links, error) {
+				return check.Links{Judged: []check.Interface{{Interface: netdev.Interface{Name: "lo", Index: 1}}}}, nil
+			}
+			return source, err
+		},
+	})
+	Report(&stderr, err)
+	if want := "xentrace: cannot run here: --observe: no xen-netfront interface found; run check without it\n"; Status(err) != 3 || stderr.String() != want || !fake.began.IsZero() {
+		t.Errorf("status %d, %q; want 3, %q", Status(err), stderr.String(), want)
 	}
 }
 

@@ -94,6 +94,14 @@ type Lost struct {
 	Missed    *uint64 // entries and returns of xennet_start_xmit that kprobes missed
 }
 
+// Suppressed counts records that were not made because more than Options.Rate were due in
+// a second. Their packets are in all other counts.
+type Suppressed struct {
+	Verdict Verdict
+	Cause   Cause // CauseNone unless Verdict is Dropped
+	Records uint64
+}
+
 // Totals is a snapshot of all that was counted since the hooks were attached.
 type Totals struct {
 	Time time.Time // when the snapshot was taken
@@ -104,6 +112,7 @@ type Totals struct {
 	Interfaces []InterfaceTotals
 	Events     uint64 // records delivered
 	Lost       Lost
+	Suppressed []Suppressed      // records held back by a rate limit; nil without one
 	Gaps       []Gap             // in the order in which they began
 	Missing    map[string]string // why a value above is nil, by its JSON key
 }

@@ -41,8 +41,16 @@ type Packet struct {
 	// packet, and where kernel addresses are hidden.
 	Stack []string
 
-	Flow *Flow // nil for a packet that is neither IPv4 nor IPv6
-	TCP  *TCP  // nil unless the packet belongs to a full TCP socket of this machine
+	EtherType uint16 // of the packet behind VLAN tags; 0 if unknown
+	// Header is the packet's first bytes, link header included, read while the packet
+	// was whole; empty unless Options.Snap asks for them. Where the packet has no link
+	// header (a tunnel's device, or dropped before it got one) an Ethernet header with
+	// zero addresses stands for it, which Len does not count.
+	Header []byte
+
+	Flow  *Flow // nil for a packet that is neither IPv4 nor IPv6
+	Inner *Flow // of the packet that Flow carries, if it is a tunnel (VXLAN, Geneve, IPIP, GRE)
+	TCP   *TCP  // nil unless the packet belongs to a full TCP socket of this machine
 
 	Socket *Socket // nil unless the packet belongs to a full socket of this machine
 

@@ -170,6 +170,7 @@ var reasonSentences = map[event.NoticeID]string{
 	event.NoticeDriverAttachFailed:     "xen-netfront is loaded again; cannot attach to it yet: ",
 	event.NoticeDriverDetachFailed:     "cannot detach from xen-netfront: ",
 	event.NoticeSettleFailed:           "packets over the limit that are not dropped may be reported late: ",
+	event.NoticeRecordingPaused:        "recording is paused: ",
 	event.NoticeDriverUnknown:          "the xen-netfront that was loaded cannot be examined: ",
 }
 
@@ -182,6 +183,10 @@ func Sentence(n *event.Notice) string {
 	switch n.ID {
 	case event.NoticeWaiting:
 		return "waiting for an interface to appear"
+	case event.NoticeRecordingResumed:
+		return "recording resumed after " + Seconds(lasted) + "; " + plural(n.Count, "event") + " of that time not recorded, all counted"
+	case event.NoticeRecordsSuppressed:
+		return plural(n.Count, "record") + " suppressed by --rate; their packets are counted"
 	case event.NoticeSuspended:
 		return fmt.Sprintf("machine was suspended, or saved and restored, for %s; that time is not in the duration", Seconds(lasted))
 	case event.NoticeClockStep:
