@@ -4,14 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 
 	"xentrace/internal/kernel"
+	"xentrace/internal/netdev"
 	"xentrace/internal/sandbox"
 )
 
@@ -22,8 +25,8 @@ func CheckKernel() error {
 	if err != nil {
 		return err
 	}
-	if !release.HasRingBuffer() {
-		return fmt.Errorf("%w: kernel %s has no BPF ring buffer, which came with 5.8", ErrCannotRun, release)
+	if err := mounted(os.DirFS("/")); err != nil {
+		return fmt.Errorf("%w: %w", ErrCannotRun, err)
 	}
 	if realtime, err := kernel.IsRealtime(); err != nil {
 		return err
@@ -56,7 +59,37 @@ func CheckKernel() error {
 	if !kernel.HasKernelTypes() {
 		return fmt.Errorf("%w: kernel %s has no BTF type information (/sys/kernel/btf/vmlinux): use a kernel built with CONFIG_DEBUG_INFO_BTF, as distributions ship them", ErrCannotRun, release)
 	}
+	if err := tryRingBuffer(); err != nil {
+		return fmt.Errorf("%w: kernel %s has no BPF ring buffer, which came with 5.8: %w", ErrCannotRun, release, err)
+	}
 	return nil
+}
+
+// mounted reports a machine, or a container, that does not show what everything else is read
+// from.
+func mounted(root fs.FS) error {
+	if _, err := fs.Stat(root, "proc/self"); err != nil {
+		return netdev.ErrNoProc
+	}
+	if _, err := fs.Stat(root, "sys/kernel"); err != nil {
+		return errors.New("there is no /sys: mount it (mount -t sysfs sysfs /sys)")
+	}
+	return nil
+}
+
+// tryRingBuffer makes one: distributions carry it back, as RHEL 8 to its 4.18. The error wraps
+// ebpf.ErrNotSupported or says EINVAL where the kernel does not know this type of map; what else
+// keeps it from being made is for the caller that needs it to report.
+func tryRingBuffer() error {
+	_ = rlimit.RemoveMemlock() // before 5.11 maps count against it
+	ring, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.RingBuf, MaxEntries: uint32(os.Getpagesize())})
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, ebpf.ErrNotSupported) {
+		return err
+	}
+	if err != nil {
+		return nil
+	}
+	return ring.Close()
 }
 
 // Explain adds the likely reason to an error of loading or attaching.
