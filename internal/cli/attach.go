@@ -157,14 +157,14 @@ func watched(totals *event.Totals) string {
 // line kept below.
 func (t *traced) stdout() io.Writer {
 	if isTerminal(t.in.Stdout) {
-		return t.console.Above(t.in.Stdout)
+		return t.console.Above(t.in.stdout())
 	}
-	return t.in.Stdout
+	return t.in.stdout()
 }
 
 type stream struct {
 	*output.Lines
-	out *output.Stream
+	*output.Stream
 }
 
 // stream returns the sink that --output asks for; histogram as hist ends.
@@ -173,23 +173,16 @@ func (t *traced) stream(histogram bool) *stream {
 	return &stream{t.in.lines(out, histogram, &t.totals), out}
 }
 
-// Close writes what waits.
-func (s *stream) Close() error {
-	if err := s.out.Close(); err != nil {
-		return fmt.Errorf("standard output: %w", err)
-	}
-	return nil
-}
-
 // run leads what the tracer reads to standard output, or the screen, until the end.
 func (t *traced) run(ctx context.Context, out *stream, screen *screen, options session.Options) (session.Result, error) {
 	defer t.cancel()
 	options.Source, options.Sink = session.Live(t.tracer), out
 	options.Duration, options.Count = t.in.duration, t.in.count
-	options.Broken, options.Warn = out.out.Failed(), t.console.Say
+	options.Broken, options.Warn = out.Failed(), t.console.Say
 	switch {
 	case screen != nil:
 		options.Sink = screen.show(ctx, out)
+		defer screen.end() // a panic too leaves the terminal restored
 	case t.console.HasStatus():
 		var before event.Totals
 		options.Status = func(now *event.Totals, left time.Duration) {

@@ -2,7 +2,10 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -78,8 +81,25 @@ type System struct {
 }
 
 func (s System) print(text string) error {
-	_, err := io.WriteString(s.Stdout, text)
+	_, err := io.WriteString(s.stdout(), text)
 	return err
+}
+
+// stdout is standard output with the error of a write explained, the same by every command.
+func (s System) stdout() io.Writer { return explainedWriter{s.Stdout} }
+
+type explainedWriter struct{ io.Writer }
+
+func (w explainedWriter) Write(b []byte) (int, error) {
+	n, err := w.Writer.Write(b)
+	var failure *fs.PathError
+	if errors.As(err, &failure) {
+		err = failure.Err
+	}
+	if err != nil {
+		err = fmt.Errorf("cannot write to stdout: %w", err)
+	}
+	return n, err
 }
 
 func isTerminal(w io.Writer) bool {
@@ -146,9 +166,9 @@ func (t *tracing) lines(out io.Writer, histogram bool, totals *event.Totals) *ou
 // are OK too; short is the form that congestion --watch has.
 func (s System) reportSink(w *writing, evidence, short bool) *output.Lines {
 	if w.json() {
-		return output.NewJSON(s.Stdout)
+		return output.NewJSON(s.stdout())
 	}
-	return output.NewText(s.Stdout, &output.Text{
+	return output.NewText(s.stdout(), &output.Text{
 		Width: func() int { return s.columns(s.Stdout, reportWidth) }, Color: s.coloured(w.color, s.Stdout),
 		Blocks: s.blocks(), Evidence: evidence, Short: short,
 	})

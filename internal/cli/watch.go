@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -27,7 +28,7 @@ func (a *app) watchCommand() *cobra.Command {
 		Long: `Prints a line for each packet that xen-netfront drops, linearizes or bounces, a
 line for each TCP connection that stalls or recovers, and a summary with causes
 and what to do. Filters select what is printed; every packet is counted.`,
-		Args: arguments("", 0, 0),
+		Args: none,
 		Example: `  xentrace watch                           every Xen interface
   xentrace watch -i eth0 -d 1m -o json     one minute of eth0, as JSON lines
   xentrace watch -i eth0 --drops all -v    also drops before the driver
@@ -48,7 +49,10 @@ and what to do. Filters select what is printed; every packet is counted.`,
 
 func (o *watchOptions) run(ctx context.Context) error {
 	if o.dropsHook != string(trace.DropsTracepoint) && o.drops != string(event.DropsAll) {
-		return usageError{errors.New("watch: --drops-hook: needs --drops all; see xentrace help watch")}
+		return usageError{errors.New("--drops-hook: needs --drops all")}
+	}
+	if slices.Contains(o.filter.Verdicts, event.Rejected) && !o.rejected {
+		return usageError{errors.New("--verdict rejected: needs --rejected")}
 	}
 	wanted, err := o.wantsScreen()
 	if err != nil {
