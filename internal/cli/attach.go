@@ -71,6 +71,7 @@ func (t *traced) start(ctx context.Context, records bool) error {
 		Rejected:   in.rejected,
 		Stacks:     in.stack,
 		Probe:      in.probe,
+		Snap:       in.snap,
 		Notify:     t.console.Notify,
 	})
 	if err != nil {
@@ -163,13 +164,18 @@ func (t *traced) stdout() io.Writer {
 }
 
 type stream struct {
-	*output.Lines
+	emitter
 	*output.Stream
 }
+
+type emitter interface{ Emit(event.Event) error }
 
 // stream returns the sink that --output asks for; histogram as hist ends.
 func (t *traced) stream(histogram bool) *stream {
 	out := output.NewStream(t.stdout())
+	if t.in.format == formatPcapng {
+		return &stream{t.capture(out), out}
+	}
 	return &stream{t.in.lines(out, histogram, &t.totals), out}
 }
 

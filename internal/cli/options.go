@@ -11,17 +11,20 @@ import (
 
 type writing struct {
 	format  string
+	formats []string // what it can be
 	color   string
 	verbose bool
 }
 
-func newWriting() writing { return writing{format: "text", color: "auto"} }
+func newWriting() writing {
+	return writing{format: "text", formats: []string{"text", "json"}, color: "auto"}
+}
 
 func (w *writing) json() bool { return w.format == "json" }
 
 // flags defines -o, --color and -v; verbose says what the latter adds.
 func (w *writing) flags(c *cobra.Command, verbose string) {
-	word(c, &w.format, "output", "o", "FORMAT", "output format", "text", "json")
+	word(c, &w.format, "output", "o", "FORMAT", "output format", w.formats...)
 	colorFlag(c, w)
 	if verbose != "" {
 		toggle(c, &w.verbose, "verbose", "v", verbose)
@@ -47,6 +50,7 @@ type tracing struct {
 	stack     bool
 	ringBytes int
 	count     int // of packets, or of probes; 0 for no limit
+	snap      int // bytes read of each packet that is reported
 
 	probe          bool // for SetProbe
 	keepPrivileges bool // something is still to be done that needs them

@@ -24,17 +24,19 @@ type watchOptions struct {
 func (a *app) watchCommand() *cobra.Command {
 	o := &watchOptions{tracing: a.newTracing()}
 	c := &cobra.Command{
-		Use: "watch [flags]", Short: "Show each dropped, linearized or bounced packet, and a summary",
+		Use: "watch [flags] [EXPRESSION]", Short: "Show each dropped, linearized or bounced packet, and a summary",
 		Long: `Prints a line for each packet that xen-netfront drops, linearizes or bounces, a
 line for each TCP connection that stalls or recovers, and a summary with causes
-and what to do. Filters select what is printed; every packet is counted.`,
-		Args: none,
+and what to do. Filters and a pcap EXPRESSION (as tcpdump has it) select what is
+printed; every packet is counted.`,
+		Args: expressionArgument(&o.filter), ValidArgsFunction: cobra.NoFileCompletions,
 		Example: `  xentrace watch                           every Xen interface
   xentrace watch -i eth0 -d 1m -o json     one minute of eth0, as JSON lines
-  xentrace watch -i eth0 --drops all -v    also drops before the driver
-  xentrace watch --host 10.0.0.0/8 --comm nginx`,
+  xentrace watch --comm nginx tcp port 443 and net 10.0.0.0/8
+  xentrace watch -o pcapng | tshark -r -`,
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context()) },
 	}
+	o.formats = append(o.formats, formatPcapng)
 	o.tracing.flags(c)
 	toggle(c, &o.live, "live", "", "full-screen view: counters, worst flows, last events")
 	word(c, &o.drops, "drops", "", "WHICH", "drops to report, by the driver or also before it", string(event.DropsDriver), string(event.DropsAll))
@@ -54,6 +56,10 @@ func (o *watchOptions) run(ctx context.Context) error {
 	if slices.Contains(o.filter.Verdicts, event.Rejected) && !o.rejected {
 		return usageError{errors.New("--verdict rejected: needs --rejected")}
 	}
+	if err := o.refuseTerminal(&o.writing); err != nil {
+		return err
+	}
+	o.snap = o.headerBytes()
 	wanted, err := o.wantsScreen()
 	if err != nil {
 		return err

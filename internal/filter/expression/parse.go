@@ -125,7 +125,10 @@ func (p *parser) operand(q *qualifiers, values bool) (node, *qualifiers, error) 
 		return p.primitive()
 	}
 	if !values || q == nil {
-		return nil, nil, fault(t, "what is it? write host, net, port or proto before it")
+		if t.kind == word {
+			return nil, nil, fault(t, "unknown word; write e.g. tcp port 443 or host 10.0.0.9 (interfaces: -i)")
+		}
+		return nil, nil, fault(t, "write host, net, port or proto before it")
 	}
 	n, err := p.value(q)
 	return n, q, err
