@@ -2,12 +2,14 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"io"
-	"runtime"
-	"time"
 
-	"xentrace/internal/event"
+	"github.com/spf13/cobra"
+
+	"xentrace/internal/facts"
 	"xentrace/internal/pcapng"
+	"xentrace/internal/record"
 )
 
 // captureSnap is how many bytes of a packet are read for a capture file.
@@ -23,33 +25,32 @@ func (s System) refuseTerminal(w *writing) error {
 	return nil
 }
 
-// headerBytes is how many bytes of a packet the run reads: for its output, or its filter.
-func (o *watchOptions) headerBytes() int {
-	switch {
-	case o.format == formatPcapng:
-		return captureSnap
-	case o.filter.Expression != nil:
-		return expressionSnap
+// chooseSnap has as many bytes of a packet read as the output and the filter need, unless
+// --snap says how many.
+func (o *watchOptions) chooseSnap(c *cobra.Command) error {
+	e := o.filter.Expression
+	if c.Flags().Changed("snap") {
+		if e != nil && e.Needs() != "" && o.recording.snap < expressionSnap {
+			return usageError{fmt.Errorf("--snap %d: %s in the filter expression needs at least %d", o.recording.snap, e.Needs(), expressionSnap)}
+		}
+		return nil
 	}
-	return 0
+	if o.format == formatPcapng {
+		o.recording.snap = max(o.recording.snap, captureSnap)
+	}
+	if e != nil {
+		o.recording.snap = max(o.recording.snap, expressionSnap)
+	}
+	return nil
 }
 
 // capture returns a sink that writes a capture file, whose head is written.
 func (t *traced) capture(out io.Writer) *pcapng.Sink {
-	sink := pcapng.New(out, nil)
-	_ = sink.Emit(t.beginning()) // the next write returns the error, too
-	return sink
-}
-
-// beginning describes this machine and the interfaces that are watched.
-func (t *traced) beginning() *event.Start {
-	start := &event.Start{Time: time.Now(), Machine: runtime.GOARCH}
+	start := facts.Start(t.totals.Interfaces, record.Uptime())
 	if v, err := versionOf(t.in.Build); err == nil {
-		start.Version, start.Kernel = v.Version, v.Kernel
+		start.Version = v.Version
 	}
-	for i := range t.totals.Interfaces {
-		n := &t.totals.Interfaces[i]
-		start.Interfaces = append(start.Interfaces, event.StartInterface{Device: n.Device, Driver: n.Driver, Queues: n.Queues})
-	}
-	return start
+	sink := pcapng.New(out, nil)
+	_ = sink.Emit(start) // the next write returns the error, too
+	return sink
 }

@@ -72,7 +72,7 @@ remedies: ring (slow backend), one_queue (one CPU does it all), copies, steal
 	toggle(c, &o.wait, "wait", "", "wait for an interface instead of failing")
 	parsed(c, &o.duration, "duration", "d", "TIME", "10s; with --watch until interrupted", "stop after this time, e.g. 30s; 0: never", parseDuration)
 	toggle(c, &o.everySecond, "watch", "", "report every second")
-	path(c, &o.baseline, "baseline", "compare with this output of an earlier run with -o json")
+	path(c, &o.baseline, "baseline", "", "compare with this output of an earlier run with -o json")
 	readyFlag(c, &o.readyFile)
 	o.writing.flags(c, "report on stderr what this kernel cannot measure")
 	return c

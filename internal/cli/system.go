@@ -148,18 +148,20 @@ func (t *tracing) lines(out io.Writer, histogram bool, totals *event.Totals) *ou
 	if t.json() {
 		return output.NewJSON(out)
 	}
-	text := &output.Text{
-		Width:     func() int { return t.columns(t.Stdout, output.DefaultWidth) },
-		Whole:     !isTerminal(t.Stdout),
-		Color:     t.coloured(t.color, t.Stdout),
-		Blocks:    t.blocks(),
-		Stacks:    t.verbose || t.stack,
-		Histogram: histogram,
-	}
+	text := t.text(&t.writing, t.verbose || t.stack)
+	text.Histogram = histogram
 	for i := range totals.Interfaces {
 		text.WidenTo(totals.Interfaces[i].Name)
 	}
 	return output.NewText(out, text)
+}
+
+// text writes events as they come, whole lines where standard output is no terminal.
+func (s System) text(w *writing, stacks bool) *output.Text {
+	return &output.Text{
+		Width: func() int { return s.columns(s.Stdout, output.DefaultWidth) }, Whole: !isTerminal(s.Stdout),
+		Color: s.coloured(w.color, s.Stdout), Blocks: s.blocks(), Stacks: stacks,
+	}
 }
 
 // reportSink returns the sink of commands that report once. evidence is shown of findings that
