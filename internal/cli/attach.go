@@ -191,13 +191,18 @@ func (t *traced) stdout() io.Writer {
 }
 
 type stream struct {
-	*output.Lines
+	emitter
 	*output.Stream
 }
+
+type emitter interface{ Emit(event.Event) error }
 
 // stream returns the sink that --output asks for; histogram as hist ends.
 func (t *traced) stream(histogram bool) *stream {
 	out := output.NewStream(t.stdout())
+	if t.in.format == formatPcapng {
+		return &stream{t.capture(out), out}
+	}
 	return &stream{t.in.lines(out, histogram, &t.totals), out}
 }
 

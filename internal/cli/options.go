@@ -12,17 +12,20 @@ import (
 
 type writing struct {
 	format  string
+	formats []string // what it can be
 	color   string
 	verbose bool
 }
 
-func newWriting() writing { return writing{format: "text", color: "auto"} }
+func newWriting() writing {
+	return writing{format: "text", formats: []string{"text", "json"}, color: "auto"}
+}
 
 func (w *writing) json() bool { return w.format == "json" }
 
 // flags defines -o, --color and -v; verbose says what the latter adds.
 func (w *writing) flags(c *cobra.Command, verbose string) {
-	word(c, &w.format, "output", "o", "FORMAT", "output format", "text", "json")
+	word(c, &w.format, "output", "o", "FORMAT", "output format", w.formats...)
 	colorFlag(c, w)
 	if verbose != "" {
 		toggle(c, &w.verbose, "verbose", "v", verbose)

@@ -28,14 +28,14 @@ func (a *app) replayCommand() *cobra.Command {
 	o := &replayOptions{app: a, writing: newWriting()}
 	c := &cobra.Command{
 		Use: "replay [flags] PATH...", Short: "Show a recording as watch would have shown it",
-		Long: `Prints recordings as the run that wrote them did: files, segments and directories
-of xentrace record, several merged by time. Filters select what is printed. The
-summary counts the range that is read, in steps of 10 s. Needs no root and no
-Xen. Exits 1 if a part cannot be read.`,
+		Long: `Prints recordings as the run that wrote them did: files, segments and
+directories of xentrace record, several merged by time. Filters select what is
+printed. The summary counts the range that is read, in steps of 10 s. Needs no
+root and no Xen. Exits 1 if a part cannot be read.`,
 		Args: recordings,
 		Example: `  xentrace replay /var/log/xentrace --since 10m     the last 10 minutes
   xentrace replay a.jsonl.zst b.jsonl.zst -o json   two, merged by time
-  xentrace replay /var/log/xentrace --since 2026-11-27T02:10 --until 2026-11-27T02:20`,
+  xentrace replay --since 2026-11-27T02:10 --until 2026-11-27T02:20 a.jsonl`,
 		RunE: func(c *cobra.Command, paths []string) error { return o.run(c.Context(), paths) },
 	}
 	parsed(c, &o.since, "since", "", "TIME", "", "from this time, or this long before the end (2026-11-27T02:10, 10m)", parseBound)
