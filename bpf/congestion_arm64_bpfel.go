@@ -39,6 +39,8 @@ type CongestionConfiguration struct {
 	ConsumeIsDrop uint8
 	Probe         uint8
 	_             [1]byte
+	Snap          uint16
+	_             [2]byte
 }
 
 type CongestionCounters struct {
@@ -274,6 +276,11 @@ type CongestionWorkspace struct {
 		Verdict    uint32
 		Cause      uint32
 		NrFrags    uint32
+		Snapped    uint16
+		EtherType  uint16
+		Linkless   uint8
+		Stacked    uint8
+		Pad        uint16
 		Tcp        struct {
 			_            structs.HostLayout
 			SndUna       uint32
@@ -339,6 +346,15 @@ type CongestionWorkspace struct {
 		Len    uint32
 		Offset uint32
 	}
+	Cursor struct {
+		_      structs.HostLayout
+		Data   uint64
+		Offset uint32
+		End    uint32
+		Len    uint32
+		Pad    uint32
+	}
+	Length uint64
 }
 
 // Names of all BPF objects in the ELF.

@@ -9,7 +9,6 @@
 #include "inflight.h"
 
 #define PACKET_OUTGOING 4 /* skb->pkt_type of a copy for packet sockets */
-#define MAC_HEADER_UNSET 0xffff
 
 #define MAX_FRAMES 32
 
@@ -218,7 +217,7 @@ static __always_inline int report_elsewhere(void *ctx, struct elsewhere_space *s
 	count_elsewhere(out->index, reason);
 	if (!config.records)
 		return 0;
-	capture_with_stack(ctx, &space->work, skb, 0);
+	capture_all(ctx, &space->work, skb, 0);
 	header_fill(&head->header, EVENT_ELSEWHERE, out->dev);
 	head->location = location;
 	head->reason = reason;

@@ -2,6 +2,7 @@
 /*
  * Records of the ring buffer; bpf2go makes Go types of them. A record ends after its
  * last fragment, or after the call stack, which follows the room for all fragments.
+ * The packet's first bytes come last, if they were asked for.
  */
 #ifndef XENTRACE_EVENT_H
 #define XENTRACE_EVENT_H
@@ -56,6 +57,9 @@ struct tcp_state {
 	__u8 present;
 	__u32 pad;
 };
+
+/* Most bytes of a packet that are recorded. */
+#define MAX_SNAP 256u
 
 #define MAX_KERNEL_FRAMES 48
 #define MAX_USER_FRAMES 32
@@ -134,6 +138,11 @@ struct packet_event {
 	enum verdict verdict;
 	enum cause cause;
 	__u32 nr_frags;
+	__u16 snapped;	  /* bytes of the packet at the end of the record */
+	__u16 ether_type; /* behind VLAN tags, 0 if unknown */
+	__u8 linkless;	  /* the packet begins with its network header */
+	__u8 stacked;	  /* the record has a call stack */
+	__u16 pad;
 	struct tcp_state tcp;
 	struct socket_identity socket;
 	struct sender sender;

@@ -146,7 +146,7 @@ static __noinline int capture_inflight(void *ctx, struct cpu_state *cpu, struct 
 
 	if (!work)
 		return 0;
-	capture_with_stack(ctx, work, skb, inflight->slots);
+	capture_all(ctx, work, skb, inflight->slots);
 	inflight->flags |= INFLIGHT_CAPTURED;
 	return 0;
 }
@@ -158,7 +158,7 @@ static __noinline int report_observed(void *ctx, struct sk_buff *skb, __u32 inde
 
 	if (!work)
 		return 0;
-	capture_with_stack(ctx, work, skb, slots);
+	capture_all(ctx, work, skb, slots);
 	return emit(work, index, slots > SLOT_LIMIT ? VERDICT_OVER_LIMIT : VERDICT_SENT,
 		    CAUSE_NONE);
 }

@@ -214,6 +214,8 @@ struct sk_buff {
 	unsigned char *data;
 };
 
+#define MAC_HEADER_UNSET 0xffff
+
 struct skb_shared_info {
 	__u8 nr_frags;
 	unsigned short gso_size;

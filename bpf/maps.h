@@ -22,6 +22,7 @@ struct configuration {
 	__u8 stacks;	      /* record call stacks */
 	__u8 consume_is_drop; /* this kernel frees dropped packets as consumed, see traced_free() */
 	__u8 probe;	      /* report every packet of one socket, see is_probe() */
+	__u16 snap;	      /* record so many bytes of a packet, at most MAX_SNAP */
 };
 
 const volatile struct configuration config = {.page_size = 4096};
@@ -115,11 +116,25 @@ struct cpu_state {
 
 MAP(cpu_states, PERCPU_ARRAY, 1, __u32, struct cpu_state);
 
-/* A record in the making, one for each slot. */
+/* A position in the linear part of a packet; fragments are not read. */
+struct cursor {
+	__u64 data;
+	__u32 offset;
+	__u32 end;
+	__u32 len; /* of the whole packet */
+	__u32 pad;
+};
+
+/*
+ * A record in the making, one for each slot. The packet's first bytes are read to where
+ * the record ends without them, so they may lie over what follows the event.
+ */
 struct workspace {
 	struct packet_event event;
 	struct call_stack stack;
 	struct frag frags[MAX_FRAGS];
+	struct cursor cursor; /* in a map its values are unknown: the verifier prunes more */
+	__u64 length;	      /* of the record so far */
 };
 
 MAP(workspaces, PERCPU_ARRAY, INFLIGHT_SLOTS, __u32, struct workspace);

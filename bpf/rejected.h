@@ -118,6 +118,8 @@ __noinline int response_report(__u64 skb, __u32 index, __u32 verdict)
 		return 0;
 	event = &run->work.event;
 	capture(&run->work, (void *)skb, 0);
+	if (config.snap)
+		snap_capture(&run->work, (void *)skb);
 	event->slots = captured_slots(event);
 	event->queue = queue_u32(run->queue, ring_layout.id);
 	return emit(&run->work, index, verdict, CAUSE_NONE);

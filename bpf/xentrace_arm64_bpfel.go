@@ -75,6 +75,8 @@ type XentraceConfiguration struct {
 	ConsumeIsDrop uint8
 	Probe         uint8
 	_             [1]byte
+	Snap          uint16
+	_             [2]byte
 }
 
 type XentraceConnection struct {
@@ -230,6 +232,11 @@ type XentracePacketEvent struct {
 	Verdict    XentraceVerdict
 	Cause      XentraceCause
 	NrFrags    uint32
+	Snapped    uint16
+	EtherType  uint16
+	Linkless   uint8
+	Stacked    uint8
+	Pad        uint16
 	Tcp        XentraceTcpState
 	Socket     XentraceSocketIdentity
 	Sender     XentraceSender
@@ -363,6 +370,15 @@ type XentraceWorkspace struct {
 		Len    uint32
 		Offset uint32
 	}
+	Cursor struct {
+		_      structs.HostLayout
+		Data   uint64
+		Offset uint32
+		End    uint32
+		Len    uint32
+		Pad    uint32
+	}
+	Length uint64
 }
 
 // Names of all BPF objects in the ELF.

@@ -43,7 +43,9 @@ type Packet struct {
 
 	EtherType uint16 // of the packet behind VLAN tags; 0 if unknown
 	// Header is the packet's first bytes, link header included, read while the packet
-	// was whole; empty unless Options.Snap asks for them.
+	// was whole; empty unless Options.Snap asks for them. Where the packet has no link
+	// header (a tunnel's device, or dropped before it got one) an Ethernet header with
+	// zero addresses stands for it, which Len does not count.
 	Header []byte
 
 	Flow  *Flow // nil for a packet that is neither IPv4 nor IPv6

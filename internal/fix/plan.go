@@ -142,7 +142,7 @@ func done(a action, s *situation) bool {
 	case remedy.SGOff:
 		return s.sgOff()
 	case remedy.OffloadOn:
-		return !s.applies(remedy.OffloadOn)
+		return !s.OffloadsOff()
 	case remedy.OffloadOff:
 		return !s.applies(remedy.OffloadOff)
 	}
@@ -252,7 +252,7 @@ var rules = []rule{
 		return s.drops() && s.SinglePages == remedy.Absent && s.SG != remedy.Off && s.SG != remedy.Absent && s.applies(remedy.OffloadOff)
 	}},
 	{remedy.SGOn, func(s *situation) bool { return s.sgOff() && (s.linearizes() || s.drops() && s.canBeSingle()) }},
-	{remedy.OffloadOn, func(s *situation) bool { return s.linearizes() && s.applies(remedy.OffloadOn) }},
+	{remedy.OffloadOn, func(s *situation) bool { return s.linearizes() && s.OffloadsOff() }},
 	{remedy.MTU1500, func(s *situation) bool { return s.drops() && s.MTU > plainMTU }},
 	{remedy.MTU65517, func(s *situation) bool { return s.linearizes() && s.MTU > largestMTU }},
 	{remedy.UpdateKernel, func(s *situation) bool { return s.drops() }},

@@ -107,6 +107,7 @@ func (c *chooser) attach(b event.Backend) (*attachment, error) {
 // configuration is what the programs have to know of this kernel, and of what was asked.
 func (c *chooser) configuration() bpf.XentraceConfiguration {
 	cfg := c.facts.configuration()
+	cfg.Snap = uint16(c.options.Snap)
 	for field, on := range map[*uint8]bool{
 		&cfg.AnyInterface: len(c.options.Interfaces) == 0,
 		&cfg.Records:      c.options.Records,

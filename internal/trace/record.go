@@ -1,8 +1,10 @@
 package trace
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 	"unsafe"
 
@@ -61,7 +63,12 @@ func (d *recordDecoder) decodePacket(raw []byte) (event.Packet, error) {
 	if frags > len(record.Frags) || recordHeader+frags*int(unsafe.Sizeof(record.Frags[0])) > len(raw) {
 		return event.Packet{}, fmt.Errorf("packet record of %d bytes: too short for %d fragments", len(raw), frags)
 	}
-	if err := d.decodeCall(raw); err != nil {
+	behind, err := d.decodeCall(raw, recordHeader+frags*int(unsafe.Sizeof(record.Frags[0])))
+	if err != nil {
+		return event.Packet{}, err
+	}
+	header, err := decodeHeader(record, raw[behind:])
+	if err != nil {
 		return event.Packet{}, err
 	}
 	p := event.Packet{
@@ -79,6 +86,8 @@ func (d *recordDecoder) decodePacket(raw []byte) (event.Packet, error) {
 		Frags:      make([]event.Frag, frags),
 		GSOSize:    int(record.GsoSize),
 		GSOSegs:    int(record.GsoSegs),
+		EtherType:  record.EtherType,
+		Header:     header,
 		Flow:       decodeFlow(record),
 		Socket:     decodeSocket(&record.Socket),
 		Sender:     decodeSender(&record.Sender),
@@ -95,20 +104,43 @@ func (d *recordDecoder) decodePacket(raw []byte) (event.Packet, error) {
 	return p, nil
 }
 
-func (d *recordDecoder) decodeCall(raw []byte) error {
+// decodeCall decodes the stack, if the record has one, and returns where the record goes on
+// behind its fragments or its stack.
+func (d *recordDecoder) decodeCall(raw []byte, behindFrags int) (int, error) {
 	d.call.NrKernel, d.call.NrUser = 0, 0
-	if len(raw) <= stackedRecord {
-		return nil
+	if d.packet.Stacked == 0 {
+		return behindFrags, nil
 	}
-	if len(raw) < stackedRecord+int(unsafe.Sizeof(d.call)) {
-		return fmt.Errorf("packet record of %d bytes: too short for a stack", len(raw))
+	behind := stackedRecord + int(unsafe.Sizeof(d.call))
+	if len(raw) < behind {
+		return 0, fmt.Errorf("packet record of %d bytes: too short for a stack", len(raw))
 	}
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(&d.call)), int(unsafe.Sizeof(d.call))), raw[stackedRecord:])
 	if int(d.call.NrKernel) > len(d.call.Kernel) || int(d.call.NrUser) > len(d.call.User) {
-		return fmt.Errorf("packet record: stack of %d and %d frames, of at most %d and %d",
+		return 0, fmt.Errorf("packet record: stack of %d and %d frames, of at most %d and %d",
 			d.call.NrKernel, d.call.NrUser, len(d.call.Kernel), len(d.call.User))
 	}
-	return nil
+	return behind, nil
+}
+
+// noAddresses is the part of an Ethernet header before the type, with zero addresses.
+const noAddresses = 12
+
+// decodeHeader returns the packet's first bytes. A packet that begins with its network
+// header gets an Ethernet header without addresses.
+func decodeHeader(record *bpf.XentracePacketEvent, rest []byte) ([]byte, error) {
+	snapped := int(record.Snapped)
+	switch {
+	case snapped == 0:
+		return nil, nil
+	case snapped > len(rest):
+		return nil, fmt.Errorf("packet record: %d bytes of the packet, and the record has %d", snapped, len(rest))
+	case record.Linkless == 0:
+		return slices.Clone(rest[:snapped]), nil
+	}
+	header := make([]byte, noAddresses, noAddresses+2+snapped)
+	header = binary.BigEndian.AppendUint16(header, record.EtherType)
+	return append(header, rest[:snapped]...), nil
 }
 
 func decodeFlow(record *bpf.XentracePacketEvent) *event.Flow {

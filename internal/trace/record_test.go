@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net/netip"
 	"reflect"
@@ -93,6 +94,10 @@ func TestDecodePacket(t *testing.T) {
 			e.Verdict, e.Cause = bpf.XentraceVerdictVERDICT_LINEARIZED, bpf.XentraceCauseCAUSE_NONE
 			p.Verdict, p.Cause = event.Linearized, event.CauseNone
 		}},
+		{"EtherType without bytes of the packet", 0, func(e *bpf.XentracePacketEvent, p *event.Packet) {
+			e.EtherType, e.Linkless = 0x88cc, 1
+			p.EtherType = 0x88cc
+		}},
 		{"largest numbers", 1, func(e *bpf.XentracePacketEvent, p *event.Packet) {
 			e.Slots, e.Queue, e.GsoSize, e.GsoSegs, e.Len = 0xffff, 0xffff, 0xffff, 0xffff, 0xffffffff
 			p.Slots, p.Queue, p.GSOSize, p.GSOSegs, p.Len = 0xffff, 0xffff, 0xffff, 0xffff, 0xffffffff
@@ -108,6 +113,46 @@ func TestDecodePacket(t *testing.T) {
 			got, err := d.decodePacket(raw(event, test.frags))
 			if err != nil || !reflect.DeepEqual(got, want) {
 				t.Errorf("packet\n%+v\n%+v\n%+v, error %v, want\n%+v\n%+v\n%+v", got, got.Flow, got.TCP, err, want, want.Flow, want.TCP)
+			}
+		})
+	}
+}
+
+// The packet's first bytes are the end of the record, behind its fragments or its stack.
+func TestDecodeHeader(t *testing.T) {
+	packet := []byte{0x45, 0, 0, 1, 2, 3}
+	synthetic := append(make([]byte, 12), 0x08, 0x00, 0x45, 0, 0, 1, 2, 3)
+	for _, test := range []struct {
+		name     string
+		linkless uint8
+		stacked  uint8
+		frags    int
+		want     []byte
+	}{
+		{"link header there", 0, 0, 17, packet},
+		{"no fragments", 0, 0, 0, packet},
+		{"no link header", 1, 0, 17, synthetic},
+		{"behind a stack", 0, 1, 2, packet},
+		{"behind a stack, no link header", 1, 1, 45, synthetic},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			e := tcpEvent(test.frags)
+			e.EtherType, e.Linkless, e.Stacked, e.Snapped = 0x0800, test.linkless, test.stacked, uint16(len(packet))
+			record := raw(e, test.frags)
+			if test.stacked != 0 {
+				record = slices.Concat(raw(e, len(e.Frags)), make([]byte, unsafe.Sizeof(bpf.XentraceCallStack{})))
+			}
+			record = append(record, packet...)
+			p, err := newDecoder().decodePacket(record)
+			if err != nil || !bytes.Equal(p.Header, test.want) || len(p.Frags) != test.frags || p.EtherType != 0x0800 {
+				t.Fatalf("header % x, %d fragments, error %v, want % x, %d", p.Header, len(p.Frags), err, test.want, test.frags)
+			}
+			record[len(record)-1] = 99
+			if p.Header[len(p.Header)-1] != 3 {
+				t.Error("the header shares the ring's memory")
+			}
+			if _, err := newDecoder().decodePacket(record[:len(record)-1]); err == nil {
+				t.Error("no error for a header that is cut off")
 			}
 		})
 	}

@@ -30,6 +30,9 @@ var ErrCannotRun = errors.New("cannot run here")
 // for about 15,000 records of ordinary length.
 const DefaultRingBytes = 4 << 20
 
+// MaxSnap is the largest Options.Snap, in bytes.
+const MaxSnap = 256 // MAX_SNAP in bpf/event.h
+
 // Options says what to trace and how.
 type Options struct {
 	// Interfaces names interfaces in the caller's network namespace. Empty
@@ -45,6 +48,7 @@ type Options struct {
 	Stacks     bool      // record the stack of the call that sent a packet
 	Rejected   bool      // hook the TX responses, too: packets that the backend rejected
 	Probe      bool      // record every packet of one socket, see SetProbe
+	Snap       int       // record so many bytes of a packet, at most MaxSnap; 0 for none
 
 	// Notify receives what a user should know while the tracer runs. It is called from
 	// several goroutines, one at a time.
@@ -93,6 +97,9 @@ type Tracer struct {
 func Start(ctx context.Context, o Options) (*Tracer, error) {
 	if o.RingBytes == 0 {
 		o.RingBytes = DefaultRingBytes
+	}
+	if o.Snap < 0 || o.Snap > MaxSnap {
+		return nil, fmt.Errorf("bytes of each packet: %d: must be 0 to %d", o.Snap, MaxSnap)
 	}
 	if err := CheckKernel(); err != nil {
 		return nil, err
