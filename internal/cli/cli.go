@@ -89,7 +89,7 @@ func (a *app) root() *cobra.Command {
 	root.SetHelpCommand(a.helpCommand())
 	root.AddCommand(
 		a.watchCommand(), a.histCommand(), a.checkCommand(), a.probeCommand(), a.fixCommand(), a.congestionCommand(),
-		a.demoCommand(), a.versionCommand(), a.completionCommand(), a.manCommand(),
+		a.reportCommand(), a.compareCommand(), a.demoCommand(), a.versionCommand(), a.completionCommand(), a.manCommand(),
 	)
 	for _, c := range append(root.Commands(), root) {
 		c.DisableFlagsInUseLine = true
