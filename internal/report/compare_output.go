@@ -17,6 +17,9 @@ func (c *Comparison) AppendText(b []byte) []byte {
 	b = append(appendRows(b, "slots, "+perMillion, c.Slots), '\n')
 	b = appendFacts(b, "machines differ in", c.Facts)
 	b = appendFacts(b, "findings of check differ", c.Checks)
+	if c.Differing() > 0 {
+		b = append(b, "* "...)
+	}
 	return append(append(b, c.Sentence()...), '\n')
 }
 
@@ -73,15 +76,15 @@ func orNone(s string) string {
 	return s
 }
 
-// Sentence says how many rows differ, and the rule.
+// Sentence says how many rates differ.
 func (c *Comparison) Sentence() string {
 	switch n := c.Differing(); n {
 	case 0:
 		return "Nothing differs by more than noise."
 	case 1:
-		return "* 1 rate differs by more than noise."
+		return "1 rate differs by more than noise."
 	default:
-		return fmt.Sprintf("* %d rates differ by more than noise.", n)
+		return fmt.Sprintf("%d rates differ by more than noise.", n)
 	}
 }
 

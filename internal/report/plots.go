@@ -216,7 +216,7 @@ func bucketWords(d time.Duration) string {
 	switch {
 	case d < time.Second:
 		return strconv.FormatInt(d.Milliseconds(), 10) + " ms"
-	case d < 2*time.Minute:
+	case d < 2*time.Minute && d%time.Minute != 0:
 		return strconv.FormatFloat(d.Seconds(), 'g', 4, 64) + " s"
 	case d < 2*time.Hour:
 		return strconv.FormatFloat(d.Minutes(), 'f', 0, 64) + " min"
