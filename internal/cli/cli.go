@@ -91,7 +91,8 @@ func (a *app) root() *cobra.Command {
 	root.SetHelpCommand(help)
 	root.AddCommand(
 		help,
-		a.watchCommand(), a.histCommand(), a.recordCommand(), a.replayCommand(), a.checkCommand(), a.probeCommand(), a.fixCommand(), a.congestionCommand(),
+		a.watchCommand(), a.histCommand(), a.recordCommand(), a.replayCommand(), a.reportCommand(), a.compareCommand(),
+		a.checkCommand(), a.probeCommand(), a.fixCommand(), a.congestionCommand(),
 		a.demoCommand(), a.versionCommand(), a.completionCommand(), a.manCommand(),
 	)
 	for _, c := range append(root.Commands(), root) {
