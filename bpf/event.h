@@ -25,6 +25,7 @@ enum verdict {
 	VERDICT_OVER_LIMIT,
 	VERDICT_REJECTED,
 	VERDICT_ACCEPTED, /* probe only: the backend accepted one of its requests */
+	VERDICTS,
 };
 
 /* In the order of the tests in xennet_start_xmit(). */

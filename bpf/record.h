@@ -8,6 +8,7 @@
 #include "count.h"
 #include "flow.h"
 #include "owner.h"
+#include "rate.h"
 
 /* The reader is woken when it has nothing left to read, and every so many bytes. */
 #define WAKE_EVERY (64u << 10)

@@ -74,7 +74,7 @@ type XentraceConfiguration struct {
 	Stacks        uint8
 	ConsumeIsDrop uint8
 	Probe         uint8
-	_             [1]byte
+	Rate          uint8
 	Snap          uint16
 	_             [2]byte
 }
@@ -97,6 +97,7 @@ type XentraceCounters struct {
 	Rejected   uint64
 	RingLost   uint64
 	Causes     [11]uint64
+	Suppressed [19]uint64
 	Slots      [256]uint64
 }
 
@@ -110,7 +111,7 @@ type XentraceCpuState struct {
 		Slots uint16
 		Queue uint16
 		Flags uint32
-		Pad   uint32
+		Cause uint32
 	}
 	Cache struct {
 		_       structs.HostLayout
@@ -278,6 +279,19 @@ type XentraceQueues struct {
 	}
 }
 
+type XentraceRateEntry uint32
+
+const (
+	XentraceRateEntryRATE_TAKEN   XentraceRateEntry = 0
+	XentraceRateEntryRATE_LIMIT   XentraceRateEntry = 1
+	XentraceRateEntryRATE_ENTRIES XentraceRateEntry = 2
+)
+
+type XentraceRatePools struct {
+	_       structs.HostLayout
+	Records [33]uint64
+}
+
 type XentraceReported struct {
 	_    structs.HostLayout
 	Ids  [4]uint64
@@ -351,6 +365,7 @@ const (
 	XentraceVerdictVERDICT_OVER_LIMIT XentraceVerdict = 5
 	XentraceVerdictVERDICT_REJECTED   XentraceVerdict = 6
 	XentraceVerdictVERDICT_ACCEPTED   XentraceVerdict = 7
+	XentraceVerdictVERDICTS           XentraceVerdict = 8
 )
 
 type XentraceWorkspace struct {
@@ -392,6 +407,7 @@ const (
 	XentraceMapFollowed               = "followed"
 	XentraceMapInterfaces             = "interfaces"
 	XentraceMapQueuesNow              = "queues_now"
+	XentraceMapRates                  = "rates"
 	XentraceMapReportedOf             = "reported_of"
 	XentraceMapWantedSockets          = "wanted_sockets"
 	XentraceMapWorkspaces             = "workspaces"
@@ -507,6 +523,7 @@ type XentraceMapSpecs struct {
 	Followed            *ebpf.MapSpec `ebpf:"followed"`
 	Interfaces          *ebpf.MapSpec `ebpf:"interfaces"`
 	QueuesNow           *ebpf.MapSpec `ebpf:"queues_now"`
+	Rates               *ebpf.MapSpec `ebpf:"rates"`
 	ReportedOf          *ebpf.MapSpec `ebpf:"reported_of"`
 	WantedSockets       *ebpf.MapSpec `ebpf:"wanted_sockets"`
 	Workspaces          *ebpf.MapSpec `ebpf:"workspaces"`
@@ -562,6 +579,7 @@ type XentraceMaps struct {
 	Followed            *ebpf.Map `ebpf:"followed"`
 	Interfaces          *ebpf.Map `ebpf:"interfaces"`
 	QueuesNow           *ebpf.Map `ebpf:"queues_now"`
+	Rates               *ebpf.Map `ebpf:"rates"`
 	ReportedOf          *ebpf.Map `ebpf:"reported_of"`
 	WantedSockets       *ebpf.Map `ebpf:"wanted_sockets"`
 	Workspaces          *ebpf.Map `ebpf:"workspaces"`
@@ -583,6 +601,7 @@ func (m *XentraceMaps) Close() error {
 		m.Followed,
 		m.Interfaces,
 		m.QueuesNow,
+		m.Rates,
 		m.ReportedOf,
 		m.WantedSockets,
 		m.Workspaces,

@@ -113,6 +113,7 @@ func (c *chooser) configuration() bpf.XentraceConfiguration {
 		&cfg.Records:      c.options.Records,
 		&cfg.Stacks:       c.options.Stacks,
 		&cfg.Probe:        c.options.Probe,
+		&cfg.Rate:         c.options.Rate > 0,
 		&cfg.DriverHooks:  c.anyNetfront(),
 	} {
 		if on {
