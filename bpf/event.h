@@ -148,6 +148,7 @@ struct packet_event {
 	struct socket_identity socket;
 	struct sender sender;
 	struct flow flow;
+	struct flow inner; /* of the packet that this one carries; of family 0 if it is no tunnel */
 	struct event_frag frags[MAX_FRAGS];
 };
 

@@ -187,6 +187,20 @@ type XentraceFileChunk struct {
 	Files [64]uint64
 }
 
+type XentraceFlow struct {
+	_         structs.HostLayout
+	Saddr     [16]uint8
+	Daddr     [16]uint8
+	Sport     uint16
+	Dport     uint16
+	Seq       uint32
+	SeqLength uint32
+	Family    uint8
+	Proto     uint8
+	HasSeq    uint8
+	Pad       uint8
+}
+
 type XentraceHolder struct {
 	_       structs.HostLayout
 	Inode   uint64
@@ -241,20 +255,9 @@ type XentracePacketEvent struct {
 	Tcp        XentraceTcpState
 	Socket     XentraceSocketIdentity
 	Sender     XentraceSender
-	Flow       struct {
-		_         structs.HostLayout
-		Saddr     [16]uint8
-		Daddr     [16]uint8
-		Sport     uint16
-		Dport     uint16
-		Seq       uint32
-		SeqLength uint32
-		Family    uint8
-		Proto     uint8
-		HasSeq    uint8
-		Pad       uint8
-	}
-	Frags [45]struct {
+	Flow       XentraceFlow
+	Inner      XentraceFlow
+	Frags      [45]struct {
 		_      structs.HostLayout
 		Offset uint32
 		Size   uint32
