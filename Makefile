@@ -67,11 +67,12 @@ install: build ## install the program, its manual pages and completions
 	./xentrace completion bash > $(BASH_COMPLETION)
 	./xentrace completion zsh > $(ZSH_COMPLETION)
 	./xentrace completion fish > $(FISH_COMPLETION)
+	install -D -m 644 packaging/xentrace.lua $(SHARE)/xentrace/xentrace.lua
 
 .PHONY: uninstall
 uninstall: ## remove what make install installed
 	rm -f $(BIN)/xentrace $(MAN1)/xentrace.1 $(COMMANDS:%=$(MAN1)/xentrace-%.1) \
-		$(BASH_COMPLETION) $(ZSH_COMPLETION) $(FISH_COMPLETION)
+		$(BASH_COMPLETION) $(ZSH_COMPLETION) $(FISH_COMPLETION) $(SHARE)/xentrace/xentrace.lua
 
 .PHONY: deps
 deps: go ## install what building, testing and the lab need, on Debian 12

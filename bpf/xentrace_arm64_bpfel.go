@@ -371,6 +371,13 @@ const (
 	XentraceVerdictVERDICTS           XentraceVerdict = 8
 )
 
+type XentraceWanted struct {
+	_       structs.HostLayout
+	Oldest  uint64
+	Tgid    uint32
+	Holders uint32
+}
+
 type XentraceWorkspace struct {
 	_     structs.HostLayout
 	Event XentracePacketEvent

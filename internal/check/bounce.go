@@ -91,7 +91,7 @@ func (m *Machine) bounce(i *Interface) event.Finding {
 		f.Message = "This driver shares whole pages with the backend: it is too old to copy packets (XSA-403)."
 	case m.Trusted.Missing == "" && m.Trusted.Value == Untrusted:
 		f.Status, f.Message = event.Warn, "The driver's parameter trusted=0 marks the backend as untrusted, "+cost
-		f.Advice = m.advise(i, remedy.TrustBackend)
+		f.Advice = m.advise(i, remedy.TrustSet, remedy.TrustBackend)
 	case i.Trusted.Missing == "" && i.Trusted.Value == Untrusted:
 		f.Status, f.Message = event.Warn, "xenstore marks this interface's backend as untrusted, "+cost
 		f.Advice = m.advise(i, remedy.TrustInDom0)

@@ -26,6 +26,8 @@ type guest struct {
 	others     []Interface
 	unseen     string
 	later      uint64 // packets dropped while the check runs
+	busy       int    // which of the CPUs has all interrupts, from 1; 0 for as they are
+	sent       uint64 // packets sent while it runs
 	live       netfront.Answer
 	liveErr    error
 	frags      int
@@ -55,12 +57,12 @@ func newGuest() *guest {
 		"sys/kernel/slab/kmalloc-64/slab_size":            "64",
 		"sys/kernel/slab/skbuff_small_head/slab_size":     "704",
 		"sys/kernel/slab/skbuff_small_head/objs_per_slab": "23",
-		"sys/module/xen_netfront/initstate":               "live",
-		"sys/module/xen_netfront/parameters/trusted":      "Y",
-		"sys/module/xen_netfront/parameters/max_queues":   "2",
-		"sys/devices/system/cpu/online":                   "0-1",
-		"proc/uptime":                                     "360000.00 700000.00",
-		"proc/cpuinfo":                                    "flags\t\t: fpu vme hypervisor\n",
+		"sys/module/kernel/parameters/panic":              "0", "sys/module/xen_netfront/initstate": "live",
+		"sys/module/xen_netfront/parameters/trusted":    "Y",
+		"sys/module/xen_netfront/parameters/max_queues": "2",
+		"sys/devices/system/cpu/online":                 "0-1",
+		"proc/uptime":                                   "360000.00 700000.00",
+		"proc/cpuinfo":                                  "flags\t\t: fpu vme hypervisor\n",
 		"proc/interrupts": "           CPU0       CPU1\n" +
 			"  72:       5000        100  xen-dyn  -event  vif0-q0-tx\n" +
 			"  73:        100       5000  xen-dyn  -event  vif0-q0-rx\n NMI:  0  0   Non-maskable interrupts\n",
@@ -102,6 +104,21 @@ func (g *guest) write(files map[string]string) {
 
 func (g *guest) link(name, target string) {
 	g.files[name] = &fstest.MapFile{Data: []byte(target), Mode: fs.ModeSymlink | 0o777}
+}
+
+// unbound takes the interface away from its driver.
+func (g *guest) unbound() {
+	g.without("sys/bus/xen/devices/vif-0")
+	g.write(map[string]string{"sys/bus/xen/devices/vif-0/devtype": "vif"})
+	g.interfaces = nil
+}
+
+// logs adds messages to the log, of that many seconds after the boot.
+func (g *guest) logs(seconds int, messages ...string) {
+	for _, message := range messages {
+		g.log = append(g.log, fmt.Sprintf("4,%d,%d,-;%s", len(g.log), seconds*1_000_000, message))
+		seconds++
+	}
 }
 
 // without takes away every file below a path.
@@ -159,6 +176,7 @@ func (g *guest) source() Source {
 				Again: func(i *Interface) (netdev.Counters, error) {
 					again := i.Counters.Value.Counters
 					again.TxDropped += g.later
+					again.TxPackets += g.sent
 					return again, nil
 				}}, nil
 		},

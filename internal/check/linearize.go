@@ -98,20 +98,24 @@ func (r *reader) kernelFile(modules string) (string, error) {
 // ReadFile reads a driver from a file. What the file does not show is an answer;
 // the error reports a file that cannot be read at all.
 func ReadFile(ctx context.Context, files fs.FS, name string) (File, error) {
+	if err := regular(fs.Stat(files, name)); err != nil { // opening a FIFO would block
+		return File{}, err
+	}
 	opened, err := files.Open(name)
 	if err != nil {
 		return File{}, err
 	}
 	defer opened.Close()
-	if info, err := opened.Stat(); err != nil || info.IsDir() {
-		return File{}, errors.Join(err, errors.New("it is a directory"))
+	info, err := opened.Stat()
+	if err := regular(info, err); err != nil {
+		return File{}, err
 	}
 	content, is := opened.(io.ReaderAt)
 	if !is {
 		return File{}, errors.New("it cannot be read at will")
 	}
 	file := File{Path: name}
-	image, err := netfront.ReadDriver(content)
+	image, err := netfront.ReadDriver(content, info.Size())
 	if errors.Is(err, kernel.ErrNotCode) {
 		file.Answer.Evidence = strings.TrimPrefix(err.Error(), kernel.ErrNotCode.Error()+": ")
 		return file, nil
@@ -122,6 +126,18 @@ func ReadFile(ctx context.Context, files fs.FS, name string) (File, error) {
 	file.BuildID = image.BuildID
 	file.Answer, err = image.Linearizes(ctx)
 	return file, err
+}
+
+func regular(info fs.FileInfo, err error) error {
+	switch {
+	case err != nil:
+		return err
+	case info.IsDir():
+		return errors.New("it is a directory")
+	case !info.Mode().IsRegular():
+		return errors.New("it is not a regular file")
+	}
+	return nil
 }
 
 // OfFile is the one finding about a driver in a file.

@@ -53,7 +53,8 @@ type Machine struct {
 	Interfaces  []Interface // those that were asked for, else all of xen-netfront
 	Others      []Interface // the rest of the caller's namespace
 	Unseen      string      // why other network namespaces were not looked at; empty if they were
-	Unbound     []string    // network devices on Xen's bus without a driver, such as vif-0
+	Vifs        []string    // network devices on Xen's bus, such as vif-0
+	Unbound     []string    // those without a driver
 	Code        Code
 	Slab        Known[Slab]
 	Log         Known[Log]
@@ -64,7 +65,8 @@ type Machine struct {
 	Facts       remedy.Facts // of the machine, for remedies
 	Uptime      time.Duration
 	Sources     Known[[]Interrupt]
-	PCI         []PCIDevice
+	Affinity    map[string][]int // CPUs, by the interrupt's number
+	PCI         Known[[]PCIDevice]
 	First       firstDevice // for ec2rl
 	AssetTag    string      // of the board, for ec2rl
 }
@@ -77,6 +79,7 @@ type Interface struct {
 	Counters Known[Counters]
 	Trusted  Known[Trust] // what xenstore says
 	Observed *Observation // nil unless asked for
+	RPSCPUs  string       // rps_cpus of the first receive queue; empty for none
 }
 
 // Counters are an interface's, twice.
@@ -127,7 +130,7 @@ func (m *Machine) FactsOf(i *Interface) remedy.Facts {
 		f.Linearizes = remedy.Off
 	}
 	f.Straddles = map[straddling]remedy.Setting{straddleNever: remedy.Off, straddleSome: remedy.On}[m.straddling()]
-	f.NoGrants = m.Log.Value.Counts[noGrants] > 0
+	f.NoGrants = len(m.entries(noGrants, true)) > 0
 	if i == nil {
 		return f
 	}
@@ -136,6 +139,7 @@ func (m *Machine) FactsOf(i *Interface) remedy.Facts {
 		features = &i.Features.Value
 	}
 	f = facts.Interface(f, i.Interface, features)
+	f.RPSCPUs = i.RPSCPUs
 	if i.Namespace != m.NetNS {
 		f.Enter = i.Path
 	}

@@ -93,6 +93,9 @@ func (m *Machine) mtu(i *Interface) event.Finding {
 	case i.MTU > largestMTU:
 		f.Status, f.Message = event.Warn, fmt.Sprintf("With an MTU of %d frames can be longer than 65,535 bytes; the driver drops those.", i.MTU)
 		f.Advice = m.advise(i, remedy.MTU65517)
+		if m.Code.linearizes() == netfront.Drops {
+			f.Advice = m.advise(i, remedy.MTU1500)
+		}
 	case i.MTU > plainMTU && m.Code.linearizes() == netfront.Drops:
 		f.Status, f.Message = event.Warn, fmt.Sprintf("With an MTU of %d one segment of small fragments can need over 18 slots. This driver drops it and every retransmission, and the connection stalls.", i.MTU)
 		f.Advice = m.advise(i, remedy.MTU1500)
@@ -100,8 +103,10 @@ func (m *Machine) mtu(i *Interface) event.Finding {
 		f.Message = fmt.Sprintf("MTU is %d. The %d that ec2rl advises cannot be set: without scatter-gather the driver refuses more than %d.", i.MTU, jumboMTU, plainMTU)
 	case m.Code.linearizes() == netfront.Unknown && i.MTU > plainMTU:
 		f.Status, f.Message = event.Unknown, fmt.Sprintf("Whether the MTU of %d causes drops depends on whether the driver linearizes, which is unknown.", i.MTU)
-	default:
+	case m.Code.linearizes() == netfront.Linearizes:
 		f.Message = fmt.Sprintf("MTU is %d: no risk with this driver.", i.MTU)
+	default:
+		f.Message = fmt.Sprintf("MTU is %d: only packets of many small fragments can need over 18 slots.", i.MTU)
 	}
 	return f
 }

@@ -31,7 +31,7 @@ func Read(ctx context.Context, source Source, names []string) (*Machine, error) 
 		Release: source.Release, NetNS: links.NetNS, Interfaces: links.Judged, Others: links.Others, Unseen: links.Unseen,
 	}
 	var work sync.WaitGroup
-	if m.Unbound = r.unbound(); m.concerned() { // what takes longest, side by side
+	if m.Vifs, m.Unbound = r.vifs(); m.concerned() { // what takes longest, side by side
 		work.Go(func() { m.Code.Live = r.liveCode(ctx) })
 		work.Go(func() { m.readFile(ctx, r) })
 		work.Go(func() { m.SharedInfo = tried(source.SharedInfo()) })
@@ -45,11 +45,15 @@ func Read(ctx context.Context, source Source, names []string) (*Machine, error) 
 	m.Facts = facts.Machine(source.Files)
 	m.Uptime = r.uptime()
 	m.Sources = r.readInterrupts()
+	r.readAffinity(m)
 	m.PCI = r.readPCI()
 	r.readForEC2RL(m)
 	work.Wait()
 	m.Slab.Value.Tail = m.SharedInfo.Value.Bytes
 	for n := range m.Interfaces {
+		if m.Interfaces[n].Namespace == m.NetNS { // whose interfaces /sys shows
+			m.Interfaces[n].RPSCPUs = facts.RPS(source.Files, m.Interfaces[n].Name)
+		}
 		countAgain(&m.Interfaces[n], links.Again, time.Since(began))
 	}
 	return m, ctx.Err()
@@ -126,15 +130,18 @@ func (r *reader) uptime() time.Duration {
 	return time.Duration(seconds * float64(time.Second))
 }
 
-// unbound returns the network devices on Xen's bus that no driver has.
-func (r *reader) unbound() []string {
-	var names []string
+// vifs returns the network devices on Xen's bus, and those that no driver has.
+func (r *reader) vifs() (all, unbound []string) {
 	for _, name := range r.list("sys/bus/xen/devices") {
-		if strings.HasPrefix(name, "vif-") && r.link("sys/bus/xen/devices/"+name+"/driver") == "" {
-			names = append(names, name)
+		if !strings.HasPrefix(name, "vif-") {
+			continue
+		}
+		all = append(all, name)
+		if r.link("sys/bus/xen/devices/"+name+"/driver") == "" {
+			unbound = append(unbound, name)
 		}
 	}
-	return names
+	return all, unbound
 }
 
 // Why it is not known whether page fragments are single pages.

@@ -54,7 +54,7 @@ func situations() []situation {
 			g.without("lib")
 			g.unprivileged()
 			g.storeErr = errors.New(notThere("dev/xen/xenbus"))
-		}, "UNKNOWN linearize, UNKNOWN kernel_log, UNKNOWN bounce, UNKNOWN queues", Virtualization, []string{"according to the CPU"}},
+		}, "UNKNOWN linearize, UNKNOWN kernel_log, UNKNOWN bounce, UNKNOWN queues, UNKNOWN better_device", Virtualization, []string{"according to the CPU"}},
 		{"a Qubes PVH guest of old, 5.10, scatter-gather off", func(g *guest) {
 			g.write(map[string]string{"sys/hypervisor/guest_type": "PVH"})
 			g.without("sys/kernel/slab/skbuff_small_head")
@@ -148,10 +148,15 @@ func situations() []situation {
 			"FAIL tx_dropped", TxDropped, []string{"7 of the drops came while this command ran"}},
 		{"no carrier", func(g *guest) { g.interfaces[0].Running = false }, "FAIL driver", DriverOf, []string{"has no carrier"}},
 		{"a vif that no driver has", func(g *guest) {
-			g.without("sys/bus/xen/devices/vif-0")
-			g.write(map[string]string{"sys/bus/xen/devices/vif-0/devtype": "vif"})
-			g.interfaces = nil
+			g.unbound()
+			g.without("sys/module/xen_netfront")
 		}, "WARN driver", DriverOf, []string{"vif-0", "modprobe xen-netfront"}},
+		{"a vif that no driver has, with the emulated NIC", func(g *guest) {
+			g.unbound()
+			g.without("sys/module/xen_netfront")
+			g.write(map[string]string{"proc/cmdline": "root=/dev/sda xen_emul_unplug=never"})
+		}, "WARN driver", DriverOf, []string{"| Remove xen_emul_unplug= from the kernel command line"}},
+		{"a vif that the loaded driver has not bound", (*guest).unbound, "WARN driver", DriverOf, []string{"interfaces | dmesg"}},
 		{"one queue by the parameter", func(g *guest) {
 			g.write(map[string]string{"sys/module/xen_netfront/parameters/max_queues": "1", "sys/devices/system/cpu/online": "0-3"})
 			g.interfaces[0].Queues = 1
@@ -163,12 +168,26 @@ func situations() []situation {
 		{"all interrupts on one processor", func(g *guest) {
 			g.write(map[string]string{"proc/interrupts": "  CPU0 CPU1\n 72: 50000 1 xen-dyn -event eth0-q0-tx\n 73: 60000 0 xen-dyn -event eth0-q0-rx\n 74: 0 90000 xen-dyn -event eth01"})
 		}, "WARN interrupts", Interrupts, []string{"All 2 interrupts of the interface go to CPU 0", "echo 2 > /proc/irq/73/smp_affinity", "count 110001"}},
+		{"all interrupts on CPU 2, and CPU 1 offline", func(g *guest) {
+			g.write(map[string]string{"sys/devices/system/cpu/online": "0,2-3",
+				"proc/interrupts": "  CPU0 CPU2 CPU3\n 72: 1 50000 0 xen-dyn -event vif0-q0-tx\n 73: 0 60000 0 xen-dyn -event vif0-q0-rx"})
+		}, "WARN interrupts", Interrupts, []string{"go to CPU 2, so its 2 queues do not help", "busiest_cpu 2", "echo 1 > /proc/irq/73/smp_affinity"}},
+		{"all interrupts of one queue on one CPU", func(g *guest) {
+			g.write(map[string]string{"proc/interrupts": "  CPU0 CPU1\n 72: 50000 1 xen-dyn -event vif0-q0-tx\n 73: 60000 0 xen-dyn -event vif0-q0-rx"})
+			g.interfaces[0].Queues = 1
+		}, "WARN queues, WARN interrupts", Interrupts, []string{"All 2 interrupts of the interface go to CPU 0.,"}},
+		{"an interrupt that was moved just now", func(g *guest) {
+			g.write(map[string]string{"proc/irq/73/smp_affinity_list": "1", "proc/irq/72/smp_affinity_list": "0-1",
+				"proc/interrupts": "  CPU0 CPU1\n 72: 50000 1 xen-dyn -event vif0-q0-tx\n 73: 60000 0 xen-dyn -event vif0-q0-rx"})
+		}, "", Interrupts, []string{"Interrupts went to CPU 0 so far; 1 of 2 now may not."}},
 		{"interrupts of another name", func(g *guest) {
 			g.write(map[string]string{"proc/interrupts": "  CPU0 CPU1\n 72: 50000 1 xen-dyn -event vif00-q0-tx"})
 		},
 			"UNKNOWN interrupts", Interrupts, []string{"/proc/interrupts has none of its name"}},
 		{"an ENA that no driver has", func(g *guest) {
-			g.write(map[string]string{"sys/bus/pci/devices/0000:00:05.0/vendor": "0x1d0f", "sys/bus/pci/devices/0000:00:05.0/device": "0xec20"})
+			g.write(map[string]string{"sys/bus/pci/devices/0000:00:05.0/vendor": "0x1d0f", "sys/bus/pci/devices/0000:00:05.0/device": "0xec20",
+				"sys/bus/pci/devices/0000:00:05.0/modalias":      "pci:v00001D0Fd0000EC20sv00001D0Fsd0000EC20bc02sc00i00",
+				"lib/modules/6.12.117+deb12-amd64/modules.alias": "alias pci:v00001D0Fd0000EC21sv*sd*bc*sc*i* other\nalias pci:v00001D0Fd0000EC20sv*sd*bc*sc*i* ena"})
 		}, "WARN better_device", BetterDevice, []string{"Amazon ENA at 0000:00:05.0 has no driver", "modprobe ena"}},
 		{"an 82599 that is down", func(g *guest) {
 			g.write(map[string]string{"sys/bus/pci/devices/0000:00:03.0/vendor": "0x8086", "sys/bus/pci/devices/0000:00:03.0/device": "0x10ed",
@@ -181,17 +200,55 @@ func situations() []situation {
 			g.link("sys/bus/pci/devices/0000:00:03.0/driver", "../../../bus/pci/drivers/ixgbevf")
 			g.others = []Interface{otherDevice("eth1", "ixgbevf", 9001)}
 		}, "", BetterDevice, []string{"Up alongside the frontend"}},
+		{"an XL710 virtual function that no driver has", func(g *guest) {
+			g.write(map[string]string{"sys/bus/pci/devices/0000:00:04.0/vendor": "0x8086", "sys/bus/pci/devices/0000:00:04.0/device": "0x154c",
+				"sys/bus/pci/devices/0000:00:04.0/class": "0x020000", "sys/bus/pci/devices/0000:00:04.0/subsystem_vendor": "0x8086"})
+		}, "WARN better_device", BetterDevice, []string{"PCI network device 8086:154c at 0000:00:04.0 has no driver", "lspci -nn -s 0000:00:04.0"}},
+		{"an emulated NIC that no driver has", func(g *guest) {
+			g.write(map[string]string{"sys/bus/pci/devices/0000:00:04.0/vendor": "0x10ec", "sys/bus/pci/devices/0000:00:04.0/device": "0x8139",
+				"sys/bus/pci/devices/0000:00:04.0/class": "0x020000", "sys/bus/pci/devices/0000:00:04.0/subsystem_vendor": "0x5853"})
+		}, "", BetterDevice, []string{"No PCI network device."}},
+		{"a disk controller that no driver has", func(g *guest) {
+			g.write(map[string]string{"sys/bus/pci/devices/0000:00:04.0/vendor": "0x8086", "sys/bus/pci/devices/0000:00:04.0/class": "0x010802"})
+		}, "", BetterDevice, []string{"No PCI network device."}},
+		{"a ConnectX in another network namespace", func(g *guest) {
+			g.write(map[string]string{"sys/bus/pci/devices/0000:00:04.0/vendor": "0x15b3", "sys/bus/pci/devices/0000:00:04.0/device": "0x1018", "sys/bus/pci/devices/0000:00:04.0/class": "0x020000"})
+			g.link("sys/bus/pci/devices/0000:00:04.0/driver", "../../../bus/pci/drivers/mlx5_core")
+		}, "", BetterDevice, []string{"Without an interface in this network namespace: PCI network device 15b3:1018 at 0000:00:04.0 (driver mlx5_core)"}},
 		{"an MTU of 65535", func(g *guest) { g.interfaces[0].MTU = 65535 }, "WARN mtu", MTU, []string{"ip link set dev eth0 mtu 65517"}},
 		{"the backend misbehaved", func(g *guest) {
-			g.log = append(g.log, "1,2,3,-;vif vif-0 eth0: Illegal number of responses 260\n", "1,3,3,-;vif vif-0 eth0: Disabled for further use\n")
-		}, "FAIL kernel_log", KernelLog, []string{"disabled an interface because its backend misbehaved (1)", "disabled 1, misbehaviour 1", "Disabled for further use"}},
+			g.logs(259200, "net eth0: Illegal number of responses 260\n SUBSYSTEM=net\n DEVICE=n2\n", "net eth0: Disabled for further use\n SUBSYSTEM=net\n DEVICE=n2\n")
+		}, "FAIL kernel_log", KernelLog, []string{"disabled an interface because its backend misbehaved (1, eth0, 27 hours ago)", "disabled 1, misbehaviour 1", "dmesg | grep -B 2 -e 'Disabled for further use'"}},
+		{"an interface that was disabled and attached again", func(g *guest) {
+			g.logs(3600, "net eth0: Disabled for further use\n SUBSYSTEM=net\n DEVICE=n2\n")
+			g.interfaces[0].Index = 5
+		}, "", KernelLog, []string{"about an interface as it is now", "Before the interface was connected anew: the frontend disabled an interface because its backend misbehaved (1, eth0, 4 days ago).", "disabled 1"}},
+		{"an interface that was disabled before the machine was resumed", func(g *guest) {
+			g.logs(3600, "net eth0: Disabled for further use\n DEVICE=n2\n", "xen:grant_table: Grant tables using version 1 layout\n")
+		}, "", KernelLog, []string{"Before the interface was connected anew"}},
+		{"an interface that was disabled and sends again", func(g *guest) {
+			g.logs(3600, "net eth0: Disabled for further use\n DEVICE=n2\n")
+			g.sent = 3
+		}, "", KernelLog, []string{"Before the interface was connected anew"}},
+		{"grants are exhausted", func(g *guest) {
+			g.logs(7, "xen_netfront: can't alloc rx grant refs\n", "vif vif-0: only created 1 queues\n SUBSYSTEM=xen\n DEVICE=+xen:vif-0\n")
+			g.write(map[string]string{"sys/devices/system/cpu/online": "0-3", "sys/module/xen_netfront/parameters/max_queues": "1"})
+			g.interfaces[0].Queues = 1
+		}, "FAIL kernel_log, WARN queues", KernelLog, []string{"grant references were exhausted, so queues could not be set up (1, 4 days ago); fewer queues were created than negotiated (1, vif-0, 4 days ago)", "raise max_grant_frames"}},
+		{"a network device without queues", func(g *guest) {
+			g.logs(7, "vif vif-1: no queues\n", "vif vif-1: 12 creating queues\n")
+			g.link("sys/bus/xen/devices/vif-1/driver", "../../../bus/xen/drivers/vif")
+		}, "FAIL kernel_log", KernelLog, []string{"an interface got no queues (1, vif-1, 4 days ago); connecting an interface to its backend failed (1, vif-1"}},
+		{"another driver's words", func(g *guest) {
+			g.logs(7, "vbd vbd-51712: 28 starting transaction\n", "nvme nvme0: no queues\n", "writing things\n")
+		}, "", KernelLog, []string{"No known message of xen-netfront in the kernel log."}},
 		{"dynamic debug with a driver that linearizes", func(g *guest) {
 			g.log = append(g.log, "7,9,3,-;xen_netfront: xennet: skb rides the rocket: 19 slots, 3000 bytes\n")
-		}, "", KernelLog, []string{"were linearized and sent (harmless) (1)"}},
+		}, "", KernelLog, []string{"were linearized and sent (harmless) (1, 4 days ago)"}},
 		{"the message with the driver before the fix", func(g *guest) {
 			g.live = drops
 			g.log = append(g.log, "1,9,3,-;xennet: skb rides the rocket: 19 slots\n", "4,10,4,-;net_ratelimit: 12 callbacks suppressed\n")
-		}, "FAIL linearize, FAIL kernel_log", KernelLog, []string{"over 18 slots were dropped (1)", "suppressed 12 network messages"}},
+		}, "FAIL linearize, FAIL kernel_log", KernelLog, []string{"over 18 slots were dropped (1, 4 days ago)", "suppressed 12 network messages"}},
 		{"a log that wrapped", func(g *guest) { g.log = []string{"6,900,7200000000,-;eth0: link up\n"} },
 			"", KernelLog, []string{"Its oldest message is from 2 hours after boot"}},
 		{"no ethtool in this kernel", func(g *guest) {

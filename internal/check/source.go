@@ -138,7 +138,9 @@ func readLinks(ctx context.Context, names []string) (Links, error) {
 		if err != nil {
 			return Links{}, err
 		}
-		links.Judged = append(links.Judged, look(own, named))
+		if !links.judges(named) { // by another of its names
+			links.Judged = append(links.Judged, look(own, named))
+		}
 	}
 	for _, i := range all {
 		switch {

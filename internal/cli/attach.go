@@ -14,6 +14,7 @@ import (
 	"xentrace/internal/filter"
 	"xentrace/internal/flow"
 	"xentrace/internal/output"
+	"xentrace/internal/record"
 	"xentrace/internal/session"
 	"xentrace/internal/trace"
 )
@@ -25,6 +26,8 @@ type traced struct {
 	totals  event.Totals       // at the start: names the interfaces
 	took    time.Duration      // to attach
 	cancel  context.CancelFunc // ends what the tracer does in the background
+
+	recorder *record.Recorder // nil: nothing is recorded
 }
 
 // attach starts a tracer as the flags say, announces it, and drops privileges once prepare,
@@ -37,7 +40,11 @@ func attach(ctx context.Context, in *tracing, records bool, prepare func(*traced
 		return nil, err
 	}
 	defer ready.discard()
+	if t.recorder, err = in.recording.open(t.console.Notify); err != nil {
+		return nil, err
+	}
 	if err := t.start(ctx, records); err != nil {
+		t.stopRecording()
 		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 			return nil, nil
 		}
@@ -46,11 +53,27 @@ func attach(ctx context.Context, in *tracing, records bool, prepare func(*traced
 	if prepare != nil {
 		prepare(t)
 	}
-	if err := errors.Join(ready.create(), t.announce(ctx), t.dropPrivileges(ctx)); err != nil {
+	if err := errors.Join(t.begin(ctx), ready.create(), t.announce(ctx), t.dropPrivileges(ctx)); err != nil {
 		defer t.cancel()
+		t.stopRecording()
 		return nil, errors.Join(err, t.tracer.Close())
 	}
 	return t, nil
+}
+
+// notify writes a notice to standard error, and to the recording.
+func (t *traced) notify(n event.Notice) {
+	t.console.Notify(n)
+	if t.recorder != nil {
+		_ = t.recorder.Emit(&n) // it never fails
+	}
+}
+
+// stopRecording ends a recording of a run that did not start.
+func (t *traced) stopRecording() {
+	if t.recorder != nil {
+		_ = t.recorder.Close() // why the run did not start is reported
+	}
 }
 
 // start attaches. An interrupt ends the attempt, but not a tracer that is already
@@ -71,7 +94,8 @@ func (t *traced) start(ctx context.Context, records bool) error {
 		Rejected:   in.rejected,
 		Stacks:     in.stack,
 		Probe:      in.probe,
-		Notify:     t.console.Notify,
+		Snap:       in.recording.snap,
+		Notify:     t.notify,
 	})
 	if err != nil {
 		cancel()
@@ -157,14 +181,14 @@ func watched(totals *event.Totals) string {
 // line kept below.
 func (t *traced) stdout() io.Writer {
 	if isTerminal(t.in.Stdout) {
-		return t.console.Above(t.in.Stdout)
+		return t.console.Above(t.in.stdout())
 	}
-	return t.in.Stdout
+	return t.in.stdout()
 }
 
 type stream struct {
 	*output.Lines
-	out *output.Stream
+	*output.Stream
 }
 
 // stream returns the sink that --output asks for; histogram as hist ends.
@@ -173,23 +197,16 @@ func (t *traced) stream(histogram bool) *stream {
 	return &stream{t.in.lines(out, histogram, &t.totals), out}
 }
 
-// Close writes what waits.
-func (s *stream) Close() error {
-	if err := s.out.Close(); err != nil {
-		return fmt.Errorf("standard output: %w", err)
-	}
-	return nil
-}
-
 // run leads what the tracer reads to standard output, or the screen, until the end.
 func (t *traced) run(ctx context.Context, out *stream, screen *screen, options session.Options) (session.Result, error) {
 	defer t.cancel()
 	options.Source, options.Sink = session.Live(t.tracer), out
 	options.Duration, options.Count = t.in.duration, t.in.count
-	options.Broken, options.Warn = out.out.Failed(), t.console.Say
+	options.Broken, options.Warn = out.Failed(), t.console.Say
 	switch {
 	case screen != nil:
 		options.Sink = screen.show(ctx, out)
+		defer screen.end() // a panic too leaves the terminal restored
 	case t.console.HasStatus():
 		var before event.Totals
 		options.Status = func(now *event.Totals, left time.Duration) {
@@ -198,6 +215,7 @@ func (t *traced) run(ctx context.Context, out *stream, screen *screen, options s
 		}
 		defer t.console.SetStatus("")
 	}
+	t.recorded(&options)
 	return session.Run(ctx, options)
 }
 

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -34,14 +35,14 @@ func (a *app) checkCommand() *cobra.Command {
 queues and interrupts. Each finding is OK, WARN, FAIL or UNKNOWN, with evidence
 and remedies. Changes nothing. Without root some findings are UNKNOWN. Exits 1
 if a finding is WARN or FAIL.`,
-		Args: arguments("", 0, 0),
+		Args: none,
 		Example: `  sudo xentrace check
   sudo xentrace check --observe 5s -o json
   xentrace check --driver-file xen-netfront.ko.xz    needs no root, no Xen`,
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context()) },
 	}
 	interfaceFlag(c, &o.interfaces, "interface in this network namespace; without it, every xen-netfront interface")
-	path(c, &o.driverFile, "driver-file", "check only this driver: a module (.ko, .xz, .zst, .gz) or vmlinux")
+	path(c, &o.driverFile, "driver-file", "", "check only this driver: a module (.ko, .xz, .zst, .gz) or vmlinux")
 	toggle(c, &o.ec2rl, "ec2rl", "", "also show what EC2 Rescue for Linux would report")
 	parsed(c, &o.observe, "observe", "", "TIME", "", "trace this long first; report packets that straddle a page (root)", parseObservation)
 	readyFlag(c, &o.readyFile)
@@ -74,12 +75,12 @@ func (o *checkOptions) run(ctx context.Context) error {
 func (o *checkOptions) report(ctx context.Context) (*event.Report, error) {
 	if o.driverFile != "" {
 		if len(o.interfaces) > 0 || o.ec2rl || o.observe > 0 {
-			return nil, usageError{errors.New("check: --driver-file checks only that file; drop --interface, --ec2rl and --observe")}
+			return nil, usageError{errors.New("--driver-file checks only that file; drop --interface, --ec2rl and --observe")}
 		}
 		return fileReport(ctx, o.driverFile)
 	}
 	if o.readyFile != "" && o.observe == 0 {
-		return nil, usageError{errors.New("check: --ready-file needs --observe; nothing else attaches")}
+		return nil, usageError{errors.New("--ready-file needs --observe; nothing else attaches")}
 	}
 	source, err := o.Machine()
 	if err != nil {
@@ -87,6 +88,9 @@ func (o *checkOptions) report(ctx context.Context) (*event.Report, error) {
 	}
 	var observed *observation
 	if o.observe > 0 {
+		if err := o.anyToObserve(ctx, source); err != nil {
+			return nil, err
+		}
 		if observed, err = o.observeFor(ctx); err != nil {
 			return nil, err
 		}
@@ -102,6 +106,18 @@ func (o *checkOptions) report(ctx context.Context) (*event.Report, error) {
 		report.EC2RL = check.EC2RL(machine)
 	}
 	return report, nil
+}
+
+// anyToObserve is an error unless there is an interface whose packets --observe is about.
+func (o *checkOptions) anyToObserve(ctx context.Context, source check.Source) error {
+	links, err := source.Links(ctx, o.interfaces)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(links.Judged, func(i check.Interface) bool { return i.IsNetfront() }) {
+		return fmt.Errorf("%w: --observe: no xen-netfront interface found; run check without it", trace.ErrCannotRun)
+	}
+	return nil
 }
 
 func fileReport(ctx context.Context, path string) (*event.Report, error) {

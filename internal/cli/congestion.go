@@ -56,7 +56,7 @@ func (a *app) congestionCommand() *cobra.Command {
 latency, CPU load and accept queues. Reports the bottleneck with evidence and
 remedies: ring (slow backend), one_queue (one CPU does it all), copies, steal
 (the hypervisor runs others), accept_queue (slow application), or none.`,
-		Args: arguments("", 0, 0),
+		Args: none,
 		Example: `  xentrace congestion                         10 seconds of every Xen interface
   xentrace congestion -i eth0 --watch         eth0, every second
   xentrace congestion -o json > before.json   for a later comparison:
@@ -72,15 +72,18 @@ remedies: ring (slow backend), one_queue (one CPU does it all), copies, steal
 	toggle(c, &o.wait, "wait", "", "wait for an interface instead of failing")
 	parsed(c, &o.duration, "duration", "d", "TIME", "10s; with --watch until interrupted", "stop after this time, e.g. 30s; 0: never", parseDuration)
 	toggle(c, &o.everySecond, "watch", "", "report every second")
-	path(c, &o.baseline, "baseline", "compare with this output of an earlier run with -o json")
+	path(c, &o.baseline, "baseline", "", "compare with this output of an earlier run with -o json")
 	readyFlag(c, &o.readyFile)
 	o.writing.flags(c, "report on stderr what this kernel cannot measure")
 	return c
 }
 
 func (o *congestionOptions) run(ctx context.Context) error {
-	baseline, err := readBaseline(o.baseline)
+	baseline, err := readBaseline(ctx, o.baseline)
 	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
 		return err
 	}
 	ready, err := prepareReadyFile(o.readyFile)
@@ -110,11 +113,27 @@ func (o *congestionOptions) run(ctx context.Context) error {
 	return errors.Join(err, meter.Close())
 }
 
-// readBaseline reads an earlier run; an empty path means that there is none.
-func readBaseline(path string) (congestion.Baseline, error) {
+// readBaseline reads an earlier run, until ctx ends; an empty path means that there is none.
+func readBaseline(ctx context.Context, path string) (congestion.Baseline, error) {
 	if path == "" {
 		return nil, nil
 	}
+	var baseline congestion.Baseline
+	read := make(chan error, 1)
+	go func() { // a named pipe that nobody writes to keeps open(2) waiting
+		var err error
+		baseline, err = readBaselineFile(path)
+		read <- err
+	}()
+	select {
+	case err := <-read:
+		return baseline, err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func readBaselineFile(path string) (congestion.Baseline, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, usageError{fmt.Errorf("baseline: %w", err)}
@@ -177,7 +196,7 @@ func (m *measuring) tell(ctx context.Context) error {
 		}
 		c := &event.Congestion{Report: &reports[i], Judgment: verdict.OfCongestion(&reports[i], m.facts.Of(event.Device{Name: reports[i].Name, Index: reports[i].Index, NetNS: reports[i].NetNS})), Changes: m.baseline.Changes(&reports[i])}
 		if err = errors.Join(err, lines.Emit(c)); err != nil {
-			return fmt.Errorf("standard output: %w", err)
+			return err
 		}
 	}
 	return nil

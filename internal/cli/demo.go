@@ -23,7 +23,7 @@ func (a *app) demoCommand() *cobra.Command {
 		Long: `Sends many-slot and ordinary packets over a veth pair between two network
 namespaces, and runs watch and hist on it. Takes about 15 s and needs root. The
 namespaces are anonymous and disappear with the process.`,
-		Args: arguments("", 0, 0), Example: "  sudo xentrace demo",
+		Args: none, Example: "  sudo xentrace demo",
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context()) },
 	}
 	colorFlag(c, &o.writing)
@@ -33,7 +33,7 @@ namespaces are anonymous and disappear with the process.`,
 
 func (o *demoOptions) run(ctx context.Context) error {
 	return demo.Run(ctx, demo.Options{
-		Out:   o.Stdout,
+		Out:   o.stdout(),
 		Width: func() int { return o.columns(o.Stdout, output.DefaultWidth) },
 		Watch: func(ctx context.Context, ifname string, attached func()) (event.Totals, error) {
 			w := &watchOptions{tracing: o.tracing(ifname, attached)}

@@ -117,6 +117,9 @@ func (f *fakeTracer) Read(ctx context.Context) (event.Packet, error) {
 	n := f.made.Load()
 	if n >= int64(f.records) || !f.options.Records {
 		if f.readErr != nil {
+			if os.Getenv("XENTRACE_FAKE_PANIC") != "" {
+				panic(f.readErr)
+			}
 			return event.Packet{}, f.readErr
 		}
 		select {

@@ -26,6 +26,7 @@ type fixOptions struct {
 	persist    string
 	force      bool
 	watch      time.Duration
+	watchGiven bool
 	noProbe    bool
 	state      string
 }
@@ -41,12 +42,15 @@ restores what was there before the first --apply. A step that does harm here is
 refused. Exits 1 if a step is refused, or if drops continue.
 
 Steps: ` + wrapped(stepNames(), 8) + ".",
-		Args: arguments("", 0, 0),
+		Args: none,
 		Example: `  sudo xentrace fix                                 the plan
   sudo xentrace fix --apply --persist systemd       apply; survives a reboot
   sudo xentrace fix --step single-pages --apply     one step
   sudo xentrace fix --revert`,
-		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context()) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			o.watchGiven = c.Flags().Changed("watch")
+			return o.run(c.Context())
+		},
 	}
 	interfaceFlag(c, &o.interfaces, "interface in this network namespace; without it, every xen-netfront interface")
 	toggle(c, &o.apply, "apply", "", "carry out the plan (root)")
@@ -57,7 +61,7 @@ Steps: ` + wrapped(stepNames(), 8) + ".",
 	toggle(c, &o.force, "force", "", "also take refused steps; with --revert, remove files changed by hand")
 	parsed(c, &o.watch, "watch", "", "TIME", o.watch.String(), "with --apply, watch this long before and after; 0: neither watch nor probe", parseDuration)
 	toggle(c, &o.noProbe, "no-probe", "", "with --apply, send no datagram to the default gateway")
-	path(c, &o.state, "state", "file with the values to restore")
+	path(c, &o.state, "state", "", "file with the values to restore")
 	o.writing.flags(c, "")
 	return c
 }
@@ -77,10 +81,16 @@ func persistWords() []string {
 
 func (o *fixOptions) run(ctx context.Context) error {
 	if o.apply && o.revert {
-		return usageError{errors.New("fix: --apply and --revert exclude each other")}
+		return usageError{errors.New("--apply and --revert exclude each other")}
 	}
 	if o.revert && (len(o.steps) > 0 || o.persist != "" || len(o.interfaces) > 0) {
-		return usageError{errors.New("fix: --revert restores everything in the state file; drop --interface, --step and --persist")}
+		return usageError{errors.New("--revert restores everything in the state file; drop --interface, --step and --persist")}
+	}
+	switch {
+	case !o.apply && (o.watchGiven || o.noProbe):
+		return usageError{errors.New("--watch and --no-probe need --apply; without it nothing is watched or sent")}
+	case !o.apply && !o.revert && o.force:
+		return usageError{errors.New("--force needs --apply or --revert")}
 	}
 	f := &fixing{fixOptions: o, lines: o.reportSink(&o.writing, false, false)}
 	f.fixer = &fix.Fixer{State: o.state, Root: o.Root, Emit: f.tell}
@@ -99,6 +109,9 @@ func (o *fixOptions) run(ctx context.Context) error {
 		err = f.applyPlan(ctx)
 	default:
 		err = f.showPlan(ctx)
+	}
+	if errors.As(err, new(*fix.StateError)) {
+		err = usageError{err}
 	}
 	return errors.Join(err, f.broken)
 }
@@ -132,7 +145,27 @@ func (f *fixing) plan(ctx context.Context) (*fix.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	return fix.NewPlan(machine, check.Judge(machine), fix.Choice{Steps: f.steps, Force: f.force})
+	plan, err := fix.NewPlan(machine, check.Judge(machine), fix.Choice{Steps: f.steps, Force: f.force})
+	if err != nil {
+		return nil, err
+	}
+	return plan, examined(plan)
+}
+
+// examined is an error if the plan is empty because no interface was examined.
+func examined(plan *fix.Plan) error {
+	others := plan.OtherDrivers()
+	if len(plan.Steps) > 0 || len(others) < len(plan.Identities()) {
+		return nil
+	}
+	if len(others) > 0 {
+		return fmt.Errorf("%w: %s: not driven by xen-netfront, so nothing was examined", trace.ErrCannotRun, strings.Join(others, ", "))
+	}
+	const none = "no xen-netfront interface found, so nothing was examined"
+	if plan.Unseen != "" {
+		return fmt.Errorf("%w: %s; other network namespaces were not checked: %s", trace.ErrCannotRun, none, plan.Unseen)
+	}
+	return fmt.Errorf("%w: %s; run it on a Xen guest", trace.ErrCannotRun, none)
 }
 
 func (f *fixing) showPlan(ctx context.Context) error {
@@ -171,6 +204,12 @@ func (f *fixing) showSteps(plan *fix.Plan) (files int, err error) {
 
 // sayRest reports what the plan is not about.
 func (f *fixing) sayRest(plan *fix.Plan) {
+	if others := plan.OtherDrivers(); len(others) > 0 && len(f.steps) == 0 {
+		f.say("Not examined, since xen-netfront does not drive it: %s.", strings.Join(others, ", "))
+	}
+	if plan.Unseen != "" {
+		f.say("Other network namespaces were not checked: %s.", plan.Unseen)
+	}
 	if plan.Unknown != "" {
 		f.say("%s", plan.Unknown)
 	}

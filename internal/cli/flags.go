@@ -3,8 +3,10 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/bits"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -58,7 +60,7 @@ func define(c *cobra.Command, name, short, usage string, completes complete, v *
 
 // toggle defines a flag without a value.
 func toggle(c *cobra.Command, to *bool, name, short, usage string) {
-	flag := c.Flags().VarPF(&value{kind: "bool", set: func(text string) (err error) {
+	flag := c.Flags().VarPF(&value{kind: "bool", text: "false", set: func(text string) (err error) {
 		if *to, err = strconv.ParseBool(text); err != nil {
 			return errors.New("not true or false")
 		}
@@ -78,8 +80,8 @@ func word(c *cobra.Command, to *string, name, short, kind, usage string, words .
 	}})
 }
 
-func path(c *cobra.Command, to *string, name, usage string) {
-	define(c, name, "", usage, nil, &value{kind: "PATH", text: *to, set: func(text string) error {
+func path(c *cobra.Command, to *string, name, short, usage string) {
+	define(c, name, short, usage, nil, &value{kind: "PATH", text: *to, set: func(text string) error {
 		if text == "" {
 			return errors.New("empty path")
 		}
@@ -92,11 +94,17 @@ func fixed(words ...string) complete {
 	return cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)
 }
 
+// maxInterfaces is how many interfaces the BPF programs count separately.
+const maxInterfaces = 64
+
 // interfaceFlag chooses interfaces; usage says what for.
 func interfaceFlag(c *cobra.Command, to *[]string, usage string) {
 	list(c, to, "interface", "i", "NAME", usage, interfaceNames, func(text string) (string, error) {
-		if text == "" {
+		switch {
+		case text == "":
 			return "", errors.New("empty name")
+		case len(*to) == maxInterfaces && !slices.Contains(*to, text):
+			return "", fmt.Errorf("more than %d interfaces; run one xentrace for each %d", maxInterfaces, maxInterfaces)
 		}
 		return text, nil
 	})
@@ -112,9 +120,14 @@ func interfaceNames(*cobra.Command, []string, string) ([]cobra.Completion, cobra
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
+var digits = regexp.MustCompile("[0-9]+")
+
 func parseDuration(text string) (time.Duration, error) {
 	d, err := time.ParseDuration(text)
+	_, malformed := time.ParseDuration(digits.ReplaceAllString(text, "1"))
 	switch {
+	case err != nil && malformed == nil:
+		return 0, errors.New("too long; the limit is 2562047h (292 years)")
 	case err != nil:
 		return 0, errors.New("not a duration such as 30s or 5m")
 	case d < 0:
@@ -126,7 +139,9 @@ func parseDuration(text string) (time.Duration, error) {
 func parseCount(text string) (int, error) {
 	n, err := strconv.Atoi(text)
 	switch {
-	case err != nil:
+	case errors.Is(err, strconv.ErrRange) && n > 0:
+		return 0, fmt.Errorf("too large; the limit is %d", math.MaxInt)
+	case err != nil && n == 0:
 		return 0, errors.New("not a whole number")
 	case n < 1:
 		return 0, errors.New("must be >= 1")
@@ -134,7 +149,7 @@ func parseCount(text string) (int, error) {
 	return n, nil
 }
 
-// maxRingBytes is far below what the kernel takes; the ring is locked memory.
+// maxRingBytes is far below the kernel's limit; the ring is locked memory.
 const maxRingBytes = 1 << 30
 
 // parseRingSize reads a size in bytes, KiB or MiB that a ring buffer can have.
@@ -148,7 +163,7 @@ func parseRingSize(text string) (int, error) {
 	n, err := strconv.Atoi(number)
 	page := os.Getpagesize()
 	switch {
-	case err != nil:
+	case errors.Is(err, strconv.ErrSyntax):
 		return 0, errors.New("not a size such as 4194304, 512KiB or 4MiB")
 	case n <= 0 || n > maxRingBytes/unit:
 		return 0, errors.New("not between one page and 1024MiB")

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -24,15 +25,12 @@ var exitStatuses = []struct{ status, means string }{
 func (a *app) helpCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "help [COMMAND]", Short: "Show help for xentrace or a command",
-		Args: arguments("COMMAND", 0, 1), ValidArgsFunction: completeCommands,
+		Args: commandArgument, ValidArgsFunction: completeCommands,
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return c.Root().Help()
 			}
-			command, err := findCommand(c.Root(), args[0])
-			if err != nil {
-				return err
-			}
+			command, _ := findCommand(c.Root(), args[0])
 			return command.Help()
 		},
 	}
@@ -45,7 +43,13 @@ func completeCommands(c *cobra.Command, args []string, _ string) ([]cobra.Comple
 	return commandNames(c.Root()), cobra.ShellCompDirectiveNoFileComp
 }
 
+// help prints the help of a command; arguments that the command does not accept are an error.
 func (a *app) help(c *cobra.Command) error {
+	if args := c.Flags().Args(); len(args) > 0 {
+		if err := c.ValidateArgs(args); err != nil {
+			return err
+		}
+	}
 	var b strings.Builder
 	if c.Long == "" {
 		b.WriteString(c.Short + ".\n")
@@ -98,24 +102,32 @@ func (a *app) completionCommand() *cobra.Command {
 	shells := []string{"bash", "zsh", "fish", "powershell"}
 	return &cobra.Command{
 		Use: "completion " + strings.Join(shells, "|"), Short: "Print a shell completion script",
-		Args: arguments(strings.Join(shells, "|"), 1, 1), ValidArgs: shells,
+		Args: func(c *cobra.Command, args []string) error {
+			switch {
+			case len(args) == 0:
+				return usageError{fmt.Errorf("missing argument SHELL: one of %s", strings.Join(shells, ", "))}
+			case !slices.Contains(shells, args[0]):
+				return usageError{fmt.Errorf("shell %q: not one of %s", args[0], strings.Join(shells, ", "))}
+			}
+			return none(c, args[1:])
+		},
+		ValidArgs: shells,
 		Example: `  source <(xentrace completion bash)    # this shell
   xentrace completion bash > /etc/bash_completion.d/xentrace
   xentrace completion zsh > /usr/local/share/zsh/site-functions/_xentrace
   xentrace completion fish > /etc/fish/completions/xentrace.fish`,
 		RunE: func(c *cobra.Command, args []string) error {
-			root := c.Root()
+			root, out := c.Root(), a.stdout()
 			switch args[0] {
 			case "bash":
-				return root.GenBashCompletionV2(a.Stdout, true)
+				return root.GenBashCompletionV2(out, true)
 			case "zsh":
-				return root.GenZshCompletion(a.Stdout)
+				return root.GenZshCompletion(out)
 			case "fish":
-				return root.GenFishCompletion(a.Stdout, true)
-			case "powershell":
-				return root.GenPowerShellCompletionWithDesc(a.Stdout)
+				return root.GenFishCompletion(out, true)
+			default:
+				return root.GenPowerShellCompletionWithDesc(out)
 			}
-			return usageError{fmt.Errorf("shell %q: not one of %s", args[0], strings.Join(shells, ", "))}
 		},
 	}
 }
@@ -123,17 +135,13 @@ func (a *app) completionCommand() *cobra.Command {
 func (a *app) manCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "man [COMMAND]", Short: "Print a man page (roff) for xentrace or a command",
-		Args: arguments("COMMAND", 0, 1), ValidArgsFunction: completeCommands,
+		Args: commandArgument, ValidArgsFunction: completeCommands,
 		Example: `  xentrace man | man -l -
   xentrace man watch > /usr/local/share/man/man1/xentrace-watch.1`,
 		RunE: func(c *cobra.Command, args []string) error {
 			page := c.Root()
 			if len(args) > 0 {
-				command, err := findCommand(page, args[0])
-				if err != nil {
-					return err
-				}
-				page = command
+				page, _ = findCommand(page, args[0])
 			}
 			return a.man(page)
 		},
@@ -169,5 +177,5 @@ func (a *app) man(c *cobra.Command) error {
 	}
 	c.Long = b.String()
 	c.DisableAutoGenTag = true
-	return doc.GenMan(c, &doc.GenManHeader{Section: "1", Source: "xentrace", Manual: "User Commands"}, a.Stdout)
+	return doc.GenMan(c, &doc.GenManHeader{Section: "1", Source: "xentrace", Manual: "User Commands"}, a.stdout())
 }

@@ -19,7 +19,7 @@ func (a *app) histCommand() *cobra.Command {
 		Use: "hist [flags]", Short: "Draw a histogram of slots per packet",
 		Long: `Counts in the kernel how many slots each packet needs, then draws the histogram
 with the slot limit and prints totals.`,
-		Args: arguments("", 0, 0),
+		Args: none,
 		Example: `  xentrace hist                      10 seconds of every Xen interface
   xentrace hist -i eth0 -d 1m        one minute of eth0
   xentrace hist -i wlan0 -o json     what this traffic would need on Xen`,
@@ -29,6 +29,7 @@ with the slot limit and prints totals.`,
 		},
 	}
 	o.flags(c)
+	o.recording.flags(c)
 	return c
 }
 

@@ -21,7 +21,7 @@ func (in *watchOptions) wantsScreen() (bool, error) {
 		return false, nil
 	}
 	if in.json() {
-		return false, usageError{errors.New("watch: --live and -o json exclude each other")}
+		return false, usageError{errors.New("--live and -o json exclude each other")}
 	}
 	if terminal := in.Getenv("TERM"); !isTerminal(in.Stdout) || terminal == "" || terminal == "dumb" {
 		in.console().Say("--live needs a terminal on stdout and TERM set; printing lines instead")

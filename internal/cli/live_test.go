@@ -122,9 +122,11 @@ func TestLiveGivesTheTerminalBack(t *testing.T) {
 		"interrupt":    {end: func(t *testing.T, l *liveRun) { l.terminal.Press(t, "\x03") }, says: "events, 0 lost"},
 		"SIGINT":       {end: func(t *testing.T, l *liveRun) { l.signal(t, unix.SIGINT) }, says: "events, 0 lost"},
 		"SIGTERM":      {end: func(t *testing.T, l *liveRun) { l.signal(t, unix.SIGTERM) }, says: "events, 0 lost"},
+		"SIGQUIT":      {end: func(t *testing.T, l *liveRun) { l.signal(t, unix.SIGQUIT) }, says: "events, 0 lost"},
 		"SIGHUP":       {end: func(t *testing.T, l *liveRun) { l.signal(t, unix.SIGHUP) }, says: "events, 0 lost"},
 		"duration":     {args: []string{"-d", "1500ms"}, says: "events, 0 lost"},
 		"count":        {args: []string{"--count", "12"}, environment: []string{"XENTRACE_FAKE_PACE_US=100000"}, says: "12 events, 0 lost"},
+		"panic":        {environment: []string{"XENTRACE_FAKE_PACE_US=100000", "XENTRACE_FAKE_READ_ERROR=torn record", "XENTRACE_FAKE_PANIC=1"}, status: 2, says: "panic: torn record"},
 		"tracer fails": {environment: []string{"XENTRACE_FAKE_PACE_US=100000", "XENTRACE_FAKE_READ_ERROR=ring buffer: broken"}, status: 4, says: "xentrace: ring buffer: broken"},
 	} {
 		t.Run(name, func(t *testing.T) {

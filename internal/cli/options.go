@@ -47,6 +47,7 @@ type tracing struct {
 	stack     bool
 	ringBytes int
 	count     int // of packets, or of probes; 0 for no limit
+	recording recording
 
 	probe          bool // for SetProbe
 	keepPrivileges bool // something is still to be done that needs them
@@ -60,12 +61,17 @@ func (a *app) newTracing() tracing {
 }
 
 func (t *tracing) flags(c *cobra.Command) {
+	t.traceFlags(c)
+	t.outputFlags(c)
+}
+
+// traceFlags choose what is traced.
+func (t *tracing) traceFlags(c *cobra.Command) {
 	interfaceFlag(c, &t.interfaces, "interface in this network namespace; without it, every xen-netfront interface")
 	toggle(c, &t.wait, "wait", "", "wait for an interface instead of failing")
 	t.durationFlag(c, "stop after this time, e.g. 30s; 0: never")
 	t.backendFlag(c)
 	toggle(c, &t.rejected, "rejected", "", "also report packets that the backend rejected")
-	t.outputFlags(c)
 }
 
 func (t *tracing) durationFlag(c *cobra.Command, usage string) {
@@ -86,5 +92,5 @@ func (t *tracing) outputFlags(c *cobra.Command) {
 }
 
 func readyFlag(c *cobra.Command, to *string) {
-	path(c, to, "ready-file", "create this file once every hook is attached")
+	path(c, to, "ready-file", "", "create this file once every hook is attached")
 }

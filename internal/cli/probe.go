@@ -36,7 +36,7 @@ accepts it. A datagram with too few slots is retried, at most 32 times. With
 scatter-gather off, small datagrams are sent until one straddles a page.
 
 Exits 1 if a datagram is lost, 3 if that is unknown.`,
-		Args: arguments("", 0, 0),
+		Args: none,
 		Example: `  sudo xentrace probe
   sudo xentrace probe -i eth0 --to 192.0.2.7:9 --slots 19 -o json`,
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context()) },
@@ -108,9 +108,9 @@ func (in *probing) options() (probe.Options, *netdev.Namespace, error) {
 	family := probe.AnyFamily
 	switch {
 	case len(in.interfaces) > 1:
-		return o, nil, usageError{errors.New("probe: --interface: only one can be probed at a time")}
+		return o, nil, usageError{errors.New("--interface: only one can be probed at a time")}
 	case in.ipv4 && in.ipv6:
-		return o, nil, usageError{errors.New("probe: --ipv4 and --ipv6 exclude each other")}
+		return o, nil, usageError{errors.New("--ipv4 and --ipv6 exclude each other")}
 	case in.ipv4:
 		family = probe.IPv4
 	case in.ipv6:
@@ -126,7 +126,7 @@ func (in *probing) options() (probe.Options, *netdev.Namespace, error) {
 	}
 	var refused *probe.RefusalError
 	if errors.As(err, &refused) && !errors.Is(err, trace.ErrCannotRun) {
-		err = usageError{fmt.Errorf("probe: --to: %w", err)}
+		err = usageError{fmt.Errorf("--to: %w", err)}
 	}
 	return o, network, err
 }
@@ -152,7 +152,7 @@ func (in *probing) probed(network *netdev.Namespace) (netdev.Interface, error) {
 		case errors.Is(err, netdev.ErrNotFound):
 			return i, fmt.Errorf("%w: %w", trace.ErrCannotRun, err)
 		case err == nil && i.Loopback:
-			return i, usageError{fmt.Errorf("probe: --interface: %s is the loopback interface; probe another one", i)}
+			return i, usageError{fmt.Errorf("--interface: %s is the loopback interface; probe another one", i)}
 		case err == nil && !i.Up:
 			return i, fmt.Errorf("%w: interface %s is down: ip link set dev %s up", trace.ErrCannotRun, i, i)
 		}
@@ -181,7 +181,7 @@ func onlyNetfront(all []netdev.Interface) (netdev.Interface, error) {
 	case 1:
 		return found[0], nil
 	}
-	return netdev.Interface{}, usageError{fmt.Errorf("probe: several interfaces are driven by xen-netfront: name one of %s with -i", strings.Join(names, ", "))}
+	return netdev.Interface{}, usageError{fmt.Errorf("several interfaces are driven by xen-netfront: name one of %s with -i", strings.Join(names, ", "))}
 }
 
 // probes makes them, and writes each result as soon as it is known. An interrupt ends

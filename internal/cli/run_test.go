@@ -41,12 +41,27 @@ func runWith(t *testing.T, fake *fakeTracer, args ...string) result {
 	return result{stdout.String(), stderr.String(), Status(err), err}
 }
 
+func manyInterfaces(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, " -i eth%d", i)
+	}
+	return b.String()
+}
+
+func TestSixtyFourInterfacesAreAccepted(t *testing.T) {
+	fake := newFake()
+	if got := runWith(t, fake, strings.Fields("hist -d 1ms -i eth0"+manyInterfaces(64))...); got.status != 0 || len(fake.options.Interfaces) != 64 {
+		t.Errorf("status %d, %d interfaces: %s", got.status, len(fake.options.Interfaces), got.stderr)
+	}
+}
+
 func TestUsageErrors(t *testing.T) {
 	for name, c := range map[string]struct {
 		args string
 		want []string // parts of the one line on standard error
 	}{
-		"no command":          {"", []string{"command: missing", "check, completion"}},
+		"no command":          {"", []string{"xentrace: missing argument COMMAND: one of check, completion", "; see xentrace help\n"}},
 		"unknown command":     {"frobnicate", []string{`command "frobnicate": unknown`, "watch"}},
 		"mistyped command":    {"wacth", []string{"did you mean watch?"}},
 		"planned command":     {"report", []string{`command "report": unknown`}},
@@ -55,7 +70,7 @@ func TestUsageErrors(t *testing.T) {
 		"unknown flag":        {"watch --frob", []string{"watch: unknown flag: --frob", "xentrace help watch"}},
 		"stray argument":      {"watch eth0", []string{`unexpected argument "eth0"`}},
 		"two arguments":       {"man watch hist", []string{`unexpected argument "hist"`}},
-		"argument missing":    {"completion", []string{"bash|zsh|fish|powershell is missing"}},
+		"argument missing":    {"completion", []string{"completion: missing argument SHELL: one of bash, zsh, fish, powershell; see xentrace help completion\n"}},
 		"unknown shell":       {"completion tcsh", []string{`shell "tcsh": not one of bash, zsh, fish, powershell`}},
 		"unknown format":      {"watch -o xml", []string{`"xml"`, "--output", "not one of text, json"}},
 		"unknown backend":     {"watch --backend ebpf", []string{`"ebpf"`, "not one of auto, fentry, kprobe, tracepoint"}},
@@ -94,6 +109,29 @@ func TestUsageErrors(t *testing.T) {
 		"ready for nothing":   {"check --ready-file /x", []string{"--ready-file needs --observe"}},
 		"odd observation":     {"check --observe long", []string{"not a duration"}},
 		"check elsewhere":     {"check eth0", []string{`unexpected argument "eth0"`}},
+		"command behind --":   {"-- watch", []string{`argument "--": not allowed before the command; run xentrace watch; see xentrace help`}},
+		"help of no command":  {"nosuch -h", []string{`command "nosuch": unknown`}},
+		"no command's help":   {"-h nosuch", []string{`command "nosuch": unknown`}},
+		"help of junk":        {"help -h junk", []string{`command "junk": unknown`}},
+		"man of junk":         {"man junk", []string{`command "junk": unknown`}},
+		"man help of junk":    {"man -h junk", []string{`command "junk": unknown`}},
+		"shell help of junk":  {"completion -h junk", []string{`shell "junk": not one of bash`}},
+		"junk behind help":    {"watch -h junk", []string{`watch: unexpected argument "junk"; see xentrace help watch`}},
+		"junk before help":    {"hist junk --help", []string{`hist: unexpected argument "junk"; see xentrace help hist`}},
+		"version of junk":     {"--version nosuch", []string{`command "nosuch": unknown`}},
+		"odd help":            {"--help=maybe", []string{`invalid argument "maybe" for "-h, --help" flag: not true or false; see xentrace help` + "\n"}},
+		"odd help of command": {"watch --help=maybe", []string{`not true or false; see xentrace help watch`}},
+		"odd version":         {"--version=maybe", []string{`not true or false; see xentrace help`}},
+		"long duration":       {"watch -d 99999999999h", []string{"too long; the limit is 2562047h (292 years)"}},
+		"large count":         {"watch --count 99999999999999999999", []string{"too large; the limit is 9223372036854775807"}},
+		"very negative count": {"watch --count -99999999999999999999", []string{"must be >= 1"}},
+		"enormous ring":       {"watch --ring-size 99999999999999999999", []string{"not between one page and 1024MiB"}},
+		"both families":       {"probe -4 -6", []string{"probe: --ipv4 and --ipv6 exclude each other"}},
+		"two to probe":        {"probe -i a -i b", []string{"probe: --interface: only one can be probed at a time"}},
+		"apply and revert":    {"fix --apply --revert", []string{"fix: --apply and --revert exclude each other"}},
+		"no baseline":         {"congestion --baseline /nonexistent/x", []string{"congestion: baseline: open /nonexistent/x: no such file"}},
+		"too many interfaces": {"hist" + manyInterfaces(65), []string{`invalid argument "eth64"`, "more than 64 interfaces"}},
+		"rejected unheard of": {"watch --verdict rejected", []string{"watch: --verdict rejected: needs --rejected"}},
 		"escape":              {"wa\x1b[31m", []string{`"wa\x1b[31m"`}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -105,7 +143,7 @@ func TestUsageErrors(t *testing.T) {
 			if strings.Count(got.stderr, "\n") != 1 || !strings.HasPrefix(got.stderr, "xentrace: ") {
 				t.Errorf("not one line: %q", got.stderr)
 			}
-			for _, part := range c.want {
+			for _, part := range append(c.want, "; see xentrace help") {
 				if !strings.Contains(got.stderr, part) {
 					t.Errorf("got %q, want %q in it", got.stderr, part)
 				}
@@ -130,7 +168,7 @@ func TestStatus(t *testing.T) {
 		"cannot run":   {fmt.Errorf("btf: %w", trace.ErrCannotRun), 3},
 		"anything":     {errors.New("x"), 4},
 		"joined":       {errors.Join(errors.New("x"), trace.ErrCannotRun), 3},
-		"file is full": {fmt.Errorf("standard output: %w", io.ErrShortWrite), 4},
+		"file is full": {fmt.Errorf("cannot write to stdout: %w", io.ErrShortWrite), 4},
 	} {
 		if got := Status(c.err); got != c.want {
 			t.Errorf("%s: status %d, want %d", name, got, c.want)
@@ -368,7 +406,7 @@ func TestFullDiskIsAFailure(t *testing.T) {
 		fake.records = records
 		err = Run(context.Background(), []string{"watch", "-o", "json", "-d", "10ms"},
 			System{Stdout: full, Stderr: io.Discard, Getenv: os.Getenv, Start: fake.start})
-		if Status(err) != 4 || !strings.Contains(err.Error(), "standard output: ") || !strings.Contains(err.Error(), "no space left") {
+		if Status(err) != 4 || !strings.Contains(err.Error(), "cannot write to stdout: no space left on device") {
 			t.Errorf("%d records: got %v", records, err)
 		}
 		if !fake.closed.Load() {
@@ -408,6 +446,33 @@ func TestSummariesTellOfFlows(t *testing.T) {
 		known := summary.FlowsStalled != nil && *summary.FlowsStalled == 0 && summary.Lost.Flows != nil && *summary.Lost.Flows == 0
 		if known != (command == "watch") || (summary.Missing["flows"] == "") != (command == "watch") {
 			t.Errorf("%s: %s", command, lines[len(lines)-1])
+		}
+	}
+}
+
+// The error of a write reads the same by every command.
+func TestFullDiskIsOneSentence(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	for _, args := range []string{"help", "watch -h", "version", "--version", "man", "completion bash", "completion zsh", "check", "watch -d 1ms", "watch -o json -d 1ms", "hist -d 1ms"} {
+		var stderr bytes.Buffer
+		err := Run(t.Context(), strings.Fields(args), System{
+			Stdout: full, Stderr: io.Discard, Getenv: os.Getenv, Machine: fakeMachine, Start: newFake().start,
+		})
+		Report(&stderr, err)
+		if want := "xentrace: cannot write to stdout: no space left on device\n"; Status(err) != 4 || stderr.String() != want {
+			t.Errorf("%s: status %d, %q", args, Status(err), stderr.String())
+		}
+	}
+}
+
+func TestCompletionOfNothingIsOfAnEmptyWord(t *testing.T) {
+	for _, request := range []string{"__complete", "__completeNoDesc"} {
+		if got, want := runWith(t, nil, request), runWith(t, nil, request, ""); got.status != 0 || got.stdout != want.stdout || !strings.Contains(got.stdout, "watch") {
+			t.Errorf("%s: status %d, %q", request, got.status, got.stdout)
 		}
 	}
 }

@@ -2,7 +2,10 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -78,8 +81,25 @@ type System struct {
 }
 
 func (s System) print(text string) error {
-	_, err := io.WriteString(s.Stdout, text)
+	_, err := io.WriteString(s.stdout(), text)
 	return err
+}
+
+// stdout is standard output with the error of a write explained, the same by every command.
+func (s System) stdout() io.Writer { return explainedWriter{s.Stdout} }
+
+type explainedWriter struct{ io.Writer }
+
+func (w explainedWriter) Write(b []byte) (int, error) {
+	n, err := w.Writer.Write(b)
+	var failure *fs.PathError
+	if errors.As(err, &failure) {
+		err = failure.Err
+	}
+	if err != nil {
+		err = fmt.Errorf("cannot write to stdout: %w", err)
+	}
+	return n, err
 }
 
 func isTerminal(w io.Writer) bool {
@@ -128,27 +148,29 @@ func (t *tracing) lines(out io.Writer, histogram bool, totals *event.Totals) *ou
 	if t.json() {
 		return output.NewJSON(out)
 	}
-	text := &output.Text{
-		Width:     func() int { return t.columns(t.Stdout, output.DefaultWidth) },
-		Whole:     !isTerminal(t.Stdout),
-		Color:     t.coloured(t.color, t.Stdout),
-		Blocks:    t.blocks(),
-		Stacks:    t.verbose || t.stack,
-		Histogram: histogram,
-	}
+	text := t.text(&t.writing, t.verbose || t.stack)
+	text.Histogram = histogram
 	for i := range totals.Interfaces {
 		text.WidenTo(totals.Interfaces[i].Name)
 	}
 	return output.NewText(out, text)
 }
 
+// text writes events as they come, whole lines where standard output is no terminal.
+func (s System) text(w *writing, stacks bool) *output.Text {
+	return &output.Text{
+		Width: func() int { return s.columns(s.Stdout, output.DefaultWidth) }, Whole: !isTerminal(s.Stdout),
+		Color: s.coloured(w.color, s.Stdout), Blocks: s.blocks(), Stacks: stacks,
+	}
+}
+
 // reportSink returns the sink of commands that report once. evidence is shown of findings that
 // are OK too; short is the form that congestion --watch has.
 func (s System) reportSink(w *writing, evidence, short bool) *output.Lines {
 	if w.json() {
-		return output.NewJSON(s.Stdout)
+		return output.NewJSON(s.stdout())
 	}
-	return output.NewText(s.Stdout, &output.Text{
+	return output.NewText(s.stdout(), &output.Text{
 		Width: func() int { return s.columns(s.Stdout, reportWidth) }, Color: s.coloured(w.color, s.Stdout),
 		Blocks: s.blocks(), Evidence: evidence, Short: short,
 	})

@@ -16,7 +16,7 @@ func (a *app) versionCommand() *cobra.Command {
 	w := newWriting()
 	c := &cobra.Command{
 		Use: "version [flags]", Short: "Print the version of xentrace, its build and the running kernel",
-		Args: arguments("", 0, 0),
+		Args: none,
 		RunE: func(*cobra.Command, []string) error { return a.printVersion(w.format) },
 	}
 	word(c, &w.format, "output", "o", "FORMAT", "output format", "text", "json")

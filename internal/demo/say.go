@@ -26,7 +26,7 @@ func (d *demonstration) write(indent int, paragraphs ...string) error {
 			text = output.Paragraph(p, indent, min(d.Width(), widest))
 		}
 		if _, err := io.WriteString(d.Out, text); err != nil {
-			return fmt.Errorf("standard output: %w", err)
+			return err
 		}
 	}
 	return nil

@@ -9,14 +9,16 @@ const Format = 1
 // A Start is the first event of a recording, and of each of its segments: what a reader
 // on another machine needs to know of this one.
 type Start struct {
-	Time   time.Time
-	Format int
+	Time    time.Time
+	Format  int
+	Segment int // 1 for the first of a run, 2 for the next; 0 if it is not known
 
 	Version string // of xentrace
 	Commit  string // it was built from; empty if unknown
 	Command []string
 
-	BootID   string // /proc/sys/kernel/random/boot_id
+	BootID   string        // /proc/sys/kernel/random/boot_id
+	Uptime   time.Duration // CLOCK_BOOTTIME: orders runs of one boot, however the wall clock was set
 	Hostname string
 	Kernel   string // release, as uname -r prints it
 	Machine  string // uname -m
@@ -40,13 +42,4 @@ type StartInterface struct {
 	Features   map[string]bool // by ethtool's name; nil if unknown
 	Queues     int             // TX queues in use; 0 if unknown
 	Linearizes *bool           // the driver linearizes packets over the slot limit; nil if unknown
-}
-
-// An Interval is what was counted since the interval before it, or since the start:
-// every count of its Totals is a difference. The sum of all intervals of a run is what
-// its summary counts.
-type Interval struct {
-	Totals
-	// Explained is what was counted and what helps, as of then.
-	Explained []Explanation
 }

@@ -36,8 +36,22 @@ func TestMachine(t *testing.T) {
 			"proc/sys/net/core/high_order_alloc_disable": "1\n", "sys/module/xen_netfront/parameters/max_queues": "2\n",
 		}, remedy.Facts{SinglePages: remedy.On, Driver: remedy.BuiltIn, MaxQueues: 2}},
 		{"a kernel without the switch", map[string]string{"proc/sys/net/core/netdev_max_backlog": "1000\n"}, remedy.Facts{SinglePages: remedy.Absent}},
-		{"a network namespace that does not show it", map[string]string{"proc/sys/net/core/somaxconn": "4096\n"}, remedy.Facts{}},
+		{"a network namespace that does not show it", map[string]string{"proc/sys/net/core/somaxconn": "4096\n"}, remedy.Facts{Somaxconn: 4096, OutsideInit: true}},
 		{"the emulated NIC stays", map[string]string{"proc/cmdline": "a xen_emul_unplug=never b"}, remedy.Facts{NeverUnplugged: true}},
+		{"only emulated disks are unplugged", map[string]string{"proc/cmdline": "xen_emul_unplug=ide-disks", "sys/hypervisor/guest_type": "HVM"}, remedy.Facts{NeverUnplugged: true}},
+		{"a PVH guest, which has no emulated NIC", map[string]string{"proc/cmdline": "xen_emul_unplug=never", "sys/hypervisor/guest_type": "PVH"}, remedy.Facts{}},
+		{"the driver is not loaded", map[string]string{"sys/module/kernel/parameters/panic": "0"}, remedy.Facts{Driver: remedy.NotLoaded}},
+		{"irqbalance runs", map[string]string{"sys/fs/cgroup/system.slice/irqbalance.service/cgroup.procs": "712\n", "usr/sbin/irqbalance": ""}, remedy.Facts{Irqbalance: remedy.On}},
+		{"irqbalance was stopped", map[string]string{"usr/sbin/irqbalance": ""}, remedy.Facts{Irqbalance: remedy.Off}},
+		{"no irqbalance", map[string]string{"usr/sbin/ip": ""}, remedy.Facts{Irqbalance: remedy.Absent}},
+		{"parameters in modprobe.d", map[string]string{
+			"etc/modprobe.d/b.conf":     "\n# options xen_netfront max_queues=9\noptions xen-netfront trusted=0 max_queues=2\n",
+			"usr/lib/modprobe.d/a.conf": "options xen_netfront max_queues=1\n", "usr/lib/modprobe.d/b.conf": "options xen_netfront max_queues=7\n",
+		}, remedy.Facts{QueuesIn: "/etc/modprobe.d/b.conf:3", QueuesNext: 2, TrustedIn: "/etc/modprobe.d/b.conf:3"}},
+		{"parameters of a built-in driver", map[string]string{
+			"etc/modprobe.d/b.conf": "options xen_netfront max_queues=2 trusted=0\n", "sys/module/xen_netfront/parameters/trusted": "Y",
+			"proc/cmdline": "xen_netfront.max_queues=1 xen_netfront.max_queues=4 xen_netfront.trusted=1",
+		}, remedy.Facts{Driver: remedy.BuiltIn, QueuesIn: OnCommandLine, QueuesNext: 4}},
 		{"it is unplugged", map[string]string{"proc/cmdline": "a xen_emul_unplug=all,never1 b"}, remedy.Facts{}},
 		{"numbers that are none", map[string]string{"proc/sys/vm/min_free_kbytes": "many", "proc/meminfo": "MemTotal:\nMemTotal: x kB\n"}, remedy.Facts{}},
 	} {

@@ -7,6 +7,7 @@ import (
 
 	"xentrace/internal/check"
 	"xentrace/internal/event"
+	"xentrace/internal/netdev"
 	"xentrace/internal/remedy"
 )
 
@@ -18,6 +19,8 @@ type Plan struct {
 	Left []string
 	// Unknown means that too little is known to plan everything; a sentence.
 	Unknown string
+	// Unseen is why other network namespaces were not examined; empty if they were.
+	Unseen string
 
 	interfaces []Identity
 }
@@ -31,7 +34,7 @@ type Choice struct {
 // NewPlan makes the plan from the facts that check read. findings are named in Plan.Left.
 func NewPlan(m *check.Machine, findings []event.Finding, choice Choice) (*Plan, error) {
 	p := &planner{machine: m, situations: situations(m), choice: choice}
-	plan := &Plan{}
+	plan := &Plan{Unseen: m.Unseen}
 	for _, s := range p.situations {
 		plan.interfaces = append(plan.interfaces, IdentityOf(s.iface.Interface))
 	}
@@ -139,7 +142,7 @@ func done(a action, s *situation) bool {
 	case remedy.SGOff:
 		return s.sgOff()
 	case remedy.OffloadOn:
-		return !s.applies(remedy.OffloadOn)
+		return !s.OffloadsOff()
 	case remedy.OffloadOff:
 		return !s.applies(remedy.OffloadOff)
 	}
@@ -206,6 +209,17 @@ func (p *Plan) Doable() []Step {
 // Identities returns the interfaces that were planned for.
 func (p *Plan) Identities() []Identity { return p.interfaces }
 
+// OtherDrivers returns the names of those among them that xen-netfront does not drive.
+func (p *Plan) OtherDrivers() []string {
+	var names []string
+	for _, i := range p.interfaces {
+		if i.Driver != netdev.DriverNetfront {
+			names = append(names, netdev.Interface{Name: i.Name}.String())
+		}
+	}
+	return names
+}
+
 // Changed returns the interfaces that --apply changes: all that were planned for, if a
 // step is the machine's.
 func (p *Plan) Changed() []Identity {
@@ -238,7 +252,7 @@ var rules = []rule{
 		return s.drops() && s.SinglePages == remedy.Absent && s.SG != remedy.Off && s.SG != remedy.Absent && s.applies(remedy.OffloadOff)
 	}},
 	{remedy.SGOn, func(s *situation) bool { return s.sgOff() && (s.linearizes() || s.drops() && s.canBeSingle()) }},
-	{remedy.OffloadOn, func(s *situation) bool { return s.linearizes() && s.applies(remedy.OffloadOn) }},
+	{remedy.OffloadOn, func(s *situation) bool { return s.linearizes() && s.OffloadsOff() }},
 	{remedy.MTU1500, func(s *situation) bool { return s.drops() && s.MTU > plainMTU }},
 	{remedy.MTU65517, func(s *situation) bool { return s.linearizes() && s.MTU > largestMTU }},
 	{remedy.UpdateKernel, func(s *situation) bool { return s.drops() }},

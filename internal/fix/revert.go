@@ -21,6 +21,9 @@ var ErrNothing = errors.New("nothing to revert")
 //
 // A file that was changed by hand since is only removed with force.
 func (f *Fixer) Revert(ctx context.Context, force bool) (err error) {
+	if _, err := f.store().load(); err != nil {
+		return err // before a lock file is made beside a file of others
+	}
 	held, err := f.store().lock()
 	if err != nil {
 		return explain(err)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -82,6 +83,13 @@ func first[T any](all []T, meant func(*T) bool) *T {
 	return nil
 }
 
+// A StateError is a state file that is not used: not one of xentrace fix, or not to be trusted.
+type StateError struct{ Path, Reason string }
+
+func (e *StateError) Error() string {
+	return fmt.Sprintf("state file %s: %s; name another one with --state, or move this one away", e.Path, e.Reason)
+}
+
 type store struct {
 	path string
 	disk *disk
@@ -95,38 +103,45 @@ func (s *store) load() (*State, error) {
 
 func (s *store) read() (*State, error) {
 	file, err := os.OpenFile(s.path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
-	}
-	if err != nil {
+	case errors.Is(err, unix.ELOOP):
+		return nil, &StateError{s.path, "a symbolic link, which is not followed"}
+	case err != nil:
 		return nil, err
 	}
 	defer file.Close()
-	if err := trusted(file); err != nil {
+	if err := s.trusted(file); err != nil {
+		return nil, err
+	}
+	content, err := io.ReadAll(file)
+	if err != nil {
 		return nil, err
 	}
 	state := &State{}
-	if err := json.NewDecoder(file).Decode(state); err != nil {
-		return nil, err
-	}
-	if state.Version != stateVersion {
-		return nil, fmt.Errorf("its form is %d, this program knows %d", state.Version, stateVersion)
+	err = json.Unmarshal(content, state)
+	switch {
+	case err == nil && state.Version > stateVersion:
+		return nil, &StateError{s.path, fmt.Sprintf("format %d, and this xentrace reads %d", state.Version, stateVersion)}
+	case err != nil || state.Version != stateVersion:
+		return nil, &StateError{s.path, "not one of xentrace fix, or damaged"}
 	}
 	return state, nil
 }
 
-// trusted reports that nobody else could have written the file: what it says is
-// done with every privilege.
-func trusted(file *os.File) error {
+// trusted reports that only this user can have written the file: --revert does what it
+// holds with every privilege.
+func (s *store) trusted(file *os.File) error {
 	var stat unix.Stat_t
 	if err := unix.Fstat(int(file.Fd()), &stat); err != nil {
 		return err
 	}
 	switch {
 	case stat.Mode&unix.S_IFMT != unix.S_IFREG:
-		return errors.New("it is not a regular file")
+		return &StateError{s.path, "not a regular file"}
 	case int(stat.Uid) != os.Geteuid() || stat.Mode&0o022 != 0:
-		return errors.New("others than its user can have written it, so it is not trusted")
+		return &StateError{s.path, "not trusted: other users can write to it, or own it"}
 	}
 	return nil
 }
@@ -153,6 +168,9 @@ func (s *store) lock() (taken *lock, err error) {
 func (s *store) failure(err error) error {
 	if err == nil {
 		return nil
+	}
+	if _, is := errors.AsType[*StateError](err); is {
+		return err
 	}
 	if failure, is := errors.AsType[*fs.PathError](err); is {
 		err = failure.Err

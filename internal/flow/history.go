@@ -185,7 +185,7 @@ func (h *history) observe(tcp *event.TCP, at time.Time) []event.FlowEvent {
 	if f.State != event.Stalled || !after(tcp.SndUna, h.hangs) {
 		return nil
 	}
-	f.State, f.StalledFor = event.Recovered, at.Sub(f.StalledSince)
+	f.State, f.StalledFor = event.Recovered, at.Sub(f.StalledSince).Truncate(time.Millisecond)
 	return []event.FlowEvent{h.event(at)}
 }
 
@@ -204,7 +204,7 @@ func (h *history) end(last *event.Connection, at time.Time) []event.FlowEvent {
 		}
 	}
 	if f.State == event.Stalled {
-		f.StalledFor, f.StalledAtEnd = at.Sub(f.StalledSince), true
+		f.StalledFor, f.StalledAtEnd = at.Sub(f.StalledSince).Truncate(time.Millisecond), true
 	}
 	f.State = event.Closed
 	h.dropped = nil
@@ -230,7 +230,7 @@ func (h *history) snapshot(now time.Time) event.FlowHistory {
 		f.TCP = &tcp
 	}
 	if f.State == event.Stalled {
-		f.StalledFor = now.Sub(f.StalledSince)
+		f.StalledFor = now.Sub(f.StalledSince).Truncate(time.Millisecond)
 	}
 	return f
 }

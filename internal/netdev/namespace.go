@@ -18,6 +18,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"xentrace/internal/procfs"
 )
 
 // ErrClosed is returned by the methods of a [Namespace] that has been closed.
@@ -56,7 +58,7 @@ func (f Found) Open() (*Namespace, error) {
 // openPath opens the namespace at path and, if want is not 0, checks its number: a PID
 // may have been reused.
 func openPath(path string, want uint32) (*Namespace, error) {
-	file, err := os.Open(path)
+	file, err := openNamespaceFile(path)
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) {
 			return nil, fmt.Errorf("%w: %w", &NamespaceNotFoundError{Inum: want}, err)
@@ -74,6 +76,15 @@ func openPath(path string, want uint32) (*Namespace, error) {
 		return nil, errors.Join(fmt.Errorf("network namespace %d: %w", ns.inum, err), ns.Close())
 	}
 	return ns, nil
+}
+
+// openNamespaceFile opens a file of a namespace. That of another process may block.
+func openNamespaceFile(path string) (*os.File, error) {
+	var pid int
+	if n, err := fmt.Sscanf(path, "/proc/%d/ns/net", &pid); n == 1 && err == nil {
+		return procfs.Machine().Open(pid, "ns/net")
+	}
+	return os.Open(path)
 }
 
 // inumOf returns the inode number of an open namespace file, after checking that

@@ -1,7 +1,6 @@
 package netdev
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"os"
@@ -119,7 +118,9 @@ func TestClosedNamespace(t *testing.T) {
 }
 
 func TestMountedNamespaces(t *testing.T) {
-	const info = `22 1 0:20 / /sys rw - sysfs sysfs rw
+	// Root may make mounts with options of any length.
+	info := "80 22 0:4 / /m rw - overlay overlay rw,lowerdir=" + strings.Repeat("net:[1] ", 20<<10) + `
+22 1 0:20 / /sys rw - sysfs sysfs rw
 90 22 0:4 net:[4026532210] /var/run/netns/one rw shared:40 - nsfs nsfs rw
 91 22 0:4 net:[4026532210] /run/netns/one rw shared:40 - nsfs nsfs rw
 92 22 0:4 mnt:[4026532211] /run/snapd/ns/x.mnt rw - nsfs nsfs rw
@@ -127,7 +128,7 @@ func TestMountedNamespaces(t *testing.T) {
 94 22 0:4 net:[99999999999] /run/netns/large rw - nsfs nsfs rw
 95 22 0:4 net:[12 /run/netns/torn rw - nsfs nsfs rw
 `
-	found, err := mountedNamespaces(bufio.NewScanner(strings.NewReader(info)))
+	found, err := mountedNamespaces(strings.NewReader(info))
 	must(t, err)
 	want := map[uint32]string{4026532210: "/run/netns/one", 4026532212: `/run/docker/netns/a b\`}
 	if len(found) != len(want) {

@@ -37,7 +37,7 @@ func busyFrontend() *event.Congestion {
 		Missing: map[string]string{},
 	}
 	facts := sampleFacts(event.Device{Name: r.Name})
-	facts.TSO, facts.GSO = remedy.Off, remedy.Off
+	facts.TSO, facts.GSO, facts.Linearizes = remedy.Off, remedy.Off, remedy.On
 	return &event.Congestion{Report: r, Judgment: verdict.OfCongestion(r, facts), Changes: []event.Change{
 		{Key: "packets_per_second", Before: addressOf(80_000.0), Now: addressOf(40_000.0)}, {Key: "full_share", Before: addressOf(0.0), Now: addressOf(0.41)},
 		{Key: "steal_share", Before: nil, Now: addressOf(0.0)}, {Key: "bytes_per_slot", Before: addressOf(47.6), Now: addressOf(47.6)},

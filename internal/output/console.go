@@ -184,7 +184,7 @@ func Sentence(n *event.Notice) string {
 	case event.NoticeWaiting:
 		return "waiting for an interface to appear"
 	case event.NoticeRecordingResumed:
-		return "recording resumed; nothing was written for " + Seconds(lasted)
+		return "recording resumed after " + Seconds(lasted) + "; " + plural(n.Count, "event") + " of that time not recorded, all counted"
 	case event.NoticeRecordsSuppressed:
 		return plural(n.Count, "record") + " suppressed by --rate; their packets are counted"
 	case event.NoticeSuspended:

@@ -2,7 +2,6 @@ package owner
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -16,7 +15,6 @@ import (
 )
 
 const (
-	maxKnown   = 4096   // cached cgroups
 	maxCgroups = 20_000 // read in one walk
 
 	// After a walk that took d the next starts no earlier than walkPause*d later.
@@ -24,46 +22,24 @@ const (
 	walkInterval = time.Second
 )
 
-// A cgroupKey identifies a process in one cgroup. Its name may change.
-type cgroupKey struct {
-	pid     int
-	started time.Duration
-	cgroup  uint64
-}
-
-// cgroups caches the cgroups of processes: from /proc/PID/cgroup or, for a process that
-// has exited, by searching the cgroup tree for the id of its cgroup.
+// cgroups finds the cgroups of processes: from /proc/PID/cgroup or, for a process that
+// has exited, by searching the cgroup tree for the id of its cgroup. It is for one
+// goroutine at a time, off the path of records: reads may take long.
 type cgroups struct {
-	proc     string // where procfs is mounted
-	known    map[cgroupKey]Cgroup
-	paths    map[uint64]string // by cgroup v2 id, as of the last walk
-	nextWalk time.Time
-	now      func() time.Time
+	processes *procfs.Processes
+	mountinfo string            // of this process
+	paths     map[uint64]string // by cgroup v2 id, as of the last walk
+	nextWalk  time.Time
+	now       func() time.Time
 }
 
 func newCgroups() *cgroups {
-	return &cgroups{proc: "/proc", known: make(map[cgroupKey]Cgroup), now: time.Now}
+	return &cgroups{processes: procfs.Machine(), mountinfo: "/proc/self/mountinfo", now: time.Now}
 }
 
-func (c *cgroups) of(task *event.Task) Cgroup {
-	key := cgroupKey{task.PID, task.Started, task.Cgroup}
-	cgroup, known := c.known[key]
-	if known {
-		return cgroup
-	}
-	cgroup, settled := c.find(task)
-	if settled {
-		if len(c.known) >= maxKnown {
-			clear(c.known)
-		}
-		c.known[key] = cgroup
-	}
-	return cgroup
-}
-
-// find also reports whether the result may be cached.
+// find also reports whether the result may be cached for good.
 func (c *cgroups) find(task *event.Task) (cgroup Cgroup, settled bool) {
-	text, err := os.ReadFile(c.path(task.PID, "cgroup"))
+	text, err := os.ReadFile(c.processes.Path(task.PID, "cgroup")) // never blocks
 	// Checked afterwards: the PID was not reused before the read.
 	if err == nil && c.isThere(task) {
 		return parseMemberships(string(text)), true
@@ -79,33 +55,17 @@ func (c *cgroups) find(task *event.Task) (cgroup Cgroup, settled bool) {
 	return ParseCgroup(path), true
 }
 
-func (c *cgroups) path(pid int, name string) string {
-	return filepath.Join(c.proc, strconv.Itoa(pid), name)
-}
-
-// isThere reports whether the process still runs and its PID was not reused.
+// isThere reports whether the process still runs and its PID was not reused. It reports
+// false of a process that does not let its files be read.
 func (c *cgroups) isThere(task *event.Task) bool {
-	started, err := startTime(c.path(task.PID, "stat"))
+	started, err := c.processes.StartTime(task.PID)
 	return err == nil && started == task.Started.Truncate(procfs.Tick)
-}
-
-// startTime returns when a process was started, since boot.
-func startTime(path string) (time.Duration, error) {
-	stat, err := os.ReadFile(path)
-	if err != nil {
-		return 0, err
-	}
-	started, ok := procfs.StartTime(stat)
-	if !ok {
-		return 0, fmt.Errorf("%s: no start time", path)
-	}
-	return started, nil
 }
 
 func (c *cgroups) walk() {
 	began := c.now()
 	c.paths = make(map[uint64]string)
-	if root, err := cgroupRoot(filepath.Join(c.proc, "self/mountinfo")); err == nil {
+	if root, err := cgroupRoot(c.mountinfo); err == nil {
 		_ = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 			if err != nil || !entry.IsDir() {
 				return nil // removed meanwhile

@@ -53,7 +53,9 @@ func (s selector) find(ctx context.Context) ([]netdev.Interface, error) {
 			missing = errors.Join(missing, err)
 			continue
 		}
-		found = append(found, i)
+		if !slices.ContainsFunc(found, func(known netdev.Interface) bool { return known.Index == i.Index }) { // its alternative name
+			found = append(found, i)
+		}
 	}
 	return found, missing
 }

@@ -41,17 +41,17 @@ var limitRules = []limitRule{
 	{
 		id: event.LimitRing, holds: ringHolds, evidence: ringEvidence,
 		meaning:  "The backend is the bottleneck: its TX responses are slow, so the TX ring or the send buffers of a few senders are full.",
-		remedies: []remedy.ID{remedy.BypassDevice, remedy.Dom0Weight, remedy.Dom0Pin, remedy.FewerPackets, remedy.OffloadOn, remedy.MaxQueues, remedy.QueuesBuiltIn, remedy.BackendQueues},
+		remedies: []remedy.ID{remedy.BypassDevice, remedy.Dom0Weight, remedy.Dom0Pin, remedy.FewerPackets, remedy.OffloadOn, remedy.MaxQueues, remedy.QueuesBuiltIn, remedy.QueuesSet, remedy.QueuesPending, remedy.BackendQueues},
 	},
 	{
 		id: event.LimitOneQueue, holds: oneQueueHolds, evidence: oneQueueEvidence,
 		meaning:  "One CPU is the bottleneck: it handles the interface's interrupts and is busy, the others are not.",
-		remedies: []remedy.ID{remedy.MaxQueues, remedy.QueuesBuiltIn, remedy.BackendQueues, remedy.RPS, remedy.Irqbalance, remedy.BypassDevice},
+		remedies: []remedy.ID{remedy.MaxQueues, remedy.QueuesBuiltIn, remedy.QueuesSet, remedy.QueuesPending, remedy.BackendQueues, remedy.RPS, remedy.Irqbalance, remedy.GetIrqbalance, remedy.BypassDevice},
 	},
 	{
 		id: event.LimitCopies, holds: copiesHold, evidence: copiesEvidence,
 		meaning:  "Copies are a bottleneck: the frontend copies packets before sending them.",
-		remedies: []remedy.ID{remedy.TrustBackend, remedy.SinglePages},
+		remedies: []remedy.ID{remedy.TrustSet, remedy.TrustBackend, remedy.SinglePages},
 	},
 	{
 		id: event.LimitSteal, holds: stealHolds, evidence: stealEvidence,
@@ -71,7 +71,7 @@ func OfCongestion(r *event.CongestionReport, f remedy.Facts) event.Judgment {
 	var used []string // up by packets, not by bytes
 	f.Interface, f.Queues = r.Name, len(r.Queues)
 	if r.TCP != nil && len(r.TCP.Listeners) > 0 {
-		f.Port = r.TCP.Listeners[0].Port
+		f.Port, f.Backlog = r.TCP.Listeners[0].Port, int(r.TCP.Listeners[0].Limit)
 	}
 	for _, rule := range limitRules {
 		if !rule.holds(r) {

@@ -37,7 +37,7 @@ func TestCheckAnywhere(t *testing.T) {
 		{"as root of a user namespace, tracing", []string{"unshare", "-Ur", xentrace, "watch", "-d", "1s"}, nil, 3, "this is a user namespace, as of a rootless container"},
 		{"in a container", container("check"), nil, 0, "OK driver: No interface is driven by xen-netfront: these checks do not apply. Other network namespaces were not checked: that needs root."},
 		{"in a container, beside ec2rl", container("check --ec2rl"), nil, 0, "SUCCESS xennetrocket"},
-		{"in a container, observing", container("check --observe 1s"), nil, 0, "OK driver: No interface is driven by xen-netfront"},
+		{"in a container, observing", container("check --observe 1s"), nil, 3, "--observe: no xen-netfront interface found"},
 		{"in a container, tracing", container("watch -d 1s"), nil, 3, "missing privilege CAP_BPF"},
 		{"without /proc", []string{"unshare", "-m", "sh", "-c", "mount -t tmpfs none /proc && exec " + xentrace + " check"}, nil, 3, "is /proc mounted?"},
 		{"without a root to speak of", []string{"/xentrace", "check"}, &syscall.SysProcAttr{Chroot: emptyRoot(t)}, 3, "is /proc mounted?"},

@@ -1,0 +1,535 @@
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"xentrace/internal/event"
+	"xentrace/internal/output"
+	"xentrace/internal/verdict"
+)
+
+// logarithm is 1 for 1, so that a single packet has a bar.
+func logarithm(n uint64) float64 { return 1 + math.Log10(float64(n)) }
+
+// A view is what the template of the page is filled with.
+type view struct {
+	Host, Range, Length string
+	Story               story
+	Tiles               []tile
+	Timeline            *timelineView
+	Slots               *slotsView
+	Explained           []explainView
+	Connections         []connectionView
+	ConnectionsNote     string
+	Findings            []findingView
+	FindingsNote        string
+	Machines            []machineView
+	Interfaces          []interfaceView
+	Spans               []spanView
+	SpansNote           string
+	Losses              []lossView
+	Notices             []noticeView
+	NoticesNote         string
+	Options             *Options
+	Raw                 string
+	RawNote             string
+}
+
+type tile struct{ Name, Value, Note, Class string }
+
+type explainView struct {
+	Name, Meaning, Count, Class string
+	Advice                      []event.Advice
+}
+
+type findingView struct {
+	Status, Class, Name, Message, Evidence string
+	Advice                                 []event.Advice
+}
+
+type machineView struct {
+	Name string
+	Rows [][2]string
+}
+
+type interfaceView struct {
+	Name, Driver                                              string
+	Packets, Bytes, Dropped, Causes, Linearized, Bounced, Max string
+	Rejected, TxDropped, Note                                 string
+}
+
+type spanView struct{ From, To, Length, Why string }
+type lossView struct{ What, Count, Why string }
+type noticeView struct{ Time, Text string }
+
+func (c *Collector) view(o *Options, l limits) *view {
+	v := &view{
+		Story: c.story(o), Timeline: c.timelineView(), Slots: c.slotsView(), Options: o,
+		Host: strings.Join(c.hosts(), ", "), Tiles: c.tiles(), Explained: c.explainViews(),
+		Interfaces: c.interfaceViews(), Machines: c.machineViews(), Losses: c.losses(),
+	}
+	if !c.first.IsZero() {
+		v.Range, v.Length = stamp(c.first)+" to "+stamp(c.last)+" UTC", lasted(c.last.Sub(c.first))
+	}
+	v.Connections, v.ConnectionsNote = c.connectionViews(l)
+	v.Findings, v.FindingsNote = c.findingViews()
+	c.addSpans(v, l)
+	c.addNotices(v, l)
+	v.Raw, v.RawNote = c.extract.text(l.extractBytes, c.events)
+	return v
+}
+
+func (c *Collector) tiles() []tile {
+	t := &c.timeline
+	class := func(n uint64, bad string) string {
+		if n == 0 {
+			return ""
+		}
+		return bad
+	}
+	packets := number(t.sums[packetSeries])
+	if c.intervals+uint64(c.summaries) == 0 {
+		packets = "not counted"
+	}
+	lost := c.lostPackets()
+	note := ""
+	if n := t.sums[packetSeries]; lost > 0 && n > 0 {
+		note = share(lost, n) + " of packets"
+	}
+	rate := ""
+	if c.duration > 0 {
+		rate = number(output.PerSecond(t.sums[packetSeries], c.duration)) + " packets/s"
+	}
+	stalls := max(c.stalls, c.everStalled)
+	tiles := []tile{
+		{"packets", packets, rate, ""},
+		{"lost", number(lost), note, class(lost, "bad")},
+		{"linearized", number(t.sums[linearizedSeries]), "sent after a copy", class(t.sums[linearizedSeries], "warn")},
+		{"stalls", number(stalls), plural(uint64(len(c.table.all))+c.table.evicted, "connection") + " affected", class(stalls, "bad")},
+	}
+	unmonitored := c.spans.length()
+	name := "0 s"
+	if unmonitored > 0 {
+		name = lasted(unmonitored)
+	}
+	missing := t.sums[lostSeries] + t.sums[suppressedSeries]
+	return append(tiles, tile{"unmonitored", name, plural(missing, "record") + " missing", class(uint64(unmonitored)+missing, "warn")})
+}
+
+func (c *Collector) explainViews() (all []explainView) {
+	for i := range c.explain {
+		e := &c.explain[i]
+		all = append(all, explainView{e.Name, output.Printable(e.Meaning), plural(e.Count, "packet"), verdictClass(e.Verdict), e.Advice})
+	}
+	if len(all) > 0 {
+		return all
+	}
+	for _, cause := range event.Causes() {
+		if n := c.timeline.sums[causeSeries+series(cause)]; n > 0 {
+			rule := verdict.OfCause(cause)
+			all = append(all, explainView{rule.Name, rule.Meaning, plural(n, "packet"), "bad", nil})
+		}
+	}
+	return all
+}
+
+func verdictClass(v event.Verdict) string {
+	switch v {
+	case event.Dropped, event.Rejected:
+		return "bad"
+	case event.Linearized, event.OverLimit:
+		return "warn"
+	}
+	return "note"
+}
+
+func statusClass(s event.Status) string {
+	return map[event.Status]string{event.Fail: "bad", event.Warn: "warn", event.Unknown: "note", event.OK: "good"}[s]
+}
+
+func (c *Collector) findingViews() (all []findingView, note string) {
+	sorted := slices.Clone(c.findings)
+	slices.SortStableFunc(sorted, func(a, b event.Finding) int { return cmp.Compare(b.Status, a.Status) })
+	counts := map[event.Status]int{}
+	for i := range sorted {
+		f := &sorted[i]
+		counts[f.Status]++
+		name := string(f.ID)
+		if f.Interface != "" {
+			name += " " + output.Escape(f.Interface)
+		}
+		all = append(all, findingView{f.Status.String(), statusClass(f.Status), name, output.Printable(f.Message), clip(evidence(f.Evidence), 600), f.Advice})
+	}
+	if len(all) == 0 {
+		return nil, "The recording holds no findings of check. Run xentrace check on that machine."
+	}
+	var parts []string
+	for _, s := range event.Statuses() {
+		parts = append(parts, strconv.Itoa(counts[s])+" "+s.String())
+	}
+	return all, strings.Join(parts, ", ")
+}
+
+func evidence(facts []event.Fact) string {
+	var parts []string
+	for _, f := range facts {
+		value := "unknown"
+		if f.Value != nil {
+			value = output.Printable(fmt.Sprint(f.Value))
+		}
+		if value != "" {
+			parts = append(parts, f.Key+": "+value)
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+func (c *Collector) machineViews() (all []machineView) {
+	for i := range c.starts {
+		s := &c.starts[i]
+		m := machineView{Name: output.Escape(cmp.Or(s.Hostname, "this machine"))}
+		add := func(name, value string) {
+			if value != "" {
+				m.Rows = append(m.Rows, [2]string{name, output.Printable(value)})
+			}
+		}
+		add("recorded from", stamp(s.Time)+" UTC")
+		add("kernel", strings.TrimSpace(s.Kernel+" "+s.Machine))
+		if s.Xen != nil {
+			add("Xen", strings.TrimSpace(s.Xen.Version+" "+s.Xen.Type))
+		}
+		add("xentrace", strings.TrimSpace(s.Version+" "+clip(s.Commit, 12)))
+		add("command", clip(strings.Join(s.Command, " "), 400))
+		add("boot", s.BootID)
+		for j := range s.Interfaces {
+			n := &s.Interfaces[j]
+			add("interface "+output.Escape(n.Name), startInterface(n))
+		}
+		all = append(all, m)
+	}
+	return all
+}
+
+func startInterface(n *event.StartInterface) string {
+	parts := []string{cmp.Or(n.Driver, "no driver"), "MTU " + strconv.Itoa(n.MTU)}
+	if n.Queues > 0 {
+		parts = append(parts, plural(uint64(n.Queues), "queue"))
+	}
+	switch {
+	case n.Linearizes == nil:
+		parts = append(parts, "unknown whether it linearizes")
+	case *n.Linearizes:
+		parts = append(parts, "linearizes packets over the slot limit")
+	default:
+		parts = append(parts, "drops packets over the slot limit")
+	}
+	var on, off []string
+	for _, name := range slices.Sorted(maps.Keys(n.Features)) {
+		if n.Features[name] {
+			on = append(on, name)
+		} else {
+			off = append(off, name)
+		}
+	}
+	if len(on) > 0 {
+		parts = append(parts, "on: "+strings.Join(on, " "))
+	}
+	if len(off) > 0 {
+		parts = append(parts, "off: "+strings.Join(off, " "))
+	}
+	return clip(strings.Join(parts, ", "), 900)
+}
+
+func (c *Collector) interfaceViews() (all []interfaceView) {
+	for i := range c.interfaces {
+		n := &c.interfaces[i]
+		v := interfaceView{
+			Name: output.Escape(n.Name), Driver: output.DriverName(n), Packets: number(n.Packets), Bytes: output.ByteSize(n.Bytes),
+			Dropped: number(n.Dropped), Causes: causesOf(&n.Causes), Linearized: number(n.Linearized), Bounced: number(n.Bounced), Max: strconv.Itoa(n.Slots.Max()),
+			Rejected: orUnknown(n.Rejected), TxDropped: orUnknown(n.TxDroppedDelta), Note: verdict.Difference(n),
+		}
+		all = append(all, v)
+	}
+	return all
+}
+
+func orUnknown(n *uint64) string {
+	if n == nil {
+		return "unknown"
+	}
+	return number(*n)
+}
+
+func causesOf(counts *[event.NumCauses]uint64) string {
+	var parts []string
+	for _, cause := range event.Causes() {
+		if n := counts[cause]; n > 0 {
+			parts = append(parts, cause.String()+" "+number(n))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+func (c *Collector) addSpans(v *view, l limits) {
+	all := c.spans.sorted()
+	for i, n := range all {
+		if i == l.rows {
+			break
+		}
+		v.Spans = append(v.Spans, spanView{stamp(n.from), stamp(n.to), lasted(n.to.Sub(n.from)), clip(output.Printable(n.why), 300)})
+	}
+	if more := len(all) - len(v.Spans) + c.spans.more; more > 0 {
+		v.SpansNote = plural(uint64(more), "more interval") + " not shown."
+	}
+}
+
+// losses are records that are missing, by cause.
+func (c *Collector) losses() (all []lossView) {
+	add := func(what string, n *uint64, key, why string) {
+		switch {
+		case n == nil && c.missing[key] != "":
+			all = append(all, lossView{what, "unknown", clip(output.Printable(c.missing[key]), 300)})
+		case n != nil && *n > 0:
+			all = append(all, lossView{what, number(*n), why})
+		}
+	}
+	add("records lost: ring buffer full", &c.lost.Ring, "ring", "the packets are counted")
+	add("program runs skipped: recursion", c.lost.Recursion, "recursion", "the packets may not be counted")
+	add("program runs missed by kprobes", c.lost.Missed, "missed", "the packets may not be counted")
+	for _, name := range slices.Sorted(maps.Keys(c.suppressed)) {
+		n := c.suppressed[name]
+		add("records suppressed: "+name, &n, "", "over the rate limit; the packets are counted")
+	}
+	return all
+}
+
+func (c *Collector) addNotices(v *view, l limits) {
+	for i := range c.notices {
+		n := &c.notices[i]
+		text := output.Printable(output.Sentence(n))
+		if text == "" {
+			text = string(n.ID)
+		}
+		if len(v.Notices) < l.rows {
+			v.Notices = append(v.Notices, noticeView{stamp(n.Time), clip(text, 400)})
+		}
+	}
+	if more := len(c.notices) - len(v.Notices) + c.moreNote; more > 0 {
+		v.NoticesNote = plural(uint64(more), "more notice") + " not shown."
+	}
+}
+
+// text is as many whole lines as fit, escaped as HTML escapes them.
+func (x *extract) text(most int, events uint64) (text, note string) {
+	var b strings.Builder
+	shown, escaped := 0, 0
+	for _, line := range x.lines {
+		size := len(line)
+		for _, c := range line {
+			if c == '"' || c == '<' || c == '>' || c == '&' || c == '\'' {
+				size += 4
+			}
+		}
+		if escaped += size; escaped > 2*most {
+			break
+		}
+		b.Write(line)
+		shown++
+	}
+	if shown == 0 {
+		return "", "No packet went wrong."
+	}
+	return b.String(), fmt.Sprintf("%d of %s: the first of each verdict and cause, and changes of connections. All: xentrace replay -o json.", shown, plural(events, "event"))
+}
+
+// A connectionView is one row of the table of connections, and what unfolds below it.
+type connectionView struct {
+	Name, Owner, OwnerNote, Interface string
+	State, Class                      string
+	Drops, Other, Resent              uint64
+	OtherText                         string
+	Stalled                           string
+	StalledMS                         int64
+	Slots                             string
+	MaxSlots                          int
+	First                             string
+	FirstMS                           int64
+	Spark                             sparkView
+	Facts                             [][2]string
+	Stack                             []string
+	StackNote                         string
+	Advice                            []event.Advice
+}
+
+// A sparkView is the timeline of one connection, in a box of 1000 by 100.
+type sparkView struct {
+	Path   string
+	Stalls []sparkStall
+	Title  string
+	From   string
+	To     string
+	Rows   [][2]string
+}
+
+type sparkStall struct{ X, Width int }
+
+func (c *Collector) connectionViews(l limits) (all []connectionView, note string) {
+	ranked := c.table.ranked()
+	var drops uint64
+	for i, known := range ranked {
+		if i < l.connections {
+			all = append(all, c.connectionView(known, l))
+			continue
+		}
+		drops += known.drops()
+	}
+	more := uint64(len(ranked)-len(all)) + c.table.evicted
+	switch {
+	case len(ranked) == 0:
+		return nil, "No packet that went wrong names a connection."
+	case more > 0:
+		return all, fmt.Sprintf("The %d worst of %s. %s with %s not shown.", len(all), plural(uint64(len(ranked))+c.table.evicted, "connection"),
+			plural(more, "more connection"), plural(drops+c.table.drops, "drop"))
+	}
+	return all, ""
+}
+
+func (c *Collector) connectionView(k *connection, l limits) connectionView {
+	v := connectionView{
+		Name: k.name(), Interface: output.Escape(k.ifname), State: "troubled", Class: "warn",
+		Drops: k.drops(), Resent: max(k.resent, k.retransmits), First: c.clock(k.first), FirstMS: k.first.UnixMilli(),
+		MaxSlots: k.slots[1], Spark: c.sparkView(k), Advice: k.advice,
+	}
+	v.Owner = "unknown"
+	if k.process != nil {
+		v.Owner, v.OwnerNote = ownerName(k.process), clip(output.Escape(cmp.Or(k.process.Container, k.process.Unit)), 64)
+	}
+	if k.known {
+		v.State = k.state.String()
+	}
+	if !k.stalledSince.IsZero() || k.drops() > 0 {
+		v.Class = "bad"
+	}
+	if k.known && k.state == event.Recovered {
+		v.Class = "good"
+	}
+	if v.Slots = strconv.Itoa(k.slots[1]); k.slots[0] != k.slots[1] {
+		v.Slots = fmt.Sprintf("%d-%d", k.slots[0], k.slots[1])
+	}
+	var other []string
+	for _, verdict := range []event.Verdict{event.Linearized, event.Bounced, event.Rejected, event.OverLimit} {
+		if n := k.counts[verdict]; n > 0 {
+			v.Other += n
+			other = append(other, number(n)+" "+strings.ReplaceAll(verdict.String(), "_", " "))
+		}
+	}
+	if v.OtherText = strings.Join(other, ", "); v.Other == 0 {
+		v.OtherText = "0"
+	}
+	if v.StalledMS = k.stalledFor.Milliseconds(); k.stalledFor > 0 {
+		v.Stalled = lasted(k.stalledFor)
+	}
+	v.Facts = c.connectionFacts(k)
+	v.Stack, v.StackNote = frames(k.stack, l.frames)
+	return v
+}
+
+func frames(stack []string, most int) (all []string, note string) {
+	for i, frame := range stack {
+		if i == most {
+			return all, plural(uint64(len(stack)-most), "more frame") + " not shown."
+		}
+		all = append(all, clip(output.Printable(frame), 160))
+	}
+	return all, ""
+}
+
+func (c *Collector) connectionFacts(k *connection) (facts [][2]string) {
+	add := func(name, value string) {
+		if value != "" {
+			facts = append(facts, [2]string{name, value})
+		}
+	}
+	add("causes", causesOf(&k.causes))
+	if k.elsewhere > 0 {
+		add("dropped before the driver", number(k.elsewhere))
+	}
+	for i, s := range k.stalls {
+		if i < 3 {
+			add("stalled", fmt.Sprintf("%s to %s (%s)", c.clock(s.from), c.clock(s.to), lasted(s.to.Sub(s.from))))
+		}
+	}
+	if more := len(k.stalls) - 3; more > 0 {
+		add("stalled", plural(uint64(k.stallCount-3), "more time"))
+	}
+	if !k.stalledSince.IsZero() {
+		add("stalled since", c.clock(k.stalledSince)+", until the end of the recording")
+	}
+	if k.unacked > 0 {
+		add("unacknowledged", output.ByteSize(k.unacked))
+	}
+	if p := k.process; p != nil {
+		add("systemd unit", clip(output.Escape(p.Unit), 100))
+		add("container", clip(output.Escape(p.Container), 100))
+		add("uid", strconv.Itoa(int(p.UID)))
+	}
+	add("network namespace", strconv.Itoa(int(k.NetNS)))
+	add("fragment layout", clip(output.Printable(cmp.Or(k.description, k.layout.Sentence())), 400))
+	return facts
+}
+
+// sparkView draws a connection over its own time, stalls below.
+func (c *Collector) sparkView(k *connection) sparkView {
+	from, to := k.first, k.last
+	if !k.stalledSince.IsZero() {
+		to = c.last
+	}
+	width := k.spark.width
+	if !k.spark.base.IsZero() {
+		if start := k.spark.base; start.Before(from) {
+			from = start
+		}
+		to = later(to, k.first.Add(width))
+	}
+	v := sparkView{From: c.clock(k.first), To: c.clock(to)}
+	length := max(to.Sub(from).Seconds(), 1e-3)
+	x := func(t time.Time) int { return int(1000 * min(max(t.Sub(from).Seconds()/length, 0), 1)) }
+	most, _ := peak(k.spark.counts[:])
+	var b strings.Builder
+	for i, n := range k.spark.counts {
+		if n == 0 {
+			continue
+		}
+		left := x(k.spark.start(i))
+		wide := max(x(k.spark.start(i+1))-left, 8)
+		fmt.Fprintf(&b, "M%d 84v-%dh%dV84z", min(left, 992), max(8, int(80*n/most)), wide)
+		v.Rows = append(v.Rows, [2]string{clockOf(k.spark.start(i), 0, from), number(n)})
+	}
+	v.Path = b.String()
+	stalls := k.stalls
+	if !k.stalledSince.IsZero() {
+		stalls = append(slices.Clone(stalls), stall{k.stalledSince, to})
+	}
+	for _, s := range stalls {
+		v.Stalls = append(v.Stalls, sparkStall{min(x(s.from), 990), max(x(s.to)-x(s.from), 10)})
+	}
+	v.Title = fmt.Sprintf("%s that went wrong from %s to %s", plural(k.spark.total(), "packet"), v.From, v.To)
+	if k.stalledFor > 0 {
+		v.Title += fmt.Sprintf("; stalled for %s", lasted(k.stalledFor))
+	}
+	return v
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
