@@ -438,6 +438,7 @@ const (
 	XentraceProgReadQueues            = "read_queues"
 	XentraceProgSettlePackets         = "settle_packets"
 	XentraceProgTracepointBegin       = "tracepoint_begin"
+	XentraceProgTracepointBeginTyped  = "tracepoint_begin_typed"
 	XentraceProgTracepointConsume     = "tracepoint_consume"
 	XentraceProgTracepointFree        = "tracepoint_free"
 	XentraceVarConfig                 = "config"
@@ -511,6 +512,7 @@ type XentraceProgramSpecs struct {
 	ReadQueues            *ebpf.ProgramSpec `ebpf:"read_queues"`
 	SettlePackets         *ebpf.ProgramSpec `ebpf:"settle_packets"`
 	TracepointBegin       *ebpf.ProgramSpec `ebpf:"tracepoint_begin"`
+	TracepointBeginTyped  *ebpf.ProgramSpec `ebpf:"tracepoint_begin_typed"`
 	TracepointConsume     *ebpf.ProgramSpec `ebpf:"tracepoint_consume"`
 	TracepointFree        *ebpf.ProgramSpec `ebpf:"tracepoint_free"`
 }
@@ -655,6 +657,7 @@ type XentracePrograms struct {
 	ReadQueues            *ebpf.Program `ebpf:"read_queues"`
 	SettlePackets         *ebpf.Program `ebpf:"settle_packets"`
 	TracepointBegin       *ebpf.Program `ebpf:"tracepoint_begin"`
+	TracepointBeginTyped  *ebpf.Program `ebpf:"tracepoint_begin_typed"`
 	TracepointConsume     *ebpf.Program `ebpf:"tracepoint_consume"`
 	TracepointFree        *ebpf.Program `ebpf:"tracepoint_free"`
 }
@@ -678,6 +681,7 @@ func (p *XentracePrograms) Close() error {
 		p.ReadQueues,
 		p.SettlePackets,
 		p.TracepointBegin,
+		p.TracepointBeginTyped,
 		p.TracepointConsume,
 		p.TracepointFree,
 	)
