@@ -100,9 +100,9 @@ func (m *Machine) rocket() event.Opinion {
 		o.Verdict = ""
 		o.Message = "The kernel log cannot be read: " + m.Log.Missing + "."
 		return o
-	case m.Log.Value.Shown[rocket] > 0:
-		o.Verdict, reason = failure, fmt.Sprintf("the kernel log has the message %d times", m.Log.Value.Shown[rocket])
-	case m.Log.Value.Counts[rocket] > 0:
+	case m.Log.Value.RocketsShown > 0:
+		o.Verdict, reason = failure, fmt.Sprintf("the kernel log has the message %d times", m.Log.Value.RocketsShown)
+	case m.Log.Value.Rockets > 0:
 		reason = "the kernel log was cleared since, so dmesg does not print the message"
 	default:
 		reason = "the kernel log does not have the message"

@@ -14,6 +14,7 @@ import (
 	"xentrace/internal/filter"
 	"xentrace/internal/flow"
 	"xentrace/internal/output"
+	"xentrace/internal/record"
 	"xentrace/internal/session"
 	"xentrace/internal/trace"
 )
@@ -26,6 +27,8 @@ type traced struct {
 	took    time.Duration // to attach
 	wait    wait
 	cancel  context.CancelFunc // ends what the tracer does in the background
+
+	recorder *record.Recorder // nil: nothing is recorded
 }
 
 // attach starts a tracer as the flags say, announces it, and drops privileges once prepare,
@@ -38,7 +41,11 @@ func attach(ctx context.Context, in *tracing, records bool, prepare func(*traced
 		return nil, err
 	}
 	defer ready.discard()
+	if t.recorder, err = in.recording.open(t.console.Notify); err != nil {
+		return nil, err
+	}
 	if err := t.start(ctx, records); err != nil {
+		t.stopRecording()
 		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 			return nil, nil
 		}
@@ -47,11 +54,27 @@ func attach(ctx context.Context, in *tracing, records bool, prepare func(*traced
 	if prepare != nil {
 		prepare(t)
 	}
-	if err := errors.Join(ready.create(), t.announce(ctx), t.dropPrivileges(ctx)); err != nil {
+	if err := errors.Join(t.begin(ctx), ready.create(), t.announce(ctx), t.dropPrivileges(ctx)); err != nil {
 		defer t.cancel()
+		t.stopRecording()
 		return nil, errors.Join(err, t.tracer.Close())
 	}
 	return t, nil
+}
+
+// notify writes a notice to standard error, and to the recording.
+func (t *traced) notify(n event.Notice) {
+	t.console.Notify(n)
+	if t.recorder != nil {
+		_ = t.recorder.Emit(&n) // it never fails
+	}
+}
+
+// stopRecording ends a recording of a run that did not start.
+func (t *traced) stopRecording() {
+	if t.recorder != nil {
+		_ = t.recorder.Close() // why the run did not start is reported
+	}
 }
 
 // start attaches. An interrupt ends the attempt, but not a tracer that is already
@@ -73,7 +96,8 @@ func (t *traced) start(ctx context.Context, records bool) error {
 		Rejected:   in.rejected,
 		Stacks:     in.stack,
 		Probe:      in.probe,
-		Notify:     t.wait.notify(t.console.Notify),
+		Snap:       in.recording.snap,
+		Notify:     t.wait.notify(t.notify),
 	})
 	if late := t.wait.end(); late != nil {
 		err = late
@@ -92,13 +116,10 @@ func (t *traced) start(ctx context.Context, records bool) error {
 	return nil
 }
 
-// dropPrivileges gives up what is not needed any more. Files are open by now. An
+// dropPrivileges drops what is not needed any more. Files are open by now. An
 // interrupt meanwhile is dealt with later, as any other.
 func (t *traced) dropPrivileges(ctx context.Context) error {
-	if t.in.keepPrivileges {
-		return nil
-	}
-	return keptPrivileges(t.tracer.DropPrivileges(context.WithoutCancel(ctx)), t.console)
+	return keptPrivileges(t.tracer.DropPrivileges(context.WithoutCancel(ctx), t.in.user, t.in.keep...), t.console)
 }
 
 // keptPrivileges reports that this binary cannot drop them.
@@ -170,13 +191,18 @@ func (t *traced) stdout() io.Writer {
 }
 
 type stream struct {
-	*output.Lines
+	emitter
 	*output.Stream
 }
+
+type emitter interface{ Emit(event.Event) error }
 
 // stream returns the sink that --output asks for; histogram as hist ends.
 func (t *traced) stream(histogram bool) *stream {
 	out := output.NewStream(t.stdout())
+	if t.in.format == formatPcapng {
+		return &stream{t.capture(out), out}
+	}
 	return &stream{t.in.lines(out, histogram, &t.totals), out}
 }
 
@@ -198,6 +224,7 @@ func (t *traced) run(ctx context.Context, out *stream, screen *screen, options s
 		}
 		defer t.console.SetStatus("")
 	}
+	t.recorded(&options)
 	return session.Run(ctx, options)
 }
 

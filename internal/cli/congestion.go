@@ -14,6 +14,7 @@ import (
 	"xentrace/internal/congestion"
 	"xentrace/internal/event"
 	"xentrace/internal/facts"
+	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
 	"xentrace/internal/verdict"
 )
@@ -26,8 +27,8 @@ type Meter interface {
 	Reports(context.Context) ([]event.CongestionReport, error)
 	// Missing returns which figures cannot be measured on this kernel, and why.
 	Missing() map[string]string
-	// DropPrivileges gives up what the process does not need any more.
-	DropPrivileges() error
+	// DropPrivileges becomes the user and drops all privileges that measuring does not need.
+	DropPrivileges(kernel.User) error
 	// Close detaches every hook.
 	Close() error
 }
@@ -47,10 +48,11 @@ type congestionOptions struct {
 	everySecond bool
 	baseline    string // path of an earlier run's JSON
 	readyFile   string
+	user        kernel.User
 }
 
 func (a *app) congestionCommand() *cobra.Command {
-	o := &congestionOptions{app: a, writing: newWriting(), duration: congestionDuration}
+	o := &congestionOptions{app: a, writing: newWriting(), duration: congestionDuration, user: kernel.Nobody}
 	c := &cobra.Command{
 		Use: "congestion [flags]", Short: "Find the bottleneck: TX ring, one CPU, copies, steal or accept",
 		Long: `Measures packet rate and sizes, TX ring occupancy, stopped queues, backend
@@ -77,8 +79,9 @@ application), or none.`,
 	toggle(c, &o.wait, "wait", "", "wait for an interface instead of failing")
 	parsed(c, &o.duration, "duration", "d", "TIME", "10s; with --watch until interrupted", "stop after this time, e.g. 30s; 0: never", parseDuration)
 	toggle(c, &o.everySecond, "watch", "", "report every second")
-	path(c, &o.baseline, "baseline", "compare with this output of an earlier run with -o json")
+	path(c, &o.baseline, "baseline", "", "compare with this output of an earlier run with -o json")
 	readyFlag(c, &o.readyFile)
+	userFlag(c, &o.user)
 	o.writing.flags(c, "report on stderr what this kernel cannot measure")
 	return c
 }
@@ -121,7 +124,7 @@ func (o *congestionOptions) run(ctx context.Context) error {
 		}
 	}
 	m := &measuring{in: o, meter: meter, baseline: baseline}
-	err = errors.Join(ready.create(), keptPrivileges(meter.DropPrivileges(), console))
+	err = errors.Join(ready.create(), keptPrivileges(meter.DropPrivileges(o.user), console))
 	if err == nil {
 		err = m.run(ctx)
 	}

@@ -61,7 +61,7 @@ Steps: ` + wrapped(stepNames(), 8) + ".",
 	toggle(c, &o.force, "force", "", "also take refused steps; with --revert, remove files changed by hand")
 	parsed(c, &o.watch, "watch", "", "TIME", o.watch.String(), "with --apply, watch this long before and after; 0: neither watch nor probe", parseDuration)
 	toggle(c, &o.noProbe, "no-probe", "", "with --apply, send no datagram to the default gateway")
-	path(c, &o.state, "state", "file with the values to restore")
+	path(c, &o.state, "state", "", "file with the values to restore")
 	o.writing.flags(c, "")
 	return c
 }

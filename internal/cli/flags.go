@@ -86,8 +86,8 @@ func word(c *cobra.Command, to *string, name, short, kind, usage string, words .
 	}})
 }
 
-func path(c *cobra.Command, to *string, name, usage string) {
-	define(c, name, "", usage, nil, &value{kind: "PATH", text: *to, set: func(text string) error {
+func path(c *cobra.Command, to *string, name, short, usage string) {
+	define(c, name, short, usage, nil, &value{kind: "PATH", text: *to, set: func(text string) error {
 		if text == "" {
 			return errors.New("empty path")
 		}

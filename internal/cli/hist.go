@@ -29,6 +29,7 @@ with the slot limit and prints totals.`,
 		},
 	}
 	o.flags(c)
+	o.recording.flags(c)
 	return c
 }
 
