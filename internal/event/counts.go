@@ -87,7 +87,7 @@ type InterfaceTotals struct {
 }
 
 // Lost counts what the records do not show, by cause. A nil field is one that this
-// kernel does not report; Missing of Totals says why.
+// kernel does not report; Missing of Totals has the reason.
 type Lost struct {
 	Ring      uint64  // records lost because the ring buffer was full
 	Recursion *uint64 // program runs that the kernel skipped to avoid recursion
@@ -180,7 +180,7 @@ const (
 	Tracepoint Backend = "tracepoint" // net_dev_start_xmit; any driver
 )
 
-// Drops says which drops are reported.
+// Drops selects which drops are reported.
 type Drops string
 
 // What --drops can be.

@@ -155,7 +155,7 @@ func (f *Fixer) removeFile(file FileState, force bool) error {
 	case err != nil:
 		return f.failed(step, err)
 	case whose == foreign:
-		f.tell(step, event.Refused, "It is not what xentrace wrote there: it is left.")
+		f.emit(step, event.Refused, "It is not what xentrace wrote there: it is left.")
 		return nil
 	case whose == edited && !force:
 		return f.failed(step, fmt.Errorf("%s was changed by hand since xentrace wrote it: remove it by hand, or give --force", file.Path))
@@ -164,7 +164,7 @@ func (f *Fixer) removeFile(file FileState, force bool) error {
 		return f.failed(step, err)
 	}
 	if whose != absent {
-		f.tell(step, event.Reverted, "The file is removed.")
+		f.emit(step, event.Reverted, "The file is removed.")
 	}
 	return nil
 }

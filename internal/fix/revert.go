@@ -69,7 +69,7 @@ func (f *Fixer) restoreSysctl(s *SysctlState) error {
 	if err != nil {
 		return f.failed(step, err)
 	}
-	f.tell(step, event.Reverted, fmt.Sprintf("%s is %s, as it was.", s.Name, s.Was))
+	f.emit(step, event.Reverted, fmt.Sprintf("%s is %s, as it was.", s.Name, s.Was))
 	return nil
 }
 
@@ -79,7 +79,7 @@ func (f *Fixer) restoreInterface(ctx context.Context, s *InterfaceState) error {
 	step := Step{FixStep: event.FixStep{Name: "restore-interface", Interface: s.Identity.Name, NetNS: s.Identity.NetNS}}
 	device, err := f.Machine.Find(ctx, s.Identity)
 	if errors.Is(err, netdev.ErrNotFound) {
-		f.tell(step, event.Reverted, "The interface is gone, and its settings with it: there is nothing to restore.")
+		f.emit(step, event.Reverted, "The interface is gone, and its settings with it: there is nothing to restore.")
 		return nil
 	}
 	if err != nil {
@@ -101,7 +101,7 @@ func (f *Fixer) restoreInterface(ctx context.Context, s *InterfaceState) error {
 	if len(changed) > 0 {
 		message += ": " + strings.Join(changed, ", ")
 	}
-	f.tell(step, event.Reverted, message+".")
+	f.emit(step, event.Reverted, message+".")
 	return nil
 }
 
