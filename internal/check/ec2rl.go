@@ -137,11 +137,11 @@ func (m *Machine) loses(i *Interface) (Known[bool], string) {
 	}
 	switch m.straddling() {
 	case straddleSome:
-		return known(true), "Small packets whose head straddles a page are dropped. The MTU of 9001 that it advises cannot be set while scatter-gather is off."
+		return known(true), "Small packets whose head straddles a page boundary are dropped. The MTU of 9001 that it advises cannot be set while scatter-gather is off."
 	case straddleNever:
 		return known(false), "On this kernel the machine's own packets fit 1 slot; only forwarded ones can need 2."
 	default:
-		return missing[bool](m.Slab.Missing), "Whether small packets straddle a page on this kernel is unknown."
+		return missing[bool](m.Slab.Missing), "Whether small packets straddle a page boundary on this kernel is unknown."
 	}
 }
 

@@ -125,7 +125,7 @@ func situations() []situation {
 		{"the driver before the fix, 6.12, scatter-gather off", func(g *guest) {
 			g.live = drops
 			g.turnOff("sg")
-		}, "FAIL linearize, FAIL scatter_gather", ScatterGather, []string{"but small packets whose head straddles a page are dropped instead"}},
+		}, "FAIL linearize, FAIL scatter_gather", ScatterGather, []string{"but small packets whose head straddles a page boundary are dropped instead"}},
 		{"5.10 without BTF", func(g *guest) { g.fragsErr = kernel.ErrNoTypes },
 			"UNKNOWN skb_frags", SkbFrags, []string{"no BTF type information"}},
 		{"45 fragments", func(g *guest) { g.frags = 45 }, "", SkbFrags, []string{"45 fragments", "The driver linearizes those"}},

@@ -23,8 +23,9 @@ type traced struct {
 	in      *tracing
 	tracer  Tracer
 	console *output.Console
-	totals  event.Totals       // at the start: names the interfaces
-	took    time.Duration      // to attach
+	totals  event.Totals  // at the start: names the interfaces
+	took    time.Duration // to attach
+	wait    wait
 	cancel  context.CancelFunc // ends what the tracer does in the background
 
 	recorder *record.Recorder // nil: nothing is recorded
@@ -83,6 +84,7 @@ func (t *traced) start(ctx context.Context, records bool) error {
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	interrupted := context.AfterFunc(ctx, cancel)
 	in := t.in
+	t.wait = wait{limit: in.limit, giveUp: cancel}
 	tracer, err := in.Start(running, trace.Options{
 		Interfaces: in.interfaces,
 		Backend:    event.Backend(in.backend),
@@ -95,15 +97,20 @@ func (t *traced) start(ctx context.Context, records bool) error {
 		Stacks:     in.stack,
 		Probe:      in.probe,
 		Snap:       in.recording.snap,
-		Notify:     t.notify,
+		Notify:     t.wait.notify(t.notify),
 	})
+	if late := t.wait.end(); late != nil {
+		err = late
+	}
+	if err == nil && !interrupted() { // the interrupt came just as it was done
+		err = context.Canceled
+	}
 	if err != nil {
 		cancel()
+		if tracer != nil {
+			err = errors.Join(err, tracer.Close())
+		}
 		return err
-	}
-	if !interrupted() { // the interrupt came just as it was done
-		cancel()
-		return errors.Join(context.Canceled, tracer.Close())
 	}
 	t.tracer, t.cancel, t.took = tracer, cancel, time.Since(began)
 	return nil
@@ -201,7 +208,7 @@ func (t *traced) stream(histogram bool) *stream {
 func (t *traced) run(ctx context.Context, out *stream, screen *screen, options session.Options) (session.Result, error) {
 	defer t.cancel()
 	options.Source, options.Sink = session.Live(t.tracer), out
-	options.Duration, options.Count = t.in.duration, t.in.count
+	options.Duration, options.Count = t.wait.rest(t.in.duration), t.in.count
 	options.Broken, options.Warn = out.Failed(), t.console.Say
 	switch {
 	case screen != nil:

@@ -44,7 +44,7 @@ if a finding is WARN or FAIL.`,
 	interfaceFlag(c, &o.interfaces, "interface in this network namespace; without it, every xen-netfront interface")
 	path(c, &o.driverFile, "driver-file", "", "check only this driver: a module (.ko, .xz, .zst, .gz) or vmlinux")
 	toggle(c, &o.ec2rl, "ec2rl", "", "also show what EC2 Rescue for Linux would report")
-	parsed(c, &o.observe, "observe", "", "TIME", "", "trace this long first; report packets that straddle a page (root)", parseObservation)
+	parsed(c, &o.observe, "observe", "", "TIME", "", "trace this long first; count packets that straddle a page boundary (root)", parseObservation)
 	readyFlag(c, &o.readyFile)
 	o.writing.flags(c, "also show the evidence of findings that are OK")
 	return c

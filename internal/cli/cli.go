@@ -86,8 +86,10 @@ func (a *app) root() *cobra.Command {
 	root.SetErr(a.Stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.SetHelpFunc(func(c *cobra.Command, _ []string) { a.helped = a.help(c) })
-	root.SetHelpCommand(a.helpCommand())
+	help := a.helpCommand()
+	root.SetHelpCommand(help)
 	root.AddCommand(
+		help,
 		a.watchCommand(), a.histCommand(), a.recordCommand(), a.replayCommand(), a.checkCommand(), a.probeCommand(), a.fixCommand(), a.congestionCommand(),
 		a.demoCommand(), a.versionCommand(), a.completionCommand(), a.manCommand(),
 	)

@@ -43,6 +43,7 @@ type congestionOptions struct {
 	interfaces  []string
 	wait        bool
 	duration    time.Duration // 0: until interrupted
+	limit       time.Duration // the duration, if it was given: bounds the wait too
 	everySecond bool
 	baseline    string // path of an earlier run's JSON
 	readyFile   string
@@ -54,15 +55,19 @@ func (a *app) congestionCommand() *cobra.Command {
 		Use: "congestion [flags]", Short: "Find the bottleneck: TX ring, one CPU, copies, steal or accept",
 		Long: `Measures packet rate and sizes, TX ring occupancy, stopped queues, backend
 latency, CPU load and accept queues. Reports the bottleneck with evidence and
-remedies: ring (slow backend), one_queue (one CPU does it all), copies, steal
-(the hypervisor runs others), accept_queue (slow application), or none.`,
+remedies: ring (slow backend), one_queue (one CPU handles all interrupts),
+copies, steal (the host gives this VM too little CPU), accept_queue (slow
+application), or none.`,
 		Args: none,
 		Example: `  xentrace congestion                         10 seconds of every Xen interface
   xentrace congestion -i eth0 --watch         eth0, every second
   xentrace congestion -o json > before.json   for a later comparison:
   xentrace congestion --baseline before.json`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if o.everySecond && !c.Flags().Changed("duration") {
+			switch {
+			case c.Flags().Changed("duration"):
+				o.limit = o.duration
+			case o.everySecond:
 				o.duration = 0
 			}
 			return o.run(c.Context())
@@ -92,13 +97,23 @@ func (o *congestionOptions) run(ctx context.Context) error {
 	}
 	defer ready.discard()
 	console := o.console()
-	meter, err := o.Measure(ctx, congestion.Options{Interfaces: o.interfaces, Wait: o.wait, Notify: console.Notify})
+	starting, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	waited := wait{limit: o.limit, giveUp: giveUp}
+	meter, err := o.Measure(starting, congestion.Options{Interfaces: o.interfaces, Wait: o.wait, Notify: waited.notify(console.Notify)})
+	if late := waited.end(); late != nil {
+		err = late
+		if meter != nil {
+			err = errors.Join(err, meter.Close())
+		}
+	}
 	if err != nil {
 		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 			return nil
 		}
 		return err
 	}
+	o.duration = waited.rest(o.duration)
 	if o.verbose {
 		missing := meter.Missing()
 		for _, what := range slices.Sorted(maps.Keys(missing)) {

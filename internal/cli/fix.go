@@ -34,7 +34,7 @@ type fixOptions struct {
 func (a *app) fixCommand() *cobra.Command {
 	o := &fixOptions{app: a, writing: newWriting(), watch: 5 * time.Second, state: fix.DefaultState}
 	c := &cobra.Command{
-		Use: "fix [flags]", Short: "Plan, apply and revert the changes that end this machine's drops",
+		Use: "fix [flags]", Short: "Plan, apply or revert the settings that stop drops",
 		Long: `Prints a plan: steps with command, effect and cost. Nothing changes without
 --apply, which carries out all steps or none, reads values back, watches for
 drops before and after, and probes each interface's default gateway. --revert

@@ -52,7 +52,7 @@ func (t *traced) openScreen(flows *flow.Table, filter *filter.Filter) *screen {
 		Snapshot: func(ctx context.Context) (live.Snapshot, error) { return t.snapshot(ctx, flows, filter) },
 	}
 	if in.duration > 0 {
-		options.Until = time.Now().Add(in.duration)
+		options.Until = time.Now().Add(t.wait.rest(in.duration))
 	}
 	opened, err := live.Open(options)
 	if err != nil {

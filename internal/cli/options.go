@@ -29,7 +29,7 @@ func (w *writing) flags(c *cobra.Command, verbose string) {
 }
 
 func colorFlag(c *cobra.Command, w *writing) {
-	word(c, &w.color, "color", "", "WHEN", "when to use color; auto: on terminals", "auto", "always", "never")
+	word(c, &w.color, "color", "", "WHEN", "when to use color: auto (terminals only), always, never", "auto", "always", "never")
 }
 
 type tracing struct {
@@ -38,6 +38,7 @@ type tracing struct {
 	interfaces []string
 	wait       bool
 	duration   time.Duration // 0: until interrupted
+	limit      time.Duration // the duration, if it was given: bounds the wait too
 	backend    string
 	rejected   bool
 	readyFile  string
@@ -79,7 +80,11 @@ func (t *tracing) durationFlag(c *cobra.Command, usage string) {
 	if t.duration > 0 {
 		initial = t.duration.String()
 	}
-	parsed(c, &t.duration, "duration", "d", "TIME", initial, usage, parseDuration)
+	parsed(c, &t.duration, "duration", "d", "TIME", initial, usage, func(text string) (d time.Duration, err error) {
+		d, err = parseDuration(text)
+		t.limit = d
+		return d, err
+	})
 }
 
 func (t *tracing) backendFlag(c *cobra.Command) {

@@ -47,7 +47,7 @@ and what to do. Filters select what is printed; every packet is counted.`,
 
 // eventFlags choose what is reported.
 func (o *watchOptions) eventFlags(c *cobra.Command) {
-	word(c, &o.drops, "drops", "", "WHICH", "drops to report, by the driver or also before it", string(event.DropsDriver), string(event.DropsAll))
+	word(c, &o.drops, "drops", "", "WHICH", "drops to report: driver, all (also outside the driver)", string(event.DropsDriver), string(event.DropsAll))
 	word(c, &o.dropsHook, "drops-hook", "", "NAME", "hook of --drops all", string(trace.DropsTracepoint), string(trace.DropsKprobe))
 	toggle(c, &o.stack, "stack", "", "show the kernel and user stack of the sender")
 	parsed(c, &o.ringBytes, "ring-size", "", "BYTES", "4MiB", "ring buffer size, a power of two (KiB, MiB)", parseRingSize)
@@ -92,7 +92,7 @@ func (o *watchOptions) watch(ctx context.Context) (session.Result, error) {
 		}
 	})
 	if t == nil {
-		return session.Result{}, err
+		return session.Result{}, o.neverAttached(ctx, false, err)
 	}
 	return t.run(ctx, t.stream(false), screen, options)
 }

@@ -3,6 +3,7 @@ package output
 import (
 	"bytes"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -108,6 +109,45 @@ func TestLinesThatAreNotEvents(t *testing.T) {
 	}
 }
 
+// A line that the fast parser reads is what encoding/json reads; it reads every line of
+// plain names.
+func TestPacketsReadTwice(t *testing.T) {
+	fast := 0
+	for _, p := range samplePackets() {
+		line := bytes.TrimRight(JSON{}.AppendPacket(nil, &p), "\n")
+		if samePacket(t, line) {
+			fast++
+		}
+	}
+	if want := len(samplePackets()) - 4; fast != want { // the others have names with control characters
+		t.Errorf("%d lines were read the fast way, want %d", fast, want)
+	}
+	for _, line := range []string{`{"type":"packet"}`, `{"type":"packet","time":"x"`, ``, `{"type":"packet","time":"2026-11-27T02:10:00Z","cpu":01`} {
+		if samePacket(t, []byte(line)) {
+			t.Errorf("%s was read", line)
+		}
+	}
+}
+
+func samePacket(t *testing.T, line []byte) bool {
+	fast, ok := parsePacket(line)
+	if !ok {
+		return false
+	}
+	slow, err := parsed(line, (*recordedPacket).event)
+	if err != nil || !reflect.DeepEqual(event.Event(fast), slow) {
+		t.Errorf("read fast as\n%+v, by encoding/json as\n%+v, %v\nfrom %s", fast, slow, err, line)
+	}
+	return true
+}
+
+func FuzzParsePacket(f *testing.F) {
+	for _, p := range samplePackets() {
+		f.Add(bytes.TrimRight(JSON{}.AppendPacket(nil, &p), "\n"))
+	}
+	f.Fuzz(func(t *testing.T, line []byte) { samePacket(t, line) })
+}
+
 func FuzzParse(f *testing.F) {
 	for _, e := range recordedEvents() {
 		f.Add(Recording{}.Append(nil, e))
@@ -128,4 +168,18 @@ func FuzzParse(f *testing.F) {
 			}
 		})
 	})
+}
+
+func BenchmarkParse(b *testing.B) {
+	p := samplePackets()[1]
+	for range 4 {
+		p.Frags = append(p.Frags, p.Frags...)
+	}
+	line := bytes.TrimRight(JSON{}.AppendPacket(nil, &p), "\n")
+	b.SetBytes(int64(len(line)))
+	for b.Loop() {
+		if _, err := Parse(line); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

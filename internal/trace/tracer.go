@@ -200,9 +200,9 @@ func (t *Tracer) interfaces(ctx context.Context) ([]netdev.Interface, error) {
 		t.notify(event.Notice{ID: event.NoticeWaiting})
 		return t.selector.wait(ctx)
 	case err != nil:
-		return nil, fmt.Errorf("%w: %w: name another one with -i, or give --wait to wait for it", ErrCannotRun, err)
+		return nil, fmt.Errorf("%w: %w; check the name, or use --wait", ErrCannotRun, err)
 	}
-	return nil, fmt.Errorf("%w: no interface is driven by xen-netfront: name one of another driver with -i to see what Xen would do to its packets, or give --wait to wait for one to appear", ErrCannotRun)
+	return nil, fmt.Errorf("%w: no xen-netfront interface found; use -i NAME for another driver, or --wait", ErrCannotRun)
 }
 
 func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error {
