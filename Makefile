@@ -92,6 +92,13 @@ test: deps build ## all tests: Go, BPF on this kernel, and the Xen lab
 	XENTRACE_REQUIRE_ALL=1 $(GO) test -race ./...
 	$(MAKE) --no-print-directory test-xen
 
+# How long each fuzz test runs; CI has less time.
+FUZZTIME := 3m
+
+.PHONY: fuzz
+fuzz: go ## fuzz each parser for FUZZTIME=3m
+	.ci/fuzz $(FUZZTIME)
+
 .PHONY: test-xen
 test-xen: build ## the tests in a real Xen guest; KERNEL=, DRIVER=stock|prefix and RUN=REGEXP choose
 	test/xen/deps
@@ -158,7 +165,7 @@ lint: go ## formatting, vet, staticcheck, shellcheck, clang-format, vagrant vali
 	$(GO) tool staticcheck ./...
 	$(GO) tool staticcheck -tags xenlab,matrix ./test/... ./internal/netfront
 	$(CLANG_FORMAT) --dry-run --Werror bpf/*.c bpf/*.h
-	shellcheck .ci/run .ci/deps .ci/parsers test/bench/run internal/fix/testdata/*.sh
+	shellcheck .ci/run .ci/deps .ci/parsers .ci/fuzz test/bench/run internal/fix/testdata/*.sh
 	cd test/xen && shellcheck -a -x run shell suite matrix ec2rl driver-files fetch driver deps init/* vagrant/*
 	VAGRANT_HOME=$(CURDIR)/build/vagrant/lint VAGRANT_DOTFILE_PATH=$(CURDIR)/build/vagrant/lint vagrant validate
 
