@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"xentrace/internal/event"
+	"xentrace/internal/procfs"
 	"xentrace/internal/trace"
 )
 
@@ -20,6 +21,9 @@ const (
 	markerStart = "# Written by xentrace fix, which removes it with --revert. Checksum: "
 	shebang     = "#!"
 )
+
+// maxWrittenBytes is more than fix writes into a file.
+const maxWrittenBytes = 1 << 20
 
 // mark puts the marker into a file's text: first, but for the line that names a
 // script's interpreter.
@@ -81,7 +85,10 @@ func (f *Fixer) look(path, link string) (ownership, []byte, error) {
 	if !info.Mode().IsRegular() || link != "" {
 		return foreign, nil, nil
 	}
-	content, err := os.ReadFile(path)
+	content, err := procfs.ReadFile(path, maxWrittenBytes)
+	if errors.Is(err, procfs.ErrTooLarge) {
+		return foreign, nil, nil
+	}
 	return owner(string(content)), content, err
 }
 
