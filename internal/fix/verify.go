@@ -133,6 +133,10 @@ func (w *Verifier) After(ctx context.Context) (ended bool) {
 	between := window{}
 	for n := range watchWindows {
 		last, err := w.window(ctx)
+		if ctx.Err() != nil {
+			w.tell(event.Applied, "Whether drops have ended is not known: interrupted.")
+			return false
+		}
 		if err != nil {
 			w.tell(event.Failed, "Whether drops have ended is not known: "+err.Error()+".")
 			return false
