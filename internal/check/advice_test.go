@@ -72,7 +72,7 @@ var varieties = map[string][]func(*guest){
 	},
 	"log": {
 		func(*guest) {}, func(g *guest) { g.logs(9, "xen_netfront: can't alloc tx grant refs\n") },
-		func(g *guest) { g.logs(9, "net eth0: Disabled for further use\n DEVICE=n2\n") },
+		func(g *guest) { g.logs(9, "net eth0: Disabled for further use\n SUBSYSTEM=net\n DEVICE=n2\n") },
 		func(g *guest) { g.logs(9, "xennet: skb->len = 65550, too big for wire format\n") },
 		func(g *guest) { g.logs(9, "misaligned skb allocated\n") },
 		func(g *guest) { g.logs(9, "xennet: skb rides the rocket: 20 slots\n") },

@@ -141,9 +141,24 @@ func (g *guest) amd(uncached string) {
 // logs adds messages to the log, of that many seconds after the boot.
 func (g *guest) logs(seconds int, messages ...string) {
 	for _, message := range messages {
-		g.log = append(g.log, fmt.Sprintf("4,%d,%d,-;%s", len(g.log), seconds*1_000_000, message))
+		g.log = append(g.log, fmt.Sprintf("4,%d,%d,-;%s", len(g.log), seconds*1_000_000, ofDevice(message)))
 		seconds++
 	}
+}
+
+// ofDevice adds to a message of a device of the driver what the kernel adds.
+func ofDevice(message string) string {
+	text := strings.TrimSuffix(message, "\n")
+	if strings.Contains(text, "\n") {
+		return message
+	}
+	switch words := strings.FieldsFunc(text, func(r rune) bool { return r == ' ' || r == ':' }); {
+	case strings.HasPrefix(text, "vif "):
+		text += "\n SUBSYSTEM=xen\n DEVICE=+xen:" + words[1]
+	case strings.HasPrefix(text, "net "):
+		text += "\n SUBSYSTEM=net\n DEVICE=n2"
+	}
+	return text + "\n"
 }
 
 // without takes away every file below a path.

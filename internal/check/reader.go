@@ -35,7 +35,7 @@ func Read(ctx context.Context, source Source, names []string) (*Machine, error) 
 		work.Go(func() { m.Code.Live = r.liveCode(ctx) })
 		work.Go(func() { m.readFile(ctx, r) })
 		work.Go(func() { m.SharedInfo = tried(source.SharedInfo()) })
-		work.Go(func() { m.Log = r.log(ctx) })
+		work.Go(func() { m.Log = r.log(ctx, &links) })
 		work.Go(func() { r.readTrust(ctx, m) })
 	}
 	m.NoBus = !r.exists("sys/bus")

@@ -129,7 +129,7 @@ func situations() []situation {
 		{"the driver before the fix, 6.12, scatter-gather off", func(g *guest) {
 			g.live = drops
 			g.turnOff("sg")
-		}, "FAIL linearize, FAIL scatter_gather", ScatterGather, []string{"but small packets whose head straddles a page are dropped instead"}},
+		}, "FAIL linearize, FAIL scatter_gather", ScatterGather, []string{"but small packets whose head straddles a page boundary are dropped instead"}},
 		{"5.10 without BTF", func(g *guest) { g.fragsErr = kernel.ErrNoTypes },
 			"UNKNOWN skb_frags", SkbFrags, []string{"no BTF type information"}},
 		{"45 fragments", func(g *guest) { g.frags = 45 }, "", SkbFrags, []string{"45 fragments", "The driver linearizes those"}},
@@ -180,7 +180,7 @@ func situations() []situation {
 		}, "WARN queues", Queues, []string{"Change max_queues in /etc/modprobe.d/xen.conf:2 to 2"}},
 		{"malformed packets received", func(g *guest) {
 			g.interfaces[0].Counters.Value.RxErrors, g.interfaces[0].Counters.Value.RxPackets = 40, 5000
-			g.logs(9, "net eth0: rx->offset: 4000, size: 200\n DEVICE=n2\n")
+			g.logs(9, "net eth0: rx->offset: 4000, size: 200\n SUBSYSTEM=net\n DEVICE=n2\n")
 		}, "WARN receive, WARN kernel_log", Receive, []string{"40 packets of the backend were malformed", "log has 1 messages about malformed", "logged 1", "update the kernel that runs xen-netback"}},
 		{"malformed packets right now", func(g *guest) { g.malformed = 3 }, "FAIL receive", Receive, []string{"3 of them came while"}},
 		{"received packets that nothing handles", func(g *guest) {
@@ -280,10 +280,10 @@ func situations() []situation {
 			g.interfaces[0].Index = 5
 		}, "", KernelLog, []string{"about an interface as it is now", "Before the interface was connected anew: the frontend disabled an interface because its backend misbehaved (1, eth0, 4 days ago).", "disabled 1"}},
 		{"an interface that was disabled before the machine was resumed", func(g *guest) {
-			g.logs(3600, "net eth0: Disabled for further use\n DEVICE=n2\n", "xen:grant_table: Grant tables using version 1 layout\n")
+			g.logs(3600, "net eth0: Disabled for further use\n SUBSYSTEM=net\n DEVICE=n2\n", "xen:grant_table: Grant tables using version 1 layout\n")
 		}, "", KernelLog, []string{"Before the interface was connected anew"}},
 		{"an interface that was disabled and sends again", func(g *guest) {
-			g.logs(3600, "net eth0: Disabled for further use\n DEVICE=n2\n")
+			g.logs(3600, "net eth0: Disabled for further use\n SUBSYSTEM=net\n DEVICE=n2\n")
 			g.sent = 3
 		}, "", KernelLog, []string{"Before the interface was connected anew"}},
 		{"grants are exhausted", func(g *guest) {

@@ -142,7 +142,7 @@ func TestCheckObserves(t *testing.T) {
 	if !fake.closed.Load() || !fake.stopped.Load() || fake.options.Records {
 		t.Errorf("the tracer was closed: %v, stopped: %v, made records: %v", fake.closed.Load(), fake.stopped.Load(), fake.options.Records)
 	}
-	if !strings.Contains(got.stdout, `"observed_packets":1000`) || !strings.Contains(got.stdout, "0 of 1000 packets straddled a page and were dropped.") {
+	if !strings.Contains(got.stdout, `"observed_packets":1000`) || !strings.Contains(got.stdout, "0 of 1000 packets straddled a page boundary and were dropped.") {
 		t.Errorf("nothing of what was observed in\n%s", got.stdout)
 	}
 	fake = newFake()

@@ -55,7 +55,7 @@ type Facts struct {
 	Linearizes  Setting // On: the driver linearizes; Off: it drops over the limit
 	SinglePages Setting // net.core.high_order_alloc_disable
 	OutsideInit bool    // it is not shown here, as in each network namespace but the first
-	Straddles   Setting // On: some small heads straddle a page
+	Straddles   Setting // On: some small heads straddle a page boundary
 
 	MemoryKB          int
 	MinFreeKB         int     // vm.min_free_kbytes
