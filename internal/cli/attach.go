@@ -143,7 +143,8 @@ func (t *traced) announce(ctx context.Context) (err error) {
 	}
 	sentence := fmt.Sprintf("%s with backend %s", watched(&t.totals), choice.Backend)
 	switch {
-	case len(refused) > 0 && !verbose:
+	case len(refused) > 0 && !verbose && !t.totals.AnyNetfront():
+	case len(refused) > 0 && !verbose: // which costs more per packet of the driver
 		sentence += fmt.Sprintf("; %s did not attach (-v shows why)", strings.Join(refused, " and "))
 	case len(refused) > 0:
 		sentence += fmt.Sprintf("; %s did not attach", strings.Join(refused, " and "))

@@ -235,6 +235,10 @@ func (f *fixing) revertAll(ctx context.Context) error {
 		f.say("There is nothing to revert: there is no %s.", output.Escape(f.state))
 		return nil
 	}
+	if errors.Is(err, fix.ErrRefused) {
+		f.say("Not everything was restored. The state file stays for another --revert.")
+		return errFinding
+	}
 	if err != nil {
 		return err
 	}
@@ -271,8 +275,11 @@ func (f *fixing) applyPlan(ctx context.Context) error {
 	}
 	lost := verifier.Probes(ctx)
 	ended := verifier.After(ctx)
-	f.say("Undo with: xentrace fix --revert")
-	if !ended || lost {
+	if ctx.Err() != nil {
+		f.say("Interrupted. The changes stay.")
+	}
+	f.say("Undo with: %s", f.fixer.RevertCommand())
+	if ctx.Err() == nil && !ended || lost {
 		return errFinding
 	}
 	return nil

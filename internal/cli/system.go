@@ -74,8 +74,8 @@ type System struct {
 	Machine func() (check.Source, error)
 
 	// Probe makes the probe that fix verifies with: out of the interface with this index
-	// in the caller's network namespace, whose inode number is given, too.
-	Probe func(ctx context.Context, tracer probe.Tracer, namespace uint32, index int) (event.Probe, error)
+	// in the caller's network namespace, whose inode number is given, too; smallHead is [probe.SmallHeadSize].
+	Probe func(ctx context.Context, tracer probe.Tracer, namespace uint32, index, smallHead int) (event.Probe, error)
 
 	// Changeable is what fix changes; Root is where it writes files, "" being /.
 	Changeable func() (fix.Machine, error)

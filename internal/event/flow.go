@@ -98,5 +98,6 @@ type FlowCounts struct {
 // A FlowSummary is what the end of a run reports of flows.
 type FlowSummary struct {
 	FlowCounts
-	Flows []FlowHistory // those that lost packets, the worst first
+	Flows  []FlowHistory // the worst of those that lost packets, the worst first
+	Losing int           // how many lost packets, listed or not
 }

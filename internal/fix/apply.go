@@ -22,6 +22,7 @@ import (
 
 	"xentrace/internal/event"
 	"xentrace/internal/netdev"
+	"xentrace/internal/remedy"
 	"xentrace/internal/trace"
 )
 
@@ -38,6 +39,15 @@ type Fixer struct {
 // ErrNotUndone means that something failed, and that not all of what had been done
 // before could be taken back. The state file is there still.
 var ErrNotUndone = errors.New("not everything could be undone")
+
+// RevertCommand is the command line that puts everything back.
+func (f *Fixer) RevertCommand() string {
+	command := "xentrace fix --revert"
+	if f.State != DefaultState {
+		command += " --state " + remedy.Quote(f.State)
+	}
+	return command
+}
 
 type task struct {
 	step     Step
@@ -73,7 +83,7 @@ func (f *Fixer) Apply(ctx context.Context, plan *Plan, persist Persistence) (err
 	if err := run.check(); err != nil {
 		return explain(err)
 	}
-	run.next.Written = time.Now()
+	run.next.Written, run.next.Machine = time.Now(), f.disk().machineID()
 	if err := f.store().save(run.next); err != nil {
 		return explain(err)
 	}
@@ -119,10 +129,10 @@ func (a *applying) noteSysctl(c *change) error {
 	if err != nil {
 		return err
 	}
-	noted := SysctlState{Name: c.sysctl, Was: value, Set: c.value}
+	noted := SysctlState{Name: c.sysctl, Was: value, Set: c.value, Boot: a.disk().bootID()}
 	a.before.Sysctls = append(a.before.Sysctls, noted)
 	if known := a.next.sysctl(c.sysctl); known != nil {
-		known.Set = c.value
+		known.Set, known.Boot = noted.Set, noted.Boot
 		return nil
 	}
 	a.next.Sysctls = append(a.next.Sysctls, noted)
@@ -135,7 +145,7 @@ func (a *applying) noteInterface(ctx context.Context, t *task) error {
 	if err != nil {
 		return err
 	}
-	noted := InterfaceState{Identity: t.device.Identity(), SetFeatures: map[string]bool{}}
+	noted := InterfaceState{Identity: t.device.Identity(), SetFeatures: map[string]bool{}, Boot: a.disk().bootID()}
 	if noted.MTU, err = t.device.MTU(); err != nil {
 		return err
 	}
@@ -150,6 +160,7 @@ func (a *applying) noteInterface(ctx context.Context, t *task) error {
 		a.next.Interfaces = append(a.next.Interfaces, noted)
 		known = &a.next.Interfaces[len(a.next.Interfaces)-1]
 	}
+	known.Identity, known.Boot = noted.Identity, noted.Boot
 	if t.step.change.mtu != 0 {
 		known.SetMTU = t.step.change.mtu
 		return nil
@@ -265,9 +276,9 @@ func (a *applying) undo(ctx context.Context) error {
 			failures = append(failures, a.removeFile(file, false))
 		}
 	}
-	failures = append(failures, a.restore(ctx, a.before))
+	failures = append(failures, (&reverting{Fixer: a.Fixer, boot: a.disk().bootID()}).restore(ctx, a.before))
 	if err := errors.Join(failures...); err != nil {
-		return fmt.Errorf("%w, xentrace fix --revert tries again: %w", ErrNotUndone, err)
+		return fmt.Errorf("%w, %s tries again: %w", ErrNotUndone, a.RevertCommand(), err)
 	}
 	if a.first == nil {
 		return a.store().remove()

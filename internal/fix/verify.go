@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
@@ -39,8 +37,8 @@ type Verifier struct {
 	// Start attaches a tracer.
 	Start func(context.Context, trace.Options) (Tracer, error)
 	// Probe probes out of the interface with this index in the caller's network namespace,
-	// whose inode number is given too.
-	Probe func(ctx context.Context, tracer probe.Tracer, netns uint32, index int) (event.Probe, error)
+	// whose inode number is given too; smallHead is [probe.SmallHeadSize].
+	Probe func(ctx context.Context, tracer probe.Tracer, netns uint32, index, smallHead int) (event.Probe, error)
 	// Say prints a sentence.
 	Say func(format string, args ...any)
 
@@ -133,6 +131,10 @@ func (w *Verifier) After(ctx context.Context) (ended bool) {
 	between := window{}
 	for n := range watchWindows {
 		last, err := w.window(ctx)
+		if ctx.Err() != nil {
+			w.emit(event.Applied, "Whether drops have ended is not known: interrupted.")
+			return false
+		}
 		if err != nil {
 			w.emit(event.Failed, "Whether drops have ended is not known: "+err.Error()+".")
 			return false
@@ -238,21 +240,21 @@ func (w *Verifier) Probes(ctx context.Context) (lost bool) {
 	}
 	w.pauseDiscarding()
 	defer w.discard()
-	// All that takes a privilege is done: a probe is sent without, as xentrace probe does. The
-	// size of small heads is in a file of root.
-	err := w.tracer.DropPrivileges(context.WithoutCancel(ctx), kernel.Nobody, unix.CAP_DAC_READ_SEARCH)
+	// All that takes a privilege is done: a probe is sent without, as xentrace probe does.
+	smallHead := probe.SmallHeadSize()
+	err := w.tracer.DropPrivileges(context.WithoutCancel(ctx), kernel.Nobody)
 	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		w.unprobed = " No probe was made, since the privileges that it does not need could not be given up: " + err.Error() + "."
 		return false
 	}
 	for _, i := range w.changed {
-		lost = w.probe(ctx, i) || lost
+		lost = w.probe(ctx, i, smallHead) || lost
 	}
 	return lost
 }
 
-func (w *Verifier) probe(ctx context.Context, i Identity) (lost bool) {
-	result, err := w.Probe(ctx, w.tracer, i.NetNS, i.Index)
+func (w *Verifier) probe(ctx context.Context, i Identity, smallHead int) (lost bool) {
+	result, err := w.Probe(ctx, w.tracer, i.NetNS, i.Index, smallHead)
 	name := netdev.Interface{Name: i.Name}.String()
 	switch {
 	case ctx.Err() != nil:

@@ -210,7 +210,10 @@ func (t *Table) Snapshot(now time.Time) []event.FlowHistory {
 func (t *Table) Summary(now time.Time, most int) event.FlowSummary {
 	s := event.FlowSummary{FlowCounts: t.Counts()}
 	for _, f := range t.Snapshot(now) {
-		if f.Drops > 0 && len(s.Flows) < most {
+		if f.Drops == 0 {
+			continue
+		}
+		if s.Losing++; len(s.Flows) < most {
 			s.Flows = append(s.Flows, f)
 		}
 	}

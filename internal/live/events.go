@@ -66,7 +66,7 @@ func (m *model) packetWords(p *event.Packet) (what string, t tone, rest string) 
 		rest += " " + name(p.Interface.Name)
 	}
 	if p.Flow == nil {
-		rest += " not IP"
+		rest += " " + output.Frame(p)
 	} else {
 		rest += " " + output.Endpoints(p.Flow.Proto, p.Flow.Source, p.Flow.Destination)
 	}

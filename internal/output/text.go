@@ -134,7 +134,7 @@ func (t *Text) location() *time.Location {
 // columns are taken.
 func (t *Text) appendFlow(b []byte, p *event.Packet, used int) []byte {
 	if p.Flow == nil {
-		return append(b, " not IP"...)
+		return append(append(b, ' '), Frame(p)...)
 	}
 	source, rest := endpoints(p.Flow.Proto, p.Flow.Source, p.Flow.Destination)
 	if p.Flow.SeqKnown {

@@ -13,9 +13,10 @@ import (
 
 // Gateway makes one probe out of the interface with this index to its own default
 // gateway, and to nothing else. The interface has to be in the network namespace of
-// the calling thread, whose inode number namespace is. Errors that wrap
+// the calling thread, whose inode number namespace is. smallHead is [SmallHeadSize] as of
+// before privileges were dropped. Errors that wrap
 // trace.ErrCannotRun say why no probe can be made; nothing was sent then.
-func Gateway(ctx context.Context, t Tracer, namespace uint32, index int) (result event.Probe, err error) {
+func Gateway(ctx context.Context, t Tracer, namespace uint32, index, smallHead int) (result event.Probe, err error) {
 	network, err := netdev.Current()
 	if err != nil {
 		return event.Probe{}, err
@@ -28,6 +29,7 @@ func Gateway(ctx context.Context, t Tracer, namespace uint32, index int) (result
 	if err != nil {
 		return event.Probe{}, err
 	}
+	options.SmallHead = smallHead
 	prober := New(ctx, t, network, options)
 	defer func() { err = errors.Join(err, prober.Close()) }()
 	return prober.Once(ctx)

@@ -140,13 +140,18 @@ func (r *registry) interfaceTotals(ctx context.Context, w *watchedInterface) (in
 		Counts: sum.Counts,
 		Queues: w.Queues,
 	}
-	final := w.txDroppedFinal
-	if final == nil && !w.gone {
-		w.readTxDropped(ctx, &final)
+	final := w.final
+	if final.txDropped == nil && !w.gone {
+		r.readKernel(ctx, w, &final)
 	}
-	if w.txDroppedBase != nil && final != nil {
-		delta := *final - *w.txDroppedBase
+	if w.base.txDropped != nil && final.txDropped != nil {
+		delta := *final.txDropped - *w.base.txDropped
 		t.TxDroppedDelta = &delta
+	}
+	if before, now := w.base.conntrack, final.conntrack; before != nil && now != nil {
+		t.Conntrack = &event.Conntrack{
+			InsertFailed: now.InsertFailed - before.InsertFailed, Dropped: now.Dropped - before.Dropped, EarlyDropped: now.EarlyDropped - before.EarlyDropped,
+		}
 	}
 	return interfaceTotals{t, sum.rejected, sum.reasons, sum.suppressed, w.driver}, nil
 }
