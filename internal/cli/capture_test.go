@@ -1,8 +1,11 @@
 package cli
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -88,5 +91,48 @@ func TestExpressionInOneArgument(t *testing.T) {
 		if err := compileExpression(&f, args); err != nil || f.Expression.String() != "tcp[13] & 2 != 0 or (udp and port 53)" {
 			t.Errorf("%q: %v, %v", args, f.Expression, err)
 		}
+	}
+}
+
+// packetBlocks are the enhanced packet blocks of a capture file.
+func packetBlocks(file string) (blocks []string) {
+	for len(file) > 0 {
+		length := binary.LittleEndian.Uint32([]byte(file[4:8]))
+		if binary.LittleEndian.Uint32([]byte(file)) == 6 {
+			blocks = append(blocks, file[:length])
+		}
+		file = file[length:]
+	}
+	return blocks
+}
+
+// A capture of a replay has the packets of the live one, byte for byte; an expression
+// selects the same of them.
+func TestReplayWritesTheSameCapture(t *testing.T) {
+	recording := filepath.Join(t.TempDir(), "x.jsonl")
+	fake := newFake()
+	fake.records, fake.owned = 14, true
+	live := runWith(t, fake, "watch", "-o", "pcapng", "-d", "300ms", "-w", recording)
+	replayed := runWith(t, nil, "replay", "-o", "pcapng", recording)
+	want := packetBlocks(live.stdout)
+	if got := packetBlocks(replayed.stdout); len(want) != 14 || !slices.Equal(got, want) {
+		t.Errorf("live: status %d, %d packets: %s; replay: status %d, %d packets, equal %t: %s",
+			live.status, len(want), live.stderr, replayed.status, len(got), slices.Equal(got, want), replayed.stderr)
+	}
+	names, _ := captured(t, replayed.stdout)
+	if !slices.Equal(names, []string{"eth0 netns 4026531840, driver xen-netfront"}) {
+		t.Errorf("interfaces %q", names)
+	}
+	some := runWith(t, nil, "replay", "-o", "pcapng", recording, "ip", "and", "tcp port 5001")
+	if got := packetBlocks(some.stdout); some.status != 0 || len(got) != 10 {
+		t.Errorf("status %d, %d packets pass the expression, want 10: %s", some.status, len(got), some.stderr)
+	}
+	text := runWith(t, nil, "replay", recording, "udp")
+	if n := strings.Count(text.stdout, " dropped too_many_slots "); text.status != 0 || n != 2 || !strings.Contains(text.stdout, "filter 'udp': ") {
+		t.Errorf("status %d, %d packets, want 2:\n%s%s", text.status, n, text.stdout, text.stderr)
+	}
+	odd := runWith(t, nil, "replay", recording, "y.jsonl")
+	if odd.status != 2 || !strings.Contains(odd.stderr, `replay: filter expression: "y.jsonl" at column 1: unknown word`) {
+		t.Errorf("status %d: %s", odd.status, odd.stderr)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -11,6 +12,7 @@ import (
 	"xentrace/internal/event"
 	"xentrace/internal/filter"
 	"xentrace/internal/output"
+	"xentrace/internal/pcapng"
 	"xentrace/internal/record"
 	"xentrace/internal/session"
 )
@@ -18,6 +20,7 @@ import (
 type replayOptions struct {
 	*app
 	writing
+	paths        []string
 	filter       filter.Filter
 	since, until record.Bound
 	stack        bool
@@ -27,17 +30,20 @@ type replayOptions struct {
 func (a *app) replayCommand() *cobra.Command {
 	o := &replayOptions{app: a, writing: newWriting()}
 	c := &cobra.Command{
-		Use: "replay [flags] PATH...", Short: "Show a recording as watch would have shown it",
+		Use: "replay [flags] PATH... [EXPRESSION]", Short: "Show a recording as watch would have shown it",
 		Long: `Prints recordings as the run that wrote them did: files, segments and
-directories of xentrace record, several merged by time. Filters select what is
-printed. The summary counts the range that is read, in steps of 10 s. Needs no
-root and no Xen. Exits 1 if a part cannot be read.`,
-		Args: recordings,
+directories of xentrace record, several merged by time. Filters and EXPRESSION,
+a pcap filter, select what is printed. The summary counts the range that is
+read, in steps of 10 s. Needs no root and no Xen. Exits 1 if a part cannot be
+read.`,
+		Args: func(_ *cobra.Command, args []string) error { return o.arguments(args) },
 		Example: `  xentrace replay /var/log/xentrace --since 10m     the last 10 minutes
   xentrace replay a.jsonl.zst b.jsonl.zst -o json   two, merged by time
+  xentrace replay /var/log/xentrace -o pcapng tcp port 443 > drops.pcapng
   xentrace replay --since 2026-11-27T02:10 --until 2026-11-27T02:20 a.jsonl`,
-		RunE: func(c *cobra.Command, paths []string) error { return o.run(c.Context(), paths) },
+		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context()) },
 	}
+	o.formats = append(o.formats, formatPcapng)
 	parsed(c, &o.since, "since", "", "TIME", "", "from this time, or this long before the end (2026-11-27T02:10, 10m)", parseBound)
 	parsed(c, &o.until, "until", "", "TIME", "", "until this time, or this long before the end", parseBound)
 	toggle(c, &o.stack, "stack", "", "show the recorded stacks")
@@ -47,15 +53,24 @@ root and no Xen. Exits 1 if a part cannot be read.`,
 	return c
 }
 
-// recordings accepts at least one path.
-func recordings(_ *cobra.Command, args []string) error {
-	switch {
-	case len(args) == 0:
+// arguments takes the first argument as a path, and those behind it as far as there is
+// such a file; the rest is a filter expression.
+func (o *replayOptions) arguments(args []string) error {
+	if len(args) == 0 {
 		return usageError{errors.New("missing argument PATH: a recording, or a directory of xentrace record")}
-	case len(args) > maxRecordings:
-		return usageError{fmt.Errorf("%d paths: at most %d", len(args), maxRecordings)}
 	}
-	return nil
+	paths := 1
+	for paths < len(args) {
+		if _, err := os.Lstat(args[paths]); err != nil {
+			break
+		}
+		paths++
+	}
+	if paths > maxRecordings {
+		return usageError{fmt.Errorf("%d paths: at most %d", paths, maxRecordings)}
+	}
+	o.paths = args[:paths]
+	return compileExpression(&o.filter, args[paths:])
 }
 
 // maxRecordings bounds how many are read at once: each takes a file descriptor and memory.
@@ -76,9 +91,12 @@ func parseBound(text string) (record.Bound, error) {
 	return record.Bound{}, errors.New("not a time such as 2026-11-27T02:10, nor a duration such as 10m or 2d")
 }
 
-func (o *replayOptions) run(ctx context.Context, paths []string) error {
+func (o *replayOptions) run(ctx context.Context) error {
+	if err := o.refuseTerminal(&o.writing); err != nil {
+		return err
+	}
 	console := o.console()
-	source, err := record.Open(ctx, paths, record.ReadOptions{Since: o.since, Until: o.until, Damaged: func(d record.Damage) {
+	source, err := record.Open(ctx, o.paths, record.ReadOptions{Since: o.since, Until: o.until, Damaged: func(d record.Damage) {
 		console.Say("damaged: " + d.String())
 	}})
 	if err != nil {
@@ -86,10 +104,13 @@ func (o *replayOptions) run(ctx context.Context, paths []string) error {
 	}
 	text := &output.Text{}
 	out := output.NewStream(o.stdout())
-	sink := &replayed{Lines: output.NewJSON(out), Stream: out, text: nil, console: console}
-	if !o.json() {
+	sink := &replayed{emitter: output.NewJSON(out), Stream: out, console: console}
+	switch o.format {
+	case "text":
 		text = o.System.text(&o.writing, o.verbose || o.stack)
-		sink.Lines, sink.text = output.NewText(out, text), text
+		sink.emitter, sink.text = output.NewText(out, text), text
+	case formatPcapng:
+		sink.emitter = pcapng.New(out, nil)
 	}
 	_, err = session.Run(ctx, session.Options{
 		Source: source, Sink: sink, Filter: &o.filter, Count: o.count, Broken: out.Failed(),
@@ -108,9 +129,9 @@ func (o *replayOptions) run(ctx context.Context, paths []string) error {
 
 // replayed is the sink of a replay: notices are sentences on standard error, as in the run.
 type replayed struct {
-	*output.Lines
+	emitter
 	*output.Stream
-	text    *output.Text // nil: JSON
+	text    *output.Text // nil: not text
 	console *output.Console
 }
 
@@ -126,5 +147,5 @@ func (r *replayed) Emit(e event.Event) error {
 	case *event.Notice:
 		r.console.Notify(*e)
 	}
-	return r.Lines.Emit(e)
+	return r.emitter.Emit(e)
 }
