@@ -116,13 +116,10 @@ func (t *traced) start(ctx context.Context, records bool) error {
 	return nil
 }
 
-// dropPrivileges gives up what is not needed any more. Files are open by now. An
+// dropPrivileges drops what is not needed any more. Files are open by now. An
 // interrupt meanwhile is dealt with later, as any other.
 func (t *traced) dropPrivileges(ctx context.Context) error {
-	if t.in.keepPrivileges {
-		return nil
-	}
-	return keptPrivileges(t.tracer.DropPrivileges(context.WithoutCancel(ctx)), t.console)
+	return keptPrivileges(t.tracer.DropPrivileges(context.WithoutCancel(ctx), t.in.user, t.in.keep...), t.console)
 }
 
 // keptPrivileges says what it means that a binary could not give them up.

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"xentrace/internal/netdev"
 	"xentrace/internal/output"
 	"xentrace/internal/trace"
 )
@@ -90,7 +91,8 @@ func (a *app) root() *cobra.Command {
 	root.SetHelpCommand(help)
 	root.AddCommand(
 		help,
-		a.watchCommand(), a.histCommand(), a.recordCommand(), a.replayCommand(), a.checkCommand(), a.probeCommand(), a.fixCommand(), a.congestionCommand(),
+		a.watchCommand(), a.histCommand(), a.recordCommand(), a.replayCommand(), a.reportCommand(), a.compareCommand(),
+		a.checkCommand(), a.probeCommand(), a.fixCommand(), a.congestionCommand(),
 		a.demoCommand(), a.versionCommand(), a.completionCommand(), a.manCommand(),
 	)
 	for _, c := range append(root.Commands(), root) {
@@ -188,7 +190,7 @@ func Status(err error) int {
 		return statusFinding
 	case errors.As(err, &usage):
 		return statusUsage
-	case errors.Is(err, trace.ErrCannotRun):
+	case errors.Is(err, trace.ErrCannotRun), errors.Is(err, netdev.ErrNoProc):
 		return statusCannotRun
 	default:
 		return statusInternal

@@ -14,6 +14,7 @@ import (
 	"xentrace/internal/congestion"
 	"xentrace/internal/event"
 	"xentrace/internal/facts"
+	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
 	"xentrace/internal/verdict"
 )
@@ -26,8 +27,8 @@ type Meter interface {
 	Reports(context.Context) ([]event.CongestionReport, error)
 	// Missing says which figures cannot be had on this kernel, and why.
 	Missing() map[string]string
-	// DropPrivileges gives up what the process does not need any more.
-	DropPrivileges() error
+	// DropPrivileges becomes the user and drops all privileges that measuring does not need.
+	DropPrivileges(kernel.User) error
 	// Close detaches every hook.
 	Close() error
 }
@@ -47,10 +48,11 @@ type congestionOptions struct {
 	everySecond bool
 	baseline    string // path of an earlier run's JSON
 	readyFile   string
+	user        kernel.User
 }
 
 func (a *app) congestionCommand() *cobra.Command {
-	o := &congestionOptions{app: a, writing: newWriting(), duration: congestionDuration}
+	o := &congestionOptions{app: a, writing: newWriting(), duration: congestionDuration, user: kernel.Nobody}
 	c := &cobra.Command{
 		Use: "congestion [flags]", Short: "Find the bottleneck: TX ring, one CPU, copies, steal or accept",
 		Long: `Measures packet rate and sizes, TX ring occupancy, stopped queues, backend
@@ -79,6 +81,7 @@ application), or none.`,
 	toggle(c, &o.everySecond, "watch", "", "report every second")
 	path(c, &o.baseline, "baseline", "", "compare with this output of an earlier run with -o json")
 	readyFlag(c, &o.readyFile)
+	userFlag(c, &o.user)
 	o.writing.flags(c, "report on stderr what this kernel cannot measure")
 	return c
 }
@@ -121,7 +124,7 @@ func (o *congestionOptions) run(ctx context.Context) error {
 		}
 	}
 	m := &measuring{in: o, meter: meter, baseline: baseline}
-	err = errors.Join(ready.create(), keptPrivileges(meter.DropPrivileges(), console))
+	err = errors.Join(ready.create(), keptPrivileges(meter.DropPrivileges(o.user), console))
 	if err == nil {
 		err = m.run(ctx)
 	}

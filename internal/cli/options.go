@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"xentrace/internal/event"
+	"xentrace/internal/kernel"
 	"xentrace/internal/trace"
 )
 
@@ -53,14 +54,17 @@ type tracing struct {
 	count     int // of packets, or of probes; 0 for no limit
 	recording recording
 
-	probe          bool // for SetProbe
-	keepPrivileges bool // something is still to be done that needs them
+	probe bool // for SetProbe
+
+	user kernel.User         // to become once attached
+	keep []kernel.Capability // that the command itself needs afterwards
 }
 
 func (a *app) newTracing() tracing {
 	return tracing{
 		app: a, writing: newWriting(), backend: string(event.Auto),
 		drops: string(event.DropsDriver), dropsHook: string(trace.DropsTracepoint), ringBytes: trace.DefaultRingBytes,
+		user: kernel.Nobody,
 	}
 }
 
@@ -97,6 +101,7 @@ func (t *tracing) backendFlag(c *cobra.Command) {
 func (t *tracing) outputFlags(c *cobra.Command) {
 	t.writing.flags(c, "more details on stderr")
 	readyFlag(c, &t.readyFile)
+	userFlag(c, &t.user)
 }
 
 func readyFlag(c *cobra.Command, to *string) {

@@ -63,10 +63,10 @@ func TestUsageErrors(t *testing.T) {
 		args string
 		want []string // parts of the one line on standard error
 	}{
-		"no command":          {"", []string{"xentrace: missing argument COMMAND: one of check, completion", "; see xentrace help\n"}},
+		"no command":          {"", []string{"xentrace: missing argument COMMAND: one of check, compare, completion", "; see xentrace help\n"}},
 		"unknown command":     {"frobnicate", []string{`command "frobnicate": unknown`, "watch"}},
 		"mistyped command":    {"wacth", []string{"did you mean watch?"}},
-		"planned command":     {"report", []string{`command "report": unknown`}},
+		"another command":     {"top", []string{`command "top": unknown`}},
 		"flag of no command":  {"-i eth0", []string{"xentrace: unknown shorthand flag: 'i' in -i; see xentrace help\n"}},
 		"odd switch":          {"watch -v=maybe", []string{`"maybe"`, "--verbose", "not true or false"}},
 		"unknown flag":        {"watch --frob", []string{"watch: unknown flag: --frob", "xentrace help watch"}},

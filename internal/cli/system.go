@@ -17,6 +17,7 @@ import (
 	"xentrace/internal/event"
 	"xentrace/internal/fix"
 	"xentrace/internal/flow"
+	"xentrace/internal/kernel"
 	"xentrace/internal/output"
 	"xentrace/internal/probe"
 	"xentrace/internal/trace"
@@ -40,8 +41,9 @@ type Tracer interface {
 	SetProbe(cookie uint64) error
 	// MissingAnswers says why the backend's answers are not seen, if they are not.
 	MissingAnswers() string
-	// DropPrivileges gives up what the process does not need any more.
-	DropPrivileges(context.Context) error
+	// DropPrivileges becomes the user and drops all privileges that neither the tracer nor
+	// the caller needs, who names its own.
+	DropPrivileges(context.Context, kernel.User, ...kernel.Capability) error
 	// Stop ends the counting.
 	Stop(context.Context) error
 	// Close detaches every hook.
