@@ -97,6 +97,7 @@ func (t *traced) start(ctx context.Context, records bool) error {
 		Stacks:     in.stack,
 		Probe:      in.probe,
 		Snap:       in.recording.snap,
+		Rate:       in.recording.rate,
 		Notify:     t.wait.notify(t.notify),
 	})
 	if late := t.wait.end(); late != nil {

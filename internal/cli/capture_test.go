@@ -131,8 +131,13 @@ func TestReplayWritesTheSameCapture(t *testing.T) {
 	if n := strings.Count(text.stdout, " dropped too_many_slots "); text.status != 0 || n != 2 || !strings.Contains(text.stdout, "filter 'udp': ") {
 		t.Errorf("status %d, %d packets, want 2:\n%s%s", text.status, n, text.stdout, text.stderr)
 	}
-	odd := runWith(t, nil, "replay", recording, "y.jsonl")
-	if odd.status != 2 || !strings.Contains(odd.stderr, `replay: filter expression: "y.jsonl" at column 1: unknown word`) {
-		t.Errorf("status %d: %s", odd.status, odd.stderr)
+	quoted := runWith(t, nil, "replay", "-o", "pcapng", recording, "src net 10.0.0.0/8 and tcp")
+	if got := packetBlocks(quoted.stdout); quoted.status != 0 || len(got) != 10 {
+		t.Errorf("status %d, %d packets pass the expression in one argument, want 10: %s", quoted.status, len(got), quoted.stderr)
+	}
+	for argument, want := range map[string]string{"y.jsonl": "y.jsonl: no such file", "eth0": `filter expression: "eth0" at column 1: unknown word`} {
+		if odd := runWith(t, nil, "replay", recording, argument); odd.status != 2 || !strings.Contains(odd.stderr, want) {
+			t.Errorf("%s: status %d: %s", argument, odd.status, odd.stderr)
+		}
 	}
 }

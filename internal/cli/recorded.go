@@ -30,7 +30,7 @@ type recorded struct {
 }
 
 func (r *recorded) flags(c *cobra.Command) {
-	parsed(c, &r.since, "since", "", "TIME", "", "leave out what came before (10h: before the end)", parseMoment)
+	parsed(c, &r.since, "since", "", "TIME", "", "leave out what came before: a time, or 10h before the end", parseMoment)
 	parsed(c, &r.until, "until", "", "TIME", "", "leave out what came after", parseMoment)
 	toggle(c, &r.redact, "redact", "", "replace addresses and names consistently")
 }
@@ -40,7 +40,7 @@ var momentLayouts = []string{time.RFC3339Nano, "2006-01-02 15:04:05", "2006-01-0
 
 // parseMoment reads a time, or a duration before the end of the recording.
 func parseMoment(text string) (record.Bound, error) {
-	if d, err := time.ParseDuration(text); err == nil && d > 0 {
+	if d, err := parseAge(text); err == nil && d > 0 {
 		return record.Bound{Before: d}, nil
 	}
 	for _, layout := range momentLayouts {
@@ -48,7 +48,7 @@ func parseMoment(text string) (record.Bound, error) {
 			return record.Bound{At: at}, nil
 		}
 	}
-	return record.Bound{}, errors.New("not a time such as 2026-11-27T02:00:00Z, nor a duration before the end such as 10h")
+	return record.Bound{}, errors.New("not a time such as 2026-11-27T02:00:00Z, nor a duration before the end such as 10h or 2d")
 }
 
 // mostDamage is how many damaged parts a page lists.

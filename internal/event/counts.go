@@ -142,6 +142,14 @@ func (t *Totals) Sum() InterfaceTotals {
 	return sum
 }
 
+// SuppressedRecords returns how many records were suppressed in all.
+func (t *Totals) SuppressedRecords() (n uint64) {
+	for _, s := range t.Suppressed {
+		n += s.Records
+	}
+	return n
+}
+
 // A Gap is an unmonitored interval: packets may have been missed, or the machine did
 // not run.
 type Gap struct {

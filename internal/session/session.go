@@ -191,6 +191,9 @@ func (s *session) emitInterval(totals *event.Totals) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_ = s.sink.Emit(&interval) // closing the sink returns the error
+	if n := interval.SuppressedRecords(); n > 0 {
+		_ = s.sink.Emit(&event.Notice{Time: totals.Time, ID: event.NoticeRecordsSuppressed, Count: n})
+	}
 }
 
 // read delivers events until the source is stopped and drained, Count is reached, or it
