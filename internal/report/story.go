@@ -115,7 +115,11 @@ func (c *Collector) whatWasCounted() string {
 	}
 	sentence := fmt.Sprintf("In %s%s the driver was handed %s", lasted(c.duration), where, plural(packets, "packet"))
 	if lost := c.lostPackets(); lost > 0 && packets > 0 {
-		return sentence + fmt.Sprintf("; %s (%s of them) were lost.", number(lost), share(lost, packets))
+		verb := "were"
+		if lost == 1 {
+			verb = "was"
+		}
+		return sentence + fmt.Sprintf("; %s (%s of them) %s lost.", number(lost), share(lost, packets), verb)
 	}
 	return sentence + "; none was lost."
 }
