@@ -25,7 +25,7 @@ MAN1 = $(SHARE)/man/man1
 BASH_COMPLETION = $(SHARE)/bash-completion/completions/xentrace
 ZSH_COMPLETION = $(SHARE)/zsh/site-functions/_xentrace
 FISH_COMPLETION = $(SHARE)/fish/vendor_completions.d/xentrace.fish
-COMMANDS := watch hist check probe fix congestion report compare demo
+COMMANDS := watch hist record replay report compare check probe fix congestion demo version completion man
 
 # Under sudo the owner of the tree builds: one build cache, and nothing of root's in it.
 OWNER := $(if $(SUDO_USER),$(shell stat -c %U .))

@@ -211,12 +211,17 @@ static __always_inline int report_elsewhere(void *ctx, struct elsewhere_space *s
 {
 	struct elsewhere_head *head = &space->head;
 
-	frames_capture(ctx, head);
+	if (elsewhere_config.net_tx_action_unknown)
+		frames_capture(ctx, head);
 	if (elsewhere_config.net_tx_action_unknown && location && is_net_tx_action(head, location))
 		return 0;
 	count_elsewhere(out->index, reason);
 	if (!config.records)
 		return 0;
+	if (config.rate && !record_allowed(skb))
+		return suppressed(out->index, VERDICT_DROPPED, CAUSE_NONE);
+	if (!elsewhere_config.net_tx_action_unknown)
+		frames_capture(ctx, head);
 	capture_all(ctx, &space->work, skb, 0);
 	header_fill(&head->header, EVENT_ELSEWHERE, out->dev);
 	head->location = location;

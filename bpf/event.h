@@ -25,6 +25,7 @@ enum verdict {
 	VERDICT_OVER_LIMIT,
 	VERDICT_REJECTED,
 	VERDICT_ACCEPTED, /* probe only: the backend accepted one of its requests */
+	VERDICTS,
 };
 
 /* In the order of the tests in xennet_start_xmit(). */
@@ -147,6 +148,7 @@ struct packet_event {
 	struct socket_identity socket;
 	struct sender sender;
 	struct flow flow;
+	struct flow inner; /* of the packet that this one carries; of family 0 if it is no tunnel */
 	struct event_frag frags[MAX_FRAGS];
 };
 

@@ -132,7 +132,16 @@ struct dst_entry {
 
 /* Sockets */
 
+struct v6_address {
+	__u8 bytes[16];
+};
+
 struct sock_common {
+	__be32 skc_daddr;
+	__be32 skc_rcv_saddr;
+	__be16 skc_dport;
+	struct v6_address skc_v6_daddr; /* not without CONFIG_IPV6 */
+	struct v6_address skc_v6_rcv_saddr;
 	unsigned short skc_family;
 	volatile unsigned char skc_state;
 	unsigned int skc_hash;

@@ -137,7 +137,11 @@ __noinline int rejected(__u64 skb)
 	if (!counters)
 		return 0;
 	counters->rejected++;
-	return config.records ? response_report(skb, index, VERDICT_REJECTED) : 0;
+	if (!config.records)
+		return 0;
+	if (config.rate && !record_allowed((void *)skb))
+		return suppressed(index, VERDICT_REJECTED, CAUSE_NONE);
+	return response_report(skb, index, VERDICT_REJECTED);
 }
 
 /* A request that the backend accepted is reported if it is the probe's. */

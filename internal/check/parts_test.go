@@ -86,7 +86,7 @@ func TestObserved(t *testing.T) {
 		want   string
 	}{
 		"on":      {observe(false, func(o *Observation) { o.Totals.Bounced = 2 }), event.OK, "700 of 1000 packets certainly did not straddle (1 slot); 2 were bounced because of where their head starts"},
-		"off":     {observe(true, func(o *Observation) { o.Totals.Causes[event.SGOff] = 43 }), event.Fail, "In 5.0 s, 43 of 1000 packets straddled a page and were dropped."},
+		"off":     {observe(true, func(o *Observation) { o.Totals.Causes[event.SGOff] = 43 }), event.Fail, "In 5.0 s, 43 of 1000 packets straddled a page boundary and were dropped."},
 		"nothing": {observe(false, func(o *Observation) { o.Missing = "cannot run here: missing privilege" }), event.OK, "Not observed: cannot run here"},
 	} {
 		if test.f.Status != test.status || !strings.Contains(test.f.Message, test.want) {

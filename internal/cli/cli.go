@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"xentrace/internal/netdev"
 	"xentrace/internal/output"
 	"xentrace/internal/trace"
 )
@@ -86,10 +87,13 @@ func (a *app) root() *cobra.Command {
 	root.SetErr(a.Stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.SetHelpFunc(func(c *cobra.Command, _ []string) { a.helped = a.help(c) })
-	root.SetHelpCommand(a.helpCommand())
+	help := a.helpCommand()
+	root.SetHelpCommand(help)
 	root.AddCommand(
-		a.watchCommand(), a.histCommand(), a.checkCommand(), a.probeCommand(), a.fixCommand(), a.congestionCommand(),
-		a.reportCommand(), a.compareCommand(), a.demoCommand(), a.versionCommand(), a.completionCommand(), a.manCommand(),
+		help,
+		a.watchCommand(), a.histCommand(), a.recordCommand(), a.replayCommand(), a.reportCommand(), a.compareCommand(),
+		a.checkCommand(), a.probeCommand(), a.fixCommand(), a.congestionCommand(),
+		a.demoCommand(), a.versionCommand(), a.completionCommand(), a.manCommand(),
 	)
 	for _, c := range append(root.Commands(), root) {
 		c.DisableFlagsInUseLine = true
@@ -186,7 +190,7 @@ func Status(err error) int {
 		return statusFinding
 	case errors.As(err, &usage):
 		return statusUsage
-	case errors.Is(err, trace.ErrCannotRun):
+	case errors.Is(err, trace.ErrCannotRun), errors.Is(err, netdev.ErrNoProc):
 		return statusCannotRun
 	default:
 		return statusInternal

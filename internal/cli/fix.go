@@ -34,7 +34,7 @@ type fixOptions struct {
 func (a *app) fixCommand() *cobra.Command {
 	o := &fixOptions{app: a, writing: newWriting(), watch: 5 * time.Second, state: fix.DefaultState}
 	c := &cobra.Command{
-		Use: "fix [flags]", Short: "Plan, apply and revert the changes that end this machine's drops",
+		Use: "fix [flags]", Short: "Plan, apply or revert the settings that stop drops",
 		Long: `Prints a plan: steps with command, effect and cost. Nothing changes without
 --apply, which carries out all steps or none, reads values back, watches for
 drops before and after, and probes each interface's default gateway. --revert
@@ -61,7 +61,7 @@ Steps: ` + wrapped(stepNames(), 8) + ".",
 	toggle(c, &o.force, "force", "", "also take refused steps; with --revert, remove files changed by hand")
 	parsed(c, &o.watch, "watch", "", "TIME", o.watch.String(), "with --apply, watch this long before and after; 0: neither watch nor probe", parseDuration)
 	toggle(c, &o.noProbe, "no-probe", "", "with --apply, send no datagram to the default gateway")
-	path(c, &o.state, "state", "file with the values to restore")
+	path(c, &o.state, "state", "", "file with the values to restore")
 	o.writing.flags(c, "")
 	return c
 }

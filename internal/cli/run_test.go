@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"xentrace/internal/event"
 	"xentrace/internal/trace"
 	"xentrace/test/schema"
@@ -68,11 +70,16 @@ func TestUsageErrors(t *testing.T) {
 		"flag of no command":  {"-i eth0", []string{"xentrace: unknown shorthand flag: 'i' in -i; see xentrace help\n"}},
 		"odd switch":          {"watch -v=maybe", []string{`"maybe"`, "--verbose", "not true or false"}},
 		"unknown flag":        {"watch --frob", []string{"watch: unknown flag: --frob", "xentrace help watch"}},
-		"stray argument":      {"watch eth0", []string{`unexpected argument "eth0"`}},
+		"stray argument":      {"hist eth0", []string{`unexpected argument "eth0"`}},
+		"interface alone":     {"watch eth0", []string{`watch: filter expression: "eth0" at column 1: unknown word`, "-i"}},
+		"odd expression":      {"watch -i eth0 tcp port http", []string{`watch: filter expression: "http" at column 10: names are not looked up`, "see xentrace help watch"}},
+		"expression of hist":  {"hist tcp port 80", []string{`unexpected argument "tcp"`}},
+		"capture of hist":     {"hist -o pcapng", []string{`"pcapng"`, "--output", "not one of text, json"}},
+		"a screen of packets": {"watch --live -o pcapng", []string{"watch: --live and -o pcapng exclude each other"}},
 		"two arguments":       {"man watch hist", []string{`unexpected argument "hist"`}},
 		"argument missing":    {"completion", []string{"completion: missing argument SHELL: one of bash, zsh, fish, powershell; see xentrace help completion\n"}},
 		"unknown shell":       {"completion tcsh", []string{`shell "tcsh": not one of bash, zsh, fish, powershell`}},
-		"unknown format":      {"watch -o xml", []string{`"xml"`, "--output", "not one of text, json"}},
+		"unknown format":      {"watch -o xml", []string{`"xml"`, "--output", "not one of text, json, pcapng"}},
 		"unknown backend":     {"watch --backend ebpf", []string{`"ebpf"`, "not one of auto, fentry, kprobe, tracepoint"}},
 		"unknown colour":      {"watch --color maybe", []string{`"maybe"`, "not one of auto, always, never"}},
 		"negative duration":   {"hist -d -5s", []string{`"-5s"`, "--duration", "must be >= 0"}},
@@ -116,7 +123,7 @@ func TestUsageErrors(t *testing.T) {
 		"man of junk":         {"man junk", []string{`command "junk": unknown`}},
 		"man help of junk":    {"man -h junk", []string{`command "junk": unknown`}},
 		"shell help of junk":  {"completion -h junk", []string{`shell "junk": not one of bash`}},
-		"junk behind help":    {"watch -h junk", []string{`watch: unexpected argument "junk"; see xentrace help watch`}},
+		"junk behind help":    {"watch -h junk", []string{`watch: filter expression: "junk" at column 1: unknown word`, "; see xentrace help watch\n"}},
 		"junk before help":    {"hist junk --help", []string{`hist: unexpected argument "junk"; see xentrace help hist`}},
 		"version of junk":     {"--version nosuch", []string{`command "nosuch": unknown`}},
 		"odd help":            {"--help=maybe", []string{`invalid argument "maybe" for "-h, --help" flag: not true or false; see xentrace help` + "\n"}},
@@ -348,7 +355,7 @@ func TestDurationDefaults(t *testing.T) {
 
 func TestCannotRun(t *testing.T) {
 	fake := newFake()
-	fake.err = fmt.Errorf("no interface is driven by xen-netfront: name another with -i, or --wait for one: %w", trace.ErrCannotRun)
+	fake.err = fmt.Errorf("no xen-netfront interface found: %w", trace.ErrCannotRun)
 	got := runWith(t, fake, "watch")
 	if got.status != 3 || got.stdout != "" || strings.Count(got.stderr, "\n") != 1 {
 		t.Errorf("got %+v", got)
@@ -474,5 +481,53 @@ func TestCompletionOfNothingIsOfAnEmptyWord(t *testing.T) {
 		if got, want := runWith(t, nil, request), runWith(t, nil, request, ""); got.status != 0 || got.stdout != want.stdout || !strings.Contains(got.stdout, "watch") {
 			t.Errorf("%s: status %d, %q", request, got.status, got.stdout)
 		}
+	}
+}
+
+// --duration bounds the wait for an interface, and what is left of it the run.
+func TestDurationBoundsTheWait(t *testing.T) {
+	for _, command := range []string{"watch", "hist"} {
+		fake := newFake()
+		fake.waits, fake.startup = true, time.Hour
+		got := runWith(t, fake, command, "--wait", "-d", "50ms", "-o", "json")
+		if got.status != 3 || !strings.HasSuffix(got.stderr, "xentrace: cannot run here: no interface appeared within --duration 50ms\n") {
+			t.Errorf("%s: status %d, stderr %q", command, got.status, got.stderr)
+		}
+		if strings.Count(got.stdout, "\n") != 1 || !strings.HasPrefix(got.stdout, `{"type":"summary"`) {
+			t.Errorf("%s: stdout %q", command, got.stdout)
+		}
+	}
+	fake := newFake()
+	fake.waits, fake.startup = true, 100*time.Millisecond
+	got := runWith(t, fake, "watch", "--wait", "-d", "10m100ms", "--count", "3")
+	if got.status != 0 || !fake.closed.Load() {
+		t.Errorf("it appeared: status %d, stderr %q", got.status, got.stderr)
+	}
+	w := wait{limit: time.Minute, began: time.Now().Add(-40 * time.Second)}
+	if left := w.rest(time.Minute); left > 20*time.Second || left < time.Second {
+		t.Errorf("40 s of a minute waited, and %v are left", left)
+	}
+	for _, w := range []wait{{limit: time.Minute}, {began: time.Now().Add(-time.Hour)}} {
+		if left := w.rest(time.Minute); left != time.Minute {
+			t.Errorf("%v are left, want all", left)
+		}
+	}
+}
+
+// The time that hist and congestion take unless told otherwise does not bound a wait.
+func TestDefaultDurationDoesNotBoundTheWait(t *testing.T) {
+	var bounds []time.Duration
+	for _, args := range []string{"", "-d 10s"} {
+		o := commandLine().newTracing()
+		o.duration = histDuration
+		c := &cobra.Command{}
+		o.flags(c)
+		if err := c.ParseFlags(strings.Fields(args)); err != nil {
+			t.Fatal(err)
+		}
+		bounds = append(bounds, o.limit)
+	}
+	if bounds[0] != 0 || bounds[1] != 10*time.Second {
+		t.Errorf("bounds %v, want none and 10s", bounds)
 	}
 }

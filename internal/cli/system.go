@@ -17,6 +17,7 @@ import (
 	"xentrace/internal/event"
 	"xentrace/internal/fix"
 	"xentrace/internal/flow"
+	"xentrace/internal/kernel"
 	"xentrace/internal/output"
 	"xentrace/internal/probe"
 	"xentrace/internal/trace"
@@ -40,8 +41,9 @@ type Tracer interface {
 	SetProbe(cookie uint64) error
 	// MissingAnswers says why the backend's answers are not seen, if they are not.
 	MissingAnswers() string
-	// DropPrivileges gives up what the process does not need any more.
-	DropPrivileges(context.Context) error
+	// DropPrivileges becomes the user and drops all privileges that neither the tracer nor
+	// the caller needs, who names its own.
+	DropPrivileges(context.Context, kernel.User, ...kernel.Capability) error
 	// Stop ends the counting.
 	Stop(context.Context) error
 	// Close detaches every hook.
@@ -148,18 +150,20 @@ func (t *tracing) lines(out io.Writer, histogram bool, totals *event.Totals) *ou
 	if t.json() {
 		return output.NewJSON(out)
 	}
-	text := &output.Text{
-		Width:     func() int { return t.columns(t.Stdout, output.DefaultWidth) },
-		Whole:     !isTerminal(t.Stdout),
-		Color:     t.coloured(t.color, t.Stdout),
-		Blocks:    t.blocks(),
-		Stacks:    t.verbose || t.stack,
-		Histogram: histogram,
-	}
+	text := t.text(&t.writing, t.verbose || t.stack)
+	text.Histogram = histogram
 	for i := range totals.Interfaces {
 		text.WidenTo(totals.Interfaces[i].Name)
 	}
 	return output.NewText(out, text)
+}
+
+// text writes events as they come, whole lines where standard output is no terminal.
+func (s System) text(w *writing, stacks bool) *output.Text {
+	return &output.Text{
+		Width: func() int { return s.columns(s.Stdout, output.DefaultWidth) }, Whole: !isTerminal(s.Stdout),
+		Color: s.coloured(w.color, s.Stdout), Blocks: s.blocks(), Stacks: stacks,
+	}
 }
 
 // reportSink returns the sink of commands that report once. evidence is shown of findings that

@@ -221,11 +221,10 @@ func (m *Meter) Close() error {
 	return m.hooks.close()
 }
 
-// DropPrivileges gives up what is not needed any more, for the whole process and for
-// good. It keeps CAP_BPF and CAP_PERFMON, to read what is counted, and, unless the interfaces
-// are named, CAP_SYS_ADMIN and CAP_SYS_PTRACE for those of other network namespaces.
-func (m *Meter) DropPrivileges() error {
-	return trace.KeepPrivileges(m.options.Interfaces)
+// DropPrivileges becomes the user and drops, for the whole process and for good, all
+// privileges but those that measuring needs, see [trace.KeepPrivileges].
+func (m *Meter) DropPrivileges(user kernel.User) error {
+	return trace.KeepPrivileges(user, m.options.Interfaces)
 }
 
 // Interfaces returns those that are measured and there.

@@ -25,6 +25,7 @@ type CongestionReport struct {
 	Sizes   Log2            // bytes of a packet, link header included
 	Slots   Log2            // slots of a packet
 	Receive *Receive
+	Events  *Events // nil where the kernel does not count them
 	CPU     *CPULoad
 	TCP     *Accepts
 	Bound   *RingBound
@@ -65,6 +66,15 @@ type Receive struct {
 	Polls     uint64
 	Packets   uint64
 	Exhausted uint64 // polls that used up their budget
+}
+
+// Events are those of the interface's event channels.
+type Events struct {
+	Device         string // such as vif-0
+	Total          uint32
+	Spurious       uint32 // that found nothing to do
+	DelayedJiffies uint32 // for which the kernel delayed interrupts because of them (XSA-332)
+	Threshold      int    // spurious events in a row that are not delayed
 }
 
 // CPULoad is how busy the CPUs were. Shares are of the time not stolen; Steal is of all

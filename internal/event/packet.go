@@ -48,9 +48,12 @@ type Packet struct {
 	// zero addresses stands for it, which Len does not count.
 	Header []byte
 
-	Flow  *Flow // nil for a packet that is neither IPv4 nor IPv6
-	Inner *Flow // of the packet that Flow carries, if it is a tunnel (VXLAN, Geneve, IPIP, GRE)
-	TCP   *TCP  // nil unless the packet belongs to a full TCP socket of this machine
+	Flow *Flow // nil for a packet that is neither IPv4 nor IPv6
+	// Inner is the flow of the packet that this one carries, if it is a tunnel (VXLAN,
+	// Geneve, GRE, IPIP, SIT). Of a local connection whose packets do not show it, such as
+	// encrypted ones, it is that of the socket, without sequence numbers.
+	Inner *Flow
+	TCP   *TCP // nil unless the packet belongs to a full TCP socket of this machine
 
 	Socket *Socket // nil unless the packet belongs to a full socket of this machine
 
@@ -118,7 +121,7 @@ type Flow struct {
 // TCP is the state of the sending socket at the moment of the record.
 type TCP struct {
 	State       uint8  // TCP_ESTABLISHED and so on
-	Seq         uint32 // sequence number in the packet's header
+	Seq         uint32 // sequence number in the packet's TCP header; SndUna where that is not visible
 	SndUna      uint32
 	SndNxt      uint32
 	WriteSeq    uint32

@@ -331,7 +331,7 @@ func explain(err error) error {
 	case errors.Is(err, unix.EROFS):
 		return fmt.Errorf("%w: %w: in a container, run xentrace fix on the machine itself or start the container with --privileged", trace.ErrCannotRun, err)
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w: %w: run it as root, with sudo; in a container, run it on the machine itself", trace.ErrCannotRun, err)
+		return fmt.Errorf("%w: %w; run with sudo; in a container, run it on the machine itself", trace.ErrCannotRun, err)
 	case errors.Is(err, netdev.ErrNotFound), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EINVAL), errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: %w", trace.ErrCannotRun, err)
 	}

@@ -7,7 +7,10 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"xentrace/internal/event"
+	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
 	"xentrace/internal/probe"
 	"xentrace/internal/trace"
@@ -22,7 +25,7 @@ const watchWindows = 4
 type Tracer interface {
 	probe.Tracer
 	Totals(context.Context) (event.Totals, error)
-	DropPrivileges(context.Context) error
+	DropPrivileges(context.Context, kernel.User, ...kernel.Capability) error
 	Close() error
 }
 
@@ -235,8 +238,10 @@ func (w *Verifier) Probes(ctx context.Context) (lost bool) {
 	}
 	w.pauseDiscarding()
 	defer w.discard()
-	// All that takes a privilege is done: a probe is sent without, as xentrace probe does.
-	if err := w.tracer.DropPrivileges(context.WithoutCancel(ctx)); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+	// All that takes a privilege is done: a probe is sent without, as xentrace probe does. The
+	// size of small heads is in a file of root.
+	err := w.tracer.DropPrivileges(context.WithoutCancel(ctx), kernel.Nobody, unix.CAP_DAC_READ_SEARCH)
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		w.unprobed = " No probe was made, since the privileges that it does not need could not be given up: " + err.Error() + "."
 		return false
 	}

@@ -136,7 +136,7 @@ func (h *history) advice(p *event.Packet) []event.Advice {
 // was before, and nothing was acknowledged in between.
 func (h *history) addSeq(p *event.Packet) []event.FlowEvent {
 	f := &h.flow
-	if p.Flow.SeqLength == 0 || after(f.TCP.SndUna, p.TCP.Seq) {
+	if !occupies(p) || after(f.TCP.SndUna, p.TCP.Seq) {
 		return nil // nothing that would be retransmitted, or acknowledged since, as the kernel told
 	}
 	d := h.dropped.note(p.TCP.Seq, f.TCP.SndUna, p.Time)
@@ -152,6 +152,14 @@ func (h *history) addSeq(p *event.Packet) []event.FlowEvent {
 	f.Stalls++
 	f.Advice = h.advice(p)
 	return []event.FlowEvent{h.event(p.Time)}
+}
+
+// occupies reports whether a segment at p.TCP.Seq has sequence numbers. Of one that is not
+// visible that is known if the retransmission timer has expired: then it is the lowest that
+// is not acknowledged.
+func occupies(p *event.Packet) bool {
+	f := flowOf(p)
+	return f.SeqLength != 0 || !f.SeqKnown && p.TCP.Retransmits > 0
 }
 
 // observe takes note of how the connection stands. What is older than what is known

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"xentrace/internal/event"
 	"xentrace/internal/remedy"
 )
@@ -70,11 +72,20 @@ func (t *Table) Ask(ask func(event.Device) remedy.Facts) { t.facts = ask }
 
 // KeyOf returns the flow of a packet, and whether it has one: a packet that is
 // neither IPv4 nor IPv6 has none.
+// A segment of a local connection in a tunnel belongs to that connection.
 func KeyOf(p *event.Packet) (event.FlowKey, bool) {
-	if p.Flow == nil {
+	f := flowOf(p)
+	if f == nil {
 		return event.FlowKey{}, false
 	}
-	return event.FlowKey{NetNS: p.Interface.NetNS, Proto: p.Flow.Proto, Source: p.Flow.Source, Destination: p.Flow.Destination}, true
+	return event.FlowKey{NetNS: p.Interface.NetNS, Proto: f.Proto, Source: f.Source, Destination: f.Destination}, true
+}
+
+func flowOf(p *event.Packet) *event.Flow {
+	if p.TCP != nil && p.Inner != nil && p.Inner.Proto == unix.IPPROTO_TCP {
+		return p.Inner
+	}
+	return p.Flow
 }
 
 // Add takes note of a packet that went wrong and returns what that changed.

@@ -32,12 +32,12 @@ func (m *model) overviewLines(columns, room int) []line {
 }
 
 func (m *model) flowsHeading() string {
-	text := fmt.Sprintf("flows with trouble, by %s: %d", m.order, len(m.flows))
+	text := fmt.Sprintf("flows with losses, by %s: %d", m.order, len(m.flows))
 	switch {
 	case len(m.flows) == 0:
-		text = "flows with trouble: none"
+		text = "flows with losses: none"
 	case m.listed < len(m.flows):
-		text = fmt.Sprintf("flows with trouble, by %s: %d to %d of %d", m.order, m.top+1, m.top+m.listed, len(m.flows))
+		text = fmt.Sprintf("flows with losses, by %s: %d to %d of %d", m.order, m.top+1, m.top+m.listed, len(m.flows))
 	}
 	if m.latest.LeftOut > 0 {
 		text += fmt.Sprintf(", %d filtered out", m.latest.LeftOut)

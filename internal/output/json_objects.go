@@ -15,13 +15,14 @@ import (
 // docs/schema.json describes them. Parse reads them back.
 
 func encode(b []byte, v any) []byte {
+	from := len(b)
 	line := bytes.NewBuffer(b)
 	encoder := json.NewEncoder(line)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(v); err != nil {
 		panic("json: " + err.Error()) // of plain data, which always can be encoded
 	}
-	return line.Bytes()
+	return escapeHidden(line.Bytes(), from)
 }
 
 // An object keeps the order of its keys.

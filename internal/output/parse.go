@@ -22,6 +22,9 @@ func Parse(line []byte) (event.Event, error) {
 	}
 	switch kind {
 	case "packet":
+		if p, ok := parsePacket(line); ok {
+			return p, nil
+		}
 		return parsed(line, (*recordedPacket).event)
 	case "flow":
 		return parsed(line, (*flowObject).event)

@@ -142,6 +142,9 @@ func rejectedNote(counts *event.InterfaceTotals) string {
 }
 
 func overLimitNote(counts *event.InterfaceTotals) string {
+	if counts.Packets == 0 {
+		return "no packets"
+	}
 	largest := plural(uint64(counts.Slots.Max()), "slot")
 	if counts.Slots.Max() == event.Buckets-1 {
 		largest += " or more"
@@ -172,6 +175,8 @@ func txDroppedRow(totals *event.Totals, counts *event.InterfaceTotals) row {
 	case note != "":
 	case counts.Elsewhere != 0:
 		note = "delta of the interface's own counter: equals the driver's drops; drops before the driver are not in it"
+	case counts.Driver != verdict.Netfront:
+		note = "delta of the interface's own counter"
 	default:
 		note = "delta of the interface's own counter: equals dropped"
 	}

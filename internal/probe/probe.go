@@ -46,6 +46,7 @@ type Options struct {
 	Destination   Destination
 	Slots         int  // that the datagram is to need; 0 for any number over the limit
 	ScatterGather bool // whether the interface has the feature on
+	SmallHead     int  // see [SmallHeadSize]; 0: read when it is needed
 }
 
 // ErrOutOfRange says that no datagram of so many slots can be made.
@@ -76,7 +77,7 @@ type Prober struct {
 func New(ctx context.Context, t Tracer, n Network, o Options) *Prober {
 	p := &Prober{
 		options: o, tracer: t, network: n,
-		senders: newRockets(o.Destination.Address, o.Interface.Name),
+		senders: newRockets(&o),
 		records: make(chan event.Packet, 1024),
 	}
 	ctx, p.stop = context.WithCancel(ctx)

@@ -38,6 +38,27 @@ type Sink interface {
 	Close() error
 }
 
+// Tee is a sink that passes each event to several.
+func Tee(sinks ...Sink) Sink { return tee(sinks) }
+
+type tee []Sink
+
+func (t tee) Emit(e event.Event) error {
+	var failed error
+	for _, s := range t {
+		failed = errors.Join(failed, s.Emit(e))
+	}
+	return failed
+}
+
+func (t tee) Close() error {
+	var failed error
+	for _, s := range t {
+		failed = errors.Join(failed, s.Close())
+	}
+	return failed
+}
+
 // Options say what runs, and until when.
 type Options struct {
 	Source Source

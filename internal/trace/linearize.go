@@ -55,6 +55,14 @@ func (l *linearization) wait(ctx context.Context) error {
 	}
 }
 
+// value returns the answer, Unknown while there is none.
+func (l *linearization) value() netfront.Linearization {
+	if !l.isKnown() {
+		return netfront.Unknown
+	}
+	return l.answer.Value
+}
+
 func isOpen(p *event.Packet) bool {
 	return p.Cause == event.TooManySlots || p.Verdict == event.Linearized
 }

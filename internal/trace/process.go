@@ -76,12 +76,12 @@ func (f *holderFinder) load(types *kernel.Types) error {
 }
 
 // privileges are those that finding holders takes alongside CAP_BPF and CAP_PERFMON:
-// without the iterator /proc is searched, where only CAP_SYS_PTRACE shows the files of all.
+// without the iterator /proc is searched, where only these two show the files of all.
 func (f *holderFinder) privileges() []kernel.Capability {
 	if f == nil || f.refused == nil {
 		return nil
 	}
-	return []kernel.Capability{unix.CAP_SYS_PTRACE}
+	return []kernel.Capability{unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH}
 }
 
 func (f *holderFinder) close() error {
