@@ -57,7 +57,7 @@ func (o *replayOptions) paths(args []string) ([]string, error) {
 	n := 0
 	for n < len(args) {
 		_, err := os.Stat(args[n])
-		looks := strings.ContainsRune(args[n], '/') || strings.HasSuffix(args[n], ".jsonl") || strings.HasSuffix(args[n], ".zst")
+		looks := !strings.ContainsAny(args[n], " \t") && strings.ContainsRune(args[n], '/') || strings.HasSuffix(args[n], ".jsonl") || strings.HasSuffix(args[n], ".zst")
 		if n > 0 && err != nil && !looks {
 			break
 		}
