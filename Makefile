@@ -25,7 +25,7 @@ MAN1 = $(SHARE)/man/man1
 BASH_COMPLETION = $(SHARE)/bash-completion/completions/xentrace
 ZSH_COMPLETION = $(SHARE)/zsh/site-functions/_xentrace
 FISH_COMPLETION = $(SHARE)/fish/vendor_completions.d/xentrace.fish
-COMMANDS := watch hist check probe fix congestion demo version completion man
+COMMANDS := watch hist record replay report compare check probe fix congestion demo version completion man
 
 # Under sudo the owner of the tree builds: one build cache, and nothing of root's in it.
 OWNER := $(if $(SUDO_USER),$(shell stat -c %U .))
@@ -81,6 +81,7 @@ uninstall: ## remove what make install installed
 deps: go ## install what building, testing and the lab need, on Debian 12
 	.ci/deps
 	.ci/parsers
+	.ci/browser
 	test/xen/deps
 
 .PHONY: generate
@@ -173,7 +174,7 @@ lint: go ## formatting, vet, staticcheck, shellcheck, clang-format, vagrant vali
 	$(GO) tool staticcheck ./...
 	$(GO) tool staticcheck -tags xenlab,matrix ./test/... ./internal/netfront
 	$(CLANG_FORMAT) --dry-run --Werror bpf/*.c bpf/*.h
-	shellcheck .ci/run .ci/deps .ci/parsers .ci/fuzz test/bench/run internal/fix/testdata/*.sh
+	shellcheck .ci/run .ci/deps .ci/parsers .ci/browser .ci/fuzz test/bench/run internal/fix/testdata/*.sh
 	cd test/xen && shellcheck -a -x run shell suite matrix ec2rl driver-files fetch driver deps init/* vagrant/*
 	VAGRANT_HOME=$(CURDIR)/build/vagrant/lint VAGRANT_DOTFILE_PATH=$(CURDIR)/build/vagrant/lint vagrant validate
 

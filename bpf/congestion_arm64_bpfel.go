@@ -38,7 +38,7 @@ type CongestionConfiguration struct {
 	Stacks        uint8
 	ConsumeIsDrop uint8
 	Probe         uint8
-	_             [1]byte
+	Rate          uint8
 	Snap          uint16
 	_             [2]byte
 }
@@ -53,6 +53,7 @@ type CongestionCounters struct {
 	Rejected   uint64
 	RingLost   uint64
 	Causes     [11]uint64
+	Suppressed [19]uint64
 	Slots      [256]uint64
 }
 
@@ -66,7 +67,7 @@ type CongestionCpuState struct {
 		Slots uint16
 		Queue uint16
 		Flags uint32
-		Pad   uint32
+		Cause uint32
 	}
 	Cache struct {
 		_       structs.HostLayout
@@ -314,6 +315,19 @@ type CongestionWorkspace struct {
 			Comm    [16]uint8
 		}
 		Flow struct {
+			_         structs.HostLayout
+			Saddr     [16]uint8
+			Daddr     [16]uint8
+			Sport     uint16
+			Dport     uint16
+			Seq       uint32
+			SeqLength uint32
+			Family    uint8
+			Proto     uint8
+			HasSeq    uint8
+			Pad       uint8
+		}
+		Inner struct {
 			_         structs.HostLayout
 			Saddr     [16]uint8
 			Daddr     [16]uint8

@@ -263,6 +263,32 @@ func TestFlowsOfFakePackets(t *testing.T) {
 	}
 }
 
+// The EtherType is that behind all VLAN tags that are looked behind.
+func TestEtherType(t *testing.T) {
+	a := newArena(t)
+	r := newTracer(t, a, 0)
+	for _, test := range []struct {
+		name string
+		head []byte
+		want uint16
+	}{
+		{"IPv4", join(ethernet(0x0800), ipv4(6, 0, 0), tcp()), 0x0800},
+		{"LLDP", join(ethernet(0x88cc), make([]byte, 40)), 0x88cc},
+		{"ARP behind three tags", join(ethernet(0x0806, 0x9100, 0x88a8, 0x8100), make([]byte, 28)), 0x0806},
+		{"four tags", join(ethernet(0x0800, 0x88a8, 0x8100, 0x8100, 0x8100), make([]byte, 40)), 0x8100},
+		{"length in place of a type", join(ethernet(64), make([]byte, 64)), 64},
+		{"head ends in the link header", ethernet(0x0800)[:13], 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			a.t, r.t = t, t
+			r.lay(test.head)
+			if got := r.record().EtherType; got != test.want {
+				t.Errorf("%#04x, want %#04x", got, test.want)
+			}
+		})
+	}
+}
+
 // A device without link header, as a tunnel's, is believed about the protocol.
 func TestFlowWithoutLinkHeader(t *testing.T) {
 	a := newArena(t)

@@ -37,7 +37,7 @@ func (r *reader) readTrust(ctx context.Context, m *Machine) {
 	var paths []string
 	for n := range m.Interfaces {
 		if device := m.Interfaces[n].xenbus(); device != "" {
-			paths = append(paths, device, device+"/trusted")
+			paths = append(paths, device, device+"/trusted", device+"/backend")
 		}
 	}
 	values, err := r.source.Xenstore(ctx, paths)
@@ -54,6 +54,9 @@ func (r *reader) readTrust(ctx context.Context, m *Machine) {
 		default:
 			i.Trusted = known(Trusted)
 		}
+	}
+	if err == nil {
+		r.readBackends(ctx, m, values)
 	}
 }
 

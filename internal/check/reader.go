@@ -40,6 +40,7 @@ func Read(ctx context.Context, source Source, names []string) (*Machine, error) 
 		work.Go(func() { m.Log = r.log(ctx, &links) })
 		work.Go(func() { r.readTrust(ctx, m) })
 	}
+	m.NoBus = !r.exists("sys/bus")
 	m.Hypervisor = r.readHypervisor()
 	m.Slab = r.readSlab()
 	m.SinglePages = r.readSinglePages()
@@ -49,6 +50,8 @@ func Read(ctx context.Context, source Source, names []string) (*Machine, error) 
 	m.Sources = r.readInterrupts()
 	r.readAffinity(m)
 	m.PCI = r.readPCI()
+	m.Grants = r.readGrantTable()
+	m.Forwards = r.line("proc/sys/net/ipv4/ip_forward") == "1"
 	r.readForEC2RL(m)
 	work.Wait()
 	m.Slab.Value.Tail = m.SharedInfo.Value.Bytes
@@ -56,6 +59,7 @@ func Read(ctx context.Context, source Source, names []string) (*Machine, error) 
 		if m.Interfaces[n].Namespace == m.NetNS { // whose interfaces /sys shows
 			m.Interfaces[n].RPSCPUs = facts.RPS(source.Files, m.Interfaces[n].Name)
 		}
+		r.readEvents(&m.Interfaces[n])
 		countAgain(&m.Interfaces[n], links.Again, time.Since(began))
 	}
 	return m, ctx.Err()

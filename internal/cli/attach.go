@@ -97,6 +97,7 @@ func (t *traced) start(ctx context.Context, records bool) error {
 		Stacks:     in.stack,
 		Probe:      in.probe,
 		Snap:       in.recording.snap,
+		Rate:       in.recording.rate,
 		Notify:     t.wait.notify(t.notify),
 	})
 	if late := t.wait.end(); late != nil {
@@ -116,16 +117,13 @@ func (t *traced) start(ctx context.Context, records bool) error {
 	return nil
 }
 
-// dropPrivileges gives up what is not needed any more. Files are open by now. An
+// dropPrivileges drops what is not needed any more. Files are open by now. An
 // interrupt meanwhile is dealt with later, as any other.
 func (t *traced) dropPrivileges(ctx context.Context) error {
-	if t.in.keepPrivileges {
-		return nil
-	}
-	return keptPrivileges(t.tracer.DropPrivileges(context.WithoutCancel(ctx)), t.console)
+	return keptPrivileges(t.tracer.DropPrivileges(context.WithoutCancel(ctx), t.in.user, t.in.keep...), t.console)
 }
 
-// keptPrivileges says what it means that a binary could not give them up.
+// keptPrivileges reports that this binary cannot drop them.
 func keptPrivileges(err error, console *output.Console) error {
 	if errors.Is(err, errors.ErrUnsupported) {
 		console.Say("privileges are kept: a cgo binary cannot drop them on all threads; build with CGO_ENABLED=0")
@@ -145,7 +143,8 @@ func (t *traced) announce(ctx context.Context) (err error) {
 	}
 	sentence := fmt.Sprintf("%s with backend %s", watched(&t.totals), choice.Backend)
 	switch {
-	case len(refused) > 0 && !verbose:
+	case len(refused) > 0 && !verbose && !t.totals.AnyNetfront():
+	case len(refused) > 0 && !verbose: // which costs more per packet of the driver
 		sentence += fmt.Sprintf("; %s did not attach (-v shows why)", strings.Join(refused, " and "))
 	case len(refused) > 0:
 		sentence += fmt.Sprintf("; %s did not attach", strings.Join(refused, " and "))
@@ -194,13 +193,18 @@ func (t *traced) stdout() io.Writer {
 }
 
 type stream struct {
-	*output.Lines
+	emitter
 	*output.Stream
 }
+
+type emitter interface{ Emit(event.Event) error }
 
 // stream returns the sink that --output asks for; histogram as hist ends.
 func (t *traced) stream(histogram bool) *stream {
 	out := output.NewStream(t.stdout())
+	if t.in.format == formatPcapng {
+		return &stream{t.capture(out), out}
+	}
 	return &stream{t.in.lines(out, histogram, &t.totals), out}
 }
 

@@ -14,6 +14,7 @@ import (
 	"xentrace/internal/congestion"
 	"xentrace/internal/event"
 	"xentrace/internal/facts"
+	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
 	"xentrace/internal/verdict"
 )
@@ -24,10 +25,10 @@ type Meter interface {
 	Interfaces() []netdev.Interface
 	// Reports returns one for each interface, of the time since the last call.
 	Reports(context.Context) ([]event.CongestionReport, error)
-	// Missing says which figures cannot be had on this kernel, and why.
+	// Missing returns which figures cannot be measured on this kernel, and why.
 	Missing() map[string]string
-	// DropPrivileges gives up what the process does not need any more.
-	DropPrivileges() error
+	// DropPrivileges becomes the user and drops all privileges that measuring does not need.
+	DropPrivileges(kernel.User) error
 	// Close detaches every hook.
 	Close() error
 }
@@ -47,10 +48,11 @@ type congestionOptions struct {
 	everySecond bool
 	baseline    string // path of an earlier run's JSON
 	readyFile   string
+	user        kernel.User
 }
 
 func (a *app) congestionCommand() *cobra.Command {
-	o := &congestionOptions{app: a, writing: newWriting(), duration: congestionDuration}
+	o := &congestionOptions{app: a, writing: newWriting(), duration: congestionDuration, user: kernel.Nobody}
 	c := &cobra.Command{
 		Use: "congestion [flags]", Short: "Find the bottleneck: TX ring, one CPU, copies, steal or accept",
 		Long: `Measures packet rate and sizes, TX ring occupancy, stopped queues, backend
@@ -79,6 +81,7 @@ application), or none.`,
 	toggle(c, &o.everySecond, "watch", "", "report every second")
 	path(c, &o.baseline, "baseline", "", "compare with this output of an earlier run with -o json")
 	readyFlag(c, &o.readyFile)
+	userFlag(c, &o.user)
 	o.writing.flags(c, "report on stderr what this kernel cannot measure")
 	return c
 }
@@ -121,7 +124,7 @@ func (o *congestionOptions) run(ctx context.Context) error {
 		}
 	}
 	m := &measuring{in: o, meter: meter, baseline: baseline}
-	err = errors.Join(ready.create(), keptPrivileges(meter.DropPrivileges(), console))
+	err = errors.Join(ready.create(), keptPrivileges(meter.DropPrivileges(o.user), console))
 	if err == nil {
 		err = m.run(ctx)
 	}
@@ -135,7 +138,7 @@ func readBaseline(ctx context.Context, path string) (congestion.Baseline, error)
 	}
 	var baseline congestion.Baseline
 	read := make(chan error, 1)
-	go func() { // a named pipe that nobody writes to keeps open(2) waiting
+	go func() { // open(2) of a named pipe without a writer blocks
 		var err error
 		baseline, err = readBaselineFile(path)
 		read <- err
@@ -187,19 +190,19 @@ func (m *measuring) run(ctx context.Context) error {
 	for {
 		select {
 		case <-tick:
-			if err := m.tell(last); err != nil {
+			if err := m.report(last); err != nil {
 				return err
 			}
 			continue
 		case <-ctx.Done():
 		case <-end:
 		}
-		return m.tell(last)
+		return m.report(last)
 	}
 }
 
-// tell writes a report of each interface.
-func (m *measuring) tell(ctx context.Context) error {
+// report writes a report of each interface.
+func (m *measuring) report(ctx context.Context) error {
 	reports, err := m.meter.Reports(ctx)
 	if err != nil {
 		return err

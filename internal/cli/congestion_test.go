@@ -14,6 +14,7 @@ import (
 
 	"xentrace/internal/congestion"
 	"xentrace/internal/event"
+	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
 	"xentrace/internal/trace"
 	"xentrace/test/schema"
@@ -26,9 +27,9 @@ type fakeMeter struct {
 	closed  bool
 }
 
-func (f *fakeMeter) Interfaces() []netdev.Interface { return []netdev.Interface{{Name: "eth0"}} }
-func (f *fakeMeter) DropPrivileges() error          { return nil }
-func (f *fakeMeter) Close() error                   { f.closed = true; return nil }
+func (f *fakeMeter) Interfaces() []netdev.Interface   { return []netdev.Interface{{Name: "eth0"}} }
+func (f *fakeMeter) DropPrivileges(kernel.User) error { return nil }
+func (f *fakeMeter) Close() error                     { f.closed = true; return nil }
 func (f *fakeMeter) Missing() map[string]string {
 	return map[string]string{"accepts": "it is Tuesday"}
 }

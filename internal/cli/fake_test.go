@@ -14,6 +14,7 @@ import (
 
 	"xentrace/internal/event"
 	"xentrace/internal/flow"
+	"xentrace/internal/kernel"
 	"xentrace/internal/trace"
 )
 
@@ -197,7 +198,9 @@ func (f *fakeTracer) Holders([]uint64) ([]event.Holder, error) { return nil, nil
 
 func (f *fakeTracer) Connections() flow.Kernel { return nil }
 
-func (f *fakeTracer) DropPrivileges(context.Context) error { return nil }
+func (f *fakeTracer) DropPrivileges(context.Context, kernel.User, ...kernel.Capability) error {
+	return nil
+}
 
 func (f *fakeTracer) Close() error {
 	f.closed.Store(true)

@@ -6,22 +6,26 @@ import (
 	"github.com/spf13/cobra"
 
 	"xentrace/internal/event"
+	"xentrace/internal/kernel"
 	"xentrace/internal/trace"
 )
 
 type writing struct {
 	format  string
+	formats []string // what it can be
 	color   string
 	verbose bool
 }
 
-func newWriting() writing { return writing{format: "text", color: "auto"} }
+func newWriting() writing {
+	return writing{format: "text", formats: []string{"text", "json"}, color: "auto"}
+}
 
 func (w *writing) json() bool { return w.format == "json" }
 
-// flags defines -o, --color and -v; verbose says what the latter adds.
+// flags defines -o, --color and -v; verbose is the help of the latter.
 func (w *writing) flags(c *cobra.Command, verbose string) {
-	word(c, &w.format, "output", "o", "FORMAT", "output format", "text", "json")
+	word(c, &w.format, "output", "o", "FORMAT", "output format", w.formats...)
 	colorFlag(c, w)
 	if verbose != "" {
 		toggle(c, &w.verbose, "verbose", "v", verbose)
@@ -50,14 +54,17 @@ type tracing struct {
 	count     int // of packets, or of probes; 0 for no limit
 	recording recording
 
-	probe          bool // for SetProbe
-	keepPrivileges bool // something is still to be done that needs them
+	probe bool // for SetProbe
+
+	user kernel.User         // to become once attached
+	keep []kernel.Capability // that the command itself needs afterwards
 }
 
 func (a *app) newTracing() tracing {
 	return tracing{
 		app: a, writing: newWriting(), backend: string(event.Auto),
 		drops: string(event.DropsDriver), dropsHook: string(trace.DropsTracepoint), ringBytes: trace.DefaultRingBytes,
+		user: kernel.Nobody,
 	}
 }
 
@@ -94,6 +101,7 @@ func (t *tracing) backendFlag(c *cobra.Command) {
 func (t *tracing) outputFlags(c *cobra.Command) {
 	t.writing.flags(c, "more details on stderr")
 	readyFlag(c, &t.readyFile)
+	userFlag(c, &t.user)
 }
 
 func readyFlag(c *cobra.Command, to *string) {

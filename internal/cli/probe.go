@@ -134,7 +134,7 @@ func (in *probing) options() (probe.Options, *netdev.Namespace, error) {
 }
 
 func (in *probing) probeOf(network *netdev.Namespace, family probe.Family) (probe.Options, error) {
-	o := probe.Options{Slots: in.slots}
+	o := probe.Options{Slots: in.slots, SmallHead: probe.SmallHeadSize()}
 	var err error
 	if o.Interface, err = in.probed(network); err != nil {
 		return o, err

@@ -63,18 +63,23 @@ func TestUsageErrors(t *testing.T) {
 		args string
 		want []string // parts of the one line on standard error
 	}{
-		"no command":          {"", []string{"xentrace: missing argument COMMAND: one of check, completion", "; see xentrace help\n"}},
+		"no command":          {"", []string{"xentrace: missing argument COMMAND: one of check, compare, completion", "; see xentrace help\n"}},
 		"unknown command":     {"frobnicate", []string{`command "frobnicate": unknown`, "watch"}},
 		"mistyped command":    {"wacth", []string{"did you mean watch?"}},
-		"planned command":     {"report", []string{`command "report": unknown`}},
+		"another command":     {"top", []string{`command "top": unknown`}},
 		"flag of no command":  {"-i eth0", []string{"xentrace: unknown shorthand flag: 'i' in -i; see xentrace help\n"}},
 		"odd switch":          {"watch -v=maybe", []string{`"maybe"`, "--verbose", "not true or false"}},
 		"unknown flag":        {"watch --frob", []string{"watch: unknown flag: --frob", "xentrace help watch"}},
-		"stray argument":      {"watch eth0", []string{`unexpected argument "eth0"`}},
+		"stray argument":      {"hist eth0", []string{`unexpected argument "eth0"`}},
+		"interface alone":     {"watch eth0", []string{`watch: filter expression: "eth0" at column 1: unknown word`, "-i"}},
+		"odd expression":      {"watch -i eth0 tcp port http", []string{`watch: filter expression: "http" at column 10: names are not looked up`, "see xentrace help watch"}},
+		"expression of hist":  {"hist tcp port 80", []string{`unexpected argument "tcp"`}},
+		"capture of hist":     {"hist -o pcapng", []string{`"pcapng"`, "--output", "not one of text, json"}},
+		"a screen of packets": {"watch --live -o pcapng", []string{"watch: --live and -o pcapng exclude each other"}},
 		"two arguments":       {"man watch hist", []string{`unexpected argument "hist"`}},
 		"argument missing":    {"completion", []string{"completion: missing argument SHELL: one of bash, zsh, fish, powershell; see xentrace help completion\n"}},
 		"unknown shell":       {"completion tcsh", []string{`shell "tcsh": not one of bash, zsh, fish, powershell`}},
-		"unknown format":      {"watch -o xml", []string{`"xml"`, "--output", "not one of text, json"}},
+		"unknown format":      {"watch -o xml", []string{`"xml"`, "--output", "not one of text, json, pcapng"}},
 		"unknown backend":     {"watch --backend ebpf", []string{`"ebpf"`, "not one of auto, fentry, kprobe, tracepoint"}},
 		"unknown colour":      {"watch --color maybe", []string{`"maybe"`, "not one of auto, always, never"}},
 		"negative duration":   {"hist -d -5s", []string{`"-5s"`, "--duration", "must be >= 0"}},
@@ -118,7 +123,7 @@ func TestUsageErrors(t *testing.T) {
 		"man of junk":         {"man junk", []string{`command "junk": unknown`}},
 		"man help of junk":    {"man -h junk", []string{`command "junk": unknown`}},
 		"shell help of junk":  {"completion -h junk", []string{`shell "junk": not one of bash`}},
-		"junk behind help":    {"watch -h junk", []string{`watch: unexpected argument "junk"; see xentrace help watch`}},
+		"junk behind help":    {"watch -h junk", []string{`watch: filter expression: "junk" at column 1: unknown word`, "; see xentrace help watch\n"}},
 		"junk before help":    {"hist junk --help", []string{`hist: unexpected argument "junk"; see xentrace help hist`}},
 		"version of junk":     {"--version nosuch", []string{`command "nosuch": unknown`}},
 		"odd help":            {"--help=maybe", []string{`invalid argument "maybe" for "-h, --help" flag: not true or false; see xentrace help` + "\n"}},
@@ -329,7 +334,7 @@ func TestHist(t *testing.T) {
 	if fake.options.Records {
 		t.Error("records were asked for")
 	}
-	for _, part := range []string{"slots  packets    share", "--- limit: 18 slots ---", "1000 packets seen, 0 events, 0 lost"} {
+	for _, part := range []string{"slots  packets    share", "--- limit: 18 slots ---", "1,000 packets seen, 0 events, 0 lost"} {
 		if !strings.Contains(got.stdout, part) {
 			t.Errorf("no %q in\n%s", part, got.stdout)
 		}

@@ -38,6 +38,7 @@ func Machine(files fs.FS) remedy.Facts {
 	f.Driver = driver(files)
 	f.NeverUnplugged = staysPlugged(files)
 	f.Irqbalance = irqbalance(files)
+	f.SpuriousFix = hasSpuriousFix(version(files))
 	var next string
 	f.QueuesIn, next = Option(files, f.Driver, "max_queues")
 	f.QueuesNext, _ = strconv.Atoi(next)

@@ -116,3 +116,25 @@ func FuzzCPUList(f *testing.F) {
 		}
 	})
 }
+
+func TestSpuriousFix(t *testing.T) {
+	for version, want := range map[string]bool{
+		"6.12.43": true, "6.12.42": false, "6.1.149": true, "6.1.148": false, "6.17": true, "6.16.9": false, "7.2.13+deb14-amd64": true,
+		"5.10.262": false, "6.12.117+deb12-amd64": true, "6.6.200": false, "": false, "x": false,
+	} {
+		if got := hasSpuriousFix(version); got != want {
+			t.Errorf("%q: %v, want %v", version, got, want)
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	for text, want := range map[string]string{
+		"Linux version 6.1.0-50-amd64 (x@y) (gcc-12) #1 SMP PREEMPT_DYNAMIC Debian 6.1.192-1 (2026-08-01)": "6.1.192",
+		"Linux version 6.12.38 (x@y) #1 SMP": "6.12.38",
+	} {
+		if got := version(machine(map[string]string{"proc/version": text, "proc/sys/kernel/osrelease": "6.12.38\n"})); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}

@@ -91,11 +91,13 @@ func namespaces(ctx context.Context, processes *procfs.Processes) ([]Found, erro
 // [ErrNamespaceNotFound]. It finds those of [Namespaces] and those that a thread of
 // this process is in.
 func OpenNamespace(ctx context.Context, inum uint32) (*Namespace, error) {
-	own, err := filepath.Glob("/proc/self/task/*/ns/net")
+	// Not by a pattern: directories of a process that is not dumpable can only be passed.
+	threads, err := os.ReadDir("/proc/self/task")
 	if err != nil {
 		return nil, fmt.Errorf("threads: %w", err)
 	}
-	for _, path := range own {
+	for _, thread := range threads {
+		path := filepath.Join("/proc/self/task", thread.Name(), "ns/net")
 		if target, err := os.Readlink(path); err == nil && target == fmt.Sprintf("net:[%d]", inum) {
 			if ns, err := openPath(path, inum); err == nil {
 				return ns, nil // otherwise the thread ended or left

@@ -93,6 +93,31 @@ func TestDecodePacket(t *testing.T) {
 			e.Flow.HasSeq, e.Flow.Seq = 0, 0
 			p.Flow.Seq, p.Flow.SeqKnown, p.TCP = 0, false, nil
 		}},
+		{"in a tunnel", 2, func(e *bpf.XentracePacketEvent, p *event.Packet) {
+			e.Inner = e.Flow
+			e.Inner.Seq, e.Flow.Proto, e.Flow.HasSeq, e.Flow.Seq = 0xffffff10, 17, 0, 0
+			inner := *p.Flow
+			inner.Seq = 0xffffff10
+			p.Inner, p.TCP.Seq = &inner, 0xffffff10
+			p.Flow.Proto, p.Flow.SeqKnown, p.Flow.Seq = 17, false, 0
+		}},
+		{"encrypted, by an IPv6 socket with IPv4 addresses", 2, func(e *bpf.XentracePacketEvent, p *event.Packet) {
+			e.Inner.Family, e.Inner.Proto, e.Inner.Sport, e.Inner.Dport = 6, 6, 40001, 443
+			e.Inner.Saddr, e.Inner.Daddr = netip.MustParseAddr("::ffff:10.0.0.1").As16(), netip.MustParseAddr("::ffff:10.0.0.2").As16()
+			e.Flow.Proto, e.Flow.HasSeq, e.Flow.Seq, e.Tcp.SndUna = 50, 0, 0, 0xfffffe00
+			p.Inner = &event.Flow{Proto: 6, Source: netip.MustParseAddrPort("10.0.0.1:40001"), Destination: netip.MustParseAddrPort("10.0.0.2:443")}
+			p.Flow.Proto, p.Flow.SeqKnown, p.Flow.Seq = 50, false, 0
+			p.TCP.Seq, p.TCP.SndUna, p.TCP.SndQBytes = 0xfffffe00, 0xfffffe00, 0x300
+		}},
+		{"UDP in a tunnel that a TCP socket sent", 2, func(e *bpf.XentracePacketEvent, p *event.Packet) {
+			e.Inner = e.Flow
+			e.Inner.Proto, e.Inner.HasSeq, e.Inner.Seq = 17, 0, 0
+			e.Flow.Proto, e.Flow.HasSeq, e.Flow.Seq = 4, 0, 0
+			inner := *p.Flow
+			inner.Proto, inner.Seq, inner.SeqKnown = 17, 0, false
+			p.Inner, p.TCP = &inner, nil
+			p.Flow.Proto, p.Flow.SeqKnown, p.Flow.Seq = 4, false, 0
+		}},
 		{"linearized", 17, func(e *bpf.XentracePacketEvent, p *event.Packet) {
 			e.Verdict, e.Cause = bpf.XentraceVerdictVERDICT_LINEARIZED, bpf.XentraceCauseCAUSE_NONE
 			p.Verdict, p.Cause = event.Linearized, event.CauseNone
