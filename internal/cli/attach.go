@@ -97,6 +97,7 @@ func (t *traced) start(ctx context.Context, records bool) error {
 		Stacks:     in.stack,
 		Probe:      in.probe,
 		Snap:       in.recording.snap,
+		Rate:       in.recording.rate,
 		Notify:     t.wait.notify(t.notify),
 	})
 	if late := t.wait.end(); late != nil {
@@ -122,7 +123,7 @@ func (t *traced) dropPrivileges(ctx context.Context) error {
 	return keptPrivileges(t.tracer.DropPrivileges(context.WithoutCancel(ctx), t.in.user, t.in.keep...), t.console)
 }
 
-// keptPrivileges says what it means that a binary could not give them up.
+// keptPrivileges reports that this binary cannot drop them.
 func keptPrivileges(err error, console *output.Console) error {
 	if errors.Is(err, errors.ErrUnsupported) {
 		console.Say("privileges are kept: a cgo binary cannot drop them on all threads; build with CGO_ENABLED=0")

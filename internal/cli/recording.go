@@ -174,7 +174,8 @@ func (o *recordOptions) run(ctx context.Context) error {
 	t.console.Say("recording to " + o.recording.dir)
 	result, err := t.record(ctx, options)
 	if err == nil {
-		t.console.Say(fmt.Sprintf("%d packets counted, %d events recorded in %s", result.Totals.Sum().Packets, result.Totals.Events, o.recording.dir))
+		t.console.Say(fmt.Sprintf("%d packets counted, %d events recorded in %s, %d suppressed by --rate",
+			result.Totals.Sum().Packets, result.Totals.Events, o.recording.dir, result.Totals.SuppressedRecords()))
 	}
 	return err
 }

@@ -99,7 +99,7 @@ type Conntrack struct {
 }
 
 // Lost counts what the records do not show, by cause. A nil field is one that this
-// kernel does not report; Missing of Totals says why.
+// kernel does not report; Missing of Totals has the reason.
 type Lost struct {
 	Ring      uint64  // records lost because the ring buffer was full
 	Recursion *uint64 // program runs that the kernel skipped to avoid recursion
@@ -159,6 +159,14 @@ func (t *Totals) Sum() InterfaceTotals {
 	return sum
 }
 
+// SuppressedRecords returns how many records were suppressed in all.
+func (t *Totals) SuppressedRecords() (n uint64) {
+	for _, s := range t.Suppressed {
+		n += s.Records
+	}
+	return n
+}
+
 // A Gap is an unmonitored interval: packets may have been missed, or the machine did
 // not run.
 type Gap struct {
@@ -189,7 +197,7 @@ const (
 	Tracepoint Backend = "tracepoint" // net_dev_start_xmit; any driver
 )
 
-// Drops says which drops are reported.
+// Drops selects which drops are reported.
 type Drops string
 
 // What --drops can be.

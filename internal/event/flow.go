@@ -92,7 +92,7 @@ type FlowCounts struct {
 	Flows       int    // tracked now
 	Stalled     int    // stalled now
 	EverStalled uint64 // stalled once or more
-	Lost        uint64 // flows whose history found the table full, or was evicted from it
+	Lost        uint64 // flows not tracked because the table was full, or evicted from it
 }
 
 // A FlowSummary is what the end of a run reports of flows.

@@ -87,7 +87,7 @@ func PerSecond(n uint64, d time.Duration) uint64 {
 	return uint64(float64(n)/d.Seconds() + 0.5)
 }
 
-// Seconds writes a duration as people say it: 12.0 s, 3m 20s.
+// Seconds formats a duration for people: 12.0 s, 3m 20s.
 func Seconds(d time.Duration) string {
 	if d < time.Minute {
 		return strconv.FormatFloat(d.Seconds(), 'f', 1, 64) + " s"
@@ -135,7 +135,7 @@ func TCPState(state uint8) string {
 	return strconv.Itoa(int(state))
 }
 
-// endpoints names the source of a flow, and what stands behind it: where it goes,
+// endpoints returns the source of a flow, and the rest: its destination
 // and by which protocol.
 func endpoints(proto uint8, source, destination netip.AddrPort) (from, rest string) {
 	if source.Port() == 0 && destination.Port() == 0 {

@@ -223,7 +223,7 @@ type conntrackObject struct {
 }
 
 // AppendSummary appends the line of type summary. The keys of missing name each
-// null in it and say why it is one.
+// null in it, with the reason.
 func (JSON) AppendSummary(b []byte, s *event.Summary) []byte {
 	o := totalsOf(s.Type(), &s.Totals, s.Explained)
 	o.Filter, o.LeftOut = append(o.Filter, s.Filter...), s.LeftOut

@@ -10,7 +10,7 @@ import (
 	"xentrace/internal/event"
 )
 
-// ErrUnknownType says that a line is an object of a type that this version does not know.
+// ErrUnknownType: a line is an object of a type that this version does not know.
 var ErrUnknownType = errors.New("unknown type of object")
 
 // Parse reads one line of a recording. Keys that it does not know are ignored; a line of a

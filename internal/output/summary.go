@@ -34,7 +34,18 @@ func (t *Text) appendEnd(b []byte, r *event.Summary) []byte {
 	if len(r.Filter) > 0 {
 		b = appendWrapped(b, filterSentence(r), 0, t.width())
 	}
+	if len(r.Suppressed) > 0 {
+		b = appendWrapped(b, suppressedSentence(&r.Totals), 0, t.width())
+	}
 	return appendClosing(b, &r.Totals, t.width())
+}
+
+func suppressedSentence(totals *event.Totals) string {
+	var parts []string
+	for _, s := range totals.Suppressed {
+		parts = append(parts, strings.TrimSpace(s.Verdict.String()+" "+s.Cause.String())+" "+Grouped(s.Records))
+	}
+	return plural(totals.SuppressedRecords(), "record") + " suppressed by --rate (" + strings.Join(parts, ", ") + "); their packets are counted"
 }
 
 func filterSentence(r *event.Summary) string {

@@ -204,11 +204,11 @@ func (r *registry) readElsewhere(slot uint32, sum *counts) error {
 	return nil
 }
 
-// collectFunction takes TX responses from the ring and frees what was sent, whatever the
+// collectFunction consumes TX responses from the ring and frees what was sent, whatever the
 // status.
 const collectFunction = "xennet_tx_buf_gc"
 
-// rejections says whether packets that the backend rejected are counted, and why not.
+// rejections records whether packets that the backend rejected are counted, else why not.
 type rejections struct {
 	ring    netfront.TransmitRing
 	missing string // empty: they are counted
@@ -251,5 +251,5 @@ func (r *rejections) configure(s *bpfload.Selection) {
 	}
 }
 
-// MissingAnswers says why TX responses cannot be seen; it is empty if they can.
+// MissingAnswers returns why TX responses cannot be seen; empty if they can.
 func (t *Tracer) MissingAnswers() string { return t.rejections.missing }

@@ -182,7 +182,7 @@ func (r *registry) anyNetfront() bool {
 	return false
 }
 
-// finish takes the final tx_dropped of every interface.
+// finish reads the final tx_dropped of every interface.
 func (r *registry) finish(ctx context.Context) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -191,7 +191,7 @@ func (r *registry) finish(ctx context.Context) {
 	}
 }
 
-// rebase takes tx_dropped anew: counting begins now.
+// rebase reads tx_dropped again: counting begins now.
 func (r *registry) rebase(ctx context.Context) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -236,7 +236,7 @@ func readKernel(ctx context.Context, i netdev.Interface, conntrack bool) (readin
 	return read, nil
 }
 
-// missing says why a tx_dropped is not known, if one is not.
+// missing returns why a tx_dropped is unknown, if one is.
 func (r *registry) missing() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
