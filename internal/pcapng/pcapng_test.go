@@ -177,7 +177,7 @@ func TestPcapgoReadsAll(t *testing.T) {
 			t.Errorf("statistics %d: %+v, want %+v", i, s, want[i])
 		}
 	}
-	if comment := c.statistics[2].Comment; !strings.Contains(comment, "2,001 packets") || !strings.Contains(comment, "tx_dropped delta 2") {
+	if comment := c.statistics[2].Comment; !strings.Contains(comment, "packets 2,001") || !strings.Contains(comment, "tx_dropped delta 2") {
 		t.Errorf("comment of the totals: %q", comment)
 	}
 }
