@@ -74,11 +74,11 @@ func (r *reader) trustParameter() Known[Trust] {
 	if !r.exists(parameters) {
 		return missing[Trust](notThere(parameters))
 	}
-	content, err := fs.ReadFile(r.source.Files, parameters+"/trusted")
+	content, err := r.read(parameters + "/trusted")
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return known(Unsupported)
-	case err == nil && strings.TrimSpace(string(content)) == "N":
+	case err == nil && strings.TrimSpace(content) == "N":
 		return known(Untrusted)
 	default:
 		return tried(Trusted, err)

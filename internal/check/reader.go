@@ -3,6 +3,8 @@ package check
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"path"
 	"strconv"
@@ -70,12 +72,29 @@ func countAgain(i *Interface, again func(*Interface) (netdev.Counters, error), a
 	}
 }
 
+// maxFactBytes bounds a file of facts: modules.dep of a kernel has 1 MiB, and
+// /proc/interrupts 10 MiB on a machine of 512 CPUs.
+const maxFactBytes = 32 << 20
+
 func (r *reader) content(name string) Known[string] {
-	content, err := fs.ReadFile(r.source.Files, name)
+	content, err := r.read(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return missing[string](notThere(name))
 	}
-	return tried(string(content), err)
+	return tried(content, err)
+}
+
+func (r *reader) read(name string) (string, error) {
+	file, err := r.source.Files.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = file.Close() }() // only read from
+	content, err := io.ReadAll(io.LimitReader(file, maxFactBytes+1))
+	if err == nil && len(content) > maxFactBytes {
+		err = fmt.Errorf("/%s has over %d MiB", name, maxFactBytes>>20)
+	}
+	return string(content), err
 }
 
 // text returns a file's content, and nothing if it cannot be read.

@@ -173,14 +173,14 @@ func (r *reader) readSlab() Known[Slab] {
 }
 
 func (r *reader) readSlabinfo() Known[Slab] {
-	content, err := fs.ReadFile(r.source.Files, "proc/slabinfo")
+	content, err := r.read("proc/slabinfo")
 	if errors.Is(err, fs.ErrNotExist) {
 		return missing[Slab]("this kernel shows no caches (/sys/kernel/slab, /proc/slabinfo)")
 	}
 	if err != nil {
 		return missing[Slab](why(err))
 	}
-	for line := range strings.Lines(string(content)) {
+	for line := range strings.Lines(content) {
 		fields := strings.Fields(line)
 		if len(fields) < 5 || fields[0] != smallHeads {
 			continue

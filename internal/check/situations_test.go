@@ -180,7 +180,7 @@ func situations() []situation {
 		}, "WARN queues", Queues, []string{"Change max_queues in /etc/modprobe.d/xen.conf:2 to 2"}},
 		{"malformed packets received", func(g *guest) {
 			g.interfaces[0].Counters.Value.RxErrors, g.interfaces[0].Counters.Value.RxPackets = 40, 5000
-			g.logs(9, "net eth0: rx->offset: 4000, size: 200\n DEVICE=n2\n")
+			g.logs(9, "net eth0: rx->offset: 4000, size: 200\n SUBSYSTEM=net\n DEVICE=n2\n")
 		}, "WARN receive, WARN kernel_log", Receive, []string{"40 packets of the backend were malformed", "log has 1 messages about malformed", "logged 1", "update the kernel that runs xen-netback"}},
 		{"malformed packets right now", func(g *guest) { g.malformed = 3 }, "FAIL receive", Receive, []string{"3 of them came while"}},
 		{"received packets that nothing handles", func(g *guest) {

@@ -123,7 +123,7 @@ func (t *traced) dropPrivileges(ctx context.Context) error {
 	return keptPrivileges(t.tracer.DropPrivileges(context.WithoutCancel(ctx), t.in.user, t.in.keep...), t.console)
 }
 
-// keptPrivileges says what it means that a binary could not give them up.
+// keptPrivileges reports that this binary cannot drop them.
 func keptPrivileges(err error, console *output.Console) error {
 	if errors.Is(err, errors.ErrUnsupported) {
 		console.Say("privileges are kept: a cgo binary cannot drop them on all threads; build with CGO_ENABLED=0")
@@ -143,7 +143,8 @@ func (t *traced) announce(ctx context.Context) (err error) {
 	}
 	sentence := fmt.Sprintf("%s with backend %s", watched(&t.totals), choice.Backend)
 	switch {
-	case len(refused) > 0 && !verbose:
+	case len(refused) > 0 && !verbose && !t.totals.AnyNetfront():
+	case len(refused) > 0 && !verbose: // which costs more per packet of the driver
 		sentence += fmt.Sprintf("; %s did not attach (-v shows why)", strings.Join(refused, " and "))
 	case len(refused) > 0:
 		sentence += fmt.Sprintf("; %s did not attach", strings.Join(refused, " and "))

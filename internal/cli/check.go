@@ -132,7 +132,7 @@ func fileReport(ctx context.Context, path string) (*event.Report, error) {
 	file, err := check.ReadFile(ctx, os.DirFS(filepath.Dir(path)), filepath.Base(path))
 	var failure *fs.PathError
 	if errors.As(err, &failure) {
-		err = failure.Err // the path as it was given says more
+		err = failure.Err // the path is named as it was given
 	}
 	if err != nil {
 		return nil, usageError{fmt.Errorf("driver file %s: %w", path, err)}

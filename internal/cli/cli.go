@@ -131,7 +131,7 @@ func unknownCommand(root *cobra.Command, name string) error {
 	return usageError{fmt.Errorf("command %q: unknown, not one of %s; see xentrace help", name, strings.Join(commandNames(root), ", "))}
 }
 
-// noCommand explains arguments of xentrace itself: none of them is a command, or it is behind --.
+// noCommand explains arguments of xentrace itself: none of them is a command, or it comes after --.
 func noCommand(root *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -176,8 +176,7 @@ type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
-// errFinding says, by way of the exit status alone, that what was looked for
-// was found.
+// errFinding sets the exit status only.
 var errFinding = errors.New("a drop was seen")
 
 // Status returns the exit status for what Run returned.

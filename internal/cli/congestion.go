@@ -25,7 +25,7 @@ type Meter interface {
 	Interfaces() []netdev.Interface
 	// Reports returns one for each interface, of the time since the last call.
 	Reports(context.Context) ([]event.CongestionReport, error)
-	// Missing says which figures cannot be had on this kernel, and why.
+	// Missing returns which figures cannot be measured on this kernel, and why.
 	Missing() map[string]string
 	// DropPrivileges becomes the user and drops all privileges that measuring does not need.
 	DropPrivileges(kernel.User) error
@@ -138,7 +138,7 @@ func readBaseline(ctx context.Context, path string) (congestion.Baseline, error)
 	}
 	var baseline congestion.Baseline
 	read := make(chan error, 1)
-	go func() { // a named pipe that nobody writes to keeps open(2) waiting
+	go func() { // open(2) of a named pipe without a writer blocks
 		var err error
 		baseline, err = readBaselineFile(path)
 		read <- err
@@ -190,19 +190,19 @@ func (m *measuring) run(ctx context.Context) error {
 	for {
 		select {
 		case <-tick:
-			if err := m.tell(last); err != nil {
+			if err := m.report(last); err != nil {
 				return err
 			}
 			continue
 		case <-ctx.Done():
 		case <-end:
 		}
-		return m.tell(last)
+		return m.report(last)
 	}
 }
 
-// tell writes a report of each interface.
-func (m *measuring) tell(ctx context.Context) error {
+// report writes a report of each interface.
+func (m *measuring) report(ctx context.Context) error {
 	reports, err := m.meter.Reports(ctx)
 	if err != nil {
 		return err

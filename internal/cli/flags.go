@@ -103,7 +103,7 @@ func fixed(words ...string) complete {
 // maxInterfaces is how many interfaces the BPF programs count separately.
 const maxInterfaces = 64
 
-// interfaceFlag chooses interfaces; usage says what for.
+// interfaceFlag selects interfaces.
 func interfaceFlag(c *cobra.Command, to *[]string, usage string) {
 	list(c, to, "interface", "i", "NAME", usage, interfaceNames, func(text string) (string, error) {
 		switch {

@@ -16,7 +16,7 @@ import (
 )
 
 // wantsScreen reports whether a whole screen is asked for and can be had. Where there is
-// no terminal for one, it says that lines are written.
+// no terminal for one, it reports that lines are printed instead.
 func (in *watchOptions) wantsScreen() (bool, error) {
 	if !in.live {
 		return false, nil

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"xentrace/internal/output"
 	"xentrace/test/tool"
 )
 
@@ -294,7 +295,7 @@ func TestLiveStorm(t *testing.T) {
 	const records = 300_000
 	began := time.Now()
 	l := startLive(t, 200, 60, []string{fmt.Sprintf("XENTRACE_FAKE_RECORDS=%d", records)}, "--count", fmt.Sprint(records))
-	status, _ := l.ended(t, fmt.Sprintf("%d events, 0 lost", records))
+	status, _ := l.ended(t, output.Grouped(records)+" events, 0 lost")
 	took := time.Since(began)
 	if status.ExitStatus() != 0 {
 		t.Errorf("ended with %v", status)

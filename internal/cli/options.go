@@ -23,7 +23,7 @@ func newWriting() writing {
 
 func (w *writing) json() bool { return w.format == "json" }
 
-// flags defines -o, --color and -v; verbose says what the latter adds.
+// flags defines -o, --color and -v; verbose is the help of the latter.
 func (w *writing) flags(c *cobra.Command, verbose string) {
 	word(c, &w.format, "output", "o", "FORMAT", "output format", w.formats...)
 	colorFlag(c, w)

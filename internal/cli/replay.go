@@ -33,7 +33,7 @@ func (a *app) replayCommand() *cobra.Command {
 		Long: `Prints what the run that wrote a recording printed. PATH is a file, a segment or
 a directory of xentrace record; several are merged by time. Filters and
 EXPRESSION, a pcap filter, select what is printed. The summary counts the range,
-in steps of 10 s. Needs no root and no Xen. Exits 1 if a part cannot be read.`,
+in steps of 10 s. Needs no root, no Xen. Exits 1 if a part cannot be read.`,
 		Args: cobra.ArbitraryArgs,
 		Example: `  xentrace replay ` + defaultDir + ` --since 10m      the last 10 minutes
   xentrace replay a.jsonl.zst b.jsonl -o json    two, merged by time

@@ -106,7 +106,7 @@ func TestUsageErrors(t *testing.T) {
 		"a screen of hist":    {"hist --live", []string{"unknown flag: --live"}},
 		"no name":             {"watch --interface=", []string{"empty name"}},
 		"no directory":        {"watch --ready-file /nonexistent/ready", []string{"ready file /nonexistent/ready", "no such file or directory"}},
-		"directory":           {"watch --ready-file /", []string{"ready file /: not a regular file"}},
+		"directory":           {"watch --ready-file /", []string{"ready file / exists"}},
 		"file and interface":  {"check --driver-file /x -i eth0", []string{"--driver-file checks only that file"}},
 		"file and ec2rl":      {"check --driver-file /x --ec2rl", []string{"--driver-file checks only that file"}},
 		"no driver file":      {"check --driver-file /nonexistent/x.ko", []string{"driver file /nonexistent/x.ko: no such file or directory"}},
@@ -334,7 +334,7 @@ func TestHist(t *testing.T) {
 	if fake.options.Records {
 		t.Error("records were asked for")
 	}
-	for _, part := range []string{"slots  packets    share", "--- limit: 18 slots ---", "1000 packets seen, 0 events, 0 lost"} {
+	for _, part := range []string{"slots  packets    share", "--- limit: 18 slots ---", "1,000 packets seen, 0 events, 0 lost"} {
 		if !strings.Contains(got.stdout, part) {
 			t.Errorf("no %q in\n%s", part, got.stdout)
 		}
@@ -376,9 +376,6 @@ func TestReadFailureIsToldAfterTheSummary(t *testing.T) {
 
 func TestReadyFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ready")
-	if err := os.WriteFile(path, []byte("stale"), 0o644); err != nil {
-		t.Fatal(err)
-	}
 	fake := newFake()
 	stale := errors.New("nothing was started")
 	fake.before = func() { _, stale = os.Stat(path) }
@@ -391,6 +388,9 @@ func TestReadyFile(t *testing.T) {
 	if text, err := os.ReadFile(path); err != nil || string(text) != fmt.Sprintln(os.Getpid()) {
 		t.Errorf("ready file holds %q (%v)", text, err)
 	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
 	fake = newFake()
 	fake.err = errors.New("no")
 	if got := runWith(t, fake, "watch", "--ready-file", path); got.status != 4 {
@@ -398,6 +398,47 @@ func TestReadyFile(t *testing.T) {
 	}
 	if left, _ := os.ReadDir(filepath.Dir(path)); len(left) != 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// A file that exists is neither overwritten nor removed, whenever it appeared and whether
+// xentrace starts or not.
+func TestReadyFileThatExists(t *testing.T) {
+	for name, test := range map[string]struct {
+		make   func(path string) error
+		before bool // xentrace starts
+		status int
+	}{
+		"file":                {func(path string) error { return os.WriteFile(path, []byte("mine"), 0o644) }, true, 2},
+		"link to nowhere":     {func(path string) error { return os.Symlink("/nonexistent", path) }, true, 2},
+		"directory":           {func(path string) error { return os.Mkdir(path, 0o755) }, true, 2},
+		"file made meanwhile": {func(path string) error { return os.WriteFile(path, []byte("mine"), 0o644) }, false, 4},
+		"link made meanwhile": {func(path string) error { return os.Symlink("/nonexistent", path) }, false, 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "ready")
+			fake := newFake()
+			var made error
+			if test.before {
+				made = test.make(path)
+				fake.err = errors.New("no")
+			} else {
+				fake.before = func() { made = test.make(path) }
+			}
+			got := runWith(t, fake, "watch", "-d", "10ms", "--ready-file", path)
+			if made != nil {
+				t.Fatal(made)
+			}
+			if got.status != test.status || !strings.Contains(got.stderr, "ready file "+path+" exists") {
+				t.Errorf("status %d, stderr %q", got.status, got.stderr)
+			}
+			if info, err := os.Lstat(path); err != nil || info.Mode().IsRegular() && info.Size() != int64(len("mine")) {
+				t.Errorf("the file is gone or overwritten: %v, %v", info, err)
+			}
+			if left, _ := os.ReadDir(filepath.Dir(path)); len(left) != 1 {
+				t.Errorf("left behind: %v", left)
+			}
+		})
 	}
 }
 

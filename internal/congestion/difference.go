@@ -108,7 +108,7 @@ func (m *Meter) queue(c *queueCounts, netfront bool) event.CongestionQueue {
 
 func (m *Meter) has(hook string) bool { return m.hooks.missing[hook] == "" }
 
-// whyMissing says why some figures cannot be counted.
+// whyMissing returns why some figures cannot be counted.
 func (m *Meter) whyMissing(r *event.CongestionReport, i netdev.Interface) {
 	say := func(reason string, keys ...string) {
 		for _, key := range keys {

@@ -131,6 +131,9 @@ func CPUList(list string) []int {
 		if err != nil || first < 0 || last < first || last >= maxCPUs {
 			return nil
 		}
+		if len(cpus)+last-first >= maxCPUs { // a list that repeats itself
+			return nil
+		}
 		for cpu := first; cpu <= last; cpu++ {
 			cpus = append(cpus, cpu)
 		}

@@ -235,7 +235,7 @@ func TestNotUndone(t *testing.T) {
 		}
 	}
 	err := fixer.Apply(t.Context(), m.plan(t, "single-pages", "sg-on", "mtu-1400"), "")
-	if !errors.Is(err, ErrNotUndone) || !strings.Contains(err.Error(), "xentrace fix --revert tries again") {
+	if !errors.Is(err, ErrNotUndone) || !strings.Contains(err.Error(), "xentrace fix --revert --state "+m.fixer().State+" tries again") {
 		t.Fatalf("%v, want ErrNotUndone", err)
 	}
 	if err := m.fixer().Revert(t.Context(), false); err == nil || errors.Is(err, ErrNothing) || !strings.Contains(err.Error(), "the state file stays") {

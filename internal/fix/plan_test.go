@@ -1,6 +1,7 @@
 package fix
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -251,8 +252,11 @@ func TestFilesOfOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, path, string(content)+"# mine\n")
-	if err := m.fixer().Revert(t.Context(), false); err == nil || !strings.Contains(err.Error(), "changed by hand") {
+	if err := m.fixer().Revert(t.Context(), false); !errors.Is(err, ErrRefused) {
 		t.Errorf("reverted: %v", err)
+	}
+	if last := fmt.Sprint(m.told); !strings.Contains(last, "changed by hand") {
+		t.Errorf("no reason in %s", last)
 	}
 	if kept, err := os.ReadFile(path); err != nil || !strings.HasSuffix(string(kept), "# mine\n") {
 		t.Errorf("the changed file is gone: %v", err)

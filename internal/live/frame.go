@@ -230,7 +230,7 @@ func toneOf(v event.Verdict) tone { return tone{colour: output.VerdictColour(v)}
 // elsewhere reports whether drops outside the driver are counted.
 func (m *model) elsewhere() bool { return m.latest.Totals.Drops == event.DropsAll }
 
-// interfaceLines is a table of the interfaces, those that lost most first. It takes a
+// interfaceLines is a table of the interfaces, those that lost most first. It uses a
 // sixth of the rows at most.
 func (m *model) interfaceLines(columns, rows int) []line {
 	all := slices.Clone(m.latest.Totals.Interfaces)

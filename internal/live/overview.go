@@ -136,11 +136,11 @@ func (m *model) since(t time.Time) string {
 	return output.Seconds(d)
 }
 
-// leastFlow has room for most pairs of IPv4 addresses and ports.
+// leastFlow fits most pairs of IPv4 addresses and ports.
 const leastFlow = 42
 
 // shortenEnds shortens both ends of a flow in their middle: first and last parts of
-// addresses, and ports, tell most.
+// addresses, and ports, matter most.
 func shortenEnds(text string, columns int, more string) string {
 	const arrow = " > "
 	source, destination, isPair := strings.Cut(text, arrow)
@@ -200,7 +200,7 @@ func (o order) compare(a, b event.FlowHistory) int {
 	return cmp.Or(a.Source.Compare(b.Source), a.Destination.Compare(b.Destination)) // they stay where they are
 }
 
-// rank puts flows that stand still before those that are over it.
+// rank sorts stalled flows before those that recovered.
 func rank(f event.FlowHistory) int {
 	switch f.State {
 	case event.Stalled:

@@ -262,7 +262,7 @@ func inMicroseconds(us uint64) string {
 	}
 }
 
-// appendMissingRows says what could not be measured, each reason once.
+// appendMissingRows lists what could not be measured, each reason once.
 func (t *Text) appendMissingRows(b []byte, r *event.CongestionReport) []byte {
 	if len(r.Missing) == 0 {
 		return b

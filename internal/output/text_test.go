@@ -229,7 +229,7 @@ func TestTxDroppedBesideDropsElsewhere(t *testing.T) {
 	totals.Drops = event.DropsAll
 	totals.Interfaces[0].Elsewhere = 7
 	got := string(text(300).AppendSummary(nil, summaryOf(totals)))
-	for _, part := range []string{"elsewhere        7  dropped before the driver\n", "tx_dropped       0  delta of the interface's own counter: equals the driver's drops; drops before the driver are not in it", "\nelsewhere (7): "} {
+	for _, part := range []string{"elsewhere        7  dropped outside the driver\n", "tx_dropped       0  delta of the interface's own counter: equals the driver's drops; drops outside it are not in it", "\nelsewhere (7): "} {
 		if !strings.Contains(got, part) {
 			t.Errorf("%q is not in\n%s", part, got)
 		}

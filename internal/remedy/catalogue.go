@@ -81,6 +81,9 @@ const (
 	Neighbours     ID = "neighbours"
 	NFTRules       ID = "nft-rules"
 	IPTablesRules  ID = "iptables-rules"
+	ConntrackState ID = "conntrack-state"
+	NATPorts       ID = "nat-ports"
+	ConntrackMax   ID = "conntrack-max"
 	EgressFilters  ID = "egress-filters"
 	CgroupPrograms ID = "cgroup-programs"
 	Routes         ID = "routes"
@@ -367,9 +370,7 @@ var catalogue = map[ID]Remedy{
 		Applies: func(f *Facts) bool { return f.Enter == "" },
 	},
 	WatchElsewhere: {
-		Command: "xentrace watch -i {ifname} --drops all -v",
-		Effect:  "Shows the kernel functions that led to each drop.",
-		Applies: func(f *Facts) bool { return f.Enter == "" },
+		Effect: "The stack of a drop names the functions that led to it: --drops all -v prints it, and JSON has it as stack.",
 	},
 	ReportPacket: {
 		Command: "xentrace watch -i {ifname} -o json",
@@ -425,6 +426,17 @@ var catalogue = map[ID]Remedy{
 	IPTablesRules: {
 		Command: "{netns}iptables-save -c; {netns}ip6tables-save -c",
 		Effect:  "Shows rules made with the older tools, with counts.",
+	},
+	ConntrackState: {
+		Command: "{netns}conntrack -S",
+		Effect:  "Shows the counters of connection tracking per CPU.",
+	},
+	NATPorts: {
+		Effect: "Two connections were to get the same address and port: give NAT more ports or addresses, or random ones (masquerade random-fully).",
+	},
+	ConntrackMax: {
+		Effect: "Raise net.netfilter.nf_conntrack_max, or find what makes so many connections (conntrack -L).",
+		Cost:   "About 320 bytes of kernel memory per connection.",
 	},
 	EgressFilters: {
 		Command: "tc -s filter show dev {ifname} egress",

@@ -133,7 +133,7 @@ func (c *chooser) configuration() bpf.XentraceConfiguration {
 	return cfg
 }
 
-// possible learns what the backend needs to know, and says why it cannot work,
+// possible learns what the backend needs to know, and returns why it cannot work,
 // where that is known beforehand.
 func (c *chooser) possible(ctx context.Context, b event.Backend) error {
 	if b == event.Tracepoint {
@@ -169,7 +169,7 @@ func driverName(i netdev.Interface) string {
 	return "driver " + i.Driver
 }
 
-// A Refusal says why a backend that would have been better was not taken.
+// A Refusal is the reason why a better backend was not used.
 type Refusal struct {
 	Backend event.Backend
 	Err     error

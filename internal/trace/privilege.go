@@ -44,7 +44,7 @@ func CheckKernel() error {
 		}
 	}
 	if len(missing) > 0 && kernel.InUserNamespace() {
-		return fmt.Errorf("%w: this is a user namespace, as of a rootless container, whose root may not load BPF programs: run it as root on the machine itself", ErrCannotRun)
+		return fmt.Errorf("%w: this is a user namespace, as of a rootless container, whose root may not load BPF programs; run it as root on the machine itself", ErrCannotRun)
 	}
 	if len(missing) > 0 {
 		return fmt.Errorf("%w: missing privilege %s; run with sudo", ErrCannotRun, strings.Join(missing, ", "))
