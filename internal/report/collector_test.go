@@ -95,6 +95,24 @@ func TestManyConnections(t *testing.T) {
 	}
 }
 
+// Of a stall that began before the first event the end tells; one that no event names is in
+// the summary.
+func TestStallsWithoutTheirBeginning(t *testing.T) {
+	p, other := packetOf(midnight, 1, 1), packetOf(midnight, 2, 1)
+	recovered := stalledOf(midnight.Add(time.Minute), p, 9, event.Recovered, 90*time.Second)
+	still := stalledOf(midnight.Add(2*time.Minute), other, 9, event.Stalled, 30*time.Second)
+	c := collected(t, []event.Event{recovered, &event.Summary{
+		Totals: event.Totals{Time: midnight.Add(2 * time.Minute)}, Flows: &event.FlowSummary{Flows: []event.FlowHistory{recovered.Flow, still.Flow}},
+	}})
+	ranked := c.table.ranked()
+	if len(ranked) != 2 || c.stalls != 2 || ranked[0].stalledFor != 30*time.Second || ranked[1].stalledFor != 90*time.Second {
+		t.Fatalf("%d connections, %d stalls", len(ranked), c.stalls)
+	}
+	if ranked[0].stalledSince.IsZero() || !ranked[1].stalledSince.IsZero() || c.stalledNow() != 1 {
+		t.Error("the wrong one is stalled at the end")
+	}
+}
+
 // Unmonitored intervals come from gaps and notices; what both report counts once.
 func TestUnmonitored(t *testing.T) {
 	i := intervalOf(midnight.Add(time.Hour), 100, 0)
