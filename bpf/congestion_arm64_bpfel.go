@@ -148,11 +148,12 @@ type CongestionQueueCounters struct {
 }
 
 type CongestionQueueCpu struct {
-	_       structs.HostLayout
-	Address uint64
-	Depth   uint32
-	Pad     uint32
-	Cache   struct {
+	_         structs.HostLayout
+	Address   uint64
+	Completed uint64
+	RspCons   uint32
+	Depth     uint32
+	Cache     struct {
 		_       structs.HostLayout
 		Dev     uint64
 		Net     uint64
@@ -394,6 +395,7 @@ const (
 	CongestionProgCongestionAccept       = "congestion_accept"
 	CongestionProgCongestionAcceptOfFour = "congestion_accept_of_four"
 	CongestionProgCongestionBegin        = "congestion_begin"
+	CongestionProgCongestionBeginTyped   = "congestion_begin_typed"
 	CongestionProgCongestionCompletion   = "congestion_completion"
 	CongestionProgCongestionEnd          = "congestion_end"
 	CongestionProgCongestionFree         = "congestion_free"
@@ -457,6 +459,7 @@ type CongestionProgramSpecs struct {
 	CongestionAccept       *ebpf.ProgramSpec `ebpf:"congestion_accept"`
 	CongestionAcceptOfFour *ebpf.ProgramSpec `ebpf:"congestion_accept_of_four"`
 	CongestionBegin        *ebpf.ProgramSpec `ebpf:"congestion_begin"`
+	CongestionBeginTyped   *ebpf.ProgramSpec `ebpf:"congestion_begin_typed"`
 	CongestionCompletion   *ebpf.ProgramSpec `ebpf:"congestion_completion"`
 	CongestionEnd          *ebpf.ProgramSpec `ebpf:"congestion_end"`
 	CongestionFree         *ebpf.ProgramSpec `ebpf:"congestion_free"`
@@ -579,6 +582,7 @@ type CongestionPrograms struct {
 	CongestionAccept       *ebpf.Program `ebpf:"congestion_accept"`
 	CongestionAcceptOfFour *ebpf.Program `ebpf:"congestion_accept_of_four"`
 	CongestionBegin        *ebpf.Program `ebpf:"congestion_begin"`
+	CongestionBeginTyped   *ebpf.Program `ebpf:"congestion_begin_typed"`
 	CongestionCompletion   *ebpf.Program `ebpf:"congestion_completion"`
 	CongestionEnd          *ebpf.Program `ebpf:"congestion_end"`
 	CongestionFree         *ebpf.Program `ebpf:"congestion_free"`
@@ -595,6 +599,7 @@ func (p *CongestionPrograms) Close() error {
 		p.CongestionAccept,
 		p.CongestionAcceptOfFour,
 		p.CongestionBegin,
+		p.CongestionBeginTyped,
 		p.CongestionCompletion,
 		p.CongestionEnd,
 		p.CongestionFree,
