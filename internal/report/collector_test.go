@@ -76,6 +76,17 @@ func TestRecordsAndCounters(t *testing.T) {
 	}
 }
 
+func TestShares(t *testing.T) {
+	for _, test := range []struct {
+		part, whole uint64
+		want        string
+	}{{6, 6, "100 %"}, {0, 6, "0 %"}, {1200, 26_110_182, "0.0046 %"}, {999, 1000, "100 %"}, {123, 1000, "12 %"}, {1, 100, "1 %"}, {1, 30, "3.3 %"}} {
+		if got := share(test.part, test.whole); got != test.want {
+			t.Errorf("%d of %d is %s, want %s", test.part, test.whole, got, test.want)
+		}
+	}
+}
+
 // Connections beyond what is kept are counted, and the worst stay.
 func TestManyConnections(t *testing.T) {
 	var events []event.Event
