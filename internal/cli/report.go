@@ -52,7 +52,7 @@ Without a path, -d TIME watches this machine for that long.`,
 	return c
 }
 
-// liveFlags say how a live run is watched.
+// liveFlags are of live runs only.
 var liveFlags = []string{"interface", "wait", "backend", "rejected", "drops", "stack", "ready-file"}
 
 func (o *reportOptions) run(ctx context.Context, paths []string, given func(flag string) bool) error {

@@ -106,8 +106,8 @@ func TestManyConnections(t *testing.T) {
 	}
 }
 
-// Of a stall that began before the first event the end tells; one that no event names is in
-// the summary.
+// The end of a stall shows that it began before the first event; one that no event names is
+// in the summary.
 func TestStallsWithoutTheirBeginning(t *testing.T) {
 	p, other := packetOf(midnight, 1, 1), packetOf(midnight, 2, 1)
 	recovered := stalledOf(midnight.Add(time.Minute), p, 9, event.Recovered, 90*time.Second)

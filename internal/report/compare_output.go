@@ -76,7 +76,7 @@ func orNone(s string) string {
 	return s
 }
 
-// Sentence says how many rates differ, or why nothing can be compared.
+// Sentence is how many rates differ, or why nothing can be compared.
 func (c *Comparison) Sentence() string {
 	for _, s := range []*Side{&c.A, &c.B} {
 		if why := s.Empty(); why != "" {

@@ -17,7 +17,7 @@ const (
 // A stall is an interval in which a connection was stalled.
 type stall struct{ from, to time.Time }
 
-// A connection is what the events say of one flow.
+// A connection is what is known of one flow.
 type connection struct {
 	event.FlowKey
 	ifname  string
@@ -152,7 +152,7 @@ func (c *connection) add(p *event.Packet) (again bool) {
 	return again
 }
 
-// learn takes what a history of the same flow has and packets do not.
+// learn adds what a history of the same flow has and packets do not.
 func (c *connection) learn(f *event.FlowHistory) {
 	c.state, c.known = f.State, true
 	if f.Interface.Name != "" {

@@ -18,7 +18,7 @@ import (
 )
 
 // mostBytes is the size that a page does not exceed: it then shows fewer connections and
-// events, and says so.
+// events, and reports that.
 const mostBytes = 300_000
 
 // Options are what a page shows besides the events.
