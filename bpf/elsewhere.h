@@ -39,7 +39,7 @@ struct elsewhere_head {
 	__u64 frames[MAX_FRAMES]; /* return addresses, innermost first */
 };
 
-/* Cut off behind the last fragment. */
+/* Cut off after the last fragment. */
 struct elsewhere_event {
 	struct elsewhere_head head;
 	struct packet_event packet; /* without its header */

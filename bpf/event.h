@@ -140,7 +140,7 @@ struct packet_event {
 	enum cause cause;
 	__u32 nr_frags;
 	__u16 snapped;	  /* bytes of the packet at the end of the record */
-	__u16 ether_type; /* behind VLAN tags, 0 if unknown */
+	__u16 ether_type; /* after VLAN tags, 0 if unknown */
 	__u8 linkless;	  /* the packet begins with its network header */
 	__u8 stacked;	  /* the record has a call stack */
 	__u16 pad;

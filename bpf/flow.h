@@ -139,7 +139,8 @@ static __noinline int ipv4_flow(struct flow *flow, struct cursor *cursor)
 	flow->proto = ip.protocol;
 	__builtin_memcpy(flow->saddr, &ip.saddr, sizeof(ip.saddr));
 	__builtin_memcpy(flow->daddr, &ip.daddr, sizeof(ip.daddr));
-	if (bpf_ntohs(ip.frag_off) & IPV4_OFFSET_MASK)
+	/* Of a header shorter than itself the ports would be read from its addresses. */
+	if (ip.ihl < 5 || bpf_ntohs(ip.frag_off) & IPV4_OFFSET_MASK)
 		return 0;
 	cursor->offset += ip.ihl * 4;
 	transport(flow, cursor);

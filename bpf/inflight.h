@@ -109,7 +109,7 @@ static __noinline int settle(struct cpu_state *cpu, __u32 slot)
 	return 0;
 }
 
-/* An interrupt that transmits meanwhile takes slot 1. */
+/* An interrupt that transmits uses entry 1. */
 static __always_inline void settle_first(struct cpu_state *cpu)
 {
 	WRITE_ONCE(cpu->settling, 1);

@@ -9,7 +9,7 @@
 #ifndef XENTRACE_KERNEL_H
 #define XENTRACE_KERNEL_H
 
-/* bpf_tracing.h then takes the kernel's names of registers, as in struct pt_regs below. */
+/* bpf_tracing.h then uses the kernel's names of registers, as in struct pt_regs below. */
 #define __VMLINUX_H__
 
 #include <stdbool.h>
@@ -147,7 +147,7 @@ struct sock_common {
 	unsigned int skc_hash;
 	__u16 skc_num; /* local port */
 	possible_net_t skc_net;
-	atomic64_t skc_cookie; /* 0 until somebody asked for it */
+	atomic64_t skc_cookie; /* 0 until it is first requested */
 };
 
 typedef struct {

@@ -3,7 +3,7 @@
  * The socket of a packet, and the process that sends it.
  *
  * The current process alone proves little: an interrupt that brought an ACK may send on
- * top of it, and a process takes other sockets' packets from the qdisc along with its
+ * top of it, and a process dequeues other sockets' packets from the qdisc along with its
  * own. So it counts as the sender outside of interrupts only, and if its file table
  * holds the socket's file.
  */

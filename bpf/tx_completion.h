@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * How long the backend takes for a packet, read at the return of xennet_tx_buf_gc(): the
- * responses that it took stay on the ring then, see rejected.h.
+ * Completion time of a packet, read at the return of xennet_tx_buf_gc(): the
+ * responses that it consumed stay on the ring, see rejected.h.
  */
 #ifndef XENTRACE_TX_COMPLETION_H
 #define XENTRACE_TX_COMPLETION_H

@@ -23,8 +23,9 @@ type traced struct {
 	in      *tracing
 	tracer  Tracer
 	console *output.Console
-	totals  event.Totals       // at the start: names the interfaces
-	took    time.Duration      // to attach
+	totals  event.Totals  // at the start: names the interfaces
+	took    time.Duration // to attach
+	wait    wait
 	cancel  context.CancelFunc // ends what the tracer does in the background
 
 	recorder *record.Recorder // nil: nothing is recorded
@@ -83,6 +84,7 @@ func (t *traced) start(ctx context.Context, records bool) error {
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	interrupted := context.AfterFunc(ctx, cancel)
 	in := t.in
+	t.wait = wait{limit: in.limit, giveUp: cancel}
 	tracer, err := in.Start(running, trace.Options{
 		Interfaces: in.interfaces,
 		Backend:    event.Backend(in.backend),
@@ -95,30 +97,33 @@ func (t *traced) start(ctx context.Context, records bool) error {
 		Stacks:     in.stack,
 		Probe:      in.probe,
 		Snap:       in.recording.snap,
-		Notify:     t.notify,
+		Rate:       in.recording.rate,
+		Notify:     t.wait.notify(t.notify),
 	})
+	if late := t.wait.end(); late != nil {
+		err = late
+	}
+	if err == nil && !interrupted() { // the interrupt came just as it was done
+		err = context.Canceled
+	}
 	if err != nil {
 		cancel()
+		if tracer != nil {
+			err = errors.Join(err, tracer.Close())
+		}
 		return err
-	}
-	if !interrupted() { // the interrupt came just as it was done
-		cancel()
-		return errors.Join(context.Canceled, tracer.Close())
 	}
 	t.tracer, t.cancel, t.took = tracer, cancel, time.Since(began)
 	return nil
 }
 
-// dropPrivileges gives up what is not needed any more. Files are open by now. An
+// dropPrivileges drops what is not needed any more. Files are open by now. An
 // interrupt meanwhile is dealt with later, as any other.
 func (t *traced) dropPrivileges(ctx context.Context) error {
-	if t.in.keepPrivileges {
-		return nil
-	}
-	return keptPrivileges(t.tracer.DropPrivileges(context.WithoutCancel(ctx)), t.console)
+	return keptPrivileges(t.tracer.DropPrivileges(context.WithoutCancel(ctx), t.in.user, t.in.keep...), t.console)
 }
 
-// keptPrivileges says what it means that a binary could not give them up.
+// keptPrivileges reports that this binary cannot drop them.
 func keptPrivileges(err error, console *output.Console) error {
 	if errors.Is(err, errors.ErrUnsupported) {
 		console.Say("privileges are kept: a cgo binary cannot drop them on all threads; build with CGO_ENABLED=0")
@@ -138,7 +143,8 @@ func (t *traced) announce(ctx context.Context) (err error) {
 	}
 	sentence := fmt.Sprintf("%s with backend %s", watched(&t.totals), choice.Backend)
 	switch {
-	case len(refused) > 0 && !verbose:
+	case len(refused) > 0 && !verbose && !t.totals.AnyNetfront():
+	case len(refused) > 0 && !verbose: // which costs more per packet of the driver
 		sentence += fmt.Sprintf("; %s did not attach (-v shows why)", strings.Join(refused, " and "))
 	case len(refused) > 0:
 		sentence += fmt.Sprintf("; %s did not attach", strings.Join(refused, " and "))
@@ -187,13 +193,18 @@ func (t *traced) stdout() io.Writer {
 }
 
 type stream struct {
-	*output.Lines
+	emitter
 	*output.Stream
 }
+
+type emitter interface{ Emit(event.Event) error }
 
 // stream returns the sink that --output asks for; histogram as hist ends.
 func (t *traced) stream(histogram bool) *stream {
 	out := output.NewStream(t.stdout())
+	if t.in.format == formatPcapng {
+		return &stream{t.capture(out), out}
+	}
 	return &stream{t.in.lines(out, histogram, &t.totals), out}
 }
 
@@ -201,7 +212,7 @@ func (t *traced) stream(histogram bool) *stream {
 func (t *traced) run(ctx context.Context, out *stream, screen *screen, options session.Options) (session.Result, error) {
 	defer t.cancel()
 	options.Source, options.Sink = session.Live(t.tracer), out
-	options.Duration, options.Count = t.in.duration, t.in.count
+	options.Duration, options.Count = t.wait.rest(t.in.duration), t.in.count
 	options.Broken, options.Warn = out.Failed(), t.console.Say
 	switch {
 	case screen != nil:

@@ -4,9 +4,11 @@ import (
 	"context"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"xentrace/internal/demo"
 	"xentrace/internal/event"
+	"xentrace/internal/kernel"
 	"xentrace/internal/output"
 	"xentrace/internal/trace"
 )
@@ -60,6 +62,8 @@ func (o *demoOptions) tracing(ifname string, attached func()) tracing {
 	}
 	t := a.newTracing()
 	t.writing, t.interfaces = o.writing, []string{ifname}
-	t.keepPrivileges = true // the network is still to be taken down
+	// To send from the demo's namespaces and remove them, and to attach once more, by
+	// fentry and kprobe at first.
+	t.keep = []kernel.Capability{unix.CAP_SYS_ADMIN, unix.CAP_NET_ADMIN, unix.CAP_SYSLOG}
 	return t
 }

@@ -67,7 +67,7 @@ func runFixOn(t *testing.T, m *mendable, fake *fakeTracer, state string, args ..
 	if fake != nil {
 		system.Start = fake.start
 	}
-	system.Probe = func(context.Context, probe.Tracer, uint32, int) (event.Probe, error) {
+	system.Probe = func(context.Context, probe.Tracer, uint32, int, int) (event.Probe, error) {
 		return event.Probe{}, fmt.Errorf("%w: it has no default gateway", trace.ErrCannotRun)
 	}
 	system.Changeable = func() (fix.Machine, error) {
@@ -180,7 +180,7 @@ func TestFixTellsWhetherDropsEnded(t *testing.T) {
 					tracer.began = time.Now()
 					return tracer, nil
 				},
-				Probe: func(context.Context, probe.Tracer, uint32, int) (event.Probe, error) {
+				Probe: func(context.Context, probe.Tracer, uint32, int, int) (event.Probe, error) {
 					return event.Probe{}, errors.New("no gateway")
 				},
 			})

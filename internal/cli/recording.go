@@ -35,7 +35,7 @@ type recording struct {
 func (r *recording) active() bool { return r.path != "" || r.dir != "" }
 
 func (r *recording) flags(c *cobra.Command) {
-	path(c, &r.path, "write", "w", "also write a recording to this new file (.zst: compressed)")
+	path(c, &r.path, "write", "w", "also record to this new file (.zst: compressed)")
 }
 
 // open opens the recorder; nil where nothing is recorded.
@@ -135,15 +135,20 @@ func (a *app) recordCommand() *cobra.Command {
 	o := &recordOptions{watchOptions{tracing: a.newTracing()}}
 	o.recording = recording{dir: defaultDir, Limits: record.Limits{MaxBytes: 256 << 20, MaxAge: 14 * 24 * time.Hour}, rate: 1000, snap: 128}
 	c := &cobra.Command{
-		Use: "record [flags]", Short: "Record to a directory of bounded size, to look at later",
+		Use: "record [flags] [EXPRESSION]", Short: "Record to a directory of bounded size, to look at later",
 		Long: `Writes what xentrace watch would show, and counts every 10 s, to segments in a
 directory: the flight recorder. The oldest segments are deleted for new ones.
 If the disk is full or gone, recording pauses and resumes by itself.`,
-		Args: none,
+		Args: expressionArgument(&o.filter), ValidArgsFunction: cobra.NoFileCompletions,
 		Example: `  xentrace record                                  to ` + defaultDir + `
   xentrace record --dir /srv/x --max-size 1GiB
   xentrace replay --since 10m ` + defaultDir + `      what happened`,
-		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context()) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := o.chooseSnap(c); err != nil {
+				return err
+			}
+			return o.run(c.Context())
+		},
 	}
 	path(c, &o.recording.dir, "dir", "", "directory of the recording; made if missing")
 	parsed(c, &o.recording.MaxBytes, "max-size", "", "BYTES", "256MiB", "limit of everything in the directory", parseMaxSize)
@@ -169,7 +174,8 @@ func (o *recordOptions) run(ctx context.Context) error {
 	t.console.Say("recording to " + o.recording.dir)
 	result, err := t.record(ctx, options)
 	if err == nil {
-		t.console.Say(fmt.Sprintf("%d packets counted, %d events recorded in %s", result.Totals.Sum().Packets, result.Totals.Events, o.recording.dir))
+		t.console.Say(fmt.Sprintf("%d packets counted, %d events recorded in %s, %d suppressed by --rate",
+			result.Totals.Sum().Packets, result.Totals.Events, o.recording.dir, result.Totals.SuppressedRecords()))
 	}
 	return err
 }
@@ -182,7 +188,7 @@ func (t *traced) record(ctx context.Context, options session.Options) (session.R
 	return session.Run(ctx, options)
 }
 
-const snapUsage = "record the first bytes of each packet, at most 256; 0: none"
+const snapUsage = "first bytes of each packet to record, up to 256"
 
 func parseSnap(text string) (int, error) {
 	n, err := strconv.Atoi(text)

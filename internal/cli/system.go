@@ -17,6 +17,7 @@ import (
 	"xentrace/internal/event"
 	"xentrace/internal/fix"
 	"xentrace/internal/flow"
+	"xentrace/internal/kernel"
 	"xentrace/internal/output"
 	"xentrace/internal/probe"
 	"xentrace/internal/trace"
@@ -33,15 +34,16 @@ type Tracer interface {
 	Holders(inodes []uint64) ([]event.Holder, error)
 	// Totals returns what was counted so far; after Stop, what was counted.
 	Totals(context.Context) (event.Totals, error)
-	// Connections reports how the connections stand whose packets were read; nil where
+	// Connections reads the state of connections whose packets were read; nil where
 	// nothing can show.
 	Connections() flow.Kernel
-	// SetProbe has every packet of the socket with this cookie told of.
+	// SetProbe has every packet of the socket with this cookie reported.
 	SetProbe(cookie uint64) error
-	// MissingAnswers says why the backend's answers are not seen, if they are not.
+	// MissingAnswers returns why TX responses are not seen; empty if they are.
 	MissingAnswers() string
-	// DropPrivileges gives up what the process does not need any more.
-	DropPrivileges(context.Context) error
+	// DropPrivileges becomes the user and drops all privileges that neither the tracer nor
+	// the caller needs, who names its own.
+	DropPrivileges(context.Context, kernel.User, ...kernel.Capability) error
 	// Stop ends the counting.
 	Stop(context.Context) error
 	// Close detaches every hook.
@@ -50,12 +52,12 @@ type Tracer interface {
 
 // Build is what the linker and the compiler know of this binary.
 type Build struct {
-	Version string // "" where the module's own version is to be told
-	Commit  string // "" where the one recorded by the Go tool is to be told
+	Version string // "" for the module's own version
+	Commit  string // "" for the one recorded by the Go tool
 	Clang   string // what compiled the BPF objects
 }
 
-// A System is what a command line runs in. Tests put their own in place.
+// A System is what a command line runs in. Tests use their own.
 type System struct {
 	Stdout io.Writer
 	Stderr io.Writer
@@ -72,8 +74,8 @@ type System struct {
 	Machine func() (check.Source, error)
 
 	// Probe makes the probe that fix verifies with: out of the interface with this index
-	// in the caller's network namespace, whose inode number is given, too.
-	Probe func(ctx context.Context, tracer probe.Tracer, namespace uint32, index int) (event.Probe, error)
+	// in the caller's network namespace, whose inode number is given, too; smallHead is [probe.SmallHeadSize].
+	Probe func(ctx context.Context, tracer probe.Tracer, namespace uint32, index, smallHead int) (event.Probe, error)
 
 	// Changeable is what fix changes; Root is where it writes files, "" being /.
 	Changeable func() (fix.Machine, error)
@@ -107,7 +109,7 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// columns returns how wide w is now: as its terminal says, else COLUMNS, else
+// columns returns how wide w is now: its terminal, else COLUMNS, else
 // fallback.
 func (s System) columns(w io.Writer, fallback int) int {
 	if f, ok := w.(*os.File); ok {
@@ -122,7 +124,7 @@ func (s System) columns(w io.Writer, fallback int) int {
 }
 
 // coloured reports whether to write colours to w. --color always and never beat
-// what NO_COLOR and TERM say.
+// NO_COLOR and TERM.
 func (s System) coloured(mode string, w io.Writer) bool {
 	switch mode {
 	case "always":

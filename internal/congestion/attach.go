@@ -71,7 +71,7 @@ type sizes struct {
 	queuesEach uint32
 }
 
-// hooks are the BPF programs in place.
+// hooks are the attached BPF programs.
 type hooks struct {
 	counters
 	selection bpfload.Selection

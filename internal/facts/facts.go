@@ -38,6 +38,7 @@ func Machine(files fs.FS) remedy.Facts {
 	f.Driver = driver(files)
 	f.NeverUnplugged = staysPlugged(files)
 	f.Irqbalance = irqbalance(files)
+	f.SpuriousFix = hasSpuriousFix(version(files))
 	var next string
 	f.QueuesIn, next = Option(files, f.Driver, "max_queues")
 	f.QueuesNext, _ = strconv.Atoi(next)
@@ -128,6 +129,9 @@ func CPUList(list string) []int {
 			last, err = strconv.Atoi(high)
 		}
 		if err != nil || first < 0 || last < first || last >= maxCPUs {
+			return nil
+		}
+		if len(cpus)+last-first >= maxCPUs { // a list that repeats itself
 			return nil
 		}
 		for cpu := first; cpu <= last; cpu++ {

@@ -157,7 +157,7 @@ func TestAllOrNothing(t *testing.T) {
 		"a step in the middle fails":     {refuse: "features eth1", err: unix.EIO, want: "step sg-on: input/output error"},
 		"the driver declines in silence": {broken: "eth0 tx-scatter-gather", want: "tx-scatter-gather is off although it was asked for"},
 		"read-only sysctls":              {refuse: "sysctl", err: unix.EROFS, want: "start the container with --privileged"},
-		"not root":                       {refuse: "sysctl", err: unix.EACCES, want: "run it as root, with sudo"},
+		"not root":                       {refuse: "sysctl", err: unix.EACCES, want: "run with sudo"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newFakeMachine(t)
@@ -235,7 +235,7 @@ func TestNotUndone(t *testing.T) {
 		}
 	}
 	err := fixer.Apply(t.Context(), m.plan(t, "single-pages", "sg-on", "mtu-1400"), "")
-	if !errors.Is(err, ErrNotUndone) || !strings.Contains(err.Error(), "xentrace fix --revert tries again") {
+	if !errors.Is(err, ErrNotUndone) || !strings.Contains(err.Error(), "xentrace fix --revert --state "+m.fixer().State+" tries again") {
 		t.Fatalf("%v, want ErrNotUndone", err)
 	}
 	if err := m.fixer().Revert(t.Context(), false); err == nil || errors.Is(err, ErrNothing) || !strings.Contains(err.Error(), "the state file stays") {

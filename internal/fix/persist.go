@@ -12,6 +12,7 @@ import (
 
 	"xentrace/internal/event"
 	"xentrace/internal/netdev"
+	"xentrace/internal/procfs"
 	"xentrace/internal/trace"
 )
 
@@ -163,6 +164,9 @@ func (f *Fixer) lasting(i *InterfaceState) (lasting, error) {
 		if err := own.Close(); err != nil {
 			return wish, err
 		}
+		if inMachine, err := isMachineNamespace(inum); err == nil && !inMachine {
+			return wish, fmt.Errorf("this is not the machine's own network namespace: what sets up interface %s here has to set this too", name)
+		}
 		if i.Identity.NetNS != inum {
 			return wish, fmt.Errorf("interface %s is in another network namespace: whatever sets that up has to set this too", name)
 		}
@@ -186,6 +190,17 @@ func (f *Fixer) lasting(i *InterfaceState) (lasting, error) {
 		wish.commands = append(wish.commands, fmt.Sprintf("%s link set dev %s mtu %d", tool, name, i.SetMTU))
 	}
 	return wish, nil
+}
+
+// isMachineNamespace reports whether a network namespace is that of the first process, whose
+// files in /etc are about its interfaces. Where process 1 may not be looked into it is that of
+// kthreadd.
+func isMachineNamespace(inum uint32) (bool, error) {
+	target, err := procfs.Machine().Readlink(1, "ns/net")
+	if comm, _ := os.ReadFile(procfs.Machine().Path(2, "comm")); err != nil && string(comm) == "kthreadd\n" {
+		target, err = procfs.Machine().Readlink(2, "ns/net")
+	}
+	return target == fmt.Sprintf("net:[%d]", inum), err
 }
 
 func (f *Fixer) tool(name string) (string, error) {

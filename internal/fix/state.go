@@ -24,6 +24,7 @@ const stateVersion = 1
 // state file holds it from before the first change until it is reverted.
 type State struct {
 	Version    int              `json:"version"`
+	Machine    string           `json:"machine"` // its machine id; empty if unknown
 	Written    time.Time        `json:"written"`
 	Sysctls    []SysctlState    `json:"sysctls"`
 	Interfaces []InterfaceState `json:"interfaces"`
@@ -35,6 +36,7 @@ type SysctlState struct {
 	Name string `json:"name"`
 	Was  string `json:"was"`
 	Set  string `json:"set"`
+	Boot string `json:"boot"` // id of the boot in which it was set; empty if unknown
 }
 
 // An InterfaceState is an interface as it was, whole: a feature that is changed
@@ -45,6 +47,7 @@ type InterfaceState struct {
 	Features    map[string]netdev.Feature `json:"features"`
 	SetMTU      int                       `json:"set_mtu"` // 0 if it was left
 	SetFeatures map[string]bool           `json:"set_features"`
+	Boot        string                    `json:"boot"` // as of a [SysctlState]
 }
 
 // A FileState is something that fix makes.
@@ -102,6 +105,9 @@ func (s *store) load() (*State, error) {
 }
 
 func (s *store) read() (*State, error) {
+	if err := s.trustedDirectory(); err != nil {
+		return nil, err
+	}
 	file, err := os.OpenFile(s.path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -115,17 +121,29 @@ func (s *store) read() (*State, error) {
 	if err := s.trusted(file); err != nil {
 		return nil, err
 	}
-	content, err := io.ReadAll(file)
+	content, err := io.ReadAll(io.LimitReader(file, maxStateBytes+1))
 	if err != nil {
 		return nil, err
 	}
+	return s.parse(content)
+}
+
+// maxStateBytes bounds the state file. An interface takes some 10 kB of it.
+const maxStateBytes = 4 << 20
+
+func (s *store) parse(content []byte) (*State, error) {
+	if len(content) > maxStateBytes {
+		return nil, &StateError{s.path, fmt.Sprintf("over %d MiB, so not one of xentrace fix", maxStateBytes>>20)}
+	}
 	state := &State{}
-	err = json.Unmarshal(content, state)
+	err := json.Unmarshal(content, state)
 	switch {
 	case err == nil && state.Version > stateVersion:
 		return nil, &StateError{s.path, fmt.Sprintf("format %d, and this xentrace reads %d", state.Version, stateVersion)}
 	case err != nil || state.Version != stateVersion:
 		return nil, &StateError{s.path, "not one of xentrace fix, or damaged"}
+	case other(state.Machine, s.disk.machineID()):
+		return nil, &StateError{s.path, "written on another machine"}
 	}
 	return state, nil
 }
@@ -144,6 +162,35 @@ func (s *store) trusted(file *os.File) error {
 		return &StateError{s.path, "not trusted: other users can write to it, or own it"}
 	}
 	return nil
+}
+
+// trustedDirectory reports that only this user and root can have put the file in its place,
+// or exchange it meanwhile.
+func (s *store) trustedDirectory() error {
+	path, err := filepath.Abs(filepath.Dir(s.path))
+	if err == nil {
+		path, err = filepath.EvalSymlinks(path)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // and no file in it
+	}
+	if err != nil {
+		return err
+	}
+	for ; ; path = filepath.Dir(path) {
+		var stat unix.Stat_t
+		if err := unix.Stat(path, &stat); err != nil {
+			return &fs.PathError{Op: "stat", Path: path, Err: err}
+		}
+		// In a sticky directory others cannot exchange this user's file.
+		shared := stat.Mode&0o022 != 0 && stat.Mode&unix.S_ISVTX == 0
+		if shared || stat.Uid != 0 && int(stat.Uid) != os.Geteuid() {
+			return &StateError{s.path, "not trusted: other users can write to " + path + ", or own it"}
+		}
+		if path == "/" {
+			return nil
+		}
+	}
 }
 
 func (s *store) save(state *State) error {

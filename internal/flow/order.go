@@ -12,10 +12,10 @@ import (
 type rank int
 
 const (
-	rankClosed    rank = iota // all that there is to tell was told
+	rankClosed    rank = iota // everything was reported
 	rankWhole                 // it lost no packet
 	rankUntracked             // it lost packets, and has no TCP socket here
-	rankTracked               // never gives up its place
+	rankTracked               // never evicted
 	ranks
 )
 
@@ -34,7 +34,7 @@ func (h *history) rank() rank {
 	return rankTracked
 }
 
-// place puts a flow where it belongs after a change.
+// place moves a flow to its position after a change.
 func (t *Table) place(h *history) {
 	to := h.rank()
 	switch {

@@ -216,11 +216,7 @@ func sentenceOfInterface(n *event.Notice) string {
 	case event.NoticeInterfaceMoved:
 		return fmt.Sprintf("interface %s moved to another network namespace", name)
 	case event.NoticeInterfaceUnsupported:
-		driver := n.Driver
-		if driver == "" {
-			driver = "the kernel itself"
-		}
-		return fmt.Sprintf("interface %s is driven by %s, which backend %s does not support; use --backend tracepoint", name, driver, n.Backend)
+		return fmt.Sprintf("interface %s is not counted: backend %s supports xen-netfront only, and its driver is %s; use --backend tracepoint", name, n.Backend, driverName(n.Driver))
 	case event.NoticeInterfaceFailed:
 		return fmt.Sprintf("interface %s is not counted separately: %s", name, n.Reason)
 	case event.NoticeNamespaceUnwatched:

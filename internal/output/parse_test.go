@@ -3,11 +3,13 @@ package output
 import (
 	"bytes"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"xentrace/internal/event"
+	"xentrace/test/memory"
 	"xentrace/test/schema"
 )
 
@@ -107,20 +109,77 @@ func TestLinesThatAreNotEvents(t *testing.T) {
 	}
 }
 
+// A line that the fast parser reads is what encoding/json reads; it reads every line of
+// plain names.
+func TestPacketsReadTwice(t *testing.T) {
+	fast := 0
+	for _, p := range samplePackets() {
+		line := bytes.TrimRight(JSON{}.AppendPacket(nil, &p), "\n")
+		if samePacket(t, line) {
+			fast++
+		}
+	}
+	if want := len(samplePackets()) - 4; fast != want { // the others have names with control characters
+		t.Errorf("%d lines were read the fast way, want %d", fast, want)
+	}
+	for _, line := range []string{`{"type":"packet"}`, `{"type":"packet","time":"x"`, ``, `{"type":"packet","time":"2026-11-27T02:10:00Z","cpu":01`} {
+		if samePacket(t, []byte(line)) {
+			t.Errorf("%s was read", line)
+		}
+	}
+}
+
+func samePacket(t *testing.T, line []byte) bool {
+	fast, ok := parsePacket(line)
+	if !ok {
+		return false
+	}
+	slow, err := parsed(line, (*recordedPacket).event)
+	if err != nil || !reflect.DeepEqual(event.Event(fast), slow) {
+		t.Errorf("read fast as\n%+v, by encoding/json as\n%+v, %v\nfrom %s", fast, slow, err, line)
+	}
+	return true
+}
+
+func FuzzParsePacket(f *testing.F) {
+	for _, p := range samplePackets() {
+		f.Add(bytes.TrimRight(JSON{}.AppendPacket(nil, &p), "\n"))
+	}
+	f.Fuzz(func(t *testing.T, line []byte) { samePacket(t, line) })
+}
+
 func FuzzParse(f *testing.F) {
 	for _, e := range recordedEvents() {
 		f.Add(Recording{}.Append(nil, e))
 	}
+	f.Add([]byte(`{"type":"notice","id":"` + strings.Repeat("\u202e", 1000) + `"}`))
+	f.Add([]byte(strings.Repeat(`{"type":`, 5000)))
 	f.Fuzz(func(t *testing.T, line []byte) {
-		e, err := Parse(line)
-		if err != nil {
-			return
-		}
-		text := &Text{Whole: true, Location: time.UTC}
-		text.Append(nil, e)
-		again := Recording{}.Append(nil, e)
-		if _, err := Parse(again); err != nil {
-			t.Errorf("%v in %s", err, again)
-		}
+		memory.Within(t, 1<<20+256*uint64(len(line)), func() {
+			e, err := Parse(line)
+			if err != nil {
+				return
+			}
+			text := &Text{Whole: true, Location: time.UTC}
+			text.Append(nil, e)
+			again := Recording{}.Append(nil, e)
+			if _, err := Parse(again); err != nil {
+				t.Errorf("%v in %s", err, again)
+			}
+		})
 	})
+}
+
+func BenchmarkParse(b *testing.B) {
+	p := samplePackets()[1]
+	for range 4 {
+		p.Frags = append(p.Frags, p.Frags...)
+	}
+	line := bytes.TrimRight(JSON{}.AppendPacket(nil, &p), "\n")
+	b.SetBytes(int64(len(line)))
+	for b.Loop() {
+		if _, err := Parse(line); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -75,7 +75,7 @@ func (o *owners) takePending(sockets bool) question {
 	return asked
 }
 
-// An answer is what lookups found.
+// An answer is the result of a lookup.
 type answer struct {
 	holders map[uint64][]event.Task // by inode
 	cgroups map[cgroupKey]knownCgroup

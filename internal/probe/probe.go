@@ -40,12 +40,13 @@ type Tracer interface {
 	MissingAnswers() string
 }
 
-// Options says what to probe.
+// Options select what to probe.
 type Options struct {
 	Interface     netdev.Interface
 	Destination   Destination
 	Slots         int  // that the datagram is to need; 0 for any number over the limit
 	ScatterGather bool // whether the interface has the feature on
+	SmallHead     int  // see [SmallHeadSize]; 0: read when it is needed
 }
 
 // ErrOutOfRange says that no datagram of so many slots can be made.
@@ -76,7 +77,7 @@ type Prober struct {
 func New(ctx context.Context, t Tracer, n Network, o Options) *Prober {
 	p := &Prober{
 		options: o, tracer: t, network: n,
-		senders: newRockets(o.Destination.Address, o.Interface.Name),
+		senders: newRockets(&o),
 		records: make(chan event.Packet, 1024),
 	}
 	ctx, p.stop = context.WithCancel(ctx)
@@ -205,7 +206,7 @@ func (p *Prober) attempt(ctx context.Context, r *event.Probe) error {
 func (p *Prober) follow(ctx context.Context, r *event.Probe, cookie uint64) error {
 	timer := time.NewTimer(seenPatience)
 	defer timer.Stop()
-	for told := 0; ; {
+	for reported := 0; ; {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -217,10 +218,10 @@ func (p *Prober) follow(ctx context.Context, r *event.Probe, cookie uint64) erro
 				continue
 			}
 			if packet.Verdict != event.Accepted && packet.Verdict != event.Rejected {
-				told++ // what the driver did with one of them, not the backend's answer to it
+				reported++ // what the driver did with one of them, not the backend's answer to it
 			}
 			next, done := p.take(r, &packet)
-			if done && (r.Reached || !r.Seen || told >= p.datagrams()) {
+			if done && (r.Reached || !r.Seen || reported >= p.datagrams()) {
 				return nil
 			}
 			if next > 0 {

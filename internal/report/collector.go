@@ -31,7 +31,7 @@ type Collector struct {
 	interfaces  []event.InterfaceTotals
 	duration    time.Duration // that was counted
 	intervals   uint64
-	inInterval  bool // an interval came since the last start or summary
+	inIntervals event.Totals // sum of the intervals since the last summary
 	summaries   int
 	lost        event.Lost
 	lostFlows   uint64
@@ -143,7 +143,6 @@ func (c *Collector) start(e *event.Start) {
 		c.lastRun = run
 	}
 	c.seen(e.Time)
-	c.inInterval = false
 	for i := range e.Check {
 		c.finding(e.Check[i])
 	}
@@ -210,23 +209,22 @@ func (c *Collector) flow(e *event.FlowEvent) {
 
 func (c *Collector) interval(e *event.Interval) {
 	c.intervals++
-	c.inInterval = true
+	c.inIntervals.Add(&e.Totals)
 	c.count(&e.Totals, e.Explained)
 }
 
-// summary adds what no interval has: a run's intervals sum up to its summary.
+// summary adds what no interval has: runs may have been recorded without them.
 func (c *Collector) summary(e *event.Summary) {
 	c.summaries++
-	if c.inInterval {
-		c.seen(e.Time)
-		c.inInterval = false
-		c.explained(e.Explained, true)
-		for i := range e.Interfaces {
-			c.interfaceOf(&e.Interfaces[i])
-		}
-	} else {
-		c.count(&e.Totals, e.Explained)
+	c.seen(e.Time)
+	rest := e.Totals.Since(&c.inIntervals)
+	rest.Time, rest.Duration = e.Time, max(rest.Duration, 0)
+	if c.intervals == 0 {
+		rest = e.Totals
 	}
+	c.count(&rest, nil)
+	c.explained(e.Explained, c.intervals > 0)
+	c.inIntervals = event.Totals{}
 	for key, why := range e.Missing {
 		c.missing[key] = why
 	}

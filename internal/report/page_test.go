@@ -198,7 +198,7 @@ func TestTimelineCountsEverything(t *testing.T) {
 			packets += i.Interfaces[0].Packets
 		}
 	}
-	want := map[string]uint64{"packets": packets, "dropped: too_many_slots": 1200, "linearized": 300, "retransmissions that went wrong": 30 * 39, "records lost": 12, "records suppressed": 4321}
+	want := map[string]uint64{"packets": packets, "dropped: too_many_slots": 1200, "linearized": 300, "retransmissions": 30 * 39, "records lost": 12, "records suppressed": 4321}
 	for name, n := range want {
 		if sums[name] != n {
 			t.Errorf("%s: the table has %d, the events %d", name, sums[name], n)

@@ -27,7 +27,10 @@ const (
 const pageBuckets = 240
 
 const (
-	narrowest = 100 * time.Millisecond
+	// narrowest doubles to 7.5 s, 15 s, 30 s and whole minutes.
+	narrowest = time.Minute / 512
+	// aligned is what the first bucket begins at a multiple of.
+	aligned = 15 * time.Second
 	// farthest is how far from the first event another one is placed where it belongs;
 	// beyond, it is placed at the edge. A corrupt time would make every bucket years wide.
 	farthest = 5 * 365 * 24 * time.Hour
@@ -45,7 +48,7 @@ type axis struct {
 // needed; shift says that the old buckets are the second half of the new ones.
 func (a *axis) index(at time.Time, merge func(shift bool)) int {
 	if a.base.IsZero() {
-		a.base, a.width = at.Truncate(narrowest), narrowest
+		a.base, a.width = at.Truncate(aligned), narrowest
 	}
 	at = a.base.Add(min(max(at.Sub(a.base), -farthest), farthest))
 	for at.Before(a.base) {

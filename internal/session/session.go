@@ -59,7 +59,7 @@ func (t tee) Close() error {
 	return failed
 }
 
-// Options say what runs, and until when.
+// Options select what runs, and until when.
 type Options struct {
 	Source Source
 	Sink   Sink
@@ -178,7 +178,7 @@ func (s *session) emitIntervals(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		if totals, err := s.totals(ctx); err == nil { // the end says so
+		if totals, err := s.totals(ctx); err == nil { // the end reports it
 			s.emitInterval(&totals)
 		}
 	}
@@ -191,6 +191,9 @@ func (s *session) emitInterval(totals *event.Totals) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_ = s.sink.Emit(&interval) // closing the sink returns the error
+	if n := interval.SuppressedRecords(); n > 0 {
+		_ = s.sink.Emit(&event.Notice{Time: totals.Time, ID: event.NoticeRecordsSuppressed, Count: n})
+	}
 }
 
 // read delivers events until the source is stopped and drained, Count is reached, or it
@@ -245,7 +248,7 @@ func (s *session) wait(ctx context.Context, reading <-chan outcome) (err error, 
 func (s *session) status(ctx context.Context, deadline time.Time) {
 	now, err := s.totals(ctx)
 	if err != nil {
-		return // the end says so
+		return // the end reports it
 	}
 	left := time.Duration(0)
 	if s.Duration > 0 {

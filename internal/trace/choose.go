@@ -11,7 +11,7 @@ import (
 	"xentrace/internal/netdev"
 )
 
-var errOtherDriver = errors.New("only the tracepoint backend sees other drivers than xen-netfront")
+var errOtherDriver = errors.New("only the tracepoint backend traces other drivers")
 
 type chooser struct {
 	options    Options
@@ -133,14 +133,14 @@ func (c *chooser) configuration() bpf.XentraceConfiguration {
 	return cfg
 }
 
-// possible learns what the backend needs to know, and says why it cannot work,
+// possible learns what the backend needs to know, and returns why it cannot work,
 // where that is known beforehand.
 func (c *chooser) possible(ctx context.Context, b event.Backend) error {
 	if b == event.Tracepoint {
 		return c.tracepointPossible(ctx)
 	}
 	if i, found := c.otherDriver(); found {
-		return fmt.Errorf("interface %s is driven by %s: %w", i, driverName(i), errOtherDriver)
+		return fmt.Errorf("interface %s is not driven by xen-netfront (%s): %w", i, driverName(i), errOtherDriver)
 	}
 	typesErr := c.facts.learnTypes()
 	if b == event.Fentry {
@@ -164,12 +164,12 @@ func (c *chooser) tracepointPossible(ctx context.Context) error {
 
 func driverName(i netdev.Interface) string {
 	if i.Driver == "" {
-		return "the kernel itself"
+		return "a virtual interface"
 	}
-	return i.Driver
+	return "driver " + i.Driver
 }
 
-// A Refusal says why a backend that would have been better was not taken.
+// A Refusal is the reason why a better backend was not used.
 type Refusal struct {
 	Backend event.Backend
 	Err     error

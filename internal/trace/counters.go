@@ -140,13 +140,18 @@ func (r *registry) interfaceTotals(ctx context.Context, w *watchedInterface) (in
 		Counts: sum.Counts,
 		Queues: w.Queues,
 	}
-	final := w.txDroppedFinal
-	if final == nil && !w.gone {
-		w.readTxDropped(ctx, &final)
+	final := w.final
+	if final.txDropped == nil && !w.gone {
+		r.readKernel(ctx, w, &final)
 	}
-	if w.txDroppedBase != nil && final != nil {
-		delta := *final - *w.txDroppedBase
+	if w.base.txDropped != nil && final.txDropped != nil {
+		delta := *final.txDropped - *w.base.txDropped
 		t.TxDroppedDelta = &delta
+	}
+	if before, now := w.base.conntrack, final.conntrack; before != nil && now != nil {
+		t.Conntrack = &event.Conntrack{
+			InsertFailed: now.InsertFailed - before.InsertFailed, Dropped: now.Dropped - before.Dropped, EarlyDropped: now.EarlyDropped - before.EarlyDropped,
+		}
 	}
 	return interfaceTotals{t, sum.rejected, sum.reasons, sum.suppressed, w.driver}, nil
 }
@@ -199,11 +204,11 @@ func (r *registry) readElsewhere(slot uint32, sum *counts) error {
 	return nil
 }
 
-// collectFunction takes TX responses from the ring and frees what was sent, whatever the
+// collectFunction consumes TX responses from the ring and frees what was sent, whatever the
 // status.
 const collectFunction = "xennet_tx_buf_gc"
 
-// rejections says whether packets that the backend rejected are counted, and why not.
+// rejections records whether packets that the backend rejected are counted, else why not.
 type rejections struct {
 	ring    netfront.TransmitRing
 	missing string // empty: they are counted
@@ -246,5 +251,5 @@ func (r *rejections) configure(s *bpfload.Selection) {
 	}
 }
 
-// MissingAnswers says why TX responses cannot be seen; it is empty if they can.
+// MissingAnswers returns why TX responses cannot be seen; empty if they can.
 func (t *Tracer) MissingAnswers() string { return t.rejections.missing }

@@ -18,7 +18,7 @@ import (
 // recordHeader is how long a packet record without fragments is, in bytes.
 const recordHeader = int(unsafe.Offsetof(bpf.XentracePacketEvent{}.Frags))
 
-// stackedRecord is where the stack is in a record that has one: behind the room for all
+// stackedRecord is the offset of the stack in a record that has one: after the space for all
 // fragments.
 const stackedRecord = int(unsafe.Sizeof(bpf.XentracePacketEvent{}))
 
@@ -107,8 +107,8 @@ func (d *recordDecoder) decodePacket(raw []byte) (event.Packet, error) {
 	return p, nil
 }
 
-// decodeCall decodes the stack, if the record has one, and returns where the record goes on
-// behind its fragments or its stack.
+// decodeCall decodes the stack, if the record has one, and returns the offset in the record
+// after its fragments or its stack.
 func (d *recordDecoder) decodeCall(raw []byte, behindFrags int) (int, error) {
 	d.call.NrKernel, d.call.NrUser = 0, 0
 	if d.packet.Stacked == 0 {
@@ -196,7 +196,7 @@ func (d *recordDecoder) decodeTCP(state *bpf.XentraceTcpState, p *event.Packet) 
 	return &tcp
 }
 
-// decodeState returns how a connection stands; its Seq is left out.
+// decodeState returns the state of a connection; its Seq is left out.
 func decodeState(t *bpf.XentraceTcpState, jiffy time.Duration) event.TCP {
 	return event.TCP{
 		State:       t.State,

@@ -83,7 +83,7 @@ func (t *Tracer) countLost(totals *event.Totals) error {
 	return nil
 }
 
-// lossCounters says which of its own losses this kernel counts.
+// lossCounters records which of its own losses this kernel counts.
 type lossCounters struct {
 	recursion bool
 	missed    bool

@@ -22,7 +22,7 @@ import (
 )
 
 // ErrCannotRun marks errors that mean this machine cannot run the tracer as
-// asked: no privilege, lockdown, no BTF, no interface. The text says what is
+// asked: no privilege, lockdown, no BTF, no interface. The text names what is
 // missing and how to get it.
 var ErrCannotRun = errors.New("cannot run here")
 
@@ -33,7 +33,7 @@ const DefaultRingBytes = 4 << 20
 // MaxSnap is the largest Options.Snap, in bytes.
 const MaxSnap = 256 // MAX_SNAP in bpf/event.h
 
-// Options says what to trace and how.
+// Options select what to trace and how.
 type Options struct {
 	// Interfaces names interfaces in the caller's network namespace. Empty
 	// means every interface driven by xen-netfront in any namespace, those that
@@ -207,9 +207,9 @@ func (t *Tracer) interfaces(ctx context.Context) ([]netdev.Interface, error) {
 		t.notify(event.Notice{ID: event.NoticeWaiting})
 		return t.selector.wait(ctx)
 	case err != nil:
-		return nil, fmt.Errorf("%w: %w: name another one with -i, or give --wait to wait for it", ErrCannotRun, err)
+		return nil, fmt.Errorf("%w: %w; check the name, or use --wait", ErrCannotRun, err)
 	}
-	return nil, fmt.Errorf("%w: no interface is driven by xen-netfront: name one of another driver with -i to see what Xen would do to its packets, or give --wait to wait for one to appear", ErrCannotRun)
+	return nil, fmt.Errorf("%w: no xen-netfront interface found; use -i NAME for another driver, or --wait", ErrCannotRun)
 }
 
 func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error {
@@ -272,7 +272,7 @@ func (t *Tracer) notify(n event.Notice) {
 	t.options.Notify(n)
 }
 
-// Stop ends the counting and takes the interfaces' final counters. Read then
+// Stop ends the counting and reads the interfaces' final counters. Read then
 // returns what is left, and after that io.EOF.
 func (t *Tracer) Stop(ctx context.Context) error {
 	if t.ended.Load() != nil {

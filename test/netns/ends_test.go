@@ -24,7 +24,8 @@ func TestLeavesNothingBehind(t *testing.T) {
 		{"interrupt", unix.SIGINT, 0},
 		{"SIGTERM", unix.SIGTERM, 0},
 		{"kill -9", unix.SIGKILL, -1},
-		{"SIGQUIT", unix.SIGQUIT, 2},
+		{"SIGHUP", unix.SIGHUP, 0},
+		{"SIGQUIT", unix.SIGQUIT, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			l := newLab(t)
