@@ -26,8 +26,8 @@ import (
 // missing and how to get it.
 var ErrCannotRun = errors.New("cannot run here")
 
-// DefaultRingBytes is the size of the ring buffer unless asked otherwise: room
-// for about 15,000 records of ordinary length.
+// DefaultRingBytes is the size of the ring buffer unless asked otherwise: room for 14,000
+// records of packets without fragments, 9,800 of 17 fragments.
 const DefaultRingBytes = 4 << 20
 
 // MaxSnap is the largest Options.Snap, in bytes.
