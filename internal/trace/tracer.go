@@ -245,7 +245,7 @@ func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error
 	}
 	t.registry.rebase(ctx)
 	t.started = time.Now()
-	if t.options.Rate > 0 {
+	if t.options.Rate > 0 && t.options.Records {
 		limit, err := newRateLimit(maps[bpf.XentraceMapRates], t.options.Rate)
 		if err != nil {
 			return err
