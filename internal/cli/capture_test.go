@@ -1,8 +1,11 @@
 package cli
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -87,6 +90,54 @@ func TestExpressionInOneArgument(t *testing.T) {
 		var f filter.Filter
 		if err := compileExpression(&f, args); err != nil || f.Expression.String() != "tcp[13] & 2 != 0 or (udp and port 53)" {
 			t.Errorf("%q: %v, %v", args, f.Expression, err)
+		}
+	}
+}
+
+// packetBlocks are the enhanced packet blocks of a capture file.
+func packetBlocks(file string) (blocks []string) {
+	for len(file) > 0 {
+		length := binary.LittleEndian.Uint32([]byte(file[4:8]))
+		if binary.LittleEndian.Uint32([]byte(file)) == 6 {
+			blocks = append(blocks, file[:length])
+		}
+		file = file[length:]
+	}
+	return blocks
+}
+
+// A capture of a replay has the packets of the live one, byte for byte; an expression
+// selects the same of them.
+func TestReplayWritesTheSameCapture(t *testing.T) {
+	recording := filepath.Join(t.TempDir(), "x.jsonl")
+	fake := newFake()
+	fake.records, fake.owned = 14, true
+	live := runWith(t, fake, "watch", "-o", "pcapng", "-d", "300ms", "-w", recording)
+	replayed := runWith(t, nil, "replay", "-o", "pcapng", recording)
+	want := packetBlocks(live.stdout)
+	if got := packetBlocks(replayed.stdout); len(want) != 14 || !slices.Equal(got, want) {
+		t.Errorf("live: status %d, %d packets: %s; replay: status %d, %d packets, equal %t: %s",
+			live.status, len(want), live.stderr, replayed.status, len(got), slices.Equal(got, want), replayed.stderr)
+	}
+	names, _ := captured(t, replayed.stdout)
+	if !slices.Equal(names, []string{"eth0 netns 4026531840, driver xen-netfront"}) {
+		t.Errorf("interfaces %q", names)
+	}
+	some := runWith(t, nil, "replay", "-o", "pcapng", recording, "ip", "and", "tcp port 5001")
+	if got := packetBlocks(some.stdout); some.status != 0 || len(got) != 10 {
+		t.Errorf("status %d, %d packets pass the expression, want 10: %s", some.status, len(got), some.stderr)
+	}
+	text := runWith(t, nil, "replay", recording, "udp")
+	if n := strings.Count(text.stdout, " dropped too_many_slots "); text.status != 0 || n != 2 || !strings.Contains(text.stdout, "filter 'udp': ") {
+		t.Errorf("status %d, %d packets, want 2:\n%s%s", text.status, n, text.stdout, text.stderr)
+	}
+	quoted := runWith(t, nil, "replay", "-o", "pcapng", recording, "src net 10.0.0.0/8 and tcp")
+	if got := packetBlocks(quoted.stdout); quoted.status != 0 || len(got) != 10 {
+		t.Errorf("status %d, %d packets pass the expression in one argument, want 10: %s", quoted.status, len(got), quoted.stderr)
+	}
+	for argument, want := range map[string]string{"y.jsonl": "y.jsonl: no such file", "eth0": `filter expression: "eth0" at column 1: unknown word`} {
+		if odd := runWith(t, nil, "replay", recording, argument); odd.status != 2 || !strings.Contains(odd.stderr, want) {
+			t.Errorf("%s: status %d: %s", argument, odd.status, odd.stderr)
 		}
 	}
 }

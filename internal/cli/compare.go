@@ -90,7 +90,7 @@ func (o *compareOptions) write(c *report.Comparison, options report.Options) err
 	if err != nil {
 		return err
 	}
-	file, err := createPage(o.out)
+	file, err := o.createPage(o.out)
 	if err != nil {
 		return err
 	}

@@ -190,14 +190,20 @@ func (r *recorded) redactor() *redact.Redactor {
 	return redact.New()
 }
 
-// A pageFile is an HTML file that appears under its name when it is complete.
+// A pageFile is an HTML file that appears under its name when it is complete; or standard
+// output.
 type pageFile struct {
-	path string
-	temp *os.File
+	path   string
+	temp   *os.File  // nil for standard output
+	stdout io.Writer // nil for a file
 }
 
-// createPage makes the temporary file next to the page; only its owner may read it.
-func createPage(path string) (*pageFile, error) {
+// createPage makes the temporary file next to the page; only its owner may read it. The path
+// "-" is standard output.
+func (r *recorded) createPage(path string) (*pageFile, error) {
+	if path == "-" {
+		return &pageFile{path: "standard output", stdout: r.stdout()}, nil
+	}
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return nil, usageError{fmt.Errorf("--write %s: not a regular file", path)}
 	}
@@ -205,11 +211,15 @@ func createPage(path string) (*pageFile, error) {
 	if err != nil {
 		return nil, usageError{fmt.Errorf("--write: %w", err)}
 	}
-	return &pageFile{path, temp}, nil
+	return &pageFile{path: path, temp: temp}, nil
 }
 
 // finish writes the page under its name.
 func (p *pageFile) finish(page *report.Page) error {
+	if p.stdout != nil {
+		_, err := page.WriteTo(p.stdout)
+		return err
+	}
 	_, err := page.WriteTo(p.temp)
 	err = errors.Join(err, p.temp.Sync())
 	if err == nil {
@@ -223,6 +233,9 @@ func (p *pageFile) finish(page *report.Page) error {
 
 // discard removes what was not finished.
 func (p *pageFile) discard() {
+	if p.temp == nil {
+		return
+	}
 	_ = p.temp.Close()
 	_ = os.Remove(p.temp.Name()) // is not there after finish
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"xentrace/internal/check"
 	"xentrace/internal/event"
 	"xentrace/internal/output"
 	"xentrace/internal/report"
@@ -30,7 +31,7 @@ machine and its findings. The file is at most 300 kB, loads nothing from the
 network and opens from disk. Paths are recordings: files or directories.
 Without a path, -d TIME watches this machine for that long.`,
 		Args: cobra.ArbitraryArgs,
-		Example: `  xentrace report /var/lib/xentrace --since 10h -w night.html
+		Example: `  xentrace report /var/log/xentrace --since 10h -w night.html
   xentrace report night.jsonl.zst --redact -w to-send.html
   xentrace report -d 30s -w now.html`,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -38,7 +39,7 @@ Without a path, -d TIME watches this machine for that long.`,
 			return o.run(c.Context(), args, c.Flags().Changed)
 		},
 	}
-	writeFlag(c, &o.out, "write the page to this file")
+	writeFlag(c, &o.out, "write the page to this file; -: standard output")
 	o.recorded.flags(c)
 	o.durationFlag(c, "watch this machine for this long, e.g. 30s")
 	interfaceFlag(c, &o.interfaces, "with -d: interface; without it, every xen-netfront interface")
@@ -72,7 +73,7 @@ func (o *reportOptions) run(ctx context.Context, paths []string, given func(flag
 			return usageError{fmt.Errorf("--%s is for a live run; drop it or the paths", flag)}
 		}
 	}
-	page, err := createPage(o.out)
+	page, err := o.createPage(o.out)
 	if err != nil {
 		return err
 	}
@@ -104,7 +105,7 @@ func (o *reportOptions) finish(file *pageFile, collector *report.Collector, opti
 	if err != nil {
 		return err
 	}
-	o.recorded.console().Say("wrote " + o.out)
+	o.recorded.console().Say("wrote " + file.path)
 	if len(options.Damage) > 0 {
 		for _, damage := range options.Damage {
 			o.recorded.console().Say(damage)
@@ -116,6 +117,7 @@ func (o *reportOptions) finish(file *pageFile, collector *report.Collector, opti
 
 // live watches this machine and makes a page of that.
 func (o *reportOptions) live(ctx context.Context, file *pageFile) error {
+	findings := o.findings(ctx)
 	var options session.Options
 	t, err := attach(ctx, &o.tracing, true, func(t *traced) { options = t.followed(nil) })
 	if t == nil {
@@ -124,6 +126,9 @@ func (o *reportOptions) live(ctx context.Context, file *pageFile) error {
 	defer t.cancel()
 	collector := report.NewCollector()
 	options.Source, options.Sink = session.Live(t.tracer), redacting(&lockedSink{sink: collector}, o.redactor())
+	if findings != nil {
+		_ = options.Sink.Emit(findings) // a Collector's error is always nil
+	}
 	options.Duration, options.Interval, options.Warn = o.duration, liveInterval, t.console.Say
 	if t.console.HasStatus() {
 		var before event.Totals
@@ -138,6 +143,20 @@ func (o *reportOptions) live(ctx context.Context, file *pageFile) error {
 	}
 	t.console.SetStatus("")
 	return o.finish(file, collector, o.options())
+}
+
+// findings are those of check; nil if it cannot run, which the console reports.
+func (o *reportOptions) findings(ctx context.Context) *event.Report {
+	source, err := o.recorded.Machine()
+	var machine *check.Machine
+	if err == nil {
+		machine, err = check.Read(ctx, source, o.interfaces)
+	}
+	if err != nil {
+		o.recorded.console().Say("findings of check are missing: " + err.Error())
+		return nil
+	}
+	return &event.Report{Findings: check.Judge(machine)}
 }
 
 // liveInterval is how finely a live run's counts are placed in time.

@@ -75,6 +75,9 @@ func TestReportOfARecording(t *testing.T) {
 	if again := runWith(t, nil, "report", recording, "--until", "2026-11-27T02:00:00.0095Z", "-w", out); again.status != 0 || !strings.Contains(readPage(t, out), "10 packets") {
 		t.Errorf("a part of it: %+v", again)
 	}
+	if printed := runWith(t, nil, "report", recording, "-w", "-"); printed.status != 0 || !strings.HasPrefix(printed.stdout, "<!DOCTYPE html>") || !strings.HasSuffix(strings.TrimSpace(printed.stdout), "</html>") {
+		t.Errorf("on standard output: status %d, %s", printed.status, printed.stderr)
+	}
 	if rest, _ := filepath.Glob(filepath.Join(filepath.Dir(out), ".xentrace*")); len(rest) != 0 {
 		t.Errorf("left behind: %q", rest)
 	}
@@ -122,7 +125,7 @@ func TestReportOfALiveRun(t *testing.T) {
 	if got := runWith(t, fake, "report", "-d", "50ms", "-i", "eth0", "-w", out); got.status != 0 || !fake.closed.Load() {
 		t.Fatalf("%+v", got)
 	}
-	if page := readPage(t, out); !strings.Contains(page, "Made from a live run") || !strings.Contains(page, "3 packets dropped by the driver") {
+	if page := readPage(t, out); !strings.Contains(page, "Made from a live run") || !strings.Contains(page, "3 packets dropped by the driver") || strings.Contains(page, "holds no findings") {
 		t.Error("the page does not show the run")
 	}
 }

@@ -20,7 +20,7 @@ func TestFilesOfAnySize(t *testing.T) {
 		t.Fatal(err)
 	}
 	memory.Within(t, 24<<20, func() {
-		if state, err := (&store{path: path}).load(); err == nil || !strings.Contains(err.Error(), "over 4 MiB") {
+		if state, err := (&store{path: path, disk: &disk{}}).load(); err == nil || !strings.Contains(err.Error(), "over 4 MiB") {
 			t.Errorf("state %v, error %v", state, err)
 		}
 		f := &Fixer{Root: directory}
@@ -36,9 +36,10 @@ func FuzzState(f *testing.F) {
 	f.Add([]byte(`{"version":1,"interfaces":[{"features":null}],"files":null}`))
 	f.Add([]byte(strings.Repeat(`{"a":`, 10_000)))
 	f.Add([]byte(`{"version":1,"sysctls":[` + strings.Repeat("{},", 10_000) + `{}]}`))
+	root := f.TempDir() // without a machine-id: no state is of another machine
 	f.Fuzz(func(t *testing.T, content []byte) {
 		memory.Within(t, 1<<20+512*uint64(len(content)), func() {
-			state, err := (&store{path: "state"}).parse(content)
+			state, err := (&store{path: "state", disk: &disk{root: root}}).parse(content)
 			if (state == nil) == (err == nil) {
 				t.Fatalf("state %v, error %v", state, err)
 			}

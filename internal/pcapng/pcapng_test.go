@@ -2,6 +2,7 @@ package pcapng
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net/netip"
@@ -74,8 +75,36 @@ type packet struct {
 	data          []byte
 }
 
+// wellFormed walks the blocks of a file, and their options.
+func wellFormed(t *testing.T, file []byte) {
+	t.Helper()
+	fixed := map[uint32]int{blockSection: 24, blockInterface: 16, blockNames: 12, blockStatistics: 20, blockPacket: 28}
+	for at := 0; at < len(file); {
+		kind, length := binary.LittleEndian.Uint32(file[at:]), int(binary.LittleEndian.Uint32(file[at+4:]))
+		options, known := fixed[kind]
+		if !known || length%4 != 0 || at+length > len(file) || int(binary.LittleEndian.Uint32(file[at+length-4:])) != length {
+			t.Fatalf("block of type %#x and %d bytes at %d of %d", kind, length, at, len(file))
+		}
+		if kind == blockPacket {
+			options += (int(binary.LittleEndian.Uint32(file[at+20:])) + 3) &^ 3
+		}
+		for o := at + options; ; {
+			code, size := binary.LittleEndian.Uint16(file[o:]), int(binary.LittleEndian.Uint16(file[o+2:]))
+			o += 4 + (size+3)&^3
+			if code == optEnd {
+				if o != at+length-4 {
+					t.Fatalf("options of block %#x end at %d, the block at %d", kind, o-at, length)
+				}
+				break
+			}
+		}
+		at += length
+	}
+}
+
 func read(t *testing.T, file []byte) capture {
 	t.Helper()
+	wellFormed(t, file)
 	var c capture
 	r, err := pcapgo.NewNgReader(bytes.NewReader(file), pcapgo.NgReaderOptions{
 		WantMixedLinkType:  true,

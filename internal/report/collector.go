@@ -20,14 +20,12 @@ const (
 
 // A Collector is a sink that aggregates events. Its memory is bounded.
 type Collector struct {
-	events   uint64
-	first    time.Time // earliest and latest time of any event
-	last     time.Time
-	lastSeen time.Time // of the event before
+	events uint64
+	first  time.Time // earliest and latest time of any event
+	last   time.Time
 
 	starts      []event.Start
 	moreStarts  int
-	lastRun     string // boot and command of the last start
 	interfaces  []event.InterfaceTotals
 	duration    time.Duration // that was counted
 	intervals   uint64
@@ -132,15 +130,11 @@ func (c *Collector) seen(at time.Time) {
 	if at.After(c.last) {
 		c.last = at
 	}
-	c.lastSeen = at
 }
 
 func (c *Collector) start(e *event.Start) {
-	if run := e.BootID + " " + e.Hostname; run != c.lastRun || !c.lastSeen.IsZero() && e.Time.Sub(c.lastSeen) > silence {
-		if !c.lastSeen.IsZero() && e.Time.Sub(c.lastSeen) > silence {
-			c.spans.add(span{c.lastSeen, e.Time, whyStopped})
-		}
-		c.lastRun = run
+	if !c.last.IsZero() && e.Time.Sub(c.last) > silence {
+		c.spans.add(span{c.last, e.Time, whyStopped})
 	}
 	c.seen(e.Time)
 	for i := range e.Check {

@@ -261,6 +261,10 @@ func TestStory(t *testing.T) {
 	linearized := intervalOf(midnight.Add(10*time.Second), 1000, 0)
 	linearized.Interfaces[0].Linearized, linearized.Interfaces[0].OverLimit = 7, 7
 	dropped := intervalOf(midnight.Add(10*time.Second), 1000, 4)
+	stuck := intervalOf(midnight.Add(10*time.Second), 1000, 0)
+	stuck.Interfaces[0].Stuck = addressOf(4200 * time.Millisecond)
+	whole := &event.Summary{Totals: intervalOf(midnight.Add(20*time.Second), 1500, 6).Totals} // 500 packets more than the interval
+	whole.Duration = 20 * time.Second
 	for name, test := range map[string]struct {
 		events []event.Event
 		want   []string
@@ -276,6 +280,8 @@ func TestStory(t *testing.T) {
 			"LOST 4 packets dropped by the driver", "In 10.0 s (eth0) the driver was handed 1,000 packets; 4 (0.4 % of them) were lost.",
 			"The events name no connection.", "Run first apt-get install --only-upgrade linux-image-amd64",
 		}},
+		"stuck":      {[]event.Event{stuck}, []string{"STUCK A TX queue was stuck for 4.2 s", "eth0: a TX queue was full, and the backend accepted nothing, for 4.2 s."}},
+		"summary":    {[]event.Event{dropped, whole}, []string{"LOST 6 packets dropped", "In 20.0 s (eth0) the driver was handed 1,500 packets; 6 (0.4 % of them) were lost."}},
 		"linearized": {[]event.Event{linearized}, []string{"OK No packet lost; 7 packets over the slot limit linearized", "none was lost. No connection was affected."}},
 		"quiet":      {night(0, 0)[1:400], []string{"OK No packet lost", "Nothing needs to be done."}},
 		"at risk":    {night(0, 0)[:100], []string{"AT RISK No packet lost, but check found 1 fault", "check reported: This driver drops packets", "Run first apt-get"}},

@@ -35,7 +35,7 @@ type timelineView struct {
 
 type laneView struct {
 	Name       string
-	Note       string
+	Sum, Most  string
 	Class      string
 	Path       string
 	Y, TextY   int
@@ -154,12 +154,12 @@ func (v *timelineView) addRow(c *Collector, lanes []lane, bucket, index int) {
 
 func drawLane(l *lane, low, high, y int, width string) laneView {
 	most, _ := peak(l.values[low : high+1])
-	note := fmt.Sprintf("%s, at most %s per %s", number(l.sum), number(most), width)
+	sum, atMost := number(l.sum), fmt.Sprintf("at most %s per %s", number(most), width)
 	if l.peakOnly {
-		note = fmt.Sprintf("%s, at most %s at once", plural(l.sum, "stall"), number(most))
+		sum, atMost = plural(l.sum, "stall"), fmt.Sprintf("at most %s at once", number(most))
 	}
 	return laneView{
-		Name: l.name, Note: note, Class: l.class, Path: area(l.values[low:high+1], most),
+		Name: l.name, Sum: sum, Most: atMost, Class: l.class, Path: area(l.values[low:high+1], most),
 		Y: y, TextY: y + 13, PlotY: y + laneTitle, PlotHeight: plotHeight, BaseY: y + laneTitle + plotHeight,
 	}
 }
