@@ -50,6 +50,8 @@ go:
 	@$(GO) version | awk '{ split(substr($$3, 3), v, "."); exit !(v[1] > 1 || v[2] >= 26) }' || \
 		{ echo "xentrace: Go 1.26 or newer is needed, this is $$($(GO) version): install it from https://go.dev/dl/" >&2; exit 1; }
 
+# Not -buildmode=pie: without cgo, Go links a PIE that needs /lib64/ld-linux-x86-64.so.2
+# (Go 1.26), and the binary must run where there is none, as in an initramfs.
 .PHONY: build
 build: go ## build ./xentrace, one static binary
 	$(AS_OWNER) env CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o xentrace ./cmd/xentrace

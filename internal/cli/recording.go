@@ -140,7 +140,7 @@ func (a *app) recordCommand() *cobra.Command {
 directory: the flight recorder. The oldest segments are deleted for new ones.
 If the disk is full or gone, recording pauses and resumes by itself.`,
 		Args: expressionArgument(&o.filter), ValidArgsFunction: cobra.NoFileCompletions,
-		Example: `  xentrace record                                  to ` + defaultDir + `
+		Example: `  xentrace record                                    to ` + defaultDir + `
   xentrace record --dir /srv/x --max-size 1GiB
   xentrace replay --since 10m ` + defaultDir + `      what happened`,
 		RunE: func(c *cobra.Command, _ []string) error {

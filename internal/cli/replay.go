@@ -36,7 +36,7 @@ EXPRESSION, a pcap filter, select what is printed. The summary counts the range,
 in steps of 10 s. Needs no root, no Xen. Exits 1 if a part cannot be read.`,
 		Args: cobra.ArbitraryArgs,
 		Example: `  xentrace replay ` + defaultDir + ` --since 10m      the last 10 minutes
-  xentrace replay a.jsonl.zst b.jsonl -o json    two, merged by time
+  xentrace replay a.jsonl.zst b.jsonl -o json        two, merged by time
   xentrace replay night.jsonl.zst -o pcapng > night.pcapng`,
 		RunE: func(c *cobra.Command, args []string) error { return o.run(c.Context(), args) },
 	}

@@ -31,7 +31,7 @@ machine and its findings. The file is at most 300 kB, loads nothing from the
 network and opens from disk. Paths are recordings: files or directories.
 Without a path, -d TIME watches this machine for that long.`,
 		Args: cobra.ArbitraryArgs,
-		Example: `  xentrace report /var/lib/xentrace --since 10h -w night.html
+		Example: `  xentrace report /var/log/xentrace --since 10h -w night.html
   xentrace report night.jsonl.zst --redact -w to-send.html
   xentrace report -d 30s -w now.html`,
 		RunE: func(c *cobra.Command, args []string) error {

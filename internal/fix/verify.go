@@ -169,7 +169,7 @@ func (w *Verifier) ended(last, between window) string {
 		text += fmt.Sprintf(" In between %d more were dropped, made before the change.", between.dropped)
 	}
 	if last.packets == 0 {
-		text += " But nothing was sent in that time, so that this shows little."
+		text += " Nothing was sent in that time, so this proves little."
 	}
 	return text
 }

@@ -29,6 +29,7 @@ type history struct {
 	based     bool                            // base is known
 	socket    *event.Socket                   // that the kernel is asked about; nil if it is not
 
+	user        uint32 // whose share of the table it takes
 	address     uint64 // of the last packet's socket, 0 if unknown
 	counted     bool   // as stalled now, by the table
 	stalledEver bool   // counted as such

@@ -11,6 +11,7 @@ import (
 
 	"xentrace/internal/event"
 	"xentrace/internal/remedy"
+	"xentrace/internal/share"
 )
 
 // DefaultLimit is how many flows a Table keeps unless asked otherwise. One takes
@@ -33,7 +34,7 @@ type Kernel interface {
 // A Table keeps the history of flows that had trouble, a bounded number of them.
 // When it is full, a new flow replaces the least important one: one that
 // is closed, one that lost no packet, or one without a TCP socket here; where there
-// is none, it is not taken.
+// is none, one of the user who has the most. A user's own flow is not taken then.
 //
 // Its methods may be called from several goroutines.
 type Table struct {
@@ -45,6 +46,7 @@ type Table struct {
 	flows    map[event.FlowKey]*history
 	bySocket map[uint64]*history // those whose socket is followed, by its address
 	order    [ranks]order
+	users    share.Counts
 	refused  map[event.FlowKey]struct{} // flows not tracked because the table was full; bounded
 	lost     uint64
 	stalled  uint64 // flows that stalled, once or more
@@ -62,7 +64,7 @@ func NewTable(limit int, kernel Kernel) *Table {
 	}
 	return &Table{
 		kernel: kernel, limit: limit,
-		flows: make(map[event.FlowKey]*history), bySocket: make(map[uint64]*history), refused: make(map[event.FlowKey]struct{}),
+		flows: make(map[event.FlowKey]*history), bySocket: make(map[uint64]*history), refused: make(map[event.FlowKey]struct{}), users: share.Counts{},
 	}
 }
 

@@ -146,7 +146,9 @@ func FuzzParsePacket(f *testing.F) {
 	for _, p := range samplePackets() {
 		f.Add(bytes.TrimRight(JSON{}.AppendPacket(nil, &p), "\n"))
 	}
-	f.Fuzz(func(t *testing.T, line []byte) { samePacket(t, line) })
+	f.Fuzz(func(t *testing.T, line []byte) {
+		memory.Within(t, 1<<20+512*uint64(len(line)), func() { samePacket(t, line) })
+	})
 }
 
 func FuzzParse(f *testing.F) {
