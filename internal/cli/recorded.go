@@ -239,13 +239,3 @@ func (p *pageFile) discard() {
 	_ = p.temp.Close()
 	_ = os.Remove(p.temp.Name()) // is not there after finish
 }
-
-func writeFlag(c *cobra.Command, to *string, usage string) {
-	define(c, "write", "w", usage, nil, &value{kind: "FILE", set: func(text string) error {
-		if text == "" {
-			return errors.New("empty path")
-		}
-		*to = text
-		return nil
-	}})
-}
