@@ -90,7 +90,7 @@ func (o *compareOptions) write(c *report.Comparison, options report.Options) err
 	if err != nil {
 		return err
 	}
-	file, err := o.createPage(o.out)
+	file, err := o.createPage(o.out, false)
 	if err != nil {
 		return err
 	}

@@ -72,7 +72,7 @@ func (o *reportOptions) run(ctx context.Context, paths []string, given func(flag
 			return usageError{fmt.Errorf("--%s is for a live run; drop it or the paths", flag)}
 		}
 	}
-	page, err := o.createPage(o.out)
+	page, err := o.createPage(o.out, live)
 	if err != nil {
 		return err
 	}
