@@ -69,6 +69,7 @@ type Machine struct {
 	Affinity    map[string][]int // CPUs, by the interrupt's number
 	PCI         Known[[]PCIDevice]
 	Grants      GrantTable
+	Origins     []Origin    // of settings of interfaces
 	Forwards    bool        // net.ipv4.ip_forward of the caller's network namespace
 	First       firstDevice // for ec2rl
 	AssetTag    string      // of the board, for ec2rl

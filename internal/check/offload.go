@@ -38,6 +38,7 @@ func (m *Machine) offload(i *Interface) event.Finding {
 	switch {
 	case len(off) > 0:
 		m.offloadOff(&f, i, off)
+		m.setBy(&f, i, "tso", "gso")
 	case len(withheld) > 0:
 		f.Message = list(withheld) + " " + areOff(withheld) + ", and the backend does not offer " + map[bool]string{false: "it", true: "them"}[len(withheld) > 1] + "."
 	case len(refused) == 0:
@@ -117,6 +118,9 @@ func (m *Machine) mtu(i *Interface) event.Finding {
 		f.Message = fmt.Sprintf("MTU is %d: no risk with this driver.", i.MTU)
 	default:
 		f.Message = fmt.Sprintf("MTU is %d: only packets of many small fragments can need over 18 slots.", i.MTU)
+	}
+	if f.Status == event.Warn {
+		m.setBy(&f, i, "mtu")
 	}
 	return f
 }

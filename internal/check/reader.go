@@ -51,6 +51,9 @@ func Read(ctx context.Context, source Source, names []string) (*Machine, error) 
 	r.readAffinity(m)
 	m.PCI = r.readPCI()
 	m.Grants = r.readGrantTable()
+	if m.concerned() {
+		m.Origins = r.readOrigins()
+	}
 	m.Forwards = r.line("proc/sys/net/ipv4/ip_forward") == "1"
 	r.readForEC2RL(m)
 	work.Wait()

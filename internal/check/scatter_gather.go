@@ -69,6 +69,9 @@ func (m *Machine) scatterGather(i *Interface) event.Finding {
 	default:
 		f.Status, f.Message = m.scatterGatherOff(drops)
 		f.Advice = m.advise(i, scatterGatherRemedies(drops)...)
+		if !sg.Requested {
+			m.setBy(&f, i, "sg")
+		}
 	}
 	observed(&f, i)
 	return f

@@ -194,7 +194,7 @@ func situations() []situation {
 			g.write(map[string]string{"proc/version": "Linux version 6.12.38+deb13-amd64 (x@y) (gcc) #1 SMP Debian 6.12.38-1 (2025-07-16)"})
 		}, "WARN event_channels", EventChannels, []string{"4500 of 90000 events were spurious", "XSA-332) by 9000 jiffies", "Linux 6.1.149, 6.12.43 and 6.17", "echo 10 > /sys/devices/vif-0/xenbus/spurious_threshold"}},
 		{"a kernel that does not count spurious events", func(g *guest) { g.without("sys/devices/vif-0/xenbus") },
-			"UNKNOWN event_channels", EventChannels, []string{"does not count them (before 5.10)"}},
+			"UNKNOWN event_channels", EventChannels, []string{"does not count them (before 5.12)"}},
 		{"an AMD host with an uncached grant table", func(g *guest) { g.amd("0x0f0000000") },
 			"WARN grant_table", GrantTableOf, []string{"The grant table is uncached", "xen_platform_pci_bar_uc=0", "cpu_vendor AuthenticAMD", "uncached true"}},
 		{"an AMD host with a cached one", func(g *guest) { g.amd("0x0e0000000") }, "", GrantTableOf, []string{"no uncached MTRR covers it"}},

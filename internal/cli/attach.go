@@ -62,9 +62,12 @@ func attach(ctx context.Context, in *tracing, records bool, prepare func(*traced
 	return t, nil
 }
 
-// notify writes a notice to standard error, and to the recording.
+// notify writes a notice to standard error, to the recording and to who else wants it.
 func (t *traced) notify(n event.Notice) {
 	t.console.Notify(n)
+	if t.in.notices != nil {
+		_ = t.in.notices.Emit(&n) // its Close returns the error
+	}
 	if t.recorder != nil {
 		_ = t.recorder.Emit(&n) // it never fails
 	}

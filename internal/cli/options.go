@@ -7,6 +7,7 @@ import (
 
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
+	"xentrace/internal/session"
 	"xentrace/internal/trace"
 )
 
@@ -53,6 +54,7 @@ type tracing struct {
 	ringBytes int
 	count     int // of packets, or of probes; 0 for no limit
 	recording recording
+	notices   session.Sink // is given notices; may be nil
 
 	probe bool // for SetProbe
 

@@ -62,26 +62,34 @@ func (t *traced) begin(ctx context.Context) error {
 	if t.recorder == nil {
 		return nil
 	}
+	start, err := t.describe(ctx)
+	if err == nil {
+		t.recorder.Begin(start)
+	}
+	return err
+}
+
+// describe returns the first event of a recording.
+func (t *traced) describe(ctx context.Context) (*event.Start, error) {
 	totals, err := t.tracer.Totals(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	start := facts.Start(totals.Interfaces, record.Uptime())
 	v, err := versionOf(t.in.Build)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if start.Version = v.Version; v.Commit != nil {
 		start.Commit = *v.Commit
 	}
 	if start.Check, err = t.in.findings(ctx); err != nil {
-		t.console.Say(fmt.Sprintf("the recording holds no findings of check: %v", err))
+		t.console.Say(fmt.Sprintf("the findings of check are missing: %v", err))
 	}
 	for i := range start.Interfaces {
 		start.Interfaces[i].Linearizes = linearizes(start.Check, start.Interfaces[i].Driver)
 	}
-	t.recorder.Begin(start)
-	return nil
+	return start, nil
 }
 
 // findings are those of xentrace check.

@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"xentrace/internal/check"
 	"xentrace/internal/event"
 	"xentrace/internal/output"
 	"xentrace/internal/report"
@@ -53,7 +52,7 @@ Without a path, -d TIME watches this machine for that long.`,
 	return c
 }
 
-// liveFlags say how a live run is watched.
+// liveFlags are of live runs only.
 var liveFlags = []string{"interface", "wait", "backend", "rejected", "drops", "stack", "ready-file"}
 
 func (o *reportOptions) run(ctx context.Context, paths []string, given func(flag string) bool) error {
@@ -117,46 +116,37 @@ func (o *reportOptions) finish(file *pageFile, collector *report.Collector, opti
 
 // live watches this machine and makes a page of that.
 func (o *reportOptions) live(ctx context.Context, file *pageFile) error {
-	findings := o.findings(ctx)
+	collector := report.NewCollector()
+	sink := &lockedSink{sink: redacting(collector, o.redactor())}
+	o.notices = sink
 	var options session.Options
-	t, err := attach(ctx, &o.tracing, true, func(t *traced) { options = t.followed(nil) })
+	var described error
+	t, err := attach(ctx, &o.tracing, true, func(t *traced) {
+		options = t.followed(nil)
+		var start *event.Start
+		if start, described = t.describe(ctx); described == nil {
+			described = sink.Emit(start) // before the first packet: nothing is read yet
+		}
+	})
 	if t == nil {
 		return err
 	}
 	defer t.cancel()
-	collector := report.NewCollector()
-	options.Source, options.Sink = session.Live(t.tracer), redacting(&lockedSink{sink: collector}, o.redactor())
-	if findings != nil {
-		_ = options.Sink.Emit(findings) // a Collector's error is always nil
-	}
-	options.Duration, options.Interval, options.Warn = o.duration, liveInterval, t.console.Say
+	options.Source, options.Sink, options.Warn = session.Live(t.tracer), sink, t.console.Say
+	options.Duration, options.Interval = o.duration, liveInterval
 	if t.console.HasStatus() {
 		var before event.Totals
 		options.Status = func(now *event.Totals, left time.Duration) {
 			t.console.SetStatus(output.StatusLine(&before, now, left))
 			before = *now
 		}
-		defer t.console.SetStatus("")
 	}
-	if _, err := session.Run(ctx, options); err != nil {
+	_, err = session.Run(ctx, options)
+	t.console.SetStatus("")
+	if err := errors.Join(described, err); err != nil {
 		return err
 	}
-	t.console.SetStatus("")
 	return o.finish(file, collector, o.options())
-}
-
-// findings are those of check; nil if it cannot run, which the console reports.
-func (o *reportOptions) findings(ctx context.Context) *event.Report {
-	source, err := o.recorded.Machine()
-	var machine *check.Machine
-	if err == nil {
-		machine, err = check.Read(ctx, source, o.interfaces)
-	}
-	if err != nil {
-		o.recorded.console().Say("findings of check are missing: " + err.Error())
-		return nil
-	}
-	return &event.Report{Findings: check.Judge(machine)}
 }
 
 // liveInterval is how finely a live run's counts are placed in time.

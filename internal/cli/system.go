@@ -146,7 +146,9 @@ func (s System) blocks() bool {
 	return false
 }
 
-func (t *tracing) lines(out io.Writer, histogram bool, totals *event.Totals) *output.Lines {
+// lines is the sink of watch and hist. On a terminal repeats of a packet become a line, unless whole
+// stacks are asked for, which differ.
+func (t *tracing) lines(out io.Writer, histogram bool, totals *event.Totals) emitter {
 	if t.json() {
 		return output.NewJSON(out)
 	}
@@ -154,6 +156,9 @@ func (t *tracing) lines(out io.Writer, histogram bool, totals *event.Totals) *ou
 	text.Histogram = histogram
 	for i := range totals.Interfaces {
 		text.WidenTo(totals.Interfaces[i].Name)
+	}
+	if isTerminal(t.Stdout) && !text.Stacks {
+		return output.NewRepeats(out, text)
 	}
 	return output.NewText(out, text)
 }

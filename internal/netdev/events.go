@@ -9,7 +9,7 @@ import (
 )
 
 // EventChannels are what the kernel counted of a frontend's event channels since it was attached
-// (XSA-332, Linux 5.10). Each is a counter of 32 bits that wraps.
+// (Linux 5.12). Each is a counter of 32 bits that wraps.
 type EventChannels struct {
 	Events         uint32
 	Spurious       uint32 // that found nothing to do
@@ -17,8 +17,8 @@ type EventChannels struct {
 	Threshold      int    // spurious events in a row that are not delayed
 }
 
-// ErrNoEventCounters: a kernel before 5.10, or another driver's device.
-var ErrNoEventCounters = errors.New("this kernel does not count them (before 5.10)")
+// ErrNoEventCounters: a kernel before 5.12, or another driver's device.
+var ErrNoEventCounters = errors.New("this kernel does not count them (before 5.12)")
 
 // ReadEventChannels reads those of a device such as vif-0. files is the machine's root.
 func ReadEventChannels(files fs.FS, device string) (EventChannels, error) {

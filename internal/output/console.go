@@ -167,6 +167,7 @@ var reasonSentences = map[event.NoticeID]string{
 	event.NoticeSuspendUnavailable:     "suspend/resume will not be detected: ",
 	event.NoticeQueuesUnavailable:      "stuck queues will no longer be detected: ",
 	event.NoticeConnectionsUnavailable: "state of connections after a drop is unknown: ",
+	event.NoticeOwnersUnavailable:      "owners of sockets are found in part: ",
 	event.NoticeDriverAttachFailed:     "xen-netfront is loaded again; cannot attach to it yet: ",
 	event.NoticeDriverDetachFailed:     "cannot detach from xen-netfront: ",
 	event.NoticeSettleFailed:           "packets over the limit that are not dropped may be reported late: ",

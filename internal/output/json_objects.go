@@ -111,6 +111,8 @@ type lastObject struct {
 	Cause   nullable `json:"cause"`
 	Slots   int      `json:"slots"`
 	Limit   int      `json:"limit"`
+	Len     int      `json:"len"`
+	Header  []byte   `json:"header"`
 }
 
 // AppendFlow appends a line of type flow.
@@ -127,7 +129,7 @@ func historyOf(f *event.FlowHistory) historyObject {
 		MinSlots: f.MinSlots, MaxSlots: f.MaxSlots, Elsewhere: f.Elsewhere,
 		Linearized: f.Linearized, Bounced: f.Bounced, Rejected: f.Rejected, OverLimit: f.OverLimit,
 		Stalls: f.Stalls, StalledAtEnd: f.StalledAtEnd,
-		Last: lastObject{p.Layer.String(), p.Verdict.String(), nullable(p.Cause.String()), p.Slots, p.Limit},
+		Last: lastObject{p.Layer.String(), p.Verdict.String(), nullable(p.Cause.String()), p.Slots, p.Limit, p.Len, p.Header},
 	}
 	if t := f.TCP; t != nil {
 		rto := t.RTO.Milliseconds()

@@ -209,7 +209,7 @@ func (o *historyObject) history(state event.FlowState) (event.FlowHistory, error
 			Retransmits: *o.Retransmits, Seq: *o.Seq, SndQBytes: *o.SndQBytes, SameSeq: *o.SameSeqDrops, RTO: milliseconds(*o.RTOMS), Backoff: *o.Backoff,
 		}
 	}
-	f.Packet = event.Packet{Interface: f.Interface, Flow: o.Flow.Flow, Process: f.Process, Slots: o.Last.Slots, Limit: o.Last.Limit}
+	f.Packet = event.Packet{Interface: f.Interface, Flow: o.Flow.Flow, Process: f.Process, Slots: o.Last.Slots, Limit: o.Last.Limit, Len: o.Last.Len, Header: o.Last.Header}
 	if o.Last.Verdict == "" { // of a version that did not write it
 		return f, nil
 	}

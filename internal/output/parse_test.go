@@ -3,6 +3,7 @@ package output
 import (
 	"bytes"
 	"errors"
+	"net/netip"
 	"reflect"
 	"strings"
 	"testing"
@@ -183,5 +184,20 @@ func BenchmarkParse(b *testing.B) {
 		if _, err := Parse(line); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// What a filter expression is matched with is there for a flow's last packet too.
+func TestLastPacketOfAFlowHasItsHeader(t *testing.T) {
+	e := &event.FlowEvent{Time: start, Flow: event.FlowHistory{
+		FlowKey: event.FlowKey{Proto: 6, Source: netip.MustParseAddrPort("10.0.0.1:40000"), Destination: netip.MustParseAddrPort("10.0.0.9:443")},
+		State:   event.Stalled, Packet: event.Packet{Verdict: event.Dropped, Cause: event.SGOff, Len: 1514, Header: []byte{1, 2, 0xff}},
+	}}
+	read, err := Parse(JSON{}.AppendFlow(nil, e))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last := read.(*event.FlowEvent).Flow.Packet; last.Len != 1514 || !bytes.Equal(last.Header, e.Flow.Packet.Header) {
+		t.Errorf("%d bytes, header %x", last.Len, last.Header)
 	}
 }

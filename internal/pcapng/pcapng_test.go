@@ -177,8 +177,19 @@ func TestPcapgoReadsAll(t *testing.T) {
 			t.Errorf("statistics %d: %+v, want %+v", i, s, want[i])
 		}
 	}
-	if comment := c.statistics[2].Comment; !strings.Contains(comment, "2,001 packets") || !strings.Contains(comment, "tx_dropped delta 2") {
+	if comment := c.statistics[2].Comment; !strings.Contains(comment, "packets 2,001") || !strings.Contains(comment, "tx_dropped delta 2") {
 		t.Errorf("comment of the totals: %q", comment)
+	}
+}
+
+// A change of a flow that was read from a recording names its interface, and has no index.
+func TestOneDescriptionPerInterface(t *testing.T) {
+	var file bytes.Buffer
+	change := flowEvent(dropped(1))
+	change.Flow.Interface.Index = 0
+	emit(t, New(&file, nil), change, dropped(0), change, dropped(2))
+	if c := read(t, file.Bytes()); len(c.interfaces) != 1 || len(c.packets) != 2 || len(c.statistics) != 2 {
+		t.Errorf("interfaces %+v, %d packets, %d statistics", c.interfaces, len(c.packets), len(c.statistics))
 	}
 }
 
@@ -281,5 +292,21 @@ func TestTextIsBounded(t *testing.T) {
 	emit(t, New(&file, nil), p)
 	if c := read(t, file.Bytes()); len(c.packets) != 1 || len(c.interfaces[0].Name) > 65535 {
 		t.Errorf("%d packets, name of %d bytes", len(c.packets), len(c.interfaces[0].Name))
+	}
+}
+
+func BenchmarkPacket(b *testing.B) {
+	read := dropped(0)
+	read.Header = make([]byte, 128)
+	for name, p := range map[string]*event.Packet{"read": read, "reconstructed": dropped(0)} {
+		b.Run(name, func(b *testing.B) {
+			sink := New(io.Discard, start())
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := sink.Emit(p); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

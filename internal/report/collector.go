@@ -231,10 +231,22 @@ func (c *Collector) summary(e *event.Summary) {
 	c.everStalled += e.Flows.EverStalled
 	c.lostFlows += e.Flows.Lost
 	for i := range e.Flows.Flows {
-		if f := &e.Flows.Flows[i]; f.Source.IsValid() {
-			c.table.of(f.FlowKey, e.Time).learn(f)
+		switch f := &e.Flows.Flows[i]; {
+		case !f.Source.IsValid():
+		case f.State == event.Stalled:
+			c.flow(&event.FlowEvent{Time: e.Time, Flow: *f})
+		default:
+			c.table.of(f.FlowKey, earlier(f.Last, e.Time)).learn(f)
 		}
 	}
+}
+
+// earlier is a, if it is known and before b.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // count adds the counters of an interval, or of a whole run.

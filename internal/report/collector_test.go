@@ -76,6 +76,17 @@ func TestRecordsAndCounters(t *testing.T) {
 	}
 }
 
+func TestShares(t *testing.T) {
+	for _, test := range []struct {
+		part, whole uint64
+		want        string
+	}{{6, 6, "100 %"}, {0, 6, "0 %"}, {1200, 26_110_182, "0.0046 %"}, {999, 1000, "100 %"}, {123, 1000, "12 %"}, {1, 100, "1 %"}, {1, 30, "3.3 %"}} {
+		if got := share(test.part, test.whole); got != test.want {
+			t.Errorf("%d of %d is %s, want %s", test.part, test.whole, got, test.want)
+		}
+	}
+}
+
 // Connections beyond what is kept are counted, and the worst stay.
 func TestManyConnections(t *testing.T) {
 	var events []event.Event
@@ -92,6 +103,24 @@ func TestManyConnections(t *testing.T) {
 	}
 	if worst := c.table.ranked()[0]; worst.Source.Port() != 32768+3 {
 		t.Errorf("the worst is %s", worst.name())
+	}
+}
+
+// The end of a stall shows that it began before the first event; one that no event names is
+// in the summary.
+func TestStallsWithoutTheirBeginning(t *testing.T) {
+	p, other := packetOf(midnight, 1, 1), packetOf(midnight, 2, 1)
+	recovered := stalledOf(midnight.Add(time.Minute), p, 9, event.Recovered, 90*time.Second)
+	still := stalledOf(midnight.Add(2*time.Minute), other, 9, event.Stalled, 30*time.Second)
+	c := collected(t, []event.Event{recovered, &event.Summary{
+		Totals: event.Totals{Time: midnight.Add(2 * time.Minute)}, Flows: &event.FlowSummary{Flows: []event.FlowHistory{recovered.Flow, still.Flow}},
+	}})
+	ranked := c.table.ranked()
+	if len(ranked) != 2 || c.stalls != 2 || ranked[0].stalledFor != 30*time.Second || ranked[1].stalledFor != 90*time.Second {
+		t.Fatalf("%d connections, %d stalls", len(ranked), c.stalls)
+	}
+	if ranked[0].stalledSince.IsZero() || !ranked[1].stalledSince.IsZero() || c.stalledNow() != 1 {
+		t.Error("the wrong one is stalled at the end")
 	}
 }
 

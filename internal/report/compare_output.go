@@ -76,8 +76,13 @@ func orNone(s string) string {
 	return s
 }
 
-// Sentence says how many rates differ.
+// Sentence is how many rates differ, or why nothing can be compared.
 func (c *Comparison) Sentence() string {
+	for _, s := range []*Side{&c.A, &c.B} {
+		if why := s.Empty(); why != "" {
+			return why + "."
+		}
+	}
 	switch n := c.Differing(); n {
 	case 0:
 		return "Nothing differs by more than noise."
@@ -270,7 +275,7 @@ func (c *Comparison) view(o *Options) *comparisonView {
 func (c *Comparison) headline() (kind, word, headline string) {
 	for _, s := range []*Side{&c.A, &c.B} {
 		if why := s.Empty(); why != "" {
-			return "empty", "EMPTY", why
+			return "empty", "EMPTY", "Nothing to compare"
 		}
 	}
 	better, worse := 0, 0

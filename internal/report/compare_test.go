@@ -148,7 +148,7 @@ func TestPageOfAComparison(t *testing.T) {
 		"better": {night(30, 40), afterFix(), "BETTER B loses fewer packets than A"},
 		"worse":  {afterFix(), night(30, 40), "WORSE B loses more packets than A"},
 		"same":   {night(30, 40), night(30, 40), "SAME Losses and stalls do not differ by more than noise Nothing differs by more than noise."},
-		"empty":  {night(30, 40), nil, "EMPTY two: no packet was counted"},
+		"empty":  {night(30, 40), nil, "EMPTY Nothing to compare two: no packet was counted."},
 	} {
 		page, err := Compare(collected(t, test.a), collected(t, test.b), "one", "two").Page(optionsOf())
 		if err != nil {

@@ -9,7 +9,7 @@ const (
 	// predicts: fewer are noise, whatever the ratio.
 	fewest = 5
 	// trafficDiffers is by what share rates of traffic must differ. They do not vary as
-	// counts of independent events do, so that an interval would say nothing.
+	// counts of independent events do, so that an interval would mean nothing.
 	trafficDiffers = 0.1
 )
 

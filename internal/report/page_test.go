@@ -234,6 +234,44 @@ func TestSizeOfALargeRecording(t *testing.T) {
 	}
 }
 
+// However long names are, and however many machines, interfaces and findings: a page is
+// bounded.
+func TestSizeOfAStrangeRecording(t *testing.T) {
+	long := strings.Repeat("<&\"x", 5_000)
+	var events []event.Event
+	for i := range 100 {
+		s := startOf(midnight.Add(time.Duration(i) * time.Second))
+		s.Hostname, s.Kernel = fmt.Sprint(i, long), long
+		for j := range 100 {
+			n := s.Interfaces[0]
+			n.Name = fmt.Sprint("eth", j)
+			s.Interfaces = append(s.Interfaces, n)
+			f := s.Check[0]
+			f.Interface, f.Message = n.Name, long
+			s.Check = append(s.Check, f)
+		}
+		p := packetOf(s.Time, i, 1)
+		p.Process.Comm, p.Interface.Name, p.Stack = long, long, slices.Repeat([]string{long}, 100)
+		interval := intervalOf(s.Time.Add(10*time.Second), 10, 1)
+		interval.Interfaces[0].Name, interval.Interfaces[0].Driver = fmt.Sprint(i, long), long
+		interval.Explained[0].Name, interval.Explained[0].Meaning = fmt.Sprint(i, long), long
+		interval.Missing = map[string]string{"missed": long}
+		events = append(events, s, p, interval, stalledOf(s.Time, p, 3, event.Stalled, time.Second), &event.Notice{Time: s.Time, ID: event.NoticeUnmonitored, Reason: fmt.Sprint(i, long)})
+	}
+	o := optionsOf()
+	o.Damage = slices.Repeat([]string{long}, 10)
+	page := pageOf(t, events, o)
+	if len(page) > 300_000 {
+		t.Errorf("%d bytes", len(page))
+	}
+	text := parsed(t, page).text()
+	for _, part := range []string{"more are not shown", "more interfaces are not shown", "more starts not shown", "more connections with ", "more intervals not shown", "more notices not shown", "more frames not shown"} {
+		if !strings.Contains(text, part) {
+			t.Errorf("the page does not say %q", part)
+		}
+	}
+}
+
 // Names that others control stay text, and what does not print is escaped.
 func TestNamesAreEscaped(t *testing.T) {
 	page := pageOf(t, hostileEvents(), Options{Files: []File{{Path: hostile}}, Commands: []string{hostile}, Damage: []string{hostile}, Version: hostile})

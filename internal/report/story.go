@@ -210,7 +210,7 @@ func (c *Collector) topCause() (top event.Cause) {
 	return top
 }
 
-// empty says why there is nothing to show; "" if there is something.
+// empty is why there is nothing to show; "" if there is something.
 func (c *Collector) empty() string {
 	switch {
 	case c.events == 0:

@@ -44,7 +44,7 @@ type axis struct {
 }
 
 // index returns the bucket of a time. Before, it calls merge for each doubling that is
-// needed; shift says that the old buckets are the second half of the new ones.
+// needed; shift: the old buckets are the second half of the new ones.
 func (a *axis) index(at time.Time, merge func(shift bool)) int {
 	if a.base.IsZero() {
 		a.base, a.width = at.Truncate(a.align), narrowest

@@ -152,6 +152,9 @@ func (t *Tracer) start(ctx context.Context) error {
 	}
 	if t.options.Records {
 		t.holders = newHolderFinder(f.types)
+		if kernel.InPIDNamespace() {
+			t.notify(event.Notice{ID: event.NoticeOwnersUnavailable, Reason: "processes outside this PID namespace do not show; run on the machine itself (docker run --pid=host)"})
+		}
 	}
 	first := t.driver.generations.begin(0, "")
 	t.choice.HoldsDriver = (t.choice.Backend == event.Fentry || t.rejections.counted()) && t.driver.module.there
