@@ -35,6 +35,8 @@ func TestMatch(t *testing.T) {
 	notIP, nobody, elsewhere := packet(), packet(), packet()
 	notIP.Flow, nobody.Process = nil, nil
 	elsewhere.Cause, elsewhere.Layer = event.CauseNone, event.LayerElsewhere
+	tunnel := packet()
+	tunnel.Inner, tunnel.Flow = tunnel.Flow, &event.Flow{Proto: 17, Source: netip.MustParseAddrPort("172.16.0.1:50000"), Destination: netip.MustParseAddrPort("172.16.0.2:4789")}
 	hosts := func(texts ...string) Filter {
 		var f Filter
 		for _, text := range texts {
@@ -55,6 +57,10 @@ func TestMatch(t *testing.T) {
 		packet *event.Packet
 		want   bool
 	}{
+		{"outer host of a tunnel", hosts("172.16.0.2"), tunnel, true},
+		{"inner host of a tunnel", hosts("192.168.0.9"), tunnel, true},
+		{"another host than a tunnel's", hosts("192.168.0.8"), tunnel, false},
+		{"outer host and inner port", Filter{Hosts: hosts("172.16.0.2").Hosts, Ports: []uint16{443}}, tunnel, false},
 		{"expression", pcap("tcp port 443 and host 10.1.2.3"), packet(), true},
 		{"another expression", pcap("udp or dst net 10.0.0.0/8"), packet(), false},
 		{"expression and a flag", Filter{Expression: pcap("tcp").Expression, Ports: []uint16{80}}, packet(), false},

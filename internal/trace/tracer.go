@@ -26,8 +26,8 @@ import (
 // missing and how to get it.
 var ErrCannotRun = errors.New("cannot run here")
 
-// DefaultRingBytes is the size of the ring buffer unless asked otherwise: room
-// for about 15,000 records of ordinary length.
+// DefaultRingBytes is the size of the ring buffer unless asked otherwise: room for 14,000
+// records of packets without fragments, 9,800 of 17 fragments.
 const DefaultRingBytes = 4 << 20
 
 // MaxSnap is the largest Options.Snap, in bytes.
@@ -248,7 +248,7 @@ func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error
 	}
 	t.registry.rebase(ctx)
 	t.started = time.Now()
-	if t.options.Rate > 0 {
+	if t.options.Rate > 0 && t.options.Records {
 		limit, err := newRateLimit(maps[bpf.XentraceMapRates], t.options.Rate)
 		if err != nil {
 			return err

@@ -3,8 +3,11 @@ package netns
 import (
 	"net"
 	"net/netip"
+	"os"
+	"slices"
 	"testing"
 
+	"github.com/cilium/ebpf/asm"
 	"github.com/vishvananda/netlink"
 
 	"xentrace/test/tool"
@@ -54,5 +57,60 @@ func TestStalledConnectionInATunnel(t *testing.T) {
 		if p := &s.output.Packets[i]; p.Flow.Proto != "udp" || p.Flow.Dport != 4789 || p.TCP == nil || p.TCP.Seq != *s.events[0].Seq {
 			t.Errorf("record %s: want the tunnel's flow and the connection's state", p)
 		}
+	}
+}
+
+// dropFrom drops packets in VXLAN by the source port of the TCP segments that they carry.
+func dropFrom(ports []int) asm.Instructions {
+	const tcSource = 14 + 20 + 8 + 8 + 14 + 20
+	p := asm.Instructions{asm.Mov.Reg(asm.R6, asm.R1), asm.LoadAbs(tcSource, asm.Half)}
+	for _, port := range ports {
+		p = append(p, asm.JEq.Imm(asm.R0, int32(port), "drop"))
+	}
+	return append(p, asm.Mov.Imm(asm.R0, 0 /* TC_ACT_OK */), asm.Return(),
+		asm.Mov.Imm(asm.R0, 2 /* TC_ACT_SHOT */).WithSymbol("drop"), asm.Return())
+}
+
+// Of 1,000 connections in a tunnel those whose packets are dropped are reported as stalled,
+// no others, with their addresses and their owner.
+func TestStalledOfAThousandInATunnel(t *testing.T) {
+	const all, every = 1000, 50
+	l := newLab(t)
+	l.tunnel()
+	sink := l.tcpSink(farTunnel.Addr())
+	var connections []*connection
+	var bad []int
+	for n := range all {
+		c := l.connect("tcp4", sink.Local())
+		connections = append(connections, c)
+		if n%every == 0 {
+			bad = append(bad, c.port())
+		}
+	}
+	watch := watchAll(t)
+	classify(t, "near", dropFrom(bad))
+	for _, c := range connections {
+		c.write(little)
+	}
+	watch.Tells(`"event":"stalled"`, len(bad))
+	output := watch.Stop()
+	var stalled []int
+	for i := range output.Flows {
+		f := &output.Flows[i]
+		if f.Event != "stalled" {
+			continue
+		}
+		stalled = append(stalled, f.Flow.Sport)
+		if f.Flow.Proto != "tcp" || f.Flow.Saddr != nearTunnel.Addr().String() || f.Flow.Daddr != farTunnel.Addr().String() || *f.SndQBytes != little {
+			t.Errorf("%s: want a connection in the tunnel", f)
+		}
+		if f.Process == nil || f.Process.PID != os.Getpid() {
+			t.Errorf("%s: want the process %d", f, os.Getpid())
+		}
+	}
+	slices.Sort(bad)
+	slices.Sort(stalled)
+	if !slices.Equal(stalled, bad) || *output.Summary.FlowsStalled != uint64(len(bad)) {
+		t.Errorf("stalled from ports %v, %d in the summary, want %v", stalled, *output.Summary.FlowsStalled, bad)
 	}
 }
