@@ -14,10 +14,11 @@ import (
 const (
 	manyMappings = 65_000 // the kernel allows 65,530
 	stormPace    = 500 * time.Microsecond
+	stormBegins  = 2000 // records
 )
 
 // mappings maps the program as often as the kernel allows, and sends datagrams of too many
-// slots, 2,000 a second, until it is killed.
+// slots, 2,000 a second, until it is killed. It writes a line when the first are sent.
 func mappings(remote string) error {
 	file, err := unix.Open("/proc/self/exe", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -37,7 +38,7 @@ func mappings(remote string) error {
 		if _, err := sender.Send(context.Background()); err != nil {
 			return err
 		}
-		if n == 0 {
+		if n == stormBegins {
 			fmt.Println("sending")
 		}
 		time.Sleep(time.Until(began.Add(time.Duration(n) * stormPace)))
