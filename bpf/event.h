@@ -25,6 +25,7 @@ enum verdict {
 	VERDICT_OVER_LIMIT,
 	VERDICT_REJECTED,
 	VERDICT_ACCEPTED, /* probe only: the backend accepted one of its requests */
+	VERDICTS,
 };
 
 /* In the order of the tests in xennet_start_xmit(). */
@@ -139,7 +140,7 @@ struct packet_event {
 	enum cause cause;
 	__u32 nr_frags;
 	__u16 snapped;	  /* bytes of the packet at the end of the record */
-	__u16 ether_type; /* behind VLAN tags, 0 if unknown */
+	__u16 ether_type; /* after VLAN tags, 0 if unknown */
 	__u8 linkless;	  /* the packet begins with its network header */
 	__u8 stacked;	  /* the record has a call stack */
 	__u16 pad;
@@ -147,6 +148,7 @@ struct packet_event {
 	struct socket_identity socket;
 	struct sender sender;
 	struct flow flow;
+	struct flow inner; /* of the packet that this one carries; of family 0 if it is no tunnel */
 	struct event_frag frags[MAX_FRAGS];
 };
 

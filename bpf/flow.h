@@ -139,11 +139,12 @@ static __noinline int ipv4_flow(struct flow *flow, struct cursor *cursor)
 	flow->proto = ip.protocol;
 	__builtin_memcpy(flow->saddr, &ip.saddr, sizeof(ip.saddr));
 	__builtin_memcpy(flow->daddr, &ip.daddr, sizeof(ip.daddr));
-	if (bpf_ntohs(ip.frag_off) & IPV4_OFFSET_MASK)
+	/* Of a header shorter than itself the ports would be read from its addresses. */
+	if (ip.ihl < 5 || bpf_ntohs(ip.frag_off) & IPV4_OFFSET_MASK)
 		return 0;
 	cursor->offset += ip.ihl * 4;
 	transport(flow, cursor);
-	return 0;
+	return 1;
 }
 
 /* Returns the transport protocol; sets *rest for a fragment that is not the first. */
@@ -184,26 +185,19 @@ static __noinline int ipv6_flow(struct flow *flow, struct cursor *cursor)
 	__builtin_memcpy(flow->daddr, &ip.daddr, sizeof(ip.daddr));
 	cursor->offset += sizeof(ip);
 	flow->proto = skip_extensions(cursor, ip.nexthdr, &rest);
-	if (!rest)
-		transport(flow, cursor);
-	return 0;
+	if (rest)
+		return 0;
+	transport(flow, cursor);
+	return 1;
 }
 
-static __noinline int flow_read(struct workspace *work, struct sk_buff *skb)
+/* Reads a flow; returns whether the cursor is at its transport header then. */
+static __always_inline int network_flow(struct flow *flow, struct cursor *cursor, __u32 protocol)
 {
-	struct packet_event *event = &work->event;
-	struct cursor *cursor = &work->cursor;
-
-	__builtin_memset(&event->flow, 0, sizeof(event->flow));
-	cursor->data = (__u64)BPF_CORE_READ(skb, data);
-	cursor->offset = 0;
-	cursor->len = event->len;
-	cursor->end = event->head_len;
-	event->ether_type = link_protocol(cursor, event, skb);
-	if (event->ether_type == ETH_P_IP)
-		return ipv4_flow(&event->flow, cursor);
-	if (event->ether_type == ETH_P_IPV6)
-		return ipv6_flow(&event->flow, cursor);
+	if (protocol == ETH_P_IP)
+		return ipv4_flow(flow, cursor);
+	if (protocol == ETH_P_IPV6)
+		return ipv6_flow(flow, cursor);
 	return 0;
 }
 

@@ -3,7 +3,7 @@
  * The socket of a packet, and the process that sends it.
  *
  * The current process alone proves little: an interrupt that brought an ACK may send on
- * top of it, and a process takes other sockets' packets from the qdisc along with its
+ * top of it, and a process dequeues other sockets' packets from the qdisc along with its
  * own. So it counts as the sender outside of interrupts only, and if its file table
  * holds the socket's file.
  */
@@ -205,7 +205,8 @@ static __always_inline int holder_visit(struct bpf_iter__task_file *visit)
 	wanted = bpf_map_lookup_elem(&wanted_sockets, &holder.inode);
 	if (!wanted || wanted->holders >= MAX_HOLDERS)
 		return 0;
-	/* The files of a task are visited in a row: of a million duplicates all but one end here. */
+	/* The files of a task are visited in a row: of a million duplicates all but one end here.
+	 */
 	if (wanted->tgid == (__u32)task->tgid)
 		return 0;
 	wanted->tgid = task->tgid;

@@ -6,8 +6,9 @@
 #define XENTRACE_RECORD_H
 
 #include "count.h"
-#include "flow.h"
 #include "owner.h"
+#include "rate.h"
+#include "tunnel.h"
 
 /* The reader is woken when it has nothing left to read, and every so many bytes. */
 #define WAKE_EVERY (64u << 10)
@@ -104,6 +105,7 @@ static __noinline int capture(struct workspace *work, struct sk_buff *skb, __u32
 {
 	struct packet_event *event = &work->event;
 	struct skb_shared_info *info = skb_info(skb);
+	struct sock *sk = BPF_CORE_READ(skb, sk);
 
 	header_fill(&event->header, EVENT_PACKET, BPF_CORE_READ(skb, dev));
 	event->time_ns = bpf_ktime_get_boot_ns();
@@ -116,8 +118,9 @@ static __noinline int capture(struct workspace *work, struct sk_buff *skb, __u32
 	event->gso_segs = BPF_CORE_READ(info, gso_segs);
 	frags_capture(work, (__u64)info + bpf_core_field_offset(struct skb_shared_info, frags),
 		      BPF_CORE_READ(info, nr_frags));
-	flow_read(work, skb);
-	tcp_state_read(&event->tcp, BPF_CORE_READ(skb, sk));
+	flows_read(work, skb);
+	tcp_state_read(&event->tcp, sk);
+	connection_flow(event, sk);
 	sender_read(&event->sender, socket_read(&event->socket, skb));
 	return 0;
 }

@@ -3,13 +3,11 @@ package bpf
 import (
 	"bytes"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/ringbuf"
 )
 
@@ -131,65 +129,5 @@ func TestSnapElsewhere(t *testing.T) {
 				t.Errorf("linkless %d, EtherType %#x, recorded % x\nwant %d, % x", event.Packet.Linkless, event.Packet.EtherType, got, test.linkless, test.want)
 			}
 		})
-	}
-}
-
-// functionsOf returns the functions that a loaded program still has, its instructions, and
-// how many of them are its main function.
-func functionsOf(t *testing.T, program *ebpf.Program) (names []string, instructions asm.Instructions, entry int) {
-	t.Helper()
-	info, err := program.Info()
-	if err != nil {
-		t.Fatal(err)
-	}
-	functions, err := info.FuncInfos()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range functions {
-		names = append(names, f.Func.Name)
-	}
-	if instructions, err = info.Instructions(); err != nil {
-		t.Fatal(err)
-	}
-	raw := asm.RawInstructionOffset(0)
-	for entry < len(instructions) && raw < functions[1].Offset {
-		raw += asm.RawInstructionOffset(instructions[entry].Size() / asm.InstructionSize)
-		entry++
-	}
-	return names, instructions, entry
-}
-
-// entryOf is the main function of a loaded program, without what differs between loads.
-func entryOf(t *testing.T, program *ebpf.Program) string {
-	t.Helper()
-	_, instructions, entry := functionsOf(t, program)
-	var text strings.Builder
-	for _, ins := range instructions[:entry] {
-		text.WriteString(ins.OpCode.String() + "\n")
-	}
-	return text.String()
-}
-
-// Without snap nothing of it is in the programs; with it nothing is added to what runs for
-// a packet that is sent as usual.
-func TestSnapCostsNothing(t *testing.T) {
-	a := newArena(t)
-	load := func(snap uint16) *programs {
-		return loadPrograms(t, a, XentraceConfiguration{
-			PageSize: 4096, DriverHooks: 1, Records: 1, Snap: snap, PrivOffset: -1, BrokenOffset: -1, BounceOffset: -1,
-		}, withAnyContextFree)
-	}
-	without, with := load(0), load(256)
-	for _, name := range []string{XentraceProgTracepointBegin, XentraceProgTracepointFree, XentraceProgFentryFree, XentraceProgElsewhereFree} {
-		plain, instructions, _ := functionsOf(t, without.collection.Programs[name])
-		snapping, more, _ := functionsOf(t, with.collection.Programs[name])
-		if slices.Contains(plain, "snap_capture") || !slices.Contains(snapping, "snap_capture") || len(more) <= len(instructions) {
-			t.Errorf("%s: %d instructions of %v without, %d of %v with", name, len(instructions), plain, len(more), snapping)
-		}
-	}
-	usual := entryOf(t, without.collection.Programs[XentraceProgTracepointBegin])
-	if snapping := entryOf(t, with.collection.Programs[XentraceProgTracepointBegin]); usual != snapping || usual == "" {
-		t.Errorf("the entry of the driver differs:\n%s\n%s", usual, snapping)
 	}
 }

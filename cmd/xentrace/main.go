@@ -17,7 +17,7 @@ import (
 )
 
 // Set by the linker, with -X main.version=... and -X main.commit=...; where it
-// does not, what the Go tool recorded is told.
+// does not, what the Go tool recorded is printed.
 var version, commit string
 
 func main() {

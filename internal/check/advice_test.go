@@ -72,7 +72,7 @@ var varieties = map[string][]func(*guest){
 	},
 	"log": {
 		func(*guest) {}, func(g *guest) { g.logs(9, "xen_netfront: can't alloc tx grant refs\n") },
-		func(g *guest) { g.logs(9, "net eth0: Disabled for further use\n DEVICE=n2\n") },
+		func(g *guest) { g.logs(9, "net eth0: Disabled for further use\n SUBSYSTEM=net\n DEVICE=n2\n") },
 		func(g *guest) { g.logs(9, "xennet: skb->len = 65550, too big for wire format\n") },
 		func(g *guest) { g.logs(9, "misaligned skb allocated\n") },
 		func(g *guest) { g.logs(9, "xennet: skb rides the rocket: 20 slots\n") },
@@ -89,6 +89,20 @@ var varieties = map[string][]func(*guest){
 		func(*guest) {}, func(g *guest) { g.write(map[string]string{"sys/module/xen_netfront/parameters/trusted": "N"}) },
 		func(g *guest) { g.store["device/vif/0/trusted"] = "0" },
 	},
+	"events": {
+		func(*guest) {}, func(g *guest) { g.write(map[string]string{"sys/devices/vif-0/xenbus/spurious_events": "9000"}) },
+		func(g *guest) {
+			g.write(map[string]string{"sys/devices/vif-0/xenbus/spurious_events": "9000", "sys/devices/vif-0/xenbus/spurious_threshold": "20"})
+		},
+	},
+	"backend": {
+		func(*guest) {}, func(g *guest) { g.offer(keyQueues, "1") }, func(g *guest) { g.offer(keyTSO6, "0"); g.offer(keyTSO, "0") },
+		func(g *guest) { g.offer(keySG, "0") }, func(g *guest) { g.storeErr = errNeedsRoot }, func(g *guest) { g.offer(keyNoCsum, "1") },
+	},
+	"received": {
+		func(*guest) {}, func(g *guest) { g.malformed = 3 },
+	},
+	"host": {func(*guest) {}, func(g *guest) { g.amd("0x0f0000000") }},
 	"RPS": {
 		func(*guest) {}, func(g *guest) { g.write(map[string]string{rpsOfEth0: "0"}) },
 		func(g *guest) { g.write(map[string]string{rpsOfEth0: "3"}) },
@@ -150,6 +164,13 @@ func (g *guest) run(command string) (setting, error) {
 	case strings.HasPrefix(command, "echo 'options xen_netfront "):
 		parameter, _, _ := strings.Cut(fields[3], "=")
 		return setting{parameter, fields[3]}, g.option(command)
+	case strings.HasPrefix(command, "echo 10 > /sys/devices/vif-0/xenbus/"):
+		path := fields[3][1:]
+		if before, err := strconv.Atoi(strings.TrimSpace(string(g.content(path)))); err != nil || before >= 10 {
+			return setting{}, errors.New("no such file, or it is that already")
+		}
+		g.write(map[string]string{path: "10"})
+		return setting{fields[3], "10"}, nil
 	case strings.HasPrefix(command, "echo ") && fields[2] == ">":
 		return setting{fields[3], fields[1]}, g.setMask(fields[1], fields[3])
 	case fields[0] == "modprobe":
@@ -160,7 +181,7 @@ func (g *guest) run(command string) (setting, error) {
 		}
 		g.write(map[string]string{"run/irqbalance": ""})
 		return setting{command, ""}, nil
-	case slices.Contains([]string{"dmesg", "xentrace"}, fields[0]), strings.HasPrefix(command, "ip link show "):
+	case slices.Contains([]string{"dmesg", "xentrace", "cat"}, fields[0]), strings.HasPrefix(command, "ip link show "), strings.HasPrefix(command, "ip -s link show "):
 		return setting{}, nil
 	}
 	return setting{}, errors.New("no such command")
@@ -172,6 +193,10 @@ func (g *guest) setFeatures(changes []string) error {
 	for n := 0; n < len(changes); n += 2 {
 		on := changes[n+1] == "on"
 		for _, feature := range map[string][]*netdev.Feature{"sg": {&f.ScatterGather}, "tso": {&f.TSO, &f.TSO6}, "gso": {&f.GSO}}[changes[n]] {
+			key := map[*netdev.Feature]string{&f.ScatterGather: keySG, &f.TSO: keyTSO, &f.TSO6: keyTSO6}[feature]
+			if key != "" && g.store[g.store["device/vif/0/backend"]+key] == "0" {
+				continue
+			}
 			if !feature.Changeable || on && feature != &f.ScatterGather && !f.ScatterGather.Active {
 				continue
 			}

@@ -2,7 +2,6 @@ package check
 
 import (
 	"fmt"
-	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -67,11 +66,11 @@ func (r *reader) moduleOf(modalias string) string {
 		return ""
 	}
 	for _, root := range []string{"lib/modules/", "usr/lib/modules/"} {
-		content, err := fs.ReadFile(r.source.Files, root+r.source.Release+"/modules.alias")
+		content, err := r.read(root + r.source.Release + "/modules.alias")
 		if err != nil {
 			continue
 		}
-		for line := range strings.Lines(string(content)) {
+		for line := range strings.Lines(content) {
 			fields := strings.Fields(line)
 			if len(fields) != 3 || fields[0] != "alias" || !strings.HasPrefix(fields[1], "pci:") {
 				continue

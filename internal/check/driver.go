@@ -40,6 +40,12 @@ func (m *Machine) otherDrivers() event.Finding {
 	} else {
 		f.Message = "No interface is driven by xen-netfront: these checks do not apply."
 	}
+	if m.NoBus {
+		f.Message += " Network devices without a driver cannot be seen: there is no /sys/bus."
+		if m.Hypervisor.isXen() && !m.Hypervisor.Dom0 {
+			f.Status = event.Unknown
+		}
+	}
 	var names []string
 	for _, i := range m.Others {
 		if !i.Loopback {

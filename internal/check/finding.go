@@ -29,6 +29,10 @@ const (
 	Queues         event.FindingID = "queues"
 	Interrupts     event.FindingID = "interrupts"
 	BetterDevice   event.FindingID = "better_device"
+	Receive        event.FindingID = "receive"
+	EventChannels  event.FindingID = "event_channels"
+	GrantTableOf   event.FindingID = "grant_table"
+	Checksum       event.FindingID = "checksum"
 )
 
 // Worst returns the most serious status among the findings.
@@ -45,7 +49,7 @@ func Judge(m *Machine) []event.Finding {
 	var all []event.Finding
 	all = append(all, m.virtualization(), m.otherDrivers())
 	if m.concerned() {
-		all = append(all, m.linearize(), m.kernelLog(), m.skbFrags(), m.betterDevice())
+		all = append(all, m.linearize(), m.kernelLog(), m.skbFrags(), m.betterDevice(), m.grantTable())
 	}
 	for i := range m.Interfaces {
 		all = append(all, m.driver(&m.Interfaces[i]))
@@ -60,11 +64,12 @@ func Judge(m *Machine) []event.Finding {
 	return all
 }
 
-var order = []event.FindingID{Virtualization, DriverOf, LinearizeCode, ScatterGather, MTU, Offload, TxDropped, KernelLog, SkbFrags, Bounce, Queues, Interrupts, BetterDevice}
+var order = []event.FindingID{Virtualization, DriverOf, LinearizeCode, ScatterGather, MTU, Offload, TxDropped, Receive, KernelLog, SkbFrags, Bounce, Checksum, Queues, Interrupts, EventChannels, GrantTableOf, BetterDevice}
 
 func (m *Machine) ofInterface(i *Interface) []event.Finding {
 	return []event.Finding{
-		m.scatterGather(i), m.mtu(i), m.offload(i), m.txDropped(i), m.bounce(i), m.queues(i), m.interrupts(i),
+		m.scatterGather(i), m.mtu(i), m.offload(i), m.txDropped(i), m.receive(i), m.bounce(i), m.checksum(i),
+		m.queues(i), m.interrupts(i), m.eventChannels(i),
 	}
 }
 

@@ -14,13 +14,16 @@ import (
 
 // A Log is what the kernel log has about the frontend.
 type Log struct {
-	Counts   map[string]int // of each message, by its name
-	Shown    map[string]int // of those, what dmesg prints: the records since the log was last cleared
+	Counts   map[string]int // of each message of the driver, by its name
 	Entries  []LogEntry     // the messages by name and device
 	Attached time.Duration  // since the start of the kernel, when all frontends were last connected anew
 	Begins   time.Duration  // since the start of the kernel, of the oldest record
 	Wrapped  bool           // older records were overwritten
 	Limited  int            // messages that the kernel kept to itself because there were too many
+
+	// "skb rides the rocket", whoever wrote it, and of those the ones that dmesg prints: the
+	// records since the log was last cleared.
+	Rockets, RocketsShown int
 }
 
 // A LogEntry is a message about one device.
@@ -32,8 +35,13 @@ type LogEntry struct {
 	Last    time.Duration // since the start of the kernel
 }
 
-// maxEntries bounds them: each interface that ever was may have its own.
-const maxEntries = 256
+const (
+	// maxEntries bounds them: each interface that ever was may have its own.
+	maxEntries = 256
+	// maxLogBytes bounds what is read of the log, which has 1 MiB or less unless the kernel
+	// was started with log_buf_len.
+	maxLogBytes = 32 << 20
+)
 
 // LogRecords are records of the kernel's log as /dev/kmsg has them.
 type LogRecords struct {
@@ -75,16 +83,18 @@ func readLogFrom(ctx context.Context, whence int) ([]string, error) {
 		return nil, fmt.Errorf("/dev/kmsg: %w", err)
 	}
 	var records []string
+	left := maxLogBytes
 	buffer := make([]byte, 8<<10) // the kernel's limit of one record
 	for ctx.Err() == nil {
 		n, err := unix.Read(fd, buffer)
+		left -= max(n, 0)
 		switch {
 		case errors.Is(err, unix.EPIPE), errors.Is(err, unix.EINTR): // overwritten just now: the next read goes on
 		case errors.Is(err, unix.EAGAIN):
 			return records, nil
 		case err != nil:
 			return nil, fmt.Errorf("/dev/kmsg: %w", err)
-		case n == 0:
+		case n == 0, left < 0:
 			return records, nil
 		default:
 			records = append(records, string(buffer[:n]))
@@ -93,19 +103,21 @@ func readLogFrom(ctx context.Context, whence int) ([]string, error) {
 	return nil, ctx.Err()
 }
 
-func (r *reader) log(ctx context.Context) Known[Log] {
+func (r *reader) log(ctx context.Context, links *Links) Known[Log] {
 	records, err := r.source.Log(ctx)
-	return tried(parseLog(records), err)
+	return tried(parseLog(records, logDevicesOf(links)), err)
 }
 
 // A logRecord is one record, "PRIORITY,SEQUENCE,MICROSECONDS,FLAGS;TEXT", with lines of
 // properties, " KEY=VALUE".
 type logRecord struct {
+	ofKernel bool // facility 0, which the kernel gives to no one else's records
 	sequence string
 	at       time.Duration
 	text     string
 	device   string
 	index    int
+	place    string // where the device is, as the kernel adds it: SUBSYSTEM and DEVICE, such as "xen +xen:vif-0"
 }
 
 func parseRecord(record string) logRecord {
@@ -113,17 +125,29 @@ func parseRecord(record string) logRecord {
 	text, properties, _ := strings.Cut(text, "\n")
 	r := logRecord{text: text}
 	if fields := strings.Split(head, ","); len(fields) > 2 {
-		microseconds, _ := strconv.ParseInt(fields[2], 10, 64)
-		r.sequence, r.at = fields[1], time.Duration(microseconds)*time.Microsecond
+		const severities = 8
+		priority, err := strconv.ParseUint(fields[0], 10, 32)
+		microseconds, _ := strconv.ParseUint(fields[2], 10, 63)
+		r.ofKernel = err == nil && priority < severities
+		r.sequence, r.at = fields[1], time.Duration(min(microseconds, maxMicroseconds))*time.Microsecond
 	}
+	var subsystem, device string
 	for line := range strings.Lines(properties) {
-		if index, is := strings.CutPrefix(strings.TrimSpace(line), "DEVICE=n"); is {
-			r.index, _ = strconv.Atoi(index)
+		switch key, value, _ := strings.Cut(strings.TrimSpace(line), "="); key {
+		case "SUBSYSTEM":
+			subsystem = value
+		case "DEVICE":
+			device = value
 		}
 	}
-	r.device = deviceOf(text)
+	if index, is := strings.CutPrefix(device, "n"); is {
+		r.index, _ = strconv.Atoi(index)
+	}
+	r.device, r.place = deviceOf(text), subsystem+" "+device
 	return r
 }
+
+const maxMicroseconds = uint64(1<<63-1) / uint64(time.Microsecond)
 
 // deviceOf is the device that a message begins with: "vif vif-0 eth0: " of netdev_warn, "net
 // eth0: " and "vif vif-0: " of dev_warn.
@@ -136,31 +160,37 @@ func deviceOf(text string) string {
 }
 
 // anew are messages after which every frontend is connected anew: of the driver when it is loaded,
-// and of the grant table at boot and on resume.
-var anew = []string{"Initialising Xen virtual ethernet driver", "Grant tables using version"}
+// and of the grant table at boot and on resume. Old kernels write them without a prefix.
+var anew = []string{"xen_netfront: Initialising Xen virtual ethernet driver", "Initialising Xen virtual ethernet driver", "xen:grant_table: Grant tables using version", "Grant tables using version"}
 
-func parseLog(records LogRecords) Log {
-	log := Log{Counts: map[string]int{}, Shown: map[string]int{}}
-	messages := logMessages()
+func parseLog(records LogRecords, devices logDevices) Log {
+	log := Log{Counts: map[string]int{}}
+	messages, prefix := logMessages(), devices.prefix()
 	for n, text := range records.All {
 		record := parseRecord(text)
 		if n == 0 {
 			log.Wrapped, log.Begins = record.sequence != "0", record.at
 		}
-		if containsAny(record.text, anew) {
+		if strings.Contains(record.text, "skb rides the rocket") { // what ec2rl looks for
+			log.Rockets++
+			if n >= records.Cleared {
+				log.RocketsShown++
+			}
+		}
+		if !record.ofKernel {
+			continue
+		}
+		if beginsWithAny(record.text, anew) {
 			log.Attached = record.at
 		}
-		for _, message := range messages {
-			if !message.matches(record.text) {
-				continue
-			}
-			log.Counts[message.name]++
-			if n >= records.Cleared {
-				log.Shown[message.name]++
-			}
-			log.add(message.name, &record)
-		}
 		log.Limited += suppressed(record.text)
+		text, is := prefix(&record)
+		for _, message := range messages {
+			if is && message.matches(text, record.text) {
+				log.Counts[message.name]++
+				log.add(message.name, &record)
+			}
+		}
 	}
 	return log
 }
@@ -178,18 +208,18 @@ func (l *Log) add(name string, r *logRecord) {
 	l.Entries[at].Last = r.at
 }
 
-func containsAny(text string, parts []string) bool {
-	return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(text, part) })
+func beginsWithAny(text string, parts []string) bool {
+	return slices.ContainsFunc(parts, func(part string) bool { return strings.HasPrefix(text, part) })
 }
 
 // suppressed is how many network messages the kernel suppressed,
 // "net_ratelimit: 5 callbacks suppressed".
 func suppressed(text string) int {
-	_, rest, is := strings.Cut(text, "net_ratelimit: ")
-	number, _, of := strings.Cut(rest, " callbacks suppressed")
-	n, err := strconv.Atoi(number)
+	rest, is := strings.CutPrefix(text, "net_ratelimit: ")
+	number, of := strings.CutSuffix(rest, " callbacks suppressed")
+	n, err := strconv.ParseUint(number, 10, 31)
 	if !is || !of || err != nil {
 		return 0
 	}
-	return n
+	return int(n)
 }

@@ -250,11 +250,11 @@ func (m *Machine) skbFrags() event.Finding {
 	case m.SharedInfo.Missing != "":
 		f.Status, f.Message = event.Unknown, "MAX_SKB_FRAGS of this kernel is unknown: "+m.SharedInfo.Missing+"."
 	case frags < slots.Limit:
-		f.Message = fmt.Sprintf("Packets have at most %d fragments and a head: within the %d slots unless fragments straddle pages.", frags, slots.Limit)
+		f.Message = fmt.Sprintf("Packets have at most %d fragments and a head: within the %d slots unless fragments straddle page boundaries.", frags, slots.Limit)
 	case m.Code.linearizes() == netfront.Drops:
-		f.Status, f.Message = event.Warn, fmt.Sprintf("Packets can have %d fragments and a head: over the %d slots even if none straddles a page, and this driver drops those.", frags, slots.Limit)
+		f.Status, f.Message = event.Warn, fmt.Sprintf("Packets can have %d fragments and a head: over the %d slots even if none straddles a page boundary, and this driver drops those.", frags, slots.Limit)
 	case m.Code.linearizes() == netfront.Linearizes:
-		f.Message = fmt.Sprintf("Packets can have %d fragments and a head: over the %d slots even if none straddles a page. The driver linearizes those.", frags, slots.Limit)
+		f.Message = fmt.Sprintf("Packets can have %d fragments and a head: over the %d slots even if none straddles a page boundary. The driver linearizes those.", frags, slots.Limit)
 	default:
 		f.Status, f.Message = event.Unknown, fmt.Sprintf("Packets can have %d fragments and a head: over the %d slots. What the driver does with those is unknown.", frags, slots.Limit)
 	}

@@ -14,15 +14,16 @@ import (
 
 type logMessage struct {
 	name     string
-	parts    []string // any of them
+	parts    []string // any of them, behind the driver's prefix
 	status   event.Status
 	means    string
 	remedies []remedy.ID
 	ofVif    bool // other drivers have the same words: only of a device vif
 }
 
-func (m *logMessage) matches(text string) bool {
-	return containsAny(text, m.parts) && (!m.ofVif || strings.HasPrefix(text, "vif "))
+// matches takes the text without its prefix, and with it.
+func (m *logMessage) matches(text, whole string) bool {
+	return beginsWithAny(text, m.parts) && (!m.ofVif || strings.HasPrefix(whole, "vif "))
 }
 
 const (
@@ -45,11 +46,11 @@ func logMessages() []logMessage {
 	return []logMessage{
 		{name: "disabled", parts: []string{"Disabled for further use"}, status: event.Fail,
 			means: "the frontend disabled an interface because its backend misbehaved", remedies: broken},
-		{name: "misbehaviour", parts: []string{"Illegal number of responses", "Response has incorrect id", "Response for inactive request", "rant still in use by backend domain", "RX producer index going backwards"}, status: event.Fail,
+		{name: "misbehaviour", parts: []string{"Illegal number of responses", "Response has incorrect id", "Response for inactive request", "Grant still in use by backend domain", "warning -- grant still in use by backend domain", "RX producer index going backwards"}, status: event.Fail,
 			means: "the backend misbehaved", remedies: broken},
 		{name: noGrants, parts: []string{"can't alloc rx grant refs", "can't alloc tx grant refs"}, status: event.Fail,
 			means: "grant references were exhausted, so queues could not be set up", remedies: []remedy.ID{remedy.GrantFrames, remedy.FewerQueues}},
-		{name: "no_queues", parts: []string{": no queues"}, status: event.Fail, ofVif: true,
+		{name: "no_queues", parts: []string{"no queues"}, status: event.Fail, ofVif: true,
 			means: "an interface got no queues", remedies: verdict.OfCause(event.NoQueues).Remedies},
 		{name: "connect_failed", parts: []string{"creating netdev", "creating queues", "starting transaction", "completing transaction", "writing ", "out of memory while writing ring references", "parsing ", "allocating tx ring page", "allocating rx ring page", "granting access to ring page", "allocating event channel", "can't allocate page pool", "xdp_rxq_info_reg"}, status: event.Fail, ofVif: true,
 			means: "connecting an interface to its backend failed", remedies: []remedy.ID{remedy.LogOfDriver, remedy.Reattach}},
@@ -59,7 +60,7 @@ func logMessages() []logMessage {
 			means: "a backend is too old for this driver: it does not copy received packets", remedies: []remedy.ID{remedy.LogOfDriver, remedy.UpdateBackend}},
 		{name: "fewer_queues", parts: []string{"only created"}, status: event.Warn, ofVif: true,
 			means: "fewer queues were created than negotiated", remedies: look},
-		{name: "too_big", parts: []string{"too big for wire format"}, status: event.Warn,
+		{name: "too_big", parts: []string{"skb->len = "}, status: event.Warn,
 			means: "packets over 65,535 bytes were dropped", remedies: tooBig},
 		{name: "misaligned", parts: []string{"misaligned skb allocated"}, status: event.Warn,
 			means: "the copy of a packet was not aligned, and the packet was dropped", remedies: append(look, verdict.OfCause(event.BounceFailed).Remedies...)},

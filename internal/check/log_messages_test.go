@@ -1,6 +1,7 @@
 package check
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -58,7 +59,7 @@ func TestEveryMessageOfTheDriver(t *testing.T) {
 		"xen_netfront: backend supports XDP headroom":                       "",
 		"vif vif-0 eth0: renamed from enX0":                                 "",
 	} {
-		log := parseLog(LogRecords{All: []string{"4,0,1,-;" + text + "\n"}})
+		log := parseLog(LogRecords{All: []string{"4,0,1,-;" + ofDevice(text)}}, logDevices{"eth0": true})
 		var names []string
 		for _, e := range log.Entries {
 			names = append(names, e.Message)
@@ -84,10 +85,10 @@ func TestDeviceOfAMessage(t *testing.T) {
 func TestLogIsBounded(t *testing.T) {
 	var records LogRecords
 	for n := range 1000 {
-		records.All = append(records.All, "1,0,1,-;net eth"+strings.Repeat("x", n)+": Disabled for further use\n")
+		records.All = append(records.All, "1,0,1,-;"+ofDevice(fmt.Sprintf("net eth%d: Disabled for further use", n)))
 	}
-	log := parseLog(records)
-	last := LogEntry{"disabled", "eth" + strings.Repeat("x", 999), 0, 1, 1000}
+	log := parseLog(records, logDevices{"net n2": true})
+	last := LogEntry{"disabled", "eth999", 2, 1, 1000}
 	if len(log.Entries) != maxEntries || !slices.Contains(log.Entries, last) || log.Counts["disabled"] != 1000 {
 		t.Errorf("%d entries, %d messages", len(log.Entries), log.Counts["disabled"])
 	}

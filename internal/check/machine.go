@@ -55,6 +55,7 @@ type Machine struct {
 	Unseen      string      // why other network namespaces were not looked at; empty if they were
 	Vifs        []string    // network devices on Xen's bus, such as vif-0
 	Unbound     []string    // those without a driver
+	NoBus       bool        // /sys does not show any bus
 	Code        Code
 	Slab        Known[Slab]
 	Log         Known[Log]
@@ -67,6 +68,9 @@ type Machine struct {
 	Sources     Known[[]Interrupt]
 	Affinity    map[string][]int // CPUs, by the interrupt's number
 	PCI         Known[[]PCIDevice]
+	Grants      GrantTable
+	Origins     []Origin    // of settings of interfaces
+	Forwards    bool        // net.ipv4.ip_forward of the caller's network namespace
 	First       firstDevice // for ec2rl
 	AssetTag    string      // of the board, for ec2rl
 }
@@ -79,7 +83,9 @@ type Interface struct {
 	Counters Known[Counters]
 	Trusted  Known[Trust] // what xenstore says
 	Observed *Observation // nil unless asked for
-	RPSCPUs  string       // rps_cpus of the first receive queue; empty for none
+	Events   Known[netdev.EventChannels]
+	Backend  Known[Backend] // of netfront; zero where xenstore does not name it
+	RPSCPUs  string         // rps_cpus of the first receive queue; empty for none
 }
 
 // Counters are an interface's, twice.
@@ -139,6 +145,7 @@ func (m *Machine) FactsOf(i *Interface) remedy.Facts {
 		features = &i.Features.Value
 	}
 	f = facts.Interface(f, i.Interface, features)
+	f = withBackend(f, &i.Backend)
 	f.RPSCPUs = i.RPSCPUs
 	if i.Namespace != m.NetNS {
 		f.Enter = i.Path

@@ -122,11 +122,14 @@ func (m *Machine) queues(i *Interface) event.Finding {
 	case limited:
 		f.Message = fmt.Sprintf("1 queue for %d CPUs, because the driver's parameter max_queues is %d: all small packets share one ring and one interrupt.", m.cpus(), m.MaxQueues.Value)
 	case m.FactsOf(i).NoGrants:
-		f.Message = fmt.Sprintf("1 queue for %d CPUs, and the log says that grant references are exhausted: all small packets share one ring and one interrupt.", m.cpus())
+		f.Message = fmt.Sprintf("1 queue for %d CPUs, and the kernel log reports that grant references are exhausted: all small packets share one ring and one interrupt.", m.cpus())
+	case i.Backend.Value.MaxQueues > 1:
+		f.Message = fmt.Sprintf("1 queue for %d CPUs, although the driver allows %d and the backend offers %d: it was connected before that, or the others could not be created. All small packets share one ring and one interrupt.", m.cpus(), m.MaxQueues.Value, i.Backend.Value.MaxQueues)
+		f.Advice = m.advise(i, remedy.LogOfDriver, remedy.Reattach)
 	default:
 		f.Message = fmt.Sprintf("1 queue for %d CPUs, because the backend offers no more: all small packets share one ring and one interrupt.", m.cpus())
 	}
 	f.Status = event.Warn
-	f.Advice = m.advise(i, remedy.MaxQueues, remedy.QueuesBuiltIn, remedy.QueuesSet, remedy.QueuesPending, remedy.BackendQueues, remedy.GrantFrames, remedy.RPS)
+	f.Advice = append(f.Advice, m.advise(i, remedy.MaxQueues, remedy.QueuesBuiltIn, remedy.QueuesSet, remedy.QueuesPending, remedy.BackendQueues, remedy.GrantFrames, remedy.RPS)...)
 	return f
 }

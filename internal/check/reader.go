@@ -3,6 +3,8 @@ package check
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"path"
 	"strconv"
@@ -35,9 +37,10 @@ func Read(ctx context.Context, source Source, names []string) (*Machine, error) 
 		work.Go(func() { m.Code.Live = r.liveCode(ctx) })
 		work.Go(func() { m.readFile(ctx, r) })
 		work.Go(func() { m.SharedInfo = tried(source.SharedInfo()) })
-		work.Go(func() { m.Log = r.log(ctx) })
+		work.Go(func() { m.Log = r.log(ctx, &links) })
 		work.Go(func() { r.readTrust(ctx, m) })
 	}
+	m.NoBus = !r.exists("sys/bus")
 	m.Hypervisor = r.readHypervisor()
 	m.Slab = r.readSlab()
 	m.SinglePages = r.readSinglePages()
@@ -47,6 +50,11 @@ func Read(ctx context.Context, source Source, names []string) (*Machine, error) 
 	m.Sources = r.readInterrupts()
 	r.readAffinity(m)
 	m.PCI = r.readPCI()
+	m.Grants = r.readGrantTable()
+	if m.concerned() {
+		m.Origins = r.readOrigins()
+	}
+	m.Forwards = r.line("proc/sys/net/ipv4/ip_forward") == "1"
 	r.readForEC2RL(m)
 	work.Wait()
 	m.Slab.Value.Tail = m.SharedInfo.Value.Bytes
@@ -54,6 +62,7 @@ func Read(ctx context.Context, source Source, names []string) (*Machine, error) 
 		if m.Interfaces[n].Namespace == m.NetNS { // whose interfaces /sys shows
 			m.Interfaces[n].RPSCPUs = facts.RPS(source.Files, m.Interfaces[n].Name)
 		}
+		r.readEvents(&m.Interfaces[n])
 		countAgain(&m.Interfaces[n], links.Again, time.Since(began))
 	}
 	return m, ctx.Err()
@@ -66,12 +75,29 @@ func countAgain(i *Interface, again func(*Interface) (netdev.Counters, error), a
 	}
 }
 
+// maxFactBytes bounds a file of facts: modules.dep of a kernel has 1 MiB, and
+// /proc/interrupts 10 MiB on a machine of 512 CPUs.
+const maxFactBytes = 32 << 20
+
 func (r *reader) content(name string) Known[string] {
-	content, err := fs.ReadFile(r.source.Files, name)
+	content, err := r.read(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return missing[string](notThere(name))
 	}
-	return tried(string(content), err)
+	return tried(content, err)
+}
+
+func (r *reader) read(name string) (string, error) {
+	file, err := r.source.Files.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = file.Close() }() // only read from
+	content, err := io.ReadAll(io.LimitReader(file, maxFactBytes+1))
+	if err == nil && len(content) > maxFactBytes {
+		err = fmt.Errorf("/%s has over %d MiB", name, maxFactBytes>>20)
+	}
+	return string(content), err
 }
 
 // text returns a file's content, and nothing if it cannot be read.

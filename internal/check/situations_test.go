@@ -45,6 +45,10 @@ func situations() []situation {
 			g.without("proc")
 			g.signature, g.interfaces = "", nil
 		}, "UNKNOWN virtualization", Virtualization, []string{"Hypervisor unknown: there is no /sys/hypervisor"}},
+		{"a Xen guest without interfaces, and without /sys", func(g *guest) {
+			g.without("sys")
+			g.interfaces = nil
+		}, "UNKNOWN driver", DriverOf, []string{"Network devices without a driver cannot be seen: there is no /sys/bus."}},
 		{"dom0", func(g *guest) {
 			g.write(map[string]string{"proc/xen/capabilities": "control_d", "sys/hypervisor/guest_type": "PV"})
 			g.interfaces = nil
@@ -54,7 +58,7 @@ func situations() []situation {
 			g.without("lib")
 			g.unprivileged()
 			g.storeErr = errors.New(notThere("dev/xen/xenbus"))
-		}, "UNKNOWN linearize, UNKNOWN kernel_log, UNKNOWN bounce, UNKNOWN queues, UNKNOWN better_device", Virtualization, []string{"according to the CPU"}},
+		}, "UNKNOWN linearize, UNKNOWN kernel_log, UNKNOWN bounce, UNKNOWN checksum, UNKNOWN queues, UNKNOWN event_channels, UNKNOWN better_device", Virtualization, []string{"according to the CPU"}},
 		{"a Qubes PVH guest of old, 5.10, scatter-gather off", func(g *guest) {
 			g.write(map[string]string{"sys/hypervisor/guest_type": "PVH"})
 			g.without("sys/kernel/slab/skbuff_small_head")
@@ -83,7 +87,7 @@ func situations() []situation {
 			g.unprivileged()
 			g.liveErr = nil
 			g.turnOff("sg")
-		}, "WARN scatter_gather, UNKNOWN kernel_log, UNKNOWN bounce", ScatterGather, []string{"is unknown: that needs root"}},
+		}, "WARN scatter_gather, UNKNOWN kernel_log, UNKNOWN bounce, UNKNOWN checksum", ScatterGather, []string{"is unknown: that needs root"}},
 		{"a backend without scatter-gather", func(g *guest) {
 			g.interfaces[0].Features.Value.ScatterGather.Active = false
 			g.interfaces[0].Features.Value.TSO.Active = false
@@ -125,7 +129,7 @@ func situations() []situation {
 		{"the driver before the fix, 6.12, scatter-gather off", func(g *guest) {
 			g.live = drops
 			g.turnOff("sg")
-		}, "FAIL linearize, FAIL scatter_gather", ScatterGather, []string{"but small packets whose head straddles a page are dropped instead"}},
+		}, "FAIL linearize, FAIL scatter_gather", ScatterGather, []string{"but small packets whose head straddles a page boundary are dropped instead"}},
 		{"5.10 without BTF", func(g *guest) { g.fragsErr = kernel.ErrNoTypes },
 			"UNKNOWN skb_frags", SkbFrags, []string{"no BTF type information"}},
 		{"45 fragments", func(g *guest) { g.frags = 45 }, "", SkbFrags, []string{"45 fragments", "The driver linearizes those"}},
@@ -134,7 +138,7 @@ func situations() []situation {
 		{"not root, without the module on disk", func(g *guest) {
 			g.unprivileged()
 			g.interfaces[0].MTU = 9001
-		}, "UNKNOWN linearize, UNKNOWN mtu, UNKNOWN kernel_log, UNKNOWN bounce", LinearizeCode,
+		}, "UNKNOWN linearize, UNKNOWN mtu, UNKNOWN kernel_log, UNKNOWN bounce, UNKNOWN checksum", LinearizeCode,
 			[]string{"Running code: that needs root. File on disk: there is no /lib/modules/6.12.117+deb12-amd64."}},
 		{"every packet copied, by the parameter", func(g *guest) { g.write(map[string]string{"sys/module/xen_netfront/parameters/trusted": "N"}) },
 			"WARN bounce", Bounce, []string{"trusted=0 marks the backend as untrusted", "parameter_trusted false, xenstore_trusted true"}},
@@ -163,8 +167,60 @@ func situations() []situation {
 		}, "WARN queues", Queues, []string{"1 queue for 4 CPUs, because the driver's parameter max_queues is 1", "max_queues=4"}},
 		{"one queue by the backend", func(g *guest) {
 			g.write(map[string]string{"sys/module/xen_netfront/parameters/max_queues": "8", "sys/devices/system/cpu/online": "0-2,4-8"})
+			g.offer(keyQueues, "1")
 			g.interfaces[0].Queues = 1
 		}, "WARN queues", Queues, []string{"1 queue for 8 CPUs, because the backend offers no more", "echo 1f7 > /sys/class/net/eth0/queues/rx-0/rps_cpus"}},
+		{"one queue, and a backend that offers 8", func(g *guest) {
+			g.write(map[string]string{"sys/module/xen_netfront/parameters/max_queues": "4", "sys/devices/system/cpu/online": "0-3"})
+			g.interfaces[0].Queues = 1
+		}, "WARN queues", Queues, []string{"although the driver allows 4 and the backend offers 8", "xl network-detach"}},
+		{"two queues by the parameter, in a file that has more", func(g *guest) {
+			g.write(map[string]string{"sys/module/xen_netfront/parameters/max_queues": "1", "etc/modprobe.d/xen.conf": "options xen_netfront trusted=1\noptions xen_netfront max_queues=1"})
+			g.interfaces[0].Queues = 1
+		}, "WARN queues", Queues, []string{"Change max_queues in /etc/modprobe.d/xen.conf:2 to 2"}},
+		{"malformed packets received", func(g *guest) {
+			g.interfaces[0].Counters.Value.RxErrors, g.interfaces[0].Counters.Value.RxPackets = 40, 5000
+			g.logs(9, "net eth0: rx->offset: 4000, size: 200\n SUBSYSTEM=net\n DEVICE=n2\n")
+		}, "WARN receive, WARN kernel_log", Receive, []string{"40 packets of the backend were malformed", "log has 1 messages about malformed", "logged 1", "update the kernel that runs xen-netback"}},
+		{"malformed packets right now", func(g *guest) { g.malformed = 3 }, "FAIL receive", Receive, []string{"3 of them came while"}},
+		{"received packets that nothing handles", func(g *guest) {
+			g.interfaces[0].Counters.Value.RxDropped, g.interfaces[0].Counters.Value.RxPackets = 200, 5000
+		}, "WARN receive", Receive, []string{"dropped 200 received packets, 4.0 % (rx_dropped)", "softnet_stat"}},
+		{"a few received packets that nothing handles", func(g *guest) {
+			g.interfaces[0].Counters.Value.RxDropped, g.interfaces[0].Counters.Value.RxPackets = 200, 500_000
+		}, "", Receive, []string{"500000 packets received, none counted as malformed; 200 dropped by the network core"}},
+		{"spurious events", func(g *guest) {
+			g.write(map[string]string{"sys/devices/vif-0/xenbus/spurious_events": "4500", "sys/devices/vif-0/xenbus/jiffies_eoi_delayed": "9000"})
+			g.write(map[string]string{"proc/version": "Linux version 6.12.38+deb13-amd64 (x@y) (gcc) #1 SMP Debian 6.12.38-1 (2025-07-16)"})
+		}, "WARN event_channels", EventChannels, []string{"4500 of 90000 events were spurious", "XSA-332) by 9000 jiffies", "Linux 6.1.149, 6.12.43 and 6.17", "echo 10 > /sys/devices/vif-0/xenbus/spurious_threshold"}},
+		{"a kernel that does not count spurious events", func(g *guest) { g.without("sys/devices/vif-0/xenbus") },
+			"UNKNOWN event_channels", EventChannels, []string{"does not count them (before 5.12)"}},
+		{"an AMD host with an uncached grant table", func(g *guest) { g.amd("0x0f0000000") },
+			"WARN grant_table", GrantTableOf, []string{"The grant table is uncached", "xen_platform_pci_bar_uc=0", "cpu_vendor AuthenticAMD", "uncached true"}},
+		{"an AMD host with a cached one", func(g *guest) { g.amd("0x0e0000000") }, "", GrantTableOf, []string{"no uncached MTRR covers it"}},
+		{"an AMD host and no MTRRs", func(g *guest) {
+			g.amd("0x0")
+			g.without("proc/mtrr")
+		}, "UNKNOWN grant_table", GrantTableOf, []string{"there is no /proc/mtrr"}},
+		{"a PVH guest of an AMD host", func(g *guest) {
+			g.amd("0x0f0000000")
+			g.write(map[string]string{"sys/hypervisor/guest_type": "PVH"})
+		}, "UNKNOWN grant_table", GrantTableOf, []string{"cannot be known from inside"}},
+		{"a PV guest of an AMD host", func(g *guest) {
+			g.amd("0x0f0000000")
+			g.write(map[string]string{"sys/hypervisor/guest_type": "PV"})
+		}, "", GrantTableOf, []string{"ordinary memory"}},
+		{"a backend that does not accept blank checksums", func(g *guest) { g.offer(keyNoCsum, "1") },
+			"WARN checksum", Checksum, []string{"does not accept blank checksums, and the frontend sends them", "backend_ipv4 false"}},
+		{"a backend that does not accept those of IPv6, in a router", func(g *guest) {
+			g.offer(keyCsumOf6, "0")
+			g.write(map[string]string{"proc/sys/net/ipv4/ip_forward": "1"})
+		}, "", Checksum, []string{"Only one end accepts blank checksums of IPv6", "peers that verify them (FreeBSD) drop"}},
+		{"a backend without TSO, which an administrator turned off too", func(g *guest) {
+			g.turnOff("tso")
+			g.offer(keyTSO, "0")
+			g.offer(keyTSO6, "0")
+		}, "", Offload, []string{"TSO and TSO for IPv6 are off, and the backend does not offer"}},
 		{"all interrupts on one processor", func(g *guest) {
 			g.write(map[string]string{"proc/interrupts": "  CPU0 CPU1\n 72: 50000 1 xen-dyn -event eth0-q0-tx\n 73: 60000 0 xen-dyn -event eth0-q0-rx\n 74: 0 90000 xen-dyn -event eth01"})
 		}, "WARN interrupts", Interrupts, []string{"All 2 interrupts of the interface go to CPU 0", "echo 2 > /proc/irq/73/smp_affinity", "count 110001"}},
@@ -224,10 +280,10 @@ func situations() []situation {
 			g.interfaces[0].Index = 5
 		}, "", KernelLog, []string{"about an interface as it is now", "Before the interface was connected anew: the frontend disabled an interface because its backend misbehaved (1, eth0, 4 days ago).", "disabled 1"}},
 		{"an interface that was disabled before the machine was resumed", func(g *guest) {
-			g.logs(3600, "net eth0: Disabled for further use\n DEVICE=n2\n", "xen:grant_table: Grant tables using version 1 layout\n")
+			g.logs(3600, "net eth0: Disabled for further use\n SUBSYSTEM=net\n DEVICE=n2\n", "xen:grant_table: Grant tables using version 1 layout\n")
 		}, "", KernelLog, []string{"Before the interface was connected anew"}},
 		{"an interface that was disabled and sends again", func(g *guest) {
-			g.logs(3600, "net eth0: Disabled for further use\n DEVICE=n2\n")
+			g.logs(3600, "net eth0: Disabled for further use\n SUBSYSTEM=net\n DEVICE=n2\n")
 			g.sent = 3
 		}, "", KernelLog, []string{"Before the interface was connected anew"}},
 		{"grants are exhausted", func(g *guest) {

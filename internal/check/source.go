@@ -118,9 +118,6 @@ func notThere(path string) string { return fmt.Sprintf("there is no /%s", path) 
 // readLinks asks the kernel, over netlink.
 func readLinks(ctx context.Context, names []string) (Links, error) {
 	own, err := netdev.Current()
-	if errors.Is(err, netdev.ErrNamespaceNotFound) {
-		return Links{}, fmt.Errorf("%w: network interfaces: %w; is /proc mounted?", trace.ErrCannotRun, err)
-	}
 	if err != nil {
 		return Links{}, fmt.Errorf("network interfaces: %w", err)
 	}

@@ -44,9 +44,9 @@ if a finding is WARN or FAIL.`,
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context()) },
 	}
 	interfaceFlag(c, &o.interfaces, "interface in this network namespace; without it, every xen-netfront interface")
-	path(c, &o.driverFile, "driver-file", "check only this driver: a module (.ko, .xz, .zst, .gz) or vmlinux")
+	path(c, &o.driverFile, "driver-file", "", "check only this driver: a module (.ko, .xz, .zst, .gz) or vmlinux")
 	toggle(c, &o.ec2rl, "ec2rl", "", "also show what EC2 Rescue for Linux would report")
-	parsed(c, &o.observe, "observe", "", "TIME", "", "also trace this long; report packets that straddle a page (root)", parseObservation)
+	parsed(c, &o.observe, "observe", "", "TIME", "", "also trace this long; count packets that straddle a page boundary (root)", parseObservation)
 	readyFlag(c, &o.readyFile)
 	userFlag(c, &o.user)
 	o.writing.flags(c, "also show the evidence of findings that are OK")
@@ -132,7 +132,7 @@ func fileReport(ctx context.Context, path string) (*event.Report, error) {
 	file, err := check.ReadFile(ctx, os.DirFS(filepath.Dir(path)), filepath.Base(path))
 	var failure *fs.PathError
 	if errors.As(err, &failure) {
-		err = failure.Err // the path as it was given says more
+		err = failure.Err // the path is named as it was given
 	}
 	if err != nil {
 		return nil, usageError{fmt.Errorf("driver file %s: %w", path, err)}

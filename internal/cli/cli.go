@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"xentrace/internal/netdev"
 	"xentrace/internal/output"
 	"xentrace/internal/trace"
 )
@@ -86,9 +87,12 @@ func (a *app) root() *cobra.Command {
 	root.SetErr(a.Stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.SetHelpFunc(func(c *cobra.Command, _ []string) { a.helped = a.help(c) })
-	root.SetHelpCommand(a.helpCommand())
+	help := a.helpCommand()
+	root.SetHelpCommand(help)
 	root.AddCommand(
-		a.watchCommand(), a.histCommand(), a.checkCommand(), a.probeCommand(), a.fixCommand(), a.congestionCommand(),
+		help,
+		a.watchCommand(), a.histCommand(), a.recordCommand(), a.replayCommand(), a.reportCommand(), a.compareCommand(),
+		a.checkCommand(), a.probeCommand(), a.fixCommand(), a.congestionCommand(),
 		a.demoCommand(), a.versionCommand(), a.completionCommand(), a.manCommand(),
 	)
 	for _, c := range append(root.Commands(), root) {
@@ -127,7 +131,7 @@ func unknownCommand(root *cobra.Command, name string) error {
 	return usageError{fmt.Errorf("command %q: unknown, not one of %s; see xentrace help", name, strings.Join(commandNames(root), ", "))}
 }
 
-// noCommand explains arguments of xentrace itself: none of them is a command, or it is behind --.
+// noCommand explains arguments of xentrace itself: none of them is a command, or it comes after --.
 func noCommand(root *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -172,8 +176,7 @@ type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
-// errFinding says, by way of the exit status alone, that what was looked for
-// was found.
+// errFinding sets the exit status only.
 var errFinding = errors.New("a drop was seen")
 
 // Status returns the exit status for what Run returned.
@@ -186,7 +189,7 @@ func Status(err error) int {
 		return statusFinding
 	case errors.As(err, &usage):
 		return statusUsage
-	case errors.Is(err, trace.ErrCannotRun):
+	case errors.Is(err, trace.ErrCannotRun), errors.Is(err, netdev.ErrNoProc):
 		return statusCannotRun
 	default:
 		return statusInternal

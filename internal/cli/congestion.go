@@ -25,7 +25,7 @@ type Meter interface {
 	Interfaces() []netdev.Interface
 	// Reports returns one for each interface, of the time since the last call.
 	Reports(context.Context) ([]event.CongestionReport, error)
-	// Missing says which figures cannot be had on this kernel, and why.
+	// Missing returns which figures cannot be measured on this kernel, and why.
 	Missing() map[string]string
 	// DropPrivileges becomes the user and drops all privileges that measuring does not need.
 	DropPrivileges(kernel.User) error
@@ -44,6 +44,7 @@ type congestionOptions struct {
 	interfaces  []string
 	wait        bool
 	duration    time.Duration // 0: until interrupted
+	limit       time.Duration // the duration, if it was given: bounds the wait too
 	everySecond bool
 	baseline    string // path of an earlier run's JSON
 	readyFile   string
@@ -56,15 +57,19 @@ func (a *app) congestionCommand() *cobra.Command {
 		Use: "congestion [flags]", Short: "Find the bottleneck: TX ring, one CPU, copies, steal or accept",
 		Long: `Measures packet rate and sizes, TX ring occupancy, stopped queues, backend
 latency, CPU load and accept queues. Reports the bottleneck with evidence and
-remedies: ring (slow backend), one_queue (one CPU does it all), copies, steal
-(the hypervisor runs others), accept_queue (slow application), or none.`,
+remedies: ring (slow backend), one_queue (one CPU handles all interrupts),
+copies, steal (the host gives this VM too little CPU), accept_queue (slow
+application), or none.`,
 		Args: none,
 		Example: `  xentrace congestion                         10 seconds of every Xen interface
   xentrace congestion -i eth0 --watch         eth0, every second
   xentrace congestion -o json > before.json   for a later comparison:
   xentrace congestion --baseline before.json`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if o.everySecond && !c.Flags().Changed("duration") {
+			switch {
+			case c.Flags().Changed("duration"):
+				o.limit = o.duration
+			case o.everySecond:
 				o.duration = 0
 			}
 			return o.run(c.Context())
@@ -74,7 +79,7 @@ remedies: ring (slow backend), one_queue (one CPU does it all), copies, steal
 	toggle(c, &o.wait, "wait", "", "wait for an interface instead of failing")
 	parsed(c, &o.duration, "duration", "d", "TIME", "10s; with --watch until interrupted", "stop after this time, e.g. 30s; 0: never", parseDuration)
 	toggle(c, &o.everySecond, "watch", "", "report every second")
-	path(c, &o.baseline, "baseline", "compare with this output of an earlier run with -o json")
+	path(c, &o.baseline, "baseline", "", "compare with this output of an earlier run with -o json")
 	readyFlag(c, &o.readyFile)
 	userFlag(c, &o.user)
 	o.writing.flags(c, "report on stderr what this kernel cannot measure")
@@ -95,13 +100,23 @@ func (o *congestionOptions) run(ctx context.Context) error {
 	}
 	defer ready.discard()
 	console := o.console()
-	meter, err := o.Measure(ctx, congestion.Options{Interfaces: o.interfaces, Wait: o.wait, Notify: console.Notify})
+	starting, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	waited := wait{limit: o.limit, giveUp: giveUp}
+	meter, err := o.Measure(starting, congestion.Options{Interfaces: o.interfaces, Wait: o.wait, Notify: waited.notify(console.Notify)})
+	if late := waited.end(); late != nil {
+		err = late
+		if meter != nil {
+			err = errors.Join(err, meter.Close())
+		}
+	}
 	if err != nil {
 		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 			return nil
 		}
 		return err
 	}
+	o.duration = waited.rest(o.duration)
 	if o.verbose {
 		missing := meter.Missing()
 		for _, what := range slices.Sorted(maps.Keys(missing)) {
@@ -123,7 +138,7 @@ func readBaseline(ctx context.Context, path string) (congestion.Baseline, error)
 	}
 	var baseline congestion.Baseline
 	read := make(chan error, 1)
-	go func() { // a named pipe that nobody writes to keeps open(2) waiting
+	go func() { // open(2) of a named pipe without a writer blocks
 		var err error
 		baseline, err = readBaselineFile(path)
 		read <- err
@@ -175,19 +190,19 @@ func (m *measuring) run(ctx context.Context) error {
 	for {
 		select {
 		case <-tick:
-			if err := m.tell(last); err != nil {
+			if err := m.report(last); err != nil {
 				return err
 			}
 			continue
 		case <-ctx.Done():
 		case <-end:
 		}
-		return m.tell(last)
+		return m.report(last)
 	}
 }
 
-// tell writes a report of each interface.
-func (m *measuring) tell(ctx context.Context) error {
+// report writes a report of each interface.
+func (m *measuring) report(ctx context.Context) error {
 	reports, err := m.meter.Reports(ctx)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -89,6 +90,20 @@ func TestCongestion(t *testing.T) {
 	got, err := (&fakeMeter{}).run(t, "-d", "10ms", "--baseline", earlier)
 	if err != nil || !strings.Contains(got, "packets per second 1,000, was 2,000 (-50 %)") {
 		t.Errorf("%v\n%s", err, got)
+	}
+}
+
+func TestCongestionWaitsNoLongerThanItsDuration(t *testing.T) {
+	err := Run(t.Context(), strings.Fields("congestion --wait -d 20ms"), System{
+		Stdout: &bytes.Buffer{}, Stderr: &bytes.Buffer{}, Getenv: os.Getenv,
+		Measure: func(ctx context.Context, o congestion.Options) (Meter, error) {
+			o.Notify(event.Notice{ID: event.NoticeWaiting})
+			<-ctx.Done()
+			return nil, ctx.Err()
+		},
+	})
+	if Status(err) != statusCannotRun || !strings.Contains(fmt.Sprint(err), "no interface appeared within --duration 20ms") {
+		t.Errorf("status %d: %v", Status(err), err)
 	}
 }
 

@@ -48,6 +48,7 @@ type fakeTracer struct {
 	owned   bool   // every second packet has an owner
 	err     error  // of start
 	readErr error  // of Read, after all records
+	waits   bool   // no interface is there during startup
 	notice  string // interface that is gone a while after the start; "" for none
 
 	began   time.Time
@@ -72,6 +73,7 @@ func fakeFromEnvironment() *fakeTracer {
 	if text := os.Getenv("XENTRACE_FAKE_READ_ERROR"); text != "" {
 		f.readErr = errors.New(text)
 	}
+	f.waits = os.Getenv("XENTRACE_FAKE_WAITS") != ""
 	f.notice = os.Getenv("XENTRACE_FAKE_NOTICE")
 	if os.Getenv("XENTRACE_FAKE_CANNOT") != "" {
 		f.err = errors.Join(trace.ErrCannotRun)
@@ -92,6 +94,9 @@ func (f *fakeTracer) start(ctx context.Context, o trace.Options) (Tracer, error)
 	f.options = o
 	if f.err != nil {
 		return nil, f.err
+	}
+	if f.waits {
+		o.Notify(event.Notice{ID: event.NoticeWaiting})
 	}
 	select {
 	case <-ctx.Done():

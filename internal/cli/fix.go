@@ -34,7 +34,7 @@ type fixOptions struct {
 func (a *app) fixCommand() *cobra.Command {
 	o := &fixOptions{app: a, writing: newWriting(), watch: 5 * time.Second, state: fix.DefaultState}
 	c := &cobra.Command{
-		Use: "fix [flags]", Short: "Plan, apply and revert the changes that end this machine's drops",
+		Use: "fix [flags]", Short: "Plan, apply or revert the settings that stop drops",
 		Long: `Prints a plan: steps with command, effect and cost. Nothing changes without
 --apply, which carries out all steps or none, reads values back, watches for
 drops before and after, and probes each interface's default gateway. --revert
@@ -61,7 +61,7 @@ Steps: ` + wrapped(stepNames(), 8) + ".",
 	toggle(c, &o.force, "force", "", "also take refused steps; with --revert, remove files changed by hand")
 	parsed(c, &o.watch, "watch", "", "TIME", o.watch.String(), "with --apply, watch this long before and after; 0: neither watch nor probe", parseDuration)
 	toggle(c, &o.noProbe, "no-probe", "", "with --apply, send no datagram to the default gateway")
-	path(c, &o.state, "state", "file with the values to restore")
+	path(c, &o.state, "state", "", "file with the values to restore")
 	o.writing.flags(c, "")
 	return c
 }
@@ -93,7 +93,7 @@ func (o *fixOptions) run(ctx context.Context) error {
 		return usageError{errors.New("--force needs --apply or --revert")}
 	}
 	f := &fixing{fixOptions: o, lines: o.reportSink(&o.writing, false, false)}
-	f.fixer = &fix.Fixer{State: o.state, Root: o.Root, Emit: f.tell}
+	f.fixer = &fix.Fixer{State: o.state, Root: o.Root, Emit: f.report}
 	if o.apply || o.revert {
 		machine, err := o.Changeable()
 		if err != nil {
@@ -123,7 +123,7 @@ type fixing struct {
 	broken error // standard output's
 }
 
-func (f *fixing) tell(step event.FixStep) {
+func (f *fixing) report(step event.FixStep) {
 	if f.broken == nil {
 		f.broken = f.lines.Emit(&step)
 	}
@@ -197,7 +197,7 @@ func (f *fixing) showSteps(plan *fix.Plan) (files int, err error) {
 		return 0, err
 	}
 	for _, step := range append(plan.Steps, preview...) {
-		f.tell(step.FixStep)
+		f.report(step.FixStep)
 	}
 	return len(preview), nil
 }

@@ -42,9 +42,11 @@ func parsed[T any](c *cobra.Command, to *T, name, short, kind, initial, usage st
 	}})
 }
 
+const repeatable = " (repeatable)"
+
 // list defines a flag that may be repeated.
 func list[T comparable](c *cobra.Command, to *[]T, name, short, kind, usage string, completes complete, parse func(string) (T, error)) {
-	define(c, name, short, usage+" (repeatable)", completes, &value{kind: kind, set: func(text string) error {
+	define(c, name, short, usage+repeatable, completes, &value{kind: kind, set: func(text string) error {
 		one, err := parse(text)
 		if err == nil && !slices.Contains(*to, one) {
 			*to = append(*to, one)
@@ -69,9 +71,13 @@ func toggle(c *cobra.Command, to *bool, name, short, usage string) {
 	flag.NoOptDefVal = "true"
 }
 
-// word defines a flag that has one of a few values; the default is what to points to.
+// word defines a flag that has one of a few values; the default is what to points to. They
+// are appended to a usage that does not name them.
 func word(c *cobra.Command, to *string, name, short, kind, usage string, words ...string) {
-	define(c, name, short, usage+": "+strings.Join(words, ", "), fixed(words...), &value{kind: kind, text: *to, set: func(text string) error {
+	if !strings.Contains(usage, words[0]) {
+		usage += ": " + strings.Join(words, ", ")
+	}
+	define(c, name, short, usage, fixed(words...), &value{kind: kind, text: *to, set: func(text string) error {
 		if !slices.Contains(words, text) {
 			return fmt.Errorf("not one of %s", strings.Join(words, ", "))
 		}
@@ -80,8 +86,8 @@ func word(c *cobra.Command, to *string, name, short, kind, usage string, words .
 	}})
 }
 
-func path(c *cobra.Command, to *string, name, usage string) {
-	define(c, name, "", usage, nil, &value{kind: "PATH", text: *to, set: func(text string) error {
+func path(c *cobra.Command, to *string, name, short, usage string) {
+	define(c, name, short, usage, nil, &value{kind: "PATH", text: *to, set: func(text string) error {
 		if text == "" {
 			return errors.New("empty path")
 		}
@@ -97,7 +103,7 @@ func fixed(words ...string) complete {
 // maxInterfaces is how many interfaces the BPF programs count separately.
 const maxInterfaces = 64
 
-// interfaceFlag chooses interfaces; usage says what for.
+// interfaceFlag selects interfaces.
 func interfaceFlag(c *cobra.Command, to *[]string, usage string) {
 	list(c, to, "interface", "i", "NAME", usage, interfaceNames, func(text string) (string, error) {
 		switch {

@@ -29,6 +29,7 @@ with the slot limit and prints totals.`,
 		},
 	}
 	o.flags(c)
+	o.recording.flags(c)
 	return c
 }
 
@@ -36,7 +37,7 @@ with the slot limit and prints totals.`,
 func (t *tracing) hist(ctx context.Context) (event.Totals, error) {
 	attached, err := attach(ctx, t, false, nil)
 	if attached == nil {
-		return event.Totals{}, err
+		return event.Totals{}, t.neverAttached(ctx, true, err)
 	}
 	result, err := attached.run(ctx, attached.stream(true), nil, session.Options{})
 	return result.Totals, err

@@ -33,7 +33,8 @@ func (a *app) probeCommand() *cobra.Command {
 (9) of the interface's default gateway, or to --to, and nowhere else. Reports
 whether the driver drops, linearizes or sends it, and whether the backend
 accepts it. A datagram with too few slots is retried, at most 32 times. With
-scatter-gather off, small datagrams are sent until one straddles a page.
+scatter-gather off, small datagrams are sent until one straddles a page boundary
+boundary.
 
 Exits 1 if a datagram is lost, 3 if that is unknown.`,
 		Args: none,
@@ -42,6 +43,7 @@ Exits 1 if a datagram is lost, 3 if that is unknown.`,
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context()) },
 	}
 	interfaceFlag(c, &o.interfaces, "interface to send from; without it, the only xen-netfront interface")
+	c.Flag("interface").Usage = strings.TrimSuffix(c.Flag("interface").Usage, repeatable)
 	parsed(c, &o.to, "to", "", "ADDR:PORT", "the interface's default gateway, port 9", "send to this address", probe.ParseAddress)
 	parsed(c, &o.slots, "slots", "", "N", "27; any number over 18 will do", "slots the datagram must have, 2 to 31", parseSlots)
 	parsed(c, &o.count, "count", "", "N", "1", "number of probes", parseCount)
@@ -177,11 +179,11 @@ func onlyNetfront(all []netdev.Interface) (netdev.Interface, error) {
 	}
 	switch len(found) {
 	case 0:
-		return netdev.Interface{}, fmt.Errorf("%w: no interface of this network namespace is driven by xen-netfront and up: name one of another driver with -i to see what Xen would do", trace.ErrCannotRun)
+		return netdev.Interface{}, fmt.Errorf("%w: no xen-netfront interface is up in this network namespace; use -i NAME for another driver", trace.ErrCannotRun)
 	case 1:
 		return found[0], nil
 	}
-	return netdev.Interface{}, usageError{fmt.Errorf("several interfaces are driven by xen-netfront: name one of %s with -i", strings.Join(names, ", "))}
+	return netdev.Interface{}, usageError{fmt.Errorf("several xen-netfront interfaces found; use -i with one of %s", strings.Join(names, ", "))}
 }
 
 // probes makes them, and writes each result as soon as it is known. An interrupt ends

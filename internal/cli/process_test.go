@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"xentrace/test/schema"
 )
 
 // A process is this test binary being xentrace on a fake tracer.
@@ -137,6 +139,27 @@ func TestInterruptWhileAttaching(t *testing.T) {
 	}
 	if left, _ := os.ReadDir(filepath.Dir(p.ready)); len(left) != 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// JSON ends with a summary also where nothing was attached.
+func TestInterruptWhileWaitingInJSON(t *testing.T) {
+	for _, command := range []string{"watch", "hist"} {
+		p := newProcess(t, []string{"XENTRACE_FAKE_STARTUP_MS=60000", "XENTRACE_FAKE_WAITS=1"}, command, "--wait", "-o", "json")
+		var stdout bytes.Buffer
+		p.Stdout = &stdout
+		if err := p.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second) // until it listens for signals
+		p.signal(t, syscall.SIGINT)
+		if status := p.wait(t); !status.Exited() || status.ExitStatus() != 0 {
+			t.Errorf("%s: ended with %v", command, status)
+		}
+		schema.Check(t, stdout.String())
+		if strings.Count(stdout.String(), "\n") != 1 || !strings.HasPrefix(stdout.String(), `{"type":"summary"`) || !strings.Contains(stdout.String(), `"interfaces":[]`) {
+			t.Errorf("%s: stdout %q", command, stdout.String())
+		}
 	}
 }
 

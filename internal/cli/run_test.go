@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"xentrace/internal/event"
 	"xentrace/internal/trace"
 	"xentrace/test/schema"
@@ -61,18 +63,23 @@ func TestUsageErrors(t *testing.T) {
 		args string
 		want []string // parts of the one line on standard error
 	}{
-		"no command":          {"", []string{"xentrace: missing argument COMMAND: one of check, completion", "; see xentrace help\n"}},
+		"no command":          {"", []string{"xentrace: missing argument COMMAND: one of check, compare, completion", "; see xentrace help\n"}},
 		"unknown command":     {"frobnicate", []string{`command "frobnicate": unknown`, "watch"}},
 		"mistyped command":    {"wacth", []string{"did you mean watch?"}},
-		"planned command":     {"report", []string{`command "report": unknown`}},
+		"another command":     {"top", []string{`command "top": unknown`}},
 		"flag of no command":  {"-i eth0", []string{"xentrace: unknown shorthand flag: 'i' in -i; see xentrace help\n"}},
 		"odd switch":          {"watch -v=maybe", []string{`"maybe"`, "--verbose", "not true or false"}},
 		"unknown flag":        {"watch --frob", []string{"watch: unknown flag: --frob", "xentrace help watch"}},
-		"stray argument":      {"watch eth0", []string{`unexpected argument "eth0"`}},
+		"stray argument":      {"hist eth0", []string{`unexpected argument "eth0"`}},
+		"interface alone":     {"watch eth0", []string{`watch: filter expression: "eth0" at column 1: unknown word`, "-i"}},
+		"odd expression":      {"watch -i eth0 tcp port http", []string{`watch: filter expression: "http" at column 10: names are not looked up`, "see xentrace help watch"}},
+		"expression of hist":  {"hist tcp port 80", []string{`unexpected argument "tcp"`}},
+		"capture of hist":     {"hist -o pcapng", []string{`"pcapng"`, "--output", "not one of text, json"}},
+		"a screen of packets": {"watch --live -o pcapng", []string{"watch: --live and -o pcapng exclude each other"}},
 		"two arguments":       {"man watch hist", []string{`unexpected argument "hist"`}},
 		"argument missing":    {"completion", []string{"completion: missing argument SHELL: one of bash, zsh, fish, powershell; see xentrace help completion\n"}},
 		"unknown shell":       {"completion tcsh", []string{`shell "tcsh": not one of bash, zsh, fish, powershell`}},
-		"unknown format":      {"watch -o xml", []string{`"xml"`, "--output", "not one of text, json"}},
+		"unknown format":      {"watch -o xml", []string{`"xml"`, "--output", "not one of text, json, pcapng"}},
 		"unknown backend":     {"watch --backend ebpf", []string{`"ebpf"`, "not one of auto, fentry, kprobe, tracepoint"}},
 		"unknown colour":      {"watch --color maybe", []string{`"maybe"`, "not one of auto, always, never"}},
 		"negative duration":   {"hist -d -5s", []string{`"-5s"`, "--duration", "must be >= 0"}},
@@ -99,7 +106,7 @@ func TestUsageErrors(t *testing.T) {
 		"a screen of hist":    {"hist --live", []string{"unknown flag: --live"}},
 		"no name":             {"watch --interface=", []string{"empty name"}},
 		"no directory":        {"watch --ready-file /nonexistent/ready", []string{"ready file /nonexistent/ready", "no such file or directory"}},
-		"directory":           {"watch --ready-file /", []string{"ready file /: not a regular file"}},
+		"directory":           {"watch --ready-file /", []string{"ready file / exists"}},
 		"file and interface":  {"check --driver-file /x -i eth0", []string{"--driver-file checks only that file"}},
 		"file and ec2rl":      {"check --driver-file /x --ec2rl", []string{"--driver-file checks only that file"}},
 		"no driver file":      {"check --driver-file /nonexistent/x.ko", []string{"driver file /nonexistent/x.ko: no such file or directory"}},
@@ -116,7 +123,7 @@ func TestUsageErrors(t *testing.T) {
 		"man of junk":         {"man junk", []string{`command "junk": unknown`}},
 		"man help of junk":    {"man -h junk", []string{`command "junk": unknown`}},
 		"shell help of junk":  {"completion -h junk", []string{`shell "junk": not one of bash`}},
-		"junk behind help":    {"watch -h junk", []string{`watch: unexpected argument "junk"; see xentrace help watch`}},
+		"junk behind help":    {"watch -h junk", []string{`watch: filter expression: "junk" at column 1: unknown word`, "; see xentrace help watch\n"}},
 		"junk before help":    {"hist junk --help", []string{`hist: unexpected argument "junk"; see xentrace help hist`}},
 		"version of junk":     {"--version nosuch", []string{`command "nosuch": unknown`}},
 		"odd help":            {"--help=maybe", []string{`invalid argument "maybe" for "-h, --help" flag: not true or false; see xentrace help` + "\n"}},
@@ -327,7 +334,7 @@ func TestHist(t *testing.T) {
 	if fake.options.Records {
 		t.Error("records were asked for")
 	}
-	for _, part := range []string{"slots  packets    share", "--- limit: 18 slots ---", "1000 packets seen, 0 events, 0 lost"} {
+	for _, part := range []string{"slots  packets    share", "--- limit: 18 slots ---", "1,000 packets seen, 0 events, 0 lost"} {
 		if !strings.Contains(got.stdout, part) {
 			t.Errorf("no %q in\n%s", part, got.stdout)
 		}
@@ -348,7 +355,7 @@ func TestDurationDefaults(t *testing.T) {
 
 func TestCannotRun(t *testing.T) {
 	fake := newFake()
-	fake.err = fmt.Errorf("no interface is driven by xen-netfront: name another with -i, or --wait for one: %w", trace.ErrCannotRun)
+	fake.err = fmt.Errorf("no xen-netfront interface found: %w", trace.ErrCannotRun)
 	got := runWith(t, fake, "watch")
 	if got.status != 3 || got.stdout != "" || strings.Count(got.stderr, "\n") != 1 {
 		t.Errorf("got %+v", got)
@@ -369,9 +376,6 @@ func TestReadFailureIsToldAfterTheSummary(t *testing.T) {
 
 func TestReadyFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ready")
-	if err := os.WriteFile(path, []byte("stale"), 0o644); err != nil {
-		t.Fatal(err)
-	}
 	fake := newFake()
 	stale := errors.New("nothing was started")
 	fake.before = func() { _, stale = os.Stat(path) }
@@ -384,6 +388,9 @@ func TestReadyFile(t *testing.T) {
 	if text, err := os.ReadFile(path); err != nil || string(text) != fmt.Sprintln(os.Getpid()) {
 		t.Errorf("ready file holds %q (%v)", text, err)
 	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
 	fake = newFake()
 	fake.err = errors.New("no")
 	if got := runWith(t, fake, "watch", "--ready-file", path); got.status != 4 {
@@ -391,6 +398,47 @@ func TestReadyFile(t *testing.T) {
 	}
 	if left, _ := os.ReadDir(filepath.Dir(path)); len(left) != 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// A file that exists is neither overwritten nor removed, whenever it appeared and whether
+// xentrace starts or not.
+func TestReadyFileThatExists(t *testing.T) {
+	for name, test := range map[string]struct {
+		make   func(path string) error
+		before bool // xentrace starts
+		status int
+	}{
+		"file":                {func(path string) error { return os.WriteFile(path, []byte("mine"), 0o644) }, true, 2},
+		"link to nowhere":     {func(path string) error { return os.Symlink("/nonexistent", path) }, true, 2},
+		"directory":           {func(path string) error { return os.Mkdir(path, 0o755) }, true, 2},
+		"file made meanwhile": {func(path string) error { return os.WriteFile(path, []byte("mine"), 0o644) }, false, 4},
+		"link made meanwhile": {func(path string) error { return os.Symlink("/nonexistent", path) }, false, 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "ready")
+			fake := newFake()
+			var made error
+			if test.before {
+				made = test.make(path)
+				fake.err = errors.New("no")
+			} else {
+				fake.before = func() { made = test.make(path) }
+			}
+			got := runWith(t, fake, "watch", "-d", "10ms", "--ready-file", path)
+			if made != nil {
+				t.Fatal(made)
+			}
+			if got.status != test.status || !strings.Contains(got.stderr, "ready file "+path+" exists") {
+				t.Errorf("status %d, stderr %q", got.status, got.stderr)
+			}
+			if info, err := os.Lstat(path); err != nil || info.Mode().IsRegular() && info.Size() != int64(len("mine")) {
+				t.Errorf("the file is gone or overwritten: %v, %v", info, err)
+			}
+			if left, _ := os.ReadDir(filepath.Dir(path)); len(left) != 1 {
+				t.Errorf("left behind: %v", left)
+			}
+		})
 	}
 }
 
@@ -474,5 +522,53 @@ func TestCompletionOfNothingIsOfAnEmptyWord(t *testing.T) {
 		if got, want := runWith(t, nil, request), runWith(t, nil, request, ""); got.status != 0 || got.stdout != want.stdout || !strings.Contains(got.stdout, "watch") {
 			t.Errorf("%s: status %d, %q", request, got.status, got.stdout)
 		}
+	}
+}
+
+// --duration bounds the wait for an interface, and what is left of it the run.
+func TestDurationBoundsTheWait(t *testing.T) {
+	for _, command := range []string{"watch", "hist"} {
+		fake := newFake()
+		fake.waits, fake.startup = true, time.Hour
+		got := runWith(t, fake, command, "--wait", "-d", "50ms", "-o", "json")
+		if got.status != 3 || !strings.HasSuffix(got.stderr, "xentrace: cannot run here: no interface appeared within --duration 50ms\n") {
+			t.Errorf("%s: status %d, stderr %q", command, got.status, got.stderr)
+		}
+		if strings.Count(got.stdout, "\n") != 1 || !strings.HasPrefix(got.stdout, `{"type":"summary"`) {
+			t.Errorf("%s: stdout %q", command, got.stdout)
+		}
+	}
+	fake := newFake()
+	fake.waits, fake.startup = true, 100*time.Millisecond
+	got := runWith(t, fake, "watch", "--wait", "-d", "10m100ms", "--count", "3")
+	if got.status != 0 || !fake.closed.Load() {
+		t.Errorf("it appeared: status %d, stderr %q", got.status, got.stderr)
+	}
+	w := wait{limit: time.Minute, began: time.Now().Add(-40 * time.Second)}
+	if left := w.rest(time.Minute); left > 20*time.Second || left < time.Second {
+		t.Errorf("40 s of a minute waited, and %v are left", left)
+	}
+	for _, w := range []wait{{limit: time.Minute}, {began: time.Now().Add(-time.Hour)}} {
+		if left := w.rest(time.Minute); left != time.Minute {
+			t.Errorf("%v are left, want all", left)
+		}
+	}
+}
+
+// The time that hist and congestion take unless told otherwise does not bound a wait.
+func TestDefaultDurationDoesNotBoundTheWait(t *testing.T) {
+	var bounds []time.Duration
+	for _, args := range []string{"", "-d 10s"} {
+		o := commandLine().newTracing()
+		o.duration = histDuration
+		c := &cobra.Command{}
+		o.flags(c)
+		if err := c.ParseFlags(strings.Fields(args)); err != nil {
+			t.Fatal(err)
+		}
+		bounds = append(bounds, o.limit)
+	}
+	if bounds[0] != 0 || bounds[1] != 10*time.Second {
+		t.Errorf("bounds %v, want none and 10s", bounds)
 	}
 }

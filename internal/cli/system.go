@@ -34,12 +34,12 @@ type Tracer interface {
 	Holders(inodes []uint64) ([]event.Holder, error)
 	// Totals returns what was counted so far; after Stop, what was counted.
 	Totals(context.Context) (event.Totals, error)
-	// Connections reports how the connections stand whose packets were read; nil where
+	// Connections reads the state of connections whose packets were read; nil where
 	// nothing can show.
 	Connections() flow.Kernel
-	// SetProbe has every packet of the socket with this cookie told of.
+	// SetProbe has every packet of the socket with this cookie reported.
 	SetProbe(cookie uint64) error
-	// MissingAnswers says why the backend's answers are not seen, if they are not.
+	// MissingAnswers returns why TX responses are not seen; empty if they are.
 	MissingAnswers() string
 	// DropPrivileges becomes the user and drops all privileges that neither the tracer nor
 	// the caller needs, who names its own.
@@ -52,12 +52,12 @@ type Tracer interface {
 
 // Build is what the linker and the compiler know of this binary.
 type Build struct {
-	Version string // "" where the module's own version is to be told
-	Commit  string // "" where the one recorded by the Go tool is to be told
+	Version string // "" for the module's own version
+	Commit  string // "" for the one recorded by the Go tool
 	Clang   string // what compiled the BPF objects
 }
 
-// A System is what a command line runs in. Tests put their own in place.
+// A System is what a command line runs in. Tests use their own.
 type System struct {
 	Stdout io.Writer
 	Stderr io.Writer
@@ -109,7 +109,7 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// columns returns how wide w is now: as its terminal says, else COLUMNS, else
+// columns returns how wide w is now: its terminal, else COLUMNS, else
 // fallback.
 func (s System) columns(w io.Writer, fallback int) int {
 	if f, ok := w.(*os.File); ok {
@@ -124,7 +124,7 @@ func (s System) columns(w io.Writer, fallback int) int {
 }
 
 // coloured reports whether to write colours to w. --color always and never beat
-// what NO_COLOR and TERM say.
+// NO_COLOR and TERM.
 func (s System) coloured(mode string, w io.Writer) bool {
 	switch mode {
 	case "always":
@@ -146,22 +146,29 @@ func (s System) blocks() bool {
 	return false
 }
 
-func (t *tracing) lines(out io.Writer, histogram bool, totals *event.Totals) *output.Lines {
+// lines is the sink of watch and hist. On a terminal repeats of a packet become a line, unless whole
+// stacks are asked for, which differ.
+func (t *tracing) lines(out io.Writer, histogram bool, totals *event.Totals) emitter {
 	if t.json() {
 		return output.NewJSON(out)
 	}
-	text := &output.Text{
-		Width:     func() int { return t.columns(t.Stdout, output.DefaultWidth) },
-		Whole:     !isTerminal(t.Stdout),
-		Color:     t.coloured(t.color, t.Stdout),
-		Blocks:    t.blocks(),
-		Stacks:    t.verbose || t.stack,
-		Histogram: histogram,
-	}
+	text := t.text(&t.writing, t.verbose || t.stack)
+	text.Histogram = histogram
 	for i := range totals.Interfaces {
 		text.WidenTo(totals.Interfaces[i].Name)
 	}
+	if isTerminal(t.Stdout) && !text.Stacks {
+		return output.NewRepeats(out, text)
+	}
 	return output.NewText(out, text)
+}
+
+// text writes events as they come, whole lines where standard output is no terminal.
+func (s System) text(w *writing, stacks bool) *output.Text {
+	return &output.Text{
+		Width: func() int { return s.columns(s.Stdout, output.DefaultWidth) }, Whole: !isTerminal(s.Stdout),
+		Color: s.coloured(w.color, s.Stdout), Blocks: s.blocks(), Stacks: stacks,
+	}
 }
 
 // reportSink returns the sink of commands that report once. evidence is shown of findings that

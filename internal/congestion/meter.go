@@ -1,6 +1,6 @@
 // Package congestion measures the pressure on a network interface: how much is sent
-// and in what pieces, how full the transmit ring is, how long the backend takes, and
-// how connections fare meanwhile. Everything is added up in the kernel; no packet
+// and in what packet sizes, how full the TX ring is, the completion time, and
+// the state of connections. Everything is added up in the kernel; no packet
 // makes an event.
 package congestion
 
@@ -33,7 +33,7 @@ const (
 	spareQueues     = 8
 )
 
-// Options says what to measure.
+// Options select what to measure.
 type Options struct {
 	// Interfaces names interfaces in the caller's network namespace. Empty means every
 	// interface driven by xen-netfront in any namespace, those that appear later too.
@@ -64,8 +64,8 @@ type measured struct {
 	gone bool
 }
 
-// Start attaches. It returns once every hook that this kernel allows is in place.
-// Errors that wrap [trace.ErrCannotRun] say what this machine lacks.
+// Start attaches. It returns once every hook that this kernel allows is attached.
+// Errors that wrap [trace.ErrCannotRun] name what this machine lacks.
 func Start(ctx context.Context, o Options) (*Meter, error) {
 	if err := trace.CheckKernel(); err != nil {
 		return nil, err
@@ -240,5 +240,5 @@ func (m *Meter) Interfaces() []netdev.Interface {
 	return there
 }
 
-// Missing says which figures cannot be had on this kernel, and why.
+// Missing returns which figures cannot be measured on this kernel, and why.
 func (m *Meter) Missing() map[string]string { return m.hooks.missing }

@@ -114,6 +114,10 @@ func (n *InterfaceTotals) subtract(old *InterfaceTotals) {
 	n.each(old, func(a *uint64, b uint64) { *a = less(*a, b) })
 	n.Rejected, n.TxDroppedDelta = lessKnown(n.Rejected, old.Rejected), lessKnown(n.TxDroppedDelta, old.TxDroppedDelta)
 	n.Stuck = lessKnown(n.Stuck, old.Stuck)
+	if n.Conntrack != nil && old.Conntrack != nil {
+		c, o := *n.Conntrack, old.Conntrack
+		n.Conntrack = &Conntrack{less(c.InsertFailed, o.InsertFailed), less(c.Dropped, o.Dropped), less(c.EarlyDropped, o.EarlyDropped)}
+	}
 	if n.Reasons != nil {
 		n.Reasons = maps.Clone(n.Reasons)
 		for reason, count := range old.Reasons {
@@ -130,6 +134,13 @@ func (n *InterfaceTotals) add(more *InterfaceTotals) {
 	n.Gone, n.StuckNow = more.Gone, more.StuckNow
 	n.Rejected, n.TxDroppedDelta = plusKnown(n.Rejected, more.Rejected), plusKnown(n.TxDroppedDelta, more.TxDroppedDelta)
 	n.Stuck = plusKnown(n.Stuck, more.Stuck)
+	if c := more.Conntrack; c != nil {
+		sum := *c
+		if n.Conntrack != nil {
+			sum = Conntrack{n.Conntrack.InsertFailed + c.InsertFailed, n.Conntrack.Dropped + c.Dropped, n.Conntrack.EarlyDropped + c.EarlyDropped}
+		}
+		n.Conntrack = &sum
+	}
 	if n.Reasons == nil && more.Reasons != nil {
 		n.Reasons = make(map[string]uint64)
 	}

@@ -73,4 +73,5 @@ const (
 	NoticeSuspendUnavailable     NoticeID = "suspend_unavailable"
 	NoticeQueuesUnavailable      NoticeID = "queues_unavailable"
 	NoticeConnectionsUnavailable NoticeID = "connections_unavailable"
+	NoticeOwnersUnavailable      NoticeID = "owners_unavailable"
 )

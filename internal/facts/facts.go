@@ -2,7 +2,6 @@
 package facts
 
 import (
-	"context"
 	"io/fs"
 	"os"
 	"slices"
@@ -39,6 +38,7 @@ func Machine(files fs.FS) remedy.Facts {
 	f.Driver = driver(files)
 	f.NeverUnplugged = staysPlugged(files)
 	f.Irqbalance = irqbalance(files)
+	f.SpuriousFix = hasSpuriousFix(version(files))
 	var next string
 	f.QueuesIn, next = Option(files, f.Driver, "max_queues")
 	f.QueuesNext, _ = strconv.Atoi(next)
@@ -131,6 +131,9 @@ func CPUList(list string) []int {
 		if err != nil || first < 0 || last < first || last >= maxCPUs {
 			return nil
 		}
+		if len(cpus)+last-first >= maxCPUs { // a list that repeats itself
+			return nil
+		}
 		for cpu := first; cpu <= last; cpu++ {
 			cpus = append(cpus, cpu)
 		}
@@ -198,27 +201,23 @@ func (c *Cache) Of(d event.Device) remedy.Facts {
 func ofDevice(d event.Device) remedy.Facts {
 	f := Machine(os.DirFS("/"))
 	f.Interface = d.Name
-	namespace, err := netdev.Current()
-	if err != nil {
-		return f
-	}
-	if namespace.Inum() != d.NetNS {
-		_ = namespace.Close()
-		if namespace, err = netdev.OpenNamespace(context.Background(), d.NetNS); err != nil {
-			return f
+	_ = onDevice(d, func(ns *netdev.Namespace, own bool) error {
+		if own {
+			f.RPSCPUs = RPS(os.DirFS("/"), d.Name)
+		} else {
+			f.Enter = ns.Path()
 		}
-		f.Enter = namespace.Path()
-	} else {
-		f.RPSCPUs = RPS(os.DirFS("/"), d.Name)
-	}
-	defer func() { _ = namespace.Close() }()
-	i, err := namespace.ByIndex(d.Index)
-	if err != nil {
-		return f
-	}
-	features, err := namespace.Features(d.Index)
-	if err != nil {
-		return Interface(f, i, nil)
-	}
-	return Interface(f, i, &features)
+		i, err := ns.ByIndex(d.Index)
+		if err != nil {
+			return err
+		}
+		features, err := ns.Features(d.Index)
+		if err != nil {
+			f = Interface(f, i, nil)
+			return err
+		}
+		f = Interface(f, i, &features)
+		return nil
+	})
+	return f
 }

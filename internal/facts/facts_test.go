@@ -9,6 +9,7 @@ import (
 
 	"xentrace/internal/netdev"
 	"xentrace/internal/remedy"
+	"xentrace/test/memory"
 )
 
 func machine(files map[string]string) fstest.MapFS {
@@ -99,12 +100,13 @@ func TestCPUList(t *testing.T) {
 }
 
 func FuzzCPUList(f *testing.F) {
-	for _, list := range []string{"0-3,5", "", "4294967295", "-", "1-0", "0-8191"} {
+	for _, list := range []string{"0-3,5", "", "4294967295", "-", "1-0", "0-8191", strings.Repeat("0-8191,", 1000) + "0"} {
 		f.Add(list)
 	}
 	f.Fuzz(func(t *testing.T, list string) {
-		cpus := CPUList(list)
-		if len(cpus) > maxCPUs*(strings.Count(list, ",")+1) {
+		var cpus []int
+		memory.Within(t, 1<<20, func() { cpus = CPUList(list) })
+		if len(cpus) > maxCPUs {
 			t.Errorf("%q: %d CPUs", list, len(cpus))
 		}
 		for _, cpu := range cpus {
@@ -113,4 +115,26 @@ func FuzzCPUList(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestSpuriousFix(t *testing.T) {
+	for version, want := range map[string]bool{
+		"6.12.43": true, "6.12.42": false, "6.1.149": true, "6.1.148": false, "6.17": true, "6.16.9": false, "7.2.13+deb14-amd64": true,
+		"5.10.262": false, "6.12.117+deb12-amd64": true, "6.6.200": false, "": false, "x": false,
+	} {
+		if got := hasSpuriousFix(version); got != want {
+			t.Errorf("%q: %v, want %v", version, got, want)
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	for text, want := range map[string]string{
+		"Linux version 6.1.0-50-amd64 (x@y) (gcc-12) #1 SMP PREEMPT_DYNAMIC Debian 6.1.192-1 (2026-08-01)": "6.1.192",
+		"Linux version 6.12.38 (x@y) #1 SMP": "6.12.38",
+	} {
+		if got := version(machine(map[string]string{"proc/version": text, "proc/sys/kernel/osrelease": "6.12.38\n"})); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
 }

@@ -58,7 +58,7 @@ type task struct {
 // Apply carries out the steps of the plan that are planned, all or nothing, reads
 // each value back, and writes the files that persist asks for. If something fails,
 // or the context ends, everything is as it was before, and the error says what
-// failed. Errors that wrap trace.ErrCannotRun tell what this machine does not
+// failed. Errors that wrap trace.ErrCannotRun name what this machine does not
 // allow.
 //
 // What was there before the first of several runs stays written down.
@@ -207,13 +207,13 @@ func (a *applying) do(ctx context.Context) error {
 		if err := a.change(&a.tasks[n]); err != nil {
 			return a.failed(a.tasks[n].step, err)
 		}
-		a.tell(a.tasks[n].step, event.Applied, "")
+		a.emit(a.tasks[n].step, event.Applied, "")
 	}
 	for n := range a.tasks {
 		if err := a.verify(&a.tasks[n]); err != nil {
 			return a.failed(a.tasks[n].step, err)
 		}
-		a.tell(a.tasks[n].step, event.Verified, "Read back: it is so.")
+		a.emit(a.tasks[n].step, event.Verified, "Read back and confirmed.")
 	}
 	for n := range a.files {
 		if err := ctx.Err(); err != nil {
@@ -223,7 +223,7 @@ func (a *applying) do(ctx context.Context) error {
 		if err := a.writeFile(&a.files[n]); err != nil {
 			return a.failed(step, err)
 		}
-		a.tell(step, event.Applied, "")
+		a.emit(step, event.Applied, "")
 	}
 	return nil
 }
@@ -312,11 +312,11 @@ func (f *Fixer) SinglePages() bool {
 
 // failed reports a step that failed and returns the error.
 func (f *Fixer) failed(step Step, err error) error {
-	f.tell(step, event.Failed, sentence(explain(err).Error()))
+	f.emit(step, event.Failed, sentence(explain(err).Error()))
 	return fmt.Errorf("step %s: %w", step.Name, err)
 }
 
-func (f *Fixer) tell(step Step, status event.FixStatus, message string) {
+func (f *Fixer) emit(step Step, status event.FixStatus, message string) {
 	step.Status, step.Message = status, message
 	if step.Path != "" && status != event.Planned {
 		step.Content = "" // it was shown
@@ -342,7 +342,7 @@ func explain(err error) error {
 	case errors.Is(err, unix.EROFS):
 		return fmt.Errorf("%w: %w: in a container, run xentrace fix on the machine itself or start the container with --privileged", trace.ErrCannotRun, err)
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w: %w: run it as root, with sudo; in a container, run it on the machine itself", trace.ErrCannotRun, err)
+		return fmt.Errorf("%w: %w; run with sudo; in a container, run it on the machine itself", trace.ErrCannotRun, err)
 	case errors.Is(err, netdev.ErrNotFound), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EINVAL), errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: %w", trace.ErrCannotRun, err)
 	}

@@ -157,7 +157,7 @@ func TestAllOrNothing(t *testing.T) {
 		"a step in the middle fails":     {refuse: "features eth1", err: unix.EIO, want: "step sg-on: input/output error"},
 		"the driver declines in silence": {broken: "eth0 tx-scatter-gather", want: "tx-scatter-gather is off although it was asked for"},
 		"read-only sysctls":              {refuse: "sysctl", err: unix.EROFS, want: "start the container with --privileged"},
-		"not root":                       {refuse: "sysctl", err: unix.EACCES, want: "run it as root, with sudo"},
+		"not root":                       {refuse: "sysctl", err: unix.EACCES, want: "run with sudo"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newFakeMachine(t)

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"xentrace/internal/event"
+	"xentrace/internal/procfs"
 	"xentrace/internal/trace"
 )
 
@@ -20,6 +21,9 @@ const (
 	markerStart = "# Written by xentrace fix, which removes it with --revert. Checksum: "
 	shebang     = "#!"
 )
+
+// maxWrittenBytes is more than fix writes into a file.
+const maxWrittenBytes = 1 << 20
 
 // mark puts the marker into a file's text: first, but for the line that names a
 // script's interpreter.
@@ -81,7 +85,10 @@ func (f *Fixer) look(path, link string) (ownership, []byte, error) {
 	if !info.Mode().IsRegular() || link != "" {
 		return foreign, nil, nil
 	}
-	content, err := os.ReadFile(path)
+	content, err := procfs.ReadFile(path, maxWrittenBytes)
+	if errors.Is(err, procfs.ErrTooLarge) {
+		return foreign, nil, nil
+	}
 	return owner(string(content)), content, err
 }
 
@@ -169,7 +176,7 @@ func (f *Fixer) removeFile(file FileState, force bool) error {
 		return f.failed(step, err)
 	}
 	if whose != absent {
-		f.tell(step, event.Reverted, "The file is removed.")
+		f.emit(step, event.Reverted, "The file is removed.")
 	}
 	return nil
 }
@@ -177,10 +184,10 @@ func (f *Fixer) removeFile(file FileState, force bool) error {
 // refused reports something that Revert does not do. With force it is forgotten.
 func (f *Fixer) refused(step Step, why string, force bool) error {
 	if force {
-		f.tell(step, event.Refused, why+" Forgotten, as --force asks.")
+		f.emit(step, event.Refused, why+" Forgotten, as --force asks.")
 		return nil
 	}
-	f.tell(step, event.Refused, why+" Give --force to forget it.")
+	f.emit(step, event.Refused, why+" Give --force to forget it.")
 	return ErrRefused
 }
 

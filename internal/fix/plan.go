@@ -169,7 +169,7 @@ func (p *planner) step(a action, s *situation) Step {
 func (p *planner) unknown() string {
 	for _, s := range p.situations {
 		if !s.otherDriver && s.Linearizes == remedy.NotKnown {
-			return "Whether the driver linearizes is unknown, so no step that depends on it is planned. xentrace check says why; root can often find out."
+			return "Whether the driver linearizes is unknown, so no step that depends on it is planned. Run xentrace check for the reason; root can often find out."
 		}
 	}
 	return ""
@@ -279,7 +279,7 @@ var objections = []objection{
 	{remedy.SGOn, func(s *situation, _ *change) bool { return s.drops() && !s.single() },
 		"This driver drops packets over 18 slots, which scatter-gather allows. Run the step single-pages first.", false},
 	{remedy.SGOff, func(s *situation, _ *change) bool { return s.Straddles == remedy.On },
-		"On this kernel some small heads straddle a page, and those packets are dropped while scatter-gather is off.", false},
+		"On this kernel some small heads straddle a page boundary, and those packets are dropped while scatter-gather is off.", false},
 	{remedy.SGOff, func(s *situation, _ *change) bool { return s.linearizes() },
 		"This driver linearizes: there is nothing to work around, and scatter-gather off costs CPU.", false},
 	{remedy.SGOff, func(s *situation, _ *change) bool { return s.Straddles == remedy.NotKnown },

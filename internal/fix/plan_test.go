@@ -38,7 +38,7 @@ func newFound(code event.Status) *found {
 	return f
 }
 
-// Objects of 704 bytes straddle a page where 23 of them, and not where 11 of them, are in a slab.
+// Objects of 704 bytes straddle a page boundary where 23 of them, and not where 11 of them, are in a slab.
 var (
 	crossing    = check.Slab{Bytes: 704, Objects: 23, Tail: 320}
 	notCrossing = check.Slab{Bytes: 704, Objects: 11, Tail: 320}

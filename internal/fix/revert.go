@@ -100,7 +100,7 @@ func (r *reverting) restoreSysctl(s *SysctlState) error {
 			return r.failed(step, err)
 		}
 		if now != s.Set && now != s.Was {
-			r.tell(step, event.Reverted, fmt.Sprintf("%s is %s since the machine was restarted, which fix did not set: it stays.", s.Name, now))
+			r.emit(step, event.Reverted, fmt.Sprintf("%s is %s since the machine was restarted, which fix did not set: it stays.", s.Name, now))
 			return nil
 		}
 	}
@@ -112,7 +112,7 @@ func (r *reverting) restoreSysctl(s *SysctlState) error {
 	if err != nil {
 		return r.failed(step, err)
 	}
-	r.tell(step, event.Reverted, fmt.Sprintf("%s is %s, as it was.", s.Name, s.Was))
+	r.emit(step, event.Reverted, fmt.Sprintf("%s is %s, as it was.", s.Name, s.Was))
 	return nil
 }
 
@@ -124,13 +124,13 @@ func (r *reverting) restoreInterface(ctx context.Context, s *InterfaceState) err
 	device, err := r.Machine.Find(ctx, s.Identity)
 	switch {
 	case restarted && (errors.Is(err, netdev.ErrNotFound) || errors.Is(err, ErrUnseen) || err == nil && !s.Identity.sameHardware(device.Identity())):
-		r.tell(step, event.Reverted, "The interface is not there since the machine was restarted, which ended its settings: there is nothing to restore.")
+		r.emit(step, event.Reverted, "The interface is not there since the machine was restarted, which ended its settings: there is nothing to restore.")
 		return nil
 	case errors.Is(err, netdev.ErrNotFound):
-		r.tell(step, event.Reverted, "The interface is gone, and its settings with it: there is nothing to restore.")
+		r.emit(step, event.Reverted, "The interface is gone, and its settings with it: there is nothing to restore.")
 		return nil
 	case errors.Is(err, ErrUnseen) && r.force:
-		r.tell(step, event.Refused, "Not restored: the interface was not found. Forgotten, as --force asks.")
+		r.emit(step, event.Refused, "Not restored: the interface was not found. Forgotten, as --force asks.")
 		return nil
 	case err != nil:
 		return r.failed(step, err)
@@ -160,7 +160,7 @@ func (r *reverting) restoreInterface(ctx context.Context, s *InterfaceState) err
 	if len(changed) > 0 {
 		message += ": " + strings.Join(changed, ", ")
 	}
-	r.tell(step, event.Reverted, message+".")
+	r.emit(step, event.Reverted, message+".")
 	return nil
 }
 

@@ -121,12 +121,22 @@ func (s *store) read() (*State, error) {
 	if err := s.trusted(file); err != nil {
 		return nil, err
 	}
-	content, err := io.ReadAll(file)
+	content, err := io.ReadAll(io.LimitReader(file, maxStateBytes+1))
 	if err != nil {
 		return nil, err
 	}
+	return s.parse(content)
+}
+
+// maxStateBytes bounds the state file. An interface takes some 10 kB of it.
+const maxStateBytes = 4 << 20
+
+func (s *store) parse(content []byte) (*State, error) {
+	if len(content) > maxStateBytes {
+		return nil, &StateError{s.path, fmt.Sprintf("over %d MiB, so not one of xentrace fix", maxStateBytes>>20)}
+	}
 	state := &State{}
-	err = json.Unmarshal(content, state)
+	err := json.Unmarshal(content, state)
 	switch {
 	case err == nil && state.Version > stateVersion:
 		return nil, &StateError{s.path, fmt.Sprintf("format %d, and this xentrace reads %d", state.Version, stateVersion)}

@@ -132,26 +132,26 @@ func (w *Verifier) After(ctx context.Context) (ended bool) {
 	for n := range watchWindows {
 		last, err := w.window(ctx)
 		if ctx.Err() != nil {
-			w.tell(event.Applied, "Whether drops have ended is not known: interrupted.")
+			w.emit(event.Applied, "Whether drops have ended is not known: interrupted.")
 			return false
 		}
 		if err != nil {
-			w.tell(event.Failed, "Whether drops have ended is not known: "+err.Error()+".")
+			w.emit(event.Failed, "Whether drops have ended is not known: "+err.Error()+".")
 			return false
 		}
 		quiet := last.packets+last.dropped == 0 && w.first.dropped+between.dropped > 0
 		switch {
 		case last.dropped == 0 && !quiet:
-			w.tell(event.Verified, w.ended(last, between))
+			w.emit(event.Verified, w.ended(last, between))
 			return true
 		case n < watchWindows-1:
 			between.dropped += last.dropped
 			continue
 		case quiet:
-			w.tell(event.Applied, fmt.Sprintf("Whether drops have ended is not known: nothing was sent in the last %v. Before the change: %s.", w.Watch, w.first))
+			w.emit(event.Applied, fmt.Sprintf("Whether drops have ended is not known: nothing was sent in the last %v. Before the change: %s.", w.Watch, w.first))
 			return true
 		}
-		w.tell(event.Failed, fmt.Sprintf("Packets are still dropped: %s in the last %v. What was applied stays. xentrace watch shows each packet.", last, w.Watch))
+		w.emit(event.Failed, fmt.Sprintf("Packets are still dropped: %s in the last %v. What was applied stays. xentrace watch shows each packet.", last, w.Watch))
 	}
 	return false
 }
@@ -169,12 +169,12 @@ func (w *Verifier) ended(last, between window) string {
 		text += fmt.Sprintf(" In between %d more were dropped, made before the change.", between.dropped)
 	}
 	if last.packets == 0 {
-		text += " But nothing was sent in that time, so that this shows little."
+		text += " Nothing was sent in that time, so this proves little."
 	}
 	return text
 }
 
-func (w *Verifier) tell(status event.FixStatus, message string) {
+func (w *Verifier) emit(status event.FixStatus, message string) {
 	w.Fixer.Emit(event.FixStep{Name: "watch", Status: status, Message: message + w.unprobed})
 }
 

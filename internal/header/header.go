@@ -41,7 +41,7 @@ type Frame struct {
 // Of returns the first bytes of a packet.
 func Of(p *event.Packet) Frame {
 	if len(p.Header) > 0 {
-		return Frame{Bytes: p.Header, Len: max(p.Len, len(p.Header))}
+		return Frame{Bytes: p.Header, Len: max(frameLength(p), len(p.Header))}
 	}
 	f := p.Flow
 	if f == nil {
@@ -58,6 +58,26 @@ func Of(p *event.Packet) Frame {
 		b = appendTransport(b, p, Ethernet+length)
 	}
 	return Frame{Bytes: b, Len: max(Ethernet+length, len(b)), Reconstructed: true}
+}
+
+// frameLength is how long a packet is whose header was read. Where the Ethernet header only
+// stands for one, which its zero addresses and IP's own length show, Len does not count it.
+func frameLength(p *event.Packet) int {
+	b := p.Header
+	if len(b) < Ethernet+ipv4 || [12]byte(b[:12]) != [12]byte{} {
+		return p.Len
+	}
+	length := -1
+	switch binary.BigEndian.Uint16(b[12:]) {
+	case etherIPv4:
+		length = int(binary.BigEndian.Uint16(b[Ethernet+2:]))
+	case etherIPv6:
+		length = ipv6 + int(binary.BigEndian.Uint16(b[Ethernet+4:]))
+	}
+	if length == p.Len {
+		return Ethernet + p.Len
+	}
+	return p.Len
 }
 
 func notIP(p *event.Packet) Frame {
@@ -80,11 +100,11 @@ func headerLength(f *event.Flow) int {
 	return ipv6
 }
 
-// ipLength returns how long the packet is without its link header. A packet that is
-// dropped before the driver may have none yet, which its TCP header's length shows: that
-// is a multiple of 4.
+// ipLength returns how long the packet is without its link header. A packet of a tunnel's
+// device has none, and one that is dropped before the driver may have none yet: the length
+// of its TCP header shows that, which is a multiple of 4.
 func ipLength(p *event.Packet) int {
-	if p.Layer == event.LayerElsewhere && p.Flow.Proto == protoTCP && p.Flow.SeqKnown {
+	if p.Flow.Proto == protoTCP && p.Flow.SeqKnown {
 		if _, _, ok := tcpHeader(p, p.Len-Ethernet); !ok {
 			if _, _, ok := tcpHeader(p, p.Len); ok {
 				return p.Len

@@ -43,6 +43,7 @@ func TestReconstructed(t *testing.T) {
 		{"TCP, sequence number unknown", event.Packet{Len: 1514, Flow: v4(6)}, 38, 1514, 0, -1, false, false},
 		{"TCP, lengths that cannot be", event.Packet{Len: 200, Flow: segment(v4(6), 7, 1448)}, 38, 200, 0, -1, false, false},
 		{"dropped before it had a link header", event.Packet{Layer: event.LayerElsewhere, Len: 20 + 32 + 100, Flow: segment(v4(6), 7, 100)}, 66, 166, 12, 100, false, false},
+		{"out of a tunnel's device", event.Packet{Len: 20 + 32 + 100, Flow: segment(v4(6), 7, 100)}, 66, 166, 12, 100, false, false},
 		{"dropped in the qdisc", event.Packet{Layer: event.LayerElsewhere, Len: 14 + 20 + 32 + 100, Flow: segment(v4(6), 7, 100)}, 66, 166, 12, 100, false, false},
 		{"UDP over IPv4", event.Packet{Len: 14 + 20 + 8 + 100, Flow: v4(17)}, 42, 142, 0, 100, false, false},
 		{"UDP over IPv6", event.Packet{Len: 14 + 40 + 8 + 100, Flow: v6(17)}, 62, 162, 0, 100, false, false},
@@ -115,6 +116,29 @@ func TestHeaderThatWasReadIsKept(t *testing.T) {
 	}
 	if frame := Of(&event.Packet{Header: read, Len: 3}); frame.Len != len(read) {
 		t.Errorf("length %d, want no less than what was read", frame.Len)
+	}
+}
+
+// An Ethernet header that only stands for one is not in the packet's length.
+func TestHeaderWithoutALink(t *testing.T) {
+	v4 := Of(&event.Packet{Len: 14 + 20 + 8 + 100, Flow: flow(17, "10.0.0.1:53", "10.0.0.9:53")}).Bytes
+	v6 := Of(&event.Packet{Len: 14 + 40 + 8 + 100, Flow: flow(17, "[fd00::1]:53", "[fd00::9]:53")}).Bytes
+	addressed := append([]byte{0, 0x16, 0x3e}, v4[3:]...)
+	for _, test := range []struct {
+		name      string
+		header    []byte
+		len, want int
+	}{
+		{"IPv4, no link header", v4, 128, 142},
+		{"IPv6, no link header", v6, 148, 162},
+		{"on the loopback device", v4, 142, 142},
+		{"with addresses", addressed, 128, 128},
+		{"not IP", make([]byte, 60), 100, 100},
+		{"too short to tell", v4[:20], 128, 128},
+	} {
+		if got := Of(&event.Packet{Header: test.header, Len: test.len}).Len; got != test.want {
+			t.Errorf("%s: %d bytes, want %d", test.name, got, test.want)
+		}
 	}
 }
 

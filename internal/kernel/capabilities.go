@@ -49,6 +49,16 @@ func InUserNamespace() bool {
 	return err == nil && namespace != initialUserNamespace
 }
 
+// initialPIDNamespace is the inode of the machine's own PID namespace, PROC_PID_INIT_INO.
+const initialPIDNamespace = "pid:[4026531836]"
+
+// InPIDNamespace reports whether the process is in a PID namespace other than the machine's own, as
+// in a container: /proc shows no process outside it.
+func InPIDNamespace() bool {
+	namespace, err := os.Readlink("/proc/self/ns/pid")
+	return err == nil && namespace != initialPIDNamespace
+}
+
 // ReadCapabilities asks for those of the calling thread. Of what it has in a user
 // namespace of its own only CAP_NET_ADMIN counts, which is for interfaces that are there.
 func ReadCapabilities() (Capabilities, error) {

@@ -19,7 +19,7 @@ type Module uint64
 
 // LoadedModule returns the loading of the module that is in the kernel now, and
 // false if there is none: it is not loaded, or it is built into the kernel and
-// so never leaves, or there is no sysfs to tell.
+// so never leaves, or there is no sysfs.
 //
 // A loading is identified by the inode number of its directory in sysfs: kernfs hands
 // these out in a cycle and does not give one twice in a row.

@@ -88,7 +88,7 @@ func total(widths []int) int {
 	return sum
 }
 
-// shrink takes columns from elastic ones, those of least worth first, until the table
+// shrink narrows elastic columns, the least important first, until the table
 // fits, or none can give any.
 func shrink(all []column, widths []int, columns int) {
 	for total(widths) > columns {

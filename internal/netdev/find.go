@@ -1,7 +1,6 @@
 package netdev
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -118,31 +117,18 @@ func OpenNamespace(ctx context.Context, inum uint32) (*Namespace, error) {
 }
 
 // mountedNamespaces reads /proc/PID/mountinfo: a bind-mounted namespace is a mount of
-// nsfs whose root, the fourth field, is "net:[INUM]". Lines longer than the buffer are
-// skipped: a path component has at most 255 bytes, and nsfs has no options.
+// nsfs whose root, the fourth field, is "net:[INUM]". No such line is over the limit: nsfs
+// has no options.
 func mountedNamespaces(mountinfo io.Reader) (map[uint32]string, error) {
 	found := make(map[uint32]string)
-	lines := bufio.NewReaderSize(mountinfo, maxMountLine)
-	for {
-		line, tooLong, err := lines.ReadLine()
-		if errors.Is(err, io.EOF) {
-			return found, nil
-		}
+	for line, err := range procfs.Lines(mountinfo) {
 		if err != nil {
 			return nil, fmt.Errorf("mounts: %w", err)
 		}
-		if !tooLong {
-			addMounted(found, string(line))
-			continue
-		}
-		for tooLong && err == nil {
-			_, tooLong, err = lines.ReadLine()
-		}
+		addMounted(found, string(line))
 	}
+	return found, nil
 }
-
-// maxMountLine has room for two paths of PATH_MAX whose every byte is escaped.
-const maxMountLine = 64 << 10
 
 func addMounted(found map[uint32]string, line string) {
 	if !strings.Contains(line, " net:[") {

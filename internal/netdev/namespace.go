@@ -44,9 +44,18 @@ type Namespace struct {
 	sysfsErr  error
 }
 
+// ErrNoProc reports that nothing of the process's namespaces shows.
+var ErrNoProc = errors.New("there is no /proc: mount it (mount -t proc proc /proc)")
+
 // Current opens the network namespace of the calling thread.
 func Current() (*Namespace, error) {
-	return openPath("/proc/thread-self/ns/net", 0)
+	ns, err := openPath("/proc/thread-self/ns/net", 0)
+	if errors.Is(err, os.ErrNotExist) {
+		if _, missing := os.Stat("/proc/self"); missing != nil {
+			return nil, ErrNoProc
+		}
+	}
+	return ns, err
 }
 
 // Open opens the namespace that was found. It fails with [ErrNamespaceNotFound] if its

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"xentrace/test/memory"
 	"xentrace/test/need"
 )
 
@@ -139,6 +140,26 @@ func TestMountedNamespaces(t *testing.T) {
 			t.Errorf("namespace %d is at %q, want %q", inum, found[inum], path)
 		}
 	}
+}
+
+func FuzzMountedNamespaces(f *testing.F) {
+	f.Add("90 22 0:4 net:[4026532210] /var/run/netns/one rw shared:40 - nsfs nsfs rw\n")
+	f.Add("93 22 0:4 net:[4026532212] /run/docker/netns/a\\040b\\134\\0 rw - nsfs nsfs rw")
+	f.Add("1 1 1 net:[ net:[ \\\\400\\")
+	f.Add("80 22 0:4 / /m rw - overlay overlay rw,lowerdir=" + strings.Repeat("net:[1] ", 20<<10))
+	f.Fuzz(func(t *testing.T, mountinfo string) {
+		memory.Within(t, 1<<20+128*uint64(len(mountinfo)), func() {
+			found, err := mountedNamespaces(strings.NewReader(mountinfo))
+			if err != nil || len(found) > strings.Count(mountinfo, "net:[") {
+				t.Errorf("%d namespaces, error %v", len(found), err)
+			}
+			for _, path := range found {
+				if len(path) > len(mountinfo) {
+					t.Errorf("path of %d bytes in %d", len(path), len(mountinfo))
+				}
+			}
+		})
+	})
 }
 
 // A namespace that only a thread of this process lives in is found all the same.

@@ -112,3 +112,19 @@ func TestCongestionInJSON(t *testing.T) {
 		t.Errorf("baseline %+v", got.Baseline)
 	}
 }
+
+// A change of a figure that was next to nothing has no percentage, which would be Inf.
+func TestChangesOfSmallFigures(t *testing.T) {
+	for _, before := range []float64{0, 5e-324, 1e-300, 0.04, 0.05, 1, 1e15} {
+		for _, now := range []float64{0, 1, 1e15} {
+			c := event.Congestion{Report: busyFrontend().Report, Changes: []event.Change{{Key: "packets_per_second", Before: &before, Now: &now}}}
+			text := string((&Text{}).AppendCongestion(nil, &c)) + string(JSON{}.AppendCongestion(nil, &c))
+			if strings.Contains(text, "Inf") || strings.Contains(text, "NaN") {
+				t.Errorf("%v, was %v:\n%s", now, before, text)
+			}
+			if rows := changeRows(c.Changes); before < 0.05 && len(rows) > 0 && strings.Contains(rows[0].text, "%") {
+				t.Errorf("%v, was %v: %s", now, before, rows[0].text)
+			}
+		}
+	}
+}

@@ -167,6 +167,7 @@ var reasonSentences = map[event.NoticeID]string{
 	event.NoticeSuspendUnavailable:     "suspend/resume will not be detected: ",
 	event.NoticeQueuesUnavailable:      "stuck queues will no longer be detected: ",
 	event.NoticeConnectionsUnavailable: "state of connections after a drop is unknown: ",
+	event.NoticeOwnersUnavailable:      "owners of sockets are found in part: ",
 	event.NoticeDriverAttachFailed:     "xen-netfront is loaded again; cannot attach to it yet: ",
 	event.NoticeDriverDetachFailed:     "cannot detach from xen-netfront: ",
 	event.NoticeSettleFailed:           "packets over the limit that are not dropped may be reported late: ",
@@ -216,11 +217,7 @@ func sentenceOfInterface(n *event.Notice) string {
 	case event.NoticeInterfaceMoved:
 		return fmt.Sprintf("interface %s moved to another network namespace", name)
 	case event.NoticeInterfaceUnsupported:
-		driver := n.Driver
-		if driver == "" {
-			driver = "the kernel itself"
-		}
-		return fmt.Sprintf("interface %s is driven by %s, which backend %s does not support; use --backend tracepoint", name, driver, n.Backend)
+		return fmt.Sprintf("interface %s is not counted: backend %s supports xen-netfront only, and its driver is %s; use --backend tracepoint", name, n.Backend, driverName(n.Driver))
 	case event.NoticeInterfaceFailed:
 		return fmt.Sprintf("interface %s is not counted separately: %s", name, n.Reason)
 	case event.NoticeNamespaceUnwatched:

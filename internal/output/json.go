@@ -3,9 +3,13 @@ package output
 import (
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"xentrace/internal/event"
 	"xentrace/internal/slots"
@@ -120,13 +124,38 @@ func appendString(b []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
 			quoted, _ := json.Marshal(strings.ToValidUTF8(s, "\uFFFD")) // a string always can be
-			return append(b, quoted...)
+			return escapeHidden(append(b, quoted...), len(b))
 		}
 	}
 	b = append(b, '"')
 	b = append(b, s...)
 	return append(b, '"')
 }
+
+// escapeHidden escapes what encoding/json leaves as it is though no one sees it: from there
+// on, b is JSON. Format characters such as U+202E reorder the text around them on a
+// terminal and in a log viewer, and U+009B begins a control sequence.
+func escapeHidden(b []byte, from int) []byte {
+	text := string(b[from:])
+	if !strings.ContainsFunc(text, isHidden) {
+		return b
+	}
+	b = b[:from]
+	for _, r := range text {
+		switch {
+		case !isHidden(r):
+			b = utf8.AppendRune(b, r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			b = fmt.Appendf(b, `\u%04x\u%04x`, high, low)
+		default:
+			b = fmt.Appendf(b, `\u%04x`, r)
+		}
+	}
+	return b
+}
+
+func isHidden(r rune) bool { return r > '~' && !unicode.IsPrint(r) }
 
 // appendNamed appends a key and a string, or null for an empty one.
 func appendNamed(b []byte, key, value string) []byte { return appendOrNull(append(b, key...), value) }

@@ -15,13 +15,14 @@ import (
 // docs/schema.json describes them. Parse reads them back.
 
 func encode(b []byte, v any) []byte {
+	from := len(b)
 	line := bytes.NewBuffer(b)
 	encoder := json.NewEncoder(line)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(v); err != nil {
 		panic("json: " + err.Error()) // of plain data, which always can be encoded
 	}
-	return line.Bytes()
+	return escapeHidden(line.Bytes(), from)
 }
 
 // An object keeps the order of its keys.
@@ -110,6 +111,8 @@ type lastObject struct {
 	Cause   nullable `json:"cause"`
 	Slots   int      `json:"slots"`
 	Limit   int      `json:"limit"`
+	Len     int      `json:"len"`
+	Header  []byte   `json:"header"`
 }
 
 // AppendFlow appends a line of type flow.
@@ -126,7 +129,7 @@ func historyOf(f *event.FlowHistory) historyObject {
 		MinSlots: f.MinSlots, MaxSlots: f.MaxSlots, Elsewhere: f.Elsewhere,
 		Linearized: f.Linearized, Bounced: f.Bounced, Rejected: f.Rejected, OverLimit: f.OverLimit,
 		Stalls: f.Stalls, StalledAtEnd: f.StalledAtEnd,
-		Last: lastObject{p.Layer.String(), p.Verdict.String(), nullable(p.Cause.String()), p.Slots, p.Limit},
+		Last: lastObject{p.Layer.String(), p.Verdict.String(), nullable(p.Cause.String()), p.Slots, p.Limit, p.Len, p.Header},
 	}
 	if t := f.TCP; t != nil {
 		rto := t.RTO.Milliseconds()
@@ -157,6 +160,7 @@ type summaryObject struct {
 	Explained       []explanationObject `json:"explained"`
 	FlowsTracked    *int                `json:"flows_tracked"`
 	FlowsStalledNow *int                `json:"flows_stalled_now"`
+	FlowsLosing     *int                `json:"flows_losing,omitempty"` // in summaries
 	Flows           []flowEntry         `json:"flows"`
 }
 
@@ -210,16 +214,24 @@ type interfaceObject struct {
 	Queues         int           `json:"queues"`
 	Gone           bool          `json:"gone"`
 	StuckNow       bool          `json:"stuck_now"`
+
+	Conntrack *conntrackObject `json:"conntrack,omitempty"`
+}
+
+type conntrackObject struct {
+	InsertFailed uint64 `json:"insert_failed"`
+	Dropped      uint64 `json:"drop"`
+	EarlyDropped uint64 `json:"early_drop"`
 }
 
 // AppendSummary appends the line of type summary. The keys of missing name each
-// null in it and say why it is one.
+// null in it, with the reason.
 func (JSON) AppendSummary(b []byte, s *event.Summary) []byte {
 	o := totalsOf(s.Type(), &s.Totals, s.Explained)
 	o.Filter, o.LeftOut = append(o.Filter, s.Filter...), s.LeftOut
 	if f := s.Flows; f != nil {
 		o.FlowsStalled, o.Lost.Flows, o.FlowsTracked, o.FlowsStalledNow = &f.EverStalled, &f.Lost, &f.FlowCounts.Flows, &f.Stalled
-		o.Flows = []flowEntry{}
+		o.Flows, o.FlowsLosing = []flowEntry{}, &f.Losing
 		for i := range f.Flows {
 			o.Flows = append(o.Flows, flowEntry{flowStateWord(f.Flows[i].State), historyOf(&f.Flows[i])})
 		}
@@ -273,7 +285,7 @@ func interfaceOf(totals *event.Totals, t *event.InterfaceTotals) interfaceObject
 		Ifname: t.Name, Ifindex: t.Index, NetNS: t.NetNS, Driver: t.Driver, Backend: t.Backend, Limit: slots.Limit,
 		Packets: t.Packets, Bytes: t.Bytes, Slots: slotCounts(t.Slots), OverLimit: t.OverLimit,
 		Dropped: t.Dropped, Linearized: t.Linearized, Bounced: t.Bounced, Rejected: t.Rejected,
-		Causes: t.Causes, TxDroppedDelta: t.TxDroppedDelta, StuckMS: in(time.Millisecond, t.Stuck),
+		Causes: t.Causes, TxDroppedDelta: t.TxDroppedDelta, StuckMS: in(time.Millisecond, t.Stuck), Conntrack: (*conntrackObject)(t.Conntrack),
 		Queues: t.Queues, Gone: t.Gone, StuckNow: t.StuckNow,
 	}
 	if totals.Drops == event.DropsAll {

@@ -65,7 +65,7 @@ func (JSON) AppendStart(b []byte, s *event.Start) []byte {
 	return encode(b, o)
 }
 
-// A noticeObject has the notice's own fields behind the ones that all have.
+// A noticeObject has the notice's own fields after those that all have.
 type noticeObject struct {
 	Type    string         `json:"type"`
 	Time    stamp          `json:"time"`

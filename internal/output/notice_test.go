@@ -48,6 +48,7 @@ func TestEveryNoticeHasASentence(t *testing.T) {
 		event.NoticeRecordingResumed:       {"4.2 s"},
 		event.NoticeRecordsSuppressed:      {"77 records", "--rate"},
 		event.NoticeConnectionsUnavailable: {"the reason"},
+		event.NoticeOwnersUnavailable:      {"the reason"},
 	}
 	said := make(map[string]event.NoticeID)
 	for _, id := range noticeIDs(t) {

@@ -10,7 +10,7 @@ import (
 	"xentrace/internal/event"
 )
 
-// ErrUnknownType says that a line is an object of a type that this version does not know.
+// ErrUnknownType: a line is an object of a type that this version does not know.
 var ErrUnknownType = errors.New("unknown type of object")
 
 // Parse reads one line of a recording. Keys that it does not know are ignored; a line of a
@@ -22,6 +22,9 @@ func Parse(line []byte) (event.Event, error) {
 	}
 	switch kind {
 	case "packet":
+		if p, ok := parsePacket(line); ok {
+			return p, nil
+		}
 		return parsed(line, (*recordedPacket).event)
 	case "flow":
 		return parsed(line, (*flowObject).event)
@@ -206,7 +209,7 @@ func (o *historyObject) history(state event.FlowState) (event.FlowHistory, error
 			Retransmits: *o.Retransmits, Seq: *o.Seq, SndQBytes: *o.SndQBytes, SameSeq: *o.SameSeqDrops, RTO: milliseconds(*o.RTOMS), Backoff: *o.Backoff,
 		}
 	}
-	f.Packet = event.Packet{Interface: f.Interface, Flow: o.Flow.Flow, Process: f.Process, Slots: o.Last.Slots, Limit: o.Last.Limit}
+	f.Packet = event.Packet{Interface: f.Interface, Flow: o.Flow.Flow, Process: f.Process, Slots: o.Last.Slots, Limit: o.Last.Limit, Len: o.Last.Len, Header: o.Last.Header}
 	if o.Last.Verdict == "" { // of a version that did not write it
 		return f, nil
 	}
@@ -260,6 +263,7 @@ func (o *interfaceObject) totals() event.InterfaceTotals {
 			Dropped: o.Dropped, Linearized: o.Linearized, Bounced: o.Bounced, Causes: o.Causes,
 		},
 		Reasons: o.Reasons.counts, Rejected: o.Rejected, StuckNow: o.StuckNow, TxDroppedDelta: o.TxDroppedDelta, Queues: o.Queues,
+		Conntrack: (*event.Conntrack)(o.Conntrack),
 	}
 	if o.Elsewhere != nil {
 		t.Elsewhere = *o.Elsewhere
@@ -285,7 +289,7 @@ func (o *summaryObject) summary() (event.Event, error) {
 	if err != nil || o.FlowsStalled == nil {
 		return s, err
 	}
-	s.Flows = &event.FlowSummary{FlowCounts: event.FlowCounts{EverStalled: *o.FlowsStalled, Lost: valueOf(o.Lost.Flows), Flows: valueOf(o.FlowsTracked), Stalled: valueOf(o.FlowsStalledNow)}}
+	s.Flows = &event.FlowSummary{FlowCounts: event.FlowCounts{EverStalled: *o.FlowsStalled, Lost: valueOf(o.Lost.Flows), Flows: valueOf(o.FlowsTracked), Stalled: valueOf(o.FlowsStalledNow)}, Losing: valueOf(o.FlowsLosing)}
 	for i := range o.Flows {
 		f, err := o.Flows[i].history(event.FlowState(o.Flows[i].State))
 		if err != nil {

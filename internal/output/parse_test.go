@@ -3,11 +3,14 @@ package output
 import (
 	"bytes"
 	"errors"
+	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"xentrace/internal/event"
+	"xentrace/test/memory"
 	"xentrace/test/schema"
 )
 
@@ -107,20 +110,94 @@ func TestLinesThatAreNotEvents(t *testing.T) {
 	}
 }
 
+// A line that the fast parser reads is what encoding/json reads; it reads every line of
+// plain names.
+func TestPacketsReadTwice(t *testing.T) {
+	fast := 0
+	for _, p := range samplePackets() {
+		line := bytes.TrimRight(JSON{}.AppendPacket(nil, &p), "\n")
+		if samePacket(t, line) {
+			fast++
+		}
+	}
+	if want := len(samplePackets()) - 4; fast != want { // the others have names with control characters
+		t.Errorf("%d lines were read the fast way, want %d", fast, want)
+	}
+	for _, line := range []string{`{"type":"packet"}`, `{"type":"packet","time":"x"`, ``, `{"type":"packet","time":"2026-11-27T02:10:00Z","cpu":01`} {
+		if samePacket(t, []byte(line)) {
+			t.Errorf("%s was read", line)
+		}
+	}
+}
+
+func samePacket(t *testing.T, line []byte) bool {
+	fast, ok := parsePacket(line)
+	if !ok {
+		return false
+	}
+	slow, err := parsed(line, (*recordedPacket).event)
+	if err != nil || !reflect.DeepEqual(event.Event(fast), slow) {
+		t.Errorf("read fast as\n%+v, by encoding/json as\n%+v, %v\nfrom %s", fast, slow, err, line)
+	}
+	return true
+}
+
+func FuzzParsePacket(f *testing.F) {
+	for _, p := range samplePackets() {
+		f.Add(bytes.TrimRight(JSON{}.AppendPacket(nil, &p), "\n"))
+	}
+	f.Fuzz(func(t *testing.T, line []byte) {
+		memory.Within(t, 1<<20+512*uint64(len(line)), func() { samePacket(t, line) })
+	})
+}
+
 func FuzzParse(f *testing.F) {
 	for _, e := range recordedEvents() {
 		f.Add(Recording{}.Append(nil, e))
 	}
+	f.Add([]byte(`{"type":"notice","id":"` + strings.Repeat("\u202e", 1000) + `"}`))
+	f.Add([]byte(strings.Repeat(`{"type":`, 5000)))
 	f.Fuzz(func(t *testing.T, line []byte) {
-		e, err := Parse(line)
-		if err != nil {
-			return
-		}
-		text := &Text{Whole: true, Location: time.UTC}
-		text.Append(nil, e)
-		again := Recording{}.Append(nil, e)
-		if _, err := Parse(again); err != nil {
-			t.Errorf("%v in %s", err, again)
-		}
+		memory.Within(t, 1<<20+256*uint64(len(line)), func() {
+			e, err := Parse(line)
+			if err != nil {
+				return
+			}
+			text := &Text{Whole: true, Location: time.UTC}
+			text.Append(nil, e)
+			again := Recording{}.Append(nil, e)
+			if _, err := Parse(again); err != nil {
+				t.Errorf("%v in %s", err, again)
+			}
+		})
 	})
+}
+
+func BenchmarkParse(b *testing.B) {
+	p := samplePackets()[1]
+	for range 4 {
+		p.Frags = append(p.Frags, p.Frags...)
+	}
+	line := bytes.TrimRight(JSON{}.AppendPacket(nil, &p), "\n")
+	b.SetBytes(int64(len(line)))
+	for b.Loop() {
+		if _, err := Parse(line); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// What a filter expression is matched with is there for a flow's last packet too.
+func TestLastPacketOfAFlowHasItsHeader(t *testing.T) {
+	e := &event.FlowEvent{Time: start, Flow: event.FlowHistory{
+		FlowKey: event.FlowKey{Proto: 6, Source: netip.MustParseAddrPort("10.0.0.1:40000"), Destination: netip.MustParseAddrPort("10.0.0.9:443")},
+		State:   event.Stalled, Packet: event.Packet{Verdict: event.Dropped, Cause: event.SGOff, Len: 1514, Header: []byte{1, 2, 0xff}},
+	}}
+	read, err := Parse(JSON{}.AppendFlow(nil, e))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last := read.(*event.FlowEvent).Flow.Packet; last.Len != 1514 || !bytes.Equal(last.Header, e.Flow.Packet.Header) {
+		t.Errorf("%d bytes, header %x", last.Len, last.Header)
+	}
 }

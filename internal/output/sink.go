@@ -201,7 +201,7 @@ func (s *Stream) run() {
 	}
 }
 
-// take returns what is queued, and leaves an empty buffer in its place.
+// take returns what is queued, and leaves an empty buffer.
 func (s *Stream) take(empty []byte) (lines []byte, closed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

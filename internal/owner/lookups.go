@@ -6,6 +6,7 @@ import (
 
 	"xentrace/internal/event"
 	"xentrace/internal/procfs"
+	"xentrace/internal/share"
 )
 
 // maxKnown bounds the cached cgroups.
@@ -41,19 +42,60 @@ func (o *owners) learn(key cgroupKey, cgroup knownCgroup, now time.Time) {
 	o.known[key] = cgroup
 }
 
-// enqueueTask reports false if too many wait.
-func (o *owners) enqueueTask(task *event.Task) bool {
-	if len(o.pending.tasks) >= event.MaxHolderInodes {
+// A question is what lookups have to find. Where too much is asked for, each user has the
+// same share.
+type question struct {
+	sockets map[uint64]lookup // holders of these, by inode
+	tasks   map[cgroupKey]taskLookup
+
+	ofSockets, ofTasks share.Counts
+}
+
+type taskLookup struct {
+	event.Task
+	uid uint32
+}
+
+func (q *question) addSocket(s *event.Socket) bool {
+	if _, is := q.sockets[s.Inode]; is {
+		return true
+	}
+	if len(q.sockets) >= event.MaxHolderInodes && !yield(q.sockets, q.ofSockets, s.UID, func(l lookup) uint32 { return l.uid }) {
 		return false
 	}
-	o.pending.tasks[keyOf(task)] = *task
+	q.sockets[s.Inode] = lookup{socketKey{s.Address, s.Inode}, s.UID}
+	q.ofSockets.Add(s.UID)
 	return true
 }
 
-// A question is what lookups have to find.
-type question struct {
-	sockets map[uint64]lookup // holders of these, by inode
-	tasks   map[cgroupKey]event.Task
+// addTask reports false if too many wait.
+func (q *question) addTask(task *event.Task, uid uint32) bool {
+	key := keyOf(task)
+	if _, is := q.tasks[key]; is {
+		return true
+	}
+	if len(q.tasks) >= event.MaxHolderInodes && !yield(q.tasks, q.ofTasks, uid, func(t taskLookup) uint32 { return t.uid }) {
+		return false
+	}
+	q.tasks[key] = taskLookup{*task, uid}
+	q.ofTasks.Add(uid)
+	return true
+}
+
+// yield makes room for an entry of a user in a full table, if another has more.
+func yield[K comparable, V any](table map[K]V, counts share.Counts, uid uint32, userOf func(V) uint32) bool {
+	from, is := counts.Yields(uid)
+	if !is {
+		return false
+	}
+	for key, value := range table {
+		if userOf(value) == from {
+			delete(table, key)
+			counts.Remove(from)
+			return true
+		}
+	}
+	return false
 }
 
 type lookup struct {
@@ -62,20 +104,22 @@ type lookup struct {
 }
 
 func newQuestion() question {
-	return question{make(map[uint64]lookup), make(map[cgroupKey]event.Task)}
+	return question{make(map[uint64]lookup), make(map[cgroupKey]taskLookup), share.Counts{}, share.Counts{}}
 }
 
 // takePending returns what is to be looked up: sockets only if asked for.
 func (o *owners) takePending(sockets bool) question {
 	asked := newQuestion()
 	asked.tasks, o.pending.tasks = o.pending.tasks, asked.tasks
+	asked.ofTasks, o.pending.ofTasks = o.pending.ofTasks, asked.ofTasks
 	if sockets {
 		asked.sockets, o.pending.sockets = o.pending.sockets, asked.sockets
+		asked.ofSockets, o.pending.ofSockets = o.pending.ofSockets, asked.ofSockets
 	}
 	return asked
 }
 
-// An answer is what lookups found.
+// An answer is the result of a lookup.
 type answer struct {
 	holders map[uint64][]event.Task // by inode
 	cgroups map[cgroupKey]knownCgroup
@@ -109,7 +153,7 @@ func (l *lookups) run(asked question) (answer, error) {
 		a.holders[h.Inode] = append(a.holders[h.Inode], h.Task)
 	}
 	for key, task := range asked.tasks {
-		l.resolve(&a, key, &task)
+		l.resolve(&a, key, &task.Task)
 	}
 	for _, tasks := range a.holders {
 		owner := choose(tasks, nil)

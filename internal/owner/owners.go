@@ -93,9 +93,7 @@ func (o *owners) complete(p *event.Packet, now time.Time) bool {
 }
 
 func (o *owners) enqueue(s *event.Socket) {
-	if len(o.pending.sockets) < event.MaxHolderInodes {
-		o.pending.sockets[s.Inode] = lookup{socketKey{s.Address, s.Inode}, s.UID}
-	}
+	o.pending.addSocket(s)
 }
 
 func (o *owners) completeSender(key socketKey, known *socket, p *event.Packet, now time.Time) bool {
@@ -103,7 +101,7 @@ func (o *owners) completeSender(key socketKey, known *socket, p *event.Packet, n
 		process, resolved := o.process(p.Sender, p.Socket.UID, now)
 		p.Process = process
 		if !resolved {
-			return !o.enqueueTask(p.Sender)
+			return !o.pending.addTask(p.Sender, p.Socket.UID)
 		}
 		known = o.keep(key, &socket{task: *p.Sender, process: process}, now)
 	}

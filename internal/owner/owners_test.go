@@ -219,6 +219,42 @@ func TestKnownSocketsAreBounded(t *testing.T) {
 	}
 }
 
+// A user with many sockets and processes does not keep others' from being looked up.
+func TestLookupsAreSharedByUsers(t *testing.T) {
+	o := newTestOwners(t, &kernel{})
+	ask := func(n uint64, uid uint32) {
+		p := of(n)
+		p.Socket.UID = uid
+		o.complete(p, began)
+		p = of(1<<40+n, sentBy(event.Task{PID: int(n)}))
+		p.Socket.UID = uid
+		o.complete(p, began)
+	}
+	for n := range uint64(3 * event.MaxHolderInodes) {
+		ask(1000+n, 1000)
+	}
+	for n := range uint64(40) {
+		ask(100_000+n, 1001)
+	}
+	for n := range uint64(event.MaxHolderInodes) {
+		ask(200_000+n, 1000)
+	}
+	sockets, tasks := 0, 0
+	for _, l := range o.pending.sockets {
+		if l.uid == 1001 {
+			sockets++
+		}
+	}
+	for _, l := range o.pending.tasks {
+		if l.uid == 1001 {
+			tasks++
+		}
+	}
+	if sockets != 40 || tasks != 40 || len(o.pending.sockets) != event.MaxHolderInodes || len(o.pending.tasks) != event.MaxHolderInodes {
+		t.Errorf("%d sockets and %d processes of the second user are looked up, want 40; %d and %d of all", sockets, tasks, len(o.pending.sockets), len(o.pending.tasks))
+	}
+}
+
 // Sockets that send nothing any more do not pile up until there is no space.
 func TestUnusedSocketsAreForgotten(t *testing.T) {
 	o := newTestOwners(t, &kernel{})

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// maxWait bounds how long a record waits for its owner, and delays those behind it.
+	// maxWait bounds how long a record waits for its owner, and delays later ones.
 	// Typical is less than a tenth: up to lookupInterval, and some milliseconds for the lookup.
 	maxWait    = time.Second
 	maxWaiting = 4096
@@ -38,7 +38,7 @@ type Reader struct {
 	resume context.CancelFunc // of pause
 }
 
-// waiting is a packet that waits for its owner, or behind one that does.
+// waiting is a packet that waits for its owner, or after one that does.
 type waiting struct {
 	packet  event.Packet
 	settled bool
@@ -57,7 +57,7 @@ func NewReader(read func(context.Context) (event.Packet, error), find func([]uin
 }
 
 // Read returns the next packet, with its Process if known. A packet whose owner is being
-// looked up waits for the result and delays those behind it. Read returns ctx's error when
+// looked up waits for the result and delays later ones. Read returns ctx's error when
 // ctx ends, and the source's error once no packet waits.
 func (r *Reader) Read(ctx context.Context) (event.Packet, error) {
 	for {

@@ -22,9 +22,15 @@ type Sink struct {
 	begun bool
 	began time.Time // of the section; zero until an event shows it
 
-	interfaces map[event.Device]*captured
+	interfaces map[place]*captured
 	packets    uint64 // in the file so far
 	buffer     []byte
+}
+
+// A place is an interface by its name: a recorded change of a flow has no index.
+type place struct {
+	name  string
+	netns uint32
 }
 
 // A captured interface has a description block.
@@ -93,7 +99,7 @@ func (s *Sink) section() {
 	if s.begun {
 		return
 	}
-	s.begun, s.began, s.interfaces = true, time.Time{}, make(map[event.Device]*captured)
+	s.begun, s.began, s.interfaces = true, time.Time{}, make(map[place]*captured)
 	start := s.start
 	if start == nil {
 		start = &event.Start{}
@@ -118,11 +124,12 @@ func (s *Sink) section() {
 
 // captured returns an interface, whose description it writes at its first packet.
 func (s *Sink) captured(d event.Device) *captured {
-	if c := s.interfaces[d]; c != nil {
+	at := place{d.Name, d.NetNS}
+	if c := s.interfaces[at]; c != nil {
 		return c
 	}
 	c := &captured{number: uint32(len(s.interfaces))}
-	s.interfaces[d] = c
+	s.interfaces[at] = c
 	k := begin(s.buffer, blockInterface)
 	k.u16(linkEthernet)
 	k.u16(0)
@@ -145,7 +152,7 @@ func (s *Sink) describe(d event.Device) (description, driver string) {
 	}
 	for i := range s.start.Interfaces {
 		known := &s.start.Interfaces[i]
-		if known.Index != d.Index || known.NetNS != d.NetNS {
+		if known.NetNS != d.NetNS || known.Index != d.Index && known.Name != d.Name {
 			continue
 		}
 		if driver = output.Escape(known.Driver); driver != "" {
@@ -154,6 +161,7 @@ func (s *Sink) describe(d event.Device) (description, driver string) {
 		if known.MTU > 0 {
 			description += fmt.Sprintf(", MTU %d", known.MTU)
 		}
+		break
 	}
 	return description, driver
 }

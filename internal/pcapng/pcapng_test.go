@@ -2,6 +2,7 @@ package pcapng
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net/netip"
@@ -74,8 +75,36 @@ type packet struct {
 	data          []byte
 }
 
+// wellFormed walks the blocks of a file, and their options.
+func wellFormed(t *testing.T, file []byte) {
+	t.Helper()
+	fixed := map[uint32]int{blockSection: 24, blockInterface: 16, blockNames: 12, blockStatistics: 20, blockPacket: 28}
+	for at := 0; at < len(file); {
+		kind, length := binary.LittleEndian.Uint32(file[at:]), int(binary.LittleEndian.Uint32(file[at+4:]))
+		options, known := fixed[kind]
+		if !known || length%4 != 0 || at+length > len(file) || int(binary.LittleEndian.Uint32(file[at+length-4:])) != length {
+			t.Fatalf("block of type %#x and %d bytes at %d of %d", kind, length, at, len(file))
+		}
+		if kind == blockPacket {
+			options += (int(binary.LittleEndian.Uint32(file[at+20:])) + 3) &^ 3
+		}
+		for o := at + options; ; {
+			code, size := binary.LittleEndian.Uint16(file[o:]), int(binary.LittleEndian.Uint16(file[o+2:]))
+			o += 4 + (size+3)&^3
+			if code == optEnd {
+				if o != at+length-4 {
+					t.Fatalf("options of block %#x end at %d, the block at %d", kind, o-at, length)
+				}
+				break
+			}
+		}
+		at += length
+	}
+}
+
 func read(t *testing.T, file []byte) capture {
 	t.Helper()
+	wellFormed(t, file)
 	var c capture
 	r, err := pcapgo.NewNgReader(bytes.NewReader(file), pcapgo.NgReaderOptions{
 		WantMixedLinkType:  true,
@@ -148,8 +177,19 @@ func TestPcapgoReadsAll(t *testing.T) {
 			t.Errorf("statistics %d: %+v, want %+v", i, s, want[i])
 		}
 	}
-	if comment := c.statistics[2].Comment; !strings.Contains(comment, "2,001 packets") || !strings.Contains(comment, "tx_dropped delta 2") {
+	if comment := c.statistics[2].Comment; !strings.Contains(comment, "packets 2,001") || !strings.Contains(comment, "tx_dropped delta 2") {
 		t.Errorf("comment of the totals: %q", comment)
+	}
+}
+
+// A change of a flow that was read from a recording names its interface, and has no index.
+func TestOneDescriptionPerInterface(t *testing.T) {
+	var file bytes.Buffer
+	change := flowEvent(dropped(1))
+	change.Flow.Interface.Index = 0
+	emit(t, New(&file, nil), change, dropped(0), change, dropped(2))
+	if c := read(t, file.Bytes()); len(c.interfaces) != 1 || len(c.packets) != 2 || len(c.statistics) != 2 {
+		t.Errorf("interfaces %+v, %d packets, %d statistics", c.interfaces, len(c.packets), len(c.statistics))
 	}
 }
 
@@ -252,5 +292,21 @@ func TestTextIsBounded(t *testing.T) {
 	emit(t, New(&file, nil), p)
 	if c := read(t, file.Bytes()); len(c.packets) != 1 || len(c.interfaces[0].Name) > 65535 {
 		t.Errorf("%d packets, name of %d bytes", len(c.packets), len(c.interfaces[0].Name))
+	}
+}
+
+func BenchmarkPacket(b *testing.B) {
+	read := dropped(0)
+	read.Header = make([]byte, 128)
+	for name, p := range map[string]*event.Packet{"read": read, "reconstructed": dropped(0)} {
+		b.Run(name, func(b *testing.B) {
+			sink := New(io.Discard, start())
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := sink.Emit(p); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

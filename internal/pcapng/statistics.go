@@ -88,14 +88,14 @@ func (s *Sink) statistics(at time.Time, n *event.InterfaceTotals, prefix string)
 // totalsSentence is what was counted of an interface.
 func totalsSentence(n *event.InterfaceTotals) string {
 	parts := []string{
-		output.Grouped(n.Packets) + " packets", output.Grouped(n.OverLimit) + " over the slot limit",
-		output.Grouped(n.Dropped) + " dropped" + causesOf(n), output.Grouped(n.Linearized) + " linearized", output.Grouped(n.Bounced) + " bounced",
+		"packets " + output.Grouped(n.Packets), "over the slot limit " + output.Grouped(n.OverLimit),
+		"dropped " + output.Grouped(n.Dropped) + causesOf(n), "linearized " + output.Grouped(n.Linearized), "bounced " + output.Grouped(n.Bounced),
 	}
 	if n.Rejected != nil {
-		parts = append(parts, output.Grouped(*n.Rejected)+" rejected by the backend")
+		parts = append(parts, "rejected by the backend "+output.Grouped(*n.Rejected))
 	}
 	if n.Elsewhere != 0 {
-		parts = append(parts, output.Grouped(n.Elsewhere)+" dropped before the driver")
+		parts = append(parts, "dropped before the driver "+output.Grouped(n.Elsewhere))
 	}
 	if n.TxDroppedDelta != nil {
 		parts = append(parts, "tx_dropped delta "+output.Grouped(*n.TxDroppedDelta))
@@ -118,19 +118,19 @@ func causesOf(n *event.InterfaceTotals) string {
 
 // closing is what a summary has that is not of one interface.
 func closing(e *event.Summary) string {
-	parts := []string{fmt.Sprintf("%d events, %d records lost", e.Events, output.LostRecords(&e.Totals))}
+	parts := []string{fmt.Sprintf("events %d, records lost %d", e.Events, output.LostRecords(&e.Totals))}
 	if e.Flows != nil {
-		parts = append(parts, fmt.Sprintf("%d flows stalled", e.Flows.EverStalled))
+		parts = append(parts, fmt.Sprintf("flows stalled %d", e.Flows.EverStalled))
 	}
 	for _, held := range e.Suppressed {
 		what := held.Verdict.String()
 		if held.Cause != event.CauseNone {
 			what += " " + held.Cause.String()
 		}
-		parts = append(parts, fmt.Sprintf("%d records suppressed (%s)", held.Records, what))
+		parts = append(parts, fmt.Sprintf("records suppressed %d (%s)", held.Records, what))
 	}
 	if len(e.Filter) > 0 {
-		parts = append(parts, fmt.Sprintf("%d events left out by %s", e.LeftOut, output.Escape(strings.Join(e.Filter, " "))))
+		parts = append(parts, fmt.Sprintf("events left out %d by %s", e.LeftOut, output.Escape(strings.Join(e.Filter, " "))))
 	}
 	for _, gap := range e.Gaps {
 		parts = append(parts, "unmonitored from "+gap.From.UTC().Format(time.RFC3339)+" ("+string(gap.Reason)+")")

@@ -105,8 +105,8 @@ func TestTsharkReadsAllEvents(t *testing.T) {
 	}
 	blocks := strings.Join(tshark(t, file, "-X", "read_format:MIME Files Format", "-V"), "\n")
 	for _, comment := range []string{
-		"10.0.0.1:40000 &gt; 10.0.0.9:5001 tcp stalled: nothing acknowledged", "5 events left out by --port 80",
-		"9 packets, 0 over the slot limit, 1 dropped", "5.0 s",
+		"10.0.0.1:40000 &gt; 10.0.0.9:5001 tcp stalled: nothing acknowledged", "events left out 5 by --port 80",
+		"packets 9, over the slot limit 0, dropped 1", "5.0 s",
 	} {
 		if !strings.Contains(blocks, strings.ReplaceAll(comment, "&gt;", ">")) {
 			t.Errorf("no block has the comment %q", comment)

@@ -120,7 +120,7 @@ func (p *Prober) silent() string {
 	return fmt.Sprintf("%s does not answer %s on interface %s, so that the kernel has no link address to send to, and the driver was handed nothing", hop, asks, p.options.Interface)
 }
 
-// notSeen says why the driver was not handed the datagram in time, as far as that can be told.
+// notSeen says why the driver was not handed the datagram in time, as far as that is known.
 func (p *Prober) notSeen() string {
 	state, err := p.neighbour()
 	if err == nil && (state == netdev.NeighbourAsked || state == netdev.NeighbourUnanswered) {

@@ -40,7 +40,7 @@ type Tracer interface {
 	MissingAnswers() string
 }
 
-// Options says what to probe.
+// Options select what to probe.
 type Options struct {
 	Interface     netdev.Interface
 	Destination   Destination
@@ -206,7 +206,7 @@ func (p *Prober) attempt(ctx context.Context, r *event.Probe) error {
 func (p *Prober) follow(ctx context.Context, r *event.Probe, cookie uint64) error {
 	timer := time.NewTimer(seenPatience)
 	defer timer.Stop()
-	for told := 0; ; {
+	for reported := 0; ; {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -218,10 +218,10 @@ func (p *Prober) follow(ctx context.Context, r *event.Probe, cookie uint64) erro
 				continue
 			}
 			if packet.Verdict != event.Accepted && packet.Verdict != event.Rejected {
-				told++ // what the driver did with one of them, not the backend's answer to it
+				reported++ // what the driver did with one of them, not the backend's answer to it
 			}
 			next, done := p.take(r, &packet)
-			if done && (r.Reached || !r.Seen || told >= p.datagrams()) {
+			if done && (r.Reached || !r.Seen || reported >= p.datagrams()) {
 				return nil
 			}
 			if next > 0 {

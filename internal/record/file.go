@@ -113,7 +113,13 @@ func (s *single) write(lines []byte, start func(segment int) []byte) error {
 	return s.file.append(s.file.stored(lines))
 }
 
-func (s *single) close() error { return s.file.close() }
+// close removes a file into which nothing was written.
+func (s *single) close() error {
+	if s.file.size == 0 {
+		_ = os.Remove(s.file.name)
+	}
+	return s.file.close()
+}
 
 // segmentPrefix begins the name of a segment: xentrace-00000042-20261127T031500Z.jsonl.zst.
 // The number orders segments, whatever the clock did.

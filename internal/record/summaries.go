@@ -27,7 +27,7 @@ type run struct {
 	any     bool // a flow was reported, or a packet
 }
 
-// add takes note of an event of a recording and reports whether it is to be shown.
+// add records an event of a recording and reports whether it is to be shown.
 func (s *summaries) add(from *recording, e event.Event) bool {
 	if s.last == nil {
 		s.last = make(map[*recording]*run)

@@ -27,7 +27,7 @@ type network struct {
 type kind uint8
 
 const (
-	kept kind = iota // loopback, multicast, unspecified and broadcast say nothing about a host
+	kept kind = iota // loopback, multicast, unspecified and broadcast identify no host
 	public4
 	private4
 	link4

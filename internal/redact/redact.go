@@ -134,14 +134,30 @@ func (r *Redactor) stack(frames []string) []string {
 			made[i] = r.frame(frame)
 			continue
 		}
-		function, offset, found := strings.Cut(frame[:at], "+0x")
-		if found {
-			offset = "+0x" + offset
-		}
-		file := strings.TrimSuffix(frame[at+len(" ("):], ")")
-		made[i] = r.symbols.of(function) + offset + " (" + r.files.of(file) + ")"
+		made[i] = r.function(frame[:at]) + " (" + r.file(strings.TrimSuffix(frame[at+len(" ("):], ")")) + ")"
 	}
 	return made
+}
+
+// function is "name+0xoffset" of a program, or "[unknown] 0xaddress".
+func (r *Redactor) function(f string) string {
+	name, offset, found := strings.Cut(f, "+0x")
+	if strings.HasPrefix(f, "[unknown]") {
+		return f
+	}
+	if found {
+		offset = "+0x" + offset
+	}
+	return r.symbols.of(name) + offset
+}
+
+// file may have an offset behind it.
+func (r *Redactor) file(f string) string {
+	at := strings.LastIndex(f, "+0x")
+	if at < 0 {
+		return r.files.of(f)
+	}
+	return r.files.of(f[:at]) + f[at:]
 }
 
 // frame is of the kernel, unless it names a file.

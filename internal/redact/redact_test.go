@@ -29,7 +29,7 @@ func secretPacket(source, destination string) *event.Packet {
 		Inner:   &event.Flow{Proto: 17, Source: netip.MustParseAddrPort("[fd12:3456::9]:1"), Destination: netip.MustParseAddrPort("[2a00:1450::1]:2")},
 		Process: &event.Process{PID: 812, Comm: secretComm, UID: 33, Unit: secretUnit, Container: "0f1e2d3c"},
 		Sender:  &event.Task{PID: 812, Comm: secretComm},
-		Stack:   []string{"xennet_start_xmit+0x0 [xen_netfront]", "tcp_sendmsg+0x27", "pay_invoice+0x4d (/opt/acme/bin/acmed)", "/opt/acme/lib/x.so"},
+		Stack:   []string{"xennet_start_xmit+0x0 [xen_netfront]", "tcp_sendmsg+0x27", "pay_invoice+0x4d (/opt/acme/bin/acmed)", "[unknown] 0x7f01 (/opt/acme/bin/acmed+0x99)", "/opt/acme/lib/x.so"},
 		Header:  tcpFrame("172.16.9.5", "8.8.4.4"),
 	}
 }
@@ -131,7 +131,7 @@ func TestWhatStays(t *testing.T) {
 		t.Errorf("start %+v", start)
 	}
 	p := r.Event(all[1]).(*event.Packet)
-	if want := []string{"xennet_start_xmit+0x0 [xen_netfront]", "tcp_sendmsg+0x27", "function-1+0x4d (file-1)", "file-2"}; !slices.Equal(p.Stack, want) {
+	if want := []string{"xennet_start_xmit+0x0 [xen_netfront]", "tcp_sendmsg+0x27", "function-1+0x4d (file-1)", "[unknown] 0x7f01 (file-1+0x99)", "file-2"}; !slices.Equal(p.Stack, want) {
 		t.Errorf("stack %q, want %q", p.Stack, want)
 	}
 	if p.Process.Comm != "proc-1" || p.Process.PID != 812 || p.Sender.Comm != "proc-1" || p.Flow.Seq != 7 || p.Interface.Name != "eth0" {

@@ -20,42 +20,47 @@ const (
 
 // Other settings of the guest.
 const (
-	GROLimit       ID = "gro-limit"
-	MemoryReserve  ID = "memory-reserve"
-	MaxQueues      ID = "max-queues"
-	QueuesBuiltIn  ID = "max-queues-built-in"
-	QueuesSet      ID = "max-queues-set"
-	QueuesPending  ID = "max-queues-pending"
-	FewerQueues    ID = "fewer-queues"
-	RPS            ID = "rps"
-	Irqbalance     ID = "irqbalance"
-	GetIrqbalance  ID = "install-irqbalance"
-	IRQAffinity    ID = "irq-affinity"
-	LoadDriver     ID = "load-driver"
-	Unplug         ID = "unplug"
-	TrustBackend   ID = "trust-backend"
-	TrustSet       ID = "trust-backend-set"
-	TrustInDom0    ID = "trust-in-dom0"
-	LoadBetter     ID = "load-better-driver"
-	GetBetter      ID = "install-better-driver"
-	BetterUp       ID = "better-device-up"
-	Somaxconn      ID = "somaxconn"
-	AcceptFaster   ID = "accept-faster"
-	FewerPackets   ID = "fewer-packets"
-	BypassDevice   ID = "bypass-device"
-	LessLoadedHost ID = "less-loaded-host"
+	GROLimit          ID = "gro-limit"
+	MemoryReserve     ID = "memory-reserve"
+	MaxQueues         ID = "max-queues"
+	QueuesBuiltIn     ID = "max-queues-built-in"
+	QueuesSet         ID = "max-queues-set"
+	QueuesPending     ID = "max-queues-pending"
+	FewerQueues       ID = "fewer-queues"
+	RPS               ID = "rps"
+	Irqbalance        ID = "irqbalance"
+	GetIrqbalance     ID = "install-irqbalance"
+	IRQAffinity       ID = "irq-affinity"
+	SpuriousFix       ID = "spurious-fix"
+	SpuriousThreshold ID = "spurious-threshold"
+	LoadDriver        ID = "load-driver"
+	Unplug            ID = "unplug"
+	TrustBackend      ID = "trust-backend"
+	TrustSet          ID = "trust-backend-set"
+	TrustInDom0       ID = "trust-in-dom0"
+	LoadBetter        ID = "load-better-driver"
+	GetBetter         ID = "install-better-driver"
+	BetterUp          ID = "better-device-up"
+	Somaxconn         ID = "somaxconn"
+	AcceptFaster      ID = "accept-faster"
+	FewerPackets      ID = "fewer-packets"
+	BypassDevice      ID = "bypass-device"
+	LessLoadedHost    ID = "less-loaded-host"
 )
 
 // Settings of dom0.
 const (
-	Dom0Weight    ID = "dom0-weight"
-	Dom0Pin       ID = "dom0-pin"
-	GuestWeight   ID = "guest-weight"
-	BackendDebug  ID = "backend-debug"
-	BackendQueues ID = "backend-queues"
-	GrantFrames   ID = "grant-frames"
-	UpdateBackend ID = "update-backend"
-	Reattach      ID = "reattach"
+	Dom0Weight       ID = "dom0-weight"
+	Dom0Pin          ID = "dom0-pin"
+	GuestWeight      ID = "guest-weight"
+	BackendDebug     ID = "backend-debug"
+	BackendQueues    ID = "backend-queues"
+	GrantFrames      ID = "grant-frames"
+	UpdateBackend    ID = "update-backend"
+	SpuriousHost     ID = "spurious-host"
+	GrantTableCached ID = "grant-table-cached"
+	ChecksumInDom0   ID = "checksum-in-dom0"
+	Reattach         ID = "reattach"
 )
 
 // What to look at.
@@ -66,6 +71,7 @@ const (
 	LogOfDriver    ID = "log-of-driver"
 	LogOfBroken    ID = "log-of-broken"
 	LinkState      ID = "link-state"
+	BacklogState   ID = "backlog-state"
 	CarrierState   ID = "carrier-state"
 	FeatureState   ID = "feature-state"
 	Rejected       ID = "rejected-packets"
@@ -75,6 +81,9 @@ const (
 	Neighbours     ID = "neighbours"
 	NFTRules       ID = "nft-rules"
 	IPTablesRules  ID = "iptables-rules"
+	ConntrackState ID = "conntrack-state"
+	NATPorts       ID = "nat-ports"
+	ConntrackMax   ID = "conntrack-max"
 	EgressFilters  ID = "egress-filters"
 	CgroupPrograms ID = "cgroup-programs"
 	Routes         ID = "routes"
@@ -321,6 +330,32 @@ var catalogue = map[ID]Remedy{
 	BackendDebug: {
 		Effect: "In dom0: echo 'module xen_netback +p' > /sys/kernel/debug/dynamic_debug/control makes netback log why it rejects packets. No counter shows it.",
 	},
+	SpuriousFix: {
+		Effect:  "Update the kernel: Linux 6.1.149, 6.12.43 and 6.17 fix spurious TX interrupts of the frontend.",
+		Cost:    "A reboot.",
+		Applies: func(f *Facts) bool { return f.Spurious && !f.SpuriousFix },
+	},
+	SpuriousThreshold: {
+		Command: "echo 10 > /sys/devices/{vif}/xenbus/spurious_threshold",
+		Effect:  "Interrupts are delayed only after 10 spurious events in a row, until the next boot.",
+		Cost:    "A misbehaving backend can use more of this guest's CPU.",
+		Applies: func(f *Facts) bool {
+			return f.Spurious && f.Vif != "" && f.SpuriousThreshold > 0 && f.SpuriousThreshold < 10
+		},
+	},
+	SpuriousHost: {
+		Effect:  "Update Xen and dom0's kernel too: the first fixes of XSA-332 delayed events of backends that behave.",
+		Cost:    "A restart of the host.",
+		Applies: func(f *Facts) bool { return f.Spurious },
+	},
+	GrantTableCached: {
+		Effect: "On the host: XCP-ng 8.3 with xen 4.17.5-15.2 or later, or xen_platform_pci_bar_uc=0 in the guest's configuration (Xen 4.21).",
+		Cost:   "An update of the host, and a restart of the guest.",
+	},
+	ChecksumInDom0: {
+		Effect: "In dom0: make the backend accept blank checksums, or update what serves the interface (feature-no-csum-offload in xenstore).",
+		Cost:   "The interface is reconnected.",
+	},
 	UpdateBackend: {
 		Effect: "In dom0: update the kernel that runs xen-netback, or what else serves the interface.",
 		Cost:   "A restart of dom0 or of the driver domain.",
@@ -335,9 +370,7 @@ var catalogue = map[ID]Remedy{
 		Applies: func(f *Facts) bool { return f.Enter == "" },
 	},
 	WatchElsewhere: {
-		Command: "xentrace watch -i {ifname} --drops all -v",
-		Effect:  "Shows the kernel functions that led to each drop.",
-		Applies: func(f *Facts) bool { return f.Enter == "" },
+		Effect: "The stack of a drop names the functions that led to it: --drops all -v prints it, and JSON has it as stack.",
 	},
 	ReportPacket: {
 		Command: "xentrace watch -i {ifname} -o json",
@@ -355,6 +388,10 @@ var catalogue = map[ID]Remedy{
 	LinkState: {
 		Command: "ip -s link show dev {ifname}",
 		Effect:  "Shows state, MTU and counters of the interface.",
+	},
+	BacklogState: {
+		Command: "cat /proc/net/softnet_stat",
+		Effect:  "Shows per CPU, in the second column in hexadecimal, the packets that a full backlog dropped (net.core.netdev_max_backlog).",
 	},
 	CarrierState: {
 		Command: "ip link show dev {ifname}",
@@ -389,6 +426,17 @@ var catalogue = map[ID]Remedy{
 	IPTablesRules: {
 		Command: "{netns}iptables-save -c; {netns}ip6tables-save -c",
 		Effect:  "Shows rules made with the older tools, with counts.",
+	},
+	ConntrackState: {
+		Command: "{netns}conntrack -S",
+		Effect:  "Shows the counters of connection tracking per CPU.",
+	},
+	NATPorts: {
+		Effect: "Two connections were to get the same address and port: give NAT more ports or addresses, or random ones (masquerade random-fully).",
+	},
+	ConntrackMax: {
+		Effect: "Raise net.netfilter.nf_conntrack_max, or find what makes so many connections (conntrack -L).",
+		Cost:   "About 320 bytes of kernel memory per connection.",
 	},
 	EgressFilters: {
 		Command: "tc -s filter show dev {ifname} egress",

@@ -55,17 +55,21 @@ type Facts struct {
 	Linearizes  Setting // On: the driver linearizes; Off: it drops over the limit
 	SinglePages Setting // net.core.high_order_alloc_disable
 	OutsideInit bool    // it is not shown here, as in each network namespace but the first
-	Straddles   Setting // On: some small heads straddle a page
+	Straddles   Setting // On: some small heads straddle a page boundary
 
-	MemoryKB       int
-	MinFreeKB      int     // vm.min_free_kbytes
-	CPUs           []int   // online
-	NoGrants       bool    // the log says that grant references are exhausted
-	NeverUnplugged bool    // xen_emul_unplug keeps the emulated NIC, so the driver does not bind
-	Irqbalance     Setting // On: it runs; Absent: it is not installed
-	IRQ            string  // an interrupt of the interface
-	IRQCPU         string  // the mask of a CPU for it
-	Somaxconn      int     // net.core.somaxconn
+	MemoryKB          int
+	MinFreeKB         int     // vm.min_free_kbytes
+	CPUs              []int   // online
+	NoGrants          bool    // the log says that grant references are exhausted
+	NeverUnplugged    bool    // xen_emul_unplug keeps the emulated NIC, so the driver does not bind
+	Irqbalance        Setting // On: it runs; Absent: it is not installed
+	IRQ               string  // an interrupt of the interface
+	IRQCPU            string  // the mask of a CPU for it
+	Spurious          bool    // event channels have many spurious events
+	SpuriousFix       bool    // the kernel has the fix of those that the frontend makes
+	SpuriousThreshold int     // of the interface's device; 0 if not known
+	Vif               string  // its device, such as vif-0
+	Somaxconn         int     // net.core.somaxconn
 
 	RecutFits bool   // of a stalled segment: its parts fit if it is re-segmented for an MTU of 1500
 	Port      uint16 // of a listener
@@ -138,7 +142,7 @@ func (f *Facts) fill(text string) string {
 	}
 	return strings.NewReplacer(
 		"{ifname}", Quote(f.Interface), "{queues}", strconv.Itoa(f.wantedQueues()), "{cpus}", Mask(f.CPUs),
-		"{reserve}", strconv.Itoa(f.reserve()), "{listener}", f.listener(), "{module}", f.Module, "{device}", Quote(f.Device),
+		"{reserve}", strconv.Itoa(f.reserve()), "{listener}", f.listener(), "{module}", f.Module, "{vif}", f.Vif, "{device}", Quote(f.Device),
 		"{address}", f.Address, "{irq}", f.IRQ, "{irqcpu}", f.IRQCPU, "{queuesin}", f.QueuesIn, "{trustedin}", f.TrustedIn,
 		"{netns}", f.enter(),
 	).Replace(text)

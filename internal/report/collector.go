@@ -20,18 +20,16 @@ const (
 
 // A Collector is a sink that aggregates events. Its memory is bounded.
 type Collector struct {
-	events   uint64
-	first    time.Time // earliest and latest time of any event
-	last     time.Time
-	lastSeen time.Time // of the event before
+	events uint64
+	first  time.Time // earliest and latest time of any event
+	last   time.Time
 
 	starts      []event.Start
 	moreStarts  int
-	lastRun     string // boot and command of the last start
 	interfaces  []event.InterfaceTotals
 	duration    time.Duration // that was counted
 	intervals   uint64
-	inInterval  bool // an interval came since the last start or summary
+	inIntervals event.Totals // sum of the intervals since the last summary
 	summaries   int
 	lost        event.Lost
 	lostFlows   uint64
@@ -132,18 +130,13 @@ func (c *Collector) seen(at time.Time) {
 	if at.After(c.last) {
 		c.last = at
 	}
-	c.lastSeen = at
 }
 
 func (c *Collector) start(e *event.Start) {
-	if run := e.BootID + " " + e.Hostname; run != c.lastRun || !c.lastSeen.IsZero() && e.Time.Sub(c.lastSeen) > silence {
-		if !c.lastSeen.IsZero() && e.Time.Sub(c.lastSeen) > silence {
-			c.spans.add(span{c.lastSeen, e.Time, whyStopped})
-		}
-		c.lastRun = run
+	if !c.last.IsZero() && e.Time.Sub(c.last) > silence {
+		c.spans.add(span{c.last, e.Time, whyStopped})
 	}
 	c.seen(e.Time)
-	c.inInterval = false
 	for i := range e.Check {
 		c.finding(e.Check[i])
 	}
@@ -210,23 +203,22 @@ func (c *Collector) flow(e *event.FlowEvent) {
 
 func (c *Collector) interval(e *event.Interval) {
 	c.intervals++
-	c.inInterval = true
+	c.inIntervals.Add(&e.Totals)
 	c.count(&e.Totals, e.Explained)
 }
 
-// summary adds what no interval has: a run's intervals sum up to its summary.
+// summary adds what no interval has: runs may have been recorded without them.
 func (c *Collector) summary(e *event.Summary) {
 	c.summaries++
-	if c.inInterval {
-		c.seen(e.Time)
-		c.inInterval = false
-		c.explained(e.Explained, true)
-		for i := range e.Interfaces {
-			c.interfaceOf(&e.Interfaces[i])
-		}
-	} else {
-		c.count(&e.Totals, e.Explained)
+	c.seen(e.Time)
+	rest := e.Totals.Since(&c.inIntervals)
+	rest.Time, rest.Duration = e.Time, max(rest.Duration, 0)
+	if c.intervals == 0 {
+		rest = e.Totals
 	}
+	c.count(&rest, nil)
+	c.explained(e.Explained, c.intervals > 0)
+	c.inIntervals = event.Totals{}
 	for key, why := range e.Missing {
 		c.missing[key] = why
 	}
@@ -239,10 +231,22 @@ func (c *Collector) summary(e *event.Summary) {
 	c.everStalled += e.Flows.EverStalled
 	c.lostFlows += e.Flows.Lost
 	for i := range e.Flows.Flows {
-		if f := &e.Flows.Flows[i]; f.Source.IsValid() {
-			c.table.of(f.FlowKey, e.Time).learn(f)
+		switch f := &e.Flows.Flows[i]; {
+		case !f.Source.IsValid():
+		case f.State == event.Stalled:
+			c.flow(&event.FlowEvent{Time: e.Time, Flow: *f})
+		default:
+			c.table.of(f.FlowKey, earlier(f.Last, e.Time)).learn(f)
 		}
 	}
+}
+
+// earlier is a, if it is known and before b.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // count adds the counters of an interval, or of a whole run.

@@ -17,7 +17,7 @@ const (
 // A stall is an interval in which a connection was stalled.
 type stall struct{ from, to time.Time }
 
-// A connection is what the events say of one flow.
+// A connection is what is known of one flow.
 type connection struct {
 	event.FlowKey
 	ifname  string
@@ -152,7 +152,7 @@ func (c *connection) add(p *event.Packet) (again bool) {
 	return again
 }
 
-// learn takes what a history of the same flow has and packets do not.
+// learn adds what a history of the same flow has and packets do not.
 func (c *connection) learn(f *event.FlowHistory) {
 	c.state, c.known = f.State, true
 	if f.Interface.Name != "" {
@@ -189,24 +189,33 @@ func (c *connection) learn(f *event.FlowHistory) {
 func (c *connection) change(e *event.FlowEvent) (began, ended time.Time) {
 	f := &e.Flow
 	c.learn(f)
-	if f.State == event.Stalled {
-		if !c.stalledSince.IsZero() {
-			return began, ended
-		}
-		c.stalledSince = e.Time
-		if since := e.Time.Add(-f.StalledFor); f.StalledFor > 0 {
-			c.stalledSince = since
-		} else if !f.FirstDrop.IsZero() && f.FirstDrop.Before(e.Time) && c.stallCount == 0 {
-			c.stalledSince = f.FirstDrop
-		}
+	if c.stalledSince.IsZero() && (f.State == event.Stalled || c.missed(f)) {
+		began = stallBegan(e, c.stallCount)
+		c.stalledSince = began
 		c.stallCount++
-		return c.stalledSince, ended
 	}
-	if c.stalledSince.IsZero() {
+	if f.State == event.Stalled || c.stalledSince.IsZero() {
 		return began, ended
 	}
 	c.end(e.Time)
 	return began, e.Time
+}
+
+// missed reports whether a stall ends that began before the first event.
+func (c *connection) missed(f *event.FlowHistory) bool {
+	return c.stallCount == 0 && f.StalledFor > 0 && (f.State == event.Recovered || f.StalledAtEnd)
+}
+
+// stallBegan is when: by how long it lasted, or for the first stall at the first drop.
+func stallBegan(e *event.FlowEvent, before int) time.Time {
+	f := &e.Flow
+	switch {
+	case f.StalledFor > 0:
+		return e.Time.Add(-f.StalledFor)
+	case before == 0 && !f.FirstDrop.IsZero() && f.FirstDrop.Before(e.Time):
+		return f.FirstDrop
+	}
+	return e.Time
 }
 
 // end ends a stall.

@@ -8,17 +8,19 @@ import (
 const (
 	packetsPerKind = 3
 	flowEvents     = 12
+	noticesShown   = 5
 	extractBytes   = 24 << 10
 )
 
 // An extract is the JSON of a few events: the first packets of each verdict and cause, and
-// the first changes of connections.
+// the first changes of connections, and the first
+// notices.
 type extract struct {
 	lines   [][]byte
 	size    int
 	kinds   map[[3]int]int
 	flows   int
-	leftOut uint64
+	notices int
 }
 
 func (x *extract) add(e event.Event) {
@@ -27,7 +29,6 @@ func (x *extract) add(e event.Event) {
 	}
 	line := output.JSON{}.Append(nil, e)
 	if x.size+len(line) > extractBytes {
-		x.leftOut++
 		return
 	}
 	x.size += len(line)
@@ -48,9 +49,12 @@ func (x *extract) wants(e event.Event) bool {
 		if x.flows++; x.flows <= flowEvents {
 			return true
 		}
+	case *event.Notice:
+		if x.notices++; x.notices <= noticesShown {
+			return true
+		}
 	default:
 		return false
 	}
-	x.leftOut++
 	return false
 }

@@ -9,6 +9,8 @@ import (
 	"html/template"
 	"io"
 	"iter"
+	"reflect"
+	"slices"
 	"unicode"
 	"unicode/utf8"
 
@@ -16,7 +18,7 @@ import (
 )
 
 // mostBytes is the size that a page does not exceed: it then shows fewer connections and
-// events, and says so.
+// events, and reports that.
 const mostBytes = 300_000
 
 // Options are what a page shows besides the events.
@@ -59,25 +61,58 @@ type limits struct {
 	extractBytes int
 	frames       int // of a stack
 	rows         int // of long lists
+	text         int // characters of any text
 }
 
 func (l limits) half() limits {
-	return limits{l.connections / 2, l.extractBytes / 2, max(l.frames/2, 4), l.rows / 2}
+	return limits{max(l.connections/2, 3), l.extractBytes / 2, max(l.frames/2, 4), max(l.rows/2, 3), max(l.text/2, 40)}
 }
+
+// least reports whether halving changes little.
+func (l limits) least() bool { return l.extractBytes < 256 }
 
 // Page makes a page of what was collected. The Collector is closed then.
 func (c *Collector) Page(o Options) (*Page, error) {
 	_ = c.Close() // always nil
-	l := limits{connections: 50, extractBytes: extractBytes, frames: 24, rows: mostSpans}
+	l := limits{connections: 50, extractBytes: extractBytes, frames: 24, rows: mostSpans, text: 1200}
 	for {
-		html, err := render("page.html.tmpl", c.view(&o, l))
+		v := c.view(o, l)
+		clipAll(reflect.ValueOf(v).Elem(), l.text)
+		html, err := render("page.html.tmpl", v)
 		if err != nil {
 			return nil, fmt.Errorf("page: %w", err)
 		}
-		if len(html) <= mostBytes || l.rows < 4 {
+		if len(html) <= mostBytes || l.least() {
 			return &Page{html}, nil
 		}
 		l = l.half()
+	}
+}
+
+// drawn are fields that are not text, or have a limit of their own.
+var drawn = []string{"Path", "Raw"}
+
+// clipAll shortens every text in a view.
+func clipAll(v reflect.Value, most int) {
+	switch v.Kind() {
+	case reflect.String:
+		if v.Len() > most {
+			v.SetString(clip(v.String(), most))
+		}
+	case reflect.Pointer:
+		if !v.IsNil() {
+			clipAll(v.Elem(), most)
+		}
+	case reflect.Slice, reflect.Array:
+		for i := range v.Len() {
+			clipAll(v.Index(i), most)
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if name := v.Type().Field(i).Name; !slices.Contains(drawn, name) {
+				clipAll(v.Field(i), most)
+			}
+		}
 	}
 }
 

@@ -198,7 +198,7 @@ func TestTimelineCountsEverything(t *testing.T) {
 			packets += i.Interfaces[0].Packets
 		}
 	}
-	want := map[string]uint64{"packets": packets, "dropped: too_many_slots": 1200, "linearized": 300, "retransmissions that went wrong": 30 * 39, "records lost": 12, "records suppressed": 4321}
+	want := map[string]uint64{"packets": packets, "dropped: too_many_slots": 1200, "linearized": 300, "retransmissions": 30 * 39, "records lost": 12, "records suppressed": 4321}
 	for name, n := range want {
 		if sums[name] != n {
 			t.Errorf("%s: the table has %d, the events %d", name, sums[name], n)
@@ -234,6 +234,44 @@ func TestSizeOfALargeRecording(t *testing.T) {
 	}
 }
 
+// However long names are, and however many machines, interfaces and findings: a page is
+// bounded.
+func TestSizeOfAStrangeRecording(t *testing.T) {
+	long := strings.Repeat("<&\"x", 5_000)
+	var events []event.Event
+	for i := range 100 {
+		s := startOf(midnight.Add(time.Duration(i) * time.Second))
+		s.Hostname, s.Kernel = fmt.Sprint(i, long), long
+		for j := range 100 {
+			n := s.Interfaces[0]
+			n.Name = fmt.Sprint("eth", j)
+			s.Interfaces = append(s.Interfaces, n)
+			f := s.Check[0]
+			f.Interface, f.Message = n.Name, long
+			s.Check = append(s.Check, f)
+		}
+		p := packetOf(s.Time, i, 1)
+		p.Process.Comm, p.Interface.Name, p.Stack = long, long, slices.Repeat([]string{long}, 100)
+		interval := intervalOf(s.Time.Add(10*time.Second), 10, 1)
+		interval.Interfaces[0].Name, interval.Interfaces[0].Driver = fmt.Sprint(i, long), long
+		interval.Explained[0].Name, interval.Explained[0].Meaning = fmt.Sprint(i, long), long
+		interval.Missing = map[string]string{"missed": long}
+		events = append(events, s, p, interval, stalledOf(s.Time, p, 3, event.Stalled, time.Second), &event.Notice{Time: s.Time, ID: event.NoticeUnmonitored, Reason: fmt.Sprint(i, long)})
+	}
+	o := optionsOf()
+	o.Damage = slices.Repeat([]string{long}, 10)
+	page := pageOf(t, events, o)
+	if len(page) > 300_000 {
+		t.Errorf("%d bytes", len(page))
+	}
+	text := parsed(t, page).text()
+	for _, part := range []string{"more are not shown", "more interfaces are not shown", "more starts not shown", "more connections with ", "more intervals not shown", "more notices not shown", "more frames not shown"} {
+		if !strings.Contains(text, part) {
+			t.Errorf("the page does not say %q", part)
+		}
+	}
+}
+
 // Names that others control stay text, and what does not print is escaped.
 func TestNamesAreEscaped(t *testing.T) {
 	page := pageOf(t, hostileEvents(), Options{Files: []File{{Path: hostile}}, Commands: []string{hostile}, Damage: []string{hostile}, Version: hostile})
@@ -261,6 +299,10 @@ func TestStory(t *testing.T) {
 	linearized := intervalOf(midnight.Add(10*time.Second), 1000, 0)
 	linearized.Interfaces[0].Linearized, linearized.Interfaces[0].OverLimit = 7, 7
 	dropped := intervalOf(midnight.Add(10*time.Second), 1000, 4)
+	stuck := intervalOf(midnight.Add(10*time.Second), 1000, 0)
+	stuck.Interfaces[0].Stuck = addressOf(4200 * time.Millisecond)
+	whole := &event.Summary{Totals: intervalOf(midnight.Add(20*time.Second), 1500, 6).Totals} // 500 packets more than the interval
+	whole.Duration = 20 * time.Second
 	for name, test := range map[string]struct {
 		events []event.Event
 		want   []string
@@ -276,6 +318,8 @@ func TestStory(t *testing.T) {
 			"LOST 4 packets dropped by the driver", "In 10.0 s (eth0) the driver was handed 1,000 packets; 4 (0.4 % of them) were lost.",
 			"The events name no connection.", "Run first apt-get install --only-upgrade linux-image-amd64",
 		}},
+		"stuck":      {[]event.Event{stuck}, []string{"STUCK A TX queue was stuck for 4.2 s", "eth0: a TX queue was full, and the backend accepted nothing, for 4.2 s."}},
+		"summary":    {[]event.Event{dropped, whole}, []string{"LOST 6 packets dropped", "In 20.0 s (eth0) the driver was handed 1,500 packets; 6 (0.4 % of them) were lost."}},
 		"linearized": {[]event.Event{linearized}, []string{"OK No packet lost; 7 packets over the slot limit linearized", "none was lost. No connection was affected."}},
 		"quiet":      {night(0, 0)[1:400], []string{"OK No packet lost", "Nothing needs to be done."}},
 		"at risk":    {night(0, 0)[:100], []string{"AT RISK No packet lost, but check found 1 fault", "check reported: This driver drops packets", "Run first apt-get"}},

@@ -35,7 +35,7 @@ type timelineView struct {
 
 type laneView struct {
 	Name       string
-	Note       string
+	Sum, Most  string
 	Class      string
 	Path       string
 	Y, TextY   int
@@ -90,7 +90,7 @@ func (c *Collector) lanes() []lane {
 	add("linearized", "warn", linearizedSeries)
 	add("bounced", "note", bouncedSeries)
 	add("over the slot limit", "warn", overLimitSeries)
-	add("retransmissions that went wrong", "warn", retransmissionSeries)
+	add("retransmissions", "warn", retransmissionSeries)
 	if c.stalls > 0 {
 		all = append(all, lane{name: "stalled connections", class: "bad", values: t.stalled(), sum: c.stalls, peakOnly: true})
 	}
@@ -154,12 +154,12 @@ func (v *timelineView) addRow(c *Collector, lanes []lane, bucket, index int) {
 
 func drawLane(l *lane, low, high, y int, width string) laneView {
 	most, _ := peak(l.values[low : high+1])
-	note := fmt.Sprintf("%s, at most %s per %s", number(l.sum), number(most), width)
+	sum, atMost := number(l.sum), fmt.Sprintf("at most %s per %s", number(most), width)
 	if l.peakOnly {
-		note = fmt.Sprintf("%s, at most %s at once", plural(l.sum, "stall"), number(most))
+		sum, atMost = plural(l.sum, "stall"), fmt.Sprintf("at most %s at once", number(most))
 	}
 	return laneView{
-		Name: l.name, Note: note, Class: l.class, Path: area(l.values[low:high+1], most),
+		Name: l.name, Sum: sum, Most: atMost, Class: l.class, Path: area(l.values[low:high+1], most),
 		Y: y, TextY: y + 13, PlotY: y + laneTitle, PlotHeight: plotHeight, BaseY: y + laneTitle + plotHeight,
 	}
 }
@@ -216,7 +216,7 @@ func bucketWords(d time.Duration) string {
 	switch {
 	case d < time.Second:
 		return strconv.FormatInt(d.Milliseconds(), 10) + " ms"
-	case d < 2*time.Minute:
+	case d < 2*time.Minute && d%time.Minute != 0:
 		return strconv.FormatFloat(d.Seconds(), 'g', 4, 64) + " s"
 	case d < 2*time.Hour:
 		return strconv.FormatFloat(d.Minutes(), 'f', 0, 64) + " min"
@@ -307,12 +307,7 @@ const mostSlotBars = 36 // the last one holds all above
 
 // slotsView draws the logarithm of the counts: packets over the limit are few.
 func (c *Collector) slotsView() *slotsView {
-	var h event.Histogram
-	for i := range c.interfaces {
-		for n, packets := range c.interfaces[i].Slots {
-			h[n] += packets
-		}
-	}
+	h := c.histogram()
 	total := h.Packets()
 	if total == 0 {
 		return nil

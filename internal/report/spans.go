@@ -35,6 +35,9 @@ type spans struct {
 
 // add adds an interval, or widens one of the same kind that touches it.
 func (s *spans) add(n span) {
+	if n.from.IsZero() {
+		return
+	}
 	for i := range s.all {
 		old := &s.all[i]
 		if old.why != n.why || !old.to.IsZero() && old.to.Add(time.Second).Before(n.from) ||

@@ -18,7 +18,7 @@ type story struct {
 	Headline  string
 	Sentences []string // three
 	Advice    *event.Advice
-	Caveats   []string // what this page does not show
+	Caveats   []string // stuck queues, and what this page does not show
 }
 
 func (c *Collector) story(o *Options) story {
@@ -53,6 +53,8 @@ func (c *Collector) verdict() (kind, word, headline string) {
 		return "bad", "STALLED", fmt.Sprintf("%s stalled, %s", plural(max(c.stalls, c.everStalled), "connection"), lostWords(c))
 	case c.lostPackets() > 0:
 		return "bad", "LOST", lostWords(c)
+	case c.stuck() > 0:
+		return "bad", "STUCK", "A TX queue was stuck for " + lasted(c.stuck())
 	case c.empty() != "":
 		return "empty", "EMPTY", "Nothing was counted"
 	}
@@ -66,6 +68,16 @@ func (c *Collector) verdict() (kind, word, headline string) {
 		return "warn", "AT RISK", plural(n, "packet") + " over the slot limit of xen-netfront (18)"
 	}
 	return "good", "OK", "No packet lost"
+}
+
+// stuck is how long queues were full while the backend accepted nothing.
+func (c *Collector) stuck() (sum time.Duration) {
+	for i := range c.interfaces {
+		if stuck := c.interfaces[i].Stuck; stuck != nil {
+			sum += *stuck
+		}
+	}
+	return sum
 }
 
 func lostWords(c *Collector) string {
@@ -115,7 +127,11 @@ func (c *Collector) whatWasCounted() string {
 	}
 	sentence := fmt.Sprintf("In %s%s the driver was handed %s", lasted(c.duration), where, plural(packets, "packet"))
 	if lost := c.lostPackets(); lost > 0 && packets > 0 {
-		return sentence + fmt.Sprintf("; %s (%s of them) were lost.", number(lost), share(lost, packets))
+		verb := "were"
+		if lost == 1 {
+			verb = "was"
+		}
+		return sentence + fmt.Sprintf("; %s (%s of them) %s lost.", number(lost), share(lost, packets), verb)
 	}
 	return sentence + "; none was lost."
 }
@@ -194,7 +210,7 @@ func (c *Collector) topCause() (top event.Cause) {
 	return top
 }
 
-// empty says why there is nothing to show; "" if there is something.
+// empty is why there is nothing to show; "" if there is something.
 func (c *Collector) empty() string {
 	switch {
 	case c.events == 0:
@@ -247,6 +263,11 @@ func (c *Collector) caveats(o *Options) (all []string) {
 	add := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
 	for _, damage := range o.Damage {
 		add("%s", damage)
+	}
+	for i := range c.interfaces {
+		if n := &c.interfaces[i]; n.Stuck != nil && *n.Stuck > 0 {
+			add("%s: a TX queue was full, and the backend accepted nothing, for %s.", output.Escape(n.Name), lasted(*n.Stuck))
+		}
 	}
 	if length := c.spans.length(); length > 0 {
 		add("Unmonitored for %s in %s; see below.", lasted(length), plural(uint64(len(c.spans.all)+c.spans.more), "interval"))

@@ -27,7 +27,8 @@ const (
 const pageBuckets = 240
 
 const (
-	narrowest = 100 * time.Millisecond
+	// narrowest doubles to 7.5 s, 15 s, 30 s and whole minutes.
+	narrowest = time.Minute / 512
 	// farthest is how far from the first event another one is placed where it belongs;
 	// beyond, it is placed at the edge. A corrupt time would make every bucket years wide.
 	farthest = 5 * 365 * 24 * time.Hour
@@ -39,13 +40,14 @@ type axis struct {
 	base    time.Time
 	width   time.Duration
 	buckets int
+	align   time.Duration // the first bucket begins at a multiple of it
 }
 
 // index returns the bucket of a time. Before, it calls merge for each doubling that is
-// needed; shift says that the old buckets are the second half of the new ones.
+// needed; shift: the old buckets are the second half of the new ones.
 func (a *axis) index(at time.Time, merge func(shift bool)) int {
 	if a.base.IsZero() {
-		a.base, a.width = at.Truncate(narrowest), narrowest
+		a.base, a.width = at.Truncate(a.align), narrowest
 	}
 	at = a.base.Add(min(max(at.Sub(a.base), -farthest), farthest))
 	for at.Before(a.base) {
@@ -84,7 +86,9 @@ type timeline struct {
 	ended  [pageBuckets]int // of those, that no longer are
 }
 
-func newTimeline() *timeline { return &timeline{axis: axis{buckets: pageBuckets}} }
+func newTimeline() *timeline {
+	return &timeline{axis: axis{buckets: pageBuckets, align: 15 * time.Second}}
+}
 
 func (t *timeline) at(when time.Time) int { return t.index(when, t.merge) }
 
@@ -154,6 +158,6 @@ type spark struct {
 }
 
 func (s *spark) add(when time.Time) {
-	s.buckets = sparkBuckets
+	s.buckets, s.align = sparkBuckets, narrowest
 	s.counts[s.index(when, func(shift bool) { halve(s.counts[:], shift) })]++
 }

@@ -32,6 +32,7 @@ type view struct {
 	FindingsNote        string
 	Machines            []machineView
 	Interfaces          []interfaceView
+	InterfacesNote      string
 	Spans               []spanView
 	SpansNote           string
 	Losses              []lossView
@@ -69,17 +70,20 @@ type spanView struct{ From, To, Length, Why string }
 type lossView struct{ What, Count, Why string }
 type noticeView struct{ Time, Text string }
 
-func (c *Collector) view(o *Options, l limits) *view {
+func (c *Collector) view(o Options, l limits) *view {
+	o.Files, o.Commands, o.Damage = slices.Clone(o.Files), slices.Clone(o.Commands), slices.Clone(o.Damage)
 	v := &view{
-		Story: c.story(o), Timeline: c.timelineView(), Slots: c.slotsView(), Options: o,
+		Story: c.story(&o), Timeline: c.timelineView(), Slots: c.slotsView(), Options: &o,
 		Host: strings.Join(c.hosts(), ", "), Tiles: c.tiles(), Explained: c.explainViews(),
-		Interfaces: c.interfaceViews(), Machines: c.machineViews(), Losses: c.losses(),
+		Losses: c.losses(),
 	}
 	if !c.first.IsZero() {
 		v.Range, v.Length = stamp(c.first)+" to "+stamp(c.last)+" UTC", lasted(c.last.Sub(c.first))
 	}
 	v.Connections, v.ConnectionsNote = c.connectionViews(l)
-	v.Findings, v.FindingsNote = c.findingViews()
+	v.Findings, v.FindingsNote = c.findingViews(l)
+	v.Interfaces, v.InterfacesNote = c.interfaceViews(l)
+	v.Machines = c.machineViews(l)
 	c.addSpans(v, l)
 	c.addNotices(v, l)
 	v.Raw, v.RawNote = c.extract.text(l.extractBytes, c.events)
@@ -154,13 +158,16 @@ func statusClass(s event.Status) string {
 	return map[event.Status]string{event.Fail: "bad", event.Warn: "warn", event.Unknown: "note", event.OK: "good"}[s]
 }
 
-func (c *Collector) findingViews() (all []findingView, note string) {
+func (c *Collector) findingViews(l limits) (all []findingView, note string) {
 	sorted := slices.Clone(c.findings)
 	slices.SortStableFunc(sorted, func(a, b event.Finding) int { return cmp.Compare(b.Status, a.Status) })
 	counts := map[event.Status]int{}
 	for i := range sorted {
 		f := &sorted[i]
 		counts[f.Status]++
+		if len(all) == l.rows {
+			continue
+		}
 		name := string(f.ID)
 		if f.Interface != "" {
 			name += " " + output.Escape(f.Interface)
@@ -174,7 +181,11 @@ func (c *Collector) findingViews() (all []findingView, note string) {
 	for _, s := range event.Statuses() {
 		parts = append(parts, strconv.Itoa(counts[s])+" "+s.String())
 	}
-	return all, strings.Join(parts, ", ")
+	note = strings.Join(parts, ", ")
+	if more := len(sorted) - len(all); more > 0 {
+		note += fmt.Sprintf("; %d more are not shown", more)
+	}
+	return all, note
 }
 
 func evidence(facts []event.Fact) string {
@@ -191,7 +202,7 @@ func evidence(facts []event.Fact) string {
 	return strings.Join(parts, ", ")
 }
 
-func (c *Collector) machineViews() (all []machineView) {
+func (c *Collector) machineViews(l limits) (all []machineView) {
 	for i := range c.starts {
 		s := &c.starts[i]
 		m := machineView{Name: output.Escape(cmp.Or(s.Hostname, "this machine"))}
@@ -209,10 +220,17 @@ func (c *Collector) machineViews() (all []machineView) {
 		add("command", clip(strings.Join(s.Command, " "), 400))
 		add("boot", s.BootID)
 		for j := range s.Interfaces {
+			if j == l.rows/10+1 {
+				add("interfaces", fmt.Sprintf("%d more are not shown", len(s.Interfaces)-j))
+				break
+			}
 			n := &s.Interfaces[j]
 			add("interface "+output.Escape(n.Name), startInterface(n))
 		}
 		all = append(all, m)
+		if more := len(c.starts) - len(all) + c.moreStarts; len(all) > l.rows/10 && more > 0 {
+			return append(all, machineView{Name: plural(uint64(more), "more start") + " not shown"})
+		}
 	}
 	return all
 }
@@ -247,8 +265,11 @@ func startInterface(n *event.StartInterface) string {
 	return clip(strings.Join(parts, ", "), 900)
 }
 
-func (c *Collector) interfaceViews() (all []interfaceView) {
+func (c *Collector) interfaceViews(l limits) (all []interfaceView, note string) {
 	for i := range c.interfaces {
+		if i == l.rows {
+			return all, fmt.Sprintf("%d more interfaces are not shown.", len(c.interfaces)-i)
+		}
 		n := &c.interfaces[i]
 		v := interfaceView{
 			Name: output.Escape(n.Name), Driver: output.DriverName(n), Packets: number(n.Packets), Bytes: output.ByteSize(n.Bytes),
@@ -257,7 +278,7 @@ func (c *Collector) interfaceViews() (all []interfaceView) {
 		}
 		all = append(all, v)
 	}
-	return all
+	return all, ""
 }
 
 func orUnknown(n *uint64) string {

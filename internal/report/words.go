@@ -50,7 +50,11 @@ func lasted(d time.Duration) string {
 
 // share is part of whole in percent, with two digits that count.
 func share(part, whole uint64) string {
-	return strconv.FormatFloat(100*float64(part)/float64(whole), 'g', 2, 64) + " %"
+	percent := 100 * float64(part) / float64(whole)
+	if percent >= 10 {
+		return strconv.FormatFloat(percent, 'f', 0, 64) + " %"
+	}
+	return strconv.FormatFloat(percent, 'g', 2, 64) + " %"
 }
 
 const day = 24 * time.Hour

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"errors"
+	"path/filepath"
 	"syscall"
 	"unsafe"
 
@@ -27,7 +28,7 @@ func readable() []string {
 }
 
 // restrictFiles forbids all access to files but reading the trees of readable, also through
-// files of other processes. Where other users' processes are read it does nothing: a process
+// files of other processes, and making files beneath the parent of Directory. Where other users' processes are read it does nothing: a process
 // in a Landlock domain may not look into those outside.
 func restrictFiles(p Policy) error {
 	if p.Processes {
@@ -51,7 +52,19 @@ func restrictFiles(p Policy) error {
 	}
 	defer func() { _ = unix.Close(int(fd)) }() // the domain stays
 	for _, path := range readable() {
-		if err := addReadable(int(fd), path); err != nil {
+		if err := addRule(int(fd), path, rightsRead); err != nil {
+			return err
+		}
+	}
+	if p.Directory != "" {
+		// A rule is about an inode: that of the directory is another once it is made again.
+		path, err := filepath.Abs(p.Directory)
+		if err != nil {
+			return err
+		}
+		const rights = unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_MAKE_REG | unix.LANDLOCK_ACCESS_FS_MAKE_DIR |
+			unix.LANDLOCK_ACCESS_FS_REMOVE_FILE | unix.LANDLOCK_ACCESS_FS_TRUNCATE
+		if err := addRule(int(fd), filepath.Dir(path), rightsRead|rights&attributes.Handled_access_fs); err != nil {
 			return err
 		}
 	}
@@ -62,7 +75,7 @@ func restrictFiles(p Policy) error {
 	return nil
 }
 
-func addReadable(ruleset int, path string) error {
+func addRule(ruleset int, path string, rights uint64) error {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EACCES) {
 		return nil
@@ -71,7 +84,7 @@ func addReadable(ruleset int, path string) error {
 		return err
 	}
 	defer func() { _ = unix.Close(fd) }()
-	rule := unix.LandlockPathBeneathAttr{Allowed_access: rightsRead, Parent_fd: int32(fd)}
+	rule := unix.LandlockPathBeneathAttr{Allowed_access: rights, Parent_fd: int32(fd)}
 	var stat unix.Stat_t
 	if err := unix.Fstat(fd, &stat); err != nil {
 		return err

@@ -14,7 +14,7 @@ import (
 )
 
 // A pipeline leads packets through the history of flows and the filter to the sink.
-// Counting and histories take in every packet; the filter chooses what is shown.
+// Counts and histories include every packet; the filter chooses what is shown.
 type pipeline struct {
 	flows  *flow.Table                     // may be nil
 	filter *filter.Filter                  // may be nil
@@ -105,7 +105,7 @@ func (p *pipeline) follow(ctx context.Context, warn func(string)) {
 	}
 }
 
-// explain says what was counted and what helps.
+// explain adds the meaning of each count, and the remedies.
 func (p *pipeline) explain(totals *event.Totals) []event.Explanation {
 	facts := p.facts
 	if facts == nil {

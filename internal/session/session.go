@@ -38,7 +38,28 @@ type Sink interface {
 	Close() error
 }
 
-// Options say what runs, and until when.
+// Tee is a sink that passes each event to several.
+func Tee(sinks ...Sink) Sink { return tee(sinks) }
+
+type tee []Sink
+
+func (t tee) Emit(e event.Event) error {
+	var failed error
+	for _, s := range t {
+		failed = errors.Join(failed, s.Emit(e))
+	}
+	return failed
+}
+
+func (t tee) Close() error {
+	var failed error
+	for _, s := range t {
+		failed = errors.Join(failed, s.Close())
+	}
+	return failed
+}
+
+// Options select what runs, and until when.
 type Options struct {
 	Source Source
 	Sink   Sink
@@ -157,7 +178,7 @@ func (s *session) emitIntervals(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		if totals, err := s.totals(ctx); err == nil { // the end says so
+		if totals, err := s.totals(ctx); err == nil { // the end reports it
 			s.emitInterval(&totals)
 		}
 	}
@@ -170,6 +191,9 @@ func (s *session) emitInterval(totals *event.Totals) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_ = s.sink.Emit(&interval) // closing the sink returns the error
+	if n := interval.SuppressedRecords(); n > 0 {
+		_ = s.sink.Emit(&event.Notice{Time: totals.Time, ID: event.NoticeRecordsSuppressed, Count: n})
+	}
 }
 
 // read delivers events until the source is stopped and drained, Count is reached, or it
@@ -224,7 +248,7 @@ func (s *session) wait(ctx context.Context, reading <-chan outcome) (err error, 
 func (s *session) status(ctx context.Context, deadline time.Time) {
 	now, err := s.totals(ctx)
 	if err != nil {
-		return // the end says so
+		return // the end reports it
 	}
 	left := time.Duration(0)
 	if s.Duration > 0 {

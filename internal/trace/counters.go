@@ -17,16 +17,18 @@ import (
 // counts is event.Counts with what only some runs measure.
 type counts struct {
 	event.Counts
-	rejected uint64
-	reasons  [numReasons]uint64 // of drops outside the driver, see reasonAt
+	rejected   uint64
+	reasons    [numReasons]uint64      // of drops outside the driver, see reasonAt
+	suppressed [numSuppressions]uint64 // records that were not made, see suppressionAt
 }
 
 // interfaceTotals is event.InterfaceTotals likewise.
 type interfaceTotals struct {
 	event.InterfaceTotals
-	rejected uint64
-	reasons  [numReasons]uint64
-	driver   *generation // that the packets were handed to
+	rejected   uint64
+	reasons    [numReasons]uint64
+	suppressed [numSuppressions]uint64
+	driver     *generation // that the packets were handed to
 }
 
 func countsOf(c *bpf.XentraceCounters) counts {
@@ -41,7 +43,8 @@ func countsOf(c *bpf.XentraceCounters) counts {
 			Causes:     c.Causes,
 			RingLost:   c.RingLost,
 		},
-		rejected: c.Rejected,
+		rejected:   c.Rejected,
+		suppressed: c.Suppressed,
 	}
 	sum.Packets = sum.Slots.Packets()
 	return sum
@@ -60,6 +63,9 @@ func (c *counts) each(other *counts, f func(a *uint64, b uint64)) {
 	f(&c.Elsewhere, other.Elsewhere)
 	for i := range c.reasons {
 		f(&c.reasons[i], other.reasons[i])
+	}
+	for i := range c.suppressed {
+		f(&c.suppressed[i], other.suppressed[i])
 	}
 	for i := range c.Causes {
 		f(&c.Causes[i], other.Causes[i])
@@ -107,9 +113,9 @@ func joined(all []interfaceTotals) []interfaceTotals {
 	rest := &all[first]
 	rest.Name = restName
 	for _, more := range all[first+1:] {
-		sum := counts{rest.Counts, rest.rejected, rest.reasons}
-		sum.add(&counts{more.Counts, more.rejected, more.reasons})
-		rest.Counts, rest.rejected, rest.reasons = sum.Counts, sum.rejected, sum.reasons
+		sum := counts{rest.Counts, rest.rejected, rest.reasons, rest.suppressed}
+		sum.add(&counts{more.Counts, more.rejected, more.reasons, more.suppressed})
+		rest.Counts, rest.rejected, rest.reasons, rest.suppressed = sum.Counts, sum.rejected, sum.reasons, sum.suppressed
 		if rest.Driver != more.Driver {
 			rest.Driver = ""
 		}
@@ -132,7 +138,7 @@ func (r *registry) counted(ctx context.Context) ([]interfaceTotals, error) {
 		all = append(all, t)
 	}
 	for driver, f := range r.rest {
-		all = append(all, interfaceTotals{event.InterfaceTotals{Driver: f.driver, Counts: f.Counts}, f.rejected, f.reasons, driver})
+		all = append(all, interfaceTotals{event.InterfaceTotals{Driver: f.driver, Counts: f.Counts}, f.rejected, f.reasons, f.suppressed, driver})
 	}
 	others, err := r.read(0)
 	if err != nil {
@@ -140,7 +146,7 @@ func (r *registry) counted(ctx context.Context) ([]interfaceTotals, error) {
 	}
 	if others := others.minus(&r.early); others.Packets+others.Elsewhere != 0 {
 		t := event.InterfaceTotals{Driver: netdev.DriverNetfront, Counts: others.Counts}
-		all = append(all, interfaceTotals{t, others.rejected, others.reasons, r.drivers.lastRead()})
+		all = append(all, interfaceTotals{t, others.rejected, others.reasons, others.suppressed, r.drivers.lastRead()})
 	}
 	return all, nil
 }
@@ -161,15 +167,20 @@ func (r *registry) interfaceTotals(ctx context.Context, w *watchedInterface) (in
 		Counts: sum.Counts,
 		Queues: w.Queues,
 	}
-	final := w.txDroppedFinal
-	if final == nil && !w.gone {
-		w.readTxDropped(ctx, &final)
+	final := w.final
+	if final.txDropped == nil && !w.gone {
+		r.readKernel(ctx, w, &final)
 	}
-	if w.txDroppedBase != nil && final != nil {
-		delta := *final - *w.txDroppedBase
+	if w.base.txDropped != nil && final.txDropped != nil {
+		delta := *final.txDropped - *w.base.txDropped
 		t.TxDroppedDelta = &delta
 	}
-	return interfaceTotals{t, sum.rejected, sum.reasons, w.driver}, nil
+	if before, now := w.base.conntrack, final.conntrack; before != nil && now != nil {
+		t.Conntrack = &event.Conntrack{
+			InsertFailed: now.InsertFailed - before.InsertFailed, Dropped: now.Dropped - before.Dropped, EarlyDropped: now.EarlyDropped - before.EarlyDropped,
+		}
+	}
+	return interfaceTotals{t, sum.rejected, sum.reasons, sum.suppressed, w.driver}, nil
 }
 
 func (r *registry) clear(slot uint32) error {
@@ -220,11 +231,11 @@ func (r *registry) readElsewhere(slot uint32, sum *counts) error {
 	return nil
 }
 
-// collectFunction takes TX responses from the ring and frees what was sent, whatever the
+// collectFunction consumes TX responses from the ring and frees what was sent, whatever the
 // status.
 const collectFunction = "xennet_tx_buf_gc"
 
-// rejections says whether packets that the backend rejected are counted, and why not.
+// rejections records whether packets that the backend rejected are counted, else why not.
 type rejections struct {
 	ring    netfront.TransmitRing
 	missing string // empty: they are counted
@@ -267,5 +278,5 @@ func (r *rejections) configure(s *bpfload.Selection) {
 	}
 }
 
-// MissingAnswers says why TX responses cannot be seen; it is empty if they can.
+// MissingAnswers returns why TX responses cannot be seen; empty if they can.
 func (t *Tracer) MissingAnswers() string { return t.rejections.missing }

@@ -191,7 +191,7 @@ func (t *Tracer) addReported(ctx context.Context, d event.Device) {
 }
 
 // FindInterfaces returns the interfaces that the options mean, and waits for one
-// if they say so. The error wraps [ErrCannotRun] if there is none.
+// if Options.Wait is set. The error wraps [ErrCannotRun] if there is none.
 func FindInterfaces(ctx context.Context, o Options) ([]netdev.Interface, error) {
 	t := &Tracer{options: o, selector: selector{o.Interfaces}}
 	return t.interfaces(ctx)

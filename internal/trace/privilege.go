@@ -4,14 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 
 	"xentrace/internal/kernel"
+	"xentrace/internal/netdev"
 	"xentrace/internal/sandbox"
 )
 
@@ -22,8 +25,8 @@ func CheckKernel() error {
 	if err != nil {
 		return err
 	}
-	if !release.HasRingBuffer() {
-		return fmt.Errorf("%w: kernel %s has no BPF ring buffer, which came with 5.8", ErrCannotRun, release)
+	if err := mounted(os.DirFS("/")); err != nil {
+		return fmt.Errorf("%w: %w", ErrCannotRun, err)
 	}
 	if realtime, err := kernel.IsRealtime(); err != nil {
 		return err
@@ -41,10 +44,10 @@ func CheckKernel() error {
 		}
 	}
 	if len(missing) > 0 && kernel.InUserNamespace() {
-		return fmt.Errorf("%w: this is a user namespace, as of a rootless container, whose root may not load BPF programs: run it as root on the machine itself", ErrCannotRun)
+		return fmt.Errorf("%w: this is a user namespace, as of a rootless container, whose root may not load BPF programs; run it as root on the machine itself", ErrCannotRun)
 	}
 	if len(missing) > 0 {
-		return fmt.Errorf("%w: missing privilege %s: run it as root, with sudo", ErrCannotRun, strings.Join(missing, ", "))
+		return fmt.Errorf("%w: missing privilege %s; run with sudo", ErrCannotRun, strings.Join(missing, ", "))
 	}
 	lockdown, err := kernel.ReadLockdown()
 	if err != nil {
@@ -56,7 +59,37 @@ func CheckKernel() error {
 	if !kernel.HasKernelTypes() {
 		return fmt.Errorf("%w: kernel %s has no BTF type information (/sys/kernel/btf/vmlinux): use a kernel built with CONFIG_DEBUG_INFO_BTF, as distributions ship them", ErrCannotRun, release)
 	}
+	if err := tryRingBuffer(); err != nil {
+		return fmt.Errorf("%w: kernel %s has no BPF ring buffer, which came with 5.8: %w", ErrCannotRun, release, err)
+	}
 	return nil
+}
+
+// mounted reports a machine, or a container, that does not show what everything else is read
+// from.
+func mounted(root fs.FS) error {
+	if _, err := fs.Stat(root, "proc/self"); err != nil {
+		return netdev.ErrNoProc
+	}
+	if _, err := fs.Stat(root, "sys/kernel"); err != nil {
+		return errors.New("there is no /sys: mount it (mount -t sysfs sysfs /sys)")
+	}
+	return nil
+}
+
+// tryRingBuffer makes one: distributions carry it back, as RHEL 8 to its 4.18. The error wraps
+// ebpf.ErrNotSupported or says EINVAL where the kernel does not know this type of map; what else
+// keeps it from being made is for the caller that needs it to report.
+func tryRingBuffer() error {
+	_ = rlimit.RemoveMemlock() // before 5.11 maps count against it
+	ring, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.RingBuf, MaxEntries: uint32(os.Getpagesize())})
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, ebpf.ErrNotSupported) {
+		return err
+	}
+	if err != nil {
+		return nil
+	}
+	return ring.Close()
 }
 
 // Explain adds the likely reason to an error of loading or attaching.
@@ -96,7 +129,7 @@ func (t *Tracer) DropPrivileges(ctx context.Context, user kernel.User, more ...k
 	if t.calls != nil {
 		keep = append(keep, unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH)
 	}
-	return keepPrivileges(user, t.options.Interfaces, t.options.Probe, keep)
+	return keepPrivileges(user, t.options.Interfaces, sandbox.Policy{Send: t.options.Probe, Directory: t.options.Writes}, keep)
 }
 
 // KeepPrivileges becomes the user and drops all privileges but CAP_BPF and CAP_PERFMON
@@ -106,10 +139,10 @@ func (t *Tracer) DropPrivileges(ctx context.Context, user kernel.User, more ...k
 //
 // The system calls and files that are not needed are forbidden, see [sandbox.Enter].
 func KeepPrivileges(user kernel.User, interfaces []string) error {
-	return keepPrivileges(user, interfaces, false, nil)
+	return keepPrivileges(user, interfaces, sandbox.Policy{}, nil)
 }
 
-func keepPrivileges(user kernel.User, interfaces []string, sends bool, more []kernel.Capability) error {
+func keepPrivileges(user kernel.User, interfaces []string, policy sandbox.Policy, more []kernel.Capability) error {
 	keep := append([]kernel.Capability{unix.CAP_BPF, unix.CAP_PERFMON}, more...)
 	if len(interfaces) == 0 {
 		keep = append(keep, unix.CAP_SYS_ADMIN, unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH)
@@ -124,9 +157,8 @@ func keepPrivileges(user kernel.User, interfaces []string, sends bool, more []ke
 	if err := kernel.Confine(user, keep...); err != nil {
 		return err
 	}
-	return sandbox.Enter(sandbox.Policy{
-		Namespaces: slices.Contains(keep, unix.CAP_SYS_ADMIN),
-		Processes:  slices.Contains(keep, unix.CAP_SYS_PTRACE),
-		Send:       sends || slices.Contains(keep, unix.CAP_NET_ADMIN),
-	})
+	policy.Namespaces = slices.Contains(keep, unix.CAP_SYS_ADMIN)
+	policy.Processes = slices.Contains(keep, unix.CAP_SYS_PTRACE)
+	policy.Send = policy.Send || slices.Contains(keep, unix.CAP_NET_ADMIN)
+	return sandbox.Enter(policy)
 }

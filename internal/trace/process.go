@@ -51,7 +51,7 @@ type holderFinder struct {
 	refused    error // why there is none
 }
 
-// newHolderFinder loads the iterator. Without it, Holders says why.
+// newHolderFinder loads the iterator. Without it, Holders returns the reason.
 func newHolderFinder(types *kernel.Types) *holderFinder {
 	f := &holderFinder{}
 	if !inInitialPIDNamespace() {
@@ -75,7 +75,7 @@ func (f *holderFinder) load(types *kernel.Types) error {
 	return err
 }
 
-// privileges are those that finding holders takes alongside CAP_BPF and CAP_PERFMON:
+// privileges are those that finding holders needs alongside CAP_BPF and CAP_PERFMON:
 // without the iterator /proc is searched, where only these two show the files of all.
 func (f *holderFinder) privileges() []kernel.Capability {
 	if f == nil || f.refused == nil {

@@ -8,6 +8,8 @@ import (
 	"time"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"xentrace/bpf"
 	"xentrace/internal/event"
 	"xentrace/internal/slots"
@@ -16,7 +18,7 @@ import (
 // recordHeader is how long a packet record without fragments is, in bytes.
 const recordHeader = int(unsafe.Offsetof(bpf.XentracePacketEvent{}.Frags))
 
-// stackedRecord is where the stack is in a record that has one: behind the room for all
+// stackedRecord is the offset of the stack in a record that has one: after the space for all
 // fragments.
 const stackedRecord = int(unsafe.Sizeof(bpf.XentracePacketEvent{}))
 
@@ -88,7 +90,8 @@ func (d *recordDecoder) decodePacket(raw []byte) (event.Packet, error) {
 		GSOSegs:    int(record.GsoSegs),
 		EtherType:  record.EtherType,
 		Header:     header,
-		Flow:       decodeFlow(record),
+		Flow:       decodeFlow(&record.Flow),
+		Inner:      decodeInner(&record.Inner),
 		Socket:     decodeSocket(&record.Socket),
 		Sender:     decodeSender(&record.Sender),
 	}
@@ -98,14 +101,14 @@ func (d *recordDecoder) decodePacket(raw []byte) (event.Packet, error) {
 	if d.foreignPIDs {
 		p.Sender = nil
 	}
-	if record.Tcp.Present != 0 && record.Flow.HasSeq != 0 {
-		p.TCP = d.decodeTCP(record)
+	if record.Tcp.Present != 0 {
+		p.TCP = d.decodeTCP(&record.Tcp, &p)
 	}
 	return p, nil
 }
 
-// decodeCall decodes the stack, if the record has one, and returns where the record goes on
-// behind its fragments or its stack.
+// decodeCall decodes the stack, if the record has one, and returns the offset in the record
+// after its fragments or its stack.
 func (d *recordDecoder) decodeCall(raw []byte, behindFrags int) (int, error) {
 	d.call.NrKernel, d.call.NrUser = 0, 0
 	if d.packet.Stacked == 0 {
@@ -143,8 +146,7 @@ func decodeHeader(record *bpf.XentracePacketEvent, rest []byte) ([]byte, error) 
 	return append(header, rest[:snapped]...), nil
 }
 
-func decodeFlow(record *bpf.XentracePacketEvent) *event.Flow {
-	f := &record.Flow
+func decodeFlow(f *bpf.XentraceFlow) *event.Flow {
 	var source, destination netip.Addr
 	switch f.Family {
 	case 4:
@@ -166,13 +168,35 @@ func decodeFlow(record *bpf.XentracePacketEvent) *event.Flow {
 	}
 }
 
-func (d *recordDecoder) decodeTCP(record *bpf.XentracePacketEvent) *event.TCP {
-	tcp := decodeState(&record.Tcp, d.jiffy)
-	tcp.Seq = record.Flow.Seq
+// decodeInner returns the flow of a carried packet. Addresses of a socket may be IPv4 ones
+// that are written as IPv6.
+func decodeInner(f *bpf.XentraceFlow) *event.Flow {
+	flow := decodeFlow(f)
+	if flow != nil {
+		flow.Source = netip.AddrPortFrom(flow.Source.Addr().Unmap(), flow.Source.Port())
+		flow.Destination = netip.AddrPortFrom(flow.Destination.Addr().Unmap(), flow.Destination.Port())
+	}
+	return flow
+}
+
+// decodeTCP returns the state of the packet's socket; nil if the packet is not known to be
+// a segment of it.
+func (d *recordDecoder) decodeTCP(state *bpf.XentraceTcpState, p *event.Packet) *event.TCP {
+	tcp := decodeState(state, d.jiffy)
+	switch {
+	case p.Inner != nil && p.Inner.Proto == unix.IPPROTO_TCP && p.Inner.SeqKnown:
+		tcp.Seq = p.Inner.Seq
+	case p.Inner != nil && p.Inner.Proto == unix.IPPROTO_TCP:
+		tcp.Seq = tcp.SndUna
+	case p.Flow != nil && p.Flow.SeqKnown:
+		tcp.Seq = p.Flow.Seq
+	default:
+		return nil
+	}
 	return &tcp
 }
 
-// decodeState returns how a connection stands; its Seq is left out.
+// decodeState returns the state of a connection; its Seq is left out.
 func decodeState(t *bpf.XentraceTcpState, jiffy time.Duration) event.TCP {
 	return event.TCP{
 		State:       t.State,

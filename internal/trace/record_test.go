@@ -3,6 +3,7 @@ package trace
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -13,6 +14,8 @@ import (
 
 	"xentrace/bpf"
 	"xentrace/internal/event"
+	"xentrace/internal/output"
+	"xentrace/test/memory"
 )
 
 func newDecoder() *recordDecoder {
@@ -89,6 +92,31 @@ func TestDecodePacket(t *testing.T) {
 		{"fragment of a TCP segment", 2, func(e *bpf.XentracePacketEvent, p *event.Packet) {
 			e.Flow.HasSeq, e.Flow.Seq = 0, 0
 			p.Flow.Seq, p.Flow.SeqKnown, p.TCP = 0, false, nil
+		}},
+		{"in a tunnel", 2, func(e *bpf.XentracePacketEvent, p *event.Packet) {
+			e.Inner = e.Flow
+			e.Inner.Seq, e.Flow.Proto, e.Flow.HasSeq, e.Flow.Seq = 0xffffff10, 17, 0, 0
+			inner := *p.Flow
+			inner.Seq = 0xffffff10
+			p.Inner, p.TCP.Seq = &inner, 0xffffff10
+			p.Flow.Proto, p.Flow.SeqKnown, p.Flow.Seq = 17, false, 0
+		}},
+		{"encrypted, by an IPv6 socket with IPv4 addresses", 2, func(e *bpf.XentracePacketEvent, p *event.Packet) {
+			e.Inner.Family, e.Inner.Proto, e.Inner.Sport, e.Inner.Dport = 6, 6, 40001, 443
+			e.Inner.Saddr, e.Inner.Daddr = netip.MustParseAddr("::ffff:10.0.0.1").As16(), netip.MustParseAddr("::ffff:10.0.0.2").As16()
+			e.Flow.Proto, e.Flow.HasSeq, e.Flow.Seq, e.Tcp.SndUna = 50, 0, 0, 0xfffffe00
+			p.Inner = &event.Flow{Proto: 6, Source: netip.MustParseAddrPort("10.0.0.1:40001"), Destination: netip.MustParseAddrPort("10.0.0.2:443")}
+			p.Flow.Proto, p.Flow.SeqKnown, p.Flow.Seq = 50, false, 0
+			p.TCP.Seq, p.TCP.SndUna, p.TCP.SndQBytes = 0xfffffe00, 0xfffffe00, 0x300
+		}},
+		{"UDP in a tunnel that a TCP socket sent", 2, func(e *bpf.XentracePacketEvent, p *event.Packet) {
+			e.Inner = e.Flow
+			e.Inner.Proto, e.Inner.HasSeq, e.Inner.Seq = 17, 0, 0
+			e.Flow.Proto, e.Flow.HasSeq, e.Flow.Seq = 4, 0, 0
+			inner := *p.Flow
+			inner.Proto, inner.Seq, inner.SeqKnown = 17, 0, false
+			p.Inner, p.TCP = &inner, nil
+			p.Flow.Proto, p.Flow.SeqKnown, p.Flow.Seq = 4, false, 0
 		}},
 		{"linearized", 17, func(e *bpf.XentracePacketEvent, p *event.Packet) {
 			e.Verdict, e.Cause = bpf.XentraceVerdictVERDICT_LINEARIZED, bpf.XentraceCauseCAUSE_NONE
@@ -230,33 +258,80 @@ func FuzzRecord(f *testing.F) {
 	f.Add(raw(tcpEvent(0), 0))
 	f.Add(make([]byte, 1024))
 	f.Add([]byte{})
+	stacked := tcpEvent(2)
+	f.Add(append(raw(stacked, 45), make([]byte, unsafe.Sizeof(bpf.XentraceCallStack{}))...))
 	f.Fuzz(func(t *testing.T, record []byte) {
-		d := newDecoder()
-		if _, err := d.kind(record); err != nil {
-			if len(record) >= interfaceRecord {
-				t.Errorf("%d bytes: %v", len(record), err)
+		memory.Within(t, 1<<20, func() { decodeAny(t, record) })
+	})
+}
+
+func decodeAny(t *testing.T, record []byte) {
+	t.Helper()
+	d := newDecoder()
+	if _, err := d.kind(record); err != nil {
+		if len(record) >= interfaceRecord {
+			t.Errorf("%d bytes: %v", len(record), err)
+		}
+		return
+	}
+	if name := d.decodeInterface(record).Name; len(name) > 16 || strings.Contains(name, "\x00") {
+		t.Errorf("interface called %q", name)
+	}
+	p, err := d.decodePacket(record)
+	if err != nil {
+		return
+	}
+	word := func(at uintptr) int { return int(binary.NativeEndian.Uint32(record[at:])) }
+	var e bpf.XentracePacketEvent
+	if p.Len != word(unsafe.Offsetof(e.Len)) || len(p.Frags) != word(unsafe.Offsetof(e.NrFrags)) || len(p.Frags) > 45 {
+		t.Errorf("%d bytes, %d fragments of a record of %d bytes", p.Len, len(p.Frags), len(record))
+	}
+	for i, frag := range p.Frags {
+		if at := uintptr(recordHeader + 8*i); int(frag.Offset) != word(at) || int(frag.Size) != word(at+4) {
+			t.Errorf("fragment %d: %+v", i, frag)
+		}
+	}
+	if p.Verdict.String() == "" || p.TCP != nil && record[unsafe.Offsetof(e.Tcp)+unsafe.Offsetof(e.Tcp.Present)] == 0 {
+		t.Errorf("verdict %q, TCP state %+v", p.Verdict, p.TCP)
+	}
+	line := output.JSON{}.AppendPacket(nil, &p)
+	if !json.Valid(line) {
+		t.Errorf("not JSON: %s", line)
+	}
+	(&output.Text{}).AppendPacket(nil, &p)
+}
+
+// The same of a drop elsewhere.
+func FuzzElsewhere(f *testing.F) {
+	f.Add(append(make([]byte, elsewhereHeader), raw(tcpEvent(2), 2)...))
+	f.Add(make([]byte, elsewhereHeader))
+	f.Add(bytes.Repeat([]byte{0xff}, elsewhereHeader+2000))
+	f.Fuzz(func(t *testing.T, record []byte) {
+		memory.Within(t, 1<<20, func() {
+			d := newDecoder()
+			p, err := d.decodeElsewhere(record)
+			if err != nil {
+				return
 			}
-			return
-		}
-		if name := d.decodeInterface(record).Name; len(name) > 16 || strings.Contains(name, "\x00") {
-			t.Errorf("interface called %q", name)
-		}
-		p, err := d.decodePacket(record)
-		if err != nil {
-			return
-		}
-		word := func(at uintptr) int { return int(binary.NativeEndian.Uint32(record[at:])) }
-		var e bpf.XentracePacketEvent
-		if p.Len != word(unsafe.Offsetof(e.Len)) || len(p.Frags) != word(unsafe.Offsetof(e.NrFrags)) || len(p.Frags) > 45 {
-			t.Errorf("%d bytes, %d fragments of a record of %d bytes", p.Len, len(p.Frags), len(record))
-		}
-		for i, frag := range p.Frags {
-			if at := uintptr(recordHeader + 8*i); int(frag.Offset) != word(at) || int(frag.Size) != word(at+4) {
-				t.Errorf("fragment %d: %+v", i, frag)
+			if line := (output.JSON{}).AppendPacket(nil, &p); !json.Valid(line) {
+				t.Errorf("not JSON: %s", line)
 			}
-		}
-		if p.Verdict.String() == "" || p.TCP != nil && record[unsafe.Offsetof(e.Tcp)+unsafe.Offsetof(e.Tcp.Present)] == 0 {
-			t.Errorf("verdict %q, TCP state %+v", p.Verdict, p.TCP)
-		}
+			d.userCall()
+		})
+	})
+}
+
+// Whatever the iterator over files writes, a holder is as long as the record says.
+func FuzzHolders(f *testing.F) {
+	f.Add(make([]byte, 3*holderSize))
+	f.Add(bytes.Repeat([]byte{0xff}, 65*holderSize+1))
+	f.Add([]byte{1})
+	f.Fuzz(func(t *testing.T, records []byte) {
+		memory.Within(t, 1<<20+4*uint64(len(records)), func() {
+			holders, err := readHolders(bytes.NewReader(records))
+			if (err != nil) != (len(records)%holderSize != 0) || len(holders) > len(records)/holderSize {
+				t.Errorf("%d holders in %d bytes, error %v", len(holders), len(records), err)
+			}
+		})
 	})
 }

@@ -26,9 +26,8 @@ type watchedInterface struct {
 	gone        bool
 	driver      *generation // the driver's, as it was when the interface came
 
-	txDroppedBase  *uint64
-	txDroppedFinal *uint64
-	missing        string // why tx_dropped is not known
+	base, final readings // when counting began and ended
+	missing     string   // why tx_dropped is not known
 }
 
 // maxGone bounds the interfaces that are gone and have counts of their own: any user who may
@@ -121,7 +120,7 @@ func (r *registry) add(ctx context.Context, i netdev.Interface, reportedByBPF bo
 		return false, fmt.Errorf("%d interfaces are watched already; its packets are counted with those of others that came too late", len(r.active))
 	}
 	w := &watchedInterface{Interface: i, slot: r.free[0], driver: r.drivers.current()}
-	w.readTxDropped(ctx, &w.txDroppedBase)
+	r.readKernel(ctx, w, &w.base)
 	if err := r.clear(w.slot); err != nil {
 		return false, err
 	}
@@ -228,48 +227,61 @@ func (r *registry) anyNetfront() bool {
 	return false
 }
 
-// finish takes the final tx_dropped of every interface.
+// finish reads the final tx_dropped of every interface.
 func (r *registry) finish(ctx context.Context) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, w := range r.active {
-		w.readTxDropped(ctx, &w.txDroppedFinal)
+		r.readKernel(ctx, w, &w.final)
 	}
 }
 
-// rebase takes tx_dropped anew: counting begins now.
+// rebase reads tx_dropped again: counting begins now.
 func (r *registry) rebase(ctx context.Context) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, w := range r.active {
-		w.readTxDropped(ctx, &w.txDroppedBase)
+		r.readKernel(ctx, w, &w.base)
 	}
 }
 
-func (w *watchedInterface) readTxDropped(ctx context.Context, into **uint64) {
-	value, err := txDropped(ctx, w.Interface)
+// readings are counters that the kernel keeps; nil where they cannot be read.
+type readings struct {
+	txDropped *uint64
+	conntrack *netdev.Conntrack
+}
+
+// readKernel reads them. Those of connection tracking concern drops outside the driver.
+func (r *registry) readKernel(ctx context.Context, w *watchedInterface, into *readings) {
+	read, err := readKernel(ctx, w.Interface, r.elsewhere != nil)
 	if err != nil {
 		w.missing = err.Error()
 		return
 	}
-	*into = &value
+	*into = read
 }
 
-// txDropped reads the interface's own counter. The namespace is not kept open, which would
-// keep it alive.
-func txDropped(ctx context.Context, i netdev.Interface) (uint64, error) {
+// readKernel reads the counters. The namespace is not kept open, which would keep it alive.
+func readKernel(ctx context.Context, i netdev.Interface, conntrack bool) (readings, error) {
 	namespace, err := netdev.OpenNamespace(ctx, i.Namespace)
 	if err != nil {
-		return 0, err
+		return readings{}, err
 	}
+	var read readings
 	counters, err := namespace.Counters(i.Index)
-	if err := errors.Join(err, namespace.Close()); err != nil {
-		return 0, err
+	if err == nil && conntrack {
+		if counts, err := namespace.Conntrack(); err == nil {
+			read.conntrack = &counts
+		}
 	}
-	return counters.TxDropped, nil
+	if err := errors.Join(err, namespace.Close()); err != nil {
+		return readings{}, err
+	}
+	read.txDropped = &counters.TxDropped
+	return read, nil
 }
 
-// missing says why a tx_dropped is not known, if one is not.
+// missing returns why a tx_dropped is unknown, if one is.
 func (r *registry) missing() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()

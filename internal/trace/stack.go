@@ -111,7 +111,7 @@ func loadedModules() []byte {
 	return loaded
 }
 
-// firstDropping returns the first frame behind those of the freeing and of BPF.
+// firstDropping returns the first frame after those of the freeing and of BPF.
 func firstDropping(frames []kernel.Frame, addresses []uint64, location uint64) int {
 	inner := min(innerFrames, len(frames))
 	for i := inner - 1; i >= 0; i-- {

@@ -37,6 +37,13 @@ var built string // the directory that the programs are in
 const buildID = "0123456789abcdef0123456789abcdef01234567"
 
 func run(m *testing.M) int {
+	if process := os.Getenv(sandboxedVariable); process != "" {
+		if err := nameInSandbox(process); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return 0
+	}
 	var err error
 	if built, err = os.MkdirTemp("", "userstack"); err != nil {
 		fmt.Fprintln(os.Stderr, err)

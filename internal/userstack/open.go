@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,20 +37,30 @@ func (n *Namer) open(pid int, m *mapping) (*openFile, error) {
 	return nil, errors.Join(errs...)
 }
 
+// openBelow opens what is at a path below a root. The path is that of a mapping, which the
+// kernel writes without symbolic links: one that is there now is refused, so that nothing
+// leads out of the root. openat2 would do the same, but a seccomp filter cannot see for
+// what it opens a file.
 func openBelow(root, path string, inode uint64) (*openFile, error) {
-	directory, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	place, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", root, err)
 	}
-	defer unix.Close(directory)
-	place, err := unix.Openat2(directory, path, &unix.OpenHow{
-		Flags:   unix.O_PATH | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+	defer func() { _ = unix.Close(place) }()
+	for name := range strings.SplitSeq(path, "/") {
+		if name == "" || name == "." {
+			continue
+		}
+		if name == ".." {
+			return nil, fmt.Errorf("%s: not a path of a mapping", path)
+		}
+		next, err := unix.Openat(place, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		_ = unix.Close(place)
+		place = next
 	}
-	defer unix.Close(place)
 	return reopen(place, path, inode)
 }
 

@@ -4,9 +4,12 @@ import (
 	"debug/elf"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"slices"
+
+	"golang.org/x/sys/unix"
 
 	"xentrace/internal/elffile"
 )
@@ -89,7 +92,13 @@ func (n *Namer) openDebug(build []byte) (*openFile, error) {
 		return nil, os.ErrNotExist
 	}
 	name := hex.EncodeToString(build)
-	return openBelow("/", n.debug+"/.build-id/"+name[:2]+"/"+name[2:]+".debug", 0)
+	path := n.debug + "/.build-id/" + name[:2] + "/" + name[2:] + ".debug" // often a link
+	place, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("debug file: %w", err)
+	}
+	defer func() { _ = unix.Close(place) }()
+	return reopen(place, path, 0)
 }
 
 type image struct{ *elffile.File }

@@ -39,8 +39,8 @@ func TestCheckAnywhere(t *testing.T) {
 		{"in a container, beside ec2rl", container("check --ec2rl"), nil, 0, "SUCCESS xennetrocket"},
 		{"in a container, observing", container("check --observe 1s"), nil, 3, "--observe: no xen-netfront interface found"},
 		{"in a container, tracing", container("watch -d 1s"), nil, 3, "missing privilege CAP_BPF"},
-		{"without /proc", []string{"unshare", "-m", "sh", "-c", "mount -t tmpfs none /proc && exec " + xentrace + " check"}, nil, 3, "is /proc mounted?"},
-		{"without a root to speak of", []string{"/xentrace", "check"}, &syscall.SysProcAttr{Chroot: emptyRoot(t)}, 3, "is /proc mounted?"},
+		{"without /proc", []string{"unshare", "-m", "sh", "-c", "mount -t tmpfs none /proc && exec " + xentrace + " check"}, nil, 3, "there is no /proc: mount it"},
+		{"without a root to speak of", []string{"/xentrace", "check"}, &syscall.SysProcAttr{Chroot: emptyRoot(t)}, 3, "there is no /proc: mount it"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			cmd := exec.Command(test.command[0], test.command[1:]...)

@@ -112,7 +112,7 @@ func TestDemo(t *testing.T) {
 		"- watch: 12 packets over the limit sent (6 UDP, 6 TCP); 12 counted, 12 records, 0 lost.\n",
 		"- hist: 60 packets over the limit sent (30 UDP, 30 TCP); 60 counted.\n",
 		"- all packets: 372 and 3100 by demo0's own counter; 372 and 3100 counted.\n",
-		"They are equal.",
+		"All counts are equal.",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("it does not say %q", want)
@@ -156,7 +156,7 @@ func TestDemoEndedEarly(t *testing.T) {
 		status int
 	}{
 		{"at once", "", unix.SIGINT, 0},
-		{"while it explains", "About 15 seconds", unix.SIGINT, 0},
+		{"while it explains", "This takes about 15 s", unix.SIGINT, 0},
 		{"while it watches", "demo0 over_limit", unix.SIGINT, 0},
 		{"SIGTERM", "demo0 over_limit", unix.SIGTERM, 0},
 		{"kill -9", "demo0 over_limit", unix.SIGKILL, -1},
@@ -213,7 +213,7 @@ func checkDemoGone(t *testing.T, demo *program, namespaces []*os.File, before []
 // A reader that goes away ends the demo.
 func TestDemoWithoutReader(t *testing.T) {
 	need.Root(t, "to make network namespaces")
-	for _, after := range []string{"About 15 seconds", "TIME"} {
+	for _, after := range []string{"This takes about 15 s", "TIME"} {
 		t.Run(after, func(t *testing.T) {
 			before := alone(t)
 			read, write, err := os.Pipe()

@@ -163,7 +163,7 @@ func TestProbeText(t *testing.T) {
 	}
 }
 
-// With scatter-gather off a small datagram whose head straddles a page is dropped,
+// With scatter-gather off a small datagram whose head straddles a page boundary is dropped,
 // where the kernel has such heads; else the probe says that it met none.
 func TestProbeScatterGatherOff(t *testing.T) {
 	scatterGather(t, "off")
