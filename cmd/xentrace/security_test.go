@@ -4,10 +4,12 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -112,6 +114,11 @@ func run(t *testing.T, near *network.Namespace, command string) *exec.Cmd {
 	switch args[0] {
 	case "watch", "hist":
 		args = append(args, "--backend", "tracepoint")
+	case "record":
+		args = append(args, "--backend", "tracepoint")
+		if !strings.Contains(command, "--dir") {
+			args = append(args, "--dir", filepath.Join(t.TempDir(), "recording"))
+		}
 	case "probe": // nobody answers there, so that it waits
 		args = append(args, "--backend", "tracepoint", "--to", "192.0.2.77:9")
 	}
@@ -122,6 +129,9 @@ func run(t *testing.T, near *network.Namespace, command string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		if process.ProcessState != nil {
+			return
+		}
 		_ = process.Process.Signal(unix.SIGINT)
 		if err := process.Wait(); err != nil && process.ProcessState.ExitCode() > 3 {
 			t.Errorf("%s: %v: %s", command, err, process.Stderr)
@@ -190,4 +200,52 @@ func parse(text string) (row, error) {
 		kept = []string{"CapEff", fields["CapEff"][0], "CapPrm", fields["CapPrm"][0], "CapBnd", fields["CapBnd"][0]}
 	}
 	return row{uid: fields["Uid"][0], capabilities: strings.Join(kept, " "), noNewPrivs: fields["NoNewPrivs"][0], seccomp: fields["Seccomp"][0]}, nil
+}
+
+// What is recorded is written by a process that has dropped its privileges, also to a
+// directory that is removed meanwhile.
+func TestRecordingOnceAttached(t *testing.T) {
+	need.Root(t, "to attach")
+	near := link(t)
+	t.Run("directory", func(t *testing.T) {
+		directory := filepath.Join(t.TempDir(), "recording")
+		process := run(t, near, "record -i NAME --dir "+directory)
+		segments := func() int {
+			found, err := filepath.Glob(filepath.Join(directory, "xentrace-*"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(found)
+		}
+		for range 2 {
+			for deadline := time.Now().Add(time.Minute); segments() == 0 || !confined(process.Process.Pid); time.Sleep(10 * time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatal("no segment after a minute")
+				}
+			}
+			if err := os.RemoveAll(directory); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	t.Run("file", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "recording.jsonl")
+		process := run(t, near, "watch -i NAME -w "+path)
+		for deadline := time.Now().Add(time.Minute); !confined(process.Process.Pid); time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("privileges are not dropped after a minute")
+			}
+		}
+		if err := errors.Join(process.Process.Signal(unix.SIGINT), process.Wait()); err != nil {
+			t.Fatalf("%v: %s", err, process.Stderr)
+		}
+		if text, err := os.ReadFile(path); err != nil || !bytes.Contains(text, []byte(`"type":"summary"`)) {
+			t.Errorf("no summary in %q, %v", text, err)
+		}
+	})
+}
+
+func confined(pid int) bool {
+	now, err := status(pid)
+	return err == nil && now.seccomp == "2"
 }

@@ -99,9 +99,9 @@ func (t *traced) start(ctx context.Context, records bool) error {
 		Rejected:   in.rejected,
 		Stacks:     in.stack,
 		Probe:      in.probe,
+		Writes:     in.recording.dir,
 		Snap:       in.recording.snap,
 		Rate:       in.recording.rate,
-		WriteDir:   in.recording.dir,
 		Notify:     t.wait.notify(t.notify),
 	})
 	if late := t.wait.end(); late != nil {

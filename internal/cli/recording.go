@@ -141,6 +141,8 @@ const defaultDir = "/var/log/xentrace"
 
 func (a *app) recordCommand() *cobra.Command {
 	o := &recordOptions{watchOptions{tracing: a.newTracing()}}
+	// The directory is its user's, who also makes it again should it be removed.
+	o.user = kernel.User{}
 	o.recording = recording{dir: defaultDir, Limits: record.Limits{MaxBytes: 256 << 20, MaxAge: 14 * 24 * time.Hour}, rate: 1000, snap: 128}
 	c := &cobra.Command{
 		Use: "record [flags] [EXPRESSION]", Short: "Record to a directory of bounded size, to look at later",

@@ -12,7 +12,11 @@ import (
 
 // userFlag chooses the user that a command becomes once attached.
 func userFlag(c *cobra.Command, to *kernel.User) {
-	parsed(c, to, "user", "", "USER", "65534", "user to run as once attached", parseUser)
+	initial := strconv.Itoa(to.UID)
+	if to.UID == 0 {
+		initial = "root"
+	}
+	parsed(c, to, "user", "", "USER", initial, "user to run as once attached", parseUser)
 }
 
 // parseUser reads a name or a uid. A uid without an entry in /etc/passwd has the gid of the

@@ -19,9 +19,6 @@ const (
 		unix.LANDLOCK_ACCESS_FS_MAKE_FIFO | unix.LANDLOCK_ACCESS_FS_MAKE_BLOCK | unix.LANDLOCK_ACCESS_FS_MAKE_SYM
 	rightsV2 = rightsV1 | unix.LANDLOCK_ACCESS_FS_REFER
 	rightsV3 = rightsV2 | unix.LANDLOCK_ACCESS_FS_TRUNCATE
-
-	rightsWrite = rightsRead | unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_REMOVE_FILE |
-		unix.LANDLOCK_ACCESS_FS_MAKE_DIR | unix.LANDLOCK_ACCESS_FS_MAKE_REG | unix.LANDLOCK_ACCESS_FS_TRUNCATE
 )
 
 // readable are the trees that may be read: facts about the machine, cgroups, kernel types
@@ -31,7 +28,7 @@ func readable() []string {
 }
 
 // restrictFiles forbids all access to files but reading the trees of readable, also through
-// files of other processes. Where other users' processes are read it does nothing: a process
+// files of other processes, and making files beneath the parent of Directory. Where other users' processes are read it does nothing: a process
 // in a Landlock domain may not look into those outside.
 func restrictFiles(p Policy) error {
 	if p.Processes {
@@ -55,13 +52,19 @@ func restrictFiles(p Policy) error {
 	}
 	defer func() { _ = unix.Close(int(fd)) }() // the domain stays
 	for _, path := range readable() {
-		if err := addTree(int(fd), path, rightsRead); err != nil {
+		if err := addRule(int(fd), path, rightsRead); err != nil {
 			return err
 		}
 	}
-	if p.WriteDir != "" { // its parent, too: the directory may be made again
-		rights := rightsWrite & attributes.Handled_access_fs
-		if err := addTree(int(fd), filepath.Dir(p.WriteDir), rights); err != nil {
+	if p.Directory != "" {
+		// A rule is about an inode: that of the directory is another once it is made again.
+		path, err := filepath.Abs(p.Directory)
+		if err != nil {
+			return err
+		}
+		const rights = unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_MAKE_REG | unix.LANDLOCK_ACCESS_FS_MAKE_DIR |
+			unix.LANDLOCK_ACCESS_FS_REMOVE_FILE | unix.LANDLOCK_ACCESS_FS_TRUNCATE
+		if err := addRule(int(fd), filepath.Dir(path), rightsRead|rights&attributes.Handled_access_fs); err != nil {
 			return err
 		}
 	}
@@ -72,7 +75,7 @@ func restrictFiles(p Policy) error {
 	return nil
 }
 
-func addTree(ruleset int, path string, rights uint64) error {
+func addRule(ruleset int, path string, rights uint64) error {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EACCES) {
 		return nil

@@ -129,7 +129,7 @@ func (t *Tracer) DropPrivileges(ctx context.Context, user kernel.User, more ...k
 	if t.calls != nil {
 		keep = append(keep, unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH)
 	}
-	return keepPrivileges(user, t.options.Interfaces, t.options.Probe, t.options.WriteDir, keep)
+	return keepPrivileges(user, t.options.Interfaces, sandbox.Policy{Send: t.options.Probe, Directory: t.options.Writes}, keep)
 }
 
 // KeepPrivileges becomes the user and drops all privileges but CAP_BPF and CAP_PERFMON
@@ -139,10 +139,10 @@ func (t *Tracer) DropPrivileges(ctx context.Context, user kernel.User, more ...k
 //
 // The system calls and files that are not needed are forbidden, see [sandbox.Enter].
 func KeepPrivileges(user kernel.User, interfaces []string) error {
-	return keepPrivileges(user, interfaces, false, "", nil)
+	return keepPrivileges(user, interfaces, sandbox.Policy{}, nil)
 }
 
-func keepPrivileges(user kernel.User, interfaces []string, sends bool, writeDir string, more []kernel.Capability) error {
+func keepPrivileges(user kernel.User, interfaces []string, policy sandbox.Policy, more []kernel.Capability) error {
 	keep := append([]kernel.Capability{unix.CAP_BPF, unix.CAP_PERFMON}, more...)
 	if len(interfaces) == 0 {
 		keep = append(keep, unix.CAP_SYS_ADMIN, unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH)
@@ -157,10 +157,8 @@ func keepPrivileges(user kernel.User, interfaces []string, sends bool, writeDir 
 	if err := kernel.Confine(user, keep...); err != nil {
 		return err
 	}
-	return sandbox.Enter(sandbox.Policy{
-		Namespaces: slices.Contains(keep, unix.CAP_SYS_ADMIN),
-		Processes:  slices.Contains(keep, unix.CAP_SYS_PTRACE),
-		WriteDir:   writeDir,
-		Send:       sends || slices.Contains(keep, unix.CAP_NET_ADMIN),
-	})
+	policy.Namespaces = slices.Contains(keep, unix.CAP_SYS_ADMIN)
+	policy.Processes = slices.Contains(keep, unix.CAP_SYS_PTRACE)
+	policy.Send = policy.Send || slices.Contains(keep, unix.CAP_NET_ADMIN)
+	return sandbox.Enter(policy)
 }

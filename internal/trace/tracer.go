@@ -47,15 +47,13 @@ type Options struct {
 	Wait       bool      // wait for an interface to appear instead of failing
 	Stacks     bool      // record the stack of the call that sent a packet
 	Rejected   bool      // hook the TX responses, too: packets that the backend rejected
+	Writes     string    // directory in which the caller makes files once privileges are dropped; empty for none
 	Probe      bool      // record every packet of one socket, see SetProbe
 	Snap       int       // record so many bytes of a packet, at most MaxSnap; 0 for none
 	// Rate limits the records: at most so many are made in any second, and those beyond are
 	// counted in Totals.Suppressed. Of 128 and more a quarter is reserved in 32 equal shares
 	// by user, so that the packets of one do not suppress all records of others. 0: no limit.
 	Rate int
-
-	// WriteDir is a directory that the caller writes files to after DropPrivileges; "" for none.
-	WriteDir string
 
 	// Notify receives what a user should know while the tracer runs. It is called from
 	// several goroutines, one at a time.
