@@ -4,7 +4,7 @@ import "time"
 
 const (
 	// budgetInterval is the time in which all users together may cause budgetBytes to be
-	// read, which takes some 5 % of a CPU.
+	// read, which takes some 10 % of a CPU.
 	budgetInterval = time.Second
 	budgetBytes    = 64 << 20
 	// leastShares: a user alone does not get more than 1/leastShares of that.
@@ -13,6 +13,8 @@ const (
 	maxUsers = 1024
 	// workOfFile is what opening a file counts as, in bytes read.
 	workOfFile = 16 << 10
+	// workOfMaps is what a byte of /proc/PID/maps counts as: the kernel makes some 80 MB/s.
+	workOfMaps = 8
 )
 
 // otherUsers is the entry that users share when the table is full.

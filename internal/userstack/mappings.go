@@ -84,7 +84,7 @@ func (n *Namer) mappings(c *Call) []*mapping {
 		return found
 	}
 	p, bytes, err := n.readProcess(c)
-	n.budget.charge(c.UID, bytes+workOfFile)
+	n.budget.charge(c.UID, workOfMaps*bytes+workOfFile)
 	if err != nil {
 		return make([]*mapping, len(c.Addresses))
 	}

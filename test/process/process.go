@@ -60,6 +60,8 @@ func run(kind string, args []string) error {
 		return child(args[0])
 	case "busy":
 		return busy(args[0])
+	case "mappings":
+		return mappings(args[0])
 	}
 	return errors.New("unknown")
 }
