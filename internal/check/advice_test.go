@@ -83,7 +83,9 @@ var varieties = map[string][]func(*guest){
 		func(*guest) {}, func(g *guest) { g.busy = 2 }, func(g *guest) { g.busy = 1 },
 	},
 	"irqbalance": {
-		func(*guest) {}, func(g *guest) { g.write(map[string]string{"usr/sbin/irqbalance": ""}) }, func(g *guest) { g.write(map[string]string{"usr/sbin/ip": ""}) },
+		func(*guest) {}, func(g *guest) {
+			g.write(map[string]string{"usr/sbin/irqbalance": "", "run/systemd/system/x": ""})
+		}, func(g *guest) { g.write(map[string]string{"usr/sbin/irqbalance": ""}) }, func(g *guest) { g.write(map[string]string{"usr/sbin/ip": ""}) },
 	},
 	"trust": {
 		func(*guest) {}, func(g *guest) { g.write(map[string]string{"sys/module/xen_netfront/parameters/trusted": "N"}) },
@@ -176,7 +178,7 @@ func (g *guest) run(command string) (setting, error) {
 	case fields[0] == "modprobe":
 		return setting{command, ""}, g.load()
 	case command == "systemctl enable --now irqbalance":
-		if g.files["usr/sbin/irqbalance"] == nil || g.files["run/irqbalance"] != nil {
+		if g.files["usr/sbin/irqbalance"] == nil || g.files["run/systemd/system/x"] == nil || g.files["run/irqbalance"] != nil {
 			return setting{}, errors.New("no such service, or it runs")
 		}
 		g.write(map[string]string{"run/irqbalance": ""})

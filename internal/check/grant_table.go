@@ -27,9 +27,13 @@ const xenPlatform = "5853:0001"
 func (r *reader) readGrantTable() GrantTable {
 	g := GrantTable{Uncached: r.uncachedBAR()}
 	for line := range strings.Lines(r.text("proc/cpuinfo")) {
-		if key, value, is := strings.Cut(line, ":"); is && strings.TrimSpace(key) == "vendor_id" {
+		switch key, value, _ := strings.Cut(line, ":"); strings.TrimSpace(key) {
+		case "vendor_id":
 			g.CPUVendor = strings.TrimSpace(value)
-			break
+			return g
+		case "CPU implementer":
+			g.CPUVendor = "ARM"
+			return g
 		}
 	}
 	return g

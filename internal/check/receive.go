@@ -6,6 +6,7 @@ import (
 
 	"xentrace/internal/event"
 	"xentrace/internal/remedy"
+	"xentrace/internal/verdict"
 )
 
 const (
@@ -31,15 +32,15 @@ func (m *Machine) receive(i *Interface) event.Finding {
 	var says []string
 	if c.Later.RxErrors > 0 {
 		f.Status = event.Warn
-		says = append(says, fmt.Sprintf("%d packets of the backend were malformed and dropped by the driver (rx_errors).", c.Later.RxErrors))
+		says = append(says, "The driver dropped "+verdict.Count(int(c.Later.RxErrors), "malformed packet")+" from the backend (rx_errors).")
 	}
 	if moved > 0 {
 		f.Status = event.Fail
-		says = append(says, fmt.Sprintf("%d of them came while this command ran.", moved))
+		says = append(says, fmt.Sprintf("%d of them while this command ran.", moved))
 	}
 	if logged > 0 {
 		f.Status = max(f.Status, event.Warn)
-		says = append(says, fmt.Sprintf("The kernel log has %d messages about malformed packets.", logged))
+		says = append(says, "The kernel log has "+verdict.Count(logged, "message")+" about malformed packets.")
 	}
 	if f.Status != event.OK {
 		f.Advice = m.advise(i, remedy.LogOfDriver, remedy.UpdateBackend)

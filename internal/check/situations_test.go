@@ -181,8 +181,8 @@ func situations() []situation {
 		{"malformed packets received", func(g *guest) {
 			g.interfaces[0].Counters.Value.RxErrors, g.interfaces[0].Counters.Value.RxPackets = 40, 5000
 			g.logs(9, "net eth0: rx->offset: 4000, size: 200\n SUBSYSTEM=net\n DEVICE=n2\n")
-		}, "WARN receive, WARN kernel_log", Receive, []string{"40 packets of the backend were malformed", "log has 1 messages about malformed", "logged 1", "update the kernel that runs xen-netback"}},
-		{"malformed packets right now", func(g *guest) { g.malformed = 3 }, "FAIL receive", Receive, []string{"3 of them came while"}},
+		}, "WARN receive, WARN kernel_log", Receive, []string{"The driver dropped 40 malformed packets from the backend", "log has 1 message about malformed", "logged 1", "update the kernel that runs xen-netback"}},
+		{"malformed packets right now", func(g *guest) { g.malformed = 3 }, "FAIL receive", Receive, []string{"3 of them while"}},
 		{"received packets that nothing handles", func(g *guest) {
 			g.interfaces[0].Counters.Value.RxDropped, g.interfaces[0].Counters.Value.RxPackets = 200, 5000
 		}, "WARN receive", Receive, []string{"dropped 200 received packets, 4.0 % (rx_dropped)", "softnet_stat"}},
@@ -206,6 +206,9 @@ func situations() []situation {
 			g.amd("0x0f0000000")
 			g.write(map[string]string{"sys/hypervisor/guest_type": "PVH"})
 		}, "UNKNOWN grant_table", GrantTableOf, []string{"cannot be known from inside"}},
+		{"an arm64 host", func(g *guest) {
+			g.write(map[string]string{"proc/cpuinfo": "processor\t: 0\nFeatures\t: fp asimd\nCPU implementer\t: 0x41", "sys/hypervisor/guest_type": "PVH"})
+		}, "", GrantTableOf, []string{"does not concern this CPU (ARM)"}},
 		{"a PV guest of an AMD host", func(g *guest) {
 			g.amd("0x0f0000000")
 			g.write(map[string]string{"sys/hypervisor/guest_type": "PV"})

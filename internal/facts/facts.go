@@ -83,7 +83,10 @@ func irqbalance(files fs.FS) remedy.Setting {
 	case text(files, "sys/fs/cgroup/system.slice/irqbalance.service/cgroup.procs") != "", there(files, "run/irqbalance"), there(files, "run/irqbalance.pid"):
 		return remedy.On
 	case there(files, "usr/sbin/irqbalance"), there(files, "sbin/irqbalance"):
-		return remedy.Off
+		if there(files, "run/systemd/system") { // else systemctl does not start it
+			return remedy.Off
+		}
+		return remedy.NotKnown
 	case there(files, "usr/sbin"):
 		return remedy.Absent
 	}

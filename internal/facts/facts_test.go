@@ -43,7 +43,8 @@ func TestMachine(t *testing.T) {
 		{"a PVH guest, which has no emulated NIC", map[string]string{"proc/cmdline": "xen_emul_unplug=never", "sys/hypervisor/guest_type": "PVH"}, remedy.Facts{}},
 		{"the driver is not loaded", map[string]string{"sys/module/kernel/parameters/panic": "0"}, remedy.Facts{Driver: remedy.NotLoaded}},
 		{"irqbalance runs", map[string]string{"sys/fs/cgroup/system.slice/irqbalance.service/cgroup.procs": "712\n", "usr/sbin/irqbalance": ""}, remedy.Facts{Irqbalance: remedy.On}},
-		{"irqbalance was stopped", map[string]string{"usr/sbin/irqbalance": ""}, remedy.Facts{Irqbalance: remedy.Off}},
+		{"irqbalance was stopped", map[string]string{"usr/sbin/irqbalance": "", "run/systemd/system/x": ""}, remedy.Facts{Irqbalance: remedy.Off}},
+		{"irqbalance without systemd", map[string]string{"usr/sbin/irqbalance": ""}, remedy.Facts{}},
 		{"no irqbalance", map[string]string{"usr/sbin/ip": ""}, remedy.Facts{Irqbalance: remedy.Absent}},
 		{"parameters in modprobe.d", map[string]string{
 			"etc/modprobe.d/b.conf":     "\n# options xen_netfront max_queues=9\noptions xen-netfront trusted=0 max_queues=2\n",
