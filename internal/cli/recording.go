@@ -33,8 +33,6 @@ type recording struct {
 	rate int // records per second; 0: no limit
 }
 
-func (r *recording) active() bool { return r.path != "" || r.dir != "" }
-
 func (r *recording) flags(c *cobra.Command) {
 	path(c, &r.path, "write", "w", "also record to this new file (.zst: compressed)")
 }
