@@ -3,10 +3,13 @@ package bpf
 import (
 	"encoding/binary"
 	"errors"
+	"runtime"
 	"slices"
 	"testing"
 
 	"github.com/cilium/ebpf"
+
+	"xentrace/test/need"
 )
 
 // Where the fake driver's parts lie, beside those of the fake packet.
@@ -198,6 +201,7 @@ func TestPressureOfFakePacket(t *testing.T) {
 
 // Responses are counted once, on whatever CPUs xennet_tx_buf_gc() runs.
 func TestResponsesOnTwoCPUs(t *testing.T) {
+	need.That(t, runtime.NumCPU() > 1, "2 CPUs")
 	forBothWays(t, func(t *testing.T, f *front) {
 		f.must(f.collection.Maps[CongestionMapTransmitStateOf].Put(uint32(2*fakePlace), CongestionTransmitState{Queue: f.at(atFrontQueue)}))
 		run := func(cpu, responses uint32) {

@@ -1,10 +1,13 @@
 package bpf
 
 import (
+	"runtime"
 	"sync"
 	"testing"
 
 	"github.com/cilium/ebpf"
+
+	"xentrace/test/need"
 )
 
 // limit allows so many records since the start for all, and for each share.
@@ -176,6 +179,7 @@ func TestRateIsShared(t *testing.T) {
 // CPUs that meet at the limit never exceed it, and every record is made or counted.
 func TestRateOnTwoCPUs(t *testing.T) {
 	const each, most = 5000, 3000
+	need.That(t, runtime.NumCPU() > 1, "2 CPUs")
 	a := newArena(t)
 	p := limited(t, a, 0)
 	a.device()

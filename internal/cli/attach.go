@@ -41,7 +41,7 @@ func attach(ctx context.Context, in *tracing, records bool, prepare func(*traced
 		return nil, err
 	}
 	defer ready.discard()
-	if t.recorder, err = in.recording.open(t.console.Notify); err != nil {
+	if t.recorder, err = in.recording.open(in.user, t.console.Notify); err != nil {
 		return nil, err
 	}
 	if err := t.start(ctx, records); err != nil {
@@ -101,6 +101,7 @@ func (t *traced) start(ctx context.Context, records bool) error {
 		Probe:      in.probe,
 		Snap:       in.recording.snap,
 		Rate:       in.recording.rate,
+		WriteDir:   in.recording.dir,
 		Notify:     t.wait.notify(t.notify),
 	})
 	if late := t.wait.end(); late != nil {

@@ -40,7 +40,7 @@ more than 5 events from what one rate for both predicts.`,
 			return o.run(c.Context(), args)
 		},
 	}
-	writeFlag(c, &o.out, "write an HTML page to this file instead")
+	path(c, &o.out, "write", "w", "write an HTML page to this file instead")
 	o.recorded.flags(c)
 	word(c, &o.format, "output", "o", "FORMAT", "output format", "text", "json")
 	return c
@@ -90,7 +90,7 @@ func (o *compareOptions) write(c *report.Comparison, options report.Options) err
 	if err != nil {
 		return err
 	}
-	file, err := o.createPage(o.out)
+	file, err := o.createPage(o.out, false)
 	if err != nil {
 		return err
 	}

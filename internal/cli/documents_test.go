@@ -245,6 +245,23 @@ func TestManualPages(t *testing.T) {
 	}
 }
 
+// make install installs the page of every command.
+func TestEveryManPageIsInstalled(t *testing.T) {
+	makefile, err := os.ReadFile("../../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := regexp.MustCompile(`(?m)^COMMANDS := (.*)$`).FindSubmatch(makefile)
+	if line == nil {
+		t.Fatal("the Makefile lists no commands")
+	}
+	for _, name := range commandNames(commandLine().root()) {
+		if name != "help" && !slices.Contains(strings.Fields(string(line[1])), name) {
+			t.Errorf("xentrace-%s(1) is not installed", name)
+		}
+	}
+}
+
 // Each flag is in the man page with the words that the help has for it.
 func TestManAndHelpAgree(t *testing.T) {
 	need.Tool(t, "groff")

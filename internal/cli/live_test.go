@@ -311,6 +311,9 @@ func TestLiveDrawsNothingWhileNothingChanges(t *testing.T) {
 	l.terminal.Await(t, "dropped           40")
 	l.terminal.Press(t, "p")
 	l.terminal.Await(t, "PAUSED at")
+	for !strings.HasSuffix(l.terminal.Raw(), "\x1b[?2026l") { // until it is drawn to the end
+		time.Sleep(5 * time.Millisecond)
+	}
 	before := len(l.terminal.Raw())
 	time.Sleep(1500 * time.Millisecond)
 	if written := l.terminal.Raw()[before:]; written != "" {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 
 	"xentrace/internal/event"
 	"xentrace/internal/record"
@@ -190,62 +191,63 @@ func (r *recorded) redactor() *redact.Redactor {
 	return redact.New()
 }
 
-// A pageFile is an HTML file that appears under its name when it is complete; or standard
-// output.
+// A pageFile is where a page is written when it is complete: a file that appears under its
+// name then, a file that is written in place, or standard output.
 type pageFile struct {
 	path   string
-	temp   *os.File  // nil for standard output
+	file   *os.File  // nil for standard output
+	rename bool      // file is a temporary one
+	fresh  bool      // file was not there before
 	stdout io.Writer // nil for a file
 }
 
-// createPage makes the temporary file next to the page; only its owner may read it. The path
-// "-" is standard output.
-func (r *recorded) createPage(path string) (*pageFile, error) {
+// createPage opens a page that only its owner may read. inPlace is for a process that can
+// rename no file later, since it is confined by then. The path "-" is standard output.
+func (r *recorded) createPage(path string, inPlace bool) (*pageFile, error) {
 	if path == "-" {
 		return &pageFile{path: "standard output", stdout: r.stdout()}, nil
 	}
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() {
 		return nil, usageError{fmt.Errorf("--write %s: not a regular file", path)}
 	}
-	temp, err := os.CreateTemp(filepath.Dir(path), ".xentrace-*.html")
+	p := &pageFile{path: path, rename: !inPlace, fresh: err != nil}
+	if inPlace {
+		p.file, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
+	} else {
+		p.file, err = os.CreateTemp(filepath.Dir(path), ".xentrace-*.html")
+	}
 	if err != nil {
 		return nil, usageError{fmt.Errorf("--write: %w", err)}
 	}
-	return &pageFile{path: path, temp: temp}, nil
+	return p, nil
 }
 
-// finish writes the page under its name.
+// finish writes the page.
 func (p *pageFile) finish(page *report.Page) error {
 	if p.stdout != nil {
 		_, err := page.WriteTo(p.stdout)
 		return err
 	}
-	_, err := page.WriteTo(p.temp)
-	err = errors.Join(err, p.temp.Sync())
-	if err == nil {
-		err = os.Rename(p.temp.Name(), p.path)
+	_, err := page.WriteTo(p.file)
+	err = errors.Join(err, p.file.Sync())
+	if err == nil && p.rename {
+		err = os.Rename(p.file.Name(), p.path)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot write %s: %w", p.path, err)
 	}
+	p.rename, p.fresh = false, false
 	return nil
 }
 
-// discard removes what was not finished.
+// discard closes the file, and removes it unless it is finished.
 func (p *pageFile) discard() {
-	if p.temp == nil {
+	if p.file == nil {
 		return
 	}
-	_ = p.temp.Close()
-	_ = os.Remove(p.temp.Name()) // is not there after finish
-}
-
-func writeFlag(c *cobra.Command, to *string, usage string) {
-	define(c, "write", "w", usage, nil, &value{kind: "FILE", set: func(text string) error {
-		if text == "" {
-			return errors.New("empty path")
-		}
-		*to = text
-		return nil
-	}})
+	_ = p.file.Close()
+	if p.rename || p.fresh {
+		_ = os.Remove(p.file.Name()) // a confined process cannot: an empty file is left
+	}
 }

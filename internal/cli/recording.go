@@ -14,6 +14,7 @@ import (
 	"xentrace/internal/check"
 	"xentrace/internal/event"
 	"xentrace/internal/facts"
+	"xentrace/internal/kernel"
 	"xentrace/internal/record"
 	"xentrace/internal/session"
 	"xentrace/internal/trace"
@@ -32,19 +33,18 @@ type recording struct {
 	rate int // records per second; 0: no limit
 }
 
-func (r *recording) active() bool { return r.path != "" || r.dir != "" }
-
 func (r *recording) flags(c *cobra.Command) {
 	path(c, &r.path, "write", "w", "also record to this new file (.zst: compressed)")
 }
 
-// open opens the recorder; nil where nothing is recorded.
-func (r *recording) open(notify func(event.Notice)) (*record.Recorder, error) {
+// open opens the recorder; nil where nothing is recorded. A directory is the user's that the
+// command becomes.
+func (r *recording) open(user kernel.User, notify func(event.Notice)) (*record.Recorder, error) {
 	var store record.Store
 	var err error
 	switch {
 	case r.dir != "":
-		store, err = record.OpenDirectory(r.dir, r.Limits)
+		store, err = record.OpenDirectory(r.dir, r.Limits, user.UID, user.GID)
 	case r.path != "":
 		store, err = record.Create(r.path)
 	default:

@@ -105,6 +105,9 @@ func (o *replayOptions) run(ctx context.Context, args []string) error {
 			return &summary
 		},
 	})
+	for _, end := range source.Unfinished() {
+		console.Say("a run has no summary after " + end.Local().Format("2006-01-02 15:04:05") + " (killed, or still running): counts are of its intervals of 10 s")
+	}
 	if n := source.Damages(); err == nil && n > 0 {
 		console.Say(fmt.Sprintf("damaged parts: %d; everything else was shown", n))
 		return errFinding

@@ -38,7 +38,7 @@ Without a path, -d TIME watches this machine for that long.`,
 			return o.run(c.Context(), args, c.Flags().Changed)
 		},
 	}
-	writeFlag(c, &o.out, "write the page to this file; -: standard output")
+	path(c, &o.out, "write", "w", "write the page to this file; -: standard output")
 	o.recorded.flags(c)
 	o.durationFlag(c, "watch this machine for this long, e.g. 30s")
 	interfaceFlag(c, &o.interfaces, "with -d: interface; without it, every xen-netfront interface")
@@ -72,7 +72,7 @@ func (o *reportOptions) run(ctx context.Context, paths []string, given func(flag
 			return usageError{fmt.Errorf("--%s is for a live run; drop it or the paths", flag)}
 		}
 	}
-	page, err := o.createPage(o.out)
+	page, err := o.createPage(o.out, live)
 	if err != nil {
 		return err
 	}

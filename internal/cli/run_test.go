@@ -534,7 +534,7 @@ func TestDurationBoundsTheWait(t *testing.T) {
 		if got.status != 3 || !strings.HasSuffix(got.stderr, "xentrace: cannot run here: no interface appeared within --duration 50ms\n") {
 			t.Errorf("%s: status %d, stderr %q", command, got.status, got.stderr)
 		}
-		if strings.Count(got.stdout, "\n") != 1 || !strings.HasPrefix(got.stdout, `{"type":"summary"`) {
+		if strings.Count(got.stdout, "\n") != 1 || !strings.HasPrefix(got.stdout, `{"type":"summary"`) || !strings.Contains(got.stdout, `"recursion":"nothing was attached"`) {
 			t.Errorf("%s: stdout %q", command, got.stdout)
 		}
 	}

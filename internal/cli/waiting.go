@@ -72,7 +72,8 @@ type noSource struct{}
 
 func (noSource) Next(context.Context) (event.Event, error) { return nil, io.EOF }
 func (noSource) Totals(context.Context) (event.Totals, error) {
-	return event.Totals{Time: time.Now()}, nil
+	const why = "nothing was attached"
+	return event.Totals{Time: time.Now(), Missing: map[string]string{"recursion": why, "missed": why}}, nil
 }
 func (noSource) Stop(context.Context) error { return nil }
 func (noSource) Close() error               { return nil }

@@ -37,6 +37,14 @@ func (t *Totals) Since(before *Totals) Totals {
 			d.Interfaces[i].subtract(old)
 		}
 	}
+	// What was listed before and is not any more is in the entry without an interface.
+	if rest := d.of(&InterfaceTotals{}); rest != nil {
+		for i := range before.Interfaces {
+			if old := &before.Interfaces[i]; t.of(old) == nil {
+				rest.subtract(old)
+			}
+		}
+	}
 	return d
 }
 

@@ -50,3 +50,14 @@ func TestIntervalOfACountThatWentBack(t *testing.T) {
 		t.Errorf("%+v", n)
 	}
 }
+
+// An interface that is folded into the entry of all others is not counted twice.
+func TestIntervalOfAFoldedInterface(t *testing.T) {
+	first := snapshot(10, 100, 4)
+	second := snapshot(20, 130, 6)
+	second.Interfaces[0].Device = Device{Name: "(others)"}
+	d := second.Since(&first)
+	if n := d.Interfaces[0]; n.Packets != 30 || n.Dropped != 2 || n.Slots[19] != 2 || n.Reasons["NO_SOCKET"] != 2 {
+		t.Errorf("%d packets, %d dropped, %d of 19 slots, %v: want 30, 2, 2, 2", n.Packets, n.Dropped, n.Slots[19], n.Reasons)
+	}
+}

@@ -67,6 +67,18 @@ func (f Found) Open() (*Namespace, error) {
 // openPath opens the namespace at path and, if want is not 0, checks its number: a PID
 // may have been reused.
 func openPath(path string, want uint32) (*Namespace, error) {
+	ns, err := openBare(path, want)
+	if err != nil {
+		return nil, err
+	}
+	if err := ns.Do(ns.openSockets); err != nil {
+		return nil, errors.Join(fmt.Errorf("network namespace %d: %w", ns.inum, err), ns.Close())
+	}
+	return ns, nil
+}
+
+// openBare opens a namespace without sockets, for [Namespace.Do] only.
+func openBare(path string, want uint32) (*Namespace, error) {
 	file, err := openNamespaceFile(path)
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) {
@@ -80,9 +92,6 @@ func openPath(path string, want uint32) (*Namespace, error) {
 	}
 	if want != 0 && ns.inum != want {
 		return nil, errors.Join(&NamespaceNotFoundError{Inum: want}, file.Close())
-	}
-	if err := ns.Do(ns.openSockets); err != nil {
-		return nil, errors.Join(fmt.Errorf("network namespace %d: %w", ns.inum, err), ns.Close())
 	}
 	return ns, nil
 }

@@ -221,7 +221,10 @@ func sentenceOfInterface(n *event.Notice) string {
 	case event.NoticeInterfaceFailed:
 		return fmt.Sprintf("interface %s is not counted separately: %s", name, n.Reason)
 	case event.NoticeNamespaceUnwatched:
-		return fmt.Sprintf("interfaces of network namespace %d are no longer followed: %s", n.NetNS, n.Reason)
+		if n.NetNS == 0 {
+			return "some network namespaces are not watched: " + n.Reason
+		}
+		return fmt.Sprintf("interfaces of network namespace %d are not watched: %s", n.NetNS, n.Reason)
 	case event.NoticeQueueStuck:
 		return fmt.Sprintf("%s: transmit queue %d has been full for %s and the backend accepts nothing from it; netback does this once it has disabled the interface (dom0's log: \"fatal error; disabling device\"); reconnect it in dom0: xl network-detach, xl network-attach",
 			name, queueNumber(n), wholeSeconds(lasted))

@@ -53,7 +53,7 @@ func sampleEvents() []event.FlowEvent {
 }
 
 func sampleRun() *event.Summary {
-	flows := event.FlowSummary{FlowCounts: event.FlowCounts{Flows: 7, Stalled: 1, EverStalled: 3, Lost: 2}}
+	flows := event.FlowSummary{FlowCounts: event.FlowCounts{Flows: 7, Stalled: 1, EverStalled: 3, Lost: 2}, Losing: 12}
 	for _, e := range sampleEvents() {
 		flows.Flows = append(flows.Flows, e.Flow)
 	}

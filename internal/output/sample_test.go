@@ -138,6 +138,7 @@ func elsewhereTotals() *event.Totals {
 	totals := sampleTotals()
 	totals.Drops = event.DropsAll
 	totals.Interfaces[0].Elsewhere = 1204
+	totals.Interfaces[0].Conntrack = &event.Conntrack{InsertFailed: 2, Dropped: 2, EarlyDropped: 7}
 	totals.Interfaces[0].Reasons = map[string]uint64{"QDISC_DROP": 1200, "NETFILTER_DROP": 3, "SOME_NEW_REASON": 1}
 	totals.Interfaces[1].Reasons = map[string]uint64{}
 	return totals

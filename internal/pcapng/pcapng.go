@@ -18,12 +18,14 @@ import (
 // a reader at the other end of a pipe sees it at once.
 type Sink struct {
 	w     io.Writer
-	start *event.Start // of the section; nil: not known
-	begun bool
-	began time.Time // of the section; zero until an event shows it
+	start *event.Start // the last; nil: not known
+	host  string       // of the first
+	begun bool         // the head is written
+	began time.Time    // when counting began; zero until an event shows it
 
-	interfaces map[place]*captured
-	packets    uint64 // in the file so far
+	interfaces map[place]*captured // of this boot
+	described  uint32              // interfaces in the file so far
+	packets    uint64              // in the file so far
 	buffer     []byte
 }
 
@@ -35,13 +37,14 @@ type place struct {
 
 // A captured interface has a description block.
 type captured struct {
-	number    uint32 // in its section
+	number    uint32 // in the file
 	counts    counts
 	delivered uint64 // packets written
 }
 
 // New returns a Sink. start describes the machine and its interfaces; without it, nil, the
-// first event may be a Start. A Start of another boot or machine begins a new section.
+// first event may be a Start. Behind a Start of another boot or machine interfaces have
+// descriptions of their own.
 func New(w io.Writer, start *event.Start) *Sink {
 	return &Sink{w: w, start: start}
 }
@@ -84,14 +87,20 @@ func (s *Sink) flush() error {
 	return err
 }
 
-// restart begins a section if a Start is of another boot than the one that is written.
+// restart describes the interfaces anew if a Start is of another boot than the one before.
+// A second section would be the format's way, but tshark 4.0 confuses the interfaces of two.
 func (s *Sink) restart(start *event.Start) {
-	same := s.begun && s.start != nil && s.start.BootID == start.BootID && s.start.Hostname == start.Hostname
+	before := s.start
 	s.start = start
-	if !same {
-		s.begun = false
+	if !s.begun {
+		s.section()
+		return
 	}
-	s.section()
+	if before != nil && before.BootID == start.BootID && before.Hostname == start.Hostname {
+		return
+	}
+	s.remark(start.Time, event.Device{}, strings.Join(append([]string{"recording of another boot"}, startComments(start)...), ", "))
+	s.boot(start)
 }
 
 // section writes the section header and the known interfaces, once.
@@ -99,12 +108,12 @@ func (s *Sink) section() {
 	if s.begun {
 		return
 	}
-	s.begun, s.began, s.interfaces = true, time.Time{}, make(map[place]*captured)
+	s.begun = true
 	start := s.start
 	if start == nil {
 		start = &event.Start{}
 	}
-	s.began = start.Time
+	s.host = start.Hostname
 	k := begin(s.buffer, blockSection)
 	k.u32(byteOrderMagic)
 	k.u16(1) // version 1.0
@@ -117,6 +126,12 @@ func (s *Sink) section() {
 	k.text(shbOS, operatingSystem(start))
 	k.text(shbApplication, strings.TrimSpace("xentrace "+start.Version))
 	s.buffer = k.end()
+	s.boot(start)
+}
+
+// boot begins to count anew, and describes the known interfaces.
+func (s *Sink) boot(start *event.Start) {
+	s.began, s.interfaces = start.Time, make(map[place]*captured)
 	for i := range start.Interfaces {
 		s.captured(start.Interfaces[i].Device)
 	}
@@ -128,7 +143,8 @@ func (s *Sink) captured(d event.Device) *captured {
 	if c := s.interfaces[at]; c != nil {
 		return c
 	}
-	c := &captured{number: uint32(len(s.interfaces))}
+	c := &captured{number: s.described}
+	s.described++
 	s.interfaces[at] = c
 	k := begin(s.buffer, blockInterface)
 	k.u16(linkEthernet)
@@ -149,6 +165,9 @@ func (s *Sink) describe(d event.Device) (description, driver string) {
 	description = fmt.Sprintf("netns %d", d.NetNS)
 	if s.start == nil {
 		return description, ""
+	}
+	if s.start.Hostname != s.host {
+		description += ", host " + output.Escape(s.start.Hostname)
 	}
 	for i := range s.start.Interfaces {
 		known := &s.start.Interfaces[i]

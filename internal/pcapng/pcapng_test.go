@@ -193,16 +193,16 @@ func TestOneDescriptionPerInterface(t *testing.T) {
 	}
 }
 
-// A Start of the same boot, as each segment of a recording has, changes nothing; one of
-// another begins a section of its own.
-func TestSections(t *testing.T) {
+// A Start of the same boot, as each segment of a recording has, changes nothing; behind one
+// of another, interfaces are described anew.
+func TestBoots(t *testing.T) {
 	var file bytes.Buffer
 	other := start()
 	other.BootID, other.Hostname, other.Interfaces = "boot-2", "web2", nil
 	emit(t, New(&file, nil), start(), dropped(0), start(), dropped(1), other, dropped(2))
 	c := read(t, file.Bytes())
-	if len(c.sections) != 2 || len(c.packets) != 3 || len(c.interfaces) != 1 || c.interfaces[0].Description != "netns 4026531840" {
-		t.Errorf("%d sections, %d packets, last interfaces %+v", len(c.sections), len(c.packets), c.interfaces)
+	if len(c.sections) != 1 || len(c.packets) != 3 || len(c.interfaces) != 2 || c.interfaces[1].Description != "netns 4026531840, host web2" {
+		t.Errorf("%d sections, %d packets, interfaces %+v", len(c.sections), len(c.packets), c.interfaces)
 	}
 }
 

@@ -235,3 +235,19 @@ func TestTsharkReadsLive(t *testing.T) {
 		t.Errorf("tshark ends with %q", shown.Text())
 	}
 }
+
+// Packets of the boot before and of the one after are in one file.
+func TestTsharkReadsTwoBoots(t *testing.T) {
+	rebooted := start()
+	rebooted.BootID, rebooted.Interfaces = "boot-2", []event.StartInterface{{Device: eth1, Driver: "veth", MTU: 9000}, {Device: eth0, Driver: "xen-netfront", MTU: 9000}}
+	file := written(t, dropped(0), rebooted, dropped(1))
+	got := tshark(t, file, "-T", "fields", "-E", "separator=|", "-e", "frame.number", "-e", "frame.interface_name", "-e", "frame.interface_description")
+	want := []string{"1|eth0|netns 4026531840, driver xen-netfront, MTU 1500", "2|eth0|netns 4026531840, driver xen-netfront, MTU 9000"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	comments := strings.Join(tshark(t, file, "-X", "read_format:MIME Files Format", "-V"), "\n")
+	if !strings.Contains(comments, "recording of another boot, host: web1, boot id: boot-2, command: xentrace watch") {
+		t.Error("no comment on the second boot")
+	}
+}

@@ -36,8 +36,9 @@ const (
 
 // A directory is a recording of segments. Older ones are deleted for newer ones.
 type directory struct {
-	path   string
-	limits Limits
+	path     string
+	limits   Limits
+	uid, gid int // who owns it
 
 	root    *os.Root // stays usable when privileges are dropped
 	lock    *os.File
@@ -58,10 +59,11 @@ type segment struct {
 	last   time.Time // written
 }
 
-// OpenDirectory opens a directory for recording, and makes it if it is not there. A second
-// recorder on it is refused.
-func OpenDirectory(path string, limits Limits) (Store, error) {
-	d := &directory{path: path, limits: limits}
+// OpenDirectory opens a directory for recording, and makes it if it is not there. As root it
+// gives the directory and its segments to the user that will write them. A second recorder
+// on it is refused.
+func OpenDirectory(path string, limits Limits, uid, gid int) (Store, error) {
+	d := &directory{path: path, limits: limits, uid: uid, gid: gid}
 	if err := d.open(); err != nil {
 		return nil, fmt.Errorf("recording %s: %w", path, err)
 	}
@@ -70,12 +72,12 @@ func OpenDirectory(path string, limits Limits) (Store, error) {
 
 func (d *directory) open() (err error) {
 	if err := os.MkdirAll(d.path, 0o700); err != nil {
-		return plain(err)
+		return fmt.Errorf("cannot make the directory: %w", plain(err))
 	}
 	if d.root, err = os.OpenRoot(d.path); err != nil {
 		return plain(err)
 	}
-	if err := errors.Join(d.takeLock(), d.look()); err != nil {
+	if err := errors.Join(d.takeLock(), d.look(), d.give()); err != nil {
 		return errors.Join(err, d.release())
 	}
 	for _, s := range d.finished {
@@ -93,6 +95,23 @@ func (d *directory) takeLock() (err error) {
 		return errors.New("another xentrace records there; choose another --dir")
 	case err != nil:
 		return fmt.Errorf("lock: %w", err)
+	}
+	return nil
+}
+
+// give has the user own what is written.
+func (d *directory) give() error {
+	if os.Geteuid() != 0 || d.uid == 0 {
+		return nil
+	}
+	names := []string{".", lockName}
+	for _, s := range d.finished {
+		names = append(names, s.name)
+	}
+	for _, name := range names {
+		if err := d.root.Lchown(name, d.uid, d.gid); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("cannot give %s to uid %d: %w", name, d.uid, plain(err))
+		}
 	}
 	return nil
 }

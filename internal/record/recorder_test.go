@@ -201,7 +201,7 @@ func TestDirectoryThatFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := tmpfs(t, "64m")
-			d, err := OpenDirectory(filepath.Join(dir, "rec"), Limits{MaxBytes: 8 << 20})
+			d, err := OpenDirectory(filepath.Join(dir, "rec"), Limits{MaxBytes: 8 << 20}, os.Getuid(), os.Getgid())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -243,11 +243,11 @@ func TestOneRecorderAndRestarts(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "rec")
 	first := func(segment int) []byte { s := started(0); s.Segment = segment; return linesOf(s) }
 	for run := range 3 {
-		d, err := OpenDirectory(dir, Limits{MaxBytes: 8 << 20})
+		d, err := OpenDirectory(dir, Limits{MaxBytes: 8 << 20}, os.Getuid(), os.Getgid())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := OpenDirectory(dir, Limits{MaxBytes: 8 << 20}); err == nil || !strings.Contains(err.Error(), "another xentrace records there") {
+		if _, err := OpenDirectory(dir, Limits{MaxBytes: 8 << 20}, os.Getuid(), os.Getgid()); err == nil || !strings.Contains(err.Error(), "another xentrace records there") {
 			t.Errorf("second recorder: %v", err)
 		}
 		if err := d.write(linesOf(packet(run, 20+run)), first); err != nil {
@@ -299,7 +299,7 @@ func TestSizeLimit(t *testing.T) {
 	dir := t.TempDir()
 	const others = 300 << 10
 	write(t, filepath.Join(dir, "notes.txt"), make([]byte, others))
-	d, err := OpenDirectory(dir, Limits{MaxBytes: MinBytes})
+	d, err := OpenDirectory(dir, Limits{MaxBytes: MinBytes}, os.Getuid(), os.Getgid())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -338,7 +338,7 @@ func TestAgeLimit(t *testing.T) {
 	if err := os.Chtimes(old, time.Time{}, time.Now().Add(-25*time.Hour)); err != nil {
 		t.Fatal(err)
 	}
-	d, err := OpenDirectory(dir, Limits{MaxBytes: MinBytes, MaxAge: 24 * time.Hour})
+	d, err := OpenDirectory(dir, Limits{MaxBytes: MinBytes, MaxAge: 24 * time.Hour}, os.Getuid(), os.Getgid())
 	if err != nil {
 		t.Fatal(err)
 	}

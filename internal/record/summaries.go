@@ -3,6 +3,7 @@ package record
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"xentrace/internal/event"
 )
@@ -21,6 +22,7 @@ type run struct {
 	explained []event.Explanation
 	summary   *event.Summary // nil where the run did not come to its end
 	command   []string
+	end       time.Time // of the last event
 
 	flows   map[event.FlowKey]*event.FlowHistory // as last reported
 	stalled uint64
@@ -37,6 +39,9 @@ func (s *summaries) add(from *recording, e event.Event) bool {
 	if r == nil || r.summary != nil && !isStart || isStart && start.Segment <= 1 {
 		r = &run{flows: make(map[event.FlowKey]*event.FlowHistory)}
 		s.runs, s.last[from] = append(s.runs, r), r
+	}
+	if at := timeOf(e); at.After(r.end) {
+		r.end = at
 	}
 	switch e := e.(type) {
 	case *event.Start:
@@ -69,7 +74,7 @@ func (s *summaries) whole(r *run) bool { return r.summary != nil && !s.ranged }
 // summary adds up all runs.
 func (s *summaries) summary() *event.Summary {
 	runs := slices.DeleteFunc(slices.Clone(s.runs), func(r *run) bool {
-		return r.summary == nil && r.totals.Time.IsZero() && !r.any
+		return r.summary == nil && r.totals.Time.IsZero() && !r.any && len(s.runs) > 1
 	})
 	if len(runs) == 1 && s.whole(runs[0]) {
 		return runs[0].summary
@@ -91,6 +96,9 @@ func (r *run) counted(whole bool) *event.Summary {
 		return r.summary
 	}
 	s := &event.Summary{Totals: r.totals, Explained: r.explained}
+	if s.Time.IsZero() {
+		s.Time = r.end
+	}
 	if r.any || r.summary != nil && r.summary.Flows != nil {
 		s.Flows = &event.FlowSummary{FlowCounts: event.FlowCounts{Flows: len(r.flows), EverStalled: r.stalled}}
 		for _, f := range r.flows {
@@ -139,6 +147,19 @@ func addExplained(sum, more []event.Explanation) []event.Explanation {
 		sum[i].Advice = event.AppendAdvice(slices.Clone(sum[i].Advice), e.Advice...)
 	}
 	return sum
+}
+
+// Unfinished returns when the runs end that have no summary: those that were killed, or are
+// still running. They are counted up to their last interval.
+func (s *Source) Unfinished() (ends []time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.summaries.runs {
+		if r.summary == nil && !s.summaries.ranged {
+			ends = append(ends, r.end)
+		}
+	}
+	return ends
 }
 
 // Histogram reports whether all that was read are runs of xentrace hist.

@@ -62,6 +62,12 @@ func everyFacts(f func(Facts)) {
 		{4, func(f *Facts, i int) { f.RPSCPUs = []string{"", "1", "f", "3"}[i] }},
 		{4, func(f *Facts, i int) { f.Somaxconn = []int{0, 128, 4096, 65535}[i] }},
 		{4, func(f *Facts, i int) { f.Backlog = []int{0, 128, 100, 4096}[i] }},
+		{4, func(f *Facts, i int) { // event channels
+			f.Spurious, f.SpuriousFix = i&1 != 0, i&2 != 0
+		}},
+		{4, func(f *Facts, i int) {
+			f.Vif, f.SpuriousThreshold = []string{"", "vif-0", "vif-0", "vif-0"}[i], []int{1, 0, 1, 20}[i]
+		}},
 		{3, func(f *Facts, i int) {
 			f.IRQ, f.IRQCPU = []string{"", "72", "72"}[i], []string{"", "2", ""}[i]
 			f.Module, f.Address = []string{"", "ena", ""}[i], []string{"", "0000:00:05.0", "0000:00:05.0"}[i]
@@ -128,6 +134,11 @@ func TestNoRemedyIsUseless(t *testing.T) {
 		LoadDriver:    func(f *Facts) bool { return f.Driver == BuiltIn || f.Driver == Module || f.NeverUnplugged },
 		LoadBetter:    func(f *Facts) bool { return f.Module == "" },
 		GetBetter:     func(f *Facts) bool { return f.Module != "" || f.Address == "" },
+		SpuriousFix:   func(f *Facts) bool { return !f.Spurious || f.SpuriousFix },
+		SpuriousThreshold: func(f *Facts) bool {
+			return !f.Spurious || f.Vif == "" || f.SpuriousThreshold == 0 || f.SpuriousThreshold > 10
+		},
+		SpuriousHost:  func(f *Facts) bool { return !f.Spurious },
 		TrustSet:      func(f *Facts) bool { return f.TrustedIn == "" },
 		TrustBackend:  func(f *Facts) bool { return f.TrustedIn != "" },
 		Unplug:        func(f *Facts) bool { return !f.NeverUnplugged },

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"errors"
+	"path/filepath"
 	"syscall"
 	"unsafe"
 
@@ -18,6 +19,9 @@ const (
 		unix.LANDLOCK_ACCESS_FS_MAKE_FIFO | unix.LANDLOCK_ACCESS_FS_MAKE_BLOCK | unix.LANDLOCK_ACCESS_FS_MAKE_SYM
 	rightsV2 = rightsV1 | unix.LANDLOCK_ACCESS_FS_REFER
 	rightsV3 = rightsV2 | unix.LANDLOCK_ACCESS_FS_TRUNCATE
+
+	rightsWrite = rightsRead | unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_REMOVE_FILE |
+		unix.LANDLOCK_ACCESS_FS_MAKE_DIR | unix.LANDLOCK_ACCESS_FS_MAKE_REG | unix.LANDLOCK_ACCESS_FS_TRUNCATE
 )
 
 // readable are the trees that may be read: facts about the machine, cgroups, kernel types
@@ -51,7 +55,13 @@ func restrictFiles(p Policy) error {
 	}
 	defer func() { _ = unix.Close(int(fd)) }() // the domain stays
 	for _, path := range readable() {
-		if err := addReadable(int(fd), path); err != nil {
+		if err := addTree(int(fd), path, rightsRead); err != nil {
+			return err
+		}
+	}
+	if p.WriteDir != "" { // its parent, too: the directory may be made again
+		rights := rightsWrite & attributes.Handled_access_fs
+		if err := addTree(int(fd), filepath.Dir(p.WriteDir), rights); err != nil {
 			return err
 		}
 	}
@@ -62,7 +72,7 @@ func restrictFiles(p Policy) error {
 	return nil
 }
 
-func addReadable(ruleset int, path string) error {
+func addTree(ruleset int, path string, rights uint64) error {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EACCES) {
 		return nil
@@ -71,7 +81,7 @@ func addReadable(ruleset int, path string) error {
 		return err
 	}
 	defer func() { _ = unix.Close(fd) }()
-	rule := unix.LandlockPathBeneathAttr{Allowed_access: rightsRead, Parent_fd: int32(fd)}
+	rule := unix.LandlockPathBeneathAttr{Allowed_access: rights, Parent_fd: int32(fd)}
 	var stat unix.Stat_t
 	if err := unix.Fstat(fd, &stat); err != nil {
 		return err

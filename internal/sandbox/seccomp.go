@@ -17,6 +17,9 @@ type Policy struct {
 	Namespaces bool // enter other network namespaces
 	Processes  bool // read files of other users' processes
 	Send       bool // send packets
+
+	// WriteDir is a directory in which files are made, written and removed; "" for none.
+	WriteDir string
 }
 
 // Enter restricts the whole process, for good. It needs no_new_privs. What the kernel lacks
@@ -36,7 +39,7 @@ var common = []uint32{
 	unix.SYS_BIND, unix.SYS_BPF, unix.SYS_CAPGET, unix.SYS_CAPSET, unix.SYS_CLOCK_GETRES, unix.SYS_CLOCK_GETTIME,
 	unix.SYS_CLOCK_NANOSLEEP, unix.SYS_CLOSE, unix.SYS_DUP, unix.SYS_DUP3, unix.SYS_EPOLL_CREATE1, unix.SYS_EPOLL_CTL,
 	unix.SYS_EPOLL_PWAIT, unix.SYS_EPOLL_PWAIT2, unix.SYS_EVENTFD2, unix.SYS_EXIT, unix.SYS_EXIT_GROUP, unix.SYS_FACCESSAT,
-	unix.SYS_FACCESSAT2, unix.SYS_FCNTL, unix.SYS_FSTAT, unix.SYS_FSTATFS, unix.SYS_FSYNC, unix.SYS_FUTEX, unix.SYS_GETCPU,
+	unix.SYS_FACCESSAT2, unix.SYS_FCNTL, unix.SYS_FDATASYNC, unix.SYS_FTRUNCATE, unix.SYS_FSTAT, unix.SYS_FSTATFS, unix.SYS_FSYNC, unix.SYS_FUTEX, unix.SYS_GETCPU,
 	unix.SYS_GETCWD, unix.SYS_GETDENTS64, unix.SYS_GETEGID, unix.SYS_GETEUID, unix.SYS_GETGID, unix.SYS_GETPEERNAME,
 	unix.SYS_GETPID, unix.SYS_GETPPID, unix.SYS_GETRANDOM, unix.SYS_GETRUSAGE, unix.SYS_GETSOCKNAME, unix.SYS_GETSOCKOPT,
 	unix.SYS_GETTID, unix.SYS_GETTIMEOFDAY, unix.SYS_GETUID, unix.SYS_IOCTL, unix.SYS_LSEEK, unix.SYS_MADVISE,
@@ -53,10 +56,11 @@ var common = []uint32{
 
 // For sockets of the own namespace no call is needed but those of common.
 var (
+	writing    = []uint32{unix.SYS_UNLINKAT, unix.SYS_MKDIRAT, unix.SYS_FLOCK}
 	namespaces = []uint32{unix.SYS_SETNS, unix.SYS_FSOPEN, unix.SYS_FSCONFIG, unix.SYS_FSMOUNT}
 	sending    = []uint32{
 		unix.SYS_CONNECT, unix.SYS_LISTEN, unix.SYS_ACCEPT4, unix.SYS_SENDMMSG, unix.SYS_SPLICE, unix.SYS_SENDFILE,
-		unix.SYS_VMSPLICE, unix.SYS_SOCKETPAIR, unix.SYS_MEMFD_CREATE, unix.SYS_FTRUNCATE, unix.SYS_PWRITE64, unix.SYS_PRLIMIT64,
+		unix.SYS_VMSPLICE, unix.SYS_SOCKETPAIR, unix.SYS_MEMFD_CREATE, unix.SYS_PWRITE64, unix.SYS_PRLIMIT64,
 	}
 )
 
@@ -97,7 +101,7 @@ func call(number uint32, decide ...unix.SockFilter) []unix.SockFilter {
 }
 
 // program returns the filter. Any other call fails with EPERM: nothing is executed, no file
-// is opened for writing, and there are no packet sockets.
+// is opened for writing without WriteDir, and there are no packet sockets.
 func program(p Policy) []unix.SockFilter {
 	filter := []unix.SockFilter{
 		load(atArchitecture),
@@ -119,7 +123,16 @@ func program(p Policy) []unix.SockFilter {
 	filter = append(filter, call(unix.SYS_CLONE3, result(absent))...)
 	filter = append(filter, call(unix.SYS_CLONE, load(argument(0)),
 		skipUnless(unix.BPF_JSET, unix.CLONE_THREAD, 1), result(allow), result(forbidden))...)
+	if p.WriteDir != "" {
+		for _, number := range writing {
+			filter = append(filter, call(number, result(allow))...)
+		}
+	}
 	for number, flags := range opening {
+		if p.WriteDir != "" {
+			filter = append(filter, call(number, result(allow))...)
+			continue
+		}
 		filter = append(filter, call(number, load(argument(flags)),
 			skipUnless(unix.BPF_JSET, unix.O_WRONLY|unix.O_RDWR|unix.O_CREAT|unix.O_TRUNC, 1), result(forbidden), result(allow))...)
 	}

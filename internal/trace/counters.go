@@ -3,6 +3,7 @@ package trace
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/cilium/ebpf"
 
@@ -96,7 +97,30 @@ func (r *registry) totals(ctx context.Context) ([]interfaceTotals, error) {
 			return nil, err
 		}
 	}
-	return all, nil
+	return joined(all), nil
+}
+
+// restName is the name of the entry of all interfaces that have none of their own: those that
+// are gone for long, and those that came when too many were watched.
+const restName = "(others)"
+
+// joined makes one entry of those without an interface, which come last.
+func joined(all []interfaceTotals) []interfaceTotals {
+	first := slices.IndexFunc(all, func(t interfaceTotals) bool { return t.Index == 0 })
+	if first < 0 {
+		return all
+	}
+	rest := &all[first]
+	rest.Name = restName
+	for _, more := range all[first+1:] {
+		sum := counts{rest.Counts, rest.rejected, rest.reasons, rest.suppressed}
+		sum.add(&counts{more.Counts, more.rejected, more.reasons, more.suppressed})
+		rest.Counts, rest.rejected, rest.reasons, rest.suppressed = sum.Counts, sum.rejected, sum.reasons, sum.suppressed
+		if rest.Driver != more.Driver {
+			rest.Driver = ""
+		}
+	}
+	return all[:first+1]
 }
 
 func (r *registry) counted(ctx context.Context) ([]interfaceTotals, error) {
@@ -112,6 +136,9 @@ func (r *registry) counted(ctx context.Context) ([]interfaceTotals, error) {
 			return nil, err
 		}
 		all = append(all, t)
+	}
+	for driver, f := range r.rest {
+		all = append(all, interfaceTotals{event.InterfaceTotals{Driver: f.driver, Counts: f.Counts}, f.rejected, f.reasons, f.suppressed, driver})
 	}
 	others, err := r.read(0)
 	if err != nil {

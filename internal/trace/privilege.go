@@ -129,7 +129,7 @@ func (t *Tracer) DropPrivileges(ctx context.Context, user kernel.User, more ...k
 	if t.calls != nil {
 		keep = append(keep, unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH)
 	}
-	return keepPrivileges(user, t.options.Interfaces, t.options.Probe, keep)
+	return keepPrivileges(user, t.options.Interfaces, t.options.Probe, t.options.WriteDir, keep)
 }
 
 // KeepPrivileges becomes the user and drops all privileges but CAP_BPF and CAP_PERFMON
@@ -139,10 +139,10 @@ func (t *Tracer) DropPrivileges(ctx context.Context, user kernel.User, more ...k
 //
 // The system calls and files that are not needed are forbidden, see [sandbox.Enter].
 func KeepPrivileges(user kernel.User, interfaces []string) error {
-	return keepPrivileges(user, interfaces, false, nil)
+	return keepPrivileges(user, interfaces, false, "", nil)
 }
 
-func keepPrivileges(user kernel.User, interfaces []string, sends bool, more []kernel.Capability) error {
+func keepPrivileges(user kernel.User, interfaces []string, sends bool, writeDir string, more []kernel.Capability) error {
 	keep := append([]kernel.Capability{unix.CAP_BPF, unix.CAP_PERFMON}, more...)
 	if len(interfaces) == 0 {
 		keep = append(keep, unix.CAP_SYS_ADMIN, unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH)
@@ -160,6 +160,7 @@ func keepPrivileges(user kernel.User, interfaces []string, sends bool, more []ke
 	return sandbox.Enter(sandbox.Policy{
 		Namespaces: slices.Contains(keep, unix.CAP_SYS_ADMIN),
 		Processes:  slices.Contains(keep, unix.CAP_SYS_PTRACE),
+		WriteDir:   writeDir,
 		Send:       sends || slices.Contains(keep, unix.CAP_NET_ADMIN),
 	})
 }

@@ -30,6 +30,18 @@ type watchedInterface struct {
 	missing     string   // why tx_dropped is not known
 }
 
+// maxGone bounds the interfaces that are gone and have counts of their own: any user who may
+// make interfaces can have very many appear.
+const maxGone = 64
+
+// A folded is what was counted for interfaces that are gone and not listed any more, of one
+// driver.
+type folded struct {
+	counts
+	driver     string // empty if they had several
+	interfaces int
+}
+
 // registry holds the watched interfaces. It alone writes the BPF programs' table of them
 // and allocates the indices of the counters.
 type registry struct {
@@ -43,7 +55,8 @@ type registry struct {
 
 	early     counts            // index 0: packets of interfaces that were not registered yet
 	lastEarly *watchedInterface // the one that the BPF programs reported last
-	full      bool              // an interface got no index, and is counted at index 0 for good
+	rest      map[*generation]*folded
+	full      bool // an interface got no index, and is counted at index 0 for good
 
 	known atomic.Pointer[map[deviceKey]knownInterface] // for records; replaced, never changed
 
@@ -55,6 +68,7 @@ func newRegistry(table, counters *ebpf.Map, drivers *generations) *registry {
 		table:    interfaceTable{table},
 		counters: counters,
 		active:   make(map[deviceKey]*watchedInterface),
+		rest:     make(map[*generation]*folded),
 		drivers:  drivers,
 	}
 	for slot := uint32(1); slot < counters.MaxEntries(); slot++ {
@@ -168,7 +182,38 @@ func (r *registry) remove(key deviceKey) (netdev.Interface, bool, error) {
 	r.free = append(r.free, w.slot)
 	w.slot = 0
 	delete(r.active, key)
+	r.fold()
 	return w.Interface, true, nil
+}
+
+// fold adds the interface that is gone for longest to the rest, if more than maxGone are.
+func (r *registry) fold() {
+	if len(r.all)-len(r.active) <= maxGone {
+		return
+	}
+	n := slices.IndexFunc(r.all, func(w *watchedInterface) bool { return w.gone })
+	oldest := r.all[n]
+	r.all = slices.Delete(r.all, n, n+1)
+	f := r.rest[oldest.driver]
+	if f == nil {
+		f = &folded{driver: oldest.Driver}
+		r.rest[oldest.driver] = f
+	}
+	if f.driver != oldest.Driver {
+		f.driver = ""
+	}
+	f.interfaces++
+	f.add(&oldest.firstCounts)
+	f.add(&oldest.finalCounts)
+	r.publishKnown()
+}
+
+// unlisted returns how many interfaces are counted together.
+func (r *registry) unlisted() (n int) {
+	for _, f := range r.rest {
+		n += f.interfaces
+	}
+	return n
 }
 
 func (r *registry) anyNetfront() bool {
@@ -240,6 +285,9 @@ func readKernel(ctx context.Context, i netdev.Interface, conntrack bool) (readin
 func (r *registry) missing() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if n := r.unlisted(); n > 0 {
+		return fmt.Sprintf("%d interfaces that are gone are counted together, as %q", n, restName)
+	}
 	i := slices.IndexFunc(r.all, func(w *watchedInterface) bool { return w.missing != "" })
 	if i < 0 {
 		return ""

@@ -54,6 +54,9 @@ type Options struct {
 	// by user, so that the packets of one do not suppress all records of others. 0: no limit.
 	Rate int
 
+	// WriteDir is a directory that the caller writes files to after DropPrivileges; "" for none.
+	WriteDir string
+
 	// Notify receives what a user should know while the tracer runs. It is called from
 	// several goroutines, one at a time.
 	Notify func(event.Notice)

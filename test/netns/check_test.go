@@ -40,6 +40,10 @@ func TestCheckAnywhere(t *testing.T) {
 		{"in a container, observing", container("check --observe 1s"), nil, 3, "--observe: no xen-netfront interface found"},
 		{"in a container, tracing", container("watch -d 1s"), nil, 3, "missing privilege CAP_BPF"},
 		{"without /proc", []string{"unshare", "-m", "sh", "-c", "mount -t tmpfs none /proc && exec " + xentrace + " check"}, nil, 3, "there is no /proc: mount it"},
+		{"without /proc, tracing", []string{"unshare", "-m", "sh", "-c", "mount -t tmpfs none /proc && exec " + xentrace + " watch -i lo -d 1s"}, nil, 3, "there is no /proc: mount it"},
+		{"without /sys, tracing", []string{"unshare", "-m", "sh", "-c", "mount -t tmpfs none /sys && exec " + xentrace + " watch -i lo -d 1s"}, nil, 3, "there is no /sys: mount it"},
+		{"under a release before the ring buffer's", []string{"setarch", runtimeArch(t), "--uname-2.6", xentrace, "hist", "-i", "lo", "-d", "100ms"}, nil, 0, "packets seen, 0 events"},
+		{"in a PID namespace, tracing", []string{"unshare", "-pf", "--mount-proc", xentrace, "watch", "-i", "lo", "-d", "100ms"}, nil, 0, "processes outside this PID namespace do not show"},
 		{"without a root to speak of", []string{"/xentrace", "check"}, &syscall.SysProcAttr{Chroot: emptyRoot(t)}, 3, "there is no /proc: mount it"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -85,4 +89,12 @@ func emptyRoot(t *testing.T) string {
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(root, "xentrace"), binary, 0o755))
 	return root
+}
+
+// runtimeArch is the machine's architecture as setarch has it.
+func runtimeArch(t *testing.T) string {
+	t.Helper()
+	out, err := exec.Command("uname", "-m").Output()
+	must(t, err)
+	return strings.TrimSpace(string(out))
 }
