@@ -49,7 +49,7 @@ type reply struct {
 }
 
 // timeout is for a machine that does much else; nothing waits that long when it works.
-const timeout = 60 * time.Second
+const timeout = 3 * time.Minute
 
 // Start runs Chromium until the test ends.
 func Start(t testing.TB) *Browser {
@@ -63,9 +63,14 @@ func Start(t testing.TB) *Browser {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Not the test's own: helper processes of Chromium may still write when it has ended.
+	profile, err := os.MkdirTemp("", "xentrace-chromium-")
+	if err != nil {
+		t.Fatal(err)
+	}
 	command := exec.Command("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--hide-scrollbars",
 		"--disable-extensions", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--proxy-server=127.0.0.1:9",
-		"--force-color-profile=srgb", "--user-data-dir="+t.TempDir(), "--remote-debugging-pipe", "about:blank")
+		"--force-color-profile=srgb", "--user-data-dir="+profile, "--remote-debugging-pipe", "about:blank")
 	command.ExtraFiles = []*os.File{theirs, answers}
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
@@ -81,9 +86,12 @@ func Start(t testing.TB) *Browser {
 	t.Cleanup(func() {
 		_, _ = b.call("", "Browser.close", nil) // it may be gone already
 		_ = to.Close()
+		kill := time.AfterFunc(10*time.Second, func() { _ = command.Process.Kill() })
 		_ = command.Wait()
-		<-ended
+		kill.Stop()
 		_ = from.Close()
+		<-ended
+		_ = os.RemoveAll(profile)
 	})
 	b.attach()
 	return b
