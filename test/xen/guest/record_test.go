@@ -49,7 +49,9 @@ func TestRecordAStall(t *testing.T) {
 		}
 		return false
 	}
-	packets := func(text string) uint64 { return uint64(strings.Count(text, `"verdict":"dropped","cause":"too_many_slots","slots"`)) }
+	packets := func(text string) uint64 {
+		return uint64(strings.Count(text, `"verdict":"dropped","cause":"too_many_slots","slots"`))
+	}
 	var dropped uint64
 	var text string
 	for range 100 { // until the disk has what was dropped at one moment, and the interval of 10 s that counts it
