@@ -99,7 +99,8 @@ notice: go ## write NOTICE, the licences of what is linked in
 .PHONY: test
 test: deps build ## all tests: Go, BPF on this kernel, and the Xen lab
 	XENTRACE_REQUIRE_ALL=1 $(GO) test -race ./...
-	XENTRACE_REQUIRE_ALL=1 CGO_ENABLED=0 $(GO) test ./cmd/... ./internal/sandbox # -race needs cgo, which cannot drop privileges
+	XENTRACE_REQUIRE_ALL=1 CGO_ENABLED=0 $(GO) test ./cmd/... ./internal/sandbox ./internal/kernel # -race needs cgo, which cannot drop privileges
+	XENTRACE_REQUIRE_ALL=1 CGO_ENABLED=0 $(GO) test -run WithoutRoot ./internal/trace
 	$(MAKE) --no-print-directory test-xen
 
 # How long each fuzz test runs; CI has less time.
