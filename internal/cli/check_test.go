@@ -89,6 +89,7 @@ func TestCheckInText(t *testing.T) {
 }
 
 func TestCheckInJSON(t *testing.T) {
+	t.Parallel()
 	got := runWith(t, nil, "check", "-o", "json", "--ec2rl")
 	if got.status != 1 {
 		t.Errorf("status %d, want 1", got.status)

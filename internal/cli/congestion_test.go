@@ -58,6 +58,7 @@ func (f *fakeMeter) run(t *testing.T, args ...string) (stdout string, err error)
 }
 
 func TestCongestion(t *testing.T) {
+	t.Parallel()
 	earlier := filepath.Join(t.TempDir(), "earlier.json")
 	for _, test := range []struct {
 		name  string

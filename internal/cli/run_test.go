@@ -184,6 +184,7 @@ func TestStatus(t *testing.T) {
 }
 
 func TestWatchJSON(t *testing.T) {
+	t.Parallel()
 	fake := newFake()
 	fake.records = 500
 	got := runWith(t, fake, "watch", "-o", "json", "-d", "200ms", "-i", "eth0", "-i", "eth1", "-i", "eth0",
@@ -246,6 +247,7 @@ func TestWatchCount(t *testing.T) {
 }
 
 func TestWatchExitCode(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		verdict event.Verdict
 		records int
@@ -262,6 +264,7 @@ func TestWatchExitCode(t *testing.T) {
 
 // Filters choose what is shown and counted by --count, and what --exit-code acts on.
 func TestWatchFilters(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		args    string
 		shown   int
@@ -325,6 +328,7 @@ func TestWatchDropsElsewhere(t *testing.T) {
 }
 
 func TestHist(t *testing.T) {
+	t.Parallel()
 	fake := newFake()
 	began := time.Now()
 	got := runWith(t, fake, "hist", "-d", "100ms")
