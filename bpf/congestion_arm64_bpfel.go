@@ -254,6 +254,8 @@ type CongestionTransmitState struct {
 type CongestionTxQueueConfiguration struct {
 	_          structs.HostLayout
 	QueuesEach uint32
+	Exchange   uint8
+	Pad        [3]uint8
 }
 
 type CongestionWorkspace struct {
