@@ -122,7 +122,7 @@ func TestDurationBoundsTheWait(t *testing.T) {
 	}
 }
 
-// The time that hist and congestion take unless told otherwise does not bound a wait.
+// The time that hist and congestion take by default does not bound a wait.
 func TestDefaultDurationDoesNotBoundTheWait(t *testing.T) {
 	var bounds []time.Duration
 	for _, args := range []string{"", "-d 10s"} {

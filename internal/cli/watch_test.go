@@ -54,7 +54,7 @@ func TestWatchJSON(t *testing.T) {
 	}
 }
 
-func TestWatchVerboseTellsWhy(t *testing.T) {
+func TestWatchVerboseShowsWhy(t *testing.T) {
 	got := runWith(t, newFake(), "watch", "-v", "-d", "10ms")
 	for _, part := range []string{"fentry did not attach: xen-netfront: the driver has no BTF\n", "the ring buffer has 4096 KiB\n"} {
 		if !strings.Contains(got.stderr, part) {
@@ -174,7 +174,7 @@ func TestHist(t *testing.T) {
 	}
 }
 
-func TestReadFailureIsToldAfterTheSummary(t *testing.T) {
+func TestReadFailureIsReportedAfterTheSummary(t *testing.T) {
 	fake := newFake()
 	fake.readErr = errors.New("ring: torn record")
 	got := runWith(t, fake, "watch", "-o", "json")

@@ -247,7 +247,7 @@ func BenchmarkHolders(b *testing.B) {
 	}
 }
 
-// Where the iterator cannot be had, owners are searched for in /proc: callers are told, and
+// Where the iterator cannot be had, owners are searched for in /proc: callers get an error, and
 // the privilege for that is kept.
 func TestHoldersWithoutIterator(t *testing.T) {
 	refused := &holderFinder{refused: errors.New("no iterators here")}

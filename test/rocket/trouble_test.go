@@ -153,7 +153,7 @@ func TestSendAfterCancel(t *testing.T) {
 	}
 }
 
-// What the kernel sent before the cork was out is told.
+// What the kernel sent before the cork was out is reported.
 func TestTCPSplit(t *testing.T) {
 	p := newPair(t, 1500)
 	sink := p.tcpSink(t, farAddress)
