@@ -264,6 +264,9 @@ func (c *Collector) caveats(o *Options) (all []string) {
 	for _, damage := range o.Damage {
 		add("%s", damage)
 	}
+	for _, run := range o.Unfinished {
+		add("%s", run)
+	}
 	for i := range c.interfaces {
 		if n := &c.interfaces[i]; n.Stuck != nil && *n.Stuck > 0 {
 			add("%s: a TX queue was full, and the backend accepted nothing, for %s.", output.Escape(n.Name), lasted(*n.Stuck))
