@@ -197,6 +197,11 @@ func (c *Collector) why() string {
 	if c.timeline.sums[linearizedSeries] > 0 {
 		return "The driver linearizes packets over the slot limit (18) instead of dropping them."
 	}
+	for i := range c.explain {
+		if e := &c.explain[i]; e.Verdict == event.OverLimit {
+			return e.Meaning
+		}
+	}
 	return "Nothing needs to be done."
 }
 
