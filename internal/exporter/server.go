@@ -48,7 +48,9 @@ func newServer(o feed.Options, c prometheus.Collector) (*server, error) {
 		}
 	}
 	registry := prometheus.NewRegistry()
-	for _, c := range []prometheus.Collector{c, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})} {
+	for _, c := range []prometheus.Collector{
+		c, cache(collectors.NewGoCollector()), cache(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})),
+	} {
 		if err := registry.Register(c); err != nil {
 			return nil, fmt.Errorf("metrics: %w", err)
 		}
@@ -68,6 +70,7 @@ func newServer(o feed.Options, c prometheus.Collector) (*server, error) {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.InstrumentMetricHandler(registry, promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		MaxRequestsInFlight: maxScrapes, EnableOpenMetrics: true, ErrorHandling: promhttp.ContinueOnError, Registry: registry,
+		DisableCompression: true, // 20 KB are less dear than compressing them
 	})))
 	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "healthy") })
 	mux.HandleFunc("GET /-/ready", s.answerReady)
