@@ -12,6 +12,7 @@ func BenchmarkScrape(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	s.answers.age = 0
 	request := httptest.NewRequest("GET", "/metrics", nil)
 	request.Header.Set("Accept-Encoding", "gzip")
 	for b.Loop() {

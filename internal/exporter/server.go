@@ -38,6 +38,7 @@ const (
 type server struct {
 	http      *http.Server
 	webConfig string
+	answers   *answers
 	ready     atomic.Bool
 }
 
@@ -68,10 +69,11 @@ func newServer(o feed.Options, c prometheus.Collector) (*server, error) {
 	}
 	s := &server{webConfig: o.WebConfig}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.InstrumentMetricHandler(registry, promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+	s.answers = keepAnswers(promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		MaxRequestsInFlight: maxScrapes, EnableOpenMetrics: true, ErrorHandling: promhttp.ContinueOnError, Registry: registry,
 		DisableCompression: true, // 20 KB are less dear than compressing them
-	})))
+	}))
+	mux.Handle("GET /metrics", promhttp.InstrumentMetricHandler(registry, s.answers))
 	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "healthy") })
 	mux.HandleFunc("GET /-/ready", s.answerReady)
 	mux.Handle("GET /", landing)
