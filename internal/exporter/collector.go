@@ -11,6 +11,7 @@ import (
 
 	"xentrace/internal/event"
 	"xentrace/internal/exporter/feed"
+	"xentrace/internal/output"
 	"xentrace/internal/verdict"
 )
 
@@ -194,7 +195,7 @@ func (c *collector) writeChecks(w writer) {
 			suppressed++
 			continue
 		}
-		w.gauge(f.status, f.status.pairs(k.device, string(k.id), netnsLabel(k.netns)), statusValue(status))
+		w.gauge(f.status, f.status.pairs(k.device, string(k.id), netnsLabel(k.netns)), float64(output.MetricStatus(status)))
 	}
 	if !c.checks.at.IsZero() {
 		w.gauge(f.checked, nil, float64(c.checks.at.Unix()))
