@@ -82,6 +82,7 @@ deps: go ## install what building, testing and the lab need, on Debian 12
 	.ci/deps
 	.ci/parsers
 	.ci/browser
+	.ci/prometheus
 	test/xen/deps
 
 .PHONY: generate
@@ -175,7 +176,7 @@ lint: go ## formatting, vet, staticcheck, shellcheck, clang-format, vagrant vali
 	$(GO) tool staticcheck ./...
 	$(GO) tool staticcheck -tags xenlab,matrix ./test/... ./internal/netfront
 	$(CLANG_FORMAT) --dry-run --Werror bpf/*.c bpf/*.h
-	shellcheck .ci/run .ci/deps .ci/parsers .ci/browser .ci/fuzz test/bench/run internal/fix/testdata/*.sh internal/filter/expression/testdata/generate
+	shellcheck .ci/run .ci/deps .ci/parsers .ci/browser .ci/prometheus .ci/fuzz test/bench/run internal/fix/testdata/*.sh internal/filter/expression/testdata/generate
 	cd test/xen && shellcheck -a -x run shell suite matrix ec2rl driver-files fetch driver deps init/* vagrant/*
 	VAGRANT_HOME=$(CURDIR)/build/vagrant/lint VAGRANT_DOTFILE_PATH=$(CURDIR)/build/vagrant/lint vagrant validate
 
