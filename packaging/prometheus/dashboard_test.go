@@ -3,7 +3,6 @@ package prometheus
 import (
 	"encoding/json"
 	"net/url"
-	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -30,12 +29,8 @@ type board struct {
 
 func readDashboard(t *testing.T) board {
 	t.Helper()
-	text, err := os.ReadFile(dashboard)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var b board
-	if err := json.Unmarshal(text, &b); err != nil {
+	if err := json.Unmarshal([]byte(read(t, dashboard)), &b); err != nil {
 		t.Fatal(err)
 	}
 	return b

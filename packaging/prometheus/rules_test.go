@@ -24,15 +24,8 @@ func TestAlertsFireAndResolve(t *testing.T) { promtool(t, "test", "rules", "test
 
 // Each alert has a severity, a summary, a description and a runbook, and a test.
 func TestEveryAlertIsComplete(t *testing.T) {
-	text, err := os.ReadFile(rules)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tests, err := os.ReadFile("testdata/alerts_test.yml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	alerts := strings.Split(string(text), "- alert: ")[1:]
+	tests := read(t, "testdata/alerts_test.yml")
+	alerts := strings.Split(read(t, rules), "- alert: ")[1:]
 	if len(alerts) < 10 {
 		t.Fatalf("%d alerts", len(alerts))
 	}
@@ -43,8 +36,38 @@ func TestEveryAlertIsComplete(t *testing.T) {
 				t.Errorf("%s has no %s", name, key)
 			}
 		}
-		if !regexp.MustCompile(name + `", alertstate="firing"`).Match(tests) {
+		if !regexp.MustCompile(name + `", alertstate="firing"`).MatchString(tests) {
 			t.Errorf("no test in which %s fires", name)
 		}
 	}
+}
+
+// Rules and dashboard read only metrics that docs/metrics.md lists, or that Prometheus and
+// client_golang add.
+func TestMetricsAreDocumented(t *testing.T) {
+	documented := read(t, "../../docs/metrics.md")
+	recorded := regexp.MustCompile(`\w+:xentrace_\w+:\w+`)
+	suffix := regexp.MustCompile("_(bucket|sum|count)$") // of a histogram
+	names := 0
+	for _, file := range []string{rules, dashboard} {
+		text := recorded.ReplaceAllString(read(t, file), "")
+		for _, name := range regexp.MustCompile(`\bxentrace_[a-z_]+`).FindAllString(text, -1) {
+			names++
+			if !strings.Contains(documented, "`"+suffix.ReplaceAllString(name, "")+"`") {
+				t.Errorf("%s: %s is not in docs/metrics.md", file, name)
+			}
+		}
+	}
+	if names < 40 {
+		t.Errorf("%d names", names)
+	}
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
