@@ -22,9 +22,10 @@ PREFIX := /usr/local
 BIN = $(DESTDIR)$(PREFIX)/bin
 SHARE = $(DESTDIR)$(PREFIX)/share
 MAN1 = $(SHARE)/man/man1
-BASH_COMPLETION = $(SHARE)/bash-completion/completions/xentrace
-ZSH_COMPLETION = $(SHARE)/zsh/site-functions/_xentrace
-FISH_COMPLETION = $(SHARE)/fish/vendor_completions.d/xentrace.fish
+BASH_COMPLETION = $(SHARE)/bash-completion/completions
+ZSH_COMPLETION = $(SHARE)/zsh/site-functions
+FISH_COMPLETION = $(SHARE)/fish/vendor_completions.d
+PROGRAMS := xentrace xentrace-exporter
 COMMANDS := watch hist record replay report compare check probe fix congestion demo version completion man
 
 # Under sudo the owner of the tree builds: one build cache, and nothing of root's in it.
@@ -53,29 +54,32 @@ go:
 # Not -buildmode=pie: without cgo, Go links a PIE that needs /lib64/ld-linux-x86-64.so.2
 # (Go 1.26), and the binary must run where there is none, as in an initramfs.
 .PHONY: build
-build: go ## build ./xentrace, one static binary
-	$(AS_OWNER) env CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o xentrace ./cmd/xentrace
+build: go ## build ./xentrace and ./xentrace-exporter, static binaries
+	$(AS_OWNER) env CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o . ./cmd/xentrace ./cmd/xentrace-exporter
 
 .PHONY: demo
 demo: build ## see it work, on a veth pair of its own (needs root)
 	./xentrace demo
 
 .PHONY: install
-install: build ## install the program, its manual pages and completions
-	install -D -m 755 xentrace $(BIN)/xentrace
+install: build ## install the programs, their manual pages and completions
+	install -d $(BIN) $(MAN1) $(BASH_COMPLETION) $(ZSH_COMPLETION) $(FISH_COMPLETION)
+	install -m 755 $(PROGRAMS) $(BIN)
 	install -D -m 644 NOTICE $(SHARE)/doc/xentrace/NOTICE
-	install -d $(MAN1) $(dir $(BASH_COMPLETION) $(ZSH_COMPLETION) $(FISH_COMPLETION))
-	./xentrace man > $(MAN1)/xentrace.1
+	for program in $(PROGRAMS); do \
+		./$$program man > $(MAN1)/$$program.1 && \
+		./$$program completion bash > $(BASH_COMPLETION)/$$program && \
+		./$$program completion zsh > $(ZSH_COMPLETION)/_$$program && \
+		./$$program completion fish > $(FISH_COMPLETION)/$$program.fish || exit 1; \
+	done
 	for command in $(COMMANDS); do ./xentrace man $$command > $(MAN1)/xentrace-$$command.1 || exit 1; done
-	./xentrace completion bash > $(BASH_COMPLETION)
-	./xentrace completion zsh > $(ZSH_COMPLETION)
-	./xentrace completion fish > $(FISH_COMPLETION)
 	install -D -m 644 packaging/xentrace.lua $(SHARE)/xentrace/xentrace.lua
 
 .PHONY: uninstall
 uninstall: ## remove what make install installed
-	rm -f $(BIN)/xentrace $(MAN1)/xentrace.1 $(COMMANDS:%=$(MAN1)/xentrace-%.1) \
-		$(BASH_COMPLETION) $(ZSH_COMPLETION) $(FISH_COMPLETION) $(SHARE)/xentrace/xentrace.lua
+	rm -f $(PROGRAMS:%=$(BIN)/%) $(PROGRAMS:%=$(MAN1)/%.1) $(COMMANDS:%=$(MAN1)/xentrace-%.1) \
+		$(PROGRAMS:%=$(BASH_COMPLETION)/%) $(PROGRAMS:%=$(ZSH_COMPLETION)/_%) $(PROGRAMS:%=$(FISH_COMPLETION)/%.fish) \
+		$(SHARE)/xentrace/xentrace.lua
 
 .PHONY: deps
 deps: go ## install what building, testing and the lab need, on Debian 12
@@ -182,4 +186,4 @@ lint: go ## formatting, vet, staticcheck, shellcheck, clang-format, vagrant vali
 
 .PHONY: clean
 clean: ## remove what was built, but not the lab's cache
-	rm -rf xentrace build
+	rm -rf $(PROGRAMS) build

@@ -116,6 +116,7 @@ func (f *fakeTracer) start(ctx context.Context, o trace.Options) (Tracer, error)
 
 func (f *fakeTracer) SetProbe(uint64) error  { return nil }
 func (f *fakeTracer) MissingAnswers() string { return "" }
+func (f *fakeTracer) Hooks() (int, int)      { return 2, 0 }
 
 func (f *fakeTracer) Choice() trace.Choice { return f.choice }
 

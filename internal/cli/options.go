@@ -56,6 +56,10 @@ type tracing struct {
 	recording recording
 	notices   session.Sink // is given notices; may be nil
 
+	serves bool            // accepts connections
+	reads  []string        // directories that it reads once attached
+	found  []event.Finding // of check, where it ran already
+
 	probe bool // for SetProbe
 
 	user kernel.User         // to become once attached

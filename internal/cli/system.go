@@ -10,11 +10,13 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"xentrace/internal/check"
 	"xentrace/internal/congestion"
 	"xentrace/internal/event"
+	"xentrace/internal/exporter/feed"
 	"xentrace/internal/fix"
 	"xentrace/internal/flow"
 	"xentrace/internal/kernel"
@@ -39,6 +41,8 @@ type Tracer interface {
 	Connections() flow.Kernel
 	// SetProbe has every packet of the socket with this cookie reported.
 	SetProbe(cookie uint64) error
+	// Hooks returns how many hooks are attached, and how many should be and are not.
+	Hooks() (attached, missing int)
 	// MissingAnswers returns why TX responses are not seen; empty if they are.
 	MissingAnswers() string
 	// DropPrivileges becomes the user and drops all privileges that neither the tracer nor
@@ -69,6 +73,9 @@ type System struct {
 
 	// Measure attaches what congestion measures with.
 	Measure func(context.Context, congestion.Options) (Meter, error)
+
+	// Export listens as the options say, for xentrace-exporter.
+	Export func(context.Context, feed.Options) (Exporter, error)
 
 	// Machine is where check reads its facts.
 	Machine func() (check.Source, error)
@@ -186,8 +193,21 @@ func (s System) reportSink(w *writing, evidence, short bool) *output.Lines {
 // console returns standard error, with a status line where it is a terminal that can erase a
 // line.
 func (s System) console() *output.Console {
+	if onJournal(s.Stderr, s.Getenv) {
+		return output.NewJournal(s.Stderr)
+	}
 	if !isTerminal(s.Stderr) || s.Getenv("TERM") == "dumb" {
 		return output.NewConsole(s.Stderr, nil)
 	}
 	return output.NewConsole(s.Stderr, func() int { return s.columns(s.Stderr, output.DefaultWidth) })
+}
+
+// onJournal reports whether systemd reads w for its journal: JOURNAL_STREAM names the file.
+func onJournal(w io.Writer, getenv func(string) string) bool {
+	f, isFile := w.(*os.File)
+	var stat unix.Stat_t
+	if stream := getenv("JOURNAL_STREAM"); isFile && stream != "" && unix.Fstat(int(f.Fd()), &stat) == nil {
+		return stream == fmt.Sprintf("%d:%d", stat.Dev, stat.Ino)
+	}
+	return false
 }

@@ -186,6 +186,22 @@ func (t *Table) Counts() event.FlowCounts {
 	return event.FlowCounts{Flows: len(t.flows), Stalled: t.now, EverStalled: t.stalled, Lost: t.lost}
 }
 
+// Stalled returns how many flows are stalled, by the interface of their last packet.
+func (t *Table) Stalled() map[event.Device]int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	stalled := make(map[event.Device]int)
+	if t.now == 0 {
+		return stalled
+	}
+	for _, h := range t.flows {
+		if h.flow.State == event.Stalled {
+			stalled[h.flow.Interface]++
+		}
+	}
+	return stalled
+}
+
 // Snapshot returns the state of every flow, the worst first: those that are
 // stalled, the longest one first, then the others by their drops.
 func (t *Table) Snapshot(now time.Time) []event.FlowHistory {

@@ -38,8 +38,14 @@ func TestStalledRecoveredClosed(t *testing.T) {
 			if c := table.Counts(); c.Stalled != 1 || c.EverStalled != 1 || c.Flows != 1 {
 				t.Errorf("counts %+v", c)
 			}
+			if by := table.Stalled(); len(by) != 1 || by[f.Interface] != 1 {
+				t.Errorf("stalled by interface: %v", by)
+			}
 			k.stands(s.address, 1, s.una+1448, 6)
 			f = only(t, table.Poll(at(1)), event.Recovered)
+			if by := table.Stalled(); len(by) != 0 {
+				t.Errorf("stalled by interface once recovered: %v", by)
+			}
 			if f.StalledFor != time.Second || f.Drops != 3 || f.TCP.Retransmits != 3 || f.Causes[event.TooManySlots] != 3 {
 				t.Errorf("recovered: %+v %+v", f, *f.TCP)
 			}

@@ -3,10 +3,12 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -58,6 +60,15 @@ var attempts = map[string]func() error{
 		}
 		return err
 	},
+	"accept": func() error {
+		fd, _, err := unix.Accept4(listening, unix.SOCK_CLOEXEC)
+		if err == nil || err == unix.EAGAIN {
+			_ = unix.Close(fd)
+			return nil
+		}
+		return err
+	},
+	"read a directory that is named": func() error { _, err := os.ReadFile(os.Getenv("XENTRACE_TEST_VICTIM")); return err },
 	"ptrace": func() error { return unix.PtraceAttach(os.Getppid()) },
 	"mount":  func() error { return unix.Mount("none", "/proc", "tmpfs", 0, "") },
 	"threads": func() error {
@@ -79,6 +90,21 @@ var attempts = map[string]func() error{
 	},
 }
 
+// listening is a socket that listens without blocking, opened before the sandbox is entered.
+var listening int
+
+func listen(t *testing.T) {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 1)); err != nil {
+		t.Fatal(err)
+	}
+	listening = fd
+}
+
 func opened(family, kind int) error {
 	fd, err := unix.Socket(family, kind, 0)
 	if err == nil {
@@ -96,7 +122,14 @@ func TestSandboxedProcess(t *testing.T) {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		t.Fatal(err)
 	}
-	p := Policy{Namespaces: strings.Contains(text, "namespaces"), Processes: strings.Contains(text, "processes"), Send: strings.Contains(text, "send")}
+	listen(t)
+	p := Policy{
+		Namespaces: strings.Contains(text, "namespaces"), Processes: strings.Contains(text, "processes"),
+		Send: strings.Contains(text, "send"), Serve: strings.Contains(text, "serve"),
+	}
+	if strings.Contains(text, "read") {
+		p.Read = []string{filepath.Dir(os.Getenv("XENTRACE_TEST_VICTIM"))}
+	}
 	for range 2 {
 		if err := Enter(p); err != nil {
 			t.Fatal(err)
@@ -147,10 +180,11 @@ func TestSandbox(t *testing.T) {
 		policy  string
 		refused []string
 	}{
-		{"none", append(always, "send", "read etc", "read parent's namespace")},
-		{"send", append(always, "read etc", "read parent's namespace")},
-		{"processes", append(always, "send")},
-		{"namespaces processes", append(always, "send")},
+		{"none", append(always, "send", "accept", "read etc", "read a directory that is named", "read parent's namespace")},
+		{"send", append(always, "read etc", "read a directory that is named", "read parent's namespace")},
+		{"serve read", append(always, "send", "read etc", "read parent's namespace")},
+		{"processes", append(always, "send", "accept")},
+		{"namespaces processes", append(always, "send", "accept")},
 	} {
 		t.Run(test.policy, func(t *testing.T) {
 			refused := sandboxed(t, test.policy)

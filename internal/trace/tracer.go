@@ -49,6 +49,8 @@ type Options struct {
 	Rejected   bool      // hook the TX responses, too: packets that the backend rejected
 	Writes     string    // directory in which the caller makes files once privileges are dropped; empty for none
 	Probe      bool      // record every packet of one socket, see SetProbe
+	Serves     bool      // the caller accepts connections once privileges are dropped
+	Reads      []string  // directories that the caller reads then
 	Snap       int       // record so many bytes of a packet, at most MaxSnap; 0 for none
 	// Rate limits the records: at most so many are made in any second, and those beyond are
 	// counted in Totals.Suppressed. Of 128 and more a quarter is reserved in 32 equal shares
