@@ -68,7 +68,7 @@ SEARCHED := /usr/local/sbin /usr/local/bin /usr/sbin /usr/bin /sbin /bin
 .PHONY: no-other-xentrace
 no-other-xentrace: go
 	@$(if $(DESTDIR),,for file in $(wildcard $(addsuffix /xentrace,$(SEARCHED))); do \
-		$(GO) version -m "$$file" 2>/dev/null | grep -q '\<xentrace/cmd/xentrace$$' || { \
+		$(GO) version -m "$$file" 2>/dev/null | grep '\<xentrace/cmd/xentrace$$' >/dev/null || { \
 			echo "xentrace: not installed: $$file is another program (Xen's tools have one of this name), and PATH would decide which of the two runs; remove it, or copy ./xentrace under another name" >&2; exit 1; }; \
 	done)
 
