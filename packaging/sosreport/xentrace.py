@@ -1,9 +1,9 @@
 # A plugin of sos report: copy it to sos/report/plugins/ of the Python packages.
 
-from sos.report.plugins import Plugin, IndependentPlugin
+from sos.report.plugins import Plugin, RedHatPlugin, DebianPlugin, UbuntuPlugin
 
 
-class Xentrace(Plugin, IndependentPlugin):
+class Xentrace(Plugin, RedHatPlugin, DebianPlugin, UbuntuPlugin):
 
     short_desc = 'xentrace: packets that the Xen network frontend drops'
 
