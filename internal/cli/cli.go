@@ -200,7 +200,10 @@ var errFinding = errors.New("a drop was seen")
 // Status returns the exit status for what Run returned.
 func Status(err error) int {
 	var usage usageError
+	var nagios nagiosStatus
 	switch {
+	case errors.As(err, &nagios):
+		return int(nagios)
 	case err == nil, errors.Is(err, syscall.EPIPE):
 		return statusDone
 	case errors.Is(err, errFinding):
@@ -217,7 +220,8 @@ func Status(err error) int {
 // Report writes what Run returned in one line, unless there is nothing to report:
 // a reader of standard output that went away wants to hear no more.
 func Report(w io.Writer, err error) {
-	if err == nil || errors.Is(err, errFinding) || errors.Is(err, syscall.EPIPE) {
+	var nagios nagiosStatus
+	if err == nil || errors.Is(err, errFinding) || errors.As(err, &nagios) || errors.Is(err, syscall.EPIPE) {
 		return
 	}
 	text := strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")

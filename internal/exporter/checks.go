@@ -60,12 +60,7 @@ func (c *checks) loaded(linearizes *bool) {
 	}
 }
 
-// statusValue is the value of a status in the metrics.
-func statusValue(s event.Status) float64 {
-	return map[event.Status]float64{event.OK: 0, event.Warn: 1, event.Fail: 2, event.Unknown: 3}[s]
-}
-
-// follow runs check again and again until ctx ends.
+// followChecks runs check again and again until ctx ends.
 func (e *Exporter) followChecks(ctx context.Context, run func(context.Context) ([]event.Finding, error)) {
 	ticker := time.NewTicker(checkInterval)
 	defer ticker.Stop()

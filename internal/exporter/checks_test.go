@@ -63,11 +63,3 @@ func TestChecksOfALoadedDriver(t *testing.T) {
 		})
 	}
 }
-
-func TestStatusValues(t *testing.T) {
-	for status, want := range map[event.Status]float64{event.OK: 0, event.Warn: 1, event.Fail: 2, event.Unknown: 3} {
-		if got := statusValue(status); got != want {
-			t.Errorf("%v is %g, want %g", status, got, want)
-		}
-	}
-}

@@ -69,8 +69,8 @@ var attempts = map[string]func() error{
 		return err
 	},
 	"read a directory that is named": func() error { _, err := os.ReadFile(os.Getenv("XENTRACE_TEST_VICTIM")); return err },
-	"ptrace": func() error { return unix.PtraceAttach(os.Getppid()) },
-	"mount":  func() error { return unix.Mount("none", "/proc", "tmpfs", 0, "") },
+	"ptrace":                         func() error { return unix.PtraceAttach(os.Getppid()) },
+	"mount":                          func() error { return unix.Mount("none", "/proc", "tmpfs", 0, "") },
 	"threads": func() error {
 		done := make(chan error)
 		for range 20 { // more threads than there are now

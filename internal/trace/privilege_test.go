@@ -46,7 +46,7 @@ func TestConfinedNamespaces(t *testing.T) {
 	if loopback < 0 {
 		t.Fatalf("%v: want lo of network namespace %d", all, inum)
 	}
-	if _, err := readKernel(t.Context(), all[loopback], false); err != nil {
+	if _, err := readKernel(t.Context(), make(spaces), all[loopback], false); err != nil {
 		t.Error(err)
 	}
 	// Owners of sockets and a driver's return still work.
