@@ -168,13 +168,7 @@ func (o *exporterOptions) export(ctx context.Context, exporter Exporter) error {
 	var failed error
 	t, err := attach(ctx, &o.tracing, true, func(t *traced) {
 		options = t.followed(nil)
-		if o.found, failed = o.check(ctx); failed != nil {
-			t.console.Say(fmt.Sprintf("the findings of check are missing: %v", failed))
-			failed = nil
-		}
-		if o.congestion {
-			meter, failed = o.Measure(ctx, congestion.Options{Interfaces: o.interfaces})
-		}
+		meter, failed = o.look(ctx, t)
 	})
 	if meter != nil {
 		defer func() { _ = meter.Close() }() // nothing is left to do about an error
@@ -183,15 +177,8 @@ func (o *exporterOptions) export(ctx context.Context, exporter Exporter) error {
 		return err
 	}
 	defer t.cancel()
-	source := feed.Source{
-		Backend: t.tracer.Choice().Backend, Totals: t.tracer.Totals, Hooks: t.tracer.Hooks, Flows: options.Flows,
-		Findings: o.found, Check: o.check,
-	}
-	if meter != nil {
-		source.Congestion = meter.Reports
-	}
 	if failed == nil {
-		failed = exporter.Attached(ctx, source)
+		failed = exporter.Attached(ctx, o.source(t, options.Flows, meter))
 	}
 	if failed != nil {
 		t.stopRecording()
@@ -201,6 +188,30 @@ func (o *exporterOptions) export(ctx context.Context, exporter Exporter) error {
 	t.recorded(&options)
 	_, err = session.Run(ctx, options)
 	return err
+}
+
+// look runs check and attaches what measures congestion, if asked to: both take privileges
+// that are dropped later.
+func (o *exporterOptions) look(ctx context.Context, t *traced) (Meter, error) {
+	var err error
+	if o.found, err = o.check(ctx); err != nil {
+		t.console.Say(fmt.Sprintf("the findings of check are missing: %v", err))
+	}
+	if !o.congestion {
+		return nil, nil
+	}
+	return o.Measure(ctx, congestion.Options{Interfaces: o.interfaces})
+}
+
+func (o *exporterOptions) source(t *traced, flows feed.Flows, meter Meter) feed.Source {
+	s := feed.Source{
+		Backend: t.tracer.Choice().Backend, Totals: t.tracer.Totals, Hooks: t.tracer.Hooks, Flows: flows,
+		Findings: o.found, Check: o.check,
+	}
+	if meter != nil {
+		s.Congestion = meter.Reports
+	}
+	return s
 }
 
 // closing is a sink whose error is reported by who opened it.

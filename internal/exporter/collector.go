@@ -96,6 +96,13 @@ func (c *collector) read(ctx context.Context) error {
 	return nil
 }
 
+// update reads, and counts a failure: what was read before stays.
+func (c *collector) update(ctx context.Context) {
+	if err := c.read(ctx); err != nil {
+		c.failed.Add(1)
+	}
+}
+
 // close ends reading: the source may be closed after it.
 func (c *collector) close() {
 	if c.source.Swap(nil) != nil {
@@ -140,9 +147,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
-	if err := c.read(context.Background()); err != nil {
-		c.failed.Add(1)
-	}
+	c.update(context.Background()) // bounded by patience
 	hooks, missing := 0, 0
 	source := c.source.Load()
 	if source != nil {
@@ -151,21 +156,27 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	w, f := writer(ch), c.families
-	w.gauge(f.build, f.build.pairs(c.options.Commit, runtime.Version(), c.options.Version), 1)
 	w.gauge(f.attached, nil, boolean(source != nil))
 	w.gauge(f.hooks, nil, float64(hooks))
 	w.gauge(f.hooksMissing, nil, float64(missing))
-	w.counter(f.failures, nil, float64(c.failed.Load()), c.began)
-	w.counter(f.unmonitored, nil, c.ledger.closed.Seconds(), c.began)
+	c.writeItself(w)
 	if source != nil {
 		w.gauge(f.backend, f.backend.pairs(string(source.Backend)), 1)
 		c.writeLost(w)
 		c.writeInterfaces(w)
 	}
+	c.writeChecks(w)
+}
+
+// writeItself writes what is known without counts.
+func (c *collector) writeItself(w writer) {
+	f := c.families
+	w.gauge(f.build, f.build.pairs(c.options.Commit, runtime.Version(), c.options.Version), 1)
+	w.counter(f.failures, nil, float64(c.failed.Load()), c.began)
+	w.counter(f.unmonitored, nil, c.ledger.closed.Seconds(), c.began)
 	for _, id := range event.NoticeIDs() {
 		w.counter(f.notices, f.notices.pairs(string(id)), float64(c.notices[id]), c.began)
 	}
-	c.writeChecks(w)
 }
 
 // writeLost writes what was lost, as far as this kernel counts it.

@@ -85,9 +85,7 @@ func (e *Exporter) Attached(ctx context.Context, source feed.Source) error {
 		e.collector.found(source.Findings, time.Now())
 	}
 	e.collector.source.Store(&source)
-	if err := e.collector.read(ctx); err != nil {
-		return fmt.Errorf("counts: %w", err)
-	}
+	e.collector.update(ctx)
 	e.server.ready.Store(true)
 	e.manager.send("STATUS=attached, backend " + string(source.Backend))
 	if source.Check != nil {

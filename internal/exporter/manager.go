@@ -42,21 +42,25 @@ func (m *manager) send(state string) {
 	}
 }
 
-// feedWatchdog notifies the manager twice as often as it wants, as long as alive succeeds.
+// feedWatchdog notifies the manager twice as often as it wants, as long as alive succeeds;
+// one that fails is tried again soon.
 func (m *manager) feedWatchdog(ctx context.Context, alive func(context.Context) error) {
 	if m.socket == nil || m.watchdog == 0 {
 		return
 	}
-	ticker := time.NewTicker(m.watchdog / 2)
-	defer ticker.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
-		if alive(ctx) == nil {
-			m.send("WATCHDOG=1")
-		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-timer.C:
+		}
+		if alive(ctx) == nil {
+			m.send("WATCHDOG=1")
+			timer.Reset(m.watchdog / 2)
+		} else {
+			timer.Reset(m.watchdog / 20)
 		}
 	}
 }

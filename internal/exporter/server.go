@@ -43,37 +43,22 @@ type server struct {
 }
 
 func newServer(o feed.Options, c prometheus.Collector) (*server, error) {
+	s := &server{webConfig: o.WebConfig}
 	if o.WebConfig != "" {
 		if err := web.Validate(o.WebConfig); err != nil {
 			return nil, fmt.Errorf("web config %s: %w", o.WebConfig, err)
 		}
 	}
-	registry := prometheus.NewRegistry()
-	for _, c := range []prometheus.Collector{
-		c, cache(collectors.NewGoCollector()), cache(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})),
-	} {
-		if err := registry.Register(c); err != nil {
-			return nil, fmt.Errorf("metrics: %w", err)
-		}
+	metrics, err := s.metrics(c)
+	if err != nil {
+		return nil, fmt.Errorf("metrics: %w", err)
 	}
-	landing, err := web.NewLandingPage(web.LandingConfig{
-		Name: "xentrace-exporter", Description: "What xen-netfront does to packets.", Version: o.Version, Profiling: "false",
-		Links: []web.LandingLinks{
-			{Address: "/metrics", Text: "Metrics"},
-			{Address: "/-/ready", Text: "Ready", Description: "200 once every hook is attached"},
-			{Address: "/-/healthy", Text: "Healthy"},
-		},
-	})
+	landing, err := landingPage(o.Version)
 	if err != nil {
 		return nil, fmt.Errorf("landing page: %w", err)
 	}
-	s := &server{webConfig: o.WebConfig}
 	mux := http.NewServeMux()
-	s.answers = keepAnswers(promhttp.HandlerFor(registry, promhttp.HandlerOpts{
-		MaxRequestsInFlight: maxScrapes, EnableOpenMetrics: true, ErrorHandling: promhttp.ContinueOnError, Registry: registry,
-		DisableCompression: true, // 20 KB are less dear than compressing them
-	}))
-	mux.Handle("GET /metrics", promhttp.InstrumentMetricHandler(registry, s.answers))
+	mux.Handle("GET /metrics", metrics)
 	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "healthy") })
 	mux.HandleFunc("GET /-/ready", s.answerReady)
 	mux.Handle("GET /", landing)
@@ -83,6 +68,34 @@ func newServer(o feed.Options, c prometheus.Collector) (*server, error) {
 		ErrorLog: log.New(io.Discard, "", 0), // what clients do wrong would fill the journal
 	}
 	return s, nil
+}
+
+// metrics returns the handler of /metrics.
+func (s *server) metrics(c prometheus.Collector) (http.Handler, error) {
+	registry := prometheus.NewRegistry()
+	for _, c := range []prometheus.Collector{
+		c, cache(collectors.NewGoCollector()), cache(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})),
+	} {
+		if err := registry.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	s.answers = keepAnswers(promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		MaxRequestsInFlight: maxScrapes, EnableOpenMetrics: true, ErrorHandling: promhttp.ContinueOnError, Registry: registry,
+		DisableCompression: true, // 20 KB are less dear than compressing them
+	}))
+	return promhttp.InstrumentMetricHandler(registry, s.answers), nil
+}
+
+func landingPage(version string) (http.Handler, error) {
+	return web.NewLandingPage(web.LandingConfig{
+		Name: "xentrace-exporter", Description: "What xen-netfront does to packets.", Version: version, Profiling: "false",
+		Links: []web.LandingLinks{
+			{Address: "/metrics", Text: "Metrics"},
+			{Address: "/-/ready", Text: "Ready", Description: "200 once every hook is attached"},
+			{Address: "/-/healthy", Text: "Healthy"},
+		},
+	})
 }
 
 func (s *server) answerReady(w http.ResponseWriter, _ *http.Request) {

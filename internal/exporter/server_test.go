@@ -248,3 +248,38 @@ func TestCheckRunsAgain(t *testing.T) {
 		t.Error("the later findings are not served")
 	}
 }
+
+// A watchdog that cannot be fed is tried again before its time is up.
+func TestWatchdogIsTriedAgain(t *testing.T) {
+	here, there := net.Pipe()
+	defer there.Close()
+	ctx, stop := context.WithCancel(t.Context())
+	m := &manager{socket: here, watchdog: 20 * time.Millisecond}
+	tries := make(chan int, 1)
+	done := make(chan struct{})
+	go func() {
+		n := 0
+		m.feedWatchdog(ctx, func(context.Context) error {
+			if n++; n < 3 {
+				return io.EOF
+			}
+			select {
+			case tries <- n:
+			default:
+			}
+			return nil
+		})
+		close(done)
+	}()
+	buffer := make([]byte, 64)
+	n, err := there.Read(buffer)
+	if err != nil || string(buffer[:n]) != "WATCHDOG=1" {
+		t.Errorf("%q, %v", buffer[:n], err)
+	}
+	if n := <-tries; n != 3 {
+		t.Errorf("fed after %d tries, want 3", n)
+	}
+	stop()
+	m.close()
+	<-done
+}
