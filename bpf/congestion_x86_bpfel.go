@@ -341,6 +341,19 @@ type CongestionWorkspace struct {
 			HasSeq    uint8
 			Pad       uint8
 		}
+		Original struct {
+			_         structs.HostLayout
+			Saddr     [16]uint8
+			Daddr     [16]uint8
+			Sport     uint16
+			Dport     uint16
+			Seq       uint32
+			SeqLength uint32
+			Family    uint8
+			Proto     uint8
+			HasSeq    uint8
+			Pad       uint8
+		}
 		Frags [45]struct {
 			_      structs.HostLayout
 			Offset uint32

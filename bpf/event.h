@@ -149,6 +149,7 @@ struct packet_event {
 	struct sender sender;
 	struct flow flow;
 	struct flow inner; /* of the packet that this one carries; of family 0 if it is no tunnel */
+	struct flow original; /* before NAT; of family 0 without NAT */
 	struct event_frag frags[MAX_FRAGS];
 };
 

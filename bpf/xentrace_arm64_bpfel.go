@@ -205,6 +205,9 @@ type XentraceHolder struct {
 	_       structs.HostLayout
 	Inode   uint64
 	Process XentraceSender
+	Flow    XentraceFlow
+	Uid     uint32
+	Pad     uint32
 }
 
 type XentraceInterface struct {
@@ -257,6 +260,7 @@ type XentracePacketEvent struct {
 	Sender     XentraceSender
 	Flow       XentraceFlow
 	Inner      XentraceFlow
+	Original   XentraceFlow
 	Frags      [45]struct {
 		_      structs.HostLayout
 		Offset uint32
@@ -419,6 +423,7 @@ const (
 	XentraceMapQueuesNow              = "queues_now"
 	XentraceMapRates                  = "rates"
 	XentraceMapReportedOf             = "reported_of"
+	XentraceMapWantedFlows            = "wanted_flows"
 	XentraceMapWantedSockets          = "wanted_sockets"
 	XentraceMapWorkspaces             = "workspaces"
 	XentraceProgConnectionEnd         = "connection_end"
@@ -444,6 +449,7 @@ const (
 	XentraceVarConfig                 = "config"
 	XentraceVarElsewhereConfig        = "elsewhere_config"
 	XentraceVarEnabled                = "enabled"
+	XentraceVarFlowsWanted            = "flows_wanted"
 	XentraceVarNetTxAction            = "net_tx_action"
 	XentraceVarNetfrontXmit           = "netfront_xmit"
 	XentraceVarProbeCookie            = "probe_cookie"
@@ -537,6 +543,7 @@ type XentraceMapSpecs struct {
 	QueuesNow           *ebpf.MapSpec `ebpf:"queues_now"`
 	Rates               *ebpf.MapSpec `ebpf:"rates"`
 	ReportedOf          *ebpf.MapSpec `ebpf:"reported_of"`
+	WantedFlows         *ebpf.MapSpec `ebpf:"wanted_flows"`
 	WantedSockets       *ebpf.MapSpec `ebpf:"wanted_sockets"`
 	Workspaces          *ebpf.MapSpec `ebpf:"workspaces"`
 }
@@ -548,6 +555,7 @@ type XentraceVariableSpecs struct {
 	Config                *ebpf.VariableSpec `ebpf:"config"`
 	ElsewhereConfig       *ebpf.VariableSpec `ebpf:"elsewhere_config"`
 	Enabled               *ebpf.VariableSpec `ebpf:"enabled"`
+	FlowsWanted           *ebpf.VariableSpec `ebpf:"flows_wanted"`
 	NetTxAction           *ebpf.VariableSpec `ebpf:"net_tx_action"`
 	NetfrontXmit          *ebpf.VariableSpec `ebpf:"netfront_xmit"`
 	ProbeCookie           *ebpf.VariableSpec `ebpf:"probe_cookie"`
@@ -593,6 +601,7 @@ type XentraceMaps struct {
 	QueuesNow           *ebpf.Map `ebpf:"queues_now"`
 	Rates               *ebpf.Map `ebpf:"rates"`
 	ReportedOf          *ebpf.Map `ebpf:"reported_of"`
+	WantedFlows         *ebpf.Map `ebpf:"wanted_flows"`
 	WantedSockets       *ebpf.Map `ebpf:"wanted_sockets"`
 	Workspaces          *ebpf.Map `ebpf:"workspaces"`
 }
@@ -615,6 +624,7 @@ func (m *XentraceMaps) Close() error {
 		m.QueuesNow,
 		m.Rates,
 		m.ReportedOf,
+		m.WantedFlows,
 		m.WantedSockets,
 		m.Workspaces,
 	)
@@ -627,6 +637,7 @@ type XentraceVariables struct {
 	Config                *ebpf.Variable `ebpf:"config"`
 	ElsewhereConfig       *ebpf.Variable `ebpf:"elsewhere_config"`
 	Enabled               *ebpf.Variable `ebpf:"enabled"`
+	FlowsWanted           *ebpf.Variable `ebpf:"flows_wanted"`
 	NetTxAction           *ebpf.Variable `ebpf:"net_tx_action"`
 	NetfrontXmit          *ebpf.Variable `ebpf:"netfront_xmit"`
 	ProbeCookie           *ebpf.Variable `ebpf:"probe_cookie"`

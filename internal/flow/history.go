@@ -24,6 +24,8 @@ type history struct {
 	layout    verdict.Layout
 	facts     func(event.Device) remedy.Facts // nil: nothing is known of the machine
 	stalledAt uint32                          // sequence number
+	repeat    time.Duration                   // between the last two drops of it, where that is inferred
+	repeated  time.Time                       // the last of them
 	total     uint32                          // total_retrans when last read
 	base      uint32                          // total_retrans at the first drop
 	based     bool                            // base is known
@@ -81,8 +83,14 @@ func (h *history) add(p *event.Packet) []event.FlowEvent {
 	case event.OverLimit:
 		f.OverLimit++
 	}
+	if p.Verdict == event.Dropped && h.isInferred(p) {
+		return h.infer(p)
+	}
 	if !h.connected(p) || h.closed() {
 		return nil
+	}
+	if f.Inferred {
+		f.TCP, f.Inferred, f.State, h.dropped = nil, false, event.Troubled, nil
 	}
 	if p.Socket != nil {
 		h.address = p.Socket.Address
@@ -253,6 +261,7 @@ type droppedSeq struct {
 	still  int       // since snd_una moved last
 	sndUna uint32    // at the time
 	since  time.Time // first of those
+	last   time.Time
 }
 
 // droppedSeqs are those of one flow, the lowest first.
@@ -262,15 +271,15 @@ type droppedSeqs []droppedSeq
 func (s *droppedSeqs) note(seq, sndUna uint32, at time.Time) droppedSeq {
 	i, found := slices.BinarySearchFunc(*s, seq, func(d droppedSeq, seq uint32) int { return int(int32(d.seq - seq)) })
 	if !found {
-		d := droppedSeq{seq: seq, times: 1, still: 1, sndUna: sndUna, since: at}
+		d := droppedSeq{seq: seq, times: 1, still: 1, sndUna: sndUna, since: at, last: at}
 		if *s = slices.Insert(*s, i, d); len(*s) > mostSeqs {
 			*s = (*s)[:mostSeqs]
 		}
 		return d
 	}
 	d := &(*s)[i]
-	d.times++
-	if d.sndUna == sndUna {
+	d.times, d.last = d.times+1, at
+	if d.sndUna == sndUna && d.still > 0 {
 		d.still++
 	} else {
 		d.still, d.sndUna, d.since = 1, sndUna, at

@@ -53,6 +53,9 @@ func (JSON) AppendPacket(b []byte, p *event.Packet) []byte {
 	b = appendKnown(b, `,"seq":`, p.Flow != nil && p.Flow.SeqKnown, func() uint32 { return p.Flow.Seq })
 	b = appendKnown(b, `,"ethertype":`, p.EtherType != 0, func() uint32 { return uint32(p.EtherType) })
 	b = appendHeader(appendInner(b, p.Inner), p.Header)
+	if p.BeforeNAT != nil {
+		b = append(appendFlow(append(b, `,"before_nat":{"flow":`...), p.BeforeNAT), '}')
+	}
 	return append(b, "}\n"...)
 }
 

@@ -45,6 +45,7 @@ type packetLine struct {
 	EtherType  *uint16      `json:"ethertype"`
 	Inner      *innerPart   `json:"inner"`
 	Header     []byte       `json:"header"`
+	BeforeNAT  *innerPart   `json:"before_nat,omitempty"`
 }
 
 type innerPart struct {
@@ -136,6 +137,9 @@ func line(p *event.Packet) packetLine {
 	}
 	if p.Inner != nil {
 		l.Inner = &innerPart{headersOfFlow(p.Inner)}
+	}
+	if p.BeforeNAT != nil {
+		l.BeforeNAT = &innerPart{headersOfFlow(p.BeforeNAT)}
 	}
 	if o := p.Process; o != nil {
 		l.Process = &processPart{PID: o.PID, Comm: o.Comm, UID: o.UID, Unit: orNull(o.Unit), Container: orNull(o.Container)}

@@ -92,6 +92,7 @@ func (d *recordDecoder) decodePacket(raw []byte) (event.Packet, error) {
 		Header:     header,
 		Flow:       decodeFlow(&record.Flow),
 		Inner:      decodeInner(&record.Inner),
+		BeforeNAT:  decodeFlow(&record.Original),
 		Socket:     decodeSocket(&record.Socket),
 		Sender:     decodeSender(&record.Sender),
 	}
