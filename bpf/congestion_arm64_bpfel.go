@@ -254,6 +254,8 @@ type CongestionTransmitState struct {
 type CongestionTxQueueConfiguration struct {
 	_          structs.HostLayout
 	QueuesEach uint32
+	Exchange   uint8
+	Pad        [3]uint8
 }
 
 type CongestionWorkspace struct {
@@ -282,7 +284,8 @@ type CongestionWorkspace struct {
 		EtherType  uint16
 		Linkless   uint8
 		Stacked    uint8
-		Pad        uint16
+		BeforeNat  uint8
+		Pad        uint8
 		Tcp        struct {
 			_            structs.HostLayout
 			SndUna       uint32
@@ -329,19 +332,6 @@ type CongestionWorkspace struct {
 			Pad       uint8
 		}
 		Inner struct {
-			_         structs.HostLayout
-			Saddr     [16]uint8
-			Daddr     [16]uint8
-			Sport     uint16
-			Dport     uint16
-			Seq       uint32
-			SeqLength uint32
-			Family    uint8
-			Proto     uint8
-			HasSeq    uint8
-			Pad       uint8
-		}
-		Original struct {
 			_         structs.HostLayout
 			Saddr     [16]uint8
 			Daddr     [16]uint8

@@ -35,9 +35,9 @@ type front struct {
 	arena      *arena
 }
 
-// newFront loads all programs but the one that knows a tracepoint's types. Those of fentry
-// and fexit cannot be run by hand: as raw tracepoint programs they find their arguments at
-// the same place.
+// newFront loads all programs but the one that knows a tracepoint's types, with or without
+// what newer kernels have: typed loads and the exchange. Those of fentry and fexit cannot
+// be run by hand: as raw tracepoint programs they find their arguments at the same place.
 func newFront(t *testing.T, typed uint8, edits ...func(*ebpf.CollectionSpec, *arena)) *front {
 	t.Helper()
 	a := newArena(t)
@@ -53,7 +53,7 @@ func newFront(t *testing.T, typed uint8, edits ...func(*ebpf.CollectionSpec, *ar
 	for name, value := range map[string]any{
 		CongestionVarConfig:        CongestionConfiguration{PageSize: 4096, PrivOffset: atFrontInfo - atDev, Consumed: 1, TypedReads: typed},
 		CongestionVarRingLayout:    fakeFront,
-		CongestionVarTxQueueConfig: CongestionTxQueueConfiguration{QueuesEach: 2},
+		CongestionVarTxQueueConfig: CongestionTxQueueConfiguration{QueuesEach: 2, Exchange: typed},
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			t.Fatal(err)

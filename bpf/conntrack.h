@@ -44,10 +44,10 @@ static __noinline int original_read(struct packet_event *event, struct sk_buff *
 	__u64 size = bpf_core_type_size(struct nf_conntrack_tuple_hash);
 	struct nf_conn *connection = (void *)at;
 	struct conntrack_tuple tuple;
-	struct flow *flow = &event->original;
+	struct flow *flow = &event->inner;
 
-	__builtin_memset(flow, 0, sizeof(*flow));
-	if (!at || !(BPF_CORE_READ(connection, status) & (IPS_SRC_NAT | IPS_DST_NAT)))
+	event->before_nat = 0;
+	if (!at || flow->family || !(BPF_CORE_READ(connection, status) & (IPS_SRC_NAT | IPS_DST_NAT)))
 		return 0;
 	at += bpf_core_field_offset(struct nf_conn, tuplehash) + size - sizeof(tuple);
 	if ((tracked & NFCT_INFO) >= IP_CT_IS_REPLY)
@@ -55,6 +55,7 @@ static __noinline int original_read(struct packet_event *event, struct sk_buff *
 	if (bpf_probe_read_kernel(&tuple, sizeof(tuple), (void *)at) ||
 	    tuple.proto != event->flow.proto)
 		return 0;
+	event->before_nat = 1;
 	flow->family = tuple.family == AF_INET ? 4 : 6;
 	flow->proto = tuple.proto;
 	__builtin_memcpy(flow->saddr, tuple.saddr, sizeof(tuple.saddr));

@@ -61,6 +61,7 @@ func TestAddressesBeforeNAT(t *testing.T) {
 			{"masqueraded", head4, confirmed | sourceNAT, original, familyIPv4, 6, tuples, tuples[0]},
 			{"its reply", head4, confirmed | sourceNAT, reply, familyIPv4, 6, tuples, tuples[1]},
 			{"IPv6", head6, confirmed | sourceNAT, original, familyIPv6, 6, tuples6, tuples6[0]},
+			{"a tunnel", join(overVXLAN, ethernet(0x0800), ipv4(1, 0, 0), make([]byte, 8)), confirmed | sourceNAT, original, familyIPv4, 17, tuples, [2]netip.AddrPort{}},
 			{"without NAT", head4, confirmed, original, familyIPv4, 6, tuples, [2]netip.AddrPort{}},
 			{"an error about the connection", join(ethernet(0x0800), ipv4(1, 0, 0), make([]byte, 8)), confirmed | sourceNAT, 1, familyIPv4, 6, tuples, [2]netip.AddrPort{}},
 		} {
@@ -69,7 +70,8 @@ func TestAddressesBeforeNAT(t *testing.T) {
 				r.lay(test.head)
 				a.track(test.status, test.info, test.family, test.proto, test.tuples)
 				defer a.set(atSkb, 0, "sk_buff", "_nfct")
-				got := r.record().Original
+				event := r.record()
+				got, flagged := event.Inner, event.BeforeNat != 0
 				var want XentraceFlow
 				if from := test.want[0]; from.IsValid() {
 					want = XentraceFlow{Family: 4, Proto: 6, Sport: from.Port(), Dport: test.want[1].Port()}
@@ -79,15 +81,19 @@ func TestAddressesBeforeNAT(t *testing.T) {
 					copy(want.Saddr[:], from.Addr().AsSlice())
 					copy(want.Daddr[:], test.want[1].Addr().AsSlice())
 				}
-				if got != want {
-					t.Errorf("before NAT %+v, want %+v", got, want)
+				if test.name == "a tunnel" {
+					want = XentraceFlow{Family: 4, Proto: 1}
+					want.Saddr, want.Daddr = addresses(4)
+				}
+				if got != want || flagged != test.want[0].IsValid() {
+					t.Errorf("before NAT %+v (%t), want %+v", got, flagged, want)
 				}
 			})
 		}
 	}
 	r := newTracer(t, a, 0)
 	r.lay(head4)
-	if got := r.record().Original; got != (XentraceFlow{}) {
+	if got := r.record().Inner; got != (XentraceFlow{}) {
 		t.Errorf("before NAT %+v of a packet that is not tracked", got)
 	}
 }

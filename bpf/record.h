@@ -120,9 +120,9 @@ static __noinline int capture(struct workspace *work, struct sk_buff *skb, __u32
 	frags_capture(work, (__u64)info + bpf_core_field_offset(struct skb_shared_info, frags),
 		      BPF_CORE_READ(info, nr_frags));
 	flows_read(work, skb);
-	original_read(event, skb);
 	tcp_state_read(&event->tcp, sk);
 	connection_flow(event, sk);
+	original_read(event, skb);
 	sender_read(&event->sender, socket_read(&event->socket, skb));
 	return 0;
 }

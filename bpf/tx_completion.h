@@ -19,10 +19,9 @@ __noinline int completed(__u64 ring, __u64 now, __u32 index, __u32 cons)
 	entry = word_at(ring + cons % RING_SLOTS * sizeof(struct ring_entry), config.typed_reads);
 	if (!counters || !state || (__s16)(entry >> 16) == RESPONSE_NULL)
 		return 0;
-	sent = READ_ONCE(state->sent_ns[entry % RING_SLOTS]);
+	sent = take(&state->sent_ns[entry % RING_SLOTS]);
 	if (!sent)
 		return 0;
-	WRITE_ONCE(state->sent_ns[entry % RING_SLOTS], 0);
 	completion_count(counters, now - sent);
 	return 0;
 }

@@ -11,6 +11,8 @@
 /* Fixed at load. */
 struct tx_queue_configuration {
 	__u32 queues_each; /* per interface; queues above share the last index */
+	__u8 exchange;	   /* the kernel has BPF's atomic exchange: since 5.12 */
+	__u8 pad[3];
 };
 
 const volatile struct tx_queue_configuration tx_queue_config = {.queues_each = 1};
@@ -119,6 +121,22 @@ static __always_inline struct queue_counters *queue_counters_find(__u32 index)
 static __always_inline struct transmit_state *transmit_state_find(__u32 index)
 {
 	return bpf_map_lookup_elem(&transmit_state_of, &index);
+}
+
+/*
+ * Empties a word of transmit_state that a transmit and a response hook on another CPU may
+ * both find filled. With the exchange one of them gets the value and the other 0.
+ */
+static __always_inline __u64 take(__u64 *word)
+{
+	__u64 value = READ_ONCE(*word);
+
+	if (!value)
+		return 0;
+	if (tx_queue_config.exchange)
+		return __sync_lock_test_and_set(word, 0);
+	WRITE_ONCE(*word, 0);
+	return value;
 }
 
 static __always_inline struct queued_packet *packet_at(struct queue_cpu *cpu, __u64 depth)

@@ -254,13 +254,13 @@ type XentracePacketEvent struct {
 	EtherType  uint16
 	Linkless   uint8
 	Stacked    uint8
-	Pad        uint16
+	BeforeNat  uint8
+	Pad        uint8
 	Tcp        XentraceTcpState
 	Socket     XentraceSocketIdentity
 	Sender     XentraceSender
 	Flow       XentraceFlow
 	Inner      XentraceFlow
-	Original   XentraceFlow
 	Frags      [45]struct {
 		_      structs.HostLayout
 		Offset uint32

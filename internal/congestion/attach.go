@@ -120,9 +120,13 @@ func (h *hooks) configure(types *kernel.Types, room sizes, netfront bool) {
 		cfg.PrivOffset = int32(offset)
 	}
 	queues := room.interfaces * room.queuesEach
+	queueConfig := bpf.CongestionTxQueueConfiguration{QueuesEach: room.queuesEach}
+	if bpfload.HasExchange() {
+		queueConfig.Exchange = 1
+	}
 	h.selection = bpfload.Selection{
 		Types:     types.Cache(),
-		Variables: map[string]any{bpf.CongestionVarTxQueueConfig: bpf.CongestionTxQueueConfiguration{QueuesEach: room.queuesEach}},
+		Variables: map[string]any{bpf.CongestionVarTxQueueConfig: queueConfig},
 		MaxEntries: map[string]uint32{
 			bpf.CongestionMapQueueCountersOf:   queues,
 			bpf.CongestionMapTransmitStateOf:   queues,
