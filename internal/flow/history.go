@@ -21,6 +21,7 @@ const (
 type history struct {
 	flow      event.FlowHistory
 	dropped   droppedSeqs
+	advice    advice
 	layout    verdict.Layout
 	facts     func(event.Device) remedy.Facts // nil: nothing is known of the machine
 	stalledAt uint32                          // sequence number
@@ -62,6 +63,9 @@ func (h *history) anotherSocket(p *event.Packet) bool {
 // add records a packet and returns what that changed.
 func (h *history) add(p *event.Packet) []event.FlowEvent {
 	f := &h.flow
+	if p.Verdict != event.Dropped {
+		h.advice.settle(f, h.facts) // by the drop before
+	}
 	f.Interface, f.Last, f.Packet = p.Interface, p.Time, *p
 	f.MinSlots, f.MaxSlots = min(f.MinSlots, p.Slots), max(f.MaxSlots, p.Slots)
 	if p.Process != nil {
@@ -74,6 +78,7 @@ func (h *history) add(p *event.Packet) []event.FlowEvent {
 	switch p.Verdict {
 	case event.Dropped:
 		h.addDrop(p)
+		h.advice.due(f)
 	case event.Linearized:
 		f.Linearized++
 	case event.Bounced:
@@ -120,25 +125,9 @@ func (h *history) addDrop(p *event.Packet) {
 			f.Reasons = make(map[string]uint64)
 		}
 		f.Reasons[p.Reason]++
-		f.Advice = h.advice(p)
 		return
 	}
 	f.Causes[p.Cause]++
-	f.Advice = h.advice(p)
-}
-
-// advice returns what helps, best first: for a stalled flow, by the facts about the machine
-// and the segment.
-func (h *history) advice(p *event.Packet) []event.Advice {
-	facts := remedy.Facts{Interface: p.Interface.Name}
-	if h.facts != nil {
-		facts = h.facts(p.Interface)
-	}
-	if h.flow.State != event.Stalled || p.Layer == event.LayerElsewhere {
-		return remedy.For(facts, verdict.OfPacket(p).Remedies...)
-	}
-	facts.RecutFits = verdict.RecutFits(p)
-	return verdict.ForStall(facts, p.Cause)
 }
 
 // addSeq records the sequence number that was dropped. The flow stalls if it
@@ -159,7 +148,7 @@ func (h *history) addSeq(p *event.Packet) []event.FlowEvent {
 	}
 	f.State, f.StalledSince, h.stalledAt = event.Stalled, d.since, p.TCP.Seq
 	f.Stalls++
-	f.Advice = h.advice(p)
+	h.advice.due(f)
 	return []event.FlowEvent{h.event(p.Time)}
 }
 
@@ -231,6 +220,7 @@ func (h *history) event(at time.Time) event.FlowEvent {
 }
 
 func (h *history) snapshot(now time.Time) event.FlowHistory {
+	h.advice.settle(&h.flow, h.facts)
 	f := h.flow
 	f.Reasons = maps.Clone(f.Reasons)
 	f.Layout = h.layout.Sentence()

@@ -52,7 +52,7 @@ func (h *history) infer(p *event.Packet) []event.FlowEvent {
 	f.State, f.StalledSince, h.stalledAt = event.Stalled, d.since, seq
 	h.repeat, h.repeated = p.Time.Sub(d.since), p.Time
 	f.Stalls++
-	f.Advice = h.advice(p)
+	h.advice.due(f)
 	return []event.FlowEvent{h.event(p.Time)}
 }
 
