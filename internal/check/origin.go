@@ -61,7 +61,7 @@ var (
 	// As sysctl.d(5) has it, or a script.
 	highOrderLine = regexp.MustCompile(`(?:^-?|[\s"'])net[./]core[./]high_order_alloc_disable\s*=\s*"?([0-9]+)`)
 
-	device  = regexp.MustCompile(`\bdev(?:ice)?\s+(\S+)`)
+	device = regexp.MustCompile(`\bdev(?:ice)?\s+(\S+)`)
 )
 
 func (r *reader) readOrigins() []Origin {

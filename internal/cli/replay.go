@@ -95,7 +95,7 @@ func (o *replayOptions) run(ctx context.Context, args []string) error {
 		sink.emitter = pcapng.New(out, nil)
 	case "text":
 		text = o.text(&o.writing, o.verbose || o.stack)
-		sink.emitter, sink.text = output.NewText(out, text), text
+		sink.emitter, sink.text = o.packets(out, text, false), text
 	}
 	_, err = session.Run(ctx, session.Options{
 		Source: source, Sink: redacting(sink, o.redactor()), Filter: &o.filter, Count: o.count, Broken: out.Failed(),

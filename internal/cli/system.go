@@ -146,8 +146,7 @@ func (s System) blocks() bool {
 	return false
 }
 
-// lines is the sink of watch and hist. On a terminal repeats of a packet become a line, unless whole
-// stacks are asked for, which differ.
+// lines is the sink of watch and hist.
 func (t *tracing) lines(out io.Writer, histogram bool, totals *event.Totals) emitter {
 	if t.json() {
 		return output.NewJSON(out)
@@ -157,8 +156,14 @@ func (t *tracing) lines(out io.Writer, histogram bool, totals *event.Totals) emi
 	for i := range totals.Interfaces {
 		text.WidenTo(totals.Interfaces[i].Name)
 	}
-	if isTerminal(t.Stdout) && !text.Stacks {
-		return output.NewRepeats(out, text)
+	return t.packets(out, text, true)
+}
+
+// packets is the sink of text with packets in it. On a terminal repeats of a packet become a line,
+// unless whole stacks are asked for, which differ.
+func (s System) packets(out io.Writer, text *output.Text, live bool) emitter {
+	if isTerminal(s.Stdout) && !text.Stacks {
+		return output.NewRepeats(out, text, live)
 	}
 	return output.NewText(out, text)
 }
