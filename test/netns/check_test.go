@@ -45,6 +45,7 @@ func TestCheckAnywhere(t *testing.T) {
 		{"without /sys, version", []string{"unshare", "-m", "sh", "-c", "mount -t tmpfs none /sys && exec " + xentrace + " version"}, nil, 0, "BTF unknown (no /sys: mount -t sysfs sysfs /sys)"},
 		{"without /sys, version as JSON", []string{"unshare", "-m", "sh", "-c", "mount -t tmpfs none /sys && exec " + xentrace + " version -o json"}, nil, 0, `"btf":null`},
 		{"with /sys, version", []string{xentrace, "version"}, nil, 0, ", with BTF"},
+		{"with few descriptors", []string{"sh", "-c", "ulimit -n 12 && exec " + xentrace + " watch -i lo -d 1s"}, nil, 3, "too many open files: raise this process's limit of 12 (ulimit -n)"},
 		{"under a release before the ring buffer's", []string{"setarch", runtimeArch(t), "--uname-2.6", xentrace, "hist", "-i", "lo", "-d", "100ms"}, nil, 0, "packets seen, 0 events"},
 		{"in a PID namespace, tracing", []string{"unshare", "-pf", "--mount-proc", xentrace, "watch", "-i", "lo", "-d", "100ms"}, nil, 0, "processes outside this PID namespace do not show"},
 		{"without a root to speak of", []string{"/xentrace", "check"}, &syscall.SysProcAttr{Chroot: emptyRoot(t)}, 3, "there is no /proc: mount it"},
