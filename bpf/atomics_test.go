@@ -47,6 +47,10 @@ func TestExchangeIsNotVerifiedWhereItIsMissing(t *testing.T) {
 	const noOperation asm.AtomicOp = 0xe000 // the exchange's code without its fetch flag
 	exchanges := make(map[string]int)
 	replace := func(spec *ebpf.CollectionSpec, _ *arena) {
+		without := CongestionTxQueueConfiguration{QueuesEach: 2}
+		if err := spec.Variables[CongestionVarTxQueueConfig].Set(without); err != nil {
+			t.Fatal(err)
+		}
 		for name, p := range spec.Programs {
 			for i, instruction := range p.Instructions {
 				if isAtomic(instruction) && instruction.OpCode.AtomicOp() == asm.Xchg {

@@ -248,7 +248,7 @@ type CongestionTransmitState struct {
 	Queue     uint64
 	RspCons   uint32
 	Fence     uint32
-	SentNs    [256]uint64
+	Sent      [256]uint64
 }
 
 type CongestionTxQueueConfiguration struct {

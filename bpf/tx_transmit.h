@@ -157,42 +157,32 @@ static __always_inline void stop_record(const struct queued_packet *packet,
 		wake_count(counters, 0);
 }
 
-/* Whether xennet_tx_buf_gc() took the response to the packet's first request. */
-static __always_inline bool response_taken(const struct queued_packet *packet,
-					   const struct ring_indices *indices)
-{
-	return (__s32)(indices->rsp_cons - packet->req_prod_pvt) > 0;
-}
-
 /*
- * Records when the packet's first request was put on the ring, under its id. If the
- * response was taken before the store, its hook found no time: it is counted here.
+ * Records when the packet's first request was put on the ring, under its id. The response
+ * may have been taken already: then more requests had been made than before this packet.
+ * (Responses come in any order: rsp_cons does not tell.) xennet_tx_buf_gc() and the driver's
+ * transmit function hold tx_lock, so that its hook sees no transmit half done.
  */
 static __noinline int sent_record(struct queued_packet *packet)
 {
 	struct queue_counters *counters = queue_counters_find(packet->index);
 	struct transmit_state *state = transmit_state_find(packet->index);
 	struct ring_indices indices;
-	__u64 *sent, ring;
-	__u16 id;
+	__u64 *sent, ring, before;
 
-	if (!state || !counters || indices_read(&indices, packet->netfront_queue) ||
+	if (!tx_queue_config.exchange || !state || !counters ||
+	    READ_ONCE(state->queue) != packet->netfront_queue ||
+	    indices_read(&indices, packet->netfront_queue) ||
 	    indices.req_prod_pvt == packet->req_prod_pvt)
 		return 0; /* not put on the ring */
-	if (response_taken(packet, &indices)) {
-		completion_count(counters, bpf_ktime_get_ns() - packet->begin_ns);
-		return 0;
-	}
 	ring = ring_of(packet->netfront_queue);
 	if (!ring)
 		return 0;
-	id = request_id(ring, packet->req_prod_pvt);
-	sent = &state->sent_ns[id % RING_SLOTS];
-	WRITE_ONCE(*sent, packet->begin_ns);
-	full_barrier(state);
-	if (indices_read(&indices, packet->netfront_queue) || !response_taken(packet, &indices) ||
-	    !take(sent))
+	sent = &state->sent[request_id(ring, packet->req_prod_pvt) % RING_SLOTS];
+	before = EXCHANGE(*sent, packet->begin_ns);
+	if (!(before & RESPONDED) || (__s32)((__u32)before - packet->req_prod_pvt) <= 0)
 		return 0;
+	WRITE_ONCE(*sent, 0);
 	completion_count(counters, bpf_ktime_get_ns() - packet->begin_ns);
 	return 0;
 }

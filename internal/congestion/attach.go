@@ -135,6 +135,9 @@ func (h *hooks) configure(types *kernel.Types, room sizes, netfront bool) {
 	}
 	if netfront {
 		h.configureDriver(types, &cfg)
+		if _, known := h.missing[completions]; !known && queueConfig.Exchange == 0 {
+			h.missing[completions] = "this kernel's BPF programs have no atomic exchange: kernels have it from 5.12 on"
+		}
 	}
 	h.selection.Variables[bpf.CongestionVarConfig] = cfg
 	h.accept = bpf.CongestionProgCongestionAccept
