@@ -32,8 +32,8 @@ type Tracer interface {
 	// Read waits for the next record. It returns io.EOF once the tracer was
 	// stopped and all records were read.
 	Read(context.Context) (event.Packet, error)
-	// Holders returns the processes that hold the sockets of these inodes.
-	Holders(inodes []uint64) ([]event.Holder, error)
+	// Holders returns the processes that hold sockets.
+	Holders(event.Wanted) ([]event.Holder, error)
 	// Totals returns what was counted so far; after Stop, what was counted.
 	Totals(context.Context) (event.Totals, error)
 	// Connections reads the state of connections whose packets were read; nil where
@@ -153,8 +153,7 @@ func (s System) blocks() bool {
 	return false
 }
 
-// lines is the sink of watch and hist. On a terminal repeats of a packet become a line, unless whole
-// stacks are asked for, which differ.
+// lines is the sink of watch and hist.
 func (t *tracing) lines(out io.Writer, histogram bool, totals *event.Totals) emitter {
 	if t.json() {
 		return output.NewJSON(out)
@@ -164,8 +163,14 @@ func (t *tracing) lines(out io.Writer, histogram bool, totals *event.Totals) emi
 	for i := range totals.Interfaces {
 		text.WidenTo(totals.Interfaces[i].Name)
 	}
-	if isTerminal(t.Stdout) && !text.Stacks {
-		return output.NewRepeats(out, text)
+	return t.packets(out, text, true)
+}
+
+// packets is the sink of text with packets in it. On a terminal repeats of a packet become a line,
+// unless whole stacks are asked for, which differ.
+func (s System) packets(out io.Writer, text *output.Text, live bool) emitter {
+	if isTerminal(s.Stdout) && !text.Stacks {
+		return output.NewRepeats(out, text, live)
 	}
 	return output.NewText(out, text)
 }
