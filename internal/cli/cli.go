@@ -21,8 +21,8 @@ import (
 // Run executes one command line, args without the program's name. What it returns is for
 // Report and Status.
 //
-// SIGINT, SIGTERM, SIGHUP and SIGQUIT end a command with its summary; one that follows after
-// a second kills at once. SIGPIPE is ignored for the process, so that a write to a closed pipe
+// SIGINT, SIGTERM, SIGHUP and SIGQUIT end a command with its summary, within 2 s if standard
+// output or error is not read; one that follows after a second kills at once. SIGPIPE is ignored for the process, so that a write to a closed pipe
 // returns an error.
 func Run(ctx context.Context, args []string, system System) error {
 	signal.Ignore(unix.SIGPIPE)
@@ -31,6 +31,7 @@ func Run(ctx context.Context, args []string, system System) error {
 	ctx, stop := withSignals(ctx)
 	defer stop()
 
+	system.ended = ctx.Done()
 	a := &app{System: system, interrupt: interrupt}
 	root := a.root()
 	args = append([]string{}, args...) // nil would be those of the process
@@ -203,5 +204,7 @@ func Report(w io.Writer, err error) {
 		return
 	}
 	text := strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
-	fmt.Fprintf(w, "xentrace: %s\n", output.Printable(text))
+	ended := make(chan struct{})
+	close(ended) // whoever does not read standard error does not keep the process from ending
+	fmt.Fprintf(&abandoningWriter{Writer: w, ended: ended, grace: writeGrace}, "xentrace: %s\n", output.Printable(text))
 }
