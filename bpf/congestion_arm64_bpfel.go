@@ -79,7 +79,9 @@ type CongestionCpuState struct {
 		Pad     uint32
 	}
 	Settling            uint32
+	Announced           uint32
 	UnregisteredPackets uint32
+	Pad                 uint32
 	Unregistered        struct {
 		_      structs.HostLayout
 		Header struct {
@@ -248,12 +250,14 @@ type CongestionTransmitState struct {
 	Queue     uint64
 	RspCons   uint32
 	Fence     uint32
-	SentNs    [256]uint64
+	Sent      [256]uint64
 }
 
 type CongestionTxQueueConfiguration struct {
 	_          structs.HostLayout
 	QueuesEach uint32
+	Exchange   uint8
+	Pad        [3]uint8
 }
 
 type CongestionWorkspace struct {
@@ -390,6 +394,7 @@ const (
 	CongestionMapRingsNow                = "rings_now"
 	CongestionMapTcpCountersOf           = "tcp_counters_of"
 	CongestionMapTransmitStateOf         = "transmit_state_of"
+	CongestionMapUnsettled               = "unsettled"
 	CongestionMapWorkspaces              = "workspaces"
 	CongestionProgBeginRings             = "begin_rings"
 	CongestionProgCongestionAccept       = "congestion_accept"
@@ -488,6 +493,7 @@ type CongestionMapSpecs struct {
 	RingsNow          *ebpf.MapSpec `ebpf:"rings_now"`
 	TcpCountersOf     *ebpf.MapSpec `ebpf:"tcp_counters_of"`
 	TransmitStateOf   *ebpf.MapSpec `ebpf:"transmit_state_of"`
+	Unsettled         *ebpf.MapSpec `ebpf:"unsettled"`
 	Workspaces        *ebpf.MapSpec `ebpf:"workspaces"`
 }
 
@@ -538,6 +544,7 @@ type CongestionMaps struct {
 	RingsNow          *ebpf.Map `ebpf:"rings_now"`
 	TcpCountersOf     *ebpf.Map `ebpf:"tcp_counters_of"`
 	TransmitStateOf   *ebpf.Map `ebpf:"transmit_state_of"`
+	Unsettled         *ebpf.Map `ebpf:"unsettled"`
 	Workspaces        *ebpf.Map `ebpf:"workspaces"`
 }
 
@@ -557,6 +564,7 @@ func (m *CongestionMaps) Close() error {
 		m.RingsNow,
 		m.TcpCountersOf,
 		m.TransmitStateOf,
+		m.Unsettled,
 		m.Workspaces,
 	)
 }
