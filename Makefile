@@ -140,6 +140,14 @@ FUZZTIME := 3m
 fuzz: go ## fuzz each parser for FUZZTIME=3m
 	.ci/fuzz $(FUZZTIME)
 
+# How long hostile programs run; make test has them run for a second.
+HOSTILE := 10m
+
+.PHONY: test-hostile
+test-hostile: build ## hostile programs of an ordinary user, interfaces that come and go, 1,000 namespaces for HOSTILE=10m (needs root)
+	XENTRACE_HOSTILE=$(HOSTILE) XENTRACE_BINARY=$(CURDIR)/xentrace $(GO) test ./test/netns -run '^(TestHostilePrograms|TestInterfaceThatComesAndGoes)$$' -v -count 1 -timeout 2h
+	XENTRACE_HOSTILE=$(HOSTILE) $(GO) test ./internal/netdev -run '^TestThousandNamespaces$$' -v -count 1 -timeout 2h
+
 .PHONY: test-xen
 test-xen: build ## the tests in a real Xen guest; KERNEL=, DRIVER=stock|prefix and RUN=REGEXP choose
 	test/xen/deps

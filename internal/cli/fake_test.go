@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	}
 	fake := fakeFromEnvironment()
 	err := Run(context.Background(), os.Args[1:], System{
-		Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, Start: fake.start,
+		Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, Start: fake.start, grace: fake.grace,
 	})
 	Report(os.Stderr, err)
 	if path := os.Getenv("XENTRACE_FAKE_CLOSED"); path != "" && fake.closed.Load() {
@@ -47,11 +47,12 @@ type fakeTracer struct {
 	before  func()        // called just before they are; may be nil
 	verdict event.Verdict
 	name    string
-	owned   bool   // every second packet has an owner
-	err     error  // of start
-	readErr error  // of Read, after all records
-	waits   bool   // no interface is there during startup
-	notice  string // interface that is gone a while after the start; "" for none
+	owned   bool          // every second packet has an owner
+	err     error         // of start
+	readErr error         // of Read, after all records
+	waits   bool          // no interface is there during startup
+	grace   time.Duration // of System
+	notice  string        // interface that is gone a while after the start; "" for none
 
 	began   time.Time
 	stop    chan struct{}
@@ -75,6 +76,7 @@ func fakeFromEnvironment() *fakeTracer {
 	if text := os.Getenv("XENTRACE_FAKE_READ_ERROR"); text != "" {
 		f.readErr = errors.New(text)
 	}
+	f.grace = time.Duration(number("XENTRACE_FAKE_GRACE_MS", 0)) * time.Millisecond
 	f.waits = os.Getenv("XENTRACE_FAKE_WAITS") != ""
 	f.notice = os.Getenv("XENTRACE_FAKE_NOTICE")
 	if os.Getenv("XENTRACE_FAKE_CANNOT") != "" {

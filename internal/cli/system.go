@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
@@ -87,6 +88,9 @@ type System struct {
 	// Changeable is what fix changes; Root is where it writes files, "" being /.
 	Changeable func() (fix.Machine, error)
 	Root       string
+
+	ended <-chan struct{} // closed once the command is interrupted
+	grace time.Duration   // of a blocked write after that; 0: writeGrace
 }
 
 func (s System) print(text string) error {
@@ -95,7 +99,7 @@ func (s System) print(text string) error {
 }
 
 // stdout is standard output with the error of a write explained, the same by every command.
-func (s System) stdout() io.Writer { return explainedWriter{s.Stdout} }
+func (s System) stdout() io.Writer { return explainedWriter{s.abandoning(s.Stdout)} }
 
 type explainedWriter struct{ io.Writer }
 
@@ -202,9 +206,9 @@ func (s System) console() *output.Console {
 		return output.NewJournal(s.Stderr)
 	}
 	if !isTerminal(s.Stderr) || s.Getenv("TERM") == "dumb" {
-		return output.NewConsole(s.Stderr, nil)
+		return output.NewConsole(s.abandoning(s.Stderr), nil)
 	}
-	return output.NewConsole(s.Stderr, func() int { return s.columns(s.Stderr, output.DefaultWidth) })
+	return output.NewConsole(s.abandoning(s.Stderr), func() int { return s.columns(s.Stderr, output.DefaultWidth) })
 }
 
 // onJournal reports whether systemd reads w for its journal: JOURNAL_STREAM names the file.

@@ -55,8 +55,8 @@ func TestWatchJSON(t *testing.T) {
 }
 
 func TestWatchVerboseShowsWhy(t *testing.T) {
-	got := runWith(t, newFake(), "watch", "-v", "-d", "10ms")
-	for _, part := range []string{"fentry did not attach: xen-netfront: the driver has no BTF\n", "the ring buffer has 4096 KiB\n"} {
+	got := runWith(t, newFake(), "watch", "-v", "-d", "10ms", "--ring-size", "2MiB")
+	for _, part := range []string{"fentry did not attach: xen-netfront: the driver has no BTF\n", "the ring buffer has 2048 KiB\n"} {
 		if !strings.Contains(got.stderr, part) {
 			t.Errorf("stderr is %q, want %q in it", got.stderr, part)
 		}

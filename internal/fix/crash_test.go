@@ -353,3 +353,43 @@ func TestStateIsNotTrusted(t *testing.T) {
 		})
 	}
 }
+
+// What a run changed is undone afterwards; what an earlier one changed stays, with its state.
+func TestUndoOfTheLastRun(t *testing.T) {
+	m := newFakeMachine(t)
+	m.spoil(t)
+	if err := m.fixer().Apply(t.Context(), m.plan(t, "sg-on"), ""); err != nil {
+		t.Fatal(err)
+	}
+	before := m.snapshot()
+	fixer := m.fixer()
+	if err := fixer.Apply(t.Context(), m.plan(t, "single-pages", "mtu-1400"), Udev); err != nil {
+		t.Fatal(err)
+	}
+	if err := fixer.Undo(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if after := m.snapshot(); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	}
+}
+
+// After another run in between nothing is undone: what it noted would be wrong.
+func TestUndoAfterAnotherRun(t *testing.T) {
+	m := newFakeMachine(t)
+	m.spoil(t)
+	fixer := m.fixer()
+	if err := fixer.Apply(t.Context(), m.plan(t, "single-pages"), ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.fixer().Apply(t.Context(), m.plan(t, "mtu-1400"), ""); err != nil {
+		t.Fatal(err)
+	}
+	before := m.snapshot()
+	if err := fixer.Undo(t.Context()); !errors.Is(err, ErrNotUndone) {
+		t.Errorf("%v, want that it is not undone", err)
+	}
+	if after := m.snapshot(); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	}
+}

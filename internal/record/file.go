@@ -161,7 +161,7 @@ func filesOf(path string) ([]file, error) {
 	numbers := make(map[string]int)
 	var names []string
 	for _, entry := range entries {
-		if n, isSegment := segmentNumber(entry.Name()); isSegment {
+		if n, isSegment := segmentNumber(entry.Name()); isSegment && entry.Type().IsRegular() {
 			numbers[entry.Name()] = n
 			names = append(names, entry.Name())
 		}

@@ -16,6 +16,7 @@ import (
 
 	"xentrace/internal/event"
 	"xentrace/internal/output"
+	"xentrace/test/memory"
 )
 
 var began = time.Date(2026, 11, 27, 2, 10, 0, 0, time.UTC)
@@ -371,17 +372,29 @@ func FuzzReplay(f *testing.F) {
 	f.Add(lines)
 	f.Add(bytes.Clone(w.frame(lines)))
 	f.Add([]byte{0x28, 0xb5, 0x2f, 0xfd, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
+	f.Add(bytes.Repeat(lineStart, 1000))
+	f.Add(bytes.Clone(w.frame(bytes.Repeat([]byte(`{"type":"notice"}`+"\n"), 1<<10))))
 	f.Fuzz(func(t *testing.T, stored []byte) {
 		for _, compressed := range []bool{false, true} {
-			bytesOut := 0
-			err := readLines(bytes.NewReader(stored), compressed, func(c chunk) error {
-				bytesOut += len(c.lines)
-				parse("x", c)
-				return nil
-			}, func(int64, string) {})
-			if err != nil {
-				t.Error(err)
-			}
+			// A block of zstd has 128 KiB and takes 4 bytes at least.
+			memory.Within(t, 64<<20+128<<10*uint64(len(stored)), func() { fuzzLines(t, stored, compressed) })
 		}
 	})
+}
+
+func fuzzLines(t *testing.T, stored []byte, compressed bool) {
+	t.Helper()
+	parsed := 0
+	err := readLines(bytes.NewReader(stored), compressed, func(c chunk) error {
+		if len(c.lines) > max(readBytes, maxLineBytes, len(stored)) {
+			t.Errorf("chunk of %d bytes", len(c.lines))
+		}
+		if parsed += len(c.lines); parsed < 1<<18 {
+			memory.Within(t, 1<<20+128*uint64(len(c.lines)), func() { parse("x", c) })
+		}
+		return nil
+	}, func(int64, string) {})
+	if err != nil {
+		t.Error(err)
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"testing"
 
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
 	"xentrace/test/role"
@@ -46,7 +47,7 @@ func confinedNamespaces(args []string) error {
 	}
 	_, readErr := readKernel(context.Background(), make(spaces), all[loopback], false)
 	// Owners of sockets and a driver's return still work.
-	_, findErr := f.find([]uint64{1})
+	_, findErr := f.find(event.Wanted{Inodes: []uint64{1}})
 	_, loadErr := loadPrograms(kernel.NewTypes(), "settle_packets")
 	return errors.Join(readErr, findErr, loadErr, refusedToWrite())
 }
