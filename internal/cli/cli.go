@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -25,6 +26,15 @@ import (
 // a second kills at once. SIGPIPE is ignored for the process, so that a write to a closed pipe
 // returns an error.
 func Run(ctx context.Context, args []string, system System) error {
+	return run(ctx, args, system, (*app).root)
+}
+
+// RunExporter executes the command line of xentrace-exporter likewise.
+func RunExporter(ctx context.Context, args []string, system System) error {
+	return run(ctx, args, system, (*app).exporterRoot)
+}
+
+func run(ctx context.Context, args []string, system System, rootOf func(*app) *cobra.Command) error {
 	signal.Ignore(unix.SIGPIPE)
 	ctx, interrupt := context.WithCancel(ctx)
 	defer interrupt()
@@ -32,7 +42,7 @@ func Run(ctx context.Context, args []string, system System) error {
 	defer stop()
 
 	a := &app{System: system, interrupt: interrupt}
-	root := a.root()
+	root := rootOf(a)
 	args = append([]string{}, args...) // nil would be those of the process
 	if len(args) == 1 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
 		args = append(args, "") // complete an empty word
@@ -49,8 +59,11 @@ func explained(c *cobra.Command, err error) error {
 		return err
 	}
 	prefix, help := "", "xentrace help"
-	if c.HasParent() {
+	switch {
+	case c.HasParent():
 		prefix, help = c.Name()+": ", help+" "+c.Name()
+	case !c.HasAvailableSubCommands():
+		help = c.Name() + " --help"
 	}
 	if strings.HasPrefix(err.Error(), prefix) {
 		prefix = ""
@@ -79,14 +92,8 @@ func (a *app) root() *cobra.Command {
 			}
 			return usageError{fmt.Errorf("missing argument COMMAND: one of %s", strings.Join(commandNames(c), ", "))}
 		},
-		SilenceErrors: true, SilenceUsage: true, DisableFlagsInUseLine: true,
-		SuggestionsMinimumDistance: 2, CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
 	toggle(root, &version, "version", "", "same as xentrace version")
-	root.SetOut(a.stdout())
-	root.SetErr(a.Stderr)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.SetHelpFunc(func(c *cobra.Command, _ []string) { a.helped = a.help(c) })
 	help := a.helpCommand()
 	root.SetHelpCommand(help)
 	root.AddCommand(
@@ -95,13 +102,24 @@ func (a *app) root() *cobra.Command {
 		a.checkCommand(), a.probeCommand(), a.fixCommand(), a.congestionCommand(),
 		a.demoCommand(), a.versionCommand(), a.completionCommand(), a.manCommand(),
 	)
+	a.finish(root)
+	return root
+}
+
+// finish sets what all commands have in common.
+func (a *app) finish(root *cobra.Command) {
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.SuggestionsMinimumDistance, root.CompletionOptions = 2, cobra.CompletionOptions{DisableDefaultCmd: true}
+	root.SetOut(a.stdout())
+	root.SetErr(a.Stderr)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetHelpFunc(func(c *cobra.Command, _ []string) { a.helped = a.help(c) })
 	for _, c := range append(root.Commands(), root) {
 		c.DisableFlagsInUseLine = true
 		c.Flags().SortFlags = false
 		toggle(c, new(bool), "help", "h", "show this help") // cobra reads its value
 		_ = c.Flags().SetAnnotation("help", cobra.FlagSetByCobraAnnotation, []string{"true"})
 	}
-	return root
 }
 
 // commandNames lists the commands, in the order of the help.
@@ -182,7 +200,10 @@ var errFinding = errors.New("a drop was seen")
 // Status returns the exit status for what Run returned.
 func Status(err error) int {
 	var usage usageError
+	var nagios nagiosStatus
 	switch {
+	case errors.As(err, &nagios):
+		return int(nagios)
 	case err == nil, errors.Is(err, syscall.EPIPE):
 		return statusDone
 	case errors.Is(err, errFinding):
@@ -199,9 +220,14 @@ func Status(err error) int {
 // Report writes what Run returned in one line, unless there is nothing to report:
 // a reader of standard output that went away wants to hear no more.
 func Report(w io.Writer, err error) {
-	if err == nil || errors.Is(err, errFinding) || errors.Is(err, syscall.EPIPE) {
+	var nagios nagiosStatus
+	if err == nil || errors.Is(err, errFinding) || errors.As(err, &nagios) || errors.Is(err, syscall.EPIPE) {
 		return
 	}
 	text := strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
-	fmt.Fprintf(w, "xentrace: %s\n", output.Printable(text))
+	priority := ""
+	if onJournal(w, os.Getenv) {
+		priority = output.PriorityError
+	}
+	fmt.Fprintf(w, "%sxentrace: %s\n", priority, output.Printable(text))
 }
