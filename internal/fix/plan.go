@@ -259,7 +259,7 @@ var rules = []rule{
 	{remedy.UpdateKernel, func(s *situation) bool { return s.drops() }},
 }
 
-// An objection says when a step would do harm, or nothing, and why. --force does not override
+// An objection reports when a step would do harm, or nothing, and why. --force does not override
 // a final one.
 type objection struct {
 	step   remedy.ID // or "mtu-" for each that begins so, or "" for all of an interface

@@ -223,7 +223,7 @@ func (w *Verifier) count(ctx context.Context) (window, error) {
 	return window{sum.Packets, sum.Dropped, sum.Causes}, err
 }
 
-// String says how many packets were dropped, and why.
+// String reports how many packets were dropped, and why.
 func (w window) String() string {
 	text := fmt.Sprintf("%d of %d packets dropped", w.dropped, w.packets)
 	var causes []string

@@ -347,7 +347,7 @@ func timeOf(e event.Event) time.Time {
 	return time.Time{}
 }
 
-// errNothing says that a path holds no recording.
+// errNothing reports that a path holds no recording.
 func errNothing(path string) error {
 	return fmt.Errorf("recording %s: no segment in this directory; xentrace record --dir writes them", path)
 }

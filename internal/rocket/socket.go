@@ -62,7 +62,7 @@ type Sent struct {
 	Slots int
 	// Position is the place of a TCP segment's first byte in the stream, from 0.
 	Position uint64
-	// Split says that the kernel sent a part of a TCP segment early: writing the
+	// Split reports that the kernel sent a part of a TCP segment early: writing the
 	// pieces took longer than it keeps the cork in (200 ms or more), as on a machine
 	// that is busy elsewhere.
 	Split bool

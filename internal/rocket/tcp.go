@@ -17,7 +17,7 @@ import (
 	"xentrace/internal/socket"
 )
 
-// ErrNotAcknowledged says that what was sent earlier is not acknowledged yet.
+// ErrNotAcknowledged reports that what was sent earlier is not acknowledged yet.
 var ErrNotAcknowledged = errors.New("earlier segments are not acknowledged")
 
 // TCP sends segments that need many slots over one connection. Its headers lie in

@@ -16,7 +16,7 @@ import (
 	"xentrace/internal/socket"
 )
 
-// ErrSinglePages says that the kernel gave page fragments of a single page, in
+// ErrSinglePages reports that the kernel gave page fragments of a single page, in
 // which nothing can lie across a boundary: a piece becomes two fragments, and the
 // datagram more than a packet has. If memory was short for a moment only, the next
 // Send succeeds. Not every shortage shows: a packet may get fewer slots than meant.

@@ -43,7 +43,7 @@ func attachFree(p *ebpf.Program, names driverNames) (link.Link, error) {
 	return link.Kprobe(names.free, p, nil)
 }
 
-// wantedHooks says which hooks of a backend are wanted.
+// wantedHooks reports which hooks of a backend are wanted.
 type wantedHooks struct {
 	driver    bool // packets of xen-netfront get a verdict and are not only counted
 	responses bool // packets that the backend rejected are counted, too
