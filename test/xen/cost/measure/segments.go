@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -36,6 +38,10 @@ func newTCP(peer string) (*segments, error) {
 		return nil, err
 	}
 	s := &segments{socket: socket}
+	// A short segment would otherwise wait for the TX response of the last one.
+	if err := os.WriteFile("/proc/sys/net/ipv4/tcp_autocorking", []byte("0"), 0); err != nil {
+		return nil, err
+	}
 	if err := unix.SetsockoptInt(socket, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
 		return nil, fmt.Errorf("TCP_NODELAY: %w", err)
 	}
@@ -50,7 +56,36 @@ func newTCP(peer string) (*segments, error) {
 			return nil, fmt.Errorf("F_SETPIPE_SZ: %w", err)
 		}
 	}
-	return s, s.fill()
+	if err := s.fill(); err != nil {
+		return nil, err
+	}
+	return s, s.open()
+}
+
+// open sends until the congestion window holds several bursts.
+func (s *segments) open() error {
+	data := make([]byte, 64<<10)
+	for range 64 {
+		if _, err := unix.Write(s.socket, data); err != nil {
+			return fmt.Errorf("write: %w", err)
+		}
+	}
+	return s.quiet()
+}
+
+// quiet waits until every segment is acknowledged.
+func (s *segments) quiet() error {
+	for range 1000 {
+		unacknowledged, err := unix.IoctlGetInt(s.socket, unix.SIOCOUTQ)
+		if err != nil {
+			return fmt.Errorf("SIOCOUTQ: %w", err)
+		}
+		if unacknowledged == 0 {
+			return nil
+		}
+		rest(pause)
+	}
+	return errors.New("segments are not acknowledged")
 }
 
 // fill puts the fragments into the pipe that keeps them.
@@ -87,8 +122,18 @@ func (s *segments) send() error {
 	return nil
 }
 
+// burst is what TCP small queues let a connection of any pace hand to the driver before
+// TX responses arrive.
+func (*segments) burst() int { return 2 }
+
+func (s *segments) ready() error { return s.quiet() }
+
 func (s *segments) settled() (bool, error) {
 	unsent, err := unix.IoctlGetInt(s.socket, unix.SIOCOUTQNSD)
+	if unsent != 0 && os.Getenv("COST_DEBUG") != "" {
+		info, err := unix.GetsockoptTCPInfo(s.socket, unix.IPPROTO_TCP, unix.TCP_INFO)
+		fmt.Fprintf(os.Stderr, "unsent %d %+v %v\n", unsent, info, err)
+	}
 	if err != nil {
 		return false, fmt.Errorf("SIOCOUTQNSD: %w", err)
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	burst   = 10                   // packets: the TX ring never fills, whatever their size
+	burst   = 10                   // datagrams: the TX ring never fills
 	pause   = 3 * time.Millisecond // between bursts: the backend has sent every TX response
 	perTurn = 20                   // bursts per round
 	payload = 64
@@ -25,6 +25,10 @@ const (
 // sending is one kind of packet to send.
 type sending interface {
 	kind() cost.Traffic
+	// burst is how many packets leave at once.
+	burst() int
+	// ready waits until a burst can be sent at once.
+	ready() error
 	// send sends one packet.
 	send() error
 	// settled reports whether every packet of the last burst has left.
@@ -49,11 +53,14 @@ func measureSending(s sending) (float64, error) {
 			return 0, errors.New("packets are left unsent after most bursts")
 		}
 		rest(pause)
+		if err := s.ready(); err != nil {
+			return 0, err
+		}
 		before, err := threadTime()
 		if err != nil {
 			return 0, err
 		}
-		for range burst {
+		for range s.burst() {
 			if err := s.send(); err != nil {
 				return 0, err
 			}
@@ -67,7 +74,7 @@ func measureSending(s sending) (float64, error) {
 			return 0, err
 		}
 		if ok {
-			values = append(values, float64(after-before)/burst)
+			values = append(values, float64(after-before)/float64(s.burst()))
 		}
 	}
 	if os.Getenv("COST_DEBUG") != "" {
@@ -112,6 +119,10 @@ func (u *udp) send() error {
 	}
 	return nil
 }
+
+func (*udp) burst() int { return burst }
+
+func (*udp) ready() error { return nil }
 
 func (*udp) settled() (bool, error) { return true, nil }
 

@@ -95,7 +95,8 @@ func (m *softirqMeter) timed() asm.Instructions {
 func (m *softirqMeter) entry() asm.Instructions {
 	return join(m.timed(), asm.Instructions{
 		asm.StoreMem(asm.R0, 0, asm.R7, asm.DWord),
-		asm.StoreImm(asm.R0, 8, 0, asm.DWord),
+		asm.Mov.Imm(asm.R1, 0),
+		asm.StoreMem(asm.R0, 8, asm.R1, asm.DWord),
 	}, ending())
 }
 
@@ -115,6 +116,7 @@ func (m *softirqMeter) poll() asm.Instructions {
 func (m *softirqMeter) exit() asm.Instructions {
 	return join(m.timed(), asm.Instructions{
 		asm.LoadMem(asm.R1, asm.R0, 0, asm.DWord),
+		asm.JEq.Imm(asm.R1, 0, out), // began before the reset
 		asm.Sub.Reg(asm.R7, asm.R1),
 		asm.LoadMem(asm.R8, asm.R0, 8, asm.DWord),
 		asm.LoadMem(asm.R1, asm.R0, 16, asm.DWord),
