@@ -164,7 +164,7 @@ func (c *command) processTime() (int64, error) {
 }
 
 // steady is how long a process runs before its resident memory is read.
-const steady = 10 * time.Second
+const steady = 5 * time.Second
 
 func (c *command) detach(result *cost.Result) error {
 	rest(steady)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,7 +13,7 @@ import (
 
 const (
 	receivePort   = 7100
-	receiveBursts = 40
+	receiveBursts = 20
 	receiveBuffer = 8 << 20
 	patience      = time.Minute
 )
@@ -73,9 +72,6 @@ func (r *receiver) measure(ctx context.Context) (float64, error) {
 		if run.Packets == burst {
 			values = append(values, float64(run.Instructions)/burst)
 		}
-	}
-	if os.Getenv("COST_DEBUG") != "" {
-		fmt.Fprintln(os.Stderr, "receive", runs)
 	}
 	if len(values) < 3 {
 		return 0, fmt.Errorf("only %d bursts of %d arrived at once", len(values), receiveBursts)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -17,6 +18,9 @@ import (
 
 // rockets is how many packets over the slot limit are sent.
 const rockets = 200
+
+// settling is how long the last reports may take.
+const settling = 500 * time.Millisecond
 
 // reported measures what a packet costs that the command reports.
 func (b *bench) reported(ctx context.Context, row cost.Row) (*cost.Report, error) {
@@ -47,7 +51,7 @@ func (c *command) sendRockets(ctx context.Context, others map[ebpf.ProgramID]int
 		return nil, err
 	}
 	defer func() { _ = sender.Close() }()
-	rest(steady)
+	rest(settling)
 	programs, process, err := c.used(others)
 	if err != nil {
 		return nil, err
@@ -58,7 +62,7 @@ func (c *command) sendRockets(ctx context.Context, others map[ebpf.ProgramID]int
 		}
 		rest(pause)
 	}
-	rest(steady)
+	rest(settling)
 	programsAfter, processAfter, err := c.used(others)
 	if err != nil {
 		return nil, err

@@ -130,10 +130,6 @@ func (s *segments) ready() error { return s.quiet() }
 
 func (s *segments) settled() (bool, error) {
 	unsent, err := unix.IoctlGetInt(s.socket, unix.SIOCOUTQNSD)
-	if unsent != 0 && os.Getenv("COST_DEBUG") != "" {
-		info, err := unix.GetsockoptTCPInfo(s.socket, unix.IPPROTO_TCP, unix.TCP_INFO)
-		fmt.Fprintf(os.Stderr, "unsent %d %+v %v\n", unsent, info, err)
-	}
 	if err != nil {
 		return false, fmt.Errorf("SIOCOUTQNSD: %w", err)
 	}
