@@ -155,12 +155,17 @@ const (
 	slack   = 10   // instructions: two runs of the same program differ by less
 )
 
-// dearer returns a line for every figure that is compared and costs more than the page says.
+// dearer returns a line for every figure that is compared and costs more than the page says,
+// or is not on it.
 func (s section) dearer(committed figures) (lines []string) {
 	for _, t := range s.tables {
 		for _, f := range t.figures {
 			was, known := committed[f.place()]
-			if f.compared && known && f.value > was*allowed+slack {
+			switch {
+			case !f.compared:
+			case !known:
+				lines = append(lines, fmt.Sprintf("%s, %s, %s: %.0f instructions, not on the page", s.kernel, f.row, f.column, f.value))
+			case f.value > was*allowed+slack:
 				lines = append(lines, fmt.Sprintf("%s, %s, %s: %.0f instructions, was %.0f", s.kernel, f.row, f.column, f.value, was))
 			}
 		}
