@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pin keeps the test's goroutine on the processor that the programs run on, so that
+// pin keeps the test's goroutine on the CPU that the programs run on, so that
 // they run in its own call.
 func pin(t *testing.T) {
 	t.Helper()

@@ -2,97 +2,89 @@
 
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * One program for each hook of the congestion command: fetch the arguments, call into a
- * header, nothing else.
+ * One program for each hook of the congestion command.
  */
-#include "accept.h"
-#include "completion.h"
-#include "pressure.h"
-#include "ring_now.h"
+#include "tcp_accept.h"
+#include "tx_completion.h"
+#include "tx_transmit.h"
+#include <bpf/bpf_tracing.h>
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* Makes plain loads possible through a pointer that came untyped. */
-#define TYPED(type, pointer) ((type *)bpf_rdonly_cast(pointer, bpf_core_type_id_kernel(type)))
-
 SEC("raw_tp/net_dev_start_xmit")
-int congestion_begin(struct bpf_raw_tracepoint_args *ctx)
+int BPF_PROG(congestion_begin, void *skb, void *dev)
 {
-	void *skb = (void *)ctx->args[0], *dev = (void *)ctx->args[1];
-
-	if (config.typed_reads)
-		return pressure_begin(TYPED(struct sk_buff, skb), TYPED(struct net_device, dev),
-				      true);
-	return pressure_begin(skb, dev, false);
+	return queue_begin_untyped(skb, dev);
 }
 
 SEC("raw_tp/net_dev_xmit")
-int congestion_end(struct bpf_raw_tracepoint_args *ctx)
+int BPF_PROG(congestion_end, __u64 skb, int status, __u64 dev)
 {
-	return pressure_end(ctx->args[0], ctx->args[1], ctx->args[2]);
+	return queue_end(skb, status, dev);
 }
 
 SEC("raw_tp/napi_poll")
-int congestion_poll(struct bpf_raw_tracepoint_args *ctx)
+int BPF_PROG(congestion_poll, struct napi_struct *napi, int work, int budget)
 {
-	return pressure_poll((void *)ctx->args[0], ctx->args[1], ctx->args[2]);
+	return receive_poll(napi, work, budget);
 }
 
 SEC("raw_tp/inet_sock_set_state")
-int congestion_state(struct bpf_raw_tracepoint_args *ctx)
+int BPF_PROG(congestion_state, struct sock *sk, int before, int after)
 {
-	return state_changed((void *)ctx->args[0], ctx->args[1], ctx->args[2]);
+	return state_changed(sk, before, after);
 }
 
-/* What it returned comes behind its arguments: two since 6.10, four before. */
+/* The return value follows the arguments: 2 since 92ef0fd55ac8 (6.10), 4 before. */
 
 SEC("fexit/inet_csk_accept")
-int congestion_accept(__u64 *ctx)
+int BPF_PROG(congestion_accept, struct sock *listener, void *arg, struct sock *sk)
 {
-	return accepted((void *)ctx[0], (void *)ctx[2]);
+	return accepted(listener, sk);
 }
 
 SEC("fexit/inet_csk_accept")
-int congestion_accept_of_four(__u64 *ctx)
+int BPF_PROG(congestion_accept_of_four, struct sock *listener, int flags, int *err, bool kern,
+	     struct sock *sk)
 {
-	return accepted((void *)ctx[0], (void *)ctx[4]);
+	return accepted(listener, sk);
 }
 
 SEC("fexit/netif_tx_wake_queue")
-int congestion_wake(__u64 *ctx)
+int BPF_PROG(congestion_wake, struct netdev_queue *tx)
 {
-	return pressure_wake((void *)ctx[0]);
+	return queue_wake(tx);
 }
 
 SEC("fentry/notify_remote_via_irq")
-int congestion_notify(__u64 *ctx)
+int BPF_PROG(congestion_notify)
 {
-	return pressure_notify();
+	return queue_notify();
 }
 
-/* User space attaches it to the name that this kernel gives the function. */
+/* Userspace attaches it to the name that this kernel gives the function. */
 SEC("fentry/dev_kfree_skb_any_reason")
-int congestion_free(__u64 *ctx)
+int BPF_PROG(congestion_free, __u64 skb, __u64 reason)
 {
-	return pressure_free(ctx[0], ctx[1]);
+	return queue_free(skb, reason);
 }
 
 SEC("fexit/xennet_tx_buf_gc")
-int congestion_completion(__u64 *ctx)
+int BPF_PROG(congestion_completion, __u64 queue)
 {
-	return completion_end(ctx[0]);
+	return completion_end(queue);
 }
 
-/* Never attached. */
+/* Run by BPF_PROG_TEST_RUN, never attached. */
 
 SEC("raw_tp/sys_enter")
-int read_rings(struct bpf_raw_tracepoint_args *ctx)
+int BPF_PROG(read_rings, __u32 ifindex, __u32 netns)
 {
-	return rings_read(ctx->args[0], ctx->args[1], false);
+	return rings_read(ifindex, netns, false);
 }
 
 SEC("raw_tp/sys_enter")
-int begin_rings(struct bpf_raw_tracepoint_args *ctx)
+int BPF_PROG(begin_rings, __u32 ifindex, __u32 netns)
 {
-	return rings_read(ctx->args[0], ctx->args[1], true);
+	return rings_read(ifindex, netns, true);
 }

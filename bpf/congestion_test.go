@@ -3,6 +3,7 @@ package bpf
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -45,9 +46,9 @@ func newFront(t *testing.T, typed uint8, edits ...func(*ebpf.CollectionSpec, *ar
 		program.Type, program.AttachType, program.AttachTo = ebpf.RawTracepoint, ebpf.AttachNone, ""
 	}
 	for name, value := range map[string]any{
-		CongestionVarConfig:         CongestionConfiguration{PageSize: 4096, PrivOffset: atFrontInfo - atDev, Consumed: 1, TypedReads: typed},
-		CongestionVarRingLayout:     fakeFront,
-		CongestionVarPressureConfig: CongestionPressureConfiguration{QueuesEach: 2},
+		CongestionVarConfig:        CongestionConfiguration{PageSize: 4096, PrivOffset: atFrontInfo - atDev, Consumed: 1, TypedReads: typed},
+		CongestionVarRingLayout:    fakeFront,
+		CongestionVarTxQueueConfig: CongestionTxQueueConfiguration{QueuesEach: 2},
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			t.Fatal(err)
@@ -137,7 +138,7 @@ func (f *front) end(status uint64) {
 	f.run(CongestionProgCongestionEnd, f.at(atSkb), status, f.at(atDev), 100)
 }
 
-// counted is what the queue's place holds, on the processor that all runs on.
+// counted is what the queue's place holds, on the CPU that all runs on.
 func (f *front) counted() CongestionQueueCounters {
 	f.t.Helper()
 	var all []CongestionQueueCounters
@@ -181,8 +182,8 @@ func TestPressureOfFakePacket(t *testing.T) {
 		f.run(CongestionProgCongestionCompletion, f.at(atFrontQueue))
 		f.run(CongestionProgCongestionCompletion, f.at(atFrontQueue)) // finds nothing
 		c := f.counted()
-		if c.Packets != 1 || c.Bytes != 100 || c.Slots != 1 || c.Sizes[8] != 1 || c.Pieces[1] != 1 || c.Occupancy[4] != 1 {
-			t.Errorf("packets %d, bytes %d, slots %d, sizes %v, pieces %v, occupancy %v", c.Packets, c.Bytes, c.Slots, c.Sizes, c.Pieces, c.Occupancy)
+		if c.Packets != 1 || c.Bytes != 100 || c.Slots != 1 || c.Sizes[8] != 1 || c.SlotsEach[1] != 1 || c.Occupancy[4] != 1 {
+			t.Errorf("packets %d, bytes %d, slots %d, sizes %v, pieces %v, occupancy %v", c.Packets, c.Bytes, c.Slots, c.Sizes, c.SlotsEach, c.Occupancy)
 		}
 		if c.Responses != 8 || c.ResponseRuns != 1 || c.Completions != 1 || c.CompletionNs == 0 || c.Notifications != 1 {
 			t.Errorf("responses %d in %d runs, completions %d of %d ns, notifications %d", c.Responses, c.ResponseRuns, c.Completions, c.CompletionNs, c.Notifications)
@@ -216,7 +217,7 @@ func TestPressureOfFakeStop(t *testing.T) {
 	})
 }
 
-// What the driver does not take is no packet of its; what it drops or copies is told apart.
+// What the driver does not take is no packet of its; what it drops or copies is distinguished.
 func TestPressureOfFakeFates(t *testing.T) {
 	forBothWays(t, func(t *testing.T, f *front) {
 		f.begin()
@@ -229,10 +230,7 @@ func TestPressureOfFakeFates(t *testing.T) {
 		f.end(0)
 		f.run(CongestionProgCongestionFree, f.at(atSkb), 2) // no packet is on its way
 		f.run(CongestionProgCongestionNotify)
-		f.arena.packet(atSkb, f.arena.page(), 100, make([]fakeFrag, 18))
-		for i := range 18 {
-			binary.NativeEndian.PutUint32(f.arena.memory[atShared+f.frags()+16*i+8:], 10)
-		}
+		f.arena.packet(atSkb, f.arena.page(), 100, slices.Repeat([]fakeFrag{{0, 10}}, 18))
 		f.arena.flush()
 		f.begin()
 		f.end(0)
@@ -241,11 +239,6 @@ func TestPressureOfFakeFates(t *testing.T) {
 			t.Errorf("%+v", c)
 		}
 	})
-}
-
-func (f *front) frags() int {
-	first, _ := f.arena.offset("skb_shared_info", "frags")
-	return first
 }
 
 // Payload is what lies behind the transport header.

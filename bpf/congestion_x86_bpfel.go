@@ -13,12 +13,15 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-type CongestionCompletionRun struct {
+type CongestionAcceptWait struct {
+	_             structs.HostLayout
+	EstablishedNs uint64
+	HandshakeUs   uint64
+}
+
+type CongestionCodeChunk struct {
 	_     structs.HostLayout
-	Ring  uint64
-	Now   uint64
-	Place uint32
-	Pad   uint32
+	Bytes [4096]uint8
 }
 
 type CongestionConfiguration struct {
@@ -51,6 +54,48 @@ type CongestionCounters struct {
 	Slots      [256]uint64
 }
 
+type CongestionCpuState struct {
+	_        structs.HostLayout
+	Inflight [2]struct {
+		_     structs.HostLayout
+		Skb   uint64
+		Dev   uint64
+		Index uint32
+		Slots uint16
+		Queue uint16
+		Flags uint32
+		Pad   uint32
+	}
+	Cache struct {
+		_       structs.HostLayout
+		Dev     uint64
+		Net     uint64
+		Ifindex uint32
+		Netns   uint32
+		Entry   uint32
+		Pad     uint32
+	}
+	Settling            uint32
+	UnregisteredPackets uint32
+	Unregistered        struct {
+		_      structs.HostLayout
+		Header struct {
+			_       structs.HostLayout
+			Kind    uint32
+			Ifindex uint32
+			Netns   uint32
+			Cpu     uint32
+		}
+		Name [16]uint8
+	}
+	Frags [2][45]struct {
+		_      structs.HostLayout
+		Page   uint64
+		Len    uint32
+		Offset uint32
+	}
+}
+
 type CongestionInterface struct {
 	_        structs.HostLayout
 	Ifindex  uint32
@@ -73,35 +118,6 @@ type CongestionListenerKey struct {
 	Port  uint32
 }
 
-type CongestionPressure struct {
-	_       structs.HostLayout
-	Address uint64
-	Depth   uint32
-	Pad     uint32
-	Windows [4]struct {
-		_             structs.HostLayout
-		Skb           uint64
-		Dev           uint64
-		NetfrontQueue uint64
-		BeginNs       uint64
-		Place         uint32
-		Queue         uint32
-		Len           uint32
-		Slots         uint32
-		Payload       uint32
-		ReqProdPvt    uint32
-		Netfront      uint8
-		Bounced       uint8
-		Dropped       uint8
-		Pad           [5]uint8
-	}
-}
-
-type CongestionPressureConfiguration struct {
-	_          structs.HostLayout
-	QueuesEach uint32
-}
-
 type CongestionQueueCounters struct {
 	_             structs.HostLayout
 	Packets       uint64
@@ -122,10 +138,49 @@ type CongestionQueueCounters struct {
 	Completions   uint64
 	CompletionNs  uint64
 	Sizes         [18]uint64
-	Pieces        [8]uint64
+	SlotsEach     [8]uint64
 	Occupancy     [10]uint64
 	WakeUs        [26]uint64
 	CompletionUs  [26]uint64
+}
+
+type CongestionQueueCpu struct {
+	_       structs.HostLayout
+	Address uint64
+	Depth   uint32
+	Pad     uint32
+	Cache   struct {
+		_       structs.HostLayout
+		Dev     uint64
+		Net     uint64
+		Ifindex uint32
+		Netns   uint32
+		Entry   uint32
+		Pad     uint32
+	}
+	Packets [4]struct {
+		_             structs.HostLayout
+		Skb           uint64
+		Dev           uint64
+		NetfrontQueue uint64
+		BeginNs       uint64
+		Index         uint32
+		Queue         uint32
+		Len           uint32
+		Slots         uint32
+		Payload       uint32
+		ReqProdPvt    uint32
+		Netfront      uint8
+		Bounced       uint8
+		Dropped       uint8
+		Pad           [5]uint8
+	}
+	Frags [4][45]struct {
+		_      structs.HostLayout
+		Page   uint64
+		Len    uint32
+		Offset uint32
+	}
 }
 
 type CongestionQueues struct {
@@ -183,33 +238,6 @@ type CongestionTcpCounters struct {
 	AcceptUs    [26]uint64
 }
 
-type CongestionTransmit struct {
-	_            structs.HostLayout
-	Unregistered struct {
-		_      structs.HostLayout
-		Header struct {
-			_       structs.HostLayout
-			Kind    uint32
-			Ifindex uint32
-			Netns   uint32
-			Cpu     uint32
-		}
-		Name [16]uint8
-	}
-	UnregisteredPackets uint32
-	Depth               uint32
-	Windows             [4]struct {
-		_     structs.HostLayout
-		Skb   uint64
-		Dev   uint64
-		Index uint32
-		Slots uint16
-		Queue uint16
-		Flags uint16
-		Pad   [3]uint16
-	}
-}
-
 type CongestionTransmitState struct {
 	_         structs.HostLayout
 	StoppedNs uint64
@@ -219,10 +247,9 @@ type CongestionTransmitState struct {
 	SentNs    [256]uint64
 }
 
-type CongestionWaiting struct {
-	_             structs.HostLayout
-	EstablishedNs uint64
-	HandshakeUs   uint64
+type CongestionTxQueueConfiguration struct {
+	_          structs.HostLayout
+	QueuesEach uint32
 }
 
 type CongestionWorkspace struct {
@@ -318,20 +345,20 @@ type CongestionWorkspace struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	CongestionMapCompletionRuns          = "completion_runs"
+	CongestionMapAcceptWaitOf            = "accept_wait_of"
+	CongestionMapCode                    = "code"
 	CongestionMapCountersOf              = "counters_of"
+	CongestionMapCpuStates               = "cpu_states"
 	CongestionMapEvents                  = "events"
 	CongestionMapInterfaces              = "interfaces"
 	CongestionMapListeners               = "listeners"
-	CongestionMapPressures               = "pressures"
 	CongestionMapQueueCountersOf         = "queue_counters_of"
+	CongestionMapQueueCpus               = "queue_cpus"
 	CongestionMapQueuesNow               = "queues_now"
 	CongestionMapReceiveCountersOf       = "receive_counters_of"
 	CongestionMapRingsNow                = "rings_now"
 	CongestionMapTcpCountersOf           = "tcp_counters_of"
 	CongestionMapTransmitStateOf         = "transmit_state_of"
-	CongestionMapTransmits               = "transmits"
-	CongestionMapWaitingOf               = "waiting_of"
 	CongestionMapWorkspaces              = "workspaces"
 	CongestionProgBeginRings             = "begin_rings"
 	CongestionProgCongestionAccept       = "congestion_accept"
@@ -349,8 +376,9 @@ const (
 	CongestionVarEnabled                 = "enabled"
 	CongestionVarNamespaces              = "namespaces"
 	CongestionVarNetfrontXmit            = "netfront_xmit"
-	CongestionVarPressureConfig          = "pressure_config"
 	CongestionVarRingLayout              = "ring_layout"
+	CongestionVarTxQueueConfig           = "tx_queue_config"
+	CongestionVarUnregisteredInterface   = "unregistered_interface"
 )
 
 // LoadCongestion returns the embedded CollectionSpec for Congestion.
@@ -413,20 +441,20 @@ type CongestionProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type CongestionMapSpecs struct {
-	CompletionRuns    *ebpf.MapSpec `ebpf:"completion_runs"`
+	AcceptWaitOf      *ebpf.MapSpec `ebpf:"accept_wait_of"`
+	Code              *ebpf.MapSpec `ebpf:"code"`
 	CountersOf        *ebpf.MapSpec `ebpf:"counters_of"`
+	CpuStates         *ebpf.MapSpec `ebpf:"cpu_states"`
 	Events            *ebpf.MapSpec `ebpf:"events"`
 	Interfaces        *ebpf.MapSpec `ebpf:"interfaces"`
 	Listeners         *ebpf.MapSpec `ebpf:"listeners"`
-	Pressures         *ebpf.MapSpec `ebpf:"pressures"`
 	QueueCountersOf   *ebpf.MapSpec `ebpf:"queue_counters_of"`
+	QueueCpus         *ebpf.MapSpec `ebpf:"queue_cpus"`
 	QueuesNow         *ebpf.MapSpec `ebpf:"queues_now"`
 	ReceiveCountersOf *ebpf.MapSpec `ebpf:"receive_counters_of"`
 	RingsNow          *ebpf.MapSpec `ebpf:"rings_now"`
 	TcpCountersOf     *ebpf.MapSpec `ebpf:"tcp_counters_of"`
 	TransmitStateOf   *ebpf.MapSpec `ebpf:"transmit_state_of"`
-	Transmits         *ebpf.MapSpec `ebpf:"transmits"`
-	WaitingOf         *ebpf.MapSpec `ebpf:"waiting_of"`
 	Workspaces        *ebpf.MapSpec `ebpf:"workspaces"`
 }
 
@@ -434,12 +462,13 @@ type CongestionMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type CongestionVariableSpecs struct {
-	Config         *ebpf.VariableSpec `ebpf:"config"`
-	Enabled        *ebpf.VariableSpec `ebpf:"enabled"`
-	Namespaces     *ebpf.VariableSpec `ebpf:"namespaces"`
-	NetfrontXmit   *ebpf.VariableSpec `ebpf:"netfront_xmit"`
-	PressureConfig *ebpf.VariableSpec `ebpf:"pressure_config"`
-	RingLayout     *ebpf.VariableSpec `ebpf:"ring_layout"`
+	Config                *ebpf.VariableSpec `ebpf:"config"`
+	Enabled               *ebpf.VariableSpec `ebpf:"enabled"`
+	Namespaces            *ebpf.VariableSpec `ebpf:"namespaces"`
+	NetfrontXmit          *ebpf.VariableSpec `ebpf:"netfront_xmit"`
+	RingLayout            *ebpf.VariableSpec `ebpf:"ring_layout"`
+	TxQueueConfig         *ebpf.VariableSpec `ebpf:"tx_queue_config"`
+	UnregisteredInterface *ebpf.VariableSpec `ebpf:"unregistered_interface"`
 }
 
 // CongestionObjects contains all objects after they have been loaded into the kernel.
@@ -462,39 +491,39 @@ func (o *CongestionObjects) Close() error {
 //
 // It can be passed to LoadCongestionObjects or ebpf.CollectionSpec.LoadAndAssign.
 type CongestionMaps struct {
-	CompletionRuns    *ebpf.Map `ebpf:"completion_runs"`
+	AcceptWaitOf      *ebpf.Map `ebpf:"accept_wait_of"`
+	Code              *ebpf.Map `ebpf:"code"`
 	CountersOf        *ebpf.Map `ebpf:"counters_of"`
+	CpuStates         *ebpf.Map `ebpf:"cpu_states"`
 	Events            *ebpf.Map `ebpf:"events"`
 	Interfaces        *ebpf.Map `ebpf:"interfaces"`
 	Listeners         *ebpf.Map `ebpf:"listeners"`
-	Pressures         *ebpf.Map `ebpf:"pressures"`
 	QueueCountersOf   *ebpf.Map `ebpf:"queue_counters_of"`
+	QueueCpus         *ebpf.Map `ebpf:"queue_cpus"`
 	QueuesNow         *ebpf.Map `ebpf:"queues_now"`
 	ReceiveCountersOf *ebpf.Map `ebpf:"receive_counters_of"`
 	RingsNow          *ebpf.Map `ebpf:"rings_now"`
 	TcpCountersOf     *ebpf.Map `ebpf:"tcp_counters_of"`
 	TransmitStateOf   *ebpf.Map `ebpf:"transmit_state_of"`
-	Transmits         *ebpf.Map `ebpf:"transmits"`
-	WaitingOf         *ebpf.Map `ebpf:"waiting_of"`
 	Workspaces        *ebpf.Map `ebpf:"workspaces"`
 }
 
 func (m *CongestionMaps) Close() error {
 	return _CongestionClose(
-		m.CompletionRuns,
+		m.AcceptWaitOf,
+		m.Code,
 		m.CountersOf,
+		m.CpuStates,
 		m.Events,
 		m.Interfaces,
 		m.Listeners,
-		m.Pressures,
 		m.QueueCountersOf,
+		m.QueueCpus,
 		m.QueuesNow,
 		m.ReceiveCountersOf,
 		m.RingsNow,
 		m.TcpCountersOf,
 		m.TransmitStateOf,
-		m.Transmits,
-		m.WaitingOf,
 		m.Workspaces,
 	)
 }
@@ -503,12 +532,13 @@ func (m *CongestionMaps) Close() error {
 //
 // It can be passed to LoadCongestionObjects or ebpf.CollectionSpec.LoadAndAssign.
 type CongestionVariables struct {
-	Config         *ebpf.Variable `ebpf:"config"`
-	Enabled        *ebpf.Variable `ebpf:"enabled"`
-	Namespaces     *ebpf.Variable `ebpf:"namespaces"`
-	NetfrontXmit   *ebpf.Variable `ebpf:"netfront_xmit"`
-	PressureConfig *ebpf.Variable `ebpf:"pressure_config"`
-	RingLayout     *ebpf.Variable `ebpf:"ring_layout"`
+	Config                *ebpf.Variable `ebpf:"config"`
+	Enabled               *ebpf.Variable `ebpf:"enabled"`
+	Namespaces            *ebpf.Variable `ebpf:"namespaces"`
+	NetfrontXmit          *ebpf.Variable `ebpf:"netfront_xmit"`
+	RingLayout            *ebpf.Variable `ebpf:"ring_layout"`
+	TxQueueConfig         *ebpf.Variable `ebpf:"tx_queue_config"`
+	UnregisteredInterface *ebpf.Variable `ebpf:"unregistered_interface"`
 }
 
 // CongestionPrograms contains all programs after they have been loaded into the kernel.

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * How the connections stand that lost packets. User space asks by the address of the
- * socket, which it has from a record: no namespace has to be entered, and NAT or a
- * mapped address makes no difference. The end of a connection is seen as it happens,
- * so that its last values are right and its memory is not taken for another's.
+ * The state of connections that lost packets. Userspace asks by the address of the
+ * socket, which it has from a record: no namespace has to be entered, and NAT makes no
+ * difference. The end of a connection is recorded when it happens, with its last values,
+ * before its memory becomes another's.
  */
 #ifndef XENTRACE_CONNECTION_H
 #define XENTRACE_CONNECTION_H
 
 #include "flow.h"
 
-/* Connections whose end is looked for; those beyond are asked about, too, but may end unseen. */
+/* Connections whose end is recorded; more may be asked about, but their end is not seen. */
 #define FOLLOWED_CONNECTIONS 4096
 
 struct connection {
@@ -20,40 +20,20 @@ struct connection {
 	__u32 ended;
 };
 
-/*
- * By the address of the socket; written by user space, filled at the end of one. No
- * program that a packet runs refers to it.
- */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, FOLLOWED_CONNECTIONS);
-	__type(key, __u64);
-	__type(value, struct connection);
-} followed SEC(".maps");
+/* By the address of the socket. Userspace adds an entry, its end fills it. */
+MAP(followed, HASH, FOLLOWED_CONNECTIONS, __u64, struct connection);
 
-/* How many connections are asked about at once. */
 #define ASKED_CONNECTIONS 64
 
 struct questions {
-	__u64 sockets[ASKED_CONNECTIONS]; /* addresses; a zero ends them */
-	struct connection
-		connections[ASKED_CONNECTIONS]; /* how they stand, or stood at their end */
+	__u64 sockets[ASKED_CONNECTIONS];		  /* addresses; 0 ends the list */
+	struct connection connections[ASKED_CONNECTIONS]; /* now, or at their end */
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct questions);
-} asked SEC(".maps");
+MAP(asked, ARRAY, 1, __u32, struct questions);
 
-/* How many of those in the map have ended. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u64);
-} endings SEC(".maps");
+/* How many in the map have ended. */
+MAP(endings, ARRAY, 1, __u32, __u64);
 
 static __always_inline void connection_fill(struct connection *connection, struct sock *sk)
 {
@@ -63,8 +43,8 @@ static __always_inline void connection_fill(struct connection *connection, struc
 }
 
 /*
- * The memory of a TCP socket stays one: what was freed reads as a closed one, or as its
- * successor. Whether it ended is looked at last.
+ * The memory of a TCP socket stays one (SLAB_TYPESAFE_BY_RCU): a freed one reads as
+ * closed, or as its successor. So whether it ended is read last.
  */
 static __noinline int connection_read(struct connection *now, __u64 address)
 {
@@ -78,11 +58,9 @@ static __noinline int connection_read(struct connection *now, __u64 address)
 	return 0;
 }
 
-/* Answers all questions. */
 static __always_inline int connections_read(void)
 {
-	__u32 zero = 0;
-	struct questions *questions = bpf_map_lookup_elem(&asked, &zero);
+	struct questions *questions = ONLY_ENTRY(asked);
 
 	if (!questions)
 		return -1;
@@ -94,23 +72,21 @@ static __always_inline int connections_read(void)
 	return 0;
 }
 
-/* Every connection comes to TCP_CLOSE at its end, whoever ends it, before its socket goes. */
+/* Every connection goes to TCP_CLOSE at its end, before its socket is freed. */
 static __always_inline int connection_ends(struct sock *sk, __u32 state)
 {
 	__u64 address = (__u64)sk;
 	struct connection *connection;
-	__u64 *count;
-	__u32 zero = 0;
+	__u64 *count = ONLY_ENTRY(endings);
 
 	if (state != BPF_TCP_CLOSE)
 		return 0;
 	connection = bpf_map_lookup_elem(&followed, &address);
-	count = bpf_map_lookup_elem(&endings, &zero);
 	if (!connection || !count || connection->ended)
 		return 0;
 	connection_fill(connection, sk);
 	connection->ended = 1;
-	__sync_fetch_and_add(count, 1);
+	ATOMIC_ADD(*count, 1);
 	return 0;
 }
 

@@ -1,113 +1,89 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * How many slots a packet needs, and the counting of it. This is what every
- * packet pays for.
+ * What every packet pays for: finding its interface, counting its slots.
  */
 #ifndef XENTRACE_COUNT_H
 #define XENTRACE_COUNT_H
 
 #include "maps.h"
 
-/* What the driver sees of a packet when it decides. */
+/* A packet as the driver sees it at its entry. */
 struct layout {
 	__u32 len;
 	__u32 head_len;
 	__u32 head_offset; /* offset_in_page(skb->data) */
 	__u32 slots;
+	__u64 data; /* address */
 };
 
-/* The length and the offset of a fragment are the second word of both kinds of skb_frag_t. */
+/* Length and offset of a fragment are the second word of both kinds of skb_frag_t. */
 static __always_inline __u32 frag_slots_typed(__u64 frags, __u32 nr_frags)
 {
 	__u32 slots = 0;
 
 	for (__u32 i = 0; i < MAX_FRAGS && i < nr_frags; i++) {
-		__u64 piece = words_at(frags + i * sizeof(struct frag))->tv_nsec;
+		__u64 frag = words_at(frags + i * sizeof(struct frag))->tv_nsec;
 
-		slots += slots_of(piece >> 32, (__u32)piece);
+		slots += slots_of(frag >> 32, (__u32)frag);
 	}
 	return slots;
 }
 
-/* Reads the fragments into the workspace; returns how many are there. */
-static __always_inline __u32 frags_read(struct workspace *work, __u64 frags, __u64 nr_frags)
+/* Reads the fragments; returns how many were read. */
+static __always_inline __u32 frags_read(struct frag *to, __u64 frags, __u64 nr_frags)
 {
 	AT_MOST(nr_frags, MAX_FRAGS);
-	if (bpf_probe_read_kernel(work->frags, nr_frags * sizeof(struct frag), (void *)frags))
+	if (bpf_probe_read_kernel(to, nr_frags * sizeof(struct frag), (void *)frags))
 		return 0;
 	return nr_frags;
 }
 
-static __always_inline __u32 frag_slots_read(__u64 frags, __u32 nr_frags, __u32 depth)
+static __always_inline __u32 frag_slots_read(struct frag *to, __u64 frags, __u32 nr_frags)
 {
-	struct workspace *work = bpf_map_lookup_elem(&workspaces, &depth);
 	__u32 slots = 0;
 
-	if (!work)
-		return 0;
-	nr_frags = frags_read(work, frags, nr_frags);
+	nr_frags = frags_read(to, frags, nr_frags);
 	for (__u32 i = 0; i < MAX_FRAGS && i < nr_frags; i++)
-		slots += slots_of(work->frags[i].offset, work->frags[i].len);
+		slots += slots_of(to[i].offset, to[i].len);
 	return slots;
 }
 
-static __always_inline void layout_of(struct layout *layout, struct sk_buff *skb,
-				      const struct skb_memory *memory, const bool direct)
+/*
+ * frags has room for MAX_FRAGS. Without typed reads skb_is_nonlinear() decides whether
+ * there are any: a probe read costs as much as everything else here. (It misses empty
+ * fragments of a packet that has no others, which no kernel code leaves behind.)
+ */
+static __always_inline int layout_read(struct layout *layout, struct sk_buff *skb,
+				       struct frag *frags, const bool direct)
 {
-	layout->len = LOAD(direct, skb, len);
-	layout->head_len = layout->len - LOAD(direct, skb, data_len);
-	layout->head_offset = offset_in_page(memory->data, config.page_size);
-	layout->slots = slots_of(layout->head_offset, layout->head_len);
-}
+	__u32 first = bpf_core_field_offset(struct skb_shared_info, frags);
+	const bool typed = config.typed_reads;
+	struct skb_members members = {};
+	__u64 info;
 
-static __always_inline int layout_read(struct layout *layout, struct sk_buff *skb, __u32 depth,
-				       const bool direct)
-{
-	__u32 frags = bpf_core_field_offset(struct skb_shared_info, frags);
-	struct skb_memory memory;
-	__u32 nr_frags;
-	__u64 shared;
-
-	if (config.typed_reads) {
-		struct skb_shared_info *info;
-
-		skb_memory_typed(skb, &memory);
-		layout_of(layout, skb, &memory, true);
-		shared = shared_info(&memory);
-		info = bpf_rdonly_cast((void *)shared,
-				       bpf_core_type_id_kernel(struct skb_shared_info));
-		layout->slots += frag_slots_typed(shared + frags, info->nr_frags);
-		return 0;
-	}
-	if (skb_memory(skb, &memory, direct))
+	if (!direct && skb_read(&members, skb))
 		return -1;
-	layout_of(layout, skb, &memory, direct);
-	shared = shared_info(&memory);
-	nr_frags = BPF_CORE_READ((struct skb_shared_info *)shared, nr_frags);
-	if (nr_frags)
-		layout->slots += frag_slots_read(shared + frags, nr_frags, depth);
-	return 0;
-}
-
-static __always_inline struct interface *interface_find(__u32 ifindex, __u32 netns)
-{
-	__u32 hash = (ifindex ^ netns << 8) * 0x9e3779b1u >> INTERFACE_SHIFT;
-
-	for (__u32 i = 0; i < INTERFACE_PROBES; i++) {
-		__u32 place = (hash + i) % INTERFACE_PLACES;
-		struct interface *entry = bpf_map_lookup_elem(&interfaces, &place);
-		__u32 entry_ifindex, entry_netns;
-
-		if (!entry)
-			return NULL;
-		entry_ifindex = READ_ONCE(entry->ifindex);
-		entry_netns = READ_ONCE(entry->netns);
-		if (!entry_ifindex && !entry_netns)
-			return NULL;
-		if (entry_ifindex == ifindex && entry_netns == netns)
-			return entry;
+	if (direct) {
+		members.len = skb->len;
+		members.data_len = skb->data_len;
+		members.data = skb_data(skb, true, typed);
 	}
-	return NULL;
+	layout->len = members.len;
+	layout->data = members.data;
+	layout->head_len = members.len - members.data_len;
+	layout->head_offset = offset_in_page(members.data, config.page_size);
+	layout->slots = slots_of(layout->head_offset, layout->head_len);
+	if (!typed && !members.data_len)
+		return 0;
+	info = direct ? skb_head(skb, true, typed) + skb->end : members.head + members.end;
+	if (typed)
+		layout->slots += frag_slots_typed(
+			info + first, TYPED(struct skb_shared_info, (void *)info)->nr_frags);
+	else
+		layout->slots +=
+			frag_slots_read(frags, info + first,
+					BPF_CORE_READ((struct skb_shared_info *)info, nr_frags));
+	return 0;
 }
 
 static __always_inline void count(struct counters *counters, const struct layout *layout)
@@ -119,6 +95,129 @@ static __always_inline void count(struct counters *counters, const struct layout
 	counters->bytes += layout->len;
 	if (layout->slots > SLOT_LIMIT)
 		counters->over_limit++;
+}
+
+/* Finds the entry of an interface; returns NULL if it is not registered. */
+static __always_inline struct interface *interface_entry(__u32 *entry, __u32 ifindex, __u32 netns)
+{
+	__u32 hash = (ifindex ^ netns << 8) * 0x9e3779b1u >> INTERFACE_SHIFT;
+
+	for (__u32 i = 0; i < INTERFACE_PROBES; i++) {
+		struct interface *interface;
+		__u32 found_ifindex, found_netns;
+
+		*entry = (hash + i) % INTERFACE_ENTRIES;
+		interface = bpf_map_lookup_elem(&interfaces, entry);
+		if (!interface)
+			return NULL;
+		found_ifindex = READ_ONCE(interface->ifindex);
+		found_netns = READ_ONCE(interface->netns);
+		if (!found_ifindex && !found_netns)
+			return NULL;
+		if (found_ifindex == ifindex && found_netns == netns)
+			return interface;
+	}
+	return NULL;
+}
+
+static __always_inline struct interface *interface_find(__u32 ifindex, __u32 netns)
+{
+	__u32 entry;
+
+	return interface_entry(&entry, ifindex, netns);
+}
+
+/* The interface of a device, NULL if it is not registered. */
+static __always_inline struct interface *interface_of(struct net_device *dev, const bool direct)
+{
+	return interface_find(LOAD(direct, dev, ifindex), netns_inum(dev, direct));
+}
+
+/*
+ * The same by the cache. A device that is gone may have left its address to another one;
+ * a network namespace, too. The entry still has to be that of the ifindex and namespace.
+ */
+static __always_inline struct interface *interface_cached(struct interface_cache *cache,
+							  struct net_device *dev, const bool direct)
+{
+	__u32 ifindex = LOAD(direct, dev, ifindex), netns, entry;
+	__u64 net = (__u64)LOAD(direct, dev, nd_net.net);
+	struct interface *interface;
+
+	if (cache->dev == (__u64)dev && cache->net == net && cache->ifindex == ifindex) {
+		entry = cache->entry;
+		interface = bpf_map_lookup_elem(&interfaces, &entry);
+		if (interface && READ_ONCE(interface->ifindex) == ifindex &&
+		    READ_ONCE(interface->netns) == cache->netns)
+			return interface;
+	}
+	netns = netns_inum(dev, direct);
+	interface = interface_entry(&entry, ifindex, netns);
+	if (!interface)
+		return NULL;
+	cache->dev = 0; /* an interrupt may look while the rest is written */
+	barrier();
+	cache->net = net;
+	cache->ifindex = ifindex;
+	cache->netns = netns;
+	cache->entry = entry;
+	barrier();
+	cache->dev = (__u64)dev;
+	return interface;
+}
+
+static __always_inline void header_fill(struct event_header *header, __u32 kind,
+					struct net_device *dev)
+{
+	header->kind = kind;
+	header->ifindex = BPF_CORE_READ(dev, ifindex);
+	header->netns = netns_inum(dev, false);
+	header->cpu = bpf_get_smp_processor_id();
+}
+
+/* Reports an interface to userspace, again every 1024 packets until it is registered. */
+static __noinline int report_unregistered(struct net_device *dev, __u32 ifindex, __u32 netns)
+{
+	struct cpu_state *cpu = ONLY_ENTRY(cpu_states);
+	struct interface_event *event;
+
+	if (!cpu)
+		return 0;
+	event = &cpu->unregistered;
+	if (event->header.ifindex == ifindex && event->header.netns == netns &&
+	    ++cpu->unregistered_packets % 1024)
+		return 0;
+	header_fill(&event->header, EVENT_INTERFACE, dev);
+	bpf_core_read(&event->name, sizeof(event->name), &dev->name);
+	bpf_ringbuf_output(&events, event, sizeof(*event), BPF_RB_FORCE_WAKEUP);
+	return 0;
+}
+
+static __always_inline bool is_netfront(struct net_device *dev, const bool direct)
+{
+	const struct net_device_ops *ops;
+	__u64 xmit = netfront_xmit;
+
+	if (!xmit)
+		return false;
+	ops = LOAD(direct, dev, netdev_ops);
+	return (__u64)BPF_CORE_READ(ops, ndo_start_xmit) == xmit;
+}
+
+/* Stands for interfaces that are not registered yet. */
+const struct interface unregistered_interface = {.netfront = 1};
+
+/* Where a device is counted; interface is NULL if it is not registered. NULL: nowhere. */
+static __always_inline const struct interface *watched(const struct interface *interface,
+						       struct net_device *dev, const bool in_driver,
+						       const bool direct)
+{
+	if (interface)
+		return interface;
+	if (!config.any_interface || !(in_driver || is_netfront(dev, direct)))
+		return NULL;
+	report_unregistered(dev, LOAD(direct, dev, ifindex), netns_inum(dev, direct));
+	return &unregistered_interface;
 }
 
 #endif

@@ -22,7 +22,7 @@ const (
 
 // A fakeWay is what an sk_buff tells of where it came from and goes.
 type fakeWay struct {
-	dev    int // place in the arena, 0 for none
+	dev    int // index in the arena, 0 for none
 	route  int // device of the route, 0 for none
 	iif    int
 	link   bool // the link header is there and the data at it
@@ -85,7 +85,7 @@ func elsewherePrograms(t *testing.T, a *arena, e XentraceElsewhereConfiguration)
 	}, func(spec *ebpf.CollectionSpec) error {
 		return spec.Variables[XentraceVarElsewhereConfig].Set(e)
 	})
-	if e.CompletionUnknown == 0 {
+	if e.NetTxActionUnknown == 0 {
 		p.completion(completionAt)
 	}
 	return p
@@ -93,7 +93,7 @@ func elsewherePrograms(t *testing.T, a *arena, e XentraceElsewhereConfiguration)
 
 func (p *programs) completion(address uint64) {
 	p.t.Helper()
-	if err := p.collection.Variables[XentraceVarCompletion].Set(address); err != nil {
+	if err := p.collection.Variables[XentraceVarNetTxAction].Set(address); err != nil {
 		p.t.Fatal(err)
 	}
 }
@@ -102,12 +102,12 @@ func (p *programs) dropAt(location uint64, reason uint64) {
 	p.run(XentraceProgElsewhereFree, p.arena.address+atSkb, location, reason)
 }
 
-// elsewhere returns what was counted in that place, and clears it.
-func (p *programs) elsewhere(place uint32) (sum XentraceElsewhereCounters) {
+// elsewhere returns what was counted in that index, and clears it.
+func (p *programs) elsewhere(index uint32) (sum XentraceElsewhereCounters) {
 	p.t.Helper()
 	var perCPU []XentraceElsewhereCounters
 	counters := p.collection.Maps[XentraceMapElsewhereCountersOf]
-	if err := counters.Lookup(place, &perCPU); err != nil {
+	if err := counters.Lookup(index, &perCPU); err != nil {
 		p.t.Fatal(err)
 	}
 	for _, c := range perCPU {
@@ -116,7 +116,7 @@ func (p *programs) elsewhere(place uint32) (sum XentraceElsewhereCounters) {
 			sum.Reasons[i] += c.Reasons[i]
 		}
 	}
-	if err := counters.Put(place, make([]XentraceElsewhereCounters, len(perCPU))); err != nil {
+	if err := counters.Put(index, make([]XentraceElsewhereCounters, len(perCPU))); err != nil {
 		p.t.Fatal(err)
 	}
 	return sum
@@ -234,14 +234,14 @@ func TestReasonsAreCounted(t *testing.T) {
 	a.device()
 	a.way(fakeWay{dev: atDev, link: true})
 	a.flush()
-	for reason, place := range map[uint64]int{
+	for reason, index := range map[uint64]int{
 		0: 0, 2: 2, 255: 255, 256: 511, 65535: 511,
 		1 << 16: 256, 3<<16 | 2: 256 + 2*32 + 2, 3<<16 | 31: 256 + 2*32 + 31, 3<<16 | 32: 511,
 		8<<16 | 30: 510, 9 << 16: 511, 0xffff0000: 511,
 	} {
 		p.dropAt(dropLocation, reason)
-		if got := p.elsewhere(fakeSlotID); got.Dropped != 1 || got.Reasons[place] != 1 {
-			t.Errorf("reason %#x: %d counted, %d at place %d", reason, got.Dropped, got.Reasons[place], place)
+		if got := p.elsewhere(fakeSlotID); got.Dropped != 1 || got.Reasons[index] != 1 {
+			t.Errorf("reason %#x: %d counted, %d at index %d", reason, got.Dropped, got.Reasons[index], index)
 		}
 	}
 }
@@ -250,7 +250,7 @@ func TestReasonsAreCounted(t *testing.T) {
 // frame returns to.
 func TestCompletionIsFound(t *testing.T) {
 	a := newArena(t)
-	p := elsewherePrograms(t, a, XentraceElsewhereConfiguration{HasReason: 1, Consumed: 1, CompletionUnknown: 1})
+	p := elsewherePrograms(t, a, XentraceElsewhereConfiguration{HasReason: 1, Consumed: 1, NetTxActionUnknown: 1})
 	a.device()
 	a.way(fakeWay{dev: atDev, link: true})
 	a.flush()
@@ -261,7 +261,7 @@ func TestCompletionIsFound(t *testing.T) {
 		t.Errorf("%d sent packets were counted as dropped", got)
 	}
 	var found uint64
-	if err := p.collection.Variables[XentraceVarCompletion].Get(&found); err != nil || found != completionAt {
+	if err := p.collection.Variables[XentraceVarNetTxAction].Get(&found); err != nil || found != completionAt {
 		t.Errorf("completion at %#x, %v, want %#x", found, err, uint64(completionAt))
 	}
 }

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What crosses the ring buffer. bpf2go writes the Go types from these; a record
- * is cut off behind its last fragment. Only if a stack follows it is not: the stack
- * lies behind the room for all fragments.
+ * Records of the ring buffer; bpf2go makes Go types of them. A record ends after its
+ * last fragment, or after the call stack, which follows the room for all fragments.
  */
 #ifndef XENTRACE_EVENT_H
 #define XENTRACE_EVENT_H
@@ -12,7 +11,7 @@
 
 enum event_kind {
 	EVENT_PACKET = 1,
-	EVENT_INTERFACE, /* traffic on an interface that is not registered yet */
+	EVENT_INTERFACE, /* a packet on an interface that is not registered yet */
 	EVENT_ELSEWHERE, /* a packet dropped outside the driver, see elsewhere.h */
 };
 
@@ -24,7 +23,7 @@ enum verdict {
 	VERDICT_BOUNCED,
 	VERDICT_OVER_LIMIT,
 	VERDICT_REJECTED,
-	VERDICT_ACCEPTED, /* of the probe only: the backend took one of its requests */
+	VERDICT_ACCEPTED, /* probe only: the backend accepted one of its requests */
 };
 
 /* In the order of the tests in xennet_start_xmit(). */
@@ -34,7 +33,7 @@ enum cause {
 	CAUSE_DEVICE_BROKEN,
 	CAUSE_TOO_BIG,
 	CAUSE_TOO_MANY_SLOTS,
-	CAUSE_LINEARIZE_FAILED, /* told apart from the one above by user space only */
+	CAUSE_LINEARIZE_FAILED, /* set by userspace only, instead of the one above */
 	CAUSE_BOUNCE_FAILED,
 	CAUSE_NO_CARRIER,
 	CAUSE_SG_OFF,
@@ -50,7 +49,7 @@ struct tcp_state {
 	__u32 rto_jiffies;
 	__u32 srtt_us; /* already divided by eight */
 	__u32 total_retrans;
-	__u64 bytes_acked; /* moves as snd_una does */
+	__u64 bytes_acked;
 	__u8 state;
 	__u8 retransmits;
 	__u8 backoff;
@@ -62,32 +61,32 @@ struct tcp_state {
 #define MAX_USER_FRAMES 32
 
 /*
- * What ran when a packet was handed over: whether that is the call which sent it, user
- * space tells by the kernel's frames. Return addresses, innermost first.
+ * The stack at a packet's transmit: return addresses, innermost first. Userspace decides
+ * by the kernel's frames whether it is that of the sender.
  */
 struct call_stack {
 	__u32 tgid;
-	__u16 nr_kernel; /* 0: not taken */
+	__u16 nr_kernel; /* 0: no stack */
 	__u16 nr_user;
 	__u64 kernel[MAX_KERNEL_FRAMES];
 	__u64 user[MAX_USER_FRAMES]; /* as far as frame pointers lead */
 };
 
-/* The socket that a packet belongs to; all zero for one without, as forwarded packets are. */
+/* The packet's socket; all zero without one, e.g. if forwarded. */
 struct socket_identity {
-	__u64 address; /* of the struct sock: tells sockets apart as long as they live */
-	__u64 cookie;  /* 0: the kernel has not numbered it yet */
-	__u64 inode;   /* of sockfs, 0: no file leads to it */
+	__u64 address; /* of the struct sock: unique while it lives */
+	__u64 cookie;  /* 0: not assigned yet */
+	__u64 inode;   /* of sockfs, 0: no file */
 	__u64 cgroup;  /* id in the cgroup v2 hierarchy, 0: unknown */
 	__u32 uid;
 	__u32 hash; /* of a connection's addresses and ports */
 };
 
-/* The process that was sending the packet, where that is sure; see sender.h. */
+/* The sending process, where that is certain; see owner.h. */
 struct sender {
-	__u64 started; /* after boot, by CLOCK_BOOTTIME: with tgid it tells processes apart */
-	__u64 cgroup;  /* its own, in the cgroup v2 hierarchy */
-	__u32 tgid;    /* 0: not known */
+	__u64 started; /* CLOCK_BOOTTIME ns: unique together with tgid */
+	__u64 cgroup;  /* of the process, in the cgroup v2 hierarchy */
+	__u32 tgid;    /* 0: unknown */
 	__u32 pad;
 	__u8 comm[16];
 };
@@ -98,7 +97,7 @@ struct flow {
 	__u16 sport; /* host byte order */
 	__u16 dport;
 	__u32 seq;
-	__u32 seq_length; /* sequence numbers taken: the payload, and one each for SYN and FIN */
+	__u32 seq_length; /* payload, and one each for SYN and FIN */
 	__u8 family;	  /* 4, 6, or 0 for neither */
 	__u8 proto;
 	__u8 has_seq;
@@ -124,7 +123,7 @@ struct interface_event {
 
 struct packet_event {
 	struct event_header header;
-	__u64 time_ns; /* CLOCK_BOOTTIME, which a machine that was saved does not lose */
+	__u64 time_ns; /* CLOCK_BOOTTIME */
 	__u32 len;
 	__u32 head_offset;
 	__u32 head_len;

@@ -8,6 +8,8 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/rlimit"
+
+	"xentrace/test/need"
 )
 
 // Where the pieces of a fake packet lie in the arena, in bytes.
@@ -21,6 +23,7 @@ const (
 	atCopy     = 0x8000 // a second sk_buff
 	atShared   = 0x9000
 	atSock     = 0xa000
+	atTx       = 0x1f000 // the device's transmit queues
 	atHead     = 0x20000
 	fakeIndex  = 7
 	fakeNetNS  = 4026531840
@@ -29,7 +32,7 @@ const (
 )
 
 // arena is kernel memory that the test can write: the value of an array map,
-// whose address a program told. Fake packets are laid out there as the running
+// whose address a program published. Fake packets are laid out there as the running
 // kernel's BTF says, and their addresses given to the real programs.
 type arena struct {
 	t       testing.TB
@@ -46,6 +49,7 @@ func newArena(t testing.TB) *arena {
 
 func newArenaOf(t testing.TB, size int) *arena {
 	t.Helper()
+	need.Root(t, "to load BPF programs")
 	if err := rlimit.RemoveMemlock(); err != nil {
 		t.Fatal(err)
 	}
@@ -64,14 +68,14 @@ func newArenaOf(t testing.TB, size int) *arena {
 // addressOf has a program tell where the map's value lies in the kernel.
 func addressOf(t testing.TB, fake *ebpf.Map) uint64 {
 	t.Helper()
-	told, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
+	published, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = told.Close() }()
+	defer func() { _ = published.Close() }()
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.RawTracepoint, License: "GPL", Instructions: asm.Instructions{
 		asm.LoadMapValue(asm.R1, fake.FD(), 0),
-		asm.LoadMapValue(asm.R2, told.FD(), 0),
+		asm.LoadMapValue(asm.R2, published.FD(), 0),
 		asm.StoreMem(asm.R2, 0, asm.R1, asm.DWord),
 		asm.Mov.Imm(asm.R0, 0),
 		asm.Return(),
@@ -84,7 +88,7 @@ func addressOf(t testing.TB, fake *ebpf.Map) uint64 {
 		t.Fatal(err)
 	}
 	var address uint64
-	if err := told.Lookup(uint32(0), &address); err != nil {
+	if err := published.Lookup(uint32(0), &address); err != nil {
 		t.Fatal(err)
 	}
 	return address
@@ -163,8 +167,24 @@ func (a *arena) device() {
 	a.set(atDev, 1, "net_device", "features") // NETIF_F_SG
 	a.set(atDev, a.address+atOps, "net_device", "netdev_ops")
 	a.set(atDev, a.address+atNet, "net_device", "nd_net", "net")
+	a.set(atDev, a.address+atTx, "net_device", "_tx")
+	for queue := range fakeQueues {
+		a.lock(queue, -1)
+	}
 	a.set(atNet, fakeNetNS, "net", "ns", "inum")
 	a.set(atOps, fakeXmit, "net_device_ops", "ndo_start_xmit")
+}
+
+// fakeQueues is how many transmit queues the fake interface has.
+const fakeQueues = 2
+
+// lock makes a CPU the one that transmits on a queue, or none.
+func (a *arena) lock(queue, cpu int) {
+	var s *btf.Struct
+	if err := a.types.TypeByName("netdev_queue", &s); err != nil {
+		a.t.Fatal(err)
+	}
+	a.set(atTx+queue*int(s.Size), uint64(uint32(int32(cpu))), "netdev_queue", "xmit_lock_owner")
 }
 
 // fakeFrag is one fragment: where it starts in its page, and its bytes.

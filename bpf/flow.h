@@ -1,34 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Whose packet it is: the 5-tuple from its own headers (a socket's may be
- * wrong: unconnected UDP, resets, NAT, tunnels), and the TCP state of its
- * socket. Only for packets that went wrong, and only while they are whole.
+ * The 5-tuple from a packet's own headers (its socket's may differ: unconnected UDP,
+ * resets, NAT, tunnels), and the state of its TCP socket.
  */
 #ifndef XENTRACE_FLOW_H
 #define XENTRACE_FLOW_H
 
 #include <linux/if_ether.h>
-#include <bpf/bpf_endian.h>
-#include "socket.h"
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/tcp.h>
+#include "event.h"
+#include "kernel.h"
 
-/* The headers that define these want a C library. */
+/* The headers that define these need a C library, or do not have them. */
 #define ARPHRD_ETHER 1
 #define ARPHRD_LOOPBACK 772
-
-enum {
-	IPPROTO_HOPOPTS = 0,
-	IPPROTO_TCP = 6,
-	IPPROTO_UDP = 17,
-	IPPROTO_DCCP = 33,
-	IPPROTO_ROUTING = 43,
-	IPPROTO_FRAGMENT = 44,
-	IPPROTO_AH = 51,
-	IPPROTO_DSTOPTS = 60,
-	IPPROTO_SCTP = 132,
-	IPPROTO_MH = 135,
-	IPPROTO_UDPLITE = 136,
-};
-
 #define AF_INET 2
 #define AF_INET6 10
 #define SOCK_STREAM 1
@@ -39,7 +27,7 @@ enum {
 #define IPV4_OFFSET_MASK 0x1fff
 #define IPV6_OFFSET_MASK 0xfff8
 
-/* A place in the linear part of a packet; what lies in fragments is not read. */
+/* A position in the linear part of a packet; fragments are not read. */
 struct cursor {
 	__u64 data;
 	__u32 offset;
@@ -48,36 +36,9 @@ struct cursor {
 	__u32 pad;
 };
 
-struct ethernet_header {
-	__u8 addresses[12];
-	__be16 protocol;
-};
-
 struct vlan_tag {
 	__be16 tci;
 	__be16 protocol;
-};
-
-struct ipv4_header {
-	__u8 version_ihl;
-	__u8 tos;
-	__be16 total_length;
-	__be16 id;
-	__be16 fragment;
-	__u8 ttl;
-	__u8 protocol;
-	__be16 checksum;
-	__u8 saddr[4];
-	__u8 daddr[4];
-};
-
-struct ipv6_header {
-	__u8 version_class_flow[4];
-	__be16 payload_length;
-	__u8 next_header;
-	__u8 hop_limit;
-	__u8 saddr[16];
-	__u8 daddr[16];
 };
 
 struct extension_header {
@@ -87,22 +48,6 @@ struct extension_header {
 	__be32 id;
 };
 
-struct transport_header {
-	__be16 sport;
-	__be16 dport;
-	__be32 seq; /* of TCP */
-};
-
-/* What follows in that of TCP. */
-struct tcp_rest {
-	__be32 ack;
-	__u8 words; /* of the header, in the upper half */
-	__u8 flags;
-};
-
-#define TCP_FIN 1
-#define TCP_SYN 2
-
 static __always_inline int peek(const struct cursor *cursor, void *to, __u32 size)
 {
 	if (cursor->offset + size > cursor->end)
@@ -110,10 +55,7 @@ static __always_inline int peek(const struct cursor *cursor, void *to, __u32 siz
 	return bpf_probe_read_kernel(to, size, (void *)(cursor->data + cursor->offset));
 }
 
-/*
- * The data begins with the network header: outside the driver the link header
- * may not be there yet, or not any more.
- */
+/* Outside the driver the link header may not be there yet, or not any more. */
 static __always_inline bool at_network_header(const struct cursor *cursor, struct sk_buff *skb)
 {
 	__u64 head = (__u64)BPF_CORE_READ(skb, head);
@@ -122,11 +64,11 @@ static __always_inline bool at_network_header(const struct cursor *cursor, struc
 	       cursor->data != head + BPF_CORE_READ(skb, mac_header);
 }
 
-/* Moves behind the link header and its VLAN tags; returns the protocol that follows. */
+/* Moves past the link header and its VLAN tags; returns the protocol that follows. */
 static __always_inline __u16 link_protocol(struct cursor *cursor, struct sk_buff *skb)
 {
 	unsigned short type = BPF_CORE_READ(skb, dev, type);
-	struct ethernet_header ethernet;
+	struct ethhdr ethernet;
 	struct vlan_tag tag;
 	__u16 protocol;
 
@@ -138,7 +80,7 @@ static __always_inline __u16 link_protocol(struct cursor *cursor, struct sk_buff
 	if (peek(cursor, &ethernet, sizeof(ethernet)))
 		return 0;
 	cursor->offset += sizeof(ethernet);
-	protocol = bpf_ntohs(ethernet.protocol);
+	protocol = bpf_ntohs(ethernet.h_proto);
 	for (int i = 0; i < MAX_VLAN_TAGS; i++) {
 		if (protocol != ETH_P_8021Q && protocol != ETH_P_8021AD)
 			break;
@@ -156,31 +98,28 @@ static __always_inline int has_ports(__u8 protocol)
 	       protocol == IPPROTO_SCTP || protocol == IPPROTO_DCCP;
 }
 
-/* How many sequence numbers a TCP packet takes: none that is a bare acknowledgement. */
-static __always_inline __u32 seq_length(const struct cursor *tcp)
+/* 0 for a pure ACK. */
+static __always_inline __u32 seq_length(const struct cursor *cursor)
 {
-	struct cursor cursor = *tcp;
-	struct tcp_rest rest;
+	struct tcphdr tcp;
 	__u32 headers;
 
-	cursor.offset += sizeof(struct transport_header);
-	if (peek(&cursor, &rest, 6))
+	if (peek(cursor, &tcp, __builtin_offsetof(struct tcphdr, window)))
 		return 0;
-	headers = tcp->offset + (rest.words >> 4) * 4;
-	return (headers < cursor.len ? cursor.len - headers : 0) + !!(rest.flags & TCP_SYN) +
-	       !!(rest.flags & TCP_FIN);
+	headers = cursor->offset + tcp.doff * 4;
+	return (headers < cursor->len ? cursor->len - headers : 0) + tcp.syn + tcp.fin;
 }
 
 static __always_inline void transport(struct flow *flow, const struct cursor *cursor)
 {
-	struct transport_header header = {};
+	struct tcphdr header = {}; /* the ports are in the same place everywhere */
 
 	if (!has_ports(flow->proto))
 		return;
 	if (peek(cursor, &header, flow->proto == IPPROTO_TCP ? 8 : 4))
 		return;
-	flow->sport = bpf_ntohs(header.sport);
-	flow->dport = bpf_ntohs(header.dport);
+	flow->sport = bpf_ntohs(header.source);
+	flow->dport = bpf_ntohs(header.dest);
 	if (flow->proto == IPPROTO_TCP) {
 		flow->seq = bpf_ntohl(header.seq);
 		flow->has_seq = 1;
@@ -190,22 +129,22 @@ static __always_inline void transport(struct flow *flow, const struct cursor *cu
 
 static __noinline int ipv4_flow(struct flow *flow, struct cursor *cursor)
 {
-	struct ipv4_header ip;
+	struct iphdr ip;
 
-	if (peek(cursor, &ip, sizeof(ip)) || ip.version_ihl >> 4 != 4)
+	if (peek(cursor, &ip, sizeof(ip)) || ip.version != 4)
 		return 0;
 	flow->family = 4;
 	flow->proto = ip.protocol;
-	__builtin_memcpy(flow->saddr, ip.saddr, sizeof(ip.saddr));
-	__builtin_memcpy(flow->daddr, ip.daddr, sizeof(ip.daddr));
-	if (bpf_ntohs(ip.fragment) & IPV4_OFFSET_MASK)
+	__builtin_memcpy(flow->saddr, &ip.saddr, sizeof(ip.saddr));
+	__builtin_memcpy(flow->daddr, &ip.daddr, sizeof(ip.daddr));
+	if (bpf_ntohs(ip.frag_off) & IPV4_OFFSET_MASK)
 		return 0;
-	cursor->offset += (ip.version_ihl & 15) * 4;
+	cursor->offset += ip.ihl * 4;
 	transport(flow, cursor);
 	return 0;
 }
 
-/* Returns the transport protocol, or 0 with *rest set for a fragment that is not the first. */
+/* Returns the transport protocol; sets *rest for a fragment that is not the first. */
 static __always_inline __u8 skip_extensions(struct cursor *cursor, __u8 next, __u8 *rest)
 {
 	struct extension_header header;
@@ -233,16 +172,16 @@ static __always_inline __u8 skip_extensions(struct cursor *cursor, __u8 next, __
 
 static __noinline int ipv6_flow(struct flow *flow, struct cursor *cursor)
 {
-	struct ipv6_header ip;
+	struct ipv6hdr ip;
 	__u8 rest = 0;
 
-	if (peek(cursor, &ip, sizeof(ip)) || ip.version_class_flow[0] >> 4 != 6)
+	if (peek(cursor, &ip, sizeof(ip)) || ip.version != 6)
 		return 0;
 	flow->family = 6;
-	__builtin_memcpy(flow->saddr, ip.saddr, sizeof(ip.saddr));
-	__builtin_memcpy(flow->daddr, ip.daddr, sizeof(ip.daddr));
+	__builtin_memcpy(flow->saddr, &ip.saddr, sizeof(ip.saddr));
+	__builtin_memcpy(flow->daddr, &ip.daddr, sizeof(ip.daddr));
 	cursor->offset += sizeof(ip);
-	flow->proto = skip_extensions(cursor, ip.next_header, &rest);
+	flow->proto = skip_extensions(cursor, ip.nexthdr, &rest);
 	if (!rest)
 		transport(flow, cursor);
 	return 0;
@@ -265,10 +204,15 @@ static __noinline int flow_read(struct flow *flow, struct sk_buff *skb)
 	return 0;
 }
 
-/*
- * A full TCP socket: not the request or time-wait kinds, which are smaller, nor
- * the raw socket that resets are sent from, which also says IPPROTO_TCP.
- */
+/* Not a request or time-wait socket, which are smaller. */
+static __always_inline bool is_full_socket(struct sock *sk)
+{
+	unsigned char state = BPF_CORE_READ(sk, __sk_common.skc_state);
+
+	return state != BPF_TCP_TIME_WAIT && state != BPF_TCP_NEW_SYN_RECV;
+}
+
+/* Nor the raw socket that resets are sent from, whose protocol is IPPROTO_TCP too. */
 static __always_inline int is_full_tcp(struct sock *sk)
 {
 	unsigned short family = BPF_CORE_READ(sk, __sk_common.skc_family);
@@ -302,11 +246,6 @@ static __noinline int tcp_state_read(struct tcp_state *tcp, struct sock *sk)
 	tcp->total_retrans = BPF_CORE_READ(tp, total_retrans);
 	tcp->bytes_acked = BPF_CORE_READ(tp, bytes_acked);
 	return 0;
-}
-
-static __always_inline int tcp_read(struct tcp_state *tcp, struct sk_buff *skb)
-{
-	return tcp_state_read(tcp, BPF_CORE_READ(skb, sk));
 }
 
 #endif

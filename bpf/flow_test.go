@@ -335,16 +335,16 @@ func TestBareAcknowledgementTakesNoSequenceNumbers(t *testing.T) {
 		flags byte
 		want  uint32
 	}{
-		{"acknowledgement", 8, 0x10, 0}, {"SYN", 8, 0x02, 1}, {"FIN", 8, 0x11, 1}, {"header too long", 15, 0x10, 0},
+		{"acknowledgement", 12, 0x10, 0}, {"SYN", 12, 0x02, 1}, {"FIN", 12, 0x11, 1}, {"header too long", 15, 0x10, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			a.t, r.t = t, t
 			header := tcpHeader(8, test.flags)
 			header[12] = test.words << 4
 			r.lay(join(ethernet(0x0800), ipv4(6, 0, 0), header))
-			// As if there were nothing in its fragments.
-			a.set(atSkb, 14+20+32, "sk_buff", "len")
-			a.set(atSkb, 0, "sk_buff", "data_len")
+			// As if there were nothing in its fragments but the last 4 words of the header.
+			a.set(atSkb, 14+20+48, "sk_buff", "len")
+			a.set(atSkb, 16, "sk_buff", "data_len")
 			if got := r.record().Flow.SeqLength; got != test.want {
 				t.Errorf("%d sequence numbers, want %d", got, test.want)
 			}

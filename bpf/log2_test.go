@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"xentrace/test/need"
 )
 
 // Every bound of a bucket and what lies beside it, by the header compiled for the host.
@@ -17,7 +19,7 @@ func TestLog2HeaderOnHost(t *testing.T) {
 		values = append(values, 1<<shift-1, 1<<shift, 1<<shift+1)
 	}
 	var source strings.Builder
-	source.WriteString("#include <stdio.h>\n#include \"log2.h\"\nint main(void)\n{\n")
+	source.WriteString("#include <stdio.h>\n#include \"slots.h\"\nint main(void)\n{\n")
 	for _, v := range values {
 		fmt.Fprintf(&source, "\tprintf(\"%%llu\\n\", log2_bucket(%dull));\n", v)
 	}
@@ -27,6 +29,7 @@ func TestLog2HeaderOnHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	binary := filepath.Join(t.TempDir(), "log2")
+	need.Tool(t, "cc")
 	compile := exec.Command("cc", "-Wall", "-Wextra", "-Werror", "-I", here, "-x", "c", "-o", binary, "-")
 	compile.Stdin = strings.NewReader(source.String())
 	if out, err := compile.CombinedOutput(); err != nil {

@@ -75,7 +75,7 @@ var probeFates = []struct {
 		want: XentraceVerdictVERDICT_BOUNCED},
 }
 
-// The probe's packet is told of once whatever becomes of it; another's only if it went
+// The probe's packet is reported once whatever becomes of it; another's only if it went
 // wrong, and so is the probe's by programs that were not loaded for one.
 func TestProbe(t *testing.T) {
 	a := newArena(t)
@@ -109,7 +109,7 @@ func TestProbe(t *testing.T) {
 	}
 }
 
-// Another driver's packet of the probe is told of as sent, or as over the limit.
+// Another driver's packet of the probe is reported as sent, or as over the limit.
 func TestProbeOfAnotherDriver(t *testing.T) {
 	a := newArena(t)
 	a.device()
@@ -129,7 +129,7 @@ func TestProbeOfAnotherDriver(t *testing.T) {
 	}
 }
 
-// Each request of the probe that the backend took is told of, and a refusal as ever;
+// Each request of the probe that the backend accepted is reported, and a refusal as ever;
 // of other packets only refusals are.
 func TestProbeAnswers(t *testing.T) {
 	const took, refused = XentraceVerdictVERDICT_ACCEPTED, XentraceVerdictVERDICT_REJECTED

@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"encoding/binary"
 	"errors"
 	"testing"
 
@@ -22,17 +23,17 @@ func loadPrograms(t *testing.T, a *arena, cfg XentraceConfiguration, others ...f
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, program := range spec.Programs {
-		if program.Type != ebpf.RawTracepoint {
-			delete(spec.Programs, name)
-		}
-	}
 	if err := spec.Variables[XentraceVarConfig].Set(cfg); err != nil {
 		t.Fatal(err)
 	}
 	for _, configure := range others {
 		if err := configure(spec); err != nil {
 			t.Fatal(err)
+		}
+	}
+	for name, program := range spec.Programs {
+		if program.Type != ebpf.RawTracepoint {
+			delete(spec.Programs, name)
 		}
 	}
 	return loadSpec(t, a, spec)
@@ -61,7 +62,7 @@ func loadSpec(t testing.TB, a *arena, spec *ebpf.CollectionSpec) *programs {
 // watch registers the fake interface as one of xen-netfront's.
 func (p *programs) watch() { p.watchAs(fakeSlotID) }
 
-// watchAs has it counted in that place.
+// watchAs has it counted at that index.
 func (p *programs) watchAs(slot uint32) {
 	p.t.Helper()
 	var index, netns uint32 = fakeIndex, fakeNetNS
@@ -74,30 +75,56 @@ func (p *programs) watchAs(slot uint32) {
 
 func (p *programs) run(name string, arguments ...uint64) {
 	p.t.Helper()
-	// All on one CPU, as the kernel does it: a window belongs to its CPU.
+	// All on one CPU, as the kernel does it: what is in flight belongs to its CPU.
 	options := &ebpf.RunOptions{Context: arguments, CPU: 0, Flags: 1 /* BPF_F_TEST_RUN_ON_CPU */}
 	if _, err := p.collection.Programs[name].Run(options); err != nil {
 		p.t.Fatal(err)
 	}
 }
 
+// begin is the entry of the driver's transmit function, under the lock of the queue.
 func (p *programs) begin(skb int) {
+	p.lock(skb, 0)
 	p.run(XentraceProgTracepointBegin, p.arena.address+uint64(skb), p.arena.address+atDev)
 }
 
+// end is its return, and userspace's settling of the packet.
 func (p *programs) end(skb int) {
-	p.run(XentraceProgTracepointEnd, p.arena.address+uint64(skb))
+	p.lock(skb, -1)
+	p.settle()
+}
+
+func (p *programs) settle() { p.run(XentraceProgSettlePackets) }
+
+// lock locks the queue of a packet for a CPU, or unlocks it.
+func (p *programs) lock(skb, cpu int) {
+	offset, _ := p.arena.offset("sk_buff", "queue_mapping")
+	p.arena.lock(int(binary.NativeEndian.Uint16(p.arena.memory[skb+offset:])), cpu)
+	p.arena.flush()
 }
 
 func (p *programs) free(skb int) {
 	p.run(XentraceProgTracepointFree, p.arena.address+uint64(skb))
 }
 
+// withAnyContextFree loads its program too: as a raw tracepoint program it finds its
+// arguments at the same place.
+func withAnyContextFree(spec *ebpf.CollectionSpec) error {
+	free := spec.Programs[XentraceProgFentryFree]
+	free.Type, free.AttachType, free.AttachTo = ebpf.RawTracepoint, ebpf.AttachNone, ""
+	return nil
+}
+
+// freeAnyContext is the any-context free with a reason that is not config.consumed.
+func (p *programs) freeAnyContext(skb int) {
+	p.run(XentraceProgFentryFree, p.arena.address+uint64(skb), 99)
+}
+
 func (p *programs) consume(skb int) {
 	p.run(XentraceProgTracepointConsume, p.arena.address+uint64(skb))
 }
 
-// counted returns what was counted in that place by all CPUs, and clears it.
+// counted returns what was counted at that index by all CPUs, and clears it.
 func (p *programs) counted(place uint32) XentraceCounters {
 	p.t.Helper()
 	var perCPU []XentraceCounters

@@ -91,8 +91,8 @@ func TestCountersOfTwoContextsAreAtomic(t *testing.T) {
 		name     string
 		offset   uintptr
 	}{
-		{congestion.Programs[CongestionProgCongestionEnd], "sent_note", "completions", unsafe.Offsetof(queue.Completions)},
-		{congestion.Programs[CongestionProgCongestionEnd], "sent_note", "completion_ns", unsafe.Offsetof(queue.CompletionNs)},
+		{congestion.Programs[CongestionProgCongestionEnd], "sent_record", "completions", unsafe.Offsetof(queue.Completions)},
+		{congestion.Programs[CongestionProgCongestionEnd], "sent_record", "completion_ns", unsafe.Offsetof(queue.CompletionNs)},
 		{congestion.Programs[CongestionProgCongestionCompletion], "completed", "completions", unsafe.Offsetof(queue.Completions)},
 		{congestion.Programs[CongestionProgCongestionEnd], "congestion_end", "wakes", unsafe.Offsetof(queue.Wakes)},
 		{congestion.Programs[CongestionProgCongestionWake], "congestion_wake", "full_ns", unsafe.Offsetof(queue.FullNs)},

@@ -143,7 +143,7 @@ var collections = []struct {
 	requests []int // the packet of each id; 0: the id is not in use, or a frame of XDP
 	cons     uint32
 	runs     []collection
-	want     []int // the packets told of
+	want     []int // the packets reported
 }{
 	{name: "nothing came", requests: []int{1}, runs: []collection{{}}},
 	{name: "all was taken", requests: []int{1, 1, 2}, runs: []collection{{answers: []answer{{0, answerOK}, {1, answerOK}, {2, answerOK}}}}},
@@ -175,7 +175,7 @@ var collections = []struct {
 	{name: "a frame of XDP", requests: []int{0}, runs: []collection{{answers: []answer{{0, answerError}}}}},
 }
 
-// Which packets are told of, each once, with its slots and its queue.
+// Which packets are reported, each once, with its slots and its queue.
 func TestRejected(t *testing.T) {
 	r := newRing(t)
 	for _, test := range collections {
@@ -209,7 +209,7 @@ func (r *ring) play(cons uint32, runs []collection) {
 	}
 }
 
-// check compares the records and the count with the packets that should be told of.
+// check compares the records and the count with the packets that should be reported.
 func (r *ring) check(want []int) {
 	r.t.Helper()
 	for _, packet := range want {
@@ -252,7 +252,7 @@ func TestRejectedOfFullRing(t *testing.T) {
 	r.check(want)
 }
 
-// Packets of an interface that is not watched are not told of, nor counted; with
+// Packets of an interface that is not watched are neither reported nor counted; with
 // all interfaces watched they are counted with those that are not known yet.
 func TestRejectedOfUnknownInterface(t *testing.T) {
 	for _, any := range []uint8{0, 1} {

@@ -18,7 +18,7 @@ const (
 	atInode  = 0xbc00
 )
 
-// onFirstCPU keeps the test's goroutine on the processor that programs are run on: the
+// onFirstCPU keeps the test's goroutine on the CPU that programs are run on: the
 // current process is this one then, not whoever an interrupt would find there.
 func onFirstCPU(t *testing.T) {
 	t.Helper()
@@ -42,11 +42,11 @@ func onFirstCPU(t *testing.T) {
 // fileAddress has a program tell where the kernel keeps one of this process's files.
 func (a *arena) fileAddress(fd int) uint64 {
 	a.t.Helper()
-	told, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
+	published, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	defer func() { _ = told.Close() }()
+	defer func() { _ = published.Close() }()
 	files, _ := a.offset("task_struct", "files")
 	fdt, _ := a.offset("files_struct", "fdt")
 	table, _ := a.offset("fdtable", "fd")
@@ -58,7 +58,7 @@ func (a *arena) fileAddress(fd int) uint64 {
 			asm.FnProbeReadKernel.Call(),
 			asm.LoadMem(asm.R3, asm.RFP, -8, asm.DWord))
 	}
-	instructions = append(instructions, asm.LoadMapValue(asm.R1, told.FD(), 0),
+	instructions = append(instructions, asm.LoadMapValue(asm.R1, published.FD(), 0),
 		asm.StoreMem(asm.R1, 0, asm.R3, asm.DWord), asm.Mov.Imm(asm.R0, 0), asm.Return())
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.RawTracepoint, License: "GPL", Instructions: instructions})
 	if err != nil {
@@ -69,7 +69,7 @@ func (a *arena) fileAddress(fd int) uint64 {
 		a.t.Fatal(err)
 	}
 	var address uint64
-	if err := told.Lookup(uint32(0), &address); err != nil {
+	if err := published.Lookup(uint32(0), &address); err != nil {
 		a.t.Fatal(err)
 	}
 	return address
@@ -89,8 +89,8 @@ func openAt(t *testing.T, fd int) {
 	t.Cleanup(func() { _ = unix.Close(fd) })
 }
 
-// The sender is told if the current process holds the socket's file. Where interrupts are
-// not told from process context, as here without the place of preempt_count, only if nobody
+// The sender is reported if the current process holds the socket's file. Where interrupts are
+// not distinguished from process context, as here without the offset of preempt_count, only if nobody
 // else can hold it.
 func TestSenderHoldsTheFile(t *testing.T) {
 	onFirstCPU(t)
@@ -108,7 +108,7 @@ func TestSenderHoldsTheFile(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		file uint64
-		told bool
+		want bool
 	}{
 		{"file of this process", a.fileAddress(first), true},
 		{"file far behind in the table", a.fileAddress(late), true},
@@ -121,10 +121,10 @@ func TestSenderHoldsTheFile(t *testing.T) {
 			onFirstCPU(t) // a goroutine of its own
 			a.t, r.t = t, t
 			event := r.recordOfSocket(test.file)
-			if got := event.Sender.Tgid != 0; got != test.told {
-				t.Fatalf("sender %+v told: %t, want %t", event.Sender, got, test.told)
+			if got := event.Sender.Tgid != 0; got != test.want {
+				t.Fatalf("sender %+v, known: %t, want %t", event.Sender, got, test.want)
 			}
-			if test.told {
+			if test.want {
 				checkSender(t, &event.Sender)
 			}
 		})

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Slot arithmetic: what xennet_count_skb_slots() computes, which the compiler
- * inlines in every driver seen. Pure, and compiled for the host too by its
- * test.
+ * Slot arithmetic and histogram buckets. Pure; its tests compile it for the host too.
  */
 #ifndef XENTRACE_SLOTS_H
 #define XENTRACE_SLOTS_H
@@ -23,8 +21,8 @@
 #define MAX_FRAGS 45u
 
 /*
- * gnttab_count_grant(). A piece without bytes that does not begin on a page
- * boundary counts as one; the driver does the same.
+ * gnttab_count_grant(), from which xennet_count_skb_slots() adds up. An empty fragment
+ * that does not begin on a page boundary counts as one.
  */
 static inline unsigned int slots_of(unsigned int offset, unsigned int size)
 {
@@ -37,6 +35,27 @@ static inline unsigned int slots_of(unsigned int offset, unsigned int size)
 static inline int head_wants_bounce(unsigned int head_offset, unsigned int page_size)
 {
 	return page_size - head_offset < MIN_FIRST_SLOT;
+}
+
+/* 1 if it is not 0, without a branch: each would double the verifier's paths. */
+static inline unsigned long long nonzero(unsigned long long value)
+{
+	return (value | -value) >> 63;
+}
+
+/* Bucket 0 holds 0, bucket 1 holds 1, each bucket after it (bound of the last, twice that]. */
+static inline unsigned long long log2_bucket(unsigned long long value)
+{
+	unsigned long long bucket = nonzero(value), step;
+
+	value -= bucket;
+	for (unsigned int bits = 5; bits > 0; bits--) {
+		step = nonzero(value >> (1u << bits)) << bits;
+		value >>= step;
+		bucket += step;
+	}
+	step = nonzero(value >> 1);
+	return bucket + step + nonzero(value >> step);
 }
 
 #endif

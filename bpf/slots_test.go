@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf/btf"
+
+	"xentrace/test/need"
 )
 
 // slotVector is one packet whose slots were worked out by hand from the
@@ -75,9 +77,14 @@ func TestSlotsOfFakePackets(t *testing.T) {
 					if v.Rocket {
 						over, linearized = 1, 1
 					}
-					if c.Slots[v.Slots] != 1 || c.Bytes != uint64(v.Len) || c.OverLimit != over || c.Linearized != linearized {
+					slots := v.Slots
+					if typed == 0 && v.Len == v.HeadLen {
+						// Probe reads pass over the fragments of a linear packet, empty ones too.
+						slots = (v.HeadOffset%4096 + v.HeadLen + 4095) / 4096
+					}
+					if c.Slots[slots] != 1 || c.Bytes != uint64(v.Len) || c.OverLimit != over || c.Linearized != linearized {
 						t.Errorf("slots %v, bytes %d, over limit %d, linearized %d: want 1 packet of %d slots and %d bytes, %d over the limit",
-							nonZero(c.Slots[:]), c.Bytes, c.OverLimit, c.Linearized, v.Slots, v.Len, over)
+							nonZero(c.Slots[:]), c.Bytes, c.OverLimit, c.Linearized, slots, v.Len, over)
 					}
 				})
 			}
@@ -125,6 +132,7 @@ func TestSlotHeaderOnHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	binary := filepath.Join(t.TempDir(), "slots")
+	need.Tool(t, "cc")
 	compile := exec.Command("cc", "-Wall", "-Wextra", "-Werror", "-I", here, "-x", "c", "-o", binary, "-")
 	compile.Stdin = strings.NewReader(source.String())
 	if out, err := compile.CombinedOutput(); err != nil {

@@ -98,12 +98,44 @@ type XentraceCounters struct {
 	Slots      [256]uint64
 }
 
+type XentraceCpuState struct {
+	_        structs.HostLayout
+	Inflight [2]struct {
+		_     structs.HostLayout
+		Skb   uint64
+		Dev   uint64
+		Index uint32
+		Slots uint16
+		Queue uint16
+		Flags uint32
+		Pad   uint32
+	}
+	Cache struct {
+		_       structs.HostLayout
+		Dev     uint64
+		Net     uint64
+		Ifindex uint32
+		Netns   uint32
+		Entry   uint32
+		Pad     uint32
+	}
+	Settling            uint32
+	UnregisteredPackets uint32
+	Unregistered        XentraceInterfaceEvent
+	Frags               [2][45]struct {
+		_      structs.HostLayout
+		Page   uint64
+		Len    uint32
+		Offset uint32
+	}
+}
+
 type XentraceElsewhereConfiguration struct {
-	_                 structs.HostLayout
-	Consumed          uint32
-	HasReason         uint8
-	CompletionUnknown uint8
-	_                 [2]byte
+	_                  structs.HostLayout
+	Consumed           uint32
+	HasReason          uint8
+	NetTxActionUnknown uint8
+	_                  [2]byte
 }
 
 type XentraceElsewhereCounters struct {
@@ -301,23 +333,6 @@ type XentraceTcpState struct {
 	Pad          uint32
 }
 
-type XentraceTransmit struct {
-	_                   structs.HostLayout
-	Unregistered        XentraceInterfaceEvent
-	UnregisteredPackets uint32
-	Depth               uint32
-	Windows             [4]struct {
-		_     structs.HostLayout
-		Skb   uint64
-		Dev   uint64
-		Index uint32
-		Slots uint16
-		Queue uint16
-		Flags uint16
-		Pad   [3]uint16
-	}
-}
-
 type XentraceVerdict uint32
 
 const (
@@ -351,6 +366,7 @@ const (
 	XentraceMapCode                   = "code"
 	XentraceMapCollections            = "collections"
 	XentraceMapCountersOf             = "counters_of"
+	XentraceMapCpuStates              = "cpu_states"
 	XentraceMapElsewhereCountersOf    = "elsewhere_counters_of"
 	XentraceMapElsewhereDepth         = "elsewhere_depth"
 	XentraceMapElsewhereSpaces        = "elsewhere_spaces"
@@ -361,13 +377,11 @@ const (
 	XentraceMapInterfaces             = "interfaces"
 	XentraceMapQueuesNow              = "queues_now"
 	XentraceMapReportedOf             = "reported_of"
-	XentraceMapTransmits              = "transmits"
 	XentraceMapWantedSockets          = "wanted_sockets"
 	XentraceMapWorkspaces             = "workspaces"
 	XentraceProgConnectionEnd         = "connection_end"
 	XentraceProgElsewhereFree         = "elsewhere_free"
 	XentraceProgFentryBegin           = "fentry_begin"
-	XentraceProgFentryEnd             = "fentry_end"
 	XentraceProgFentryFree            = "fentry_free"
 	XentraceProgFentryGcBegin         = "fentry_gc_begin"
 	XentraceProgFentryGcEnd           = "fentry_gc_end"
@@ -376,24 +390,24 @@ const (
 	XentraceProgKprobeElsewhere       = "kprobe_elsewhere"
 	XentraceProgKprobeElsewhereList   = "kprobe_elsewhere_list"
 	XentraceProgKprobeElsewhereSocket = "kprobe_elsewhere_socket"
-	XentraceProgKprobeEnd             = "kprobe_end"
 	XentraceProgKprobeFree            = "kprobe_free"
 	XentraceProgReadCode              = "read_code"
 	XentraceProgReadConnections       = "read_connections"
 	XentraceProgReadQueues            = "read_queues"
+	XentraceProgSettlePackets         = "settle_packets"
 	XentraceProgTracepointBegin       = "tracepoint_begin"
 	XentraceProgTracepointConsume     = "tracepoint_consume"
-	XentraceProgTracepointEnd         = "tracepoint_end"
 	XentraceProgTracepointFree        = "tracepoint_free"
-	XentraceVarCompletion             = "completion"
 	XentraceVarConfig                 = "config"
 	XentraceVarElsewhereConfig        = "elsewhere_config"
 	XentraceVarEnabled                = "enabled"
+	XentraceVarNetTxAction            = "net_tx_action"
 	XentraceVarNetfrontXmit           = "netfront_xmit"
 	XentraceVarProbeCookie            = "probe_cookie"
 	XentraceVarReportedQueues         = "reported_queues"
 	XentraceVarRingLayout             = "ring_layout"
 	XentraceVarSenderConfig           = "sender_config"
+	XentraceVarUnregisteredInterface  = "unregistered_interface"
 )
 
 // LoadXentrace returns the embedded CollectionSpec for Xentrace.
@@ -441,7 +455,6 @@ type XentraceProgramSpecs struct {
 	ConnectionEnd         *ebpf.ProgramSpec `ebpf:"connection_end"`
 	ElsewhereFree         *ebpf.ProgramSpec `ebpf:"elsewhere_free"`
 	FentryBegin           *ebpf.ProgramSpec `ebpf:"fentry_begin"`
-	FentryEnd             *ebpf.ProgramSpec `ebpf:"fentry_end"`
 	FentryFree            *ebpf.ProgramSpec `ebpf:"fentry_free"`
 	FentryGcBegin         *ebpf.ProgramSpec `ebpf:"fentry_gc_begin"`
 	FentryGcEnd           *ebpf.ProgramSpec `ebpf:"fentry_gc_end"`
@@ -450,14 +463,13 @@ type XentraceProgramSpecs struct {
 	KprobeElsewhere       *ebpf.ProgramSpec `ebpf:"kprobe_elsewhere"`
 	KprobeElsewhereList   *ebpf.ProgramSpec `ebpf:"kprobe_elsewhere_list"`
 	KprobeElsewhereSocket *ebpf.ProgramSpec `ebpf:"kprobe_elsewhere_socket"`
-	KprobeEnd             *ebpf.ProgramSpec `ebpf:"kprobe_end"`
 	KprobeFree            *ebpf.ProgramSpec `ebpf:"kprobe_free"`
 	ReadCode              *ebpf.ProgramSpec `ebpf:"read_code"`
 	ReadConnections       *ebpf.ProgramSpec `ebpf:"read_connections"`
 	ReadQueues            *ebpf.ProgramSpec `ebpf:"read_queues"`
+	SettlePackets         *ebpf.ProgramSpec `ebpf:"settle_packets"`
 	TracepointBegin       *ebpf.ProgramSpec `ebpf:"tracepoint_begin"`
 	TracepointConsume     *ebpf.ProgramSpec `ebpf:"tracepoint_consume"`
-	TracepointEnd         *ebpf.ProgramSpec `ebpf:"tracepoint_end"`
 	TracepointFree        *ebpf.ProgramSpec `ebpf:"tracepoint_free"`
 }
 
@@ -469,6 +481,7 @@ type XentraceMapSpecs struct {
 	Code                *ebpf.MapSpec `ebpf:"code"`
 	Collections         *ebpf.MapSpec `ebpf:"collections"`
 	CountersOf          *ebpf.MapSpec `ebpf:"counters_of"`
+	CpuStates           *ebpf.MapSpec `ebpf:"cpu_states"`
 	ElsewhereCountersOf *ebpf.MapSpec `ebpf:"elsewhere_counters_of"`
 	ElsewhereDepth      *ebpf.MapSpec `ebpf:"elsewhere_depth"`
 	ElsewhereSpaces     *ebpf.MapSpec `ebpf:"elsewhere_spaces"`
@@ -479,7 +492,6 @@ type XentraceMapSpecs struct {
 	Interfaces          *ebpf.MapSpec `ebpf:"interfaces"`
 	QueuesNow           *ebpf.MapSpec `ebpf:"queues_now"`
 	ReportedOf          *ebpf.MapSpec `ebpf:"reported_of"`
-	Transmits           *ebpf.MapSpec `ebpf:"transmits"`
 	WantedSockets       *ebpf.MapSpec `ebpf:"wanted_sockets"`
 	Workspaces          *ebpf.MapSpec `ebpf:"workspaces"`
 }
@@ -488,15 +500,16 @@ type XentraceMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type XentraceVariableSpecs struct {
-	Completion      *ebpf.VariableSpec `ebpf:"completion"`
-	Config          *ebpf.VariableSpec `ebpf:"config"`
-	ElsewhereConfig *ebpf.VariableSpec `ebpf:"elsewhere_config"`
-	Enabled         *ebpf.VariableSpec `ebpf:"enabled"`
-	NetfrontXmit    *ebpf.VariableSpec `ebpf:"netfront_xmit"`
-	ProbeCookie     *ebpf.VariableSpec `ebpf:"probe_cookie"`
-	ReportedQueues  *ebpf.VariableSpec `ebpf:"reported_queues"`
-	RingLayout      *ebpf.VariableSpec `ebpf:"ring_layout"`
-	SenderConfig    *ebpf.VariableSpec `ebpf:"sender_config"`
+	Config                *ebpf.VariableSpec `ebpf:"config"`
+	ElsewhereConfig       *ebpf.VariableSpec `ebpf:"elsewhere_config"`
+	Enabled               *ebpf.VariableSpec `ebpf:"enabled"`
+	NetTxAction           *ebpf.VariableSpec `ebpf:"net_tx_action"`
+	NetfrontXmit          *ebpf.VariableSpec `ebpf:"netfront_xmit"`
+	ProbeCookie           *ebpf.VariableSpec `ebpf:"probe_cookie"`
+	ReportedQueues        *ebpf.VariableSpec `ebpf:"reported_queues"`
+	RingLayout            *ebpf.VariableSpec `ebpf:"ring_layout"`
+	SenderConfig          *ebpf.VariableSpec `ebpf:"sender_config"`
+	UnregisteredInterface *ebpf.VariableSpec `ebpf:"unregistered_interface"`
 }
 
 // XentraceObjects contains all objects after they have been loaded into the kernel.
@@ -523,6 +536,7 @@ type XentraceMaps struct {
 	Code                *ebpf.Map `ebpf:"code"`
 	Collections         *ebpf.Map `ebpf:"collections"`
 	CountersOf          *ebpf.Map `ebpf:"counters_of"`
+	CpuStates           *ebpf.Map `ebpf:"cpu_states"`
 	ElsewhereCountersOf *ebpf.Map `ebpf:"elsewhere_counters_of"`
 	ElsewhereDepth      *ebpf.Map `ebpf:"elsewhere_depth"`
 	ElsewhereSpaces     *ebpf.Map `ebpf:"elsewhere_spaces"`
@@ -533,7 +547,6 @@ type XentraceMaps struct {
 	Interfaces          *ebpf.Map `ebpf:"interfaces"`
 	QueuesNow           *ebpf.Map `ebpf:"queues_now"`
 	ReportedOf          *ebpf.Map `ebpf:"reported_of"`
-	Transmits           *ebpf.Map `ebpf:"transmits"`
 	WantedSockets       *ebpf.Map `ebpf:"wanted_sockets"`
 	Workspaces          *ebpf.Map `ebpf:"workspaces"`
 }
@@ -544,6 +557,7 @@ func (m *XentraceMaps) Close() error {
 		m.Code,
 		m.Collections,
 		m.CountersOf,
+		m.CpuStates,
 		m.ElsewhereCountersOf,
 		m.ElsewhereDepth,
 		m.ElsewhereSpaces,
@@ -554,7 +568,6 @@ func (m *XentraceMaps) Close() error {
 		m.Interfaces,
 		m.QueuesNow,
 		m.ReportedOf,
-		m.Transmits,
 		m.WantedSockets,
 		m.Workspaces,
 	)
@@ -564,15 +577,16 @@ func (m *XentraceMaps) Close() error {
 //
 // It can be passed to LoadXentraceObjects or ebpf.CollectionSpec.LoadAndAssign.
 type XentraceVariables struct {
-	Completion      *ebpf.Variable `ebpf:"completion"`
-	Config          *ebpf.Variable `ebpf:"config"`
-	ElsewhereConfig *ebpf.Variable `ebpf:"elsewhere_config"`
-	Enabled         *ebpf.Variable `ebpf:"enabled"`
-	NetfrontXmit    *ebpf.Variable `ebpf:"netfront_xmit"`
-	ProbeCookie     *ebpf.Variable `ebpf:"probe_cookie"`
-	ReportedQueues  *ebpf.Variable `ebpf:"reported_queues"`
-	RingLayout      *ebpf.Variable `ebpf:"ring_layout"`
-	SenderConfig    *ebpf.Variable `ebpf:"sender_config"`
+	Config                *ebpf.Variable `ebpf:"config"`
+	ElsewhereConfig       *ebpf.Variable `ebpf:"elsewhere_config"`
+	Enabled               *ebpf.Variable `ebpf:"enabled"`
+	NetTxAction           *ebpf.Variable `ebpf:"net_tx_action"`
+	NetfrontXmit          *ebpf.Variable `ebpf:"netfront_xmit"`
+	ProbeCookie           *ebpf.Variable `ebpf:"probe_cookie"`
+	ReportedQueues        *ebpf.Variable `ebpf:"reported_queues"`
+	RingLayout            *ebpf.Variable `ebpf:"ring_layout"`
+	SenderConfig          *ebpf.Variable `ebpf:"sender_config"`
+	UnregisteredInterface *ebpf.Variable `ebpf:"unregistered_interface"`
 }
 
 // XentracePrograms contains all programs after they have been loaded into the kernel.
@@ -582,7 +596,6 @@ type XentracePrograms struct {
 	ConnectionEnd         *ebpf.Program `ebpf:"connection_end"`
 	ElsewhereFree         *ebpf.Program `ebpf:"elsewhere_free"`
 	FentryBegin           *ebpf.Program `ebpf:"fentry_begin"`
-	FentryEnd             *ebpf.Program `ebpf:"fentry_end"`
 	FentryFree            *ebpf.Program `ebpf:"fentry_free"`
 	FentryGcBegin         *ebpf.Program `ebpf:"fentry_gc_begin"`
 	FentryGcEnd           *ebpf.Program `ebpf:"fentry_gc_end"`
@@ -591,14 +604,13 @@ type XentracePrograms struct {
 	KprobeElsewhere       *ebpf.Program `ebpf:"kprobe_elsewhere"`
 	KprobeElsewhereList   *ebpf.Program `ebpf:"kprobe_elsewhere_list"`
 	KprobeElsewhereSocket *ebpf.Program `ebpf:"kprobe_elsewhere_socket"`
-	KprobeEnd             *ebpf.Program `ebpf:"kprobe_end"`
 	KprobeFree            *ebpf.Program `ebpf:"kprobe_free"`
 	ReadCode              *ebpf.Program `ebpf:"read_code"`
 	ReadConnections       *ebpf.Program `ebpf:"read_connections"`
 	ReadQueues            *ebpf.Program `ebpf:"read_queues"`
+	SettlePackets         *ebpf.Program `ebpf:"settle_packets"`
 	TracepointBegin       *ebpf.Program `ebpf:"tracepoint_begin"`
 	TracepointConsume     *ebpf.Program `ebpf:"tracepoint_consume"`
-	TracepointEnd         *ebpf.Program `ebpf:"tracepoint_end"`
 	TracepointFree        *ebpf.Program `ebpf:"tracepoint_free"`
 }
 
@@ -607,7 +619,6 @@ func (p *XentracePrograms) Close() error {
 		p.ConnectionEnd,
 		p.ElsewhereFree,
 		p.FentryBegin,
-		p.FentryEnd,
 		p.FentryFree,
 		p.FentryGcBegin,
 		p.FentryGcEnd,
@@ -616,14 +627,13 @@ func (p *XentracePrograms) Close() error {
 		p.KprobeElsewhere,
 		p.KprobeElsewhereList,
 		p.KprobeElsewhereSocket,
-		p.KprobeEnd,
 		p.KprobeFree,
 		p.ReadCode,
 		p.ReadConnections,
 		p.ReadQueues,
+		p.SettlePackets,
 		p.TracepointBegin,
 		p.TracepointConsume,
-		p.TracepointEnd,
 		p.TracepointFree,
 	)
 }

@@ -46,10 +46,13 @@ func start(ctx context.Context, options trace.Options) (cli.Tracer, error) {
 	return attached{tracer}, nil
 }
 
-// attached is a tracer as the command line knows it.
 type attached struct{ *trace.Tracer }
 
 func (a attached) Connections() flow.Kernel { return a.Tracer.Connections() }
 func measure(ctx context.Context, options congestion.Options) (cli.Meter, error) {
-	return congestion.Start(ctx, options)
+	meter, err := congestion.Start(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	return meter.NewReader(), nil
 }

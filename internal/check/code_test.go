@@ -26,21 +26,21 @@ func TestLinearizeFinding(t *testing.T) {
 		message []string
 	}{
 		{"live and file agree", Code{known(linearizes), fileThat(linearizes, "ab"), "ab"}, event.OK,
-			[]string{"copies a packet", "read_from running kernel", "file_is_loaded true"}},
+			[]string{"Driver linearizes packets over 18 slots instead of dropping them.", "read_from running kernel", "file_is_loaded true"}},
 		{"live, no file", Code{Live: known(linearizes), File: missing[File]("there is no /lib/modules/r")}, event.OK, []string{"file unknown"}},
 		{"live drops, and the next start brings another", Code{known(drops), fileThat(linearizes, "cd"), "ab"}, event.Fail,
 			[]string{"The file on disk differs: /lib/modules/r/xen-netfront.ko linearizes them", "file_is_loaded false"}},
 		{"live linearizes, and the next start brings one that drops", Code{known(linearizes), fileThat(drops, "cd"), "ab"}, event.OK,
-			[]string{"xen-netfront.ko drops them. It will count from the next start on"}},
+			[]string{"xen-netfront.ko drops them, after the next boot."}},
 		{"the file that is loaded", Code{noRoot, fileThat(linearizes, "ab"), "ab"}, event.OK,
-			[]string{"read from /lib/modules/r/xen-netfront.ko, the build that is loaded", "that needs root", "read_from file"}},
+			[]string{"Read from /lib/modules/r/xen-netfront.ko, the build that is loaded", "that needs root", "read_from file"}},
 		{"the file that is loaded drops", Code{noRoot, fileThat(drops, "ab"), "ab"}, event.Fail, []string{"the build that is loaded"}},
-		{"a file whose build is not told", Code{noRoot, fileThat(linearizes, ""), "ab"}, event.OK, []string{"whether it is the build that is loaded cannot be told"}},
+		{"a file whose build is not told", Code{noRoot, fileThat(linearizes, ""), "ab"}, event.OK, []string{"which may not be the build that is loaded"}},
 		{"a driver whose build is not told", Code{noRoot, fileThat(linearizes, "ab"), ""}, event.OK, []string{"presumably what is loaded"}},
 		{"another file than the one loaded", Code{noRoot, fileThat(linearizes, "ab"), "cd"}, event.Unknown,
-			[]string{"is another build than the driver that is loaded", "read_from unknown"}},
+			[]string{"is not the build that is loaded", "read_from unknown"}},
 		{"a file that does not tell", Code{noRoot, fileThat(netfront.Answer{Evidence: "its symbols were stripped"}, "ab"), "ab"}, event.Unknown,
-			[]string{"The running code: that needs root. The file on disk: its symbols were stripped."}},
+			[]string{"Running code: that needs root. File on disk: its symbols were stripped."}},
 		{"nothing", Code{Live: noRoot, File: missing[File]("there is no /lib/modules/r")}, event.Unknown, []string{"there is no /lib/modules/r"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -116,7 +116,7 @@ func TestDriverFiles(t *testing.T) {
 	g := &guest{files: fstest.MapFS{}, denied: []string{"secret.ko"}}
 	g.write(map[string]string{"script": "#!/bin/sh", "secret.ko": "x", "directory/file": "x"})
 	file, err := ReadFile(t.Context(), g, "script")
-	if f := OfFile(file); err != nil || f.Status != event.Unknown || !strings.HasPrefix(f.Message, "Whether this driver linearizes cannot be told: it is not an ELF file") {
+	if f := OfFile(file); err != nil || f.Status != event.Unknown || !strings.HasPrefix(f.Message, "Whether this driver linearizes is unknown: it is not an ELF file") {
 		t.Errorf("a script: %+v, error %v", f, err)
 	}
 	for name, want := range map[string]error{"missing.ko": fs.ErrNotExist, "secret.ko": fs.ErrPermission} {

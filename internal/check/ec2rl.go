@@ -56,20 +56,19 @@ func EC2RL(m *Machine) []event.Opinion {
 // only, the first by name.
 func (m *Machine) gate() (reason string, passed bool) {
 	if strings.HasPrefix(m.AssetTag, "i-") {
-		return "it takes the machine for Nitro", false
+		return "it assumes Nitro", false
 	}
 	switch first := m.First; {
 	case first.name == "":
-		return "it finds no interface that is not virtual", false
+		return "it finds only virtual interfaces", false
 	case first.module == "":
-		return fmt.Sprintf("it looks at the driver of %s only, which it does not find", first.name), false
+		return fmt.Sprintf("it looks at the driver of %s only, and does not find it", first.name), false
 	case first.module != "xen_netfront" && first.module != "netfront":
 		return fmt.Sprintf("it looks at the driver of %s only, which is %s", first.name, first.module), false
 	}
 	return "", true
 }
 
-// sgmtu is the module that looks at scatter-gather and the MTU.
 func (m *Machine) sgmtu(i *Interface) event.Opinion {
 	o := event.Opinion{Module: sgmtuModule, Interface: i.Name, Verdict: success}
 	reason, passed := m.gate()
@@ -77,7 +76,7 @@ func (m *Machine) sgmtu(i *Interface) event.Opinion {
 	case !passed:
 	case i.Features.Missing != "":
 		o.Verdict = ""
-		o.Message = "Whether scatter-gather is on cannot be told: " + i.Features.Missing + "."
+		o.Message = "Scatter-gather is unknown: " + i.Features.Missing + "."
 		return o
 	case i.Features.Value.ScatterGather.Active:
 		reason = "scatter-gather is on"
@@ -99,14 +98,14 @@ func (m *Machine) rocket() event.Opinion {
 	case !passed:
 	case m.Log.Missing != "":
 		o.Verdict = ""
-		o.Message = "The kernel's log cannot be read: " + m.Log.Missing + "."
+		o.Message = "The kernel log cannot be read: " + m.Log.Missing + "."
 		return o
 	case m.Log.Value.Shown[rocket] > 0:
-		o.Verdict, reason = failure, fmt.Sprintf("the kernel's log has the message %d times", m.Log.Value.Shown[rocket])
+		o.Verdict, reason = failure, fmt.Sprintf("the kernel log has the message %d times", m.Log.Value.Shown[rocket])
 	case m.Log.Value.Counts[rocket] > 0:
-		reason = "the kernel's log was cleared since it had the message, and dmesg does not print it"
+		reason = "the kernel log was cleared since, so dmesg does not print the message"
 	default:
-		reason = "the kernel's log does not have the message"
+		reason = "the kernel log does not have the message"
 	}
 	truth, sentence := m.overflows()
 	judgeOpinion(&o, truth, reason, sentence)
@@ -122,41 +121,39 @@ func judgeOpinion(o *event.Opinion, truth Known[bool], reason, sentence string) 
 	}
 }
 
-// loses tells whether the interface's driver loses packets for their layout.
 func (m *Machine) loses(i *Interface) (Known[bool], string) {
 	linearizes := m.Code.linearizes()
 	switch {
 	case !i.IsNetfront():
-		return known(false), "This is no interface of xen-netfront, so none of it applies."
+		return known(false), "Not an interface of xen-netfront: not affected."
 	case i.Features.Missing != "":
-		return missing[bool](i.Features.Missing), "Whether scatter-gather is on cannot be told."
+		return missing[bool](i.Features.Missing), "Scatter-gather is unknown."
 	case i.Features.Value.ScatterGather.Active && linearizes == netfront.Drops:
-		return known(true), "The driver drops packets of more than 18 slots, and it is scatter-gather that makes them."
+		return known(true), "The driver drops packets over 18 slots, which scatter-gather allows."
 	case i.Features.Value.ScatterGather.Active && linearizes == netfront.Linearizes:
-		return known(false), "The driver linearizes packets of more than 18 slots."
+		return known(false), "The driver linearizes packets over 18 slots."
 	case i.Features.Value.ScatterGather.Active:
-		return missing[bool]("whether the driver linearizes is not known"), "Whether the driver linearizes is not known."
+		return missing[bool]("whether the driver linearizes is unknown"), "Whether the driver linearizes is unknown."
 	}
 	switch m.straddling() {
 	case straddleSome:
-		return known(true), "Small packets whose buffer crosses a page are dropped. The MTU of 9001 that it advises cannot be set while scatter-gather is off."
+		return known(true), "Small packets whose head straddles a page are dropped. The MTU of 9001 that it advises cannot be set while scatter-gather is off."
 	case straddleNever:
-		return known(false), "On this kernel no packet that the machine sends itself needs a second slot; only forwarded ones can."
+		return known(false), "On this kernel the machine's own packets fit 1 slot; only forwarded ones can need 2."
 	default:
-		return missing[bool](m.Slab.Missing), "Whether small packets cross a page on this kernel is not known."
+		return missing[bool](m.Slab.Missing), "Whether small packets straddle a page on this kernel is unknown."
 	}
 }
 
-// overflows tells whether the driver has the defect that the message was about.
 func (m *Machine) overflows() (Known[bool], string) {
 	switch {
 	case !m.concerned():
 		return known(false), "No interface is driven by xen-netfront."
 	case m.Code.linearizes() == netfront.Linearizes:
-		return known(false), "The driver linearizes such packets and sends them."
+		return known(false), "The driver linearizes such packets."
 	case m.Code.linearizes() == netfront.Drops:
-		return known(true), "The driver drops such packets, with the message or without."
+		return known(true), "The driver drops such packets, with or without the message."
 	default:
-		return missing[bool]("whether the driver linearizes is not known"), "Whether the driver linearizes is not known."
+		return missing[bool]("whether the driver linearizes is unknown"), "Whether the driver linearizes is unknown."
 	}
 }

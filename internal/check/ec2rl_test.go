@@ -30,7 +30,7 @@ func TestEC2RLSideBySide(t *testing.T) {
 		{"6.12, scatter-gather off", []func(*guest){sgOff}, "WARN right", "SUCCESS right", "cannot be set while scatter-gather is off", "FAIL scatter_gather"},
 		{"5.10, scatter-gather off", []func(*guest){oldSlab, sgOff}, "WARN wrong", "SUCCESS right", "only forwarded ones can", "WARN scatter_gather"},
 		{"6.12, the message with dynamic debug on", []func(*guest){logged}, "SUCCESS right", "FAILURE wrong", "", ""},
-		{"the driver before the fix, nothing in the log", []func(*guest){unfixed}, "SUCCESS wrong", "SUCCESS wrong", "it is scatter-gather that makes them", "FAIL linearize"},
+		{"the driver before the fix, nothing in the log", []func(*guest){unfixed}, "SUCCESS wrong", "SUCCESS wrong", "which scatter-gather allows", "FAIL linearize"},
 		{"the driver before the fix, the message", []func(*guest){unfixed, logged}, "SUCCESS wrong", "FAILURE right", "", "FAIL linearize, FAIL kernel_log"},
 		{"the driver before the fix, the message cleared", []func(*guest){unfixed, logged, func(g *guest) { g.cleared = len(g.log) }}, "SUCCESS wrong", "SUCCESS wrong", "", "FAIL linearize, FAIL kernel_log"},
 		{"the driver before the fix, MTU 9001", []func(*guest){unfixed, jumbo}, "SUCCESS wrong", "SUCCESS wrong", "", "FAIL linearize, WARN mtu"},
@@ -50,7 +50,7 @@ func TestEC2RLSideBySide(t *testing.T) {
 		}}, "SUCCESS right", "SUCCESS right", "", ""},
 		{"an asset tag of Nitro in a Xen guest", []func(*guest){unfixed, func(g *guest) {
 			g.write(map[string]string{"sys/devices/virtual/dmi/id/board_asset_tag": "i-0123456789abcdef0"})
-		}}, "SUCCESS wrong", "SUCCESS wrong", "It takes the machine for Nitro", "FAIL linearize"},
+		}}, "SUCCESS wrong", "SUCCESS wrong", "It assumes Nitro", "FAIL linearize"},
 		{"a driver that is not known", []func(*guest){func(g *guest) { g.live = netfront.Answer{Evidence: "a jump table"} }},
 			"SUCCESS unknown", "SUCCESS unknown", "", "UNKNOWN linearize"},
 		{"not root", []func(*guest){(*guest).unprivileged, func(g *guest) { g.liveErr = nil }}, "SUCCESS right", "? unknown", "", "UNKNOWN kernel_log, UNKNOWN bounce"},

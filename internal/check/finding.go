@@ -1,9 +1,15 @@
+// Package check tells whether this machine is susceptible to the losses of Xen's
+// network frontend, and to which: one finding for each thing that matters, with
+// the evidence it stands on and advice.
+//
+// Reading and judging are apart. [Read] takes the facts from a [Source], each
+// with the reason where it cannot be had; [Judge] looks at nothing but those
+// facts. Nothing on the machine is changed.
 package check
 
 import (
-	"fmt"
+	"cmp"
 	"slices"
-	"strings"
 
 	"xentrace/internal/event"
 )
@@ -49,68 +55,19 @@ func Judge(m *Machine) []event.Finding {
 	}
 	all = slices.DeleteFunc(all, func(f event.Finding) bool { return f.ID == "" })
 	slices.SortStableFunc(all, func(a, b event.Finding) int {
-		if a.Status != b.Status {
-			return int(b.Status) - int(a.Status)
-		}
-		return slices.Index(order, a.ID) - slices.Index(order, b.ID)
+		return cmp.Or(cmp.Compare(b.Status, a.Status), cmp.Compare(slices.Index(order, a.ID), slices.Index(order, b.ID)))
 	})
 	return all
 }
 
 var order = []event.FindingID{Virtualization, DriverOf, LinearizeCode, ScatterGather, MTU, Offload, TxDropped, KernelLog, SkbFrags, Bounce, Queues, Interrupts, BetterDevice}
 
-// ofInterface is everything about one interface of the frontend.
 func (m *Machine) ofInterface(i *Interface) []event.Finding {
 	return []event.Finding{
 		m.scatterGather(i), m.mtu(i), m.offload(i), m.txDropped(i), m.bounce(i), m.queues(i), m.interrupts(i),
 	}
 }
 
-// about begins a finding about an interface.
 func about(i *Interface, id event.FindingID) event.Finding {
 	return event.Finding{ID: id, Interface: i.Name, NetNS: i.Namespace}
-}
-
-// advise completes advice for an interface: its name, and the way into its
-// network namespace where that is not the caller's.
-func (m *Machine) advise(i *Interface, advice ...event.Advice) []event.Advice {
-	complete := slices.Clone(advice)
-	for n, a := range complete {
-		if a.Command == "" || !a.OfInterface() {
-			continue
-		}
-		complete[n].Command = a.For(i.Name)
-		switch {
-		case i.Namespace == m.NetNS || i.Path == "":
-		case strings.Contains(a.Command, "/sys/"): // which shows the caller's interfaces
-			complete[n].Command = ""
-		default:
-			complete[n].Command = "nsenter --net=" + event.Quote(i.Path) + " -- " + complete[n].Command
-		}
-	}
-	return complete
-}
-
-// adviseAll completes advice for every interface of the frontend.
-func (m *Machine) adviseAll(advice []event.Advice) []event.Advice {
-	var complete []event.Advice
-	for _, a := range advice {
-		if !a.OfInterface() {
-			if !m.done(a) {
-				complete = append(complete, a)
-			}
-			continue
-		}
-		for i := range m.Interfaces {
-			if m.Interfaces[i].IsNetfront() && !m.Interfaces[i].already(a) {
-				complete = append(complete, m.advise(&m.Interfaces[i], a)...)
-			}
-		}
-	}
-	return complete
-}
-
-// already tells that the advice would change nothing.
-func (i *Interface) already(a event.Advice) bool {
-	return i.MTU <= plainMTU && strings.HasSuffix(a.Command, fmt.Sprintf(" mtu %d", plainMTU))
 }

@@ -13,10 +13,11 @@ import (
 
 	"xentrace/internal/event"
 	"xentrace/internal/netfront"
+	"xentrace/internal/remedy"
 	"xentrace/internal/verdict"
 )
 
-// A Log is what the kernel's log says of the frontend.
+// A Log is what the kernel log has about the frontend.
 type Log struct {
 	Counts  map[string]int // of each message, by its name
 	Shown   map[string]int // of those, what dmesg prints: the records since the log was last cleared
@@ -25,30 +26,37 @@ type Log struct {
 	Limited int            // messages that the kernel kept to itself because there were too many
 }
 
-// A logMessage is one that tells of trouble with the frontend.
 type logMessage struct {
-	name   string
-	parts  []string // any of them
-	status event.Status
-	means  string
-	advice func() []event.Advice
+	name     string
+	parts    []string // any of them
+	status   event.Status
+	means    string
+	remedies []remedy.ID
 }
 
-// logMessages are those of xen-netfront, 3.7 to 7.3. Which it can write at all
-// depends on its age: "rides the rocket" needs dynamic debug since 2014.
+const noGrants = "no_grants"
+
+// logMessages are the strings of xen-netfront.ko, 3.7 to 7.3, that report trouble. Which of
+// them it can write depends on its age: "rides the rocket" needs dynamic debug since 3.17.
 func logMessages() []logMessage {
-	ofCause := func(c event.Cause) func() []event.Advice {
-		return func() []event.Advice { return verdict.OfCause(c).Advice }
-	}
+	broken, tooBig := verdict.OfCause(event.DeviceBroken).Remedies, verdict.OfCause(event.TooBig).Remedies
 	return []logMessage{
 		{"disabled", []string{"Disabled for further use"}, event.Fail,
-			"the frontend disabled an interface for good, because its backend misbehaved", ofCause(event.DeviceBroken)},
+			"the frontend disabled an interface because its backend misbehaved", broken},
 		{"misbehaviour", []string{"Illegal number of responses", "Response has incorrect id", "Response for inactive request", "Grant still in use by backend domain", "RX producer index going backwards"}, event.Fail,
-			"the backend misbehaved", ofCause(event.DeviceBroken)},
+			"the backend misbehaved", broken},
 		{"too_big", []string{"too big for wire format"}, event.Warn,
-			"packets of more than 65535 bytes were dropped", ofCause(event.TooBig)},
+			"packets over 65,535 bytes were dropped", tooBig},
 		{"misaligned", []string{"misaligned skb allocated"}, event.Warn,
-			"a copy of a packet was not aligned, and packets are dropped for it", ofCause(event.BounceFailed)},
+			"the copy of a packet was not aligned, and the packet was dropped", verdict.OfCause(event.BounceFailed).Remedies},
+		{noGrants, []string{"can't alloc rx grant refs", "can't alloc tx grant refs"}, event.Fail,
+			"grant references are exhausted, so queues could not be set up", []remedy.ID{remedy.Reattach}},
+		{"fewer_queues", []string{"only created"}, event.Warn,
+			"fewer queues were created than negotiated", []remedy.ID{remedy.LogOfDriver}},
+		{"no_queues", []string{": no queues"}, event.Fail,
+			"an interface has no queues", verdict.OfCause(event.NoQueues).Remedies},
+		{"rx_responses", []string{"rx->offset", "Need more slots", "Too many slots", "Bad rx response id", "Missing extra info", "Invalid extra type", "GSO size must not be zero", "Bad GSO type"}, event.Warn,
+			"the backend sent malformed packets, which were dropped on receive", []remedy.ID{remedy.LogOfDriver}},
 		{rocket, []string{"skb rides the rocket"}, event.OK, "", nil},
 	}
 }
@@ -117,10 +125,7 @@ func readLogFrom(ctx context.Context, whence int) ([]string, error) {
 
 func (r *reader) log(ctx context.Context) Known[Log] {
 	records, err := r.source.Log(ctx)
-	if err != nil {
-		return missing[Log](why(err))
-	}
-	return known(parseLog(records))
+	return tried(parseLog(records), err)
 }
 
 // parseLog reads records "PRIORITY,SEQUENCE,MICROSECONDS,FLAGS;TEXT".
@@ -136,7 +141,7 @@ func parseLog(records LogRecords) Log {
 			log.Begins = time.Duration(microseconds) * time.Microsecond
 		}
 		for _, message := range messages {
-			if message.in(text) {
+			if slices.ContainsFunc(message.parts, func(part string) bool { return strings.Contains(text, part) }) {
 				log.Counts[message.name]++
 				if n >= records.Cleared {
 					log.Shown[message.name]++
@@ -148,25 +153,13 @@ func parseLog(records LogRecords) Log {
 	return log
 }
 
-func (l *logMessage) in(text string) bool {
-	for _, part := range l.parts {
-		if strings.Contains(text, part) {
-			return true
-		}
-	}
-	return false
-}
-
-// suppressed is how many of the network's messages the kernel says it left out,
+// suppressed is how many network messages the kernel suppressed,
 // "net_ratelimit: 5 callbacks suppressed".
 func suppressed(text string) int {
 	_, rest, is := strings.Cut(text, "net_ratelimit: ")
 	number, _, of := strings.Cut(rest, " callbacks suppressed")
-	if !is || !of {
-		return 0
-	}
 	n, err := strconv.Atoi(number)
-	if err != nil {
+	if !is || !of || err != nil {
 		return 0
 	}
 	return n
@@ -175,13 +168,12 @@ func suppressed(text string) int {
 func (m *Machine) kernelLog() event.Finding {
 	f := event.Finding{ID: KernelLog}
 	if m.Log.Missing != "" {
-		f.Status = event.Unknown
-		f.Message = "The kernel's log cannot be read: " + m.Log.Missing + ". Today's drivers write nothing there of the packets they drop."
+		f.Status, f.Message = event.Unknown, "The kernel log cannot be read: "+m.Log.Missing+". Current drivers do not log drops."
 		return f
 	}
 	log := &m.Log.Value
 	f.Evidence = log.evidence()
-	var told []string
+	var found []string
 	for _, message := range logMessages() {
 		count := log.Counts[message.name]
 		if message.name == rocket {
@@ -190,16 +182,16 @@ func (m *Machine) kernelLog() event.Finding {
 		if count == 0 {
 			continue
 		}
-		told = append(told, fmt.Sprintf("%s (%d)", message.means, count))
+		found = append(found, fmt.Sprintf("%s (%d)", message.means, count))
 		f.Status = max(f.Status, message.status)
-		if message.advice != nil && len(f.Advice) == 0 {
-			f.Advice = m.adviseAll(message.advice())
+		if len(f.Advice) == 0 {
+			f.Advice = m.adviseAll(message.remedies...)
 		}
 	}
-	if len(told) == 0 {
-		f.Message = "The kernel's log has no message of the frontend's trouble. That says little: a drop of today's drivers leaves none."
+	if len(found) == 0 {
+		f.Message = "No known message of xen-netfront in the kernel log. Current drivers do not log drops."
 	} else {
-		f.Message = "By the kernel's log, " + strings.Join(told, "; ") + "."
+		f.Message = "Kernel log: " + strings.Join(found, "; ") + "."
 	}
 	f.Message += log.caveats()
 	return f
@@ -210,14 +202,14 @@ func (m *Machine) kernelLog() event.Finding {
 func (m *Machine) rocketMessage(message logMessage) logMessage {
 	switch m.Code.linearizes() {
 	case netfront.Linearizes:
-		message.means = "packets of more than 18 slots were linearized and sent, which is harmless"
+		message.means = "packets over 18 slots were linearized and sent (harmless)"
 	case netfront.Drops:
 		message.status = event.Fail
-		message.means = "packets of more than 18 slots were dropped"
-		message.advice = func() []event.Advice { return verdict.OfCause(event.TooManySlots).Advice }
+		message.means = "packets over 18 slots were dropped"
+		message.remedies = verdict.OfCause(event.TooManySlots).Remedies
 	default:
 		message.status = event.Warn
-		message.means = "packets of more than 18 slots came; whether they were dropped depends on the driver"
+		message.means = "packets over 18 slots were seen; whether they were dropped depends on the driver"
 	}
 	return message
 }
@@ -225,10 +217,10 @@ func (m *Machine) rocketMessage(message logMessage) logMessage {
 func (l *Log) caveats() string {
 	text := ""
 	if l.Wrapped {
-		text += fmt.Sprintf(" Its oldest message is from %s after the start; older ones were overwritten.", span(l.Begins))
+		text += fmt.Sprintf(" Its oldest message is from %s after boot; older ones were overwritten.", span(l.Begins))
 	}
 	if l.Limited > 0 {
-		text += fmt.Sprintf(" The kernel left out %d messages of the network because there were too many.", l.Limited)
+		text += fmt.Sprintf(" The kernel suppressed %d network messages (rate limit).", l.Limited)
 	}
 	return text
 }

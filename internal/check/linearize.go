@@ -12,22 +12,20 @@ import (
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 	"xentrace/internal/netfront"
+	"xentrace/internal/remedy"
+	"xentrace/internal/slots"
 	"xentrace/internal/verdict"
 )
 
-// liveCode asks the running driver.
 func (r *reader) liveCode(ctx context.Context) Known[netfront.Answer] {
 	answer, err := r.source.LiveCode(ctx)
-	if err != nil {
-		return missing[netfront.Answer](why(err))
-	}
-	if answer.Value == netfront.Unknown {
+	if err == nil && answer.Value == netfront.Unknown {
 		return missing[netfront.Answer](answer.Evidence)
 	}
-	return known(answer)
+	return tried(answer, err)
 }
 
-// readFile asks the driver on disk: the running kernel's module, or the kernel
+// readFile analyses the driver on disk: the running kernel's module, or the kernel
 // that it is built into.
 func (m *Machine) readFile(ctx context.Context, r *reader) {
 	m.Code.Loaded = r.loadedBuild()
@@ -37,12 +35,8 @@ func (m *Machine) readFile(ctx context.Context, r *reader) {
 		return
 	}
 	file, err := ReadFile(ctx, r.source.Files, found)
-	if err != nil {
-		m.Code.File = missing[File](why(err))
-		return
-	}
 	file.Path = "/" + found
-	m.Code.File = known(file)
+	m.Code.File = tried(file, err)
 }
 
 // loadedBuild is the build id of the driver that is loaded, or of the kernel that
@@ -132,29 +126,18 @@ func ReadFile(ctx context.Context, files fs.FS, name string) (File, error) {
 
 // OfFile is the one finding about a driver in a file.
 func OfFile(file File) event.Finding {
-	f := event.Finding{ID: LinearizeCode, Evidence: []event.Fact{{Key: "read_from", Value: "file"}, {Key: "file", Value: file.Path}, {Key: "build_id", Value: buildFact(file.BuildID)}, {Key: "code", Value: file.Answer.Evidence}}}
+	f := event.Finding{ID: LinearizeCode, Evidence: []event.Fact{{Key: "read_from", Value: "file"}, {Key: "file", Value: file.Path}, {Key: "build_id", Value: orNull(file.BuildID)}, {Key: "code", Value: file.Answer.Evidence}}}
 	switch file.Answer.Value {
 	case netfront.Linearizes:
-		f.Message = "This driver linearizes: it copies a packet of more than 18 slots into one piece and sends it."
+		f.Message = "Driver linearizes packets over 18 slots instead of dropping them."
 	case netfront.Drops:
-		f.Status = event.Fail
-		f.Message = "This driver drops every packet of more than 18 slots: it has no code to linearize one."
-		f.Advice = []event.Advice{updateKernel()}
+		f.Status, f.Message = event.Fail, "Driver drops every packet over 18 slots: it does not linearize."
+		f.Advice = remedy.For(remedy.Facts{}, remedy.UpdateKernel)
 	default:
-		f.Status = event.Unknown
-		f.Message = "Whether this driver linearizes cannot be told: " + file.Answer.Evidence + "."
+		f.Status, f.Message = event.Unknown, "Whether this driver linearizes is unknown: "+file.Answer.Evidence+"."
 		f.Evidence[len(f.Evidence)-1].Value = nil
 	}
 	return f
-}
-
-func updateKernel() event.Advice { return verdict.OfCause(event.TooManySlots).Advice[0] }
-
-func buildFact(id string) any {
-	if id == "" {
-		return nil
-	}
-	return id
 }
 
 // linearizes is what is believed of the driver: what its running code shows, else
@@ -169,12 +152,12 @@ func (c *Code) linearizes() netfront.Linearization {
 	return netfront.Unknown
 }
 
-// stale tells that the file on disk is not the driver that is loaded.
+// stale reports that the file on disk is not the driver that is loaded.
 func (c *Code) stale() bool {
 	return c.Loaded != "" && c.File.Value.BuildID != "" && c.Loaded != c.File.Value.BuildID
 }
 
-// same tells that it is, for certain.
+// same reports that it certainly is.
 func (c *Code) same() bool { return c.Loaded != "" && c.Loaded == c.File.Value.BuildID }
 
 func (m *Machine) linearize() event.Finding {
@@ -182,49 +165,45 @@ func (m *Machine) linearize() event.Finding {
 	f := event.Finding{ID: LinearizeCode, Evidence: append(c.evidence(), event.Fact{Key: "single_pages", Value: m.SinglePages.fact()})}
 	switch c.linearizes() {
 	case netfront.Linearizes:
-		f.Message = "The driver linearizes: it copies a packet of more than 18 slots into one piece and sends it."
+		f.Message = "Driver linearizes packets over 18 slots instead of dropping them."
 	case netfront.Drops:
-		f.Status = event.Fail
-		f.Message = "The driver drops every packet of more than 18 slots: it has no code to linearize one. A TCP connection whose next segment is such a packet hangs."
+		f.Status, f.Message = event.Fail, "Driver drops every packet over 18 slots: it does not linearize. A TCP connection with such a segment stalls."
 		if m.SinglePages.Value {
-			f.Message += " New page fragments are single pages (net.core.high_order_alloc_disable=1), so few packets need as many."
+			f.Message += " New page fragments are single pages (net.core.high_order_alloc_disable=1), so few packets need that many."
 		}
-		f.Advice = m.adviseAll(verdict.OfCause(event.TooManySlots).Advice)
+		f.Advice = m.adviseAll(verdict.OfCause(event.TooManySlots).Remedies...)
 	default:
-		f.Status = event.Unknown
-		f.Message = "Whether the driver linearizes cannot be told. " + c.unknown()
+		f.Status, f.Message = event.Unknown, "Whether the driver linearizes is unknown. "+c.unknown()
 		return f
 	}
 	f.Message += c.standing()
 	return f
 }
 
-// unknown says why neither the running code nor the file tells.
 func (c *Code) unknown() string {
-	text := "The running code: " + c.Live.Missing + ". The file on disk: "
+	text := "Running code: " + c.Live.Missing + ". File on disk: "
 	switch {
 	case c.File.Missing != "":
 		return text + c.File.Missing + "."
 	case c.stale():
-		return text + c.File.Value.Path + " is another build than the driver that is loaded."
+		return text + c.File.Value.Path + " is not the build that is loaded."
 	default:
 		return text + c.File.Value.Answer.Evidence + "."
 	}
 }
 
-// standing says what the answer stands on, where that is not the running code
-// alone.
+// standing says what the answer is based on, where that is not the running code alone.
 func (c *Code) standing() string {
 	file := &c.File.Value
 	switch {
 	case c.Live.Missing != "" && c.same():
-		return fmt.Sprintf(" This was read from %s, the build that is loaded; to read the running code: %s.", file.Path, c.Live.Missing)
+		return fmt.Sprintf(" Read from %s, the build that is loaded; running code: %s.", file.Path, c.Live.Missing)
 	case c.Live.Missing != "" && c.Loaded == "":
-		return fmt.Sprintf(" This was read from %s, which is presumably what is loaded; to read the running code: %s.", file.Path, c.Live.Missing)
+		return fmt.Sprintf(" Read from %s, presumably what is loaded; running code: %s.", file.Path, c.Live.Missing)
 	case c.Live.Missing != "":
-		return fmt.Sprintf(" This was read from %s; whether it is the build that is loaded cannot be told, and to read the running code: %s.", file.Path, c.Live.Missing)
+		return fmt.Sprintf(" Read from %s, which may not be the build that is loaded; running code: %s.", file.Path, c.Live.Missing)
 	case c.File.Missing == "" && file.Answer.Value != netfront.Unknown && file.Answer.Value != c.Live.Value.Value:
-		return fmt.Sprintf(" The file on disk differs: %s %s them. It will count from the next start on.", file.Path, file.Answer.Value)
+		return fmt.Sprintf(" The file on disk differs: %s %s them, after the next boot.", file.Path, file.Answer.Value)
 	}
 	return ""
 }
@@ -238,15 +217,30 @@ func (c *Code) evidence() []event.Fact {
 		from, code = "file", c.File.Value.Answer.Evidence
 	}
 	facts := []event.Fact{{Key: "read_from", Value: from}, {Key: "code", Value: code}}
-	if c.File.Missing != "" {
-		return append(facts, event.Fact{Key: "file", Value: nil}, event.Fact{Key: "file_says", Value: nil}, event.Fact{Key: "file_is_loaded", Value: nil})
+	loaded := any(nil)
+	if c.same() || c.stale() {
+		loaded = c.same()
 	}
-	facts = append(facts, event.Fact{Key: "file", Value: c.File.Value.Path}, event.Fact{Key: "file_says", Value: c.File.Value.Answer.Value.String()})
+	file, reason := &c.File.Value, c.File.Missing
+	return append(facts, event.Fact{Key: "file", Value: Known[string]{file.Path, reason}.fact()},
+		event.Fact{Key: "file_says", Value: Known[string]{file.Answer.Value.String(), reason}.fact()}, event.Fact{Key: "file_is_loaded", Value: loaded})
+}
+
+// skbFrags compares MAX_SKB_FRAGS with the slot limit.
+func (m *Machine) skbFrags() event.Finding {
+	frags := m.SharedInfo.Value.MaxFrags
+	f := event.Finding{ID: SkbFrags, Evidence: []event.Fact{{Key: "max_skb_frags", Value: Known[int]{frags, m.SharedInfo.Missing}.fact()}, {Key: "limit", Value: slots.Limit}}}
 	switch {
-	case c.same():
-		return append(facts, event.Fact{Key: "file_is_loaded", Value: true})
-	case c.stale():
-		return append(facts, event.Fact{Key: "file_is_loaded", Value: false})
+	case m.SharedInfo.Missing != "":
+		f.Status, f.Message = event.Unknown, "MAX_SKB_FRAGS of this kernel is unknown: "+m.SharedInfo.Missing+"."
+	case frags < slots.Limit:
+		f.Message = fmt.Sprintf("Packets have at most %d fragments and a head: within the %d slots unless fragments straddle pages.", frags, slots.Limit)
+	case m.Code.linearizes() == netfront.Drops:
+		f.Status, f.Message = event.Warn, fmt.Sprintf("Packets can have %d fragments and a head: over the %d slots even if none straddles a page, and this driver drops those.", frags, slots.Limit)
+	case m.Code.linearizes() == netfront.Linearizes:
+		f.Message = fmt.Sprintf("Packets can have %d fragments and a head: over the %d slots even if none straddles a page. The driver linearizes those.", frags, slots.Limit)
+	default:
+		f.Status, f.Message = event.Unknown, fmt.Sprintf("Packets can have %d fragments and a head: over the %d slots. What the driver does with those is unknown.", frags, slots.Limit)
 	}
-	return append(facts, event.Fact{Key: "file_is_loaded", Value: nil})
+	return f
 }

@@ -1,12 +1,15 @@
 package check
 
 import (
+	"slices"
 	"time"
 
 	"xentrace/internal/event"
+	"xentrace/internal/facts"
 	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
 	"xentrace/internal/netfront"
+	"xentrace/internal/remedy"
 )
 
 // Known is a fact, or the reason why it is not known.
@@ -18,12 +21,28 @@ type Known[T any] struct {
 func known[T any](value T) Known[T]         { return Known[T]{Value: value} }
 func missing[T any](reason string) Known[T] { return Known[T]{Missing: reason} }
 
+// tried is the value, or why there is none.
+func tried[T any](value T, err error) Known[T] {
+	if err != nil {
+		return missing[T](why(err))
+	}
+	return known(value)
+}
+
 // fact is the value for evidence: nil where it is not known.
 func (k Known[T]) fact() any {
 	if k.Missing != "" {
 		return nil
 	}
 	return k.Value
+}
+
+// orNull is the value for evidence: nil where it is zero or empty, and so not known.
+func orNull[T comparable](value T) any {
+	if value == *new(T) {
+		return nil
+	}
+	return value
 }
 
 // A Machine is what was read of it.
@@ -42,7 +61,7 @@ type Machine struct {
 	SinglePages Known[bool]  // whether new page fragments are; else why not known: NoSwitch, SwitchElsewhere or another reason
 	Trusted     Known[Trust] // the driver's parameter
 	MaxQueues   Known[int]   // the driver's parameter
-	CPUs        int          // online; 0 if not known
+	Facts       remedy.Facts // of the machine, for remedies
 	Uptime      time.Duration
 	Sources     Known[[]Interrupt]
 	PCI         []PCIDevice
@@ -91,10 +110,51 @@ type File struct {
 // concerned tells whether anything here can concern the machine: it has an
 // interface of the frontend, or is a Xen guest that could have one.
 func (m *Machine) concerned() bool {
+	return len(m.Unbound) > 0 || slices.ContainsFunc(m.Interfaces, func(i Interface) bool { return i.IsNetfront() })
+}
+
+// cpus is how many CPUs are online; 0 if that is not known.
+func (m *Machine) cpus() int { return len(m.Facts.CPUs) }
+
+// FactsOf returns what decides which remedies apply: to an interface, or to the machine if i is
+// nil.
+func (m *Machine) FactsOf(i *Interface) remedy.Facts {
+	f := m.Facts
+	switch m.Code.linearizes() {
+	case netfront.Linearizes:
+		f.Linearizes = remedy.On
+	case netfront.Drops:
+		f.Linearizes = remedy.Off
+	}
+	f.Straddles = map[straddling]remedy.Setting{straddleNever: remedy.Off, straddleSome: remedy.On}[m.straddling()]
+	f.NoGrants = m.Log.Value.Counts[noGrants] > 0
+	if i == nil {
+		return f
+	}
+	var features *netdev.Features
+	if i.Features.Missing == "" {
+		features = &i.Features.Value
+	}
+	f = facts.Interface(f, i.Interface, features)
+	if i.Namespace != m.NetNS {
+		f.Enter = i.Path
+	}
+	return f
+}
+
+func (m *Machine) advise(i *Interface, ids ...remedy.ID) []event.Advice {
+	return remedy.For(m.FactsOf(i), ids...)
+}
+
+func (m *Machine) adviseAll(ids ...remedy.ID) []event.Advice {
+	var all []event.Advice
 	for i := range m.Interfaces {
 		if m.Interfaces[i].IsNetfront() {
-			return true
+			all = event.AppendAdvice(all, m.advise(&m.Interfaces[i], ids...)...)
 		}
 	}
-	return len(m.Unbound) > 0
+	if len(m.Interfaces) == 0 {
+		return remedy.For(m.FactsOf(nil), ids...)
+	}
+	return all
 }

@@ -2,67 +2,111 @@ package check
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"xentrace/internal/event"
+	"xentrace/internal/kernel"
+	"xentrace/internal/remedy"
+	"xentrace/internal/verdict"
 )
 
-// queues compares the interface's queues with the processors.
-func (m *Machine) queues(i *Interface) event.Finding {
-	f := about(i, Queues)
-	var number, cpus any
-	if i.Queues > 0 {
-		number = i.Queues
+// An Interrupt is one line of /proc/interrupts.
+type Interrupt = kernel.Interrupt
+
+const (
+	fewInterrupts = 1000 // too few to say where they go
+	nearlyAll     = 0.95
+)
+
+func (r *reader) readInterrupts() Known[[]Interrupt] {
+	content := r.content("proc/interrupts")
+	return Known[[]Interrupt]{kernel.ParseInterrupts(content.Value), content.Missing}
+}
+
+func (m *Machine) interrupts(i *Interface) event.Finding {
+	f := about(i, Interrupts)
+	if m.Sources.Missing != "" {
+		f.Status, f.Message = event.Unknown, "Interrupts of the interface are unknown: "+m.Sources.Missing+"."
+		return f
 	}
-	if m.CPUs > 0 {
-		cpus = m.CPUs
+	if m.cpus() == 1 {
+		return event.Finding{} // nowhere else to go
 	}
-	f.Evidence = []event.Fact{{Key: "queues", Value: number}, {Key: "cpus", Value: cpus}, {Key: "max_queues", Value: m.MaxQueues.fact()}}
-	limited := m.MaxQueues.Missing == "" && m.MaxQueues.Value > 0 && i.Queues >= m.MaxQueues.Value && m.MaxQueues.Value < m.CPUs
-	switch {
-	case i.Queues == 0 || m.CPUs == 0:
-		f.Status, f.Message = event.Unknown, "How many queues and processors there are cannot be told here."
-	case i.Queues >= m.CPUs:
-		f.Message = fmt.Sprintf("The interface has %s for %s.", count(i.Queues, "queue"), count(m.CPUs, "processor"))
-	case i.Queues > 1:
-		f.Message = fmt.Sprintf("The interface has %d queues for %d processors, which is enough for most traffic.", i.Queues, m.CPUs)
-	case limited:
-		f.Status = event.Warn
-		f.Message = fmt.Sprintf("The interface has one queue for %d processors, since the driver's parameter max_queues is %d: all small packets go through one ring and one interrupt.", m.CPUs, m.MaxQueues.Value)
-		f.Advice = []event.Advice{{
-			Command: fmt.Sprintf("echo options xen-netfront max_queues=%d > /etc/modprobe.d/xen-netfront.conf", min(m.CPUs, 8)),
-			Effect:  "The driver asks for more queues from the next start on, as far as the backend has them.",
-			Cost:    "A restart, and some memory for each queue.",
-		}}
-	default:
-		f.Status = event.Warn
-		f.Message = fmt.Sprintf("The interface has one queue for %d processors: the backend offers no more, so all small packets go through one ring and one interrupt.", m.CPUs)
-		f.Advice = m.advise(i, event.Advice{
-			Command: "echo " + mask(m.CPUs) + " | tee /sys/class/net/{ifname}/queues/rx-0/rps_cpus",
-			Effect:  "Received packets are spread over all processors. More queues are for dom0 to offer (max_queues of xen-netback).",
-			Cost:    "An interrupt between processors for each packet that moves.",
-		})
+	var numbers []string
+	var total []uint64
+	for _, interrupt := range m.Sources.Value {
+		if !interrupt.Serves(i.Name, i.BusInfo) {
+			continue
+		}
+		numbers = append(numbers, interrupt.Number)
+		total = append(total, make([]uint64, max(0, len(interrupt.ByCPU)-len(total)))...)
+		for cpu, n := range interrupt.ByCPU {
+			total[cpu] += n
+		}
 	}
+	if len(numbers) == 0 {
+		f.Status, f.Message = event.Unknown, "Interrupts of the interface are unknown: /proc/interrupts has none of its name."
+		return f
+	}
+	m.judgeInterrupts(&f, i, numbers, total)
 	return f
 }
 
-// count says a number with its noun.
-func count(n int, noun string) string {
-	if n == 1 {
-		return "one " + noun
+func (m *Machine) judgeInterrupts(f *event.Finding, i *Interface, numbers []string, total []uint64) {
+	var sum uint64
+	for _, n := range total {
+		sum += n
 	}
-	return fmt.Sprintf("%d %ss", n, noun)
+	busiest := slices.Max(total)
+	cpu := slices.Index(total, busiest)
+	f.Evidence = []event.Fact{{Key: "interrupts", Value: strings.Join(numbers, ",")}, {Key: "count", Value: sum}, {Key: "busiest_cpu", Value: cpu}, {Key: "busiest_cpu_count", Value: busiest}}
+	switch {
+	case sum < fewInterrupts:
+		f.Message = fmt.Sprintf("%d interrupts so far: too few to judge.", sum)
+	case float64(busiest) < nearlyAll*float64(sum):
+		f.Message = fmt.Sprintf("Interrupts are spread over the CPUs; CPU %d has the most, %d %%.", cpu, 100*busiest/sum)
+	case len(numbers) == 1:
+		f.Message = fmt.Sprintf("The only interrupt goes to CPU %d.", cpu)
+	default:
+		f.Status, f.Message = event.Warn, fmt.Sprintf("All %d interrupts of the interface go to CPU %d.", len(numbers), cpu)
+		if i.Queues > 1 {
+			f.Message = fmt.Sprintf("All %d interrupts of the interface go to CPU %d, so its %d queues do not help.", len(numbers), cpu, i.Queues)
+		}
+		f.Advice = m.advise(i, remedy.Irqbalance)
+		if at := slices.IndexFunc(m.Facts.CPUs, func(other int) bool { return other != cpu }); at >= 0 {
+			to := m.Facts.CPUs[at]
+			f.Advice = append(f.Advice, event.Advice{
+				ID:      "irq-affinity",
+				Command: fmt.Sprintf("echo %s > /proc/irq/%s/smp_affinity", remedy.Mask([]int{to}), numbers[len(numbers)-1]),
+				Effect:  fmt.Sprintf("Moves one of them to CPU %d, until the next boot.", to),
+			})
+		}
+	}
 }
 
-// mask is the set of the first processors as the kernel reads it: groups of 32
-// in hexadecimal.
-func mask(cpus int) string {
-	text := fmt.Sprintf("%x", uint64(1)<<(cpus%32)-1)
-	if cpus%32 == 0 {
-		text = "ffffffff"
-		cpus -= 32
+func (m *Machine) queues(i *Interface) event.Finding {
+	f := about(i, Queues)
+	f.Evidence = []event.Fact{{Key: "queues", Value: orNull(i.Queues)}, {Key: "cpus", Value: orNull(m.cpus())}, {Key: "max_queues", Value: m.MaxQueues.fact()}}
+	limited := m.MaxQueues.Missing == "" && m.MaxQueues.Value > 0 && i.Queues >= m.MaxQueues.Value && m.MaxQueues.Value < m.cpus()
+	switch {
+	case i.Queues == 0 || m.cpus() == 0:
+		f.Status, f.Message = event.Unknown, "The number of queues or CPUs is unknown."
+		return f
+	case i.Queues >= m.cpus():
+		f.Message = fmt.Sprintf("%s for %s.", verdict.Count(i.Queues, "queue"), verdict.Count(m.cpus(), "CPU"))
+		return f
+	case i.Queues > 1:
+		f.Message = fmt.Sprintf("%d queues for %d CPUs: enough for most traffic.", i.Queues, m.cpus())
+		return f
+	case limited:
+		f.Message = fmt.Sprintf("1 queue for %d CPUs, because the driver's parameter max_queues is %d: all small packets share one ring and one interrupt.", m.cpus(), m.MaxQueues.Value)
+	case m.FactsOf(i).NoGrants:
+		f.Message = fmt.Sprintf("1 queue for %d CPUs, and the log says that grant references are exhausted: all small packets share one ring and one interrupt.", m.cpus())
+	default:
+		f.Message = fmt.Sprintf("1 queue for %d CPUs, because the backend offers no more: all small packets share one ring and one interrupt.", m.cpus())
 	}
-	for range cpus / 32 {
-		text += ",ffffffff"
-	}
-	return text
+	f.Status = event.Warn
+	f.Advice = m.advise(i, remedy.MaxQueues, remedy.QueuesBuiltIn, remedy.BackendQueues, remedy.RPS)
+	return f
 }

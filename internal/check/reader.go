@@ -5,17 +5,15 @@ import (
 	"errors"
 	"io/fs"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
-	"xentrace/internal/kernel"
+	"xentrace/internal/facts"
 	"xentrace/internal/netdev"
 )
 
-// A reader reads one machine.
 type reader struct{ source Source }
 
 // Read takes every fact from the source. Without names it looks at the
@@ -36,7 +34,7 @@ func Read(ctx context.Context, source Source, names []string) (*Machine, error) 
 	if m.Unbound = r.unbound(); m.concerned() { // what takes longest, side by side
 		work.Go(func() { m.Code.Live = r.liveCode(ctx) })
 		work.Go(func() { m.readFile(ctx, r) })
-		work.Go(func() { m.SharedInfo = r.sharedInfo() })
+		work.Go(func() { m.SharedInfo = tried(source.SharedInfo()) })
 		work.Go(func() { m.Log = r.log(ctx) })
 		work.Go(func() { r.readTrust(ctx, m) })
 	}
@@ -44,7 +42,7 @@ func Read(ctx context.Context, source Source, names []string) (*Machine, error) 
 	m.Slab = r.readSlab()
 	m.SinglePages = r.readSinglePages()
 	m.MaxQueues = r.number("sys/module/xen_netfront/parameters/max_queues")
-	m.CPUs = r.countCPUs()
+	m.Facts = facts.Machine(source.Files)
 	m.Uptime = r.uptime()
 	m.Sources = r.readInterrupts()
 	m.PCI = r.readPCI()
@@ -57,41 +55,33 @@ func Read(ctx context.Context, source Source, names []string) (*Machine, error) 
 	return m, ctx.Err()
 }
 
-// countAgain reads an interface's counters a second time.
 func countAgain(i *Interface, again func(*Interface) (netdev.Counters, error), after time.Duration) {
-	if i.Counters.Missing != "" {
-		return
+	if i.Counters.Missing == "" {
+		later, err := again(i)
+		i.Counters = tried(Counters{i.Counters.Value.Counters, later, after}, err)
 	}
-	later, err := again(i)
-	if err != nil {
-		i.Counters = missing[Counters](why(err))
-		return
+}
+
+func (r *reader) content(name string) Known[string] {
+	content, err := fs.ReadFile(r.source.Files, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return missing[string](notThere(name))
 	}
-	i.Counters.Value.Later, i.Counters.Value.After = later, after
+	return tried(string(content), err)
 }
 
 // text returns a file's content, and nothing if it cannot be read.
-func (r *reader) text(name string) string {
-	content, err := fs.ReadFile(r.source.Files, name)
-	if err != nil {
-		return ""
-	}
-	return string(content)
-}
+func (r *reader) text(name string) string { return r.content(name).Value }
 
 // line returns a file's content without the white space around it.
 func (r *reader) line(name string) string { return strings.TrimSpace(r.text(name)) }
 
-// number returns the number that a file holds.
 func (r *reader) number(name string) Known[int] {
-	content, err := fs.ReadFile(r.source.Files, name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return missing[int](notThere(name))
+	content := r.content(name)
+	if content.Missing != "" {
+		return missing[int](content.Missing)
 	}
-	if err != nil {
-		return missing[int](why(err))
-	}
-	value, err := strconv.Atoi(strings.TrimSpace(string(content)))
+	value, err := strconv.Atoi(strings.TrimSpace(content.Value))
 	if err != nil {
 		return missing[int]("/" + name + " holds no number")
 	}
@@ -110,7 +100,7 @@ func (r *reader) link(name string) string {
 
 // list returns the names in a directory, sorted; none if it cannot be read.
 func (r *reader) list(name string) []string {
-	entries, err := fs.ReadDir(r.source.Files, name)
+	entries, err := fs.ReadDir(r.source.Files, name) // sorted
 	if err != nil {
 		return nil
 	}
@@ -118,39 +108,12 @@ func (r *reader) list(name string) []string {
 	for _, entry := range entries {
 		names = append(names, entry.Name())
 	}
-	slices.Sort(names)
 	return names
 }
 
 func (r *reader) exists(name string) bool {
 	_, err := fs.Stat(r.source.Files, name)
 	return err == nil
-}
-
-func (r *reader) sharedInfo() Known[kernel.SharedInfo] {
-	info, err := r.source.SharedInfo()
-	if err != nil {
-		return missing[kernel.SharedInfo](why(err))
-	}
-	return known(info)
-}
-
-// countCPUs counts those that are online, from a list such as 0-3,5.
-func (r *reader) countCPUs() int {
-	count := 0
-	for span := range strings.SplitSeq(r.line("sys/devices/system/cpu/online"), ",") {
-		first, last, isRange := strings.Cut(span, "-")
-		if !isRange {
-			last = first
-		}
-		a, errA := strconv.Atoi(first)
-		b, errB := strconv.Atoi(last)
-		if errA != nil || errB != nil || b < a {
-			return 0
-		}
-		count += b - a + 1
-	}
-	return count
 }
 
 // uptime is how long the kernel has run; 0 if not known.
@@ -172,4 +135,30 @@ func (r *reader) unbound() []string {
 		}
 	}
 	return names
+}
+
+// Why it is not known whether page fragments are single pages.
+const (
+	// NoSwitch: a kernel without net.core.high_order_alloc_disable.
+	NoSwitch = "this kernel has no net.core.high_order_alloc_disable"
+	// SwitchElsewhere: settings of the whole machine are shown in its first network
+	// namespace alone.
+	SwitchElsewhere = "net.core.high_order_alloc_disable is not shown in this network namespace"
+)
+
+const singlePagesSwitch = "proc/sys/net/core/high_order_alloc_disable"
+
+func (r *reader) readSinglePages() Known[bool] {
+	value := r.number(singlePagesSwitch)
+	if value.Missing == "" {
+		return known(value.Value != 0)
+	}
+	if _, err := fs.Stat(r.source.Files, singlePagesSwitch); !errors.Is(err, fs.ErrNotExist) {
+		return missing[bool](value.Missing)
+	}
+	// Its neighbour in the same table, which every kernel has.
+	if r.exists("proc/sys/net/core/netdev_max_backlog") {
+		return missing[bool](NoSwitch)
+	}
+	return missing[bool](SwitchElsewhere)
 }

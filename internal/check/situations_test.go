@@ -22,7 +22,7 @@ type situation struct {
 
 func situations() []situation {
 	return []situation{
-		{"a t2 instance with 6.12", func(*guest) {}, "", Virtualization, []string{"This is a guest of Xen 4.11.amazon on EC2, of type HVM."}},
+		{"a t2 instance with 6.12", func(*guest) {}, "", Virtualization, []string{"Guest of Xen 4.11.amazon on EC2, type HVM."}},
 		{"a Nitro instance", func(g *guest) {
 			g.without("sys/hypervisor")
 			g.write(map[string]string{"sys/class/dmi/id/sys_vendor": "Amazon EC2", "sys/class/dmi/id/product_name": "t3.micro"})
@@ -33,7 +33,7 @@ func situations() []situation {
 			g.without("sys/hypervisor")
 			g.without("sys/class/dmi")
 			g.signature, g.interfaces = "KVMKVMKVM", nil
-		}, "", Virtualization, []string{"a guest of KVM, not of Xen"}},
+		}, "", Virtualization, []string{"Guest of KVM, not of Xen"}},
 		{"a physical machine", func(g *guest) {
 			g.without("sys/hypervisor")
 			g.without("sys/class/dmi")
@@ -44,32 +44,32 @@ func situations() []situation {
 			g.without("sys")
 			g.without("proc")
 			g.signature, g.interfaces = "", nil
-		}, "UNKNOWN virtualization", Virtualization, []string{"not to be seen"}},
+		}, "UNKNOWN virtualization", Virtualization, []string{"Hypervisor unknown: there is no /sys/hypervisor"}},
 		{"dom0", func(g *guest) {
 			g.write(map[string]string{"proc/xen/capabilities": "control_d", "sys/hypervisor/guest_type": "PV"})
 			g.interfaces = nil
-		}, "", Virtualization, []string{"This is the dom0 of Xen"}},
+		}, "", Virtualization, []string{"dom0 of Xen 4.11.amazon"}},
 		{"a container in a Xen guest, without any files of the machine", func(g *guest) {
 			g.without("sys")
 			g.without("lib")
 			g.unprivileged()
 			g.storeErr = errors.New(notThere("dev/xen/xenbus"))
-		}, "UNKNOWN linearize, UNKNOWN kernel_log, UNKNOWN bounce, UNKNOWN queues", Virtualization, []string{"the processor says so"}},
+		}, "UNKNOWN linearize, UNKNOWN kernel_log, UNKNOWN bounce, UNKNOWN queues", Virtualization, []string{"according to the CPU"}},
 		{"a Qubes PVH guest of old, 5.10, scatter-gather off", func(g *guest) {
 			g.write(map[string]string{"sys/hypervisor/guest_type": "PVH"})
 			g.without("sys/kernel/slab/skbuff_small_head")
 			g.turnOff("sg")
-		}, "WARN scatter_gather", ScatterGather, []string{"still fit one slot", "ethtool -K eth0 sg on tso on gso on", "small_heads_crossing 0"}},
+		}, "WARN scatter_gather", ScatterGather, []string{"still fit 1 slot", "ethtool -K eth0 sg on", "small_heads_crossing 0"}},
 		{"scatter-gather off on 6.12", func(g *guest) { g.turnOff("sg") },
-			"FAIL scatter_gather", ScatterGather, []string{"1 of 23 buffers of 704 bytes", "ethtool -K eth0 sg on"}},
+			"FAIL scatter_gather", ScatterGather, []string{"1 of 23 objects of 704 bytes", "ethtool -K eth0 sg on"}},
 		{"scatter-gather off on 6.18", func(g *guest) {
 			g.write(map[string]string{"sys/kernel/slab/skbuff_small_head/slab_size": "576", "sys/kernel/slab/skbuff_small_head/objs_per_slab": "14"})
 			g.turnOff("sg")
-		}, "FAIL scatter_gather", ScatterGather, []string{"1 of 14 buffers of 576 bytes"}},
+		}, "FAIL scatter_gather", ScatterGather, []string{"1 of 14 objects of 576 bytes"}},
 		{"scatter-gather off on 7.2, one processor", func(g *guest) {
 			g.write(map[string]string{"sys/kernel/slab/skbuff_small_head/slab_size": "704", "sys/kernel/slab/skbuff_small_head/objs_per_slab": "11"})
 			g.turnOff("sg")
-		}, "WARN scatter_gather", ScatterGather, []string{"still fit one slot", "small_heads_crossing 0"}},
+		}, "WARN scatter_gather", ScatterGather, []string{"still fit 1 slot", "small_heads_crossing 0"}},
 		{"scatter-gather off, one processor, a slab of one page", func(g *guest) {
 			g.write(map[string]string{"sys/kernel/slab/skbuff_small_head/slab_size": "640", "sys/kernel/slab/skbuff_small_head/objs_per_slab": "6"})
 			g.turnOff("sg")
@@ -78,28 +78,28 @@ func situations() []situation {
 			g.without("sys/kernel/slab")
 			g.write(map[string]string{"proc/slabinfo": "slabinfo - version: 2.1\n# name\nskbuff_small_head 100 112 640 12 2 : tunables"})
 			g.turnOff("sg")
-		}, "FAIL scatter_gather", ScatterGather, []string{"1 of 12 buffers of 640 bytes"}},
+		}, "FAIL scatter_gather", ScatterGather, []string{"1 of 12 objects of 640 bytes"}},
 		{"scatter-gather off, not root", func(g *guest) {
 			g.unprivileged()
 			g.liveErr = nil
 			g.turnOff("sg")
-		}, "WARN scatter_gather, UNKNOWN kernel_log, UNKNOWN bounce", ScatterGather, []string{"is not known: that needs root"}},
+		}, "WARN scatter_gather, UNKNOWN kernel_log, UNKNOWN bounce", ScatterGather, []string{"is unknown: that needs root"}},
 		{"a backend without scatter-gather", func(g *guest) {
 			g.interfaces[0].Features.Value.ScatterGather.Active = false
 			g.interfaces[0].Features.Value.TSO.Active = false
-		}, "FAIL scatter_gather", ScatterGather, []string{"the backend does not offer it: that is to be changed in dom0"}},
+		}, "FAIL scatter_gather", ScatterGather, []string{"The backend does not offer scatter-gather: change that in dom0."}},
 		{"the MTU that ec2rl advises cannot be", func(g *guest) { g.turnOff("sg") },
-			"FAIL scatter_gather", MTU, []string{"The 9001 that ec2rl advises while scatter-gather is off cannot be set"}},
+			"FAIL scatter_gather", MTU, []string{"The 9001 that ec2rl advises cannot be set"}},
 		{"an XCP-ng guest with TSO and GSO off", func(g *guest) {
 			g.write(map[string]string{"sys/hypervisor/version/extra": ".5-15", "sys/hypervisor/version/minor": "17", "sys/class/dmi/id/bios_version": "4.17"})
 			g.turnOff("tso", "gso")
-		}, "WARN offload", Offload, []string{"TSO and GSO are off: an old way around a defect that this driver does not have", "ethtool -K eth0 sg on tso on gso on"}},
+		}, "WARN offload", Offload, []string{"GSO are off: a workaround for a defect that this driver does not have", "ethtool -K eth0 tso on gso on"}},
 		{"a backend without TSO", func(g *guest) { g.interfaces[0].Features.Value.TSO.Active = false },
 			"", Offload, []string{"the backend does not offer it"}},
 		{"the driver before the fix, MTU 9001", func(g *guest) {
 			g.live = drops
 			g.interfaces[0].MTU = 9001
-		}, "FAIL linearize, WARN mtu", LinearizeCode, []string{"drops every packet of more than 18 slots", "ip link set dev eth0 mtu 1500", "high_order_alloc_disable=1", "read_from running kernel"}},
+		}, "FAIL linearize, WARN mtu", LinearizeCode, []string{"drops every packet over 18 slots", "ip link set dev eth0 mtu 1500", "high_order_alloc_disable=1", "read_from running kernel"}},
 		{"the driver before the fix, with single pages", func(g *guest) {
 			g.live = drops
 			g.write(map[string]string{"proc/sys/net/core/high_order_alloc_disable": "1"})
@@ -112,7 +112,7 @@ func situations() []situation {
 			g.live = drops
 			g.turnOff("tso", "gso")
 			g.interfaces[0].MTU = 9001
-		}, "FAIL linearize, WARN mtu, WARN offload", Offload, []string{"only half a way around"}},
+		}, "FAIL linearize, WARN mtu, WARN offload", Offload, []string{"avoids only some of this driver's drops"}},
 		{"the driver before the fix, MTU 1500, TSO and GSO off", func(g *guest) {
 			g.live = drops
 			g.turnOff("tso", "gso")
@@ -121,31 +121,31 @@ func situations() []situation {
 			g.live = drops
 			g.without("sys/kernel/slab/skbuff_small_head")
 			g.turnOff("sg")
-		}, "FAIL linearize, WARN scatter_gather", ScatterGather, []string{"keeps packets of more than 18 slots away from this driver", "Then turn scatter-gather on again"}},
+		}, "FAIL linearize, WARN scatter_gather", ScatterGather, []string{"keeps packets over 18 slots away from this driver", "Update the kernel"}},
 		{"the driver before the fix, 6.12, scatter-gather off", func(g *guest) {
 			g.live = drops
 			g.turnOff("sg")
-		}, "FAIL linearize, FAIL scatter_gather", ScatterGather, []string{"but small packets whose buffer crosses a page are dropped instead"}},
+		}, "FAIL linearize, FAIL scatter_gather", ScatterGather, []string{"but small packets whose head straddles a page are dropped instead"}},
 		{"5.10 without BTF", func(g *guest) { g.fragsErr = kernel.ErrNoTypes },
 			"UNKNOWN skb_frags", SkbFrags, []string{"no BTF type information"}},
-		{"45 fragments", func(g *guest) { g.frags = 45 }, "", SkbFrags, []string{"45 fragments", "the driver copies what is over"}},
+		{"45 fragments", func(g *guest) { g.frags = 45 }, "", SkbFrags, []string{"45 fragments", "The driver linearizes those"}},
 		{"45 fragments and the driver before the fix", func(g *guest) { g.frags, g.live = 45, drops },
-			"FAIL linearize, WARN skb_frags", SkbFrags, []string{"this driver drops what is over"}},
+			"FAIL linearize, WARN skb_frags", SkbFrags, []string{"this driver drops those"}},
 		{"not root, without the module on disk", func(g *guest) {
 			g.unprivileged()
 			g.interfaces[0].MTU = 9001
 		}, "UNKNOWN linearize, UNKNOWN mtu, UNKNOWN kernel_log, UNKNOWN bounce", LinearizeCode,
-			[]string{"The running code: that needs root. The file on disk: there is no /lib/modules/6.12.117+deb12-amd64."}},
+			[]string{"Running code: that needs root. File on disk: there is no /lib/modules/6.12.117+deb12-amd64."}},
 		{"every packet copied, by the parameter", func(g *guest) { g.write(map[string]string{"sys/module/xen_netfront/parameters/trusted": "N"}) },
-			"WARN bounce", Bounce, []string{"trusted=0 says not to trust the backend", "parameter_trusted false, xenstore_trusted true"}},
+			"WARN bounce", Bounce, []string{"trusted=0 marks the backend as untrusted", "parameter_trusted false, xenstore_trusted true"}},
 		{"every packet copied, by the host", func(g *guest) { g.store["device/vif/0/trusted"] = "0" },
-			"WARN bounce", Bounce, []string{"The host says in xenstore"}},
+			"WARN bounce", Bounce, []string{"xenstore marks this interface's backend as untrusted"}},
 		{"a driver that cannot copy", func(g *guest) { g.without("sys/module/xen_netfront/parameters/trusted") },
-			"", Bounce, []string{"too old to copy them"}},
+			"", Bounce, []string{"too old to copy packets (XSA-403)"}},
 		{"drops in the past", func(g *guest) { g.interfaces[0].Counters.Value.TxDropped = 50 },
-			"WARN tx_dropped", TxDropped, []string{"50 packets were dropped on the way out, against 100000 sent", "at most 4 days ago: at least 0.5 an hour", "xentrace watch -i eth0"}},
+			"WARN tx_dropped", TxDropped, []string{"50 packets dropped and 100000 sent", "at most 4 days ago (at least 0.5 per hour)", "xentrace watch -i eth0"}},
 		{"drops right now", func(g *guest) { g.later = 7 },
-			"FAIL tx_dropped", TxDropped, []string{" 7 of them while this command ran"}},
+			"FAIL tx_dropped", TxDropped, []string{"7 of the drops came while this command ran"}},
 		{"no carrier", func(g *guest) { g.interfaces[0].Running = false }, "FAIL driver", DriverOf, []string{"has no carrier"}},
 		{"a vif that no driver has", func(g *guest) {
 			g.without("sys/bus/xen/devices/vif-0")
@@ -155,11 +155,11 @@ func situations() []situation {
 		{"one queue by the parameter", func(g *guest) {
 			g.write(map[string]string{"sys/module/xen_netfront/parameters/max_queues": "1", "sys/devices/system/cpu/online": "0-3"})
 			g.interfaces[0].Queues = 1
-		}, "WARN queues", Queues, []string{"one queue for 4 processors, since the driver's parameter max_queues is 1", "max_queues=4"}},
+		}, "WARN queues", Queues, []string{"1 queue for 4 CPUs, because the driver's parameter max_queues is 1", "max_queues=4"}},
 		{"one queue by the backend", func(g *guest) {
 			g.write(map[string]string{"sys/module/xen_netfront/parameters/max_queues": "8", "sys/devices/system/cpu/online": "0-2,4-8"})
 			g.interfaces[0].Queues = 1
-		}, "WARN queues", Queues, []string{"one queue for 8 processors: the backend offers no more", "echo ff | tee /sys/class/net/eth0/queues/rx-0/rps_cpus"}},
+		}, "WARN queues", Queues, []string{"1 queue for 8 CPUs, because the backend offers no more", "echo 1f7 > /sys/class/net/eth0/queues/rx-0/rps_cpus"}},
 		{"all interrupts on one processor", func(g *guest) {
 			g.write(map[string]string{"proc/interrupts": "  CPU0 CPU1\n 72: 50000 1 xen-dyn -event eth0-q0-tx\n 73: 60000 0 xen-dyn -event eth0-q0-rx\n 74: 0 90000 xen-dyn -event eth01"})
 		}, "WARN interrupts", Interrupts, []string{"All 2 interrupts of the interface go to CPU 0", "echo 2 > /proc/irq/73/smp_affinity", "count 110001"}},
@@ -169,31 +169,31 @@ func situations() []situation {
 			"UNKNOWN interrupts", Interrupts, []string{"/proc/interrupts has none of its name"}},
 		{"an ENA that no driver has", func(g *guest) {
 			g.write(map[string]string{"sys/bus/pci/devices/0000:00:05.0/vendor": "0x1d0f", "sys/bus/pci/devices/0000:00:05.0/device": "0xec20"})
-		}, "WARN better_device", BetterDevice, []string{"an Amazon ENA at 0000:00:05.0 that no driver has taken", "modprobe ena"}},
+		}, "WARN better_device", BetterDevice, []string{"Amazon ENA at 0000:00:05.0 has no driver", "modprobe ena"}},
 		{"an 82599 that is down", func(g *guest) {
 			g.write(map[string]string{"sys/bus/pci/devices/0000:00:03.0/vendor": "0x8086", "sys/bus/pci/devices/0000:00:03.0/device": "0x10ed",
 				"sys/bus/pci/devices/0000:00:03.0/net/eth1/ifindex": "3"})
 			g.link("sys/bus/pci/devices/0000:00:03.0/driver", "../../../bus/pci/drivers/ixgbevf")
-		}, "WARN better_device", BetterDevice, []string{"(eth1) that is not up", "ip link set dev eth1 up"}},
+		}, "WARN better_device", BetterDevice, []string{"(eth1) is not up", "ip link set dev eth1 up"}},
 		{"an 82599 that is up", func(g *guest) {
 			g.write(map[string]string{"sys/bus/pci/devices/0000:00:03.0/vendor": "0x8086", "sys/bus/pci/devices/0000:00:03.0/device": "0x10ed",
 				"sys/bus/pci/devices/0000:00:03.0/net/eth1/ifindex": "3"})
 			g.link("sys/bus/pci/devices/0000:00:03.0/driver", "../../../bus/pci/drivers/ixgbevf")
 			g.others = []Interface{otherDevice("eth1", "ixgbevf", 9001)}
-		}, "", BetterDevice, []string{"and it is up"}},
+		}, "", BetterDevice, []string{"Up alongside the frontend"}},
 		{"an MTU of 65535", func(g *guest) { g.interfaces[0].MTU = 65535 }, "WARN mtu", MTU, []string{"ip link set dev eth0 mtu 65517"}},
 		{"the backend misbehaved", func(g *guest) {
 			g.log = append(g.log, "1,2,3,-;vif vif-0 eth0: Illegal number of responses 260\n", "1,3,3,-;vif vif-0 eth0: Disabled for further use\n")
-		}, "FAIL kernel_log", KernelLog, []string{"disabled an interface for good", "disabled 1, misbehaviour 1", "Disabled for further use"}},
+		}, "FAIL kernel_log", KernelLog, []string{"disabled an interface because its backend misbehaved (1)", "disabled 1, misbehaviour 1", "Disabled for further use"}},
 		{"dynamic debug with a driver that linearizes", func(g *guest) {
 			g.log = append(g.log, "7,9,3,-;xen_netfront: xennet: skb rides the rocket: 19 slots, 3000 bytes\n")
-		}, "", KernelLog, []string{"were linearized and sent, which is harmless (1)"}},
+		}, "", KernelLog, []string{"were linearized and sent (harmless) (1)"}},
 		{"the message with the driver before the fix", func(g *guest) {
 			g.live = drops
 			g.log = append(g.log, "1,9,3,-;xennet: skb rides the rocket: 19 slots\n", "4,10,4,-;net_ratelimit: 12 callbacks suppressed\n")
-		}, "FAIL linearize, FAIL kernel_log", KernelLog, []string{"of more than 18 slots were dropped (1)", "left out 12 messages"}},
+		}, "FAIL linearize, FAIL kernel_log", KernelLog, []string{"over 18 slots were dropped (1)", "suppressed 12 network messages"}},
 		{"a log that wrapped", func(g *guest) { g.log = []string{"6,900,7200000000,-;eth0: link up\n"} },
-			"", KernelLog, []string{"its oldest message is from 2 hours after the start"}},
+			"", KernelLog, []string{"Its oldest message is from 2 hours after boot"}},
 		{"no ethtool in this kernel", func(g *guest) {
 			g.interfaces[0].Features = missing[netdev.Features]("ethtool: operation not supported")
 		}, "UNKNOWN scatter_gather, UNKNOWN offload", Offload, []string{"operation not supported"}},
@@ -207,7 +207,7 @@ func situations() []situation {
 		}, "FAIL scatter_gather, WARN queues", ScatterGather, []string{"nsenter --net='/run/netns/a b' -- ethtool -K eth0 sg on"}},
 		{"a name that is a command", func(g *guest) {
 			g.interfaces[0].Name, g.interfaces[0].Queues = "$(reboot)", 1
-		}, "WARN queues", Queues, []string{"echo 3 | tee /sys/class/net/'$(reboot)'/queues/rx-0/rps_cpus"}},
+		}, "WARN queues", Queues, []string{"echo 3 > /sys/class/net/'$(reboot)'/queues/rx-0/rps_cpus"}},
 	}
 }
 

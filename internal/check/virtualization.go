@@ -74,38 +74,32 @@ func (m *Machine) virtualization() event.Finding {
 }
 
 func (h *Hypervisor) evidence() []event.Fact {
-	text := func(s string) any {
-		if s == "" {
-			return nil
-		}
-		return s
-	}
 	return []event.Fact{
-		{Key: "hypervisor", Value: text(h.Type)}, {Key: "guest_type", Value: text(h.GuestType)}, {Key: "xen_version", Value: text(h.Version)},
-		{Key: "system_vendor", Value: text(h.Vendor)}, {Key: "product", Value: text(h.Product)}, {Key: "bios_version", Value: text(h.BIOS)}, {Key: "cpuid_signature", Value: text(h.Signature)},
+		{Key: "hypervisor", Value: orNull(h.Type)}, {Key: "guest_type", Value: orNull(h.GuestType)}, {Key: "xen_version", Value: orNull(h.Version)},
+		{Key: "system_vendor", Value: orNull(h.Vendor)}, {Key: "product", Value: orNull(h.Product)}, {Key: "bios_version", Value: orNull(h.BIOS)}, {Key: "cpuid_signature", Value: orNull(h.Signature)},
 	}
 }
 
 func (h *Hypervisor) describe() (event.Status, string) {
 	switch {
 	case h.Dom0:
-		return event.OK, fmt.Sprintf("This is the dom0 of %s: it serves guests through xen-netback. What is checked here concerns the guests.", h.xen())
+		return event.OK, fmt.Sprintf("dom0 of %s: it serves guests through xen-netback. These checks are for guests.", h.xen())
 	case h.isXen() && h.GuestType == "" && h.Type == "":
-		return event.OK, fmt.Sprintf("This is a guest of Xen: the %s says so, the kernel shows no /sys/hypervisor.", h.witness())
+		return event.OK, fmt.Sprintf("Xen guest, according to the %s; there is no /sys/hypervisor.", h.witness())
 	case h.isXen() && h.GuestType == "":
-		return event.OK, fmt.Sprintf("This is a guest of %s; the kernel does not say of which type.", h.xen())
+		return event.OK, fmt.Sprintf("Guest of %s; the kernel does not report its type.", h.xen())
 	case h.isXen():
-		return event.OK, fmt.Sprintf("This is a guest of %s, of type %s.", h.xen(), h.GuestType)
+		return event.OK, fmt.Sprintf("Guest of %s, type %s.", h.xen(), h.GuestType)
 	case h.isNitro():
-		return event.OK, fmt.Sprintf("This is an EC2 instance on Nitro (%s), not on Xen: its network device is no Xen frontend.", h.Product)
+		return event.OK, fmt.Sprintf("EC2 instance on Nitro (%s), not on Xen: its network device is not a Xen frontend.", h.Product)
 	case h.Signature != "":
-		return event.OK, fmt.Sprintf("This is a guest of %s, not of Xen.", h.name())
+		return event.OK, fmt.Sprintf("Guest of %s, not of Xen.", h.name())
 	case h.CPUFlag:
-		return event.OK, "This is a guest of a hypervisor that is not Xen."
+		return event.OK, "Guest of a hypervisor other than Xen."
 	case h.CPUInfo:
-		return event.OK, "No hypervisor is to be seen: this is a physical machine, or a container on one."
+		return event.OK, "No hypervisor found: a physical machine, or a container on one."
 	}
-	return event.Unknown, "What this machine runs on is not to be seen: there is no /sys/hypervisor, and neither firmware nor processor tells."
+	return event.Unknown, "Hypervisor unknown: there is no /sys/hypervisor, and neither firmware nor CPU report one."
 }
 
 func (h *Hypervisor) xen() string {
@@ -119,10 +113,10 @@ func (h *Hypervisor) xen() string {
 	return name
 }
 
-// witness says who told of Xen, if not the kernel.
+// witness is what reports Xen, if not the kernel.
 func (h *Hypervisor) witness() string {
 	if h.Signature == xenSignature {
-		return "processor"
+		return "CPU"
 	}
 	return "firmware"
 }

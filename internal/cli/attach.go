@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"xentrace/internal/event"
+	"xentrace/internal/facts"
 	"xentrace/internal/filter"
 	"xentrace/internal/flow"
 	"xentrace/internal/output"
@@ -17,9 +18,8 @@ import (
 	"xentrace/internal/trace"
 )
 
-// A traced run is a tracer that is attached, and where sentences go.
 type traced struct {
-	in      *invocation
+	in      *tracing
 	tracer  Tracer
 	console *output.Console
 	totals  event.Totals       // at the start: names the interfaces
@@ -30,7 +30,7 @@ type traced struct {
 // attach starts a tracer as the flags say, announces it, and drops privileges once prepare,
 // which may be nil, has opened what needs them. It returns nil and no error if it was
 // interrupted meanwhile.
-func attach(ctx context.Context, in *invocation, records bool, prepare func(*traced)) (*traced, error) {
+func attach(ctx context.Context, in *tracing, records bool, prepare func(*traced)) (*traced, error) {
 	t := &traced{in: in, console: in.console()}
 	ready, err := prepareReadyFile(in.readyFile)
 	if err != nil {
@@ -71,7 +71,7 @@ func (t *traced) start(ctx context.Context, records bool) error {
 		Rejected:   in.rejected,
 		Stacks:     in.stack,
 		Probe:      in.probe,
-		Notify:     t.console.Say,
+		Notify:     t.console.Notify,
 	})
 	if err != nil {
 		cancel()
@@ -97,13 +97,12 @@ func (t *traced) dropPrivileges(ctx context.Context) error {
 // keptPrivileges says what it means that a binary could not give them up.
 func keptPrivileges(err error, console *output.Console) error {
 	if errors.Is(err, errors.ErrUnsupported) {
-		console.Say("privileges are kept: a binary built with cgo cannot give them up on all of its threads, one built with CGO_ENABLED=0 can")
+		console.Say("privileges are kept: a cgo binary cannot drop them on all threads; build with CGO_ENABLED=0")
 		return nil
 	}
 	return err
 }
 
-// announce says what is watched and how.
 func (t *traced) announce(ctx context.Context) (err error) {
 	if t.totals, err = t.tracer.Totals(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("counts: %w", err)
@@ -116,7 +115,7 @@ func (t *traced) announce(ctx context.Context) (err error) {
 	sentence := fmt.Sprintf("%s with backend %s", watched(&t.totals), choice.Backend)
 	switch {
 	case len(refused) > 0 && !verbose:
-		sentence += fmt.Sprintf("; %s did not attach (-v says why)", strings.Join(refused, " and "))
+		sentence += fmt.Sprintf("; %s did not attach (-v shows why)", strings.Join(refused, " and "))
 	case len(refused) > 0:
 		sentence += fmt.Sprintf("; %s did not attach", strings.Join(refused, " and "))
 	}
@@ -131,7 +130,7 @@ func (t *traced) announce(ctx context.Context) (err error) {
 		t.console.Say(fmt.Sprintf("%s did not attach: %v", r.Backend, r.Err))
 	}
 	if choice.HoldsDriver {
-		t.console.Say("this trace holds the driver's module in place while it runs: stop it, or use --backend kprobe without --rejected, to unload the driver")
+		t.console.Say("the driver's module cannot be unloaded during this trace; to unload it, stop the trace or use --backend kprobe without --rejected")
 	}
 	t.console.Say(fmt.Sprintf("attached in %d ms; the ring buffer has %d KiB", t.took.Milliseconds(), t.in.ringBytes>>10))
 	return nil
@@ -163,7 +162,6 @@ func (t *traced) stdout() io.Writer {
 	return t.in.Stdout
 }
 
-// A stream is a sink of lines that are written in the background.
 type stream struct {
 	*output.Lines
 	out *output.Stream
@@ -215,6 +213,7 @@ func ignoringPipe(err error) error {
 // followed is what watch leads records through: the history of flows, and the filters.
 func (t *traced) followed(filter *filter.Filter) session.Options {
 	table := flow.NewTable(0, t.tracer.Connections())
-	table.Ask(session.NewFacts().Of)
-	return session.Options{Flows: table, Filter: filter}
+	machine := &facts.Cache{}
+	table.Ask(machine.Of)
+	return session.Options{Flows: table, Filter: filter, Facts: machine.Of}
 }

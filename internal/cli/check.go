@@ -9,55 +9,60 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"xentrace/internal/check"
 	"xentrace/internal/event"
-	"xentrace/internal/output"
 	"xentrace/internal/trace"
 )
 
-func checkCommand() *command {
-	return &command{
-		name:  "check",
-		short: "tell whether this machine loses packets in Xen's frontend, and why",
-		long: []string{
-			"Looks at what decides whether the Xen network frontend loses packets: what the driver's machine code does with a packet of too many slots, the features and the MTU of its interfaces, their counters, the kernel's log, queues and interrupts, and more. Each finding is OK, WARN, FAIL or UNKNOWN, with the evidence it stands on and advice; those that matter most come first. With --verbose the evidence of what is OK is told too.",
-			"It takes less than a second and changes nothing. What needs root is UNKNOWN without it, and the finding says so: the driver's code is then read from the module on disk, the interfaces of other network namespaces are not looked at.",
-			"With --driver-file it answers for one file only whether the driver in it linearizes: a module (also .xz, .zst or .gz) or a vmlinux with symbols, for amd64 or arm64. That needs neither root nor Xen.",
-			"The exit status is 1 if there is a WARN or a FAIL.",
-		},
-		flags: []*flag{
-			{name: "interface", short: "i", value: "NAME", completes: interfaceNames,
-				usage:   "this interface of the caller's network namespace; may be given again for more",
-				initial: "every interface driven by xen-netfront in any namespace",
-				bind:    interfaceValue},
-			{name: "driver-file", value: "PATH", completes: fileNames, usage: "look at the driver in this file only",
-				bind: pathValue(func(s *settings) *string { return &s.driverFile })},
-			{name: "ec2rl", usage: "tell too what two modules of EC2 Rescue for Linux would say here, and whether that is right",
-				bind: switchValue(func(s *settings) *bool { return &s.ec2rl })},
-			{name: "observe", value: "TIME", usage: "trace the interfaces for this time first, such as 5s, and tell how often small packets cross a page (needs root)",
-				bind: observeValue},
-			{name: "ready-file", value: "PATH", completes: fileNames, usage: "with --observe, create this file once every hook is attached",
-				bind: pathValue(func(s *settings) *string { return &s.readyFile })},
-			outputFlag(),
-			colorFlag(),
-			{name: "verbose", short: "v", usage: "tell the evidence of findings that are OK too",
-				bind: switchValue(func(s *settings) *bool { return &s.verbose })},
-		},
-		examples: []example{
-			{"sudo xentrace check", "everything about this machine"},
-			{"xentrace check --driver-file ./xen-netfront.ko.xz", "one driver, for whoever builds images"},
-			{"sudo xentrace check --ec2rl --observe 5s -o json", "for a script, beside what ec2rl says"},
-		},
-		run: runCheck,
-	}
+type checkOptions struct {
+	*app
+	writing
+	interfaces []string
+	driverFile string
+	ec2rl      bool
+	observe    time.Duration
+	readyFile  string
 }
 
-func runCheck(ctx context.Context, in *invocation) error {
-	report, err := in.report(ctx)
+func (a *app) checkCommand() *cobra.Command {
+	o := &checkOptions{app: a, writing: newWriting()}
+	c := &cobra.Command{
+		Use: "check [flags]", Short: "Check whether this machine is susceptible to drops, and to which",
+		Long: `Checks the driver's machine code, interface features, MTU, counters, kernel log,
+queues and interrupts. Each finding is OK, WARN, FAIL or UNKNOWN, with evidence
+and remedies. Changes nothing. Without root some findings are UNKNOWN. Exits 1
+if a finding is WARN or FAIL.`,
+		Args: arguments("", 0, 0),
+		Example: `  sudo xentrace check
+  sudo xentrace check --observe 5s -o json
+  xentrace check --driver-file xen-netfront.ko.xz    needs no root, no Xen`,
+		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context()) },
+	}
+	interfaceFlag(c, &o.interfaces, "interface in this network namespace; without it, every xen-netfront interface")
+	path(c, &o.driverFile, "driver-file", "check only this driver: a module (.ko, .xz, .zst, .gz) or vmlinux")
+	toggle(c, &o.ec2rl, "ec2rl", "", "also show what EC2 Rescue for Linux would report")
+	parsed(c, &o.observe, "observe", "", "TIME", "", "trace this long first; report packets that straddle a page (root)", parseObservation)
+	readyFlag(c, &o.readyFile)
+	o.writing.flags(c, "also show the evidence of findings that are OK")
+	return c
+}
+
+func parseObservation(text string) (time.Duration, error) {
+	d, err := parseDuration(text)
+	if err == nil && d == 0 {
+		return 0, errors.New("must be > 0")
+	}
+	return d, err
+}
+
+func (o *checkOptions) run(ctx context.Context) error {
+	report, err := o.report(ctx)
 	if err != nil {
 		return err
 	}
-	if err := in.reportLines().Emit(report); err != nil {
+	if err := o.reportSink(&o.writing, o.verbose || o.driverFile != "", false).Emit(report); err != nil {
 		return err
 	}
 	if check.Worst(report.Findings) >= event.Warn {
@@ -66,41 +71,39 @@ func runCheck(ctx context.Context, in *invocation) error {
 	return nil
 }
 
-// report is what the flags ask for.
-func (in *invocation) report(ctx context.Context) (*event.Report, error) {
-	if in.driverFile != "" {
-		if len(in.interfaces) > 0 || in.ec2rl || in.observe > 0 {
-			return nil, usageError{errors.New("check: --driver-file looks at that file only: it goes with none of --interface, --ec2rl and --observe")}
+func (o *checkOptions) report(ctx context.Context) (*event.Report, error) {
+	if o.driverFile != "" {
+		if len(o.interfaces) > 0 || o.ec2rl || o.observe > 0 {
+			return nil, usageError{errors.New("check: --driver-file checks only that file; drop --interface, --ec2rl and --observe")}
 		}
-		return fileReport(ctx, in.driverFile)
+		return fileReport(ctx, o.driverFile)
 	}
-	if in.readyFile != "" && in.observe == 0 {
-		return nil, usageError{errors.New("check: --ready-file goes with --observe: nothing else attaches anything")}
+	if o.readyFile != "" && o.observe == 0 {
+		return nil, usageError{errors.New("check: --ready-file needs --observe; nothing else attaches")}
 	}
-	source, err := in.Machine()
+	source, err := o.Machine()
 	if err != nil {
 		return nil, err
 	}
 	var observed *observation
-	if in.observe > 0 {
-		if observed, err = in.observeFor(ctx); err != nil {
+	if o.observe > 0 {
+		if observed, err = o.observeFor(ctx); err != nil {
 			return nil, err
 		}
 		ctx = context.WithoutCancel(ctx) // an interrupt ends the observing
 	}
-	machine, err := check.Read(ctx, source, in.interfaces)
+	machine, err := check.Read(ctx, source, o.interfaces)
 	if err != nil {
 		return nil, err
 	}
 	observed.addTo(machine)
 	report := &event.Report{Findings: check.Judge(machine)}
-	if in.ec2rl {
+	if o.ec2rl {
 		report.EC2RL = check.EC2RL(machine)
 	}
 	return report, nil
 }
 
-// fileReport is the report on one driver's file.
 func fileReport(ctx context.Context, path string) (*event.Report, error) {
 	info, err := os.Stat(path)
 	if err == nil && !info.Mode().IsRegular() {
@@ -118,20 +121,6 @@ func fileReport(ctx context.Context, path string) (*event.Report, error) {
 	return &event.Report{Findings: []event.Finding{check.OfFile(file)}}, nil
 }
 
-// reportLines returns the sink that --output asks for, of commands that look and do not trace.
-func (in *invocation) reportLines() *output.Lines {
-	if in.format == "json" {
-		return output.NewJSON(in.Stdout)
-	}
-	return output.NewText(in.Stdout, &output.Text{
-		Width:    func() int { return in.columns(in.Stdout, reportWidth) },
-		Color:    in.coloured(in.color, in.Stdout),
-		Blocks:   in.blocks(),
-		Evidence: in.verbose || in.driverFile != "",
-		Short:    in.everySecond,
-	})
-}
-
 // reportWidth is how wide a report is where no terminal tells.
 const reportWidth = 80
 
@@ -143,20 +132,20 @@ type observation struct {
 
 // observeFor traces for a while. What keeps the tracer from it is part of the
 // observation; the error is about the ready file.
-func (in *invocation) observeFor(ctx context.Context) (*observation, error) {
-	ready, err := prepareReadyFile(in.readyFile)
+func (o *checkOptions) observeFor(ctx context.Context) (*observation, error) {
+	ready, err := prepareReadyFile(o.readyFile)
 	if err != nil {
 		return nil, err
 	}
 	defer ready.discard()
-	tracer, err := in.Start(ctx, trace.Options{Interfaces: in.interfaces, Backend: event.Auto})
+	tracer, err := o.Start(ctx, trace.Options{Interfaces: o.interfaces, Backend: event.Auto})
 	if err != nil {
 		return &observation{err: err}, nil
 	}
 	if err := ready.create(); err != nil {
 		return nil, errors.Join(err, tracer.Close())
 	}
-	timer := time.NewTimer(in.observe)
+	timer := time.NewTimer(o.observe)
 	defer timer.Stop()
 	select {
 	case <-timer.C:

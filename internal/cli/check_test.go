@@ -27,8 +27,10 @@ func fakeMachine() (check.Source, error) {
 		"sys/hypervisor/guest_type": {Data: []byte("PV\n")},
 		"proc/interrupts":           {Data: []byte("CPU0\n")},
 	}
+	off := netdev.Feature{Changeable: true}
 	device := check.Interface{
 		Interface: netdev.Interface{Name: "eth0", Index: 2, Namespace: 4026531840, Driver: netdev.DriverNetfront, BusInfo: "vif-0", MTU: 1500, Queues: 1, Up: true, Running: true},
+		Features:  check.Known[netdev.Features]{Value: netdev.Features{ScatterGather: off, TSO: off, TSO6: off, GSO: off}},
 		Counters:  check.Known[check.Counters]{},
 	}
 	return check.Source{
@@ -58,8 +60,8 @@ func TestCheckInText(t *testing.T) {
 		t.Errorf("status %d, stderr %q; want 1 and nothing: scatter-gather is off", got.status, got.stderr)
 	}
 	for _, part := range []string{
-		"WARN    scatter_gather eth0: Scatter-gather is off", "      # ethtool -K eth0 sg on tso on gso on\n", "(on: false, requested: false,",
-		"OK      linearize: The driver linearizes", "What ec2rl would say here\n", "SUCCESS xennetsgmtu eth0, ",
+		"WARN    scatter_gather eth0: Scatter-gather is off", "      # ethtool -K eth0 sg on\n", "(on: false, requested: false,",
+		"OK      linearize: Driver linearizes", "What ec2rl would report here\n", "SUCCESS xennetsgmtu eth0, ",
 		"\n0 FAIL, 2 WARN, 3 UNKNOWN, ",
 	} {
 		if !strings.Contains(got.stdout, part) {
@@ -138,14 +140,14 @@ func TestCheckObserves(t *testing.T) {
 	if !fake.closed.Load() || !fake.stopped.Load() || fake.options.Records {
 		t.Errorf("the tracer was closed: %v, stopped: %v, made records: %v", fake.closed.Load(), fake.stopped.Load(), fake.options.Records)
 	}
-	if !strings.Contains(got.stdout, `"observed_packets":1000`) || !strings.Contains(got.stdout, "0 of 1000 packets crossed a page and were dropped for it.") {
+	if !strings.Contains(got.stdout, `"observed_packets":1000`) || !strings.Contains(got.stdout, "0 of 1000 packets straddled a page and were dropped.") {
 		t.Errorf("nothing of what was observed in\n%s", got.stdout)
 	}
 	fake = newFake()
 	fake.err = fmt.Errorf("%w: missing privilege CAP_BPF", trace.ErrCannotRun)
 	got = runWith(t, fake, "check", "--observe", "10ms")
 	flat := strings.Join(strings.Fields(got.stdout), " ")
-	if got.status != 1 || !strings.Contains(flat, "Nothing was observed: cannot run here: missing privilege CAP_BPF.") {
+	if got.status != 1 || !strings.Contains(flat, "Not observed: cannot run here: missing privilege CAP_BPF.") {
 		t.Errorf("status %d:\n%s", got.status, got.stdout)
 	}
 }

@@ -9,8 +9,11 @@ import (
 	"slices"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"xentrace/internal/congestion"
 	"xentrace/internal/event"
+	"xentrace/internal/facts"
 	"xentrace/internal/netdev"
 	"xentrace/internal/verdict"
 )
@@ -34,70 +37,72 @@ const (
 	watchInterval      = time.Second // of --watch
 )
 
-func congestionCommand() *command {
-	return &command{
-		name:  "congestion",
-		short: "tell whether small packets, a full ring or a slow accept hold an interface back",
-		long: []string{
-			"Measures for a while how many packets are sent and in what pieces, how full the transmit ring is, how often and how long the driver stops a queue for want of room, how long the backend takes for a packet, how busy the processors are, and how long connections wait to be accepted. Then it tells what the limit is, what says so, and what to do, and draws the histograms. Everything is added up in the kernel; no packet makes a record.",
-			"The limit is one or more of: ring (the backend is slow), one_queue (one processor does it all), copies (the frontend copies packets), steal (the hypervisor runs others), accept_queue (an application accepts too slowly), or none.",
-			"It measures for 10 s if --duration does not say otherwise. With --watch it tells the figures of each second, until it is interrupted or --duration is over. With --baseline it also tells how they differ from an earlier run that was written with --output json.",
-			"On an interface of another driver than xen-netfront, named with --interface, it tells everything but what concerns the ring.",
-		},
-		flags:    congestionFlags(),
-		duration: congestionDuration,
-		examples: []example{
-			{"xentrace congestion", "10 seconds of every Xen interface"},
-			{"xentrace congestion -i eth0 --watch", "eth0 every second, until interrupted"},
-			{"xentrace congestion -o json > before.json", "for a script, or for later:"},
-			{"xentrace congestion --baseline before.json", "what has changed since"},
-		},
-		run: runCongestion,
-	}
+type congestionOptions struct {
+	*app
+	writing
+	interfaces  []string
+	wait        bool
+	duration    time.Duration // 0: until interrupted
+	everySecond bool
+	baseline    string // path of an earlier run's JSON
+	readyFile   string
 }
 
-// congestionFlags are those of other commands that trace, less what chooses a backend.
-func congestionFlags() []*flag {
-	flags := slices.DeleteFunc(traceFlags("10s; with --watch until interrupted"), func(f *flag) bool {
-		return f.name == "backend" || f.name == "rejected"
-	})
-	for _, f := range flags {
-		if f.name == "verbose" {
-			f.usage = "tell on standard error what this kernel does not let be measured"
-		}
+func (a *app) congestionCommand() *cobra.Command {
+	o := &congestionOptions{app: a, writing: newWriting(), duration: congestionDuration}
+	c := &cobra.Command{
+		Use: "congestion [flags]", Short: "Find the bottleneck: TX ring, one CPU, copies, steal or accept",
+		Long: `Measures packet rate and sizes, TX ring occupancy, stopped queues, backend
+latency, CPU load and accept queues. Reports the bottleneck with evidence and
+remedies: ring (slow backend), one_queue (one CPU does it all), copies, steal
+(the hypervisor runs others), accept_queue (slow application), or none.`,
+		Args: arguments("", 0, 0),
+		Example: `  xentrace congestion                         10 seconds of every Xen interface
+  xentrace congestion -i eth0 --watch         eth0, every second
+  xentrace congestion -o json > before.json   for a later comparison:
+  xentrace congestion --baseline before.json`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if o.everySecond && !c.Flags().Changed("duration") {
+				o.duration = 0
+			}
+			return o.run(c.Context())
+		},
 	}
-	return append(flags,
-		&flag{name: "watch", usage: "tell the figures of each second",
-			bind: switchValue(func(s *settings) *bool { return &s.everySecond })},
-		&flag{name: "baseline", value: "PATH", completes: fileNames, usage: "compare with what an earlier run wrote with --output json",
-			bind: pathValue(func(s *settings) *string { return &s.baseline })})
+	interfaceFlag(c, &o.interfaces, "interface in this network namespace; without it, every xen-netfront interface")
+	toggle(c, &o.wait, "wait", "", "wait for an interface instead of failing")
+	parsed(c, &o.duration, "duration", "d", "TIME", "10s; with --watch until interrupted", "stop after this time, e.g. 30s; 0: never", parseDuration)
+	toggle(c, &o.everySecond, "watch", "", "report every second")
+	path(c, &o.baseline, "baseline", "compare with this output of an earlier run with -o json")
+	readyFlag(c, &o.readyFile)
+	o.writing.flags(c, "report on stderr what this kernel cannot measure")
+	return c
 }
 
-func runCongestion(ctx context.Context, in *invocation) error {
-	baseline, err := readBaseline(in.baseline)
+func (o *congestionOptions) run(ctx context.Context) error {
+	baseline, err := readBaseline(o.baseline)
 	if err != nil {
 		return err
 	}
-	ready, err := prepareReadyFile(in.readyFile)
+	ready, err := prepareReadyFile(o.readyFile)
 	if err != nil {
 		return err
 	}
 	defer ready.discard()
-	console := in.console()
-	meter, err := in.Measure(ctx, congestion.Options{Interfaces: in.interfaces, Wait: in.wait, Notify: console.Say})
+	console := o.console()
+	meter, err := o.Measure(ctx, congestion.Options{Interfaces: o.interfaces, Wait: o.wait, Notify: console.Notify})
 	if err != nil {
 		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 			return nil
 		}
 		return err
 	}
-	if in.verbose {
+	if o.verbose {
 		missing := meter.Missing()
 		for _, what := range slices.Sorted(maps.Keys(missing)) {
 			console.Say(what + " cannot be measured: " + missing[what])
 		}
 	}
-	m := &measuring{in: in, meter: meter, baseline: baseline}
+	m := &measuring{in: o, meter: meter, baseline: baseline}
 	err = errors.Join(ready.create(), keptPrivileges(meter.DropPrivileges(), console))
 	if err == nil {
 		err = m.run(ctx)
@@ -122,11 +127,11 @@ func readBaseline(path string) (congestion.Baseline, error) {
 	return baseline, nil
 }
 
-// measuring is a run of the command.
 type measuring struct {
-	in       *invocation
+	in       *congestionOptions
 	meter    Meter
 	baseline congestion.Baseline
+	facts    facts.Cache
 }
 
 // run tells what was measured when the time is up or it is interrupted, and with
@@ -134,7 +139,7 @@ type measuring struct {
 func (m *measuring) run(ctx context.Context) error {
 	last := context.WithoutCancel(ctx)
 	var end <-chan time.Time
-	if m.in.duration > 0 && !(m.in.everySecond && !m.in.durationGiven) {
+	if m.in.duration > 0 {
 		timer := time.NewTimer(m.in.duration)
 		defer timer.Stop()
 		end = timer.C
@@ -165,12 +170,12 @@ func (m *measuring) tell(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	lines := m.in.reportLines()
+	lines := m.in.reportSink(&m.in.writing, false, m.in.everySecond)
 	for i := range reports {
-		if i > 0 && m.in.format != "json" && !m.in.everySecond {
+		if i > 0 && !m.in.json() && !m.in.everySecond {
 			err = m.in.print("\n")
 		}
-		c := &event.Congestion{Report: &reports[i], Judgment: verdict.OfCongestion(&reports[i]), Changes: m.baseline.Changes(&reports[i])}
+		c := &event.Congestion{Report: &reports[i], Judgment: verdict.OfCongestion(&reports[i], m.facts.Of(event.Device{Name: reports[i].Name, Index: reports[i].Index, NetNS: reports[i].NetNS})), Changes: m.baseline.Changes(&reports[i])}
 		if err = errors.Join(err, lines.Emit(c)); err != nil {
 			return fmt.Errorf("standard output: %w", err)
 		}

@@ -65,7 +65,7 @@ func TestCongestion(t *testing.T) {
 	}{
 		{"text", []string{"-i", "eth0", "-d", "10ms"}, []string{"eth0: xen-netfront, 2 queues", "none: ", "1,000 packets", "not measured: receive: nobody looked"}, 1},
 		{"json", []string{"-d", "10ms", "-o", "json"}, []string{`{"type":"congestion","time":"`, `"ifname":"eth0"`, `"small_packet_share":1`, `"receive":null`, `"verdict":[{"id":"none"`}, 1},
-		{"every second", []string{"-d", "1500ms", "--watch"}, []string{"limit          none"}, 2},
+		{"every second", []string{"-d", "1500ms", "--watch"}, []string{"bottleneck     none"}, 2},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f := &fakeMeter{}

@@ -3,51 +3,63 @@ package cli
 import (
 	"context"
 
+	"github.com/spf13/cobra"
+
 	"xentrace/internal/demo"
 	"xentrace/internal/event"
 	"xentrace/internal/output"
 	"xentrace/internal/trace"
 )
 
-func demoCommand() *command {
-	return &command{
-		name:  "demo",
-		short: "show what xentrace does, on a network of its own; no Xen needed",
-		long: []string{
-			"Makes two network namespaces and a veth pair between them, sends packets of many slots over it, among ordinary ones, runs watch and then hist on it, and says what a Xen frontend would have done to each packet. It takes about 15 s and needs root.",
-			"Nothing else on the machine is touched. The namespaces have no name and belong to the process alone, so they are gone when it ends, however it ends.",
-		},
-		flags:    []*flag{colorFlag(), verboseFlag()},
-		examples: []example{{"sudo xentrace demo", "see it work"}},
-		run:      runDemo,
-	}
+type demoOptions struct {
+	*app
+	writing
 }
 
-func runDemo(ctx context.Context, in *invocation) error {
+func (a *app) demoCommand() *cobra.Command {
+	o := &demoOptions{app: a, writing: newWriting()}
+	c := &cobra.Command{
+		Use: "demo [flags]", Short: "Show xentrace at work on a veth pair; needs no Xen",
+		Long: `Sends many-slot and ordinary packets over a veth pair between two network
+namespaces, and runs watch and hist on it. Takes about 15 s and needs root. The
+namespaces are anonymous and disappear with the process.`,
+		Args: arguments("", 0, 0), Example: "  sudo xentrace demo",
+		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context()) },
+	}
+	colorFlag(c, &o.writing)
+	toggle(c, &o.verbose, "verbose", "v", "more details on stderr")
+	return c
+}
+
+func (o *demoOptions) run(ctx context.Context) error {
 	return demo.Run(ctx, demo.Options{
-		Out:   in.Stdout,
-		Width: func() int { return in.columns(in.Stdout, output.DefaultWidth) },
-		Watch: in.shown(func(ctx context.Context, in *invocation) (event.Totals, error) {
-			result, err := watch(ctx, in)
+		Out:   o.Stdout,
+		Width: func() int { return o.columns(o.Stdout, output.DefaultWidth) },
+		Watch: func(ctx context.Context, ifname string, attached func()) (event.Totals, error) {
+			w := &watchOptions{tracing: o.tracing(ifname, attached)}
+			result, err := w.watch(ctx)
 			return result.Totals, err
-		}),
-		Hist: in.shown(hist),
+		},
+		Hist: func(ctx context.Context, ifname string, attached func()) (event.Totals, error) {
+			h := o.tracing(ifname, attached)
+			h.duration = histDuration
+			return h.hist(ctx)
+		},
 	})
 }
 
-// shown makes a command that the demo can run on an interface.
-func (in *invocation) shown(run func(context.Context, *invocation) (event.Totals, error)) demo.Command {
-	return func(ctx context.Context, ifname string, attached func()) (event.Totals, error) {
-		command := *in
-		command.interfaces = []string{ifname}
-		command.keepPrivileges = true // the network is still to be taken down
-		command.Start = func(ctx context.Context, o trace.Options) (Tracer, error) {
-			tracer, err := in.Start(ctx, o)
-			if err == nil {
-				attached()
-			}
-			return tracer, err
+// tracing are the options of a command on an interface; attached is called once it is attached.
+func (o *demoOptions) tracing(ifname string, attached func()) tracing {
+	a := *o.app
+	a.Start = func(ctx context.Context, options trace.Options) (Tracer, error) {
+		tracer, err := o.Start(ctx, options)
+		if err == nil {
+			attached()
 		}
-		return run(ctx, &command)
+		return tracer, err
 	}
+	t := a.newTracing()
+	t.writing, t.interfaces = o.writing, []string{ifname}
+	t.keepPrivileges = true // the network is still to be taken down
+	return t
 }

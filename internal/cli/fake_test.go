@@ -47,8 +47,7 @@ type fakeTracer struct {
 	owned   bool   // every second packet has an owner
 	err     error  // of start
 	readErr error  // of Read, after all records
-	notice  string // said a while after the start; "" for none
-	crash   string // what a goroutine panics with a while after the start; "" for none
+	notice  string // interface that is gone a while after the start; "" for none
 
 	began   time.Time
 	stop    chan struct{}
@@ -72,7 +71,7 @@ func fakeFromEnvironment() *fakeTracer {
 	if text := os.Getenv("XENTRACE_FAKE_READ_ERROR"); text != "" {
 		f.readErr = errors.New(text)
 	}
-	f.notice, f.crash = os.Getenv("XENTRACE_FAKE_NOTICE"), os.Getenv("XENTRACE_FAKE_CRASH")
+	f.notice = os.Getenv("XENTRACE_FAKE_NOTICE")
 	if os.Getenv("XENTRACE_FAKE_CANNOT") != "" {
 		f.err = errors.Join(trace.ErrCannotRun)
 	}
@@ -104,10 +103,7 @@ func (f *fakeTracer) start(ctx context.Context, o trace.Options) (Tracer, error)
 	f.began = time.Now()
 	const aWhile = 500 * time.Millisecond
 	if f.notice != "" {
-		time.AfterFunc(aWhile, func() { o.Notify(f.notice) })
-	}
-	if f.crash != "" {
-		time.AfterFunc(aWhile, func() { panic(f.crash) })
+		time.AfterFunc(aWhile, func() { o.Notify(event.Notice{ID: event.NoticeInterfaceRemoved, Device: event.Device{Name: f.notice}}) })
 	}
 	return f, nil
 }

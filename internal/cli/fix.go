@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
-	"github.com/spf13/pflag"
+	"github.com/spf13/cobra"
 
 	"xentrace/internal/check"
 	"xentrace/internal/event"
@@ -17,55 +16,55 @@ import (
 	"xentrace/internal/trace"
 )
 
-func fixCommand() *command {
-	return &command{
-		name:  "fix",
-		short: "plan, make and take back the changes that end this machine's losses",
-		long: []string{
-			"Makes a plan of what check finds: steps in the order in which they are done, each with its effect, its cost and the command that one would type. Nothing is changed unless --apply is given.",
-			"With --apply the steps are carried out, all or nothing: what was there is written down first, if a step fails the earlier ones are undone, every value is read back, and the interfaces are watched before and after, to tell whether drops have ended. After the change a probe, the datagram of many slots that the command probe sends, goes out of each changed interface to its own default gateway, and to no other address. What was there before the first of several runs stays written down until --revert puts it all back.",
-			"With --step only the steps named are planned, whether a finding calls for them or not. A step that does harm on this machine is refused, with the reason; --force does it all the same. The steps: " + stepNames() + ".",
-			"With --persist the files are shown that make the changes last over a restart, and with --apply they are written. A file that is there and was not written by xentrace is never overwritten.",
-			"The exit status is 1 if a step was refused, or if after --apply packets are still dropped or the probe is lost.",
-		},
-		flags: []*flag{
-			{name: "interface", short: "i", value: "NAME", completes: interfaceNames,
-				usage:   "this interface of the caller's network namespace; may be given again for more",
-				initial: "every interface driven by xen-netfront in any namespace",
-				bind:    interfaceValue},
-			{name: "apply", usage: "carry out the plan (needs root)", bind: switchValue(func(s *settings) *bool { return &s.apply })},
-			{name: "revert", usage: "put back what was there before the first --apply, and remove the files it wrote (needs root)",
-				bind: switchValue(func(s *settings) *bool { return &s.revert })},
-			{name: "step", value: "NAME", usage: "plan this step only; may be given again for more", bind: stepValue},
-			{name: "persist", value: "HOW", words: persistWords(), usage: "what makes the changes last over a restart",
-				bind: wordValue(persistWords(), func(s *settings) *string { return &s.persist })},
-			{name: "force", usage: "do what does harm here; with --revert, remove files that were changed by hand since",
-				bind: switchValue(func(s *settings) *bool { return &s.force })},
-			{name: "watch", value: "TIME", initial: "5s", usage: "with --apply, watch for drops this long before and at least this long after; 0 is not at all", bind: watchValue},
-			{name: "no-probe", usage: "with --apply, send no datagram to the default gateway; --watch 0 does the same", bind: switchValue(func(s *settings) *bool { return &s.noProbe })},
-			{name: "state", value: "PATH", completes: fileNames, initial: fix.DefaultState, usage: "the file in which is written what was there",
-				bind: pathValue(func(s *settings) *string { return &s.state })},
-			outputFlag(),
-			colorFlag(),
-		},
-		examples: []example{
-			{"sudo xentrace fix", "what there is to do, and what it costs"},
-			{"sudo xentrace fix --apply --persist systemd", "do it, for good"},
-			{"sudo xentrace fix --revert", "take it all back"},
-			{"sudo xentrace fix --step single-pages --apply", "one step, whatever check finds"},
-		},
-		run: runFix,
-	}
+type fixOptions struct {
+	*app
+	writing
+	interfaces []string
+	apply      bool
+	revert     bool
+	steps      []string
+	persist    string
+	force      bool
+	watch      time.Duration
+	noProbe    bool
+	state      string
 }
 
-// stepNames lists the steps for help.
-func stepNames() string {
-	names, does := fix.Names()
-	var parts []string
-	for _, name := range names {
-		parts = append(parts, name+" ("+does[name]+")")
+func (a *app) fixCommand() *cobra.Command {
+	o := &fixOptions{app: a, writing: newWriting(), watch: 5 * time.Second, state: fix.DefaultState}
+	c := &cobra.Command{
+		Use: "fix [flags]", Short: "Plan, apply and revert the changes that end this machine's drops",
+		Long: `Prints a plan: steps with command, effect and cost. Nothing changes without
+--apply, which carries out all steps or none, reads values back, watches for
+drops before and after, and probes each interface's default gateway. --revert
+restores what was there before the first --apply. A step that does harm here is
+refused. Exits 1 if a step is refused, or if drops continue.
+
+Steps: ` + wrapped(stepNames(), 8) + ".",
+		Args: arguments("", 0, 0),
+		Example: `  sudo xentrace fix                                 the plan
+  sudo xentrace fix --apply --persist systemd       apply; survives a reboot
+  sudo xentrace fix --step single-pages --apply     one step
+  sudo xentrace fix --revert`,
+		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context()) },
 	}
-	return strings.Join(parts, ", ")
+	interfaceFlag(c, &o.interfaces, "interface in this network namespace; without it, every xen-netfront interface")
+	toggle(c, &o.apply, "apply", "", "carry out the plan (root)")
+	toggle(c, &o.revert, "revert", "", "restore what was there before the first --apply (root)")
+	steps, _ := fix.Names()
+	list(c, &o.steps, "step", "", "NAME", "plan only this step, needed or not", fixed(steps...), func(text string) (string, error) { return text, fix.CheckName(text) })
+	word(c, &o.persist, "persist", "", "HOW", "make the changes survive a reboot", persistWords()...)
+	toggle(c, &o.force, "force", "", "also take refused steps; with --revert, remove files changed by hand")
+	parsed(c, &o.watch, "watch", "", "TIME", o.watch.String(), "with --apply, watch this long before and after; 0: neither watch nor probe", parseDuration)
+	toggle(c, &o.noProbe, "no-probe", "", "with --apply, send no datagram to the default gateway")
+	path(c, &o.state, "state", "file with the values to restore")
+	o.writing.flags(c, "")
+	return c
+}
+
+func stepNames() string {
+	names, _ := fix.Names()
+	return strings.Join(names, ", ")
 }
 
 func persistWords() []string {
@@ -76,40 +75,17 @@ func persistWords() []string {
 	return words
 }
 
-func stepValue(s *settings) pflag.Value {
-	return &value{kind: "name", set: func(text string) error {
-		if err := fix.CheckName(text); err != nil {
-			return err
-		}
-		if !slices.Contains(s.steps, text) {
-			s.steps = append(s.steps, text)
-		}
-		return nil
-	}}
-}
-
-func watchValue(s *settings) pflag.Value {
-	return &value{kind: "duration", set: func(text string) error {
-		d, err := time.ParseDuration(text)
-		if err != nil || d < 0 {
-			return errors.New("not a duration such as 5s")
-		}
-		s.watch = d
-		return nil
-	}}
-}
-
-func runFix(ctx context.Context, in *invocation) error {
-	if in.apply && in.revert {
-		return usageError{errors.New("fix: --apply and --revert are opposites; give one of them")}
+func (o *fixOptions) run(ctx context.Context) error {
+	if o.apply && o.revert {
+		return usageError{errors.New("fix: --apply and --revert exclude each other")}
 	}
-	if in.revert && (len(in.steps) > 0 || in.persist != "" || len(in.interfaces) > 0) {
-		return usageError{errors.New("fix: --revert puts back all that the state file tells of: it goes with none of --interface, --step and --persist")}
+	if o.revert && (len(o.steps) > 0 || o.persist != "" || len(o.interfaces) > 0) {
+		return usageError{errors.New("fix: --revert restores everything in the state file; drop --interface, --step and --persist")}
 	}
-	f := &fixing{invocation: in, lines: in.reportLines()}
-	f.fixer = &fix.Fixer{State: in.state, Root: in.Root, Emit: f.tell}
-	if in.apply || in.revert {
-		machine, err := in.Changeable()
+	f := &fixing{fixOptions: o, lines: o.reportSink(&o.writing, false, false)}
+	f.fixer = &fix.Fixer{State: o.state, Root: o.Root, Emit: f.tell}
+	if o.apply || o.revert {
+		machine, err := o.Changeable()
 		if err != nil {
 			return err
 		}
@@ -117,9 +93,9 @@ func runFix(ctx context.Context, in *invocation) error {
 	}
 	var err error
 	switch {
-	case in.revert:
+	case o.revert:
 		err = f.revertAll(ctx)
-	case in.apply:
+	case o.apply:
 		err = f.applyPlan(ctx)
 	default:
 		err = f.showPlan(ctx)
@@ -127,15 +103,13 @@ func runFix(ctx context.Context, in *invocation) error {
 	return errors.Join(err, f.broken)
 }
 
-// fixing is one run of fix.
 type fixing struct {
-	*invocation
+	*fixOptions
 	lines  *output.Lines
 	fixer  *fix.Fixer
 	broken error // standard output's
 }
 
-// tell writes what became of a step.
 func (f *fixing) tell(step event.FixStep) {
 	if f.broken == nil {
 		f.broken = f.lines.Emit(&step)
@@ -144,12 +118,11 @@ func (f *fixing) tell(step event.FixStep) {
 
 // say writes a paragraph, in text only.
 func (f *fixing) say(format string, args ...any) {
-	if f.format != "json" && f.broken == nil {
+	if !f.json() && f.broken == nil {
 		f.broken = f.print(output.Printable(strings.TrimSuffix(output.Paragraph(fmt.Sprintf(format, args...), 0, f.columns(f.Stdout, reportWidth)), "\n")) + "\n")
 	}
 }
 
-// plan looks at the machine.
 func (f *fixing) plan(ctx context.Context) (*fix.Plan, error) {
 	source, err := f.Machine()
 	if err != nil {
@@ -174,7 +147,7 @@ func (f *fixing) showPlan(ctx context.Context) error {
 	f.sayRest(plan)
 	switch doable := len(plan.Doable()); {
 	case doable+files > 0:
-		f.say("Nothing is changed yet: --apply carries this out, --revert takes it back later.")
+		f.say("Nothing is changed yet. --apply carries this out; --revert undoes it later.")
 	case len(plan.Steps) == 0:
 		f.sayNothing(plan)
 	}
@@ -202,7 +175,7 @@ func (f *fixing) sayRest(plan *fix.Plan) {
 		f.say("%s", plan.Unknown)
 	}
 	if len(plan.Left) > 0 {
-		f.say("xentrace check has more to say, about which nothing is done here: %s.", strings.Join(plan.Left, ", "))
+		f.say("xentrace check also found: %s. fix does not change these.", strings.Join(plan.Left, ", "))
 	}
 }
 
@@ -211,7 +184,7 @@ func (f *fixing) sayNothing(plan *fix.Plan) {
 	case plan.Unknown != "":
 		f.say("Nothing is planned.")
 	case len(plan.Steps) > 0:
-		f.say("There is nothing to do here but what is left to you.")
+		f.say("Only manual steps are left.")
 	default:
 		f.say("There is nothing to fix.")
 	}
@@ -226,7 +199,7 @@ func (f *fixing) revertAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	f.say("Everything is as it was before the first --apply.")
+	f.say("Everything is restored to before the first --apply.")
 	return nil
 }
 
@@ -241,7 +214,7 @@ func (f *fixing) applyPlan(ctx context.Context) error {
 	}
 	f.sayRest(plan)
 	if plan.Refused() {
-		f.say("Nothing was changed, since a step is refused.")
+		f.say("Nothing was changed: a step is refused.")
 		return errFinding
 	}
 	if len(plan.Doable())+files == 0 {
@@ -259,7 +232,7 @@ func (f *fixing) applyPlan(ctx context.Context) error {
 	}
 	lost := verifier.Probes(ctx)
 	ended := verifier.After(ctx)
-	f.say("xentrace fix --revert takes it back.")
+	f.say("Undo with: xentrace fix --revert")
 	if !ended || lost {
 		return errFinding
 	}
@@ -271,7 +244,7 @@ func (f *fixing) unchanged(err error) error {
 	if errors.Is(err, fix.ErrNotUndone) {
 		return err
 	}
-	f.say("Nothing stays changed.")
+	f.say("All changes were undone.")
 	if errors.Is(err, context.Canceled) && !errors.Is(err, trace.ErrCannotRun) {
 		return nil
 	}

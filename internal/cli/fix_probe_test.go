@@ -106,12 +106,12 @@ func TestFixTellsWhatAProbeFound(t *testing.T) {
 		status      int
 	}{
 		{name: "linearized", result: seen(event.Linearized, event.CauseNone, 27, 1, true), line: "verified",
-			says: "A datagram to the default gateway, 192.0.2.1, had 27 slots (the limit is 18). The packet needed more slots than the limit; the driver copied it into one buffer and sent it. The backend took it."},
+			says: "A datagram to the default gateway, 192.0.2.1, had 27 slots (the limit is 18). The packet was over the slot limit (18); the driver copied it into one buffer and sent it. Nothing is lost while memory for the copies is found. The backend accepted it."},
 		{name: "sent", result: seen(event.Sent, event.CauseNone, 27, 1, true), line: "verified", says: "sent the datagram as it was"},
 		{name: "dropped", result: seen(event.Dropped, event.TooManySlots, 27, 1, true), line: "failed", says: "What was applied stays.", status: 1},
 		{name: "dropped though pages are single", result: seen(event.Dropped, event.TooManySlots, 27, 1, true), singlePages: true, line: "failed", says: "27 slots", status: 1},
 		{name: "rejected", result: seen(event.Rejected, event.CauseNone, 27, 1, true), line: "failed", says: "What was applied stays.", status: 1},
-		{name: "never over the limit", result: seen(event.Sent, event.CauseNone, 17, 32, false), line: "applied", says: "so this shows nothing"},
+		{name: "never over the limit", result: seen(event.Sent, event.CauseNone, 17, 32, false), line: "applied", says: "so this proves nothing"},
 		{name: "never over the limit, by single pages", result: seen(event.Sent, event.CauseNone, 17, 32, false), singlePages: true, line: "verified",
 			says: "In 32 attempts no datagram of more than 18 slots could be made"},
 		{name: "not to be made, by single pages", result: single, singlePages: true, line: "verified",

@@ -92,7 +92,7 @@ func fakeSource(m *mendable) func() (check.Source, error) {
 			found, err := links(ctx, names)
 			if err == nil && m != nil {
 				f := &found.Judged[0].Features.Value
-				f.ScatterGather, f.TSO, f.GSO = m.features["tx-scatter-gather"], m.features["tx-tcp-segmentation"], netdev.Feature{Active: true, Requested: true}
+				f.ScatterGather, f.TSO, f.TSO6, f.GSO = m.features["tx-scatter-gather"], m.features["tx-tcp-segmentation"], m.features["tx-tcp6-segmentation"], netdev.Feature{Active: true, Requested: true}
 			}
 			return found, err
 		}
@@ -107,7 +107,7 @@ func TestFixPlansAppliesAndReverts(t *testing.T) {
 	if plan.status != 0 || plan.stderr != "" || fmt.Sprint(m) != before {
 		t.Fatalf("plan: %+v", plan)
 	}
-	for _, part := range []string{"planned  sg-on eth0\n", "       # ethtool -K eth0 sg on\n", "Nothing is changed yet: --apply"} {
+	for _, part := range []string{"planned  sg-on eth0\n", "       # ethtool -K eth0 sg on\n", "Nothing is changed yet. --apply"} {
 		if !strings.Contains(plan.stdout, part) {
 			t.Errorf("no %q in\n%s", part, plan.stdout)
 		}
@@ -219,11 +219,11 @@ func TestFixIsRefused(t *testing.T) {
 		status int
 		part   string
 	}{
-		"--apply --revert":      {2, "opposites"},
-		"--revert --step sg-on": {2, "goes with none of"},
+		"--apply --revert":      {2, "exclude each other"},
+		"--revert --step sg-on": {2, "restores everything in the state file"},
 		"--step sg":             {2, "not one of single-pages"},
 		"--persist rc.local":    {2, "not one of systemd, ifupdown, networkmanager, udev"},
-		"--watch -1s":           {2, "not a duration"},
+		"--watch -1s":           {2, "must be >= 0"},
 		"--apply":               {3, "missing privilege"},
 		"--revert":              {3, "missing privilege"},
 		"-i nothere":            {3, "nothere"},

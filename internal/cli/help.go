@@ -1,138 +1,89 @@
 package cli
 
 import (
-	"context"
 	"fmt"
 	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/cobra/doc"
 )
 
-// about is what xentrace is, in a sentence.
-const about = "See what the Xen network frontend of Linux does to every packet it is handed."
+const about = "xentrace shows which packets xen-netfront drops, linearizes or bounces, and why."
 
-// exitStatuses are told in help and manual pages.
+const helpWidth = 80
+
 var exitStatuses = []struct{ status, means string }{
-	{"0", "done; an interrupt is the usual end"},
-	{"1", "a finding: watch --exit-code saw a drop, check found something to WARN of or a FAIL, probe lost its packet, fix refused a step or did not end the drops"},
-	{"2", "the command line makes no sense"},
-	{"3", "cannot run here: no privilege, lockdown, no BTF, no interface; the message says what is missing"},
+	{"0", "done; also after an interrupt"},
+	{"1", "a finding: check has a WARN or FAIL, watch --exit-code saw a drop, probe lost a datagram, fix refused a step or drops continue"},
+	{"2", "usage error"},
+	{"3", "cannot run here (privilege, lockdown, no BTF, no interface); the message says what is missing"},
 	{"4", "internal error"},
 }
 
-func helpCommand() *command {
-	return &command{
-		name:      "help",
-		arguments: "[COMMAND]",
-		words:     commandNames,
-		maxArgs:   1,
-		short:     "show how to use xentrace, or one of its commands",
-		run: func(_ context.Context, in *invocation) error {
-			if len(in.args) == 0 {
-				return in.print(overview())
+// helpCommand replaces cobra's, which exits with 0 for a command that does not exist.
+func (a *app) helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "help [COMMAND]", Short: "Show help for xentrace or a command",
+		Args: arguments("COMMAND", 0, 1), ValidArgsFunction: completeCommands,
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return c.Root().Help()
 			}
-			c, err := findCommand(in.args[0])
+			command, err := findCommand(c.Root(), args[0])
 			if err != nil {
 				return err
 			}
-			return in.print(helpText(c))
+			return command.Help()
 		},
 	}
 }
 
-// overview is the help on xentrace as a whole.
-func overview() string {
-	var b strings.Builder
-	b.WriteString(about + "\n\nUsage: xentrace COMMAND [flags]\n\nCommands:\n")
-	for _, c := range commands() {
-		definition(&b, c.name, c.short, 14)
+func completeCommands(c *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	b.WriteString("\nExit status:\n")
-	for _, e := range exitStatuses {
-		definition(&b, e.status, e.means, 5)
-	}
-	b.WriteString("\nxentrace help COMMAND tells its flags; xentrace man makes a manual page.\n")
-	return b.String()
+	return commandNames(c.Root()), cobra.ShellCompDirectiveNoFileComp
 }
 
-// helpText is the help on one command.
-func helpText(c *command) string {
-	if c.name == "help" {
-		return overview()
-	}
+func (a *app) help(c *cobra.Command) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Usage: %s\n\n", usageLine(c))
-	if len(c.long) == 0 {
-		wrap(&b, sentence(c.short), 0, 0)
+	if c.Long == "" {
+		b.WriteString(c.Short + ".\n")
+	} else {
+		b.WriteString(c.Long + "\n")
 	}
-	for i, paragraph := range c.long {
-		if i > 0 {
-			b.WriteByte('\n')
+	fmt.Fprintf(&b, "\nUsage: %s\n", c.UseLine())
+	if !c.HasParent() {
+		b.WriteString("\nCommands:\n")
+		for _, command := range c.Commands() {
+			fmt.Fprintf(&b, "  %-12s%s\n", command.Name(), command.Short)
 		}
-		wrap(&b, paragraph, 0, 0)
+		b.WriteString("\nExit status:\n")
+		for _, e := range exitStatuses {
+			fmt.Fprintf(&b, "  %s  %s\n", e.status, strings.ReplaceAll(wrapped(e.means, 5), "\n", "\n     "))
+		}
+		b.WriteString("\n")
 	}
-	b.WriteString("\nFlags:\n")
-	for _, f := range c.allFlags() {
-		definition(&b, flagTerm(f), f.describe(), 26)
+	b.WriteString("\nFlags:\n" + c.LocalFlags().FlagUsagesWrapped(helpWidth))
+	if c.Example != "" {
+		b.WriteString("\nExamples:\n" + c.Example + "\n")
 	}
-	if len(c.examples) > 0 {
-		b.WriteString("\nExamples:\n")
+	if !c.HasParent() {
+		b.WriteString("\nxentrace help COMMAND lists its flags.\n")
 	}
-	for _, e := range c.examples {
-		fmt.Fprintf(&b, "  %s\n", e.command)
-		wrap(&b, e.does, 6, 6)
-	}
-	return b.String()
+	return a.print(strings.ReplaceAll(b.String(), "\n\n\n", "\n\n"))
 }
 
-func usageLine(c *command) string {
-	line := "xentrace " + c.name
-	if c.arguments != "" {
-		line += " " + c.arguments
-	}
-	return line + " [flags]"
-}
-
-// flagTerm is how a flag is written: -o, --output FORMAT.
-func flagTerm(f *flag) string {
-	term := "    --" + f.name
-	if f.short != "" {
-		term = "-" + f.short + ", --" + f.name
-	}
-	if f.value != "" {
-		term += " " + f.value
-	}
-	return term
-}
-
-// sentence makes one of a phrase.
-func sentence(phrase string) string {
-	return strings.ToUpper(phrase[:1]) + phrase[1:] + "."
-}
-
-const helpWidth = 80
-
-// definition writes a term and what it means, the latter indented to a column
-// of its own.
-func definition(b *strings.Builder, term, means string, column int) {
-	if len(term) > column-4 {
-		fmt.Fprintf(b, "  %s\n", term)
-		wrap(b, means, column, column)
-		return
-	}
-	fmt.Fprintf(b, "  %-*s", column-2, term)
-	wrap(b, means, 0, column)
-}
-
-// wrap writes text in lines of at most helpWidth columns: the first indented by
-// first (what stands before it is up to the caller), the others by rest.
-func wrap(b *strings.Builder, text string, first, rest int) {
-	b.WriteString(strings.Repeat(" ", first))
-	column := rest
+// wrapped breaks text into lines; the first begins in column.
+func wrapped(text string, column int) string {
+	const helpWidth = helpWidth - 5 // of what is indented
+	var b strings.Builder
 	for i, word := range strings.Fields(text) {
 		switch {
 		case i == 0:
 		case column+1+len(word) > helpWidth:
-			b.WriteString("\n" + strings.Repeat(" ", rest))
-			column = rest
+			b.WriteByte('\n')
+			column = 0
 		default:
 			b.WriteByte(' ')
 			column++
@@ -140,5 +91,83 @@ func wrap(b *strings.Builder, text string, first, rest int) {
 		b.WriteString(word)
 		column += len(word)
 	}
-	b.WriteByte('\n')
+	return b.String()
+}
+
+func (a *app) completionCommand() *cobra.Command {
+	shells := []string{"bash", "zsh", "fish", "powershell"}
+	return &cobra.Command{
+		Use: "completion " + strings.Join(shells, "|"), Short: "Print a shell completion script",
+		Args: arguments(strings.Join(shells, "|"), 1, 1), ValidArgs: shells,
+		Example: `  source <(xentrace completion bash)    # this shell
+  xentrace completion bash > /etc/bash_completion.d/xentrace
+  xentrace completion zsh > /usr/local/share/zsh/site-functions/_xentrace
+  xentrace completion fish > /etc/fish/completions/xentrace.fish`,
+		RunE: func(c *cobra.Command, args []string) error {
+			root := c.Root()
+			switch args[0] {
+			case "bash":
+				return root.GenBashCompletionV2(a.Stdout, true)
+			case "zsh":
+				return root.GenZshCompletion(a.Stdout)
+			case "fish":
+				return root.GenFishCompletion(a.Stdout, true)
+			case "powershell":
+				return root.GenPowerShellCompletionWithDesc(a.Stdout)
+			}
+			return usageError{fmt.Errorf("shell %q: not one of %s", args[0], strings.Join(shells, ", "))}
+		},
+	}
+}
+
+func (a *app) manCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "man [COMMAND]", Short: "Print a man page (roff) for xentrace or a command",
+		Args: arguments("COMMAND", 0, 1), ValidArgsFunction: completeCommands,
+		Example: `  xentrace man | man -l -
+  xentrace man watch > /usr/local/share/man/man1/xentrace-watch.1`,
+		RunE: func(c *cobra.Command, args []string) error {
+			page := c.Root()
+			if len(args) > 0 {
+				command, err := findCommand(page, args[0])
+				if err != nil {
+					return err
+				}
+				page = command
+			}
+			return a.man(page)
+		},
+	}
+}
+
+var environment = []struct{ name, means string }{
+	{"NO_COLOR", "if not empty: no colors, unless --color always"},
+	{"TERM", "dumb: no colors, no status line"},
+	{"COLUMNS", "output width where stdout is not a terminal; default 100"},
+	{"LC_ALL, LC_CTYPE, LANG", "a UTF-8 locale: bars of block characters, otherwise #"},
+}
+
+// man writes the manual page. What help does not have is added to the description, as Markdown.
+func (a *app) man(c *cobra.Command) error {
+	var b strings.Builder
+	b.WriteString(strings.TrimSuffix(c.Short, "."))
+	if c.Long != "" {
+		b.Reset()
+		b.WriteString(c.Long)
+	}
+	if !c.HasParent() {
+		c.Short = "trace the Linux Xen network frontend"
+		b.WriteString("\n\nThis is not Xen's own xentrace for dom0, which records hypervisor trace buffers.\n")
+	}
+	b.WriteString("\n# EXIT STATUS\n")
+	for _, e := range exitStatuses {
+		b.WriteString("**" + e.status + "**\n:   " + e.means + ".\n\n")
+	}
+	b.WriteString("# ENVIRONMENT\n")
+	for _, e := range environment {
+		b.WriteString("**" + e.name + "**\n:   " + e.means + ".\n\n")
+	}
+	c.Long = b.String()
+	c.DisableAutoGenTag = true
+	return doc.GenMan(c, &doc.GenManHeader{Section: "1", Source: "xentrace", Manual: "User Commands"}, a.Stdout)
 }

@@ -4,43 +4,40 @@ import (
 	"context"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"xentrace/internal/event"
 	"xentrace/internal/session"
 )
 
-// histDuration is how long hist counts if nothing is said.
 const histDuration = 10 * time.Second
 
-func histCommand() *command {
-	return &command{
-		name:  "hist",
-		short: "count slots per packet for a while and draw the histogram",
-		long: []string{
-			"Counts how many slots of the transmit ring each packet needs, then draws the histogram, with a line at the limit, and tells the totals. Everything is counted in the kernel; no record is made of any packet.",
-			"It counts for 10 s if --duration does not say otherwise. An interrupt ends the counting early; a second one ends it without output.",
+func (a *app) histCommand() *cobra.Command {
+	o := a.newTracing()
+	o.duration = histDuration
+	c := &cobra.Command{
+		Use: "hist [flags]", Short: "Draw a histogram of slots per packet",
+		Long: `Counts in the kernel how many slots each packet needs, then draws the histogram
+with the slot limit and prints totals.`,
+		Args: arguments("", 0, 0),
+		Example: `  xentrace hist                      10 seconds of every Xen interface
+  xentrace hist -i eth0 -d 1m        one minute of eth0
+  xentrace hist -i wlan0 -o json     what this traffic would need on Xen`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			_, err := o.hist(c.Context())
+			return err
 		},
-		flags:    traceFlags("10s"),
-		duration: histDuration,
-		examples: []example{
-			{"xentrace hist", "10 seconds of every Xen interface"},
-			{"xentrace hist -i eth0 -d 1m", "one minute of eth0"},
-			{"xentrace hist -i wlan0 -o json", "what this traffic would need on Xen, for a script"},
-		},
-		run: runHist,
 	}
-}
-
-func runHist(ctx context.Context, in *invocation) error {
-	_, err := hist(ctx, in)
-	return err
+	o.flags(c)
+	return c
 }
 
 // hist counts until the end and returns the counts.
-func hist(ctx context.Context, in *invocation) (event.Totals, error) {
-	t, err := attach(ctx, in, false, nil)
-	if t == nil {
+func (t *tracing) hist(ctx context.Context) (event.Totals, error) {
+	attached, err := attach(ctx, t, false, nil)
+	if attached == nil {
 		return event.Totals{}, err
 	}
-	result, err := t.run(ctx, t.stream(true), nil, session.Options{})
+	result, err := attached.run(ctx, attached.stream(true), nil, session.Options{})
 	return result.Totals, err
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"xentrace/internal/event"
+	"xentrace/internal/filter"
 	"xentrace/internal/flow"
 	"xentrace/internal/live"
 	"xentrace/internal/session"
@@ -15,15 +16,15 @@ import (
 
 // wantsScreen tells whether a whole screen is asked for and can be had. Where there is
 // no terminal for one, it says that lines are written.
-func (in *invocation) wantsScreen() (bool, error) {
+func (in *watchOptions) wantsScreen() (bool, error) {
 	if !in.live {
 		return false, nil
 	}
-	if in.format == "json" {
-		return false, usageError{errors.New("watch: --live: shows text on a terminal, and -o json writes lines for programs; leave out one of them")}
+	if in.json() {
+		return false, usageError{errors.New("watch: --live and -o json exclude each other")}
 	}
 	if terminal := in.Getenv("TERM"); !isTerminal(in.Stdout) || terminal == "" || terminal == "dumb" {
-		in.console().Say("--live needs a terminal on standard output that TERM says can move its cursor: going on in lines")
+		in.console().Say("--live needs a terminal on stdout and TERM set; printing lines instead")
 		return false, nil
 	}
 	return true, nil
@@ -41,33 +42,27 @@ type screen struct {
 	over  bool
 }
 
-// openScreen prepares the screen, if one is wanted: before the right to open the terminal
-// is given up. Without it the run continues in lines.
-func (t *traced) openScreen(flows *flow.Table) *screen {
+// openScreen prepares the screen: before the right to open the terminal is given up. Without it the run continues in lines.
+func (t *traced) openScreen(flows *flow.Table, filter *filter.Filter) *screen {
 	in := t.in
-	if !in.live {
-		return nil
-	}
 	terminal, _ := in.Stdout.(*os.File)
-	stderr, _ := in.Stderr.(*os.File)
 	options := live.Options{
-		Terminal: terminal, Stderr: stderr, Backend: t.tracer.Choice().Backend,
+		Terminal: terminal, Backend: t.tracer.Choice().Backend,
 		Colour: in.coloured(in.color, in.Stdout), Blocks: in.blocks(),
-		Snapshot: func(ctx context.Context) (live.Snapshot, error) { return t.snapshot(ctx, flows) },
+		Snapshot: func(ctx context.Context) (live.Snapshot, error) { return t.snapshot(ctx, flows, filter) },
 	}
 	if in.duration > 0 {
 		options.Until = time.Now().Add(in.duration)
 	}
 	opened, err := live.Open(options)
 	if err != nil {
-		t.console.Say("--live: " + err.Error() + ": going on in lines")
+		t.console.Say("--live: " + err.Error() + "; printing lines instead")
 		return nil
 	}
 	return &screen{t: t, live: opened}
 }
 
-// snapshot is what was counted, and the flows that pass the filters.
-func (t *traced) snapshot(ctx context.Context, flows *flow.Table) (live.Snapshot, error) {
+func (t *traced) snapshot(ctx context.Context, flows *flow.Table, filter *filter.Filter) (live.Snapshot, error) {
 	totals, err := t.tracer.Totals(ctx)
 	if err != nil {
 		return live.Snapshot{}, err
@@ -75,7 +70,7 @@ func (t *traced) snapshot(ctx context.Context, flows *flow.Table) (live.Snapshot
 	all := flows.Snapshot(time.Now())
 	counts := flows.Counts()
 	shown := live.Snapshot{Totals: totals, Stalled: counts.Stalled, FlowsLost: counts.Lost}
-	shown.Flows = slices.DeleteFunc(all, func(f event.FlowHistory) bool { return !t.in.filter.MatchOf(&f.Packet, f.Process) })
+	shown.Flows = slices.DeleteFunc(all, func(f event.FlowHistory) bool { return !filter.MatchOf(&f.Packet, f.Process) })
 	shown.LeftOut = len(all) - len(shown.Flows)
 	return shown, nil
 }
@@ -111,7 +106,6 @@ func (s *screen) Close() error {
 	return errors.Join(s.err, s.lines.Close())
 }
 
-// end gives the terminal back.
 func (s *screen) end() {
 	s.stop()
 	<-s.done

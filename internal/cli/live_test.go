@@ -56,7 +56,7 @@ func (l *liveRun) ended(t *testing.T, says string) (syscall.WaitStatus, string) 
 	}
 }
 
-// restored waits until the terminal is as it was: the keeper may take a moment.
+// restored waits until the terminal is as it was.
 func (l *liveRun) restored(t *testing.T) {
 	t.Helper()
 	var wrong string
@@ -85,12 +85,12 @@ func TestLiveKeys(t *testing.T) {
 		}
 	}
 	for _, step := range []struct{ keys, want string }{
-		{"?", "suspend; fg goes on"},
-		{"\x1b[F", "segments sent again since"},
+		{"?", "suspend; fg resumes"},
+		{"\x1b[F", "segments retransmitted since"},
 		{"\x1b", "── last events"},
 		{"s", "by drops: 1 to 9 of 31"},
 		{"\r", "── one flow"},
-		{"\x1b[6~", "What would help"},
+		{"\x1b[6~", "What to do:"},
 		{"\r", "by drops"},
 		{"G", "23 to 31 of 31"},
 		{"g", "1 to 9 of 31"},
@@ -109,13 +109,13 @@ func TestLiveKeys(t *testing.T) {
 	}
 }
 
-// However it ends, the terminal is as it was before, and what there is to say is said there.
+// The terminal is as it was before, and what there is to say is said there.
 func TestLiveGivesTheTerminalBack(t *testing.T) {
 	for name, c := range map[string]struct {
 		environment []string
 		args        []string
 		end         func(*testing.T, *liveRun)
-		status      int // -1: by a signal
+		status      int
 		says        string
 	}{
 		"q":            {end: func(t *testing.T, l *liveRun) { l.terminal.Press(t, "q") }, says: "events, 0 lost"},
@@ -126,9 +126,6 @@ func TestLiveGivesTheTerminalBack(t *testing.T) {
 		"duration":     {args: []string{"-d", "1500ms"}, says: "events, 0 lost"},
 		"count":        {args: []string{"--count", "12"}, environment: []string{"XENTRACE_FAKE_PACE_US=100000"}, says: "12 events, 0 lost"},
 		"tracer fails": {environment: []string{"XENTRACE_FAKE_PACE_US=100000", "XENTRACE_FAKE_READ_ERROR=ring buffer: broken"}, status: 4, says: "xentrace: ring buffer: broken"},
-		"panic":        {environment: []string{"XENTRACE_FAKE_CRASH=the sky fell"}, status: 2, says: "panic: the sky fell"},
-		"SIGKILL":      {end: func(t *testing.T, l *liveRun) { l.signal(t, unix.SIGKILL) }, status: -1},
-		"SIGQUIT":      {end: func(t *testing.T, l *liveRun) { l.signal(t, unix.SIGQUIT) }, status: 2, says: "SIGQUIT: quit"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -163,8 +160,8 @@ func TestLiveFollowsAResize(t *testing.T) {
 		want          string
 	}{
 		{200, 60, "RETRANS"},
-		{59, 24, "The terminal is too small: 59x24, and it takes 60x15."},
-		{120, 14, "The terminal is too small: 120x14, and it takes 60x15."},
+		{59, 24, "The terminal is too small: 59x24, needs 60x15."},
+		{120, 14, "The terminal is too small: 120x14, needs 60x15."},
 		{60, 15, "q quit"},
 		{1, 1, "T"},
 		{120, 40, "SNDQ"},
@@ -213,8 +210,15 @@ func TestLiveSuspends(t *testing.T) {
 		terminal.Press(t, "fg\n")
 		awaitRaw(tool.AlternateOn, from)
 		l.terminal.Await(t, "dropped           40", "q quit")
-		terminal.Press(t, "s")
-		l.terminal.AwaitThat(t, "another order", func(screen string) bool { return !strings.Contains(screen, "by stalled time") })
+		// What is typed while the terminal changes to raw mode is discarded.
+		looks := 0
+		l.terminal.AwaitThat(t, "another order", func(screen string) bool {
+			if looks%200 == 0 {
+				terminal.Press(t, "s")
+			}
+			looks++
+			return !strings.Contains(screen, "by stalled time")
+		})
 	}
 	from := len(terminal.Raw())
 	terminal.Press(t, "q")
@@ -238,10 +242,10 @@ func TestLiveFilters(t *testing.T) {
 
 // What is said meanwhile is shown on the screen, and stands behind it at the end.
 func TestLiveSentences(t *testing.T) {
-	l := startLive(t, 100, 30, []string{"XENTRACE_FAKE_NOTICE=eth1 was detached"})
-	l.terminal.Await(t, " eth1 was detached")
+	l := startLive(t, 100, 30, []string{"XENTRACE_FAKE_NOTICE=eth1"})
+	l.terminal.Await(t, " interface eth1 is gone")
 	l.terminal.Press(t, "q")
-	if _, after := l.ended(t, "0 lost"); strings.Count(after, "xentrace: eth1 was detached\n") != 1 {
+	if _, after := l.ended(t, "0 lost"); strings.Count(after, "xentrace: interface eth1 is gone\n") != 1 {
 		t.Errorf("behind the screen: %q", after)
 	}
 }
@@ -308,7 +312,7 @@ func TestLiveDrawsNothingWhileNothingChanges(t *testing.T) {
 }
 
 func TestLiveWithoutATerminalGoesOnInLines(t *testing.T) {
-	const sentence = "xentrace: --live needs a terminal on standard output that TERM says can move its cursor: going on in lines\n"
+	const sentence = "xentrace: --live needs a terminal on stdout and TERM set; printing lines instead\n"
 	got := runWith(t, newFake(), "watch", "--live", "-d", "10ms")
 	if got.status != 0 || strings.Count(got.stderr, sentence) != 1 || strings.Count(got.stdout, "dropped too_many_slots") != 3 {
 		t.Errorf("status %d, stderr %q, stdout %q", got.status, got.stderr, got.stdout)

@@ -4,89 +4,72 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 
-	"github.com/spf13/pflag"
+	"github.com/spf13/cobra"
 
 	"xentrace/internal/event"
+	"xentrace/internal/facts"
 	"xentrace/internal/netdev"
 	"xentrace/internal/probe"
 	"xentrace/internal/trace"
+	"xentrace/internal/verdict"
 )
 
-func probeCommand() *command {
-	return &command{
-		name:  "probe",
-		short: "send one harmless datagram of many slots, and tell what the driver did with it",
-		long: []string{
-			"Sends one UDP datagram of about 1 kB that needs more slots than the Xen network frontend takes for one packet, out of one interface, and tells what became of it: the driver dropped it (and why), linearized it, or sent it as it was; and, where its answers can be seen (fentry and kprobe, kernels from 5.11 on), whether the backend took it. A datagram that did not get enough slots is made again, at most 32 times.",
-			"It goes to the discard port (9) of the interface's own default gateway, or to the address given with --to, and nowhere else: broadcast, multicast, loopback and own addresses are refused, and so is an address whose route leaves by another interface. The socket is bound to the interface. If the kernel does not know the next hop's link address, a datagram of 16 bytes is sent first. Nothing that is sent needs a privilege; watching it needs root.",
-			"On an interface of another driver, named with --interface, it tells what a Xen frontend would have done.",
-			"With scatter-gather off nothing of many slots reaches the driver. An attempt is then eight small datagrams, until the head of one lies across a page boundary, as some kernels from 6.3 on place them: the driver drops it.",
-			"The exit status is 1 if a datagram was lost, dropped or rejected; 0 if it was sent, as it was or linearized; 3 if it is not known.",
-		},
-		flags:    probeFlags(),
-		examples: []example{{"sudo xentrace probe", "does this machine's driver drop packets of many slots?"}, {"sudo xentrace probe -i eth0 --to 192.0.2.7:9 --slots 19 -o json", "one more slot than there are, for a script"}},
-		run:      runProbe,
+type probing struct {
+	tracing
+	to         netip.AddrPort // valid if the user named it
+	slots      int            // 0 for any number over the limit
+	ipv4, ipv6 bool
+}
+
+func (a *app) probeCommand() *cobra.Command {
+	o := &probing{tracing: a.newTracing()}
+	c := &cobra.Command{
+		Use: "probe [flags]", Short: "Send one many-slot datagram and report what the driver does",
+		Long: `Sends a UDP datagram of about 1 kB in more than 18 slots to the discard port
+(9) of the interface's default gateway, or to --to, and nowhere else. Reports
+whether the driver drops, linearizes or sends it, and whether the backend
+accepts it. A datagram with too few slots is retried, at most 32 times. With
+scatter-gather off, small datagrams are sent until one straddles a page.
+
+Exits 1 if a datagram is lost, 3 if that is unknown.`,
+		Args: arguments("", 0, 0),
+		Example: `  sudo xentrace probe
+  sudo xentrace probe -i eth0 --to 192.0.2.7:9 --slots 19 -o json`,
+		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context()) },
 	}
+	interfaceFlag(c, &o.interfaces, "interface to send from; without it, the only xen-netfront interface")
+	parsed(c, &o.to, "to", "", "ADDR:PORT", "the interface's default gateway, port 9", "send to this address", probe.ParseAddress)
+	parsed(c, &o.slots, "slots", "", "N", "27; any number over 18 will do", "slots the datagram must have, 2 to 31", parseSlots)
+	parsed(c, &o.count, "count", "", "N", "1", "number of probes", parseCount)
+	toggle(c, &o.ipv4, "ipv4", "4", "only the IPv4 gateway")
+	toggle(c, &o.ipv6, "ipv6", "6", "only the IPv6 gateway")
+	o.durationFlag(c, "give up after this time, e.g. 30s; default: a few seconds per probe")
+	o.backendFlag(c)
+	o.outputFlags(c)
+	return c
 }
 
-func probeFlags() []*flag {
-	return []*flag{
-		{name: "interface", short: "i", value: "NAME", completes: interfaceNames,
-			usage:   "the interface of the caller's network namespace to send from, any driver",
-			initial: "the one that is driven by xen-netfront, if it is the only one",
-			bind:    interfaceValue},
-		{name: "to", value: "ADDR:PORT", usage: "send to this address; without a port to the discard port, 9", initial: "the interface's default gateway, port 9",
-			bind: addressValue},
-		{name: "slots", value: "N", usage: "slots that the datagram is to need, 2 to 31", initial: "27, and any number over the limit will do",
-			bind: slotsValue},
-		{name: "count", value: "N", usage: "make this many probes", initial: "1", bind: countValue},
-		{name: "ipv4", short: "4", usage: "only the IPv4 gateway will do", bind: switchValue(func(s *settings) *bool { return &s.ipv4 })},
-		{name: "ipv6", short: "6", usage: "only the IPv6 gateway will do", bind: switchValue(func(s *settings) *bool { return &s.ipv6 })},
-		{name: "duration", short: "d", value: "TIME", usage: "give up after this time, such as 30s; 0 is never", initial: "a few seconds for each probe",
-			bind: durationValue},
-		{name: "backend", value: "NAME", words: backends, usage: "how to attach, auto being the best that really does", initial: "auto",
-			bind: wordValue(backends, func(s *settings) *string { return &s.backend })},
-		outputFlag(),
-		colorFlag(),
-		{name: "ready-file", value: "PATH", completes: fileNames, usage: "create this file once every hook is attached",
-			bind: pathValue(func(s *settings) *string { return &s.readyFile })},
-		verboseFlag(),
+func parseSlots(text string) (int, error) {
+	n, err := strconv.Atoi(text)
+	if err != nil || n == 0 || probe.CheckSlots(n) != nil {
+		return 0, probe.ErrOutOfRange
 	}
+	return n, nil
 }
 
-func addressValue(s *settings) pflag.Value {
-	return &value{kind: "address", set: func(text string) (err error) {
-		s.to, err = probe.ParseAddress(text)
-		return err
-	}}
-}
-
-func slotsValue(s *settings) pflag.Value {
-	return &value{kind: "number", set: func(text string) error {
-		n, err := strconv.Atoi(text)
-		if err != nil || n == 0 {
-			return probe.ErrOutOfRange
-		}
-		s.slots = n
-		if probe.CheckSlots(n) != nil {
-			return probe.ErrOutOfRange
-		}
-		return nil
-	}}
-}
-
-func runProbe(ctx context.Context, in *invocation) error {
-	options, network, err := in.probeOptions()
+func (o *probing) run(ctx context.Context) error {
+	options, network, err := o.options()
 	if err != nil {
 		return err
 	}
 	defer network.Close()
-	in.interfaces = []string{options.Interface.Name}
-	in.drops, in.rejected, in.probe = string(event.DropsAll), true, true
-	t, err := attach(ctx, in, true, nil)
+	o.interfaces = []string{options.Interface.Name}
+	o.drops, o.rejected, o.probe = string(event.DropsAll), true, true
+	t, err := attach(ctx, &o.tracing, true, nil)
 	if t == nil {
 		return err
 	}
@@ -94,7 +77,8 @@ func runProbe(ctx context.Context, in *invocation) error {
 	out := t.stream(false)
 	results, err := t.probes(ctx, out, network, options)
 	stopped := t.tracer.Stop(context.WithoutCancel(ctx))
-	_ = out.Emit(&results) // closing it returns the error
+	machine := &facts.Cache{}
+	_ = out.Emit(&event.Probes{Results: results, Explained: verdict.ExplainProbes(results, machine.Of)}) // closing it returns the error
 	written := out.Close()
 	if err := errors.Join(err, stopped, t.tracer.Close(), written); err != nil {
 		return err
@@ -102,7 +86,6 @@ func runProbe(ctx context.Context, in *invocation) error {
 	return judgeProbes(results)
 }
 
-// judgeProbes is what the exit status tells of them.
 func judgeProbes(results []event.Probe) error {
 	unseen := 0
 	for i := range results {
@@ -114,18 +97,18 @@ func judgeProbes(results []event.Probe) error {
 		}
 	}
 	if unseen > 0 {
-		return fmt.Errorf("%w: probe: the driver was not handed %d of %d datagrams", trace.ErrCannotRun, unseen, len(results))
+		return fmt.Errorf("%w: probe: %d of %d datagrams did not reach the driver", trace.ErrCannotRun, unseen, len(results))
 	}
 	return nil
 }
 
-// probeOptions finds out what to probe. Nothing is attached or sent yet.
-func (in *invocation) probeOptions() (probe.Options, *netdev.Namespace, error) {
+// options finds out what to probe. Nothing is attached or sent yet.
+func (in *probing) options() (probe.Options, *netdev.Namespace, error) {
 	var o probe.Options
 	family := probe.AnyFamily
 	switch {
 	case len(in.interfaces) > 1:
-		return o, nil, usageError{errors.New("probe: --interface: only one at a time can be probed")}
+		return o, nil, usageError{errors.New("probe: --interface: only one can be probed at a time")}
 	case in.ipv4 && in.ipv6:
 		return o, nil, usageError{errors.New("probe: --ipv4 and --ipv6 exclude each other")}
 	case in.ipv4:
@@ -148,8 +131,7 @@ func (in *invocation) probeOptions() (probe.Options, *netdev.Namespace, error) {
 	return o, network, err
 }
 
-// probeOf does it in one network namespace.
-func (in *invocation) probeOf(network *netdev.Namespace, family probe.Family) (probe.Options, error) {
+func (in *probing) probeOf(network *netdev.Namespace, family probe.Family) (probe.Options, error) {
 	o := probe.Options{Slots: in.slots}
 	var err error
 	if o.Interface, err = in.probed(network); err != nil {
@@ -163,15 +145,14 @@ func (in *invocation) probeOf(network *netdev.Namespace, family probe.Family) (p
 	return o, err
 }
 
-// probed returns the interface to probe.
-func (in *invocation) probed(network *netdev.Namespace) (netdev.Interface, error) {
+func (in *probing) probed(network *netdev.Namespace) (netdev.Interface, error) {
 	if len(in.interfaces) == 1 {
 		i, err := network.ByName(in.interfaces[0])
 		switch {
 		case errors.Is(err, netdev.ErrNotFound):
 			return i, fmt.Errorf("%w: %w", trace.ErrCannotRun, err)
 		case err == nil && i.Loopback:
-			return i, usageError{fmt.Errorf("probe: --interface: %s is the loopback interface: what is sent there never leaves this machine", i)}
+			return i, usageError{fmt.Errorf("probe: --interface: %s is the loopback interface; probe another one", i)}
 		case err == nil && !i.Up:
 			return i, fmt.Errorf("%w: interface %s is down: ip link set dev %s up", trace.ErrCannotRun, i, i)
 		}
@@ -205,7 +186,7 @@ func onlyNetfront(all []netdev.Interface) (netdev.Interface, error) {
 
 // probes makes them, and writes each result as soon as it is known. An interrupt ends
 // them, and so does the time that --duration gives.
-func (t *traced) probes(ctx context.Context, out *stream, network *netdev.Namespace, o probe.Options) (results event.Probes, err error) {
+func (t *traced) probes(ctx context.Context, out *stream, network *netdev.Namespace, o probe.Options) (results []event.Probe, err error) {
 	reading, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	prober := probe.New(reading, t.tracer, network, o)
@@ -222,7 +203,7 @@ func (t *traced) probes(ctx context.Context, out *stream, network *netdev.Namesp
 		case ctx.Err() != nil:
 			return results, nil
 		case sending.Err() != nil:
-			return results, fmt.Errorf("%w: probe: what became of the datagram was not seen in the %s that --duration gives", trace.ErrCannotRun, t.in.duration)
+			return results, fmt.Errorf("%w: probe: the datagram's outcome was not seen within --duration %s", trace.ErrCannotRun, t.in.duration)
 		case err != nil:
 			return results, err
 		}

@@ -57,7 +57,7 @@ func TestProbeRefusesUsage(t *testing.T) {
 		{"--slots 32", "can be 2 to 31"},
 		{"--slots 0", "can be 2 to 31"},
 		{"--slots many", "can be 2 to 31"},
-		{"--count 0", "less than 1"},
+		{"--count 0", "must be >= 1"},
 		{"--to localhost:9", "not an address and a port"},
 		{"--to 192.0.2.1:0", "port 0"},
 		{"--ipv4 --ipv6", "exclude each other"},

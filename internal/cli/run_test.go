@@ -46,20 +46,21 @@ func TestUsageErrors(t *testing.T) {
 		args string
 		want []string // parts of the one line on standard error
 	}{
-		"no command":          {"", []string{"command: missing", "watch, hist"}},
+		"no command":          {"", []string{"command: missing", "check, completion"}},
 		"unknown command":     {"frobnicate", []string{`command "frobnicate": unknown`, "watch"}},
 		"mistyped command":    {"wacth", []string{"did you mean watch?"}},
 		"planned command":     {"report", []string{`command "report": unknown`}},
-		"flag first":          {"-i eth0 watch", []string{"flag -i: before the command"}},
+		"flag of no command":  {"-i eth0", []string{"xentrace: unknown shorthand flag: 'i' in -i; see xentrace help"}},
+		"odd switch":          {"watch -v=maybe", []string{`"maybe"`, "--verbose", "not true or false"}},
 		"unknown flag":        {"watch --frob", []string{"watch: unknown flag: --frob", "xentrace help watch"}},
 		"stray argument":      {"watch eth0", []string{`unexpected argument "eth0"`}},
 		"two arguments":       {"man watch hist", []string{`unexpected argument "hist"`}},
-		"argument missing":    {"completion", []string{"bash|zsh|fish is missing"}},
-		"unknown shell":       {"completion tcsh", []string{`shell "tcsh": not one of bash, zsh, fish`}},
+		"argument missing":    {"completion", []string{"bash|zsh|fish|powershell is missing"}},
+		"unknown shell":       {"completion tcsh", []string{`shell "tcsh": not one of bash, zsh, fish, powershell`}},
 		"unknown format":      {"watch -o xml", []string{`"xml"`, "--output", "not one of text, json"}},
 		"unknown backend":     {"watch --backend ebpf", []string{`"ebpf"`, "not one of auto, fentry, kprobe, tracepoint"}},
 		"unknown colour":      {"watch --color maybe", []string{`"maybe"`, "not one of auto, always, never"}},
-		"negative duration":   {"hist -d -5s", []string{`"-5s"`, "--duration", "negative"}},
+		"negative duration":   {"hist -d -5s", []string{`"-5s"`, "--duration", "must be >= 0"}},
 		"no duration":         {"hist -d soon", []string{`"soon"`, "not a duration"}},
 		"no address":          {"watch --host example.org", []string{`"example.org"`, "--host", "not an address such as 10.0.0.1"}},
 		"no port":             {"watch --port http", []string{`"http"`, "--port", "a number from 1 to 65535"}},
@@ -69,7 +70,7 @@ func TestUsageErrors(t *testing.T) {
 		"unknown verdict":     {"watch --verdict sent", []string{`"sent"`, "--verdict", "not one of dropped, linearized, bounced, over_limit, rejected"}},
 		"no slots":            {"watch --min-slots 0", []string{`"0"`, "--min-slots", "not a number from 1 to 255"}},
 		"filter elsewhere":    {"hist --port 80", []string{"hist: unknown flag: --port"}},
-		"no count":            {"watch --count 0", []string{`"0"`, "--count", "less than 1"}},
+		"no count":            {"watch --count 0", []string{`"0"`, "--count", "must be >= 1"}},
 		"odd ring":            {"watch --ring-size 3MiB", []string{`"3MiB"`, "--ring-size", "not a power of two"}},
 		"small ring":          {"watch --ring-size 1KiB", []string{"less than a page"}},
 		"huge ring":           {"watch --ring-size 2048MiB", []string{"not between one page and 1024MiB"}},
@@ -77,20 +78,20 @@ func TestUsageErrors(t *testing.T) {
 		"ring flag elsewhere": {"hist --ring-size 4MiB", []string{"unknown flag: --ring-size"}},
 		"unknown drops":       {"watch --drops some", []string{`"some"`, "--drops", "not one of driver, all"}},
 		"unknown drops hook":  {"watch --drops all --drops-hook magic", []string{`"magic"`, "--drops-hook", "not one of tracepoint, kprobe"}},
-		"hook for no drops":   {"watch --drops-hook kprobe", []string{"--drops-hook: without --drops all"}},
+		"hook for no drops":   {"watch --drops-hook kprobe", []string{"--drops-hook: needs --drops all"}},
 		"drops of hist":       {"hist --drops all", []string{"unknown flag: --drops"}},
-		"a screen of JSON":    {"watch --live -o json", []string{"watch: --live: shows text", "-o json writes lines"}},
+		"a screen of JSON":    {"watch --live -o json", []string{"watch: --live and -o json exclude each other"}},
 		"a screen of hist":    {"hist --live", []string{"unknown flag: --live"}},
-		"no name":             {"watch --interface=", []string{"no name"}},
+		"no name":             {"watch --interface=", []string{"empty name"}},
 		"no directory":        {"watch --ready-file /nonexistent/ready", []string{"ready file /nonexistent/ready", "no such file or directory"}},
 		"directory":           {"watch --ready-file /", []string{"ready file /: not a regular file"}},
-		"file and interface":  {"check --driver-file /x -i eth0", []string{"--driver-file looks at that file only"}},
-		"file and ec2rl":      {"check --driver-file /x --ec2rl", []string{"--driver-file looks at that file only"}},
+		"file and interface":  {"check --driver-file /x -i eth0", []string{"--driver-file checks only that file"}},
+		"file and ec2rl":      {"check --driver-file /x --ec2rl", []string{"--driver-file checks only that file"}},
 		"no driver file":      {"check --driver-file /nonexistent/x.ko", []string{"driver file /nonexistent/x.ko: no such file or directory"}},
-		"no driver at all":    {"check --driver-file=", []string{"no path"}},
+		"no driver at all":    {"check --driver-file=", []string{"empty path"}},
 		"directory of driver": {"check --driver-file /", []string{"driver file /: not a regular file"}},
-		"no observation":      {"check --observe 0s", []string{`"0s"`, "--observe", "not longer than nothing"}},
-		"ready for nothing":   {"check --ready-file /x", []string{"--ready-file goes with --observe"}},
+		"no observation":      {"check --observe 0s", []string{`"0s"`, "--observe", "must be > 0"}},
+		"ready for nothing":   {"check --ready-file /x", []string{"--ready-file needs --observe"}},
 		"odd observation":     {"check --observe long", []string{"not a duration"}},
 		"check elsewhere":     {"check eth0", []string{`unexpected argument "eth0"`}},
 		"escape":              {"wa\x1b[31m", []string{`"wa\x1b[31m"`}},
@@ -173,7 +174,7 @@ func TestWatchJSON(t *testing.T) {
 	if !fake.stopped.Load() || !fake.closed.Load() {
 		t.Error("the tracer was left attached")
 	}
-	if want := "xentrace: watching eth0 (xen-netfront) with backend kprobe; fentry did not attach (-v says why)\n"; got.stderr != want {
+	if want := "xentrace: watching eth0 (xen-netfront) with backend kprobe; fentry did not attach (-v shows why)\n"; got.stderr != want {
 		t.Errorf("stderr is %q", got.stderr)
 	}
 }
@@ -296,18 +297,13 @@ func TestHist(t *testing.T) {
 }
 
 func TestDurationDefaults(t *testing.T) {
-	for name, want := range map[string]time.Duration{"watch": 0, "hist": 10 * time.Second} {
-		c, err := findCommand(name)
+	for name, want := range map[string]string{"watch": "", "hist": "10s", "probe": ""} {
+		c, err := findCommand(commandLine().root(), name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		in, err := parse(c, nil)
-		if err != nil || in.duration != want {
-			t.Errorf("%s runs for %v, want %v (%v)", name, in.duration, want, err)
-		}
-		in, err = parse(c, []string{"-d", "0"})
-		if err != nil || in.duration != 0 {
-			t.Errorf("%s -d 0 runs for %v (%v)", name, in.duration, err)
+		if got := c.Flag("duration").DefValue; got != want {
+			t.Errorf("%s runs for %q, want %q", name, got, want)
 		}
 	}
 }
@@ -383,7 +379,7 @@ func TestFullDiskIsAFailure(t *testing.T) {
 
 // With -v it says how to let go of a driver that it keeps from being unloaded.
 func TestHeldDriverIsSaid(t *testing.T) {
-	const says = "holds the driver's module"
+	const says = "module cannot be unloaded"
 	for _, holds := range []bool{false, true} {
 		f := newFake()
 		f.choice.HoldsDriver = holds

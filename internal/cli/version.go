@@ -1,39 +1,43 @@
 package cli
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"runtime"
 	"runtime/debug"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"xentrace/internal/kernel"
 )
 
-func versionCommand() *command {
-	return &command{
-		name:  "version",
-		short: "tell the version of xentrace, what built it, and the running kernel",
-		flags: []*flag{outputFlag()},
-		run: func(_ context.Context, in *invocation) error {
-			v, err := versionOf(in.Build)
-			if err != nil {
-				return err
-			}
-			if in.format == "json" {
-				line, err := json.Marshal(v)
-				if err != nil {
-					return err
-				}
-				return in.print(string(line) + "\n")
-			}
-			return in.print(v.text())
-		},
+func (a *app) versionCommand() *cobra.Command {
+	w := newWriting()
+	c := &cobra.Command{
+		Use: "version [flags]", Short: "Print the version of xentrace, its build and the running kernel",
+		Args: arguments("", 0, 0),
+		RunE: func(*cobra.Command, []string) error { return a.printVersion(w.format) },
 	}
+	word(c, &w.format, "output", "o", "FORMAT", "output format", "text", "json")
+	return c
 }
 
-// A versionInfo is the line of type version.
+func (a *app) printVersion(format string) error {
+	v, err := versionOf(a.Build)
+	if err != nil {
+		return err
+	}
+	if format != "json" {
+		return a.print(v.text())
+	}
+	line, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return a.print(string(line) + "\n")
+}
+
 type versionInfo struct {
 	Type         string  `json:"type"`
 	Version      string  `json:"version"`

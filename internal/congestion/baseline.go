@@ -10,7 +10,6 @@ import (
 	"xentrace/internal/event"
 )
 
-// earlier is what is compared, as the JSON output has it.
 type earlier struct {
 	Type             string   `json:"type"`
 	Ifname           string   `json:"ifname"`

@@ -29,7 +29,7 @@ func TestHistogram(t *testing.T) {
 	}
 }
 
-// A stop that goes on counts until now, in each of two reports only its part.
+// An unfinished stop counts until now, and each of two reports has its part only.
 func TestStopThatGoesOn(t *testing.T) {
 	perCPU := []bpf.CongestionQueueCounters{{Stops: 1, FullNs: 100, Packets: 2}, {Packets: 3}}
 	first := sumQueue(perCPU, 5000, 6000)

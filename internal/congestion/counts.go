@@ -1,15 +1,21 @@
 package congestion
 
 import (
+	"context"
 	"fmt"
+	"os"
+	"strconv"
+	"strings"
 
 	"github.com/cilium/ebpf"
 
 	"xentrace/bpf"
 	"xentrace/internal/event"
+	"xentrace/internal/kernel"
+	"xentrace/internal/netdev"
 )
 
-// queueCounts is what the kernel side counted for one transmit queue since it began.
+// queueCounts is what was counted for one transmit queue since the start.
 type queueCounts struct {
 	packets, bytes, payload, small, slots     uint64
 	bounced, linearized, dropped, busy        uint64
@@ -18,24 +24,22 @@ type queueCounts struct {
 	sizes, pieces, occupancy, wake, latency   event.Log2
 }
 
-// sum adds up over the processors. stoppedNs is when the queue was stopped, 0 if it runs.
+func countsOf(r *bpf.CongestionQueueCounters) queueCounts {
+	return queueCounts{
+		packets: r.Packets, bytes: r.Bytes, payload: r.Payload, small: r.SmallPackets, slots: r.Slots,
+		bounced: r.Bounced, linearized: r.Linearized, dropped: r.Dropped, busy: r.Busy,
+		notifications: r.Notifications, stops: r.Stops, wakes: r.Wakes, fullNs: r.FullNs,
+		responses: r.Responses, runs: r.ResponseRuns, completions: r.Completions, completedNs: r.CompletionNs,
+		sizes: r.Sizes[:], pieces: r.SlotsEach[:], occupancy: r.Occupancy[:], wake: r.WakeUs[:], latency: r.CompletionUs[:],
+	}
+}
+
+// sumQueue adds up over the CPUs. stoppedNs is when the queue was stopped, 0 if it runs.
 func sumQueue(all []bpf.CongestionQueueCounters, stoppedNs, nowNs uint64) queueCounts {
 	var c queueCounts
 	for i := range all {
-		r := &all[i]
-		for sum, n := range map[*uint64]uint64{
-			&c.packets: r.Packets, &c.bytes: r.Bytes, &c.payload: r.Payload, &c.small: r.SmallPackets, &c.slots: r.Slots,
-			&c.bounced: r.Bounced, &c.linearized: r.Linearized, &c.dropped: r.Dropped, &c.busy: r.Busy,
-			&c.notifications: r.Notifications, &c.stops: r.Stops, &c.wakes: r.Wakes, &c.fullNs: r.FullNs,
-			&c.responses: r.Responses, &c.runs: r.ResponseRuns, &c.completions: r.Completions, &c.completedNs: r.CompletionNs,
-		} {
-			*sum += n
-		}
-		addTo(&c.sizes, r.Sizes[:])
-		addTo(&c.pieces, r.Pieces[:])
-		addTo(&c.occupancy, r.Occupancy[:])
-		addTo(&c.wake, r.WakeUs[:])
-		addTo(&c.latency, r.CompletionUs[:])
+		one := countsOf(&all[i])
+		c.plus(&one)
 	}
 	if stoppedNs != 0 && nowNs > stoppedNs {
 		c.fullNs += nowNs - stoppedNs
@@ -43,27 +47,45 @@ func sumQueue(all []bpf.CongestionQueueCounters, stoppedNs, nowNs uint64) queueC
 	return c
 }
 
-// minus returns what was counted since before. A stop that had not ended then is
-// split between the two.
-func (c *queueCounts) minus(b *queueCounts) queueCounts {
-	return queueCounts{
-		packets: c.packets - b.packets, bytes: c.bytes - b.bytes, payload: c.payload - b.payload, small: c.small - b.small, slots: c.slots - b.slots,
-		bounced: c.bounced - b.bounced, linearized: c.linearized - b.linearized, dropped: c.dropped - b.dropped, busy: c.busy - b.busy,
-		notifications: c.notifications - b.notifications, stops: c.stops - b.stops, wakes: c.wakes - b.wakes, fullNs: c.fullNs - min(b.fullNs, c.fullNs),
-		responses: c.responses - b.responses, runs: c.runs - b.runs, completions: c.completions - b.completions, completedNs: c.completedNs - b.completedNs,
-		sizes: difference(c.sizes, b.sizes), pieces: difference(c.pieces, b.pieces), occupancy: difference(c.occupancy, b.occupancy),
-		wake: difference(c.wake, b.wake), latency: difference(c.latency, b.latency),
+// each applies one function to every pair of numbers, and the other to every pair of
+// histograms.
+func (c *queueCounts) each(o *queueCounts, number func(a *uint64, b uint64), histogram func(a *event.Log2, b event.Log2)) {
+	for _, pair := range []struct {
+		a *uint64
+		b uint64
+	}{
+		{&c.packets, o.packets}, {&c.bytes, o.bytes}, {&c.payload, o.payload}, {&c.small, o.small}, {&c.slots, o.slots},
+		{&c.bounced, o.bounced}, {&c.linearized, o.linearized}, {&c.dropped, o.dropped}, {&c.busy, o.busy},
+		{&c.notifications, o.notifications}, {&c.stops, o.stops}, {&c.wakes, o.wakes}, {&c.fullNs, o.fullNs},
+		{&c.responses, o.responses}, {&c.runs, o.runs}, {&c.completions, o.completions}, {&c.completedNs, o.completedNs},
+	} {
+		number(pair.a, pair.b)
 	}
+	histogram(&c.sizes, o.sizes)
+	histogram(&c.pieces, o.pieces)
+	histogram(&c.occupancy, o.occupancy)
+	histogram(&c.wake, o.wake)
+	histogram(&c.latency, o.latency)
 }
 
-// receiveCounts is the receiving side of an interface.
+func (c *queueCounts) plus(o *queueCounts) {
+	c.each(o, func(a *uint64, b uint64) { *a += b }, func(a *event.Log2, b event.Log2) { addTo(a, b) })
+}
+
+// minus returns what was counted since before. A stop that had not ended then is split
+// between the two; its time may seem to run backwards, as another CPU ends it.
+func (c *queueCounts) minus(before *queueCounts) queueCounts {
+	since := *c
+	since.each(before, func(a *uint64, b uint64) { *a -= min(b, *a) }, func(a *event.Log2, b event.Log2) { *a = difference(*a, b) })
+	return since
+}
+
 type receiveCounts struct{ polls, packets, exhausted uint64 }
 
 func (c receiveCounts) minus(b receiveCounts) receiveCounts {
 	return receiveCounts{c.polls - b.polls, c.packets - b.packets, c.exhausted - b.exhausted}
 }
 
-// tcpCounts is a network namespace's connections.
 type tcpCounts struct {
 	accepts, established, opened, closed uint64
 	wait                                 event.Log2
@@ -76,26 +98,25 @@ func (c *tcpCounts) minus(b *tcpCounts) tcpCounts {
 	}
 }
 
-// kernelSide reads the maps.
-type kernelSide struct {
+type counters struct {
 	collection *ebpf.Collection
 }
 
-func (k kernelSide) queue(place uint32, nowNs uint64) (queueCounts, error) {
+func (k counters) queue(index uint32, nowNs uint64) (queueCounts, error) {
 	var all []bpf.CongestionQueueCounters
 	var state bpf.CongestionTransmitState
-	if err := k.collection.Maps[bpf.CongestionMapQueueCountersOf].Lookup(place, &all); err != nil {
+	if err := k.collection.Maps[bpf.CongestionMapQueueCountersOf].Lookup(index, &all); err != nil {
 		return queueCounts{}, fmt.Errorf("counters of a queue: %w", err)
 	}
-	if err := k.collection.Maps[bpf.CongestionMapTransmitStateOf].Lookup(place, &state); err != nil {
+	if err := k.collection.Maps[bpf.CongestionMapTransmitStateOf].Lookup(index, &state); err != nil {
 		return queueCounts{}, fmt.Errorf("state of a queue: %w", err)
 	}
 	return sumQueue(all, state.StoppedNs, nowNs), nil
 }
 
-func (k kernelSide) receive(place uint32) (receiveCounts, error) {
+func (k counters) receive(index uint32) (receiveCounts, error) {
 	var all []bpf.CongestionReceiveCounters
-	if err := k.collection.Maps[bpf.CongestionMapReceiveCountersOf].Lookup(place, &all); err != nil {
+	if err := k.collection.Maps[bpf.CongestionMapReceiveCountersOf].Lookup(index, &all); err != nil {
 		return receiveCounts{}, fmt.Errorf("counters of received packets: %w", err)
 	}
 	var c receiveCounts
@@ -107,9 +128,9 @@ func (k kernelSide) receive(place uint32) (receiveCounts, error) {
 	return c, nil
 }
 
-func (k kernelSide) tcp(place uint32) (tcpCounts, error) {
+func (k counters) tcp(index uint32) (tcpCounts, error) {
 	var all []bpf.CongestionTcpCounters
-	if err := k.collection.Maps[bpf.CongestionMapTcpCountersOf].Lookup(place, &all); err != nil {
+	if err := k.collection.Maps[bpf.CongestionMapTcpCountersOf].Lookup(index, &all); err != nil {
 		return tcpCounts{}, fmt.Errorf("counters of connections: %w", err)
 	}
 	var c tcpCounts
@@ -123,8 +144,7 @@ func (k kernelSide) tcp(place uint32) (tcpCounts, error) {
 	return c, nil
 }
 
-// listeners returns those from which a connection was taken, in one namespace.
-func (k kernelSide) listeners(netns uint32) (map[uint16]bpf.CongestionListener, error) {
+func (k counters) listeners(netns uint32) (map[uint16]bpf.CongestionListener, error) {
 	found := make(map[uint16]bpf.CongestionListener)
 	var key bpf.CongestionListenerKey
 	var value bpf.CongestionListener
@@ -138,4 +158,107 @@ func (k kernelSide) listeners(netns uint32) (map[uint16]bpf.CongestionListener, 
 		return nil, fmt.Errorf("listeners: %w", err)
 	}
 	return found, nil
+}
+
+// cpuTimes are one CPU's, in ticks since the machine began (/proc/stat).
+type cpuTimes struct {
+	number                           int
+	user, nice, system, idle, iowait uint64
+	interrupt, softInterrupt, stolen uint64
+}
+
+func (c cpuTimes) total() uint64 {
+	return c.user + c.nice + c.system + c.idle + c.iowait + c.interrupt + c.softInterrupt + c.stolen
+}
+
+func (c cpuTimes) minus(b cpuTimes) cpuTimes {
+	less := func(now, before uint64) uint64 { return now - min(before, now) } // idle may run backwards
+	return cpuTimes{
+		c.number, less(c.user, b.user), less(c.nice, b.nice), less(c.system, b.system), less(c.idle, b.idle), less(c.iowait, b.iowait),
+		less(c.interrupt, b.interrupt), less(c.softInterrupt, b.softInterrupt), less(c.stolen, b.stolen),
+	}
+}
+
+func parseCPUs(text string) ([]cpuTimes, error) {
+	var all []cpuTimes
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
+		if len(fields) < 9 || fields[0] == "cpu" || !strings.HasPrefix(fields[0], "cpu") {
+			continue
+		}
+		var n [9]uint64
+		for i, field := range append([]string{fields[0][3:]}, fields[1:9]...) {
+			var err error
+			if n[i], err = strconv.ParseUint(field, 10, 64); err != nil {
+				return nil, fmt.Errorf("CPU times: %w", err)
+			}
+		}
+		all = append(all, cpuTimes{int(n[0]), n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8]})
+	}
+	return all, nil
+}
+
+type machineCounts struct {
+	cpus       []cpuTimes
+	interrupts []kernel.Interrupt
+	missing    map[string]string
+}
+
+func readMachine() machineCounts {
+	m := machineCounts{missing: make(map[string]string)}
+	if text, err := os.ReadFile("/proc/stat"); err != nil {
+		m.missing["cpu"] = err.Error()
+	} else if m.cpus, err = parseCPUs(string(text)); err != nil {
+		m.missing["cpu"] = err.Error()
+	}
+	if text, err := os.ReadFile("/proc/interrupts"); err != nil {
+		m.missing["interrupts"] = err.Error()
+	} else {
+		m.interrupts = kernel.ParseInterrupts(string(text))
+	}
+	return m
+}
+
+// listenCounts are a namespace's connections that were refused because the queue was full (/proc/net/netstat).
+type listenCounts struct{ overflows, drops uint64 }
+
+// parseListen reads the text of /proc/net/netstat: pairs of lines, the names and the
+// numbers.
+func parseListen(text string) (listenCounts, error) {
+	lines := strings.Split(text, "\n")
+	numbers := make(map[string]uint64)
+	for i := 0; i+1 < len(lines); i += 2 {
+		names, values := strings.Fields(lines[i]), strings.Fields(lines[i+1])
+		if len(names) == 0 || len(names) != len(values) || names[0] != "TcpExt:" {
+			continue
+		}
+		for n := 1; n < len(names); n++ {
+			number, err := strconv.ParseUint(values[n], 10, 64)
+			if err == nil {
+				numbers[names[n]] = number
+			}
+		}
+	}
+	overflows, there := numbers["ListenOverflows"]
+	if !there {
+		return listenCounts{}, fmt.Errorf("counters of TCP: ListenOverflows is not among them")
+	}
+	return listenCounts{overflows, numbers["ListenDrops"]}, nil
+}
+
+func readListen(ctx context.Context, inum uint32) (listenCounts, error) {
+	namespace, err := netdev.OpenNamespace(ctx, inum)
+	if err != nil {
+		return listenCounts{}, err
+	}
+	defer func() { _ = namespace.Close() }() // only read from
+	var text []byte
+	err = namespace.Do(func() (err error) {
+		text, err = os.ReadFile("/proc/thread-self/net/netstat")
+		return err
+	})
+	if err != nil {
+		return listenCounts{}, fmt.Errorf("counters of TCP: %w", err)
+	}
+	return parseListen(string(text))
 }

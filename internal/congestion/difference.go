@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"xentrace/internal/bpfload"
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
@@ -16,9 +17,8 @@ import (
 // Why a figure of another driver is not there.
 const onlyNetfront = "only xen-netfront has a ring that is shared with a backend"
 
-// report is what was counted for an interface between two moments.
-func (m *Meter) report(n int, before, now *snapshot) event.CongestionReport {
-	i := m.interfaces[n]
+func (m *Meter) report(n int, before, now *Snapshot) event.CongestionReport {
+	i := now.interfaces[n].Interface
 	r := event.CongestionReport{
 		Time: now.wall, Duration: time.Duration(now.monotonic - before.monotonic),
 		Name: i.Name, Index: i.Index, NetNS: i.Namespace, Driver: i.Driver, Missing: make(map[string]string),
@@ -45,11 +45,11 @@ func (m *Meter) report(n int, before, now *snapshot) event.CongestionReport {
 	fillCPU(&r, before.machine.cpus, now.machine.cpus)
 	fillInterrupts(&r, i, before.machine.interrupts, now.machine.interrupts)
 	m.connections(&r, before, now)
-	if m.hooks.tellsMisses {
+	if m.hooks.countsRecursion {
 		missed := now.missed - before.missed
 		r.Missed = &missed
 	} else {
-		r.Missing["recursion"] = "this kernel does not count program runs that it skipped for recursion"
+		r.Missing["recursion"] = bpfload.NoRecursionCount
 	}
 	bound(&r)
 	if r.Bound == nil && r.Missing["pps_bound"] == "" {
@@ -60,24 +60,7 @@ func (m *Meter) report(n int, before, now *snapshot) event.CongestionReport {
 	return r
 }
 
-// plus adds the counts of another queue.
-func (c *queueCounts) plus(o *queueCounts) {
-	for sum, n := range map[*uint64]uint64{
-		&c.packets: o.packets, &c.bytes: o.bytes, &c.payload: o.payload, &c.small: o.small, &c.slots: o.slots,
-		&c.bounced: o.bounced, &c.linearized: o.linearized, &c.dropped: o.dropped, &c.busy: o.busy,
-		&c.notifications: o.notifications, &c.stops: o.stops, &c.wakes: o.wakes, &c.fullNs: o.fullNs,
-		&c.responses: o.responses, &c.runs: o.runs, &c.completions: o.completions, &c.completedNs: o.completedNs,
-	} {
-		*sum += n
-	}
-	addTo(&c.sizes, o.sizes)
-	addTo(&c.pieces, o.pieces)
-	addTo(&c.occupancy, o.occupancy)
-	addTo(&c.wake, o.wake)
-	addTo(&c.latency, o.latency)
-}
-
-// queue is what is told of the counts, as far as this kernel lets them be counted.
+// queue reports the counts, as far as this kernel allows them.
 func (m *Meter) queue(c *queueCounts, netfront bool) event.CongestionQueue {
 	q := event.CongestionQueue{
 		Packets: c.packets, Bytes: c.bytes, Payload: c.payload, Small: c.small, Slots: c.slots, Busy: c.busy, Stops: c.stops,
@@ -109,10 +92,9 @@ func (m *Meter) queue(c *queueCounts, netfront bool) event.CongestionQueue {
 	return q
 }
 
-// has tells whether a hook is in place.
 func (m *Meter) has(hook string) bool { return m.hooks.missing[hook] == "" }
 
-// whyMissing says of what the kernel side cannot count why.
+// whyMissing says why some figures cannot be counted.
 func (m *Meter) whyMissing(r *event.CongestionReport, i netdev.Interface) {
 	say := func(reason string, keys ...string) {
 		for _, key := range keys {
@@ -135,16 +117,14 @@ func (m *Meter) whyMissing(r *event.CongestionReport, i netdev.Interface) {
 	}
 }
 
-// fillReceive is the receiving side, if the driver polls by itself.
 func fillReceive(r *event.CongestionReport, i netdev.Interface, c receiveCounts) {
 	if c.polls == 0 && !i.IsNetfront() {
-		r.Missing["receive"] = "the driver did not poll for packets: one without a polling of its own hands them to the processor's backlog"
+		r.Missing["receive"] = "the driver did not poll for packets: a driver without NAPI uses the CPU's backlog"
 		return
 	}
 	r.Receive = &event.Receive{Polls: c.polls, Packets: c.packets, Exhausted: c.exhausted}
 }
 
-// fillCPU says how busy they were, and which one is the hottest.
 func fillCPU(r *event.CongestionReport, before, now []cpuTimes) {
 	var all cpuTimes
 	var hottest cpuTimes
@@ -181,7 +161,6 @@ func (c cpuTimes) hotter(than cpuTimes) bool {
 	return cmp.Or(cmp.Compare(c.busy(), than.busy()), cmp.Compare(c.interrupts(), than.interrupts())) > 0
 }
 
-// had is the time that the hypervisor left it.
 func (c cpuTimes) had() uint64 { return c.total() - c.stolen }
 
 func (c cpuTimes) busy() float64 { return event.Ratio(c.had()-c.idle-c.iowait, c.had()) }
@@ -195,7 +174,6 @@ func (c cpuTimes) plus(o cpuTimes) cpuTimes {
 	}
 }
 
-// fillInterrupts are those of the interface, by queue and by processor.
 func fillInterrupts(r *event.CongestionReport, i netdev.Interface, before, now []kernel.Interrupt) {
 	earlier := make(map[string][]uint64)
 	for _, line := range before {
@@ -248,8 +226,7 @@ func interruptOf(r *event.CongestionReport, name string, n uint64) {
 	}
 }
 
-// connections are those of the interface's namespace.
-func (m *Meter) connections(r *event.CongestionReport, before, now *snapshot) {
+func (m *Meter) connections(r *event.CongestionReport, before, now *Snapshot) {
 	counts, counted := now.tcp[r.NetNS]
 	if !counted {
 		r.Missing["tcp"] = "too many network namespaces are measured at once"
@@ -278,5 +255,38 @@ func (m *Meter) connections(r *event.CongestionReport, before, now *snapshot) {
 	slices.SortFunc(r.TCP.Listeners, func(a, b event.Listener) int {
 		return cmp.Or(cmp.Compare(b.Full, a.Full), cmp.Compare(b.Accepts, a.Accepts), cmp.Compare(a.Port, b.Port))
 	})
-	r.TCP.Listeners = r.TCP.Listeners[:min(len(r.TCP.Listeners), mostListeners)]
+	r.TCP.Listeners = r.TCP.Listeners[:min(len(r.TCP.Listeners), maxListeners)]
+}
+
+func bound(r *event.CongestionReport) {
+	t := &r.Total
+	if t.MeanLatency == nil || *t.MeanLatency <= 0 || t.Packets == 0 {
+		return
+	}
+	b := event.RingBound{Queues: len(r.Queues), SlotsPerPacket: event.Ratio(t.Slots, t.Packets), Latency: *t.MeanLatency}
+	b.PacketsPerSecond = event.UsableSlots * float64(b.Queues) / (b.SlotsPerPacket * b.Latency.Seconds())
+	b.Share = r.Rate(t.Packets) / b.PacketsPerSecond
+	r.Bound = &b
+}
+
+// addTo adds more to a histogram, in place.
+func addTo(h *event.Log2, more []uint64) {
+	for len(*h) < len(more) {
+		*h = append(*h, 0)
+	}
+	for bucket, n := range more {
+		(*h)[bucket] += n
+	}
+}
+
+// difference returns what was counted since before.
+func difference(h, before event.Log2) event.Log2 {
+	moved := make(event.Log2, len(h))
+	for bucket := range h {
+		moved[bucket] = h[bucket]
+		if bucket < len(before) {
+			moved[bucket] -= before[bucket]
+		}
+	}
+	return moved
 }

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf/rlimit"
-	"golang.org/x/sys/unix"
 
 	"xentrace/bpf"
 	"xentrace/internal/event"
@@ -22,17 +21,16 @@ import (
 	"xentrace/internal/trace"
 )
 
-// The kernel side's bounds: more queues of an interface share the last place, more
-// namespaces' connections are not counted.
+// Bounds of the BPF programs: further queues of an interface share the last entry,
+// connections of further namespaces are not counted.
 const (
-	mostQueues    = 64
-	mostSpaces    = 16
-	mostListeners = 8 // told of
+	maxQueues     = 64
+	maxNamespaces = 16
+	maxListeners  = 8 // that are reported
 
-	// Where interfaces are not named, room is kept for those to come.
-	laterInterfaces = 16
-	laterQueues     = 8
-	lookInterval    = time.Second // for them
+	// Interfaces that may still appear, and the queues of those that are not named.
+	spareInterfaces = 16
+	spareQueues     = 8
 )
 
 // Options says what to measure.
@@ -42,8 +40,8 @@ type Options struct {
 	Interfaces []string
 	Wait       bool // wait for an interface to appear instead of failing
 
-	// Notify is told, in whole sentences, what a user should know.
-	Notify func(sentence string)
+	// Notify receives what a user should know, in one goroutine at a time.
+	Notify func(event.Notice)
 }
 
 // A Meter measures until it is closed.
@@ -53,12 +51,17 @@ type Meter struct {
 	hooks   *hooks
 
 	mu         sync.Mutex
-	interfaces []netdev.Interface // by their place in the kernel side
-	spaces     []uint32           // network namespaces of the interfaces
-	before     snapshot
+	interfaces []measured // by their index in the BPF programs' counters
+	spaces     []uint32   // network namespaces of the interfaces
+	begun      *Snapshot
 
-	cancel  context.CancelFunc // of the looking for more interfaces
-	looking sync.WaitGroup
+	cancel    context.CancelFunc // of following the interfaces
+	following sync.WaitGroup
+}
+
+type measured struct {
+	netdev.Interface
+	gone bool
 }
 
 // Start attaches. It returns once every hook that this kernel allows is in place.
@@ -85,19 +88,18 @@ func Start(ctx context.Context, o Options) (*Meter, error) {
 	return m, nil
 }
 
-// roomFor is how much place the interfaces take; more where others may come.
+// roomFor is how many entries the interfaces need, with spare ones.
 func roomFor(interfaces []netdev.Interface, named bool) sizes {
-	room := sizes{uint32(len(interfaces)), 1}
+	room := sizes{uint32(len(interfaces) + spareInterfaces), 1}
 	if !named {
-		room = sizes{uint32(len(interfaces) + laterInterfaces), laterQueues}
+		room.queuesEach = spareQueues
 	}
 	for _, i := range interfaces {
-		room.queuesEach = min(max(room.queuesEach, uint32(i.Queues)), mostQueues)
+		room.queuesEach = min(max(room.queuesEach, uint32(i.Queues)), maxQueues)
 	}
 	return room
 }
 
-// begin registers the interfaces and lets the counting begin.
 func (m *Meter) begin(ctx context.Context, interfaces []netdev.Interface) error {
 	for _, i := range interfaces {
 		if err := m.register(i); err != nil {
@@ -105,75 +107,108 @@ func (m *Meter) begin(ctx context.Context, interfaces []netdev.Interface) error 
 		}
 	}
 	var err error
-	if m.before, err = m.snapshot(ctx); err != nil {
+	if m.begun, err = m.Snapshot(ctx); err != nil {
 		return err
 	}
 	if err := m.hooks.collection.Variables[bpf.CongestionVarEnabled].Set(uint32(1)); err != nil {
-		return fmt.Errorf("switch of the kernel side: %w", err)
+		return fmt.Errorf("switch of the BPF programs: %w", err)
 	}
-	looking, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	following, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	m.cancel = cancel
-	if len(m.options.Interfaces) == 0 {
-		m.looking.Go(func() { m.look(looking) })
+	events, done, err := trace.WatchInterfaces(following, m.options.Interfaces)
+	if err != nil {
+		return fmt.Errorf("watch for interfaces: %w", err)
 	}
+	m.following.Go(func() {
+		defer done()
+		m.follow(events)
+	})
 	return nil
 }
 
-// register gives an interface the next place in the kernel side.
 func (m *Meter) register(i netdev.Interface) error {
 	if len(m.interfaces) == int(m.room.interfaces) {
-		return fmt.Errorf("interface %s: %d interfaces are measured already", i, len(m.interfaces))
+		return fmt.Errorf("%d interfaces are measured already", len(m.interfaces))
 	}
-	if !slices.Contains(m.spaces, i.Namespace) && len(m.spaces) < mostSpaces {
+	if !slices.Contains(m.spaces, i.Namespace) && len(m.spaces) < maxNamespaces {
 		m.spaces = append(m.spaces, i.Namespace)
-		var spaces [mostSpaces]uint32
+		var spaces [maxNamespaces]uint32
 		copy(spaces[:], m.spaces)
 		if err := m.hooks.collection.Variables[bpf.CongestionVarNamespaces].Set(spaces); err != nil {
-			return fmt.Errorf("namespaces for the kernel side: %w", err)
+			return fmt.Errorf("namespaces for the BPF programs: %w", err)
 		}
 	}
 	table := m.hooks.collection.Maps[bpf.CongestionMapInterfaces]
 	if err := trace.RegisterInterface(table, i, uint32(len(m.interfaces))); err != nil {
 		return err
 	}
-	m.interfaces = append(m.interfaces, i)
+	m.interfaces = append(m.interfaces, measured{Interface: i})
 	return m.beginRings(i)
 }
 
-// look registers interfaces that appear, until ctx ends.
-func (m *Meter) look(ctx context.Context) {
-	ticker := time.NewTicker(lookInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
+// follow measures interfaces that appear, and keeps the names of those that are there,
+// until ctx ends.
+func (m *Meter) follow(events <-chan netdev.Event) {
+	for change := range events {
+		switch change.Kind {
+		case netdev.Appeared, netdev.Renamed, netdev.Changed:
+			m.present(change)
+		case netdev.Disappeared, netdev.Moved:
+			m.leave(change.Interface)
+		case netdev.Failed:
+			m.notify(trace.NamespaceNotice(change))
 		}
-		found, err := trace.FindInterfaces(ctx, trace.Options{})
-		if err != nil {
-			continue // none is there at the moment, or none can be looked for
-		}
-		m.mu.Lock()
-		for _, i := range found {
-			known := slices.ContainsFunc(m.interfaces, func(o netdev.Interface) bool { return o.Index == i.Index && o.Namespace == i.Namespace })
-			if known {
-				continue
-			}
-			if err := m.register(i); err != nil {
-				m.notify(err.Error())
-				m.mu.Unlock()
-				return
-			}
-			m.notify(fmt.Sprintf("interface %s appeared and is measured from now on", i))
-		}
-		m.mu.Unlock()
 	}
 }
 
-func (m *Meter) notify(sentence string) {
+func (m *Meter) present(change netdev.Event) {
+	i := change.Interface
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if n := m.find(i); n >= 0 {
+		m.interfaces[n].Interface = i
+		if change.Kind == netdev.Renamed {
+			renamed := trace.InterfaceNotice(event.NoticeInterfaceRenamed, i, nil)
+			renamed.Previous = change.Previous.Name
+			m.notify(renamed)
+		}
+		return
+	}
+	if !trace.Wanted(m.options.Interfaces, i) {
+		return
+	}
+	if err := m.register(i); err != nil {
+		m.notify(trace.InterfaceNotice(event.NoticeInterfaceFailed, i, err))
+		return
+	}
+	m.notify(trace.InterfaceNotice(event.NoticeInterfaceAdded, i, nil))
+}
+
+func (m *Meter) leave(i netdev.Interface) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := m.find(i)
+	if n < 0 {
+		return
+	}
+	m.interfaces[n].gone = true
+	if err := trace.UnregisterInterface(m.hooks.collection.Maps[bpf.CongestionMapInterfaces], i); err != nil {
+		m.notify(trace.InterfaceNotice(event.NoticeInterfaceFailed, i, err))
+	}
+	m.notify(trace.InterfaceNotice(event.NoticeInterfaceRemoved, i, nil))
+}
+
+// find returns the index of an interface that is there, or -1.
+func (m *Meter) find(i netdev.Interface) int {
+	return slices.IndexFunc(m.interfaces, func(o measured) bool {
+		return !o.gone && o.Index == i.Index && o.Namespace == i.Namespace
+	})
+}
+
+func (m *Meter) notify(n event.Notice) {
 	if m.options.Notify != nil {
-		m.options.Notify(sentence)
+		n.Time = time.Now()
+		m.options.Notify(n)
 	}
 }
 
@@ -182,7 +217,7 @@ func (m *Meter) Close() error {
 	if m.cancel != nil {
 		m.cancel()
 	}
-	m.looking.Wait()
+	m.following.Wait()
 	return m.hooks.close()
 }
 
@@ -190,96 +225,21 @@ func (m *Meter) Close() error {
 // good. It keeps CAP_BPF and CAP_PERFMON, to read what is counted, and, unless the interfaces
 // are named, CAP_SYS_ADMIN and CAP_SYS_PTRACE for those of other network namespaces.
 func (m *Meter) DropPrivileges() error {
-	keep := []kernel.Capability{unix.CAP_BPF, unix.CAP_PERFMON}
-	if len(m.options.Interfaces) == 0 {
-		keep = append(keep, unix.CAP_SYS_ADMIN, unix.CAP_SYS_PTRACE)
-	}
-	return kernel.KeepOnly(keep...)
+	return trace.KeepPrivileges(m.options.Interfaces)
 }
 
-// Interfaces returns what is measured.
+// Interfaces returns those that are measured and there.
 func (m *Meter) Interfaces() []netdev.Interface {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return slices.Clone(m.interfaces)
+	var there []netdev.Interface
+	for _, i := range m.interfaces {
+		if !i.gone {
+			there = append(there, i.Interface)
+		}
+	}
+	return there
 }
 
 // Missing says which figures cannot be had on this kernel, and why.
 func (m *Meter) Missing() map[string]string { return m.hooks.missing }
-
-// Reports returns one for each interface, of the time since the last call, or since
-// the start.
-func (m *Meter) Reports(ctx context.Context) ([]event.CongestionReport, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	now, err := m.snapshot(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var reports []event.CongestionReport
-	for n := range m.interfaces {
-		reports = append(reports, m.report(n, &m.before, &now))
-	}
-	m.before = now
-	return reports, nil
-}
-
-// snapshot is everything that was counted until one moment.
-type snapshot struct {
-	wall      time.Time
-	monotonic uint64          // nanoseconds, as the kernel side stamps
-	queues    [][]queueCounts // by interface
-	receive   []receiveCounts
-	tcp       map[uint32]tcpCounts
-	listen    map[uint32]listenCounts
-	listeners map[uint32]map[uint16]bpf.CongestionListener
-	machine   machineCounts
-	missed    uint64
-	missing   map[string]string
-}
-
-func (m *Meter) snapshot(ctx context.Context) (snapshot, error) {
-	s := snapshot{
-		tcp: make(map[uint32]tcpCounts), listen: make(map[uint32]listenCounts),
-		listeners: make(map[uint32]map[uint16]bpf.CongestionListener), missing: make(map[string]string),
-	}
-	for n, inum := range m.spaces {
-		var err error
-		if s.tcp[inum], err = m.hooks.tcp(uint32(n)); err != nil {
-			return s, err
-		}
-		if s.listeners[inum], err = m.hooks.listeners(inum); err != nil {
-			return s, err
-		}
-		if s.listen[inum], err = readListen(ctx, inum); err != nil {
-			s.missing["listen"] = err.Error()
-		}
-	}
-	s.machine = readMachine()
-	var err error
-	if s.missed, err = m.hooks.misses(); err != nil {
-		return s, err
-	}
-	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
-		return s, fmt.Errorf("clock: %w", err)
-	}
-	s.wall, s.monotonic = time.Now(), uint64(now.Nano())
-	for place := range m.interfaces {
-		received, err := m.hooks.receive(uint32(place))
-		if err != nil {
-			return s, err
-		}
-		s.receive = append(s.receive, received)
-		var queues []queueCounts
-		for queue := range m.room.queuesEach {
-			c, err := m.hooks.queue(uint32(place)*m.room.queuesEach+queue, s.monotonic)
-			if err != nil {
-				return s, err
-			}
-			queues = append(queues, c)
-		}
-		s.queues = append(s.queues, queues)
-	}
-	return s, nil
-}

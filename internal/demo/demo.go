@@ -1,6 +1,5 @@
-// Package demo shows what xentrace does, on a machine without Xen: it sends
-// packets of many slots over a veth pair of its own and has them watched and
-// counted.
+// Package demo shows xentrace on a machine without Xen: it sends packets of many
+// slots over a veth pair of its own and has them traced and counted.
 package demo
 
 import (
@@ -8,44 +7,45 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"xentrace/internal/demo/network"
 	"xentrace/internal/event"
 	"xentrace/internal/rocket"
 	"xentrace/internal/trace"
 )
 
-// A Command is a command of xentrace's, to be run in the network namespace of
-// the calling thread: it traces the interface until ctx ends, writes what it has
-// to tell, and returns what was counted. It calls attached once every hook is
-// attached.
+// A Command runs one of xentrace's commands in the network namespace of the calling
+// thread: it traces the interface until ctx ends, writes its output, and returns the
+// totals. It calls attached once every hook is attached.
 type Command func(ctx context.Context, ifname string, attached func()) (event.Totals, error)
 
 // Options are what the demo needs from outside.
 type Options struct {
 	Out   io.Writer
 	Width func() int // columns of Out
-	Watch Command    // with a record of each packet
+	Watch Command    // with a record of each packet over the limit
 	Hist  Command
 }
 
-// The course of the demo: 15 s in all, with what is made before.
+// Timing: 15 s in all, with setup.
 const (
-	reading       = 2 * time.Second // time to read what is said before it begins
-	watched       = 12              // rockets that are told of one by one
+	reading       = 2 * time.Second // time to read the text before each part
+	watched       = 12              // packets over the limit, each with a record
 	watchInterval = 450 * time.Millisecond
 	counted       = 100 // rounds of traffic for the histogram
 	countInterval = 45 * time.Millisecond
 )
 
-// Run makes the network, sends the traffic, has it traced and says what it
-// shows. When it returns the network is gone; it goes with the process in any
-// case. The end of ctx ends it early, without an error. Errors that wrap
-// trace.ErrCannotRun tell what this machine lacks.
+// Run makes the network, sends traffic, has it traced and explains the result. The
+// network is removed before it returns, or by the kernel when the process ends. The
+// end of ctx ends it early, without an error. Errors that wrap trace.ErrCannotRun
+// say what this machine lacks.
 func Run(ctx context.Context, o Options) error {
-	n, err := newNet()
+	n, err := newLink()
 	if err != nil {
 		return explain(err)
 	}
@@ -55,13 +55,13 @@ func Run(ctx context.Context, o Options) error {
 		err = errors.Join(d.run(ctx), d.traffic.close())
 	}
 	if ctx.Err() != nil {
-		// What was under way when the interrupt came may have failed of it.
-		return errors.Join(d.say("", "Interrupted: what the demo made is removed."), n.close())
+		// Errors after the interrupt follow from it.
+		return errors.Join(d.say("", "Interrupted: the demo's network is removed."), n.close())
 	}
 	return explain(errors.Join(err, n.close()))
 }
 
-// explain says how to get what the machine lacks.
+// explain adds what to do about an error.
 func explain(err error) error {
 	switch {
 	case errors.Is(err, unix.EPERM) && !errors.Is(err, trace.ErrCannotRun):
@@ -74,10 +74,9 @@ func explain(err error) error {
 	return err
 }
 
-// A demonstration under way.
 type demonstration struct {
 	Options
-	net     *net
+	net     *link
 	traffic *traffic
 }
 
@@ -105,14 +104,12 @@ func (d *demonstration) run(ctx context.Context) error {
 	return d.compare(first, second)
 }
 
-// A part is what one command was shown, and what it made of it.
 type part struct {
 	sent        sent
 	transmitted uint64 // packets, by the interface's own counter
 	totals      event.Totals
 }
 
-// interfaceTotals are those of the one interface.
 func (p *part) interfaceTotals() event.InterfaceTotals {
 	if len(p.totals.Interfaces) == 0 {
 		return event.InterfaceTotals{}
@@ -120,7 +117,6 @@ func (p *part) interfaceTotals() event.InterfaceTotals {
 	return p.totals.Interfaces[0]
 }
 
-// part has a command watch the traffic, from its first packet to its last.
 func (d *demonstration) part(ctx context.Context, name string, command Command,
 	send func(context.Context) (sent, error)) (*part, error) {
 	if err := d.say("", "$ xentrace "+name+" -i "+nearName); err != nil {
@@ -159,8 +155,8 @@ func (d *demonstration) part(ctx context.Context, name string, command Command,
 	return p, err
 }
 
-// ignoringEnd returns the error of a sender, unless it is that the command
-// failed before it, which ended both.
+// ignoringEnd returns the error of a sender, unless the command failed first and ended
+// both.
 func ignoringEnd(sending, command error) error {
 	if command != nil && errors.Is(sending, context.Canceled) {
 		return nil
@@ -178,4 +174,46 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-timer.C:
 		return nil
 	}
+}
+
+// The names are unique: the namespaces are the demo's own.
+const (
+	nearName = "demo0"
+	farName  = "demo1"
+	mtu      = 1500
+)
+
+var (
+	nearPrefix = netip.MustParsePrefix("192.0.2.1/24") // TEST-NET-1
+	farPrefix  = netip.MustParsePrefix("192.0.2.2/24")
+)
+
+type link struct{ near, far network.End }
+
+func newLink() (*link, error) {
+	near, err := network.NewNamespace()
+	if err != nil {
+		return nil, err
+	}
+	far, err := network.NewNamespace()
+	if err != nil {
+		return nil, errors.Join(err, near.Close())
+	}
+	n := &link{
+		near: network.End{Namespace: near, Name: nearName, Addresses: []netip.Prefix{nearPrefix}},
+		far:  network.End{Namespace: far, Name: farName, Addresses: []netip.Prefix{farPrefix}},
+	}
+	if err := network.Join(n.near, n.far, mtu); err != nil {
+		return nil, errors.Join(err, near.Close(), far.Close())
+	}
+	return n, nil
+}
+
+func (n *link) transmitted() (uint64, error) {
+	sent, dropped, err := n.near.Transmitted()
+	return sent + dropped, err
+}
+
+func (n *link) close() error {
+	return errors.Join(n.near.Remove(), n.near.Namespace.Close(), n.far.Namespace.Close())
 }

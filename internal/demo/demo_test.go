@@ -13,6 +13,7 @@ import (
 	"xentrace/internal/event"
 	"xentrace/internal/rocket"
 	"xentrace/internal/trace"
+	"xentrace/test/need"
 )
 
 // totals are those of one interface.
@@ -92,6 +93,7 @@ func TestExplain(t *testing.T) {
 
 // What ends a command ends the demo: a failure is told, an interrupt is none.
 func TestRunEnds(t *testing.T) {
+	need.Root(t, "to make network namespaces")
 	broken := errors.New("broken")
 	for _, test := range []struct {
 		name  string
@@ -109,6 +111,7 @@ func TestRunEnds(t *testing.T) {
 		}, nil, "Interrupted"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			ctx, interrupt := context.WithCancel(t.Context())
 			defer interrupt()
 			var out bytes.Buffer

@@ -3,7 +3,9 @@ package demo
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/netip"
 
 	"xentrace/internal/rocket"
@@ -17,8 +19,8 @@ const (
 	segmentsEach   = 10
 )
 
-// How many pieces the rockets are written in: each piece takes two slots, but
-// for UDP's first, and the head one. The first three are over the limit.
+// How many writes make each packet: each takes two slots, but for UDP's first, and the
+// head one. The first three are over the limit.
 var (
 	udpPieces = []int{10, 12, 14, 8, 4}
 	tcpPieces = []int{9, 12, 17, 7, 2}
@@ -26,19 +28,15 @@ var (
 
 const overLimitKinds = 3
 
-// A sender makes packets of many slots, all alike.
 type sender interface {
 	Send(context.Context) (rocket.Sent, error)
 	Close() error
 }
 
-// sent is what was sent on purpose.
 type sent struct {
-	overLimit uint64 // packets of more slots than a Xen frontend takes
-	udp, tcp  uint64 // of these
+	overLimit, udp, tcp uint64
 }
 
-// traffic is every sender and every receiver.
 type traffic struct {
 	rockets   []sender // UDP and TCP in turn
 	streams   []*rocket.Stream
@@ -47,7 +45,7 @@ type traffic struct {
 	next      int
 }
 
-func newTraffic(ctx context.Context, n *net) (*traffic, error) {
+func newTraffic(ctx context.Context, n *link) (*traffic, error) {
 	t := &traffic{}
 	var udp, tcp netip.AddrPort
 	err := n.far.Namespace.Do(func() (err error) {
@@ -63,23 +61,44 @@ func newTraffic(ctx context.Context, n *net) (*traffic, error) {
 	return t, nil
 }
 
-// listen makes the receivers, which check every byte.
 func (t *traffic) listen(ctx context.Context) (udp, tcp netip.AddrPort, err error) {
-	at := netip.AddrPortFrom(farPrefix.Addr(), 0)
-	udpSink, err := rocket.NewUDPSink(ctx, at)
+	at := netip.AddrPortFrom(farPrefix.Addr(), 0).String()
+	config := net.ListenConfig{KeepAlive: -1}
+	config.SetMultipathTCP(false)
+	datagrams, err := config.ListenPacket(ctx, "udp", at)
 	if err != nil {
-		return udp, tcp, err
+		return udp, tcp, fmt.Errorf("receiver: %w", err)
 	}
-	t.all = append(t.all, udpSink)
-	tcpSink, err := rocket.NewTCPSink(ctx, at)
+	t.all = append(t.all, datagrams)
+	streams, err := config.Listen(ctx, "tcp", at)
 	if err != nil {
-		return udp, tcp, err
+		return udp, tcp, fmt.Errorf("receiver: %w", err)
 	}
-	t.all = append(t.all, tcpSink)
-	return udpSink.Local(), tcpSink.Local(), nil
+	t.all = append(t.all, streams)
+	go discard(datagrams.(*net.UDPConn))
+	go discardStreams(streams)
+	return datagrams.LocalAddr().(*net.UDPAddr).AddrPort(), streams.Addr().(*net.TCPAddr).AddrPort(), nil
 }
 
-// connect makes the senders.
+// discard reads until conn is closed.
+func discard(conn net.Conn) {
+	_, _ = io.Copy(io.Discard, conn)
+	_ = conn.Close()
+}
+
+// discardStreams reads from every connection until its sender closes it.
+func discardStreams(listener net.Listener) {
+	for {
+		conn, err := listener.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err == nil {
+			go discard(conn)
+		}
+	}
+}
+
 func (t *traffic) connect(ctx context.Context, udp, tcp netip.AddrPort) (err error) {
 	if t.datagrams, err = rocket.NewDatagrams(ctx, udp, rocket.Options{}); err != nil {
 		return err
@@ -109,7 +128,6 @@ func (t *traffic) close() error {
 	return err
 }
 
-// few sends packets over the limit, one at a time, among ordinary ones.
 func (t *traffic) few(ctx context.Context) (s sent, err error) {
 	for i := range watched {
 		if err := t.ordinary(ctx); err != nil {
@@ -125,7 +143,6 @@ func (t *traffic) few(ctx context.Context) (s sent, err error) {
 	return s, t.settle(ctx)
 }
 
-// many sends packets of all kinds.
 func (t *traffic) many(ctx context.Context) (s sent, err error) {
 	for i := range counted {
 		if err := t.ordinary(ctx); err != nil {
@@ -147,7 +164,6 @@ func (t *traffic) ordinary(ctx context.Context) error {
 	return errors.Join(t.datagrams.Send(ctx, datagramsEach, ordinaryLength), stream.Segments(ctx, segmentsEach, ordinaryLength))
 }
 
-// rocket sends one packet of many slots and counts it if it is over the limit.
 func (t *traffic) rocket(ctx context.Context, i int, s *sent) error {
 	packet, err := t.rockets[i].Send(ctx)
 	if err != nil || packet.Slots <= slots.Limit {
@@ -162,7 +178,7 @@ func (t *traffic) rocket(ctx context.Context, i int, s *sent) error {
 	return nil
 }
 
-// settle waits until nothing is under way that would be sent again.
+// settle waits until nothing is left that TCP could retransmit.
 func (t *traffic) settle(ctx context.Context) error {
 	for _, s := range t.streams {
 		if err := s.WaitAcknowledged(ctx); err != nil {

@@ -6,7 +6,7 @@ import (
 )
 
 // UsableSlots is how many slots of a ring are in use at most: the driver stops a queue
-// that has no room for the largest packet left, 256 less 18 and 1 (5.10 to 7.2).
+// that is too full for the largest packet, 256 less 18 and 1 (5.10 to 7.2).
 const UsableSlots = 237
 
 // A CongestionReport is what was measured on one interface in some time. What is nil could not be
@@ -29,7 +29,7 @@ type CongestionReport struct {
 	TCP     *Accepts
 	Bound   *RingBound
 	// Missed counts runs of programs, on the whole machine, that the kernel skipped since the
-	// same program was interrupted on that processor: what they would have counted is missing.
+	// same program was already running on that CPU: what they would have counted is missing.
 	Missed *uint64
 
 	Missing map[string]string
@@ -67,18 +67,18 @@ type Receive struct {
 	Exhausted uint64 // polls that used up their budget
 }
 
-// CPULoad is how busy the machine's processors were. Shares are of the time
-// that the hypervisor left them, but for Steal.
+// CPULoad is how busy the CPUs were. Shares are of the time not stolen; Steal is of all
+// time.
 type CPULoad struct {
 	Count             int
 	Hottest           int      // the one that was idle least
 	HottestInterrupts float64  // its share in interrupts, soft ones included
 	HottestBusy       float64  // its share that was not idle
-	MeanInterrupts    float64  // of all processors
+	MeanInterrupts    float64  // mean of all CPUs
 	RestBusy          float64  // of all but the hottest; 0 where there is one
 	Steal             float64  // of all: ready to run while the hypervisor ran somebody else
-	InterruptShare    *float64 // of the interface's interrupts, those on the processor that had most
-	InterruptsCPU     int      // that processor
+	InterruptShare    *float64 // of the interface's interrupts, those on the CPU that took most
+	InterruptsCPU     int      // that CPU
 }
 
 // Accepts is the connections of the interface's network namespace.
@@ -102,8 +102,8 @@ type Listener struct {
 	Full    uint64 // accepts that found it full
 }
 
-// RingBound is how many packets a second the ring lets through: each takes slots for as long
-// as the backend takes.
+// RingBound is how many packets per second the ring lets through: each holds its slots
+// until the TX response.
 type RingBound struct {
 	PacketsPerSecond float64
 	Queues           int
@@ -204,8 +204,8 @@ type LimitID string
 
 // What may be the limit.
 const (
-	LimitRing        LimitID = "ring"         // the backend takes its time, and the ring is full
-	LimitOneQueue    LimitID = "one_queue"    // one processor serves the one queue while others idle
+	LimitRing        LimitID = "ring"         // the backend is slow, and the ring is full
+	LimitOneQueue    LimitID = "one_queue"    // one CPU serves the queue while others idle
 	LimitCopies      LimitID = "copies"       // the frontend copies packets before it sends them
 	LimitSteal       LimitID = "steal"        // the hypervisor runs others meanwhile
 	LimitAcceptQueue LimitID = "accept_queue" // an application accepts its connections too slowly
@@ -223,10 +223,10 @@ type Bottleneck struct {
 // A Judgment is what the figures of a report mean.
 type Judgment struct {
 	Limits []Bottleneck // never empty: LimitNone if nothing is
-	// SmallPackets: most packets carry little, and what each of them takes whatever it
-	// carries, slots of the ring or one processor's time, is a limit.
+	// SmallPackets: most packets are small, and the cost per packet, ring slots or the time
+	// of one CPU, is the bottleneck.
 	SmallPackets bool
-	Sentence     string // says it by the numbers; empty if it is not so
+	Sentence     string // with the figures; empty unless SmallPackets
 }
 
 // A Change is one figure beside the same of an earlier run. Either is nil if that run

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Buckets is how many slot counts a Histogram tells apart. The last bucket also holds
+// Buckets is how many slot counts a Histogram has. The last bucket also holds
 // every larger count; no packet that a Xen frontend accepts comes near it.
 const Buckets = 256
 
@@ -108,6 +108,31 @@ type Totals struct {
 	Missing    map[string]string // why a value above is nil, by its JSON key
 }
 
+// Sum adds up the packets of all interfaces, by verdict and cause. Rejected is nil if no
+// interface has it.
+func (t *Totals) Sum() InterfaceTotals {
+	var sum InterfaceTotals
+	for i := range t.Interfaces {
+		n := &t.Interfaces[i]
+		sum.Packets += n.Packets
+		sum.OverLimit += n.OverLimit
+		sum.Dropped += n.Dropped
+		sum.Linearized += n.Linearized
+		sum.Bounced += n.Bounced
+		sum.Elsewhere += n.Elsewhere
+		for cause, dropped := range n.Causes {
+			sum.Causes[cause] += dropped
+		}
+		if n.Rejected != nil {
+			if sum.Rejected == nil {
+				sum.Rejected = new(uint64)
+			}
+			*sum.Rejected += *n.Rejected
+		}
+	}
+	return sum
+}
+
 // A Gap is an unmonitored interval: packets may have been missed, or the machine did
 // not run.
 type Gap struct {
@@ -116,7 +141,7 @@ type Gap struct {
 	Reason GapReason
 }
 
-// A GapReason is why an interval was unmonitored. Its text is what JSON says.
+// A GapReason is why an interval was unmonitored. Its text is the JSON value.
 type GapReason string
 
 // The reasons.
@@ -135,7 +160,7 @@ const (
 	Auto       Backend = "auto"       // the first below that really attaches
 	Fentry     Backend = "fentry"     // fentry on xennet_start_xmit; needs BTF of the driver
 	Kprobe     Backend = "kprobe"     // kprobe on xennet_start_xmit
-	Tracepoint Backend = "tracepoint" // net_dev_start_xmit and net_dev_xmit; any driver
+	Tracepoint Backend = "tracepoint" // net_dev_start_xmit; any driver
 )
 
 // Drops says which drops are reported.

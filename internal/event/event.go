@@ -19,10 +19,15 @@ func (*Summary) Type() string { return "summary" }
 // Type returns "finding".
 func (*Finding) Type() string { return "finding" }
 
+// Type returns "notice".
+func (*Notice) Type() string { return "notice" }
+
 // A Summary is the end of a run: what was counted, and which flows lost packets.
 type Summary struct {
 	Totals
 	Flows *FlowSummary // nil where flows were not followed
+	// Explained is what was counted and what helps, drops first.
+	Explained []Explanation
 
 	Filter  []string // what chose the events that were shown, as flags; empty if all were
 	LeftOut uint64   // events that were not shown because of that
@@ -31,10 +36,6 @@ type Summary struct {
 // AnyDropped reports whether a packet was dropped on any interface: by the driver, or
 // elsewhere where that was asked for.
 func (t *Totals) AnyDropped() bool {
-	for i := range t.Interfaces {
-		if t.Interfaces[i].Dropped+t.Interfaces[i].Elsewhere != 0 {
-			return true
-		}
-	}
-	return false
+	sum := t.Sum()
+	return sum.Dropped+sum.Elsewhere != 0
 }

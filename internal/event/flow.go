@@ -13,7 +13,7 @@ type FlowKey struct {
 	Destination netip.AddrPort
 }
 
-// A FlowState is the state of a flow. Its text is what JSON says.
+// A FlowState is the state of a flow. Its text is the JSON value.
 type FlowState uint8
 
 // The states.

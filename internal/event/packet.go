@@ -21,7 +21,7 @@ type Packet struct {
 	Cause   Cause // CauseNone unless Verdict is Dropped
 
 	Slots int // slots the driver counted for the packet: head and all fragments
-	Limit int // slots the driver takes for one packet
+	Limit int // slots the driver accepts for one packet
 
 	Len        int // skb->len in bytes, headers included
 	HeadOffset int // where in its page the linear part starts, in bytes
@@ -32,7 +32,7 @@ type Packet struct {
 	GSOSegs int
 
 	// Reason is why the kernel dropped the packet outside the driver, as its own
-	// trace output names it; empty for the driver's drops, and where it tells none.
+	// trace output names it; empty for the driver's drops, and where it reports none.
 	Reason string
 	// Stack is where that was, "function+0xoffset [module]", innermost first. With
 	// Options.Stacks it is also the stack of the call that sent the packet, whatever
@@ -51,8 +51,7 @@ type Packet struct {
 	// packet's socket. nil for the many packets that are sent otherwise.
 	Sender *Task
 
-	// Process is whose the packet is; nil where that is not known. The tracer
-	// leaves it to others to find.
+	// Process is the owner of the socket; nil if unknown. The tracer leaves it nil.
 	Process *Process
 }
 
@@ -65,7 +64,7 @@ type Process struct {
 	Container string // id of the container, by its cgroup; "" if none
 }
 
-// A Layer is where a packet went wrong. Its text is what the JSON output says.
+// A Layer is where a packet went wrong. Its text is the JSON value.
 type Layer uint8
 
 // The layers.
@@ -84,9 +83,9 @@ func (l Layer) String() string {
 // A Device names an interface as it was when it was last looked up. Index and
 // NetNS identify it; the name may change.
 type Device struct {
-	Name  string
-	Index int
-	NetNS uint32 // inode number of the network namespace
+	Name  string `json:"ifname,omitempty"`
+	Index int    `json:"ifindex,omitempty"`
+	NetNS uint32 `json:"netns,omitempty"` // inode number of the network namespace
 }
 
 // A Frag is one fragment of a packet: skb_shared_info.frags[i].
@@ -103,7 +102,7 @@ type Flow struct {
 	Destination netip.AddrPort
 	Seq         uint32 // of TCP, from the packet's header
 	SeqKnown    bool   // also for packets that no socket of this machine sent
-	// SeqLength is how many sequence numbers the packet takes: its payload in bytes,
+	// SeqLength is how many sequence numbers the packet uses: its payload in bytes,
 	// and one each for SYN and FIN. 0 of a bare acknowledgement, and where Seq is not known.
 	SeqLength uint32
 }
@@ -120,17 +119,17 @@ type TCP struct {
 	SRTT        time.Duration // smoothed round trip time
 	SndQBytes   uint32        // write_seq - snd_una: written and not acknowledged
 	Backoff     int           // icsk_backoff: how often RTO was doubled
-	// TotalRetransmits is total_retrans: segments sent again in the life of the
+	// TotalRetransmits is total_retrans: segments retransmitted in the life of the
 	// connection.
 	TotalRetransmits uint32
 	// BytesAcked is bytes_acked, which moves as snd_una does and does not wrap:
-	// the two tie what sock_diag says of the connection to sequence numbers.
+	// the two map what sock_diag reports to sequence numbers.
 	BytesAcked uint64
 }
 
-// A Socket is the one that a packet belongs to, as far as the kernel side sees it.
+// A Socket is the one that a packet belongs to, as far as the BPF program sees it.
 type Socket struct {
-	Address uint64 // of struct sock: tells sockets apart as long as they live
+	Address uint64 // of struct sock: identifies a socket while it lives
 	Cookie  uint64 // sk_cookie; 0 if nobody asked the kernel for one yet
 	Inode   uint64 // of sockfs, as in /proc/PID/fd; 0 if no file leads to the socket, as to the kernel's own
 	Cgroup  uint64 // id in the cgroup v2 hierarchy; 0 if unknown

@@ -1,8 +1,11 @@
 package event
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
-// A FixStatus is the status of a step of fix. Its text is what JSON says.
+// A FixStatus is the status of a step of fix. Its text is the JSON value.
 type FixStatus uint8
 
 // The statuses.
@@ -105,8 +108,85 @@ func (p *Probe) Lost() bool {
 	return p.Seen && (p.Verdict == Dropped || p.Verdict == Rejected)
 }
 
-// Probes is every probe of a run: its end.
-type Probes []Probe
+// Probes is the end of a run of probes.
+type Probes struct {
+	Results   []Probe
+	Explained []Explanation // of what was lost
+}
 
-// Type returns "probes": JSON wrote each one already.
+// Type returns "probes": JSON wrote each result already.
 func (*Probes) Type() string { return "probes" }
+
+// Advice is one thing to do.
+type Advice struct {
+	ID      string // of the remedy
+	Command string // complete, for a root shell; empty where no command does it
+	Effect  string // a sentence
+	Cost    string // a sentence; empty where it costs nothing
+}
+
+// AppendAdvice appends advice that is not there yet: the same remedy with the same command.
+func AppendAdvice(all []Advice, more ...Advice) []Advice {
+	for _, a := range more {
+		if !slices.ContainsFunc(all, func(b Advice) bool { return a.ID == b.ID && a.Command == b.Command }) {
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
+// An Explanation says what something that was counted means, and what helps.
+type Explanation struct {
+	Name    string  // of the cause, drop reason or verdict
+	Verdict Verdict // of the packets
+	Meaning string  // a sentence
+	Count   uint64
+	Advice  []Advice
+}
+
+// A Status is how serious a finding is. The larger, the more it matters.
+type Status uint8
+
+// The statuses.
+const (
+	OK      Status = iota // nothing is wrong
+	Unknown               // it cannot be known; the message says why
+	Warn                  // it costs speed, or loses packets under conditions
+	Fail                  // packets are lost, or will be with ordinary traffic
+)
+
+// String is the word of the JSON output.
+func (s Status) String() string { return [...]string{"OK", "UNKNOWN", "WARN", "FAIL"}[s] }
+
+// Statuses lists every status, the most serious first.
+func Statuses() []Status { return []Status{Fail, Warn, Unknown, OK} }
+
+// A FindingID names what a finding is about. Scripts rely on it.
+type FindingID string
+
+// A Finding is one result of check, about the machine or one of its interfaces.
+type Finding struct {
+	ID        FindingID
+	Status    Status
+	Interface string // empty for the machine
+	NetNS     uint32 // inode number of the interface's network namespace; 0 for the machine
+	Message   string // whole sentences
+	Evidence  []Fact
+	Advice    []Advice // commands are complete
+}
+
+// A Fact is one piece of evidence.
+type Fact struct {
+	Key   string // in snake_case, with its unit
+	Value any    // a string, a number, a bool, or nil for what is not known
+}
+
+// Fact returns the value of a piece of evidence; nil if it is not known or absent.
+func (f *Finding) Fact(key string) any {
+	for _, fact := range f.Evidence {
+		if fact.Key == key {
+			return fact.Value
+		}
+	}
+	return nil
+}

@@ -1,6 +1,6 @@
 package event
 
-// A Verdict is what became of a packet. Its text is what the JSON output says.
+// A Verdict is what happened to a packet. Its text is the JSON value.
 type Verdict uint8
 
 // The verdicts, numbered as in bpf/event.h.
@@ -12,7 +12,7 @@ const (
 	Bounced             // its head began too close to a page end: copied and sent
 	OverLimit           // another driver sent it; a Xen frontend's limit is lower
 	Rejected            // the backend refused it after the driver counted it as sent
-	Accepted            // of a probe only: the backend took it, as far as it has answered
+	Accepted            // of a probe only: not rejected by the backend so far
 )
 
 var verdictNames = [...]string{"none", "sent", "dropped", "linearized", "bounced", "over_limit", "rejected", "accepted"}
@@ -25,7 +25,7 @@ func (v Verdict) String() string {
 }
 
 // A Cause is why the driver dropped a packet: which of the tests in
-// xennet_start_xmit it failed. Its text is what the JSON output says.
+// xennet_start_xmit it failed. Its text is the JSON value.
 type Cause uint8
 
 // The causes, numbered as in bpf/event.h, in the order of the driver's tests.

@@ -1,16 +1,28 @@
+// Package fix mends what check found: it makes a plan of the findings, carries it
+// out all or nothing, and puts everything back.
+//
+// A [Plan] looks at nothing but a check's facts and findings. A [Fixer] changes
+// the machine. Before its first change it writes down everything that it is going
+// to change as it was, in one file; [Fixer.Revert] needs nothing else, whenever the
+// work was cut off, so nothing has to be written down between two changes.
 package fix
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"xentrace/internal/event"
 	"xentrace/internal/netdev"
+	"xentrace/internal/trace"
 )
 
 // A Fixer changes a machine and puts it back.
@@ -27,7 +39,6 @@ type Fixer struct {
 // before could be taken back. The state file is there still.
 var ErrNotUndone = errors.New("not everything could be undone")
 
-// A task is a step with what it takes to do it.
 type task struct {
 	step     Step
 	device   Device          // nil for the machine
@@ -75,7 +86,6 @@ func (f *Fixer) Apply(ctx context.Context, plan *Plan, persist Persistence) (err
 func (f *Fixer) disk() *disk   { return &disk{root: f.Root, between: f.between} }
 func (f *Fixer) store() *store { return &store{path: f.State, disk: f.disk()} }
 
-// applying is one run.
 type applying struct {
 	*Fixer
 	first  *State // as the state file has it; nil if there is none
@@ -85,7 +95,6 @@ type applying struct {
 	files  []File
 }
 
-// prepare reads everything that is going to be changed.
 func (a *applying) prepare(ctx context.Context, steps []Step, persist Persistence) error {
 	for _, step := range steps {
 		t := task{step: step}
@@ -152,7 +161,6 @@ func (a *applying) noteInterface(ctx context.Context, t *task) error {
 	return nil
 }
 
-// changeable returns the features of the change that the interface has.
 func changeable(all map[string]netdev.Feature, c *change) map[string]bool {
 	on := map[string]bool{}
 	for _, name := range c.features {
@@ -171,17 +179,15 @@ func (a *applying) check() error {
 		}
 	}
 	for _, t := range a.tasks {
-		if t.device == nil {
-			continue
-		}
-		if err := t.device.SetFeatures(nil); err != nil {
-			return err
+		if t.device != nil {
+			if err := t.device.SetFeatures(nil); err != nil {
+				return err
+			}
 		}
 	}
 	return a.checkFiles(a.files)
 }
 
-// do makes the changes.
 func (a *applying) do(ctx context.Context) error {
 	for n := range a.tasks {
 		if err := ctx.Err(); err != nil {
@@ -222,7 +228,6 @@ func (a *applying) change(t *task) error {
 	}
 }
 
-// verify reads a value back.
 func (a *applying) verify(t *task) error {
 	switch c := &t.step.change; {
 	case c.sysctl != "":
@@ -250,7 +255,6 @@ func (a *applying) verify(t *task) error {
 	return nil
 }
 
-// undo takes back what this run did.
 func (a *applying) undo(ctx context.Context) error {
 	var failures []error
 	for n := range a.files {
@@ -301,7 +305,6 @@ func (f *Fixer) failed(step Step, err error) error {
 	return fmt.Errorf("step %s: %w", step.Name, err)
 }
 
-// tell tells what became of a step.
 func (f *Fixer) tell(step Step, status event.FixStatus, message string) {
 	step.Status, step.Message = status, message
 	if step.Path != "" && status != event.Planned {
@@ -317,5 +320,26 @@ func onOff(on bool) string {
 	return "off"
 }
 
-// directoryOf is the directory that a path is in, on the machine.
 func (f *Fixer) directoryOf(path string) string { return filepath.Dir(f.disk().path(path)) }
+
+// explain adds to an error what can be done about it. What the machine does not
+// allow wraps trace.ErrCannotRun.
+func explain(err error) error {
+	switch {
+	case err == nil, errors.Is(err, trace.ErrCannotRun), errors.Is(err, context.Canceled):
+		return err
+	case errors.Is(err, unix.EROFS):
+		return fmt.Errorf("%w: %w: in a container, run xentrace fix on the machine itself or start the container with --privileged", trace.ErrCannotRun, err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: %w: run it as root, with sudo; in a container, run it on the machine itself", trace.ErrCannotRun, err)
+	case errors.Is(err, netdev.ErrNotFound), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EINVAL), errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: %w", trace.ErrCannotRun, err)
+	}
+	return err
+}
+
+// sentence makes one of an error's text.
+func sentence(text string) string {
+	text = strings.TrimPrefix(text, trace.ErrCannotRun.Error()+": ")
+	return strings.ToUpper(text[:1]) + text[1:] + "."
+}

@@ -15,6 +15,7 @@ import (
 
 	"xentrace/internal/event"
 	"xentrace/internal/trace"
+	"xentrace/test/need"
 )
 
 // plan plans these steps for eth0 and eth1, in the order in which they are done.
@@ -94,6 +95,7 @@ func TestApplyAndRevert(t *testing.T) {
 func TestCrashAtEveryPoint(t *testing.T) {
 	for _, persist := range append(Persistences(), "") {
 		t.Run(string(persist), func(t *testing.T) {
+			t.Parallel()
 			whole := newFakeMachine(t)
 			whole.spoil(t)
 			apply := func(m *fakeMachine) error {
@@ -326,6 +328,9 @@ func TestStateIsNotTrusted(t *testing.T) {
 		"an empty file": func(path string) error { return os.Truncate(path, 0) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			if name == "another's" {
+				need.Root(t, "to give a file away")
+			}
 			m := newFakeMachine(t)
 			if err := m.fixer().Apply(t.Context(), m.plan(t, "sg-off"), ""); err != nil {
 				t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 
 	"xentrace/internal/event"
 	"xentrace/internal/netdev"
+	"xentrace/test/need"
 )
 
 // What a process that a test starts is to do, in the network namespace it is in.
@@ -25,52 +26,135 @@ const (
 	stateAt   = "XENTRACE_FIX_STATE"
 )
 
-// onVeth plans steps for v0 of this machine.
-func onVeth(t *testing.T) (*Fixer, *Plan, Identity) {
-	t.Helper()
+// TestMain is the whole of such a process.
+func TestMain(m *testing.M) {
+	role := os.Getenv(playsRole)
+	if role == "" {
+		os.Exit(m.Run())
+	}
+	if err := play(role); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func play(role string) error {
+	v, err := onVeth(role == "survivor")
+	switch {
+	case err != nil:
+		return err
+	case role == "victim":
+		return v.die()
+	default:
+		return v.survive()
+	}
+}
+
+// A veth is v0 of this network namespace, and what is to be done to it.
+type veth struct {
+	fixer    *Fixer
+	plan     *Plan
+	identity Identity
+}
+
+// onVeth plans steps for v0, which it makes if asked to.
+func onVeth(makeIt bool) (*veth, error) {
+	if makeIt {
+		for _, words := range []string{"link add v0 mtu 9000 type veth peer name v1", "link set v0 up", "link set v1 up"} {
+			if out, err := exec.Command("ip", strings.Fields(words)...).CombinedOutput(); err != nil {
+				return nil, fmt.Errorf("ip %s: %w %s", words, err, out)
+			}
+		}
+	}
 	own, err := netdev.Current()
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	defer own.Close()
 	i, err := own.ByName("v0")
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	identity := IdentityOf(i)
-	fixer := &Fixer{Machine: Running{}, State: os.Getenv(stateAt), Emit: func(s event.FixStep) { t.Logf("%s %s: %s", s.Status, s.Name, s.Message) }}
+	v := &veth{identity: IdentityOf(i), plan: &Plan{}}
+	v.fixer = &Fixer{Machine: Running{}, State: os.Getenv(stateAt), Emit: func(s event.FixStep) { fmt.Printf("%s %s: %s\n", s.Status, s.Name, s.Message) }}
 	todo, err := chosen([]string{"sg-off", "tso-gso-off", "mtu-1400"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	plan := &Plan{}
 	for _, a := range todo {
-		plan.Steps = append(plan.Steps, Step{FixStep: event.FixStep{Name: a.name, Interface: "v0"}, identity: identity, change: a.change})
+		v.plan.Steps = append(v.plan.Steps, Step{FixStep: event.FixStep{Name: a.name, Interface: "v0"}, identity: v.identity, change: a.change})
 	}
-	return fixer, plan, identity
+	return v, err
 }
 
-// realSnapshot is what the kernel says of v0.
-func realSnapshot(t *testing.T, identity Identity) string {
-	t.Helper()
-	device, err := Running{}.Find(t.Context(), identity)
+// snapshot is what the kernel says of v0.
+func (v *veth) snapshot(ctx context.Context) (string, error) {
+	device, err := Running{}.Find(ctx, v.identity)
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	features, err := device.Features()
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	mtu, err := device.MTU()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprint(mtu, features)
+	return fmt.Sprint(mtu, features), err
 }
 
-// self runs a test of this binary in a process of its own.
+// die applies the plan and is killed at a point of it, if it has so many.
+func (v *veth) die() error {
+	at, err := strconv.Atoi(os.Getenv(killedAt))
+	if err != nil {
+		return err
+	}
+	v.fixer.between = func() {
+		if at--; at == 0 {
+			_ = unix.Kill(unix.Getpid(), unix.SIGKILL)
+		}
+	}
+	v.fixer.Machine = counted{v.fixer.between}
+	return v.fixer.Apply(context.Background(), v.plan, "")
+}
+
+// survive kills a process at each point and reverts.
+func (v *veth) survive() error {
+	ctx := context.Background()
+	before, err := v.snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	changed := 0
+	for at := 1; ; at++ {
+		out, err := self("victim", killedAt+"="+strconv.Itoa(at)).CombinedOutput()
+		var exit *exec.ExitError
+		whole := err == nil
+		if !whole && (!errors.As(err, &exit) || exit.Exited()) {
+			return fmt.Errorf("killed at %d: %w\n%s", at, err, out)
+		}
+		now, err := v.snapshot(ctx)
+		if err != nil {
+			return err
+		}
+		if now != before {
+			changed++
+		}
+		if err := v.fixer.Revert(ctx, false); err != nil && !errors.Is(err, ErrNothing) {
+			return fmt.Errorf("killed at %d: %w\n%s", at, err, out)
+		}
+		if now, err = v.snapshot(ctx); err != nil || now != before {
+			return fmt.Errorf("killed at %d: before\n%s\nreverted\n%s %v", at, before, now, err)
+		}
+		if whole {
+			if at < 8 || changed < 4 {
+				return fmt.Errorf("only %d points, and after %d of them something was changed", at, changed)
+			}
+			fmt.Printf("killed everywhere: %d points, after %d of which something was changed\n", at, changed)
+			return nil
+		}
+	}
+}
+
+// self is a process of this binary with a role.
 func self(role string, environment ...string) *exec.Cmd {
-	cmd := exec.Command(os.Args[0], "-test.run=^TestRoles$", "-test.v")
+	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(append(os.Environ(), playsRole+"="+role), environment...)
 	return cmd
 }
@@ -78,65 +162,13 @@ func self(role string, environment ...string) *exec.Cmd {
 // A process on a real interface, killed between any two steps: a revert by another
 // gives back the very same features and MTU.
 func TestKilledForReal(t *testing.T) {
+	need.Root(t, "to make network namespaces")
+	need.Tool(t, "ip")
 	cmd := self("survivor", stateAt+"="+filepath.Join(t.TempDir(), "fix.json"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "killed everywhere") {
 		t.Fatalf("%v\n%s", err, out)
-	}
-}
-
-// TestRoles is not a test but what the others run.
-func TestRoles(t *testing.T) {
-	switch os.Getenv(playsRole) {
-	case "victim":
-		fixer, plan, _ := onVeth(t)
-		at, _ := strconv.Atoi(os.Getenv(killedAt))
-		fixer.between = func() {
-			if at--; at == 0 {
-				_ = unix.Kill(unix.Getpid(), unix.SIGKILL)
-			}
-		}
-		fixer.Machine = counted{fixer.between}
-		if err := fixer.Apply(t.Context(), plan, ""); err != nil {
-			t.Fatal(err)
-		}
-	case "survivor":
-		survive(t)
-	}
-}
-
-// survive kills a process at each point and reverts.
-func survive(t *testing.T) {
-	for _, words := range []string{"link add v0 mtu 9000 type veth peer name v1", "link set v0 up", "link set v1 up"} {
-		if out, err := exec.Command("ip", strings.Fields(words)...).CombinedOutput(); err != nil {
-			t.Fatalf("ip %s: %v %s", words, err, out)
-		}
-	}
-	fixer, _, identity := onVeth(t)
-	before, changed := realSnapshot(t, identity), 0
-	for at := 1; ; at++ {
-		out, err := self("victim", killedAt+"="+strconv.Itoa(at)).CombinedOutput()
-		var exit *exec.ExitError
-		if killed := errors.As(err, &exit); err != nil && !killed {
-			t.Fatal(err)
-		}
-		if realSnapshot(t, identity) != before {
-			changed++
-		}
-		if revert := fixer.Revert(t.Context(), false); revert != nil && !errors.Is(revert, ErrNothing) {
-			t.Fatalf("killed at %d: %v\n%s", at, revert, out)
-		}
-		if now := realSnapshot(t, identity); now != before {
-			t.Fatalf("killed at %d: before\n%s\nreverted\n%s", at, before, now)
-		}
-		if err == nil {
-			if at < 8 || changed < 4 {
-				t.Fatalf("only %d points, and after %d of them something was changed", at, changed)
-			}
-			t.Logf("killed everywhere: %d points, after %d of which something was changed", at, changed)
-			return
-		}
 	}
 }
 

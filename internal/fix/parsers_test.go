@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"xentrace/test/need"
 )
 
 // inRoot runs a shell script in a root directory with the real parsers and the
@@ -17,9 +19,8 @@ func (m *fakeMachine) inRoot(t *testing.T, script string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(packages); err != nil {
-		t.Fatalf("%v: make deps unpacks the parsers", err)
-	}
+	need.Root(t, "to enter a root directory of the parsers")
+	need.File(t, packages)
 	files := t.TempDir()
 	dispatch, err := os.ReadFile("testdata/dispatch.sh")
 	if err != nil {

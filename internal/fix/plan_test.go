@@ -11,27 +11,44 @@ import (
 	"xentrace/internal/event"
 	"xentrace/internal/netdev"
 	"xentrace/internal/netfront"
+	"xentrace/internal/remedy"
 )
 
 // A machine with one interface of the frontend, and what was found of it.
-type found struct {
-	machine  *check.Machine
-	findings []event.Finding
-}
+type found struct{ machine *check.Machine }
 
 // newFound is a driver that linearizes or drops, on a kernel where some small heads
 // cross a page, with all features on.
 func newFound(code event.Status) *found {
 	on := netdev.Feature{Active: true, Requested: true, Changeable: true}
-	f := &found{machine: &check.Machine{NetNS: 1}}
+	f := &found{machine: &check.Machine{NetNS: 1, Slab: check.Known[check.Slab]{Value: crossing}}}
+	switch code {
+	case event.OK:
+		f.machine.Code.Live.Value.Value = netfront.Linearizes
+	case event.Fail:
+		f.machine.Code.Live.Value.Value = netfront.Drops
+	default:
+		f.machine.Code.Live.Missing, f.machine.Code.File.Missing = "no BTF", "no file"
+	}
+	f.machine.Facts.SinglePages = remedy.Off
 	i := check.Interface{Path: "/run/netns/x", Interface: netdev.Interface{Name: "eth0", Index: 2, Namespace: 1, Driver: netdev.DriverNetfront, BusInfo: "vif-0", MTU: 1500}}
 	i.Features.Value = netdev.Features{ScatterGather: on, TSO: on, TSO6: on, GSO: on}
 	f.machine.Interfaces = []check.Interface{i}
-	f.findings = []event.Finding{
-		{ID: check.LinearizeCode, Status: code},
-		{ID: check.ScatterGather, Interface: "eth0", NetNS: 1, Evidence: []event.Fact{{Key: "small_heads_crossing", Value: 1}}},
-	}
 	return f
+}
+
+// Objects of 704 bytes straddle a page where 23 of them, and not where 11 of them, are in a slab.
+var (
+	crossing    = check.Slab{Bytes: 704, Objects: 23, Tail: 320}
+	notCrossing = check.Slab{Bytes: 704, Objects: 11, Tail: 320}
+)
+
+// noSwitch has no setting for single pages: none in this kernel, or none that is visible.
+func (f *found) noSwitch(why string) {
+	f.machine.SinglePages.Missing, f.machine.Facts.SinglePages = why, remedy.Absent
+	if why == check.SwitchElsewhere {
+		f.machine.Facts.SinglePages = remedy.NotKnown
+	}
 }
 
 func (f *found) off(features ...string) {
@@ -75,17 +92,17 @@ func TestPlan(t *testing.T) {
 		"another driver":                    {code: event.Fail, change: func(f *found) { f.machine.Interfaces[0].Driver = "veth" }},
 		"a driver that drops":               {code: event.Fail, want: "planned single-pages, planned update-kernel"},
 		"with a large MTU":                  {code: event.Fail, change: func(f *found) { f.machine.Interfaces[0].MTU = 9001 }, want: "planned single-pages, planned mtu-1500 eth0, planned update-kernel"},
-		"with single pages already":         {code: event.Fail, change: func(f *found) { f.machine.SinglePages.Value = true }, want: "planned update-kernel"},
+		"with single pages already":         {code: event.Fail, change: func(f *found) { f.machine.Facts.SinglePages = remedy.On }, want: "planned update-kernel"},
 		"that drops, scatter-gather off":    {code: event.Fail, change: func(f *found) { f.off("sg") }, want: "planned single-pages, planned sg-on eth0, planned update-kernel"},
 		"that drops, TSO and GSO off":       {code: event.Fail, change: func(f *found) { f.off("tso", "gso") }, want: "planned single-pages, planned update-kernel"},
-		"that drops, without the switch":    {code: event.Fail, change: func(f *found) { f.machine.SinglePages.Missing = check.NoSwitch }, want: "planned tso-gso-off eth0, planned update-kernel"},
-		"neither, scatter-gather off":       {code: event.Fail, change: func(f *found) { f.machine.SinglePages.Missing = check.NoSwitch; f.off("sg") }, want: "planned update-kernel"},
-		"that drops, in a container":        {code: event.Fail, change: func(f *found) { f.machine.SinglePages.Missing = check.SwitchElsewhere; f.off("sg") }, want: "refused single-pages, planned update-kernel"},
+		"that drops, without the switch":    {code: event.Fail, change: func(f *found) { f.noSwitch(check.NoSwitch) }, want: "planned tso-gso-off eth0, planned update-kernel"},
+		"neither, scatter-gather off":       {code: event.Fail, change: func(f *found) { f.noSwitch(check.NoSwitch); f.off("sg") }, want: "planned update-kernel"},
+		"that drops, in a container":        {code: event.Fail, change: func(f *found) { f.noSwitch(check.SwitchElsewhere); f.off("sg") }, want: "refused single-pages, planned update-kernel"},
 		"unknown code, scatter-gather off":  {code: event.Unknown, change: func(f *found) { f.off("sg") }},
 		"asked for: scatter-gather off":     {code: event.OK, choice: Choice{Steps: []string{"sg-off"}}, want: "refused sg-off eth0"},
 		"forced":                            {code: event.OK, choice: Choice{Steps: []string{"sg-off"}, Force: true}, want: "planned sg-off eth0"},
-		"off where it does no harm":         {code: event.Fail, change: func(f *found) { f.findings[1].Evidence[0].Value = 0 }, choice: Choice{Steps: []string{"sg-off"}}, want: "planned sg-off eth0"},
-		"off where that is not known":       {code: event.Fail, change: func(f *found) { f.findings[1].Evidence[0].Value = nil }, choice: Choice{Steps: []string{"sg-off"}}, want: "refused sg-off eth0"},
+		"off where it does no harm":         {code: event.Fail, change: func(f *found) { f.machine.Slab.Value = notCrossing }, choice: Choice{Steps: []string{"sg-off"}}, want: "planned sg-off eth0"},
+		"off where that is not known":       {code: event.Fail, change: func(f *found) { f.machine.Slab.Missing = "not shown" }, choice: Choice{Steps: []string{"sg-off"}}, want: "refused sg-off eth0"},
 		"TSO off for nothing":               {code: event.OK, choice: Choice{Steps: []string{"tso-gso-off"}}, want: "refused tso-gso-off eth0"},
 		"TSO on for a driver that drops":    {code: event.Fail, choice: Choice{Steps: []string{"tso-gso-on"}}, want: "refused tso-gso-on eth0"},
 		"TSO on after single pages":         {code: event.Fail, choice: Choice{Steps: []string{"tso-gso-on", "single-pages"}}, want: "planned single-pages, planned tso-gso-on eth0"},
@@ -102,7 +119,7 @@ func TestPlan(t *testing.T) {
 			if c.change != nil {
 				c.change(f)
 			}
-			plan, err := NewPlan(f.machine, f.findings, c.choice)
+			plan, err := NewPlan(f.machine, nil, c.choice)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -136,11 +153,10 @@ func TestChanged(t *testing.T) {
 	} {
 		f := newFound(event.OK)
 		f.off("tso", "gso")
-		f.findings = nil
 		other := f.machine.Interfaces[0]
 		other.Name, other.Index, other.Driver = "eth1", 3, "veth"
 		f.machine.Interfaces = append(f.machine.Interfaces, other)
-		plan, err := NewPlan(f.machine, f.findings, Choice{Steps: c.steps})
+		plan, err := NewPlan(f.machine, nil, Choice{Steps: c.steps})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -158,8 +174,8 @@ func TestCommandOfAnotherNamespace(t *testing.T) {
 	f := newFound(event.OK)
 	f.off("sg")
 	f.machine.NetNS = 7
-	f.findings = append(f.findings, event.Finding{ID: check.Queues, Status: event.Warn, Interface: "eth0"}, event.Finding{ID: check.MTU, Status: event.Warn})
-	plan, err := NewPlan(f.machine, f.findings, Choice{})
+	findings := []event.Finding{{ID: check.Queues, Status: event.Warn, Interface: "eth0"}, {ID: check.MTU, Status: event.Warn}}
+	plan, err := NewPlan(f.machine, findings, Choice{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,12 +200,12 @@ func TestStepNames(t *testing.T) {
 		}
 	}
 	for _, r := range rules {
-		if _, err := actionNamed(r.step); err != nil && r.step != "update-kernel" {
+		if _, err := actionNamed(string(r.step)); err != nil && r.step != remedy.UpdateKernel {
 			t.Errorf("rule for %s: %v", r.step, err)
 		}
 	}
 	for _, o := range objections {
-		if _, err := actionNamed(o.step); err != nil && o.step != "" && o.step != "mtu-" {
+		if _, err := actionNamed(string(o.step)); err != nil && o.step != "" && o.step != "mtu-" {
 			t.Errorf("objection to %s: %v", o.step, err)
 		}
 	}
@@ -278,13 +294,5 @@ func TestPersistIsRefused(t *testing.T) {
 				t.Error("something was changed")
 			}
 		})
-	}
-}
-
-func TestLinearizationOfTheFinding(t *testing.T) {
-	for status, want := range map[event.Status]netfront.Linearization{event.OK: netfront.Linearizes, event.Fail: netfront.Drops, event.Unknown: netfront.Unknown} {
-		if got := linearization([]event.Finding{{ID: check.LinearizeCode, Status: status}}); got != want {
-			t.Errorf("%s: %v", status, got)
-		}
 	}
 }

@@ -45,7 +45,6 @@ func (f *Fixer) Revert(ctx context.Context, force bool) (err error) {
 	return explain(f.store().remove())
 }
 
-// restore makes settings and interfaces what they were.
 func (f *Fixer) restore(ctx context.Context, s *State) error {
 	var failures []error
 	for n := range s.Interfaces {
@@ -59,12 +58,8 @@ func (f *Fixer) restore(ctx context.Context, s *State) error {
 
 func (f *Fixer) restoreSysctl(s *SysctlState) error {
 	step := Step{FixStep: event.FixStep{Name: "restore-sysctl", Command: fmt.Sprintf("sysctl -w %s=%s", s.Name, s.Was)}}
-	value, err := f.Machine.Sysctl(s.Name)
-	if err == nil && value != s.Was {
-		if err = f.Machine.SetSysctl(s.Name, s.Was); err == nil {
-			value, err = f.Machine.Sysctl(s.Name)
-		}
-	}
+	set := func(value string) error { return f.Machine.SetSysctl(s.Name, value) }
+	value, err := restored(func() (string, error) { return f.Machine.Sysctl(s.Name) }, set, s.Was)
 	if err == nil && value != s.Was {
 		err = fmt.Errorf("%s is %s and was %s", s.Name, value, s.Was)
 	}
@@ -107,7 +102,6 @@ func (f *Fixer) restoreInterface(ctx context.Context, s *InterfaceState) error {
 	return nil
 }
 
-// restoreFeatures asks for what was asked for, and tells what that changed.
 func restoreFeatures(device Device, was map[string]netdev.Feature) (changed []string, err error) {
 	now, err := device.Features()
 	if err != nil {
@@ -121,11 +115,12 @@ func restoreFeatures(device Device, was map[string]netdev.Feature) (changed []st
 		}
 	}
 	if len(on) > 0 {
-		if err := device.SetFeatures(on); err != nil {
-			return nil, err
-		}
+		err = device.SetFeatures(on)
 	}
-	if now, err = device.Features(); err != nil {
+	if err == nil {
+		now, err = device.Features()
+	}
+	if err != nil {
 		return nil, err
 	}
 	for _, name := range slices.Sorted(maps.Keys(was)) {
@@ -142,14 +137,21 @@ func restoreFeatures(device Device, was map[string]netdev.Feature) (changed []st
 }
 
 func restoreMTU(device Device, was int) error {
-	mtu, err := device.MTU()
-	if err == nil && mtu != was {
-		if err = device.SetMTU(was); err == nil {
-			mtu, err = device.MTU()
-		}
-	}
+	mtu, err := restored(device.MTU, device.SetMTU, was)
 	if err == nil && mtu != was {
 		err = fmt.Errorf("the MTU is %d and was %d", mtu, was)
 	}
 	return err
+}
+
+// restored sets a value to what it was, unless it is, and reads it back.
+func restored[T comparable](get func() (T, error), set func(T) error, was T) (T, error) {
+	value, err := get()
+	if err != nil || value == was {
+		return value, err
+	}
+	if err := set(was); err != nil {
+		return value, err
+	}
+	return get()
 }

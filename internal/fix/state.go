@@ -17,7 +17,6 @@ import (
 // DefaultState is where the state file is if nothing else is said.
 const DefaultState = "/var/lib/xentrace/fix.json"
 
-// stateVersion is that of the state file's form.
 const stateVersion = 1
 
 // A State is what was there before the first change, and what was made of it. The
@@ -55,7 +54,6 @@ type FileState struct {
 	Directory bool `json:"directory"`
 }
 
-// clone returns a state that can be added to.
 func (s *State) clone() *State {
 	copied := &State{Version: stateVersion}
 	if s == nil {
@@ -67,24 +65,23 @@ func (s *State) clone() *State {
 }
 
 func (s *State) sysctl(name string) *SysctlState {
-	for n := range s.Sysctls {
-		if s.Sysctls[n].Name == name {
-			return &s.Sysctls[n]
-		}
-	}
-	return nil
+	return first(s.Sysctls, func(known *SysctlState) bool { return known.Name == name })
 }
 
 func (s *State) iface(identity Identity) *InterfaceState {
-	for n := range s.Interfaces {
-		if s.Interfaces[n].Identity.same(identity) > 0 {
-			return &s.Interfaces[n]
+	return first(s.Interfaces, func(known *InterfaceState) bool { return known.Identity.same(identity) > 0 })
+}
+
+// first is the first element that is meant, in its place; nil if none is.
+func first[T any](all []T, meant func(*T) bool) *T {
+	for n := range all {
+		if meant(&all[n]) {
+			return &all[n]
 		}
 	}
 	return nil
 }
 
-// A store keeps a state in a file.
 type store struct {
 	path string
 	disk *disk
@@ -92,23 +89,28 @@ type store struct {
 
 // load returns the state, and nil if there is none.
 func (s *store) load() (*State, error) {
+	state, err := s.read()
+	return state, s.failure(err)
+}
+
+func (s *store) read() (*State, error) {
 	file, err := os.OpenFile(s.path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("state file %s: %w", s.path, reason(err))
+		return nil, err
 	}
 	defer file.Close()
 	if err := trusted(file); err != nil {
-		return nil, fmt.Errorf("state file %s: %w", s.path, err)
+		return nil, err
 	}
 	state := &State{}
 	if err := json.NewDecoder(file).Decode(state); err != nil {
-		return nil, fmt.Errorf("state file %s: %w", s.path, err)
+		return nil, err
 	}
 	if state.Version != stateVersion {
-		return nil, fmt.Errorf("state file %s: its form is %d, this program knows %d", s.path, state.Version, stateVersion)
+		return nil, fmt.Errorf("its form is %d, this program knows %d", state.Version, stateVersion)
 	}
 	return state, nil
 }
@@ -129,42 +131,31 @@ func trusted(file *os.File) error {
 	return nil
 }
 
-// save writes the state.
 func (s *store) save(state *State) error {
 	content, err := json.MarshalIndent(state, "", "\t")
 	if err == nil {
 		err = s.disk.write(s.path, append(content, '\n'), 0o600)
 	}
-	if err != nil {
-		return fmt.Errorf("state file %s: %w", s.path, reason(err))
-	}
-	return nil
+	return s.failure(err)
 }
 
-func (s *store) remove() error {
-	if err := s.disk.remove(s.path); err != nil {
-		return fmt.Errorf("state file %s: %w", s.path, reason(err))
-	}
-	return nil
-}
+func (s *store) remove() error { return s.failure(s.disk.remove(s.path)) }
 
 // lock makes the state's directory and locks the state.
-func (s *store) lock() (*lock, error) {
-	err := os.MkdirAll(filepath.Dir(s.path), 0o700)
-	if err == nil {
-		var taken *lock
-		if taken, err = takeLock(s.path + ".lock"); err == nil {
-			return taken, nil
-		}
+func (s *store) lock() (taken *lock, err error) {
+	if err = os.MkdirAll(filepath.Dir(s.path), 0o700); err == nil {
+		taken, err = takeLock(s.path + ".lock")
 	}
-	return nil, fmt.Errorf("state file %s: %w", s.path, reason(err))
+	return taken, s.failure(err)
 }
 
-// reason returns an error without the path that a caller names anyway.
-func reason(err error) error {
-	var failure *fs.PathError
-	if errors.As(err, &failure) {
-		return failure.Err
+// failure names the state file in an error, once.
+func (s *store) failure(err error) error {
+	if err == nil {
+		return nil
 	}
-	return err
+	if failure, is := errors.AsType[*fs.PathError](err); is {
+		err = failure.Err
+	}
+	return fmt.Errorf("state file %s: %w", s.path, err)
 }

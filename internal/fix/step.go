@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"xentrace/internal/event"
+	"xentrace/internal/remedy"
 )
 
 // A Step is one change to the machine, with what it takes to make it.
@@ -49,67 +50,40 @@ var (
 // HighOrder is the switch that makes page fragments single pages (5.3).
 const HighOrder = "net.core.high_order_alloc_disable"
 
-// actions are all that fix can do, in the order in which it is done: what keeps
-// packets within the limit comes before what lets larger ones through, and an MTU
-// comes after the scatter-gather that it may need.
+// actions are all that fix can do, in the order in which it is done: what keeps packets
+// within the limit comes before what lets larger ones through, and an MTU comes after the
+// scatter-gather that it may need.
 var actions = []action{
-	{
-		name: "single-pages", command: "sysctl -w " + HighOrder + "=1", change: change{sysctl: HighOrder, value: "1"},
-		does:   "new page fragments are single pages",
-		effect: "New fragments are single pages and no longer straddle two, so copied data stays within the limit. Each process first uses up the fragment it has, at most 32 KiB.",
-		cost:   "Bulk senders allocate more often and use a little more CPU; a datagram that is put together from more than 17 page pieces is an error (EMSGSIZE).",
-	},
-	{
-		name: "tso-gso-off", command: "ethtool -K {ifname} tso off gso off", change: change{features: segmentation},
-		does:   "packets are no longer than the MTU",
-		effect: "Packets are no longer than the MTU, so few of them need more than 18 slots.",
-		cost:   "Bulk senders use much more CPU and are slower; a packet of many small pieces can still be over the limit.",
-	},
-	{
-		name: "sg-on", command: "ethtool -K {ifname} sg on", change: change{features: scatterGather, on: true},
-		does:   "the driver takes packets of several pieces",
-		effect: "The driver takes packets of up to 18 slots again, so none is dropped for needing two. Sending takes less CPU.",
-	},
-	{
-		name: "tso-gso-on", command: "ethtool -K {ifname} tso on gso on", change: change{features: segmentation, on: true},
-		does:   "the driver takes packets larger than the MTU",
-		effect: "Bulk senders use less CPU and are faster. What turned it off, a start-up script perhaps, may do so again at the next start.",
-	},
-	mtuAction(1500),
+	remedied(remedy.SinglePages, "new page fragments are single pages", change{sysctl: HighOrder, value: "1"}),
+	remedied(remedy.OffloadOff, "packets are no longer than the MTU", change{features: segmentation}),
+	remedied(remedy.SGOn, "the driver accepts packets of several slots", change{features: scatterGather, on: true}),
+	remedied(remedy.OffloadOn, "the driver accepts packets larger than the MTU", change{features: segmentation, on: true}),
+	mtuAction(plainMTU),
 	mtuAction(largestMTU),
-	{
-		name: "sg-off", command: "ethtool -K {ifname} sg off", change: change{features: scatterGather},
-		does:   "an old way around the drops, which loses small packets on many kernels",
-		effect: "Packets are copied into one piece before the driver has them, so none needs more than 18 slots.",
-		cost:   "Small packets that cross a page are dropped instead, sending takes more CPU, and the MTU becomes 1500 at most.",
-	},
-	{
-		name: "update-kernel", manual: true,
-		effect: "From Linux 3.17 on, and in stable kernels that took the change, the driver copies a packet over the limit into one buffer and sends it. That ends the drops for good.",
-		cost:   "A restart.",
-	},
+	remedied(remedy.SGOff, "an old workaround that drops small packets on many kernels", change{features: scatterGather}),
+	{name: string(remedy.UpdateKernel), effect: remedy.Of(remedy.UpdateKernel).Effect, cost: remedy.Of(remedy.UpdateKernel).Cost, manual: true},
+}
+
+func remedied(id remedy.ID, does string, c change) action {
+	r := remedy.Of(id)
+	return action{name: string(id), command: r.Command, effect: r.Effect, cost: r.Cost, does: does, change: c}
 }
 
 const (
-	plainMTU   = 1500  // the most that the driver takes without scatter-gather
+	plainMTU   = 1500  // the most that the driver accepts without scatter-gather
 	largestMTU = 65517 // with an Ethernet header and a VLAN tag: the 65535 bytes that a request can say
 )
 
-// mtuAction is the step mtu-N.
 func mtuAction(mtu int) action {
-	a := action{
-		name: fmt.Sprintf("mtu-%d", mtu), command: fmt.Sprintf("ip link set dev {ifname} mtu %d", mtu), change: change{mtu: mtu},
-		does:   "the MTU is N bytes, such as 1500",
-		effect: fmt.Sprintf("The MTU is %d. Segments already queued are cut anew when they are sent again.", mtu),
+	const does = "the MTU is N bytes, such as 1500"
+	id := remedy.ID(fmt.Sprintf("mtu-%d", mtu))
+	if remedy.Of(id).Command != "" {
+		return remedied(id, does, change{mtu: mtu})
 	}
-	switch mtu {
-	case plainMTU:
-		a.effect = "Segments already queued are cut anew when they are sent again, which frees a stuck connection."
-		a.cost = "The gain of jumbo frames is lost for all traffic on the interface."
-	case largestMTU:
-		a.effect = "A full packet with its Ethernet header and a VLAN tag is then 65535 bytes, the most that a request on the ring can say."
+	return action{
+		name: string(id), command: fmt.Sprintf("ip link set dev {ifname} mtu %d", mtu), change: change{mtu: mtu}, does: does,
+		effect: fmt.Sprintf("MTU %d. Queued segments are re-segmented at their next retransmission.", mtu),
 	}
-	return a
 }
 
 // Names returns the names of all steps that can be asked for, with what they do;

@@ -52,7 +52,6 @@ type Verifier struct {
 	pauseDiscarding func()
 }
 
-// A window is what was counted in a stretch of time.
 type window struct {
 	packets, dropped uint64
 	causes           [event.NumCauses]uint64
@@ -152,7 +151,6 @@ func (w *Verifier) After(ctx context.Context) (ended bool) {
 	return false
 }
 
-// ended is the good news.
 func (w *Verifier) ended(last, between window) string {
 	time := w.Watch
 	var text string
@@ -175,7 +173,6 @@ func (w *Verifier) tell(status event.FixStatus, message string) {
 	w.Fixer.Emit(event.FixStep{Name: "watch", Status: status, Message: message + w.unprobed})
 }
 
-// window counts for as long as the flags say. An interrupt ends it.
 func (w *Verifier) window(ctx context.Context) (window, error) {
 	began, err := w.count(ctx)
 	if err != nil {
@@ -200,23 +197,14 @@ func (w *Verifier) window(ctx context.Context) (window, error) {
 	return ended, nil
 }
 
-// count returns what was counted so far.
 func (w *Verifier) count(ctx context.Context) (window, error) {
 	if w.tracer == nil {
 		packets, dropped, err := w.Fixer.Counters(ctx, w.idents)
 		return window{packets: packets, dropped: dropped}, err
 	}
 	totals, err := w.tracer.Totals(ctx)
-	counted := window{}
-	for n := range totals.Interfaces {
-		t := &totals.Interfaces[n]
-		counted.packets += t.Packets
-		counted.dropped += t.Dropped
-		for cause, dropped := range t.Causes {
-			counted.causes[cause] += dropped
-		}
-	}
-	return counted, err
+	sum := totals.Sum()
+	return window{sum.Packets, sum.Dropped, sum.Causes}, err
 }
 
 // String says how many packets were dropped, and why.
@@ -258,7 +246,6 @@ func (w *Verifier) Probes(ctx context.Context) (lost bool) {
 	return lost
 }
 
-// probe makes one probe and tells what it found.
 func (w *Verifier) probe(ctx context.Context, i Identity) (lost bool) {
 	result, err := w.Probe(ctx, w.tracer, i.NetNS, i.Index)
 	name := netdev.Interface{Name: i.Name}.String()
@@ -283,7 +270,6 @@ func (w *Verifier) withinLimit(r *event.Probe) bool {
 	return !r.ScatterGatherOff && !r.Reached && (r.Seen || r.SinglePages) && w.Fixer.SinglePages()
 }
 
-// judgeProbe says what a probe that was made tells of the change.
 func (w *Verifier) judgeProbe(r *event.Probe) (event.FixStatus, string) {
 	var made string
 	if r.Seen && r.Flow != nil {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"xentrace/internal/event"
+	"xentrace/internal/remedy"
 	"xentrace/internal/verdict"
 )
 
@@ -22,25 +23,26 @@ func laidOut(p *event.Packet, size uint32) *event.Packet {
 // A flow that stalls has the advice that fits its segment and the machine; before,
 // that of the cause. It tells how its packets are made up, and the last call.
 func TestAdviceAndLayout(t *testing.T) {
-	const cut, gather = "ip link set dev {ifname} mtu 1500", "ethtool -K {ifname} sg off"
+	const cut, gather = "ip link set dev eth0 mtu 1500", "ethtool -K eth0 sg off"
 	for _, test := range []struct {
 		name  string
 		size  uint32
-		facts verdict.Facts
+		facts remedy.Facts
 		want  string
 	}{
-		{"jumbo frames", 512, verdict.Facts{MTU: 9001}, cut},
-		{"jumbo frames, small pieces", 80, verdict.Facts{MTU: 9001}, gather},
-		{"ordinary frames", 80, verdict.Facts{MTU: 1500}, gather},
+		{"jumbo frames", 512, remedy.Facts{MTU: 9001}, cut},
+		{"jumbo frames, small pieces", 80, remedy.Facts{MTU: 9001}, gather},
+		{"ordinary frames", 80, remedy.Facts{MTU: 1500}, gather},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			table := NewTable(0, newFakeKernel())
 			asked := 0
-			table.Ask(func(d event.Device) verdict.Facts {
+			table.Ask(func(d event.Device) remedy.Facts {
 				asked++
 				if d.Index == 0 {
 					t.Errorf("asked about %+v", d)
 				}
+				test.facts.Interface = "eth0"
 				return test.facts
 			})
 			s := &sender{port: 40000, address: 0xffff888000000001, una: 1000}
@@ -48,14 +50,14 @@ func TestAdviceAndLayout(t *testing.T) {
 			first.Stack = []string{"xennet_start_xmit+0x1", "main.send+0x5 (/bin/x)"}
 			none(t, table.Add(first))
 			before := table.Snapshot(at(0))[0]
-			if asked != 0 || !slices.Equal(before.Advice, verdict.OfCause(event.TooManySlots).Advice) {
-				t.Errorf("asked %d times; advice %+v", asked, before.Advice)
+			if want := remedy.For(test.facts, verdict.OfCause(event.TooManySlots).Remedies...); !slices.Equal(before.Advice, want) {
+				t.Errorf("advice %+v, want %+v", before.Advice, want)
 			}
 			f := only(t, table.Add(laidOut(s.drop(0.2, s.una), test.size)), event.Stalled)
 			if asked == 0 || len(f.Advice) != 3 || f.Advice[0].Command != test.want {
 				t.Errorf("asked %d times; advice %+v, want first %s", asked, f.Advice, test.want)
 			}
-			if !strings.HasPrefix(f.Layout, "17 fragments of ") || !strings.Contains(f.Layout, "that all straddle pages, 35 slots: many small writes") {
+			if !strings.HasPrefix(f.Layout, "17 fragments of ") || !strings.Contains(f.Layout, "all straddling a page boundary, 35 slots: many small writes") {
 				t.Errorf("layout %q", f.Layout)
 			}
 			if !slices.Equal(f.Stack, first.Stack) {

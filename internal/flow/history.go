@@ -3,9 +3,11 @@ package flow
 import (
 	"container/list"
 	"maps"
+	"slices"
 	"time"
 
 	"xentrace/internal/event"
+	"xentrace/internal/remedy"
 	"xentrace/internal/verdict"
 )
 
@@ -16,17 +18,16 @@ const (
 	tcpListen = 10
 )
 
-// history is one flow as the table keeps it.
 type history struct {
 	flow    event.FlowHistory
 	dropped droppedSeqs
 	layout  verdict.Layout
-	facts   func(event.Device) verdict.Facts // nil: nothing is known of the machine
-	hangs   uint32                           // the sequence number that it is stalled at
-	total   uint32                           // total_retrans when last read
-	base    uint32                           // total_retrans at the first drop
-	based   bool                             // base is known
-	socket  *event.Socket                    // that the kernel is asked about; nil if it is not
+	facts   func(event.Device) remedy.Facts // nil: nothing is known of the machine
+	hangs   uint32                          // the sequence number that it is stalled at
+	total   uint32                          // total_retrans when last read
+	base    uint32                          // total_retrans at the first drop
+	based   bool                            // base is known
+	socket  *event.Socket                   // that the kernel is asked about; nil if it is not
 
 	address     uint64 // of the last packet's socket, 0 if unknown
 	counted     bool   // as stalled now, by the table
@@ -41,7 +42,6 @@ func newHistory(key event.FlowKey, p *event.Packet) *history {
 
 func (h *history) closed() bool { return h.flow.State == event.Closed }
 
-// connected tells whether a packet tells how its connection stands.
 func (h *history) connected(p *event.Packet) bool {
 	return p.TCP != nil && p.TCP.State != tcpListen && p.TCP.State != tcpClose
 }
@@ -118,17 +118,17 @@ func (h *history) addDrop(p *event.Packet) {
 	f.Advice = h.advice(p)
 }
 
-// advice returns what would help, best first: for a flow that is stalled, by what is
-// known of the machine and of the segment that it hangs at.
+// advice returns what helps, best first: for a stalled flow, by the facts about the machine
+// and the segment.
 func (h *history) advice(p *event.Packet) []event.Advice {
-	if h.flow.State != event.Stalled || p.Layer == event.LayerElsewhere {
-		return verdict.OfPacket(p).Advice
-	}
-	var facts verdict.Facts
+	facts := remedy.Facts{Interface: p.Interface.Name}
 	if h.facts != nil {
 		facts = h.facts(p.Interface)
 	}
-	facts.CutFits = verdict.CutFits(p)
+	if h.flow.State != event.Stalled || p.Layer == event.LayerElsewhere {
+		return remedy.For(facts, verdict.OfPacket(p).Remedies...)
+	}
+	facts.RecutFits = verdict.RecutFits(p)
 	return verdict.ForStall(facts, p.Cause)
 }
 
@@ -213,7 +213,6 @@ func (h *history) event(at time.Time) event.FlowEvent {
 	return event.FlowEvent{Time: at, Flow: h.snapshot(at)}
 }
 
-// snapshot returns the flow as it stands, apart from what the table goes on changing.
 func (h *history) snapshot(now time.Time) event.FlowHistory {
 	f := h.flow
 	f.Reasons = maps.Clone(f.Reasons)
@@ -230,3 +229,47 @@ func (h *history) snapshot(now time.Time) event.FlowHistory {
 
 // hanging tells whether something that was dropped is not acknowledged yet.
 func (h *history) hanging() bool { return h.flow.State == event.Stalled || len(h.dropped) > 0 }
+
+// after tells whether sequence number a lies behind b; they wrap.
+func after(a, b uint32) bool { return int32(a-b) > 0 }
+
+// mostSeqs is how many sequence numbers of one flow are remembered. What is sent
+// again first is the lowest, so the highest give way.
+const mostSeqs = 16
+
+// A droppedSeq is a sequence number that was dropped and is not acknowledged.
+type droppedSeq struct {
+	seq    uint32
+	times  int       // all in all
+	still  int       // since snd_una moved last
+	sndUna uint32    // at the time
+	since  time.Time // first of those
+}
+
+// droppedSeqs are those of one flow, the lowest first.
+type droppedSeqs []droppedSeq
+
+// note counts one that was dropped while snd_una was as given.
+func (s *droppedSeqs) note(seq, sndUna uint32, at time.Time) droppedSeq {
+	i, found := slices.BinarySearchFunc(*s, seq, func(d droppedSeq, seq uint32) int { return int(int32(d.seq - seq)) })
+	if !found {
+		d := droppedSeq{seq: seq, times: 1, still: 1, sndUna: sndUna, since: at}
+		if *s = slices.Insert(*s, i, d); len(*s) > mostSeqs {
+			*s = (*s)[:mostSeqs]
+		}
+		return d
+	}
+	d := &(*s)[i]
+	d.times++
+	if d.sndUna == sndUna {
+		d.still++
+	} else {
+		d.still, d.sndUna, d.since = 1, sndUna, at
+	}
+	return *d
+}
+
+// acknowledge forgets what lies before snd_una.
+func (s *droppedSeqs) acknowledge(sndUna uint32) {
+	*s = slices.DeleteFunc(*s, func(d droppedSeq) bool { return after(sndUna, d.seq) })
+}

@@ -48,7 +48,6 @@ func (t *Table) place(h *history) {
 	h.placed, h.element = to, t.order[to].list.PushBack(h)
 }
 
-// insert makes a new flow, if there is or can be room for it.
 func (t *Table) insert(key event.FlowKey, p *event.Packet) *history {
 	if len(t.flows) >= t.limit && !t.makeRoom(p.Verdict == event.Dropped) {
 		if _, known := t.refused[key]; !known {

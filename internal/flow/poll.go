@@ -46,7 +46,6 @@ func (t *Table) Poll(now time.Time) []event.FlowEvent {
 	return events
 }
 
-// questions chooses whom to ask about.
 func (t *Table) questions() ([]*history, []event.Socket) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -76,7 +75,6 @@ func (t *Table) questions() ([]*history, []event.Socket) {
 	return asked, sockets
 }
 
-// next takes the few of the rest whose turn it is.
 func (t *Table) next(rest []*history) []*history {
 	if len(rest) <= mostAsked {
 		return rest

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"xentrace/internal/event"
-	"xentrace/internal/verdict"
+	"xentrace/internal/remedy"
 )
 
 // DefaultLimit is how many flows a Table keeps unless asked otherwise. One takes
@@ -37,7 +37,7 @@ type Kernel interface {
 type Table struct {
 	kernel Kernel
 	limit  int
-	facts  func(event.Device) verdict.Facts
+	facts  func(event.Device) remedy.Facts
 
 	mu       sync.Mutex
 	flows    map[event.FlowKey]*history
@@ -66,7 +66,7 @@ func NewTable(limit int, kernel Kernel) *Table {
 
 // Ask has the table ask for what the advice for flows that stall depends on. It is
 // called before the first packet is added; ask is called while a packet is.
-func (t *Table) Ask(ask func(event.Device) verdict.Facts) { t.facts = ask }
+func (t *Table) Ask(ask func(event.Device) remedy.Facts) { t.facts = ask }
 
 // KeyOf returns the flow of a packet, and whether it has one: a packet that is
 // neither IPv4 nor IPv6 has none.
@@ -137,7 +137,6 @@ func (t *Table) end(h *history, last *event.Connection, at time.Time) []event.Fl
 	return t.told(h, h.end(last, at))
 }
 
-// letGo ends the following of a flow's socket.
 func (t *Table) letGo(h *history) {
 	if h.socket == nil {
 		return
@@ -151,7 +150,6 @@ func (t *Table) letGo(h *history) {
 	h.socket = nil
 }
 
-// told counts what happened to a flow.
 func (t *Table) told(h *history, events []event.FlowEvent) []event.FlowEvent {
 	if h.flow.Stalls > 0 && !h.stalledEver {
 		h.stalledEver = true

@@ -81,7 +81,6 @@ func (c *Code) Calls(ctx context.Context, function Symbol, wanted []Symbol) ([]C
 	return calls, nil
 }
 
-// A target is a wanted function and the addresses by which it is called.
 type target struct {
 	symbol    Symbol
 	low, high uint64
@@ -99,7 +98,6 @@ func (c *Code) target(symbol Symbol) target {
 	return t
 }
 
-// parts is the function and what the compiler moved out of it.
 func (c *Code) parts(function Symbol) []Symbol {
 	parts := []Symbol{function}
 	return append(parts, c.Symbols.Select(func(s Symbol) bool {
@@ -107,7 +105,6 @@ func (c *Code) parts(function Symbol) []Symbol {
 	})...)
 }
 
-// read returns the code from a symbol to the next one.
 func (c *Code) read(ctx context.Context, part Symbol) ([]byte, error) {
 	end, err := c.Symbols.End(part)
 	if err != nil {
@@ -127,7 +124,6 @@ func (c *Code) read(ctx context.Context, part Symbol) ([]byte, error) {
 	return code, nil
 }
 
-// branches returns what yields offset and destination of the branches in code at an address.
 func (c *Code) branches() (func(address uint64, code []byte) iter.Seq2[uint64, uint64], error) {
 	switch c.Architecture {
 	case "amd64":
@@ -138,7 +134,6 @@ func (c *Code) branches() (func(address uint64, code []byte) iter.Seq2[uint64, u
 	return nil, fmt.Errorf("machine code of %s is not analysed", c.Architecture)
 }
 
-// scan finds the calls among the branches of one part.
 func (c *Code) scan(ctx context.Context, part Symbol, branches iter.Seq2[uint64, uint64], targets []target) ([]Call, error) {
 	var calls []Call
 	for offset, to := range branches {
@@ -155,10 +150,8 @@ func (c *Code) scan(ctx context.Context, part Symbol, branches iter.Seq2[uint64,
 	return calls, nil
 }
 
-// probed is where a branch leads whose instruction a kprobe replaced.
 const probed = ^uint64(0)
 
-// inProbePage reports whether an address is in a page of instructions that kprobes jump to.
 func (c *Code) inProbePage(address uint64) bool {
 	for _, page := range c.Symbols.Select(func(s Symbol) bool { return strings.HasPrefix(s.Name, probePrefix) }) {
 		if address >= page.Address && address < page.Address+codePage {

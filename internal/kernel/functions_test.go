@@ -2,9 +2,10 @@ package kernel
 
 import (
 	"errors"
-	"os"
 	"strings"
 	"testing"
+
+	"xentrace/test/need"
 )
 
 // Modules come behind the kernel proper and in no order, and some addresses have
@@ -64,9 +65,7 @@ func TestHiddenFunctions(t *testing.T) {
 // The running kernel's own functions: every one is found at its address, and they
 // take little memory.
 func TestFunctionsOfThisKernel(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Fatal("the addresses of kernel functions are shown to root only")
-	}
+	need.Root(t, "to read the addresses of kernel functions")
 	functions, err := ReadFunctions()
 	if err != nil {
 		t.Fatal(err)

@@ -172,7 +172,6 @@ func (i *Image) define(table []elf.Symbol, relocatable bool, want Wanted) []uint
 	return addresses
 }
 
-// isBranch names the relocations of calls and jumps.
 func (i *Image) isBranch(kind uint32) bool {
 	if i.Architecture == "amd64" {
 		return kind == uint32(elf.R_X86_64_PC32) || kind == uint32(elf.R_X86_64_PLT32)
@@ -184,7 +183,6 @@ func (i *Image) isBranch(kind uint32) bool {
 	return false
 }
 
-// relocate takes down where calls and jumps lead.
 func (i *Image) relocate(object *elf.File, addresses []uint64) error {
 	for _, section := range object.Sections {
 		base, isCode := i.placed[elf.SectionIndex(section.Info)]
@@ -217,7 +215,6 @@ func (i *Image) relocate(object *elf.File, addresses []uint64) error {
 	return nil
 }
 
-// moduleName reads what the module calls itself.
 func moduleName(object *elf.File) string {
 	const unnamed = "without a name"
 	section := object.Section(".modinfo")

@@ -132,7 +132,6 @@ func (p *symbolParser) wanted(name, module []byte) bool {
 	return false
 }
 
-// parseHex reads the digits a line begins with.
 func parseHex(text []byte) (value uint64, digits int) {
 	for digits < len(text) && digits < 16 {
 		c := text[digits]

@@ -9,6 +9,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"golang.org/x/sys/unix"
+
+	"xentrace/test/need"
 )
 
 // A liveReader reads the running kernel's code with a BPF program, which
@@ -20,6 +22,7 @@ type liveReader struct {
 
 func newLiveReader(t *testing.T) *liveReader {
 	t.Helper()
+	need.Root(t, "to read the kernel's code")
 	code, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: chunkBytes, MaxEntries: 1})
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"xentrace/test/need"
 )
 
 // Giving up privileges is for good, so it is done in a process of its own.
@@ -35,9 +37,7 @@ func TestKeepOnly(t *testing.T) {
 		}
 		return
 	}
-	if os.Getuid() != 0 {
-		t.Fatal("needs root")
-	}
+	need.Root(t, "to have privileges to give up")
 	child := exec.Command(os.Args[0], "-test.run=^TestKeepOnly$")
 	child.Env = append(os.Environ(), "KEEP_ONLY=1")
 	if out, err := child.CombinedOutput(); err != nil {

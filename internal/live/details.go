@@ -9,71 +9,58 @@ import (
 	"xentrace/internal/output"
 )
 
-// Where the text of a fact starts, behind its name.
 const factColumn = 11
 
-// How far advice and stacks are indented.
 const factIndent = 4
 
-// detailLines tells all that is known of the chosen flow.
 func (m *model) detailLines(columns int) []line {
 	f := &m.detail
 	lines := []line{m.rule("one flow", columns), {{output.Endpoints(f.Proto, f.Source, f.Destination), heading}}}
 	lines[1] = cutLine(lines[1], columns, m.more())
+	fact := func(name, text string, t tone) {
+		lines = appendLabelled(lines, span{name, plain}, factColumn, span{text, t}, columns)
+	}
 	if m.gone {
-		lines = appendFact(lines, "", "It is not remembered any more; this is what was last known of it.", plain, columns)
+		fact("", "No longer tracked; this is its last known state.", plain)
 	}
 	text, t := stateOf(f.State)
-	lines = appendFact(lines, "state", text+stateSentence(f), t, columns)
-	lines = appendFact(lines, "process", processSentence(f.Process), plain, columns)
-	lines = appendFact(lines, "interface", fmt.Sprintf("%s, network namespace %d", name(f.Interface.Name), f.NetNS), plain, columns)
-	lines = appendFact(lines, "packets", m.troubleSentence(f), plain, columns)
+	fact("state", text+stateSentence(f), t)
+	fact("process", processSentence(f.Process), plain)
+	fact("interface", fmt.Sprintf("%s, network namespace %d", name(f.Interface.Name), f.NetNS), plain)
+	fact("packets", m.troubleSentence(f), plain)
 	if f.TCP != nil {
-		lines = appendFact(lines, "TCP", m.tcpSentence(f.TCP), plain, columns)
+		fact("TCP", m.tcpSentence(f.TCP), plain)
 	}
 	if f.Layout != "" {
-		lines = appendFact(lines, "layout", steady(f.Layout), plain, columns)
+		fact("layout", steady(f.Layout), plain)
 	}
 	lines = appendAdvice(lines, f, columns)
 	if len(f.Stack) > 0 {
 		lines = append(lines, line{}, line{{"Stack of its last packet:", heading}})
 	}
 	for _, frame := range f.Stack {
-		for _, part := range wrap(name(frame), columns-factIndent) {
-			lines = append(lines, line{{spaces(factIndent), plain}, {part, plain}})
-		}
-	}
-	return lines
-}
-
-// appendFact appends the name of a fact and, beside it, what there is to say.
-func appendFact(lines []line, what, text string, t tone, columns int) []line {
-	for i, part := range wrap(text, columns-factColumn) {
-		if i > 0 {
-			what = ""
-		}
-		lines = append(lines, line{{left(what, factColumn), plain}, {part, t}})
+		lines = appendLabelled(lines, span{}, factIndent, span{name(frame), plain}, columns)
 	}
 	return lines
 }
 
 func stateSentence(f *event.FlowHistory) string {
 	if f.StalledSince.IsZero() {
-		return ": it never stood still"
+		return ": never stalled"
 	}
 	since := " for " + output.Seconds(f.StalledFor) + ", since " + f.StalledSince.Local().Format(timeLayout)
 	if f.State != event.Stalled {
-		return "; it had stalled" + since
+		return "; was stalled" + since
 	}
 	if f.TCP == nil {
 		return since
 	}
-	return since + fmt.Sprintf(": the packet of sequence number %d was dropped %d times, and nothing was acknowledged meanwhile", f.TCP.Seq, f.TCP.SameSeq)
+	return since + fmt.Sprintf(": sequence number %d was dropped %d times, and nothing was acknowledged", f.TCP.Seq, f.TCP.SameSeq)
 }
 
 func processSentence(p *event.Process) string {
 	if p == nil {
-		return "not known"
+		return "unknown"
 	}
 	text := fmt.Sprintf("%s, pid %d, uid %d", name(p.Comm), p.PID, p.UID)
 	if p.Unit != "" {
@@ -85,7 +72,6 @@ func processSentence(p *event.Process) string {
 	return text
 }
 
-// troubleSentence says what went wrong with how many packets, and when.
 func (m *model) troubleSentence(f *event.FlowHistory) string {
 	text := "dropped " + output.Grouped(f.Drops)
 	if causes := output.FlowCauses(f); causes != "" {
@@ -103,12 +89,12 @@ func (m *model) troubleSentence(f *event.FlowHistory) string {
 	if f.MaxSlots == 1 {
 		slots = "1 slot"
 	}
-	return text + fmt.Sprintf("; %s; the first at %s, the last at %s, %s ago", slots,
+	return text + fmt.Sprintf("; %s; first at %s, last at %s, %s ago", slots,
 		f.First.Local().Format(timeLayout), f.Last.Local().Format(timeLayout), m.since(f.Last))
 }
 
 func (m *model) tcpSentence(t *event.FlowTCP) string {
-	text := fmt.Sprintf("%s, %s written and not acknowledged (snd_una %d, write_seq %d), %s segments sent again, RTO %s",
+	text := fmt.Sprintf("%s, %s unacknowledged (snd_una %d, write_seq %d), %s segments retransmitted, RTO %s",
 		output.TCPState(t.State), output.ByteSize(uint64(t.SndQBytes)), t.SndUna, t.WriteSeq, output.Grouped(uint64(t.Retransmits)), output.Seconds(t.RTO))
 	switch {
 	case t.Backoff == 1:
@@ -117,37 +103,24 @@ func (m *model) tcpSentence(t *event.FlowTCP) string {
 		text += ", doubled " + strconv.Itoa(t.Backoff) + " times"
 	}
 	if !t.Asked.IsZero() {
-		text += "; the kernel was asked " + m.since(t.Asked) + " ago"
+		text += "; read from the kernel " + m.since(t.Asked) + " ago"
 	}
 	return text
 }
 
-// appendAdvice appends what would help, best first.
+// appendAdvice appends what to do, best first.
 func appendAdvice(lines []line, f *event.FlowHistory, columns int) []line {
-	advice := f.Advice
-	if len(advice) == 0 {
+	if len(f.Advice) == 0 {
 		return lines
 	}
-	lines = append(lines, line{}, line{{"What would help:", heading}})
-	for _, a := range advice {
-		lines = appendOneAdvice(lines, a, f.Interface.Name, columns)
-	}
-	return lines
-}
-
-func appendOneAdvice(lines []line, a event.Advice, ifname string, columns int) []line {
-	const indent = factIndent
-	if a.Command != "" {
-		for i, part := range wrap(name(a.For(ifname)), columns-indent) {
-			prompt := "  # "
-			if i > 0 {
-				prompt = spaces(indent)
-			}
-			lines = append(lines, line{{prompt, plain}, {part, heading}})
+	lines = append(lines, line{}, line{{"What to do:", heading}})
+	for _, a := range f.Advice {
+		if a.Command != "" {
+			lines = appendLabelled(lines, span{"  # ", plain}, factIndent, span{name(a.Command), heading}, columns)
 		}
-	}
-	for _, part := range wrap(steady(output.AboutAdvice(a)), columns-indent) {
-		lines = append(lines, line{{spaces(indent), plain}, {part, plain}})
+		for _, sentence := range output.AboutAdvice(a) {
+			lines = appendLabelled(lines, span{}, factIndent, span{steady(sentence), plain}, columns)
+		}
 	}
 	return lines
 }

@@ -4,7 +4,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/gdamore/tcell/v3"
+
 	"xentrace/internal/event"
+	"xentrace/internal/output"
 )
 
 // A Snapshot is what was counted, and the flows that had trouble, at one moment.
@@ -13,7 +16,7 @@ type Snapshot struct {
 	Flows     []event.FlowHistory
 	LeftOut   int    // flows that the user does not want to see
 	Stalled   int    // flows that are stalled now, those too
-	FlowsLost uint64 // flows with trouble that there was no room to remember
+	FlowsLost uint64 // flows not tracked (table full)
 }
 
 // A model is what is on the screen. It is one goroutine's, but for its log.
@@ -40,10 +43,9 @@ type model struct {
 	top      int               // of the flows, the first on the screen
 	scroll   int               // lines of a page that are above the screen
 	listed   int               // flows that have room; as last drawn
-	overflow int               // lines of a page that have no room; as last drawn
+	overflow int               // lines of a page that do not fit, as last drawn
 }
 
-// A page is what stands below the counts.
 type page int
 
 const (
@@ -101,7 +103,6 @@ func (m *model) events(n int) []entry {
 	return m.log.last(n)
 }
 
-// pause freezes what is shown, or shows what is counted again.
 func (m *model) pause() {
 	if m.paused {
 		m.paused, m.entries = false, nil
@@ -111,7 +112,7 @@ func (m *model) pause() {
 	m.paused = true
 }
 
-// duration is how long the trace has run; it goes on between two snapshots.
+// duration is how long the trace has run; it advances between snapshots too.
 func (m *model) duration() time.Duration {
 	d := m.latest.Totals.Duration
 	if since := m.time().Sub(m.latest.Totals.Time); !m.latest.Totals.Time.IsZero() && since > 0 {
@@ -120,10 +121,162 @@ func (m *model) duration() time.Duration {
 	return d
 }
 
-// time is now, or when the display was paused.
 func (m *model) time() time.Time {
 	if m.paused {
 		return m.pausedAt
 	}
 	return m.now()
+}
+
+// rates is how fast counts move: from one snapshot to the next.
+type rates struct {
+	before, now *event.Totals
+}
+
+const leastInterval = 500 * time.Millisecond
+
+func (r *rates) update(t *event.Totals) {
+	if r.now != nil && t.Duration-r.now.Duration < leastInterval {
+		return
+	}
+	r.before, r.now = r.now, t
+}
+
+// per returns how much a count moved in a second; 0 while that is not known.
+func (r *rates) per(count func(*event.Totals) uint64) uint64 {
+	if r.before == nil {
+		return 0
+	}
+	before, now := count(r.before), count(r.now)
+	if now < before {
+		return 0
+	}
+	return output.PerSecond(now-before, r.now.Duration-r.before.Duration)
+}
+
+func (r *rates) packets(d event.Device) uint64 {
+	return r.per(func(t *event.Totals) uint64 {
+		for i := range t.Interfaces {
+			if n := &t.Interfaces[i]; n.Index == d.Index && n.NetNS == d.NetNS {
+				return n.Packets
+			}
+		}
+		return 0
+	})
+}
+
+type key int
+
+const (
+	noKey key = iota
+	keyUp
+	keyDown
+	keyPageUp
+	keyPageDown
+	keyHome
+	keyEnd
+	keyEnter
+	keyEscape
+	keySort
+	keyPause
+	keyHelp
+	keyQuit
+	keySuspend
+	keyRedraw
+)
+
+// press does what a key does to what is shown. Keys that end or suspend are not the
+// model's.
+func (m *model) press(k key) {
+	switch k {
+	case keySort:
+		m.order, m.top, m.held = m.order.next(), 0, false
+		m.arrange()
+	case keyPause:
+		m.pause()
+	case keyHelp:
+		m.turn(help)
+	case keyEscape:
+		m.turn(overview)
+	case keyEnter:
+		if m.page == overview && m.position() >= 0 {
+			m.held = true
+			m.turn(details)
+		} else {
+			m.turn(overview)
+		}
+	default:
+		if m.page == overview {
+			m.walk(k)
+		} else {
+			m.roll(k)
+		}
+	}
+}
+
+func (m *model) turn(to page) {
+	if m.page == to {
+		to = overview
+	}
+	m.page, m.scroll = to, 0
+}
+
+func step(k key, room, length int) int {
+	switch k {
+	case keyUp:
+		return -1
+	case keyDown:
+		return 1
+	case keyPageUp:
+		return -max(room-1, 1)
+	case keyPageDown:
+		return max(room-1, 1)
+	case keyHome:
+		return -length
+	case keyEnd:
+		return length
+	}
+	return 0
+}
+
+// walk chooses another flow.
+func (m *model) walk(k key) {
+	if by := step(k, m.listed, len(m.flows)); by != 0 {
+		m.choose(m.position() + by)
+		m.held = k != keyHome
+		m.reveal()
+	}
+}
+
+// reveal moves the list so that the chosen flow is in sight.
+func (m *model) reveal() {
+	at := max(m.position(), 0)
+	m.top = min(m.top, at)
+	if m.listed > 0 && at >= m.top+m.listed {
+		m.top = at - m.listed + 1
+	}
+	m.top = max(min(m.top, len(m.flows)-m.listed), 0)
+}
+
+func (m *model) roll(k key) {
+	m.scroll += step(k, m.listed, m.overflow+m.listed)
+	m.scroll = max(min(m.scroll, m.overflow), 0)
+}
+
+var namedKeys = map[tcell.Key]key{
+	tcell.KeyUp: keyUp, tcell.KeyDown: keyDown, tcell.KeyPgUp: keyPageUp, tcell.KeyPgDn: keyPageDown,
+	tcell.KeyHome: keyHome, tcell.KeyEnd: keyEnd, tcell.KeyEnter: keyEnter, tcell.KeyEsc: keyEscape,
+	tcell.KeyCtrlC: keyQuit, tcell.KeyCtrlZ: keySuspend, tcell.KeyCtrlL: keyRedraw, tcell.KeyF1: keyHelp,
+}
+
+var letterKeys = map[string]key{
+	"k": keyUp, "j": keyDown, "b": keyPageUp, " ": keyPageDown, "g": keyHome, "G": keyEnd,
+	"s": keySort, "p": keyPause, "?": keyHelp, "h": keyHelp, "q": keyQuit,
+}
+
+func keyOf(event *tcell.EventKey) key {
+	if event.Key() == tcell.KeyRune {
+		return letterKeys[event.Str()]
+	}
+	return namedKeys[event.Key()]
 }

@@ -1,6 +1,7 @@
 package live
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -44,7 +45,6 @@ func (m *model) flowsHeading() string {
 	return text
 }
 
-// flowLines is the table of the flows that are listed.
 func (m *model) flowLines(columns int) []line {
 	if m.listed == 0 {
 		return nil
@@ -115,7 +115,6 @@ func (m *model) flowCells(f *event.FlowHistory) []cell {
 	}
 }
 
-// stateOf names a state.
 func stateOf(s event.FlowState) (string, tone) {
 	tones := map[event.FlowState]tone{event.Stalled: alarm, event.Recovered: relief}
 	return s.String(), tones[s]
@@ -128,7 +127,7 @@ func slotRange(f *event.FlowHistory) string {
 	return strconv.Itoa(f.MinSlots) + "-" + strconv.Itoa(f.MaxSlots)
 }
 
-// since says how long ago something was.
+// since is how long ago something was.
 func (m *model) since(t time.Time) string {
 	d := max(m.time().Sub(t), 0).Truncate(time.Second)
 	if d < time.Minute {
@@ -165,4 +164,57 @@ func processName(p *event.Process) string {
 		return "?"
 	}
 	return strconv.Itoa(p.PID) + " " + name(p.Comm)
+}
+
+// An order is what flows are sorted by, the worst first.
+type order int
+
+const (
+	byStalled order = iota
+	byDrops
+	bySeen
+	bySndQ
+	orders
+)
+
+func (o order) String() string {
+	return [...]string{"stalled time", "drops", "last seen", "sndq"}[o]
+}
+
+func (o order) next() order { return (o + 1) % orders }
+
+// compare orders two flows: the one with more of the sort key comes first.
+func (o order) compare(a, b event.FlowHistory) int {
+	worse := 0
+	switch o {
+	case byStalled:
+		worse = cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.StalledFor, b.StalledFor))
+	case bySeen:
+		worse = a.Last.Compare(b.Last)
+	case bySndQ:
+		worse = cmp.Compare(sndQ(a), sndQ(b))
+	}
+	if worse = cmp.Or(worse, cmp.Compare(a.Drops, b.Drops)); worse != 0 {
+		return -worse
+	}
+	return cmp.Or(a.Source.Compare(b.Source), a.Destination.Compare(b.Destination)) // they stay where they are
+}
+
+// rank puts flows that stand still before those that are over it.
+func rank(f event.FlowHistory) int {
+	switch f.State {
+	case event.Stalled:
+		return 2
+	case event.Troubled:
+		return 1
+	default:
+		return 0
+	}
+}
+
+func sndQ(f event.FlowHistory) uint32 {
+	if f.TCP == nil {
+		return 0
+	}
+	return f.TCP.SndQBytes
 }

@@ -45,10 +45,10 @@ func sampleFlow(n int) event.FlowHistory {
 			Asked: sampleTime, State: 1, Seq: uint32(1000 * n), SameSeq: 7, SndUna: uint32(1000 * n), WriteSeq: uint32(1000*n + 66000),
 			SndQBytes: uint32(66000 + n), Retransmits: 6, RTO: 1600 * time.Millisecond, Backoff: 3,
 		},
-		Layout: "17 fragments of 80 to 256 bytes that straddle pages: many small writes interleaved with another connection of the same thread",
+		Layout: "17 fragments of 80 to 256 bytes, all straddling a page boundary: many small writes interleaved with another connection of the same thread",
 		Advice: []event.Advice{
 			{Command: "sysctl -w net.core.high_order_alloc_disable=1", Effect: "New fragments are single pages.", Cost: "Bulk senders use a little more CPU."},
-			{Command: "ip link set dev {ifname} mtu 1500", Effect: "Segments already queued are cut anew when they are sent again."},
+			{Command: "ip link set dev eth0 mtu 1500", Effect: "Queued segments are re-segmented when they are retransmitted."},
 		},
 	}
 	f.Causes[event.TooManySlots] = f.Drops
@@ -98,9 +98,11 @@ func sampleModel(interfaces, flows int) *model {
 }
 
 // screenText is what is to be read on a screen of that size.
-func screenText(m *model, columns, rows int) string {
+func screenText(m *model, columns, rows int) string { return frameText(m.frame(columns, rows)) }
+
+func frameText(frame []line) string {
 	var b strings.Builder
-	for _, l := range m.frame(columns, rows) {
+	for _, l := range frame {
 		b.WriteString(strings.TrimRight(l.String(), " "))
 		b.WriteByte('\n')
 	}

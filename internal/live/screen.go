@@ -1,3 +1,6 @@
+// Package live is watch on a whole screen: what is counted always in sight, below it
+// the flows that have trouble and the last events. A model knows what is to be seen
+// and what keys do; a screen has the terminal, and gives it back whatever happens.
 package live
 
 import (
@@ -18,7 +21,6 @@ import (
 // Options say what a screen shows, and where.
 type Options struct {
 	Terminal *os.File // one that is a terminal
-	Stderr   *os.File // where a crash is told of; may be nil
 	Backend  event.Backend
 	Until    time.Time // when the run ends; zero if it does not
 	Colour   bool
@@ -41,7 +43,6 @@ type Screen struct {
 	options Options
 	model   model
 	term    *terminal
-	kept    *os.File // the same terminal for its keeper
 	cells   tcell.Screen
 	signals chan os.Signal // that the terminal hung up, or this process was continued
 
@@ -59,11 +60,7 @@ func Open(o Options) (*Screen, error) {
 	if err != nil {
 		return nil, fmt.Errorf("terminal: %w", err)
 	}
-	kept, err := reopen(o.Terminal)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("terminal: %w", err), file.Close())
-	}
-	s := &Screen{options: o, term: &terminal{file: file}, kept: kept}
+	s := &Screen{options: o, term: &terminal{file: file}}
 	s.model = model{backend: o.Backend, until: o.Until, blocks: o.Blocks, now: time.Now}
 	return s, nil
 }
@@ -87,7 +84,7 @@ func (s *Screen) Run(ctx context.Context) error {
 	if err := s.take(); err != nil {
 		return err
 	}
-	defer s.release()
+	defer s.cells.Fini() // restores and closes the terminal
 	// A terminal that takes nothing does not keep the end waiting.
 	defer context.AfterFunc(ctx, func() { _ = s.term.file.SetWriteDeadline(time.Now().Add(patience)) })()
 
@@ -117,14 +114,7 @@ func (s *Screen) Run(ctx context.Context) error {
 	}
 }
 
-// take makes the terminal the screen's. The keeper is worth having, and no more.
 func (s *Screen) take() error {
-	keeper, err := startKeeper(s.kept, s.options.Stderr)
-	if err != nil {
-		s.Say("should xentrace be killed, the terminal stays as it is then: " + err.Error())
-	}
-	s.term.keeper = keeper
-	_ = s.kept.Close()
 	colours := tcell.OptColors(0)
 	if s.options.Colour {
 		colours = 8
@@ -134,19 +124,12 @@ func (s *Screen) take() error {
 		err = cells.Init()
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("terminal: %w", err), s.term.Stop(), s.term.keeper.close(), s.term.Close())
+		return errors.Join(fmt.Errorf("terminal: %w", err), s.term.Stop(), s.term.Close())
 	}
 	s.cells = cells
 	return nil
 }
 
-// release gives the terminal back for good. How the keeper ended does not matter then.
-func (s *Screen) release() {
-	s.cells.Fini() // closes the terminal too
-	_ = s.term.keeper.close()
-}
-
-// handle does what a key does, and tells whether it ends the run.
 func (s *Screen) handle(event tcell.Event) (over bool, err error) {
 	switch event := event.(type) {
 	case *tcell.EventError:

@@ -1,6 +1,7 @@
 package live
 
-// A cell is one entry of a table.
+import "slices"
+
 type cell struct {
 	text string
 	tone tone
@@ -22,8 +23,11 @@ const columnGap = 2
 // table returns the names of the columns and the rows, none wider than columns.
 func table(all []column, rows, columns int, more string) (head line, body []line) {
 	widths := measure(all)
-	for len(all) > 1 && total(leastOf(all, widths)) > columns && dispensable(all) >= 0 {
-		worst := dispensable(all)
+	for len(all) > 1 && total(leastOf(all, widths)) > columns {
+		worst := cheapest(all, func(i int) bool { return all[i].worth < essential })
+		if worst < 0 {
+			break
+		}
 		all = append(all[:worst:worst], all[worst+1:]...)
 		widths = measure(all)
 	}
@@ -41,14 +45,14 @@ func table(all []column, rows, columns int, more string) (head line, body []line
 	return cutLine(head, columns, more), body
 }
 
-// essential columns are cut rather than left out.
 const essential = 100
 
-// dispensable is the column that is worth least; -1 if all are essential.
-func dispensable(all []column) int {
+// cheapest is the column that is worth least of those that may be taken from; -1 if there
+// is none.
+func cheapest(all []column, may func(i int) bool) int {
 	worst := -1
 	for i, c := range all {
-		if c.worth < essential && (worst < 0 || c.worth < all[worst].worth) {
+		if may(i) && (worst < 0 || c.worth < all[worst].worth) {
 			worst = i
 		}
 	}
@@ -66,11 +70,9 @@ func measure(all []column) []int {
 	return widths
 }
 
-// leastOf is what the columns can do with.
 func leastOf(all []column, widths []int) []int {
-	least := make([]int, len(all))
+	least := slices.Clone(widths)
 	for i, c := range all {
-		least[i] = widths[i]
 		if c.least > 0 {
 			least[i] = min(widths[i], c.least)
 		}
@@ -90,12 +92,7 @@ func total(widths []int) int {
 // fits, or none can give any.
 func shrink(all []column, widths []int, columns int) {
 	for total(widths) > columns {
-		worst := -1
-		for i, c := range all {
-			if c.least > 0 && widths[i] > c.least && (worst < 0 || c.worth < all[worst].worth) {
-				worst = i
-			}
-		}
+		worst := cheapest(all, func(i int) bool { return all[i].least > 0 && widths[i] > all[i].least })
 		if worst < 0 {
 			return
 		}

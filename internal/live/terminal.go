@@ -17,8 +17,7 @@ import (
 // from it also where standard input is something else. It has a file description of
 // its own, so that nothing is left behind in one that others share.
 type terminal struct {
-	file   *os.File
-	keeper *keeper
+	file *os.File
 
 	mu      sync.Mutex
 	saved   *term.State // nil while it is as it was found
@@ -29,25 +28,20 @@ var _ tty.Tty = (*terminal)(nil)
 
 // reopen opens what f is open on once more.
 func reopen(f *os.File) (again *os.File, err error) {
-	connection, err := f.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	var failure error
-	err = connection.Control(func(fd uintptr) {
-		again, failure = os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", fd), os.O_RDWR|unix.O_NOCTTY, 0)
+	err = control(f, func(fd int) (err error) {
+		again, err = os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", fd), os.O_RDWR|unix.O_NOCTTY, 0)
+		return err
 	})
-	return again, errors.Join(err, failure)
+	return again, err
 }
 
-// control calls f with the descriptor, which stays one that deadlines work on.
-func (t *terminal) control(f func(fd int) error) error {
-	connection, err := t.file.SyscallConn()
+func control(f *os.File, do func(fd int) error) error {
+	connection, err := f.SyscallConn()
 	if err != nil {
 		return err
 	}
 	var failure error
-	err = connection.Control(func(fd uintptr) { failure = f(int(fd)) })
+	err = connection.Control(func(fd uintptr) { failure = do(int(fd)) })
 	return errors.Join(err, failure)
 }
 
@@ -59,12 +53,7 @@ func (t *terminal) Start() error {
 		return nil
 	}
 	_ = t.file.SetDeadline(time.Time{})
-	return t.control(func(fd int) (err error) {
-		found, err := unix.IoctlGetTermios(fd, unix.TCGETS)
-		if err != nil {
-			return err
-		}
-		t.keeper.taken(found)
+	return control(t.file, func(fd int) (err error) {
 		t.saved, err = term.MakeRaw(fd)
 		return err
 	})
@@ -89,9 +78,7 @@ func (t *terminal) Stop() error {
 	}
 	saved := t.saved
 	t.saved = nil
-	err := t.control(func(fd int) error { return term.Restore(fd, saved) })
-	t.keeper.returned()
-	return err
+	return control(t.file, func(fd int) error { return term.Restore(fd, saved) })
 }
 
 // NotifyResize has a value sent to resized, if it has room, when the size changes.
@@ -122,7 +109,7 @@ func (t *terminal) NotifyResize(resized chan<- bool) {
 // WindowSize asks the kernel; a terminal that does not know is taken for the usual one.
 func (t *terminal) WindowSize() (tty.WindowSize, error) {
 	size := tty.WindowSize{Width: 80, Height: 24}
-	err := t.control(func(fd int) error {
+	err := control(t.file, func(fd int) error {
 		columns, rows, err := term.GetSize(fd)
 		if err == nil && columns > 0 && rows > 0 {
 			size.Width, size.Height = columns, rows

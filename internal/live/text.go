@@ -10,7 +10,6 @@ import (
 	"xentrace/internal/output"
 )
 
-// A tone is how a piece of text is shown.
 type tone struct {
 	colour  int // SGR number of a foreground colour; 0 for the terminal's own
 	bold    bool
@@ -25,13 +24,11 @@ var (
 	relief   = tone{colour: 32}
 )
 
-// A span is text in one tone.
 type span struct {
 	text string
 	tone tone
 }
 
-// A line is one row of the screen.
 type line []span
 
 func (l line) String() string {
@@ -42,7 +39,6 @@ func (l line) String() string {
 	return b.String()
 }
 
-// width is how many columns the line takes.
 func (l line) width() int {
 	n := 0
 	for _, s := range l {
@@ -51,7 +47,6 @@ func (l line) width() int {
 	return n
 }
 
-// width is how many columns text takes on a terminal.
 func width(text string) int { return displaywidth.String(text) }
 
 // name makes a name that others control fit for a cell of the screen: as in lines, and
@@ -62,7 +57,7 @@ func name(s string) string { return steady(output.Escape(s)) }
 // steady writes characters that have no columns of their own, or that join with
 // their neighbours, as escapes.
 func steady(s string) string {
-	if isASCII(s) {
+	if !strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) {
 		return s
 	}
 	const guard = "x" // shows what would join with the text on either side
@@ -80,15 +75,6 @@ func steady(s string) string {
 		}
 	}
 	return b.String()[len(guard) : b.Len()-len(guard)]
-}
-
-func isASCII(s string) bool {
-	for i := range len(s) {
-		if s[i] >= utf8.RuneSelf {
-			return false
-		}
-	}
-	return true
 }
 
 // cut shortens text to at most columns; more stands for what is left out.
@@ -119,7 +105,6 @@ func cutLine(l line, columns int, more string) line {
 	return short
 }
 
-// left fills text up to columns, right does so on its other side.
 func left(text string, columns int) string {
 	return text + spaces(columns-width(text))
 }
@@ -146,7 +131,16 @@ func wrap(text string, columns int) []string {
 	return lines
 }
 
-// wrapSpans puts spans side by side, gap columns apart, in as many lines as they take.
+// appendLabelled appends text in lines of at most columns, indented, with a label before
+// the first of them.
+func appendLabelled(lines []line, label span, indent int, text span, columns int) []line {
+	for _, part := range wrap(text.text, columns-indent) {
+		lines = append(lines, line{{left(label.text, indent), label.tone}, {part, text.tone}})
+		label.text = ""
+	}
+	return lines
+}
+
 func wrapSpans(spans []span, gap, columns int) []line {
 	var lines []line
 	var l line

@@ -3,6 +3,9 @@ package netdev
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -11,7 +14,7 @@ import (
 // Feature is the state of one offload of an interface.
 type Feature struct {
 	Active     bool // what the kernel does now
-	Requested  bool // what the administrator asked for
+	Requested  bool // what the administrator requested
 	Changeable bool // whether ethtool -K can change it
 }
 
@@ -39,8 +42,9 @@ func (ns *Namespace) Features(index int) (Features, error) {
 	return features, err
 }
 
-// byName runs ask with the name that the interface has, since ethtool's ioctls
-// know no index, and asks again if the name belonged to another by the end.
+// byName runs ask with the interface's name, since ethtool's ioctls take no index, and
+// retries if the interface was renamed meanwhile. ETHTOOL_MSG_FEATURES_GET, which takes
+// an index, came with 5.8.
 func (ns *Namespace) byName(index int, ask func(name string) error) error {
 	missing := &NotFoundError{Index: index, Namespace: ns.inum}
 	for range 10 {
@@ -53,7 +57,7 @@ func (ns *Namespace) byName(index int, ask func(name string) error) error {
 		}
 		err = ask(name)
 		if now, lookup := indexOf(ns.control, name); lookup != nil || now != index {
-			continue // renamed or gone meanwhile
+			continue // renamed or deleted meanwhile
 		}
 		if err != nil {
 			return fmt.Errorf("interface with index %d in network namespace %d: ethtool: %w", index, ns.inum, err)
@@ -63,7 +67,6 @@ func (ns *Namespace) byName(index int, ask func(name string) error) error {
 	return missing
 }
 
-// nameOf returns the name of the interface with that index, in the socket's namespace.
 func nameOf(socket, index int) (string, error) {
 	// struct ifreq, with the index where SIOCGIFNAME looks for it.
 	request := struct {
@@ -77,7 +80,6 @@ func nameOf(socket, index int) (string, error) {
 	return unix.ByteSliceToString(request.name[:]), nil
 }
 
-// indexOf returns the index of the interface with that name, in the socket's namespace.
 func indexOf(socket int, name string) (int, error) {
 	request, err := unix.NewIfreq(name)
 	if err != nil {
@@ -103,7 +105,6 @@ const (
 // featureBlock is struct ethtool_get_features_block: 32 features.
 type featureBlock struct{ available, requested, active, neverChanged uint32 }
 
-// readFeatures picks those that decide how a packet reaches the driver.
 func readFeatures(socket int, name string) (Features, error) {
 	all, err := readAllFeatures(socket, name)
 	return Features{
@@ -114,8 +115,8 @@ func readFeatures(socket int, name string) (Features, error) {
 	}, err
 }
 
-// readAllFeatures asks for the features' names, whose order is the kernel's own,
-// and for their bits.
+// readAllFeatures reads the features' names, whose order differs between kernels, and
+// their bits.
 func readAllFeatures(socket int, name string) (map[string]Feature, error) {
 	names, err := featureNames(socket, name)
 	if err != nil {
@@ -128,7 +129,7 @@ func readAllFeatures(socket int, name string) (map[string]Feature, error) {
 	all := make(map[string]Feature, len(names))
 	for feature, bit := range names {
 		if feature == "" || bit/32 >= len(blocks) {
-			continue // a bit that means nothing any more has no name
+			continue // unused bits have no name
 		}
 		block, mask := blocks[bit/32], uint32(1)<<(bit%32)
 		all[feature] = Feature{
@@ -179,7 +180,6 @@ func featureNames(socket int, name string) (map[string]int, error) {
 	return names, nil
 }
 
-// ethtoolIoctl hands an ethtool command to the interface of that name.
 func ethtoolIoctl(socket int, name string, command unsafe.Pointer) error {
 	request := struct {
 		name [unix.IFNAMSIZ]byte
@@ -193,11 +193,76 @@ func ethtoolIoctl(socket int, name string, command unsafe.Pointer) error {
 	return ioctl(socket, unix.SIOCETHTOOL, unsafe.Pointer(&request))
 }
 
-// ioctl is the system call. The pointer is converted in the call itself, so that
-// what it points to stays in its place.
+// ioctl is the system call. The pointer is converted in the call itself, so that the
+// garbage collector and stack growth do not move what it points to.
 func ioctl(fd int, command uintptr, argument unsafe.Pointer) error {
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), command, uintptr(argument)); errno != 0 {
 		return errno
 	}
 	return nil
+}
+
+// The names [Interface.Driver] has for the two ends of a Xen virtual interface.
+const (
+	DriverNetfront = "xen-netfront"
+	DriverNetback  = "xen-netback"
+)
+
+type driver struct{ name, bus string }
+
+// driver asks ethtool for the interface's driver. A device whose driver does not
+// answer ETHTOOL_GDRVINFO is described by the core from the driver it is bound to
+// or, since 5.18 or so, from its rtnetlink kind; the kind stands in before that.
+func (ns *Namespace) driver(iface Interface) (driver, error) {
+	var found driver
+	err := ns.byName(iface.Index, func(name string) error {
+		info, err := unix.IoctlGetEthtoolDrvinfo(ns.control, name)
+		if errors.Is(err, unix.EOPNOTSUPP) {
+			found = driver{name: iface.Kind}
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		found = driver{unix.ByteSliceToString(info.Driver[:]), unix.ByteSliceToString(info.Bus_info[:])}
+		return nil
+	})
+	if err != nil {
+		return driver{}, err
+	}
+	found.name = xenDriver(found, os.DirFS("/sys"))
+	return found, nil
+}
+
+// xenDriver gives the two Xen drivers their names. Both call themselves "vif", the
+// xenbus device type, and leave ETHTOOL_GDRVINFO to the core. The frontend's
+// device is "vif-HANDLE" on the bus "xen", the backend's "vif-DOMAIN-HANDLE" on
+// "xen-backend". The part of sysfs that lists a bus is the same in every
+// namespace, so where it is there it must know the device.
+func xenDriver(d driver, sys fs.FS) string {
+	numbers, ok := strings.CutPrefix(d.bus, "vif-")
+	if d.name != "vif" || !ok {
+		return d.name
+	}
+	name, bus := DriverNetfront, "xen"
+	if domain, handle, both := strings.Cut(numbers, "-"); both {
+		if !decimal(domain) || !decimal(handle) {
+			return d.name
+		}
+		name, bus = DriverNetback, "xen-backend"
+	} else if !decimal(numbers) {
+		return d.name
+	}
+	devices := "bus/" + bus + "/devices"
+	if _, err := fs.Stat(sys, devices); err != nil {
+		return name // no sysfs to ask
+	}
+	if _, err := fs.Stat(sys, devices+"/"+d.bus); errors.Is(err, fs.ErrNotExist) {
+		return d.name
+	}
+	return name
+}
+
+func decimal(s string) bool {
+	return s != "" && strings.Trim(s, "0123456789") == ""
 }

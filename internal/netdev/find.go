@@ -12,12 +12,12 @@ import (
 	"strings"
 )
 
-// ErrNamespaceNotFound is what every [NamespaceNotFoundError] is.
+// ErrNamespaceNotFound matches every [NamespaceNotFoundError].
 var ErrNamespaceNotFound = errors.New("network namespace not found")
 
-// NamespaceNotFoundError says which network namespace is not, or no longer, there.
+// NamespaceNotFoundError names a network namespace that does not exist (any more).
 type NamespaceNotFoundError struct {
-	Inum uint32 // 0 where it was asked for by its path
+	Inum uint32 // 0 if it was looked up by path
 }
 
 // Error implements the error interface.
@@ -31,19 +31,19 @@ func (e *NamespaceNotFoundError) Error() string {
 // Is makes errors.Is(err, ErrNamespaceNotFound) true.
 func (e *NamespaceNotFoundError) Is(target error) bool { return target == ErrNamespaceNotFound }
 
-// Found is a network namespace that exists, not held open.
+// Found is an existing network namespace that is not held open.
 type Found struct {
 	Inum uint32
-	// Path leads to it: a bind mount such as /run/netns/NAME where there is one,
-	// else /proc/PID/ns/net of one of its processes.
+	// Path is a bind mount such as /run/netns/NAME if there is one, else
+	// /proc/PID/ns/net of one of its processes.
 	Path string
 }
 
-// Namespaces returns every network namespace that a process's main thread is in
-// or that is bind-mounted in the caller's mount namespace (as ip-netns and
-// container engines do), each once, ordered by number. It costs one readlink for
-// each process and opens no namespace. Processes that the caller may not look
-// into are left out, as are namespaces kept alive by an open file or a socket only.
+// Namespaces lists every network namespace that a process's main thread is in or that
+// is bind-mounted in the caller's mount namespace (as ip-netns and container engines
+// do), each once, ordered by number. It costs one readlink per process and opens no
+// namespace. It omits processes that the caller may not read, and namespaces that only
+// an open file or a socket keeps alive.
 func Namespaces(ctx context.Context) ([]Found, error) {
 	mounts, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
@@ -65,7 +65,7 @@ func Namespaces(ctx context.Context) ([]Found, error) {
 		path := "/proc/" + pid + "/ns/net"
 		target, err := os.Readlink(path)
 		if err != nil {
-			continue // it ended, or is not ours to look into
+			continue // exited, or no permission
 		}
 		if inum, ok := parseInum(target); ok {
 			if _, known := found[inum]; !known {
@@ -82,8 +82,8 @@ func Namespaces(ctx context.Context) ([]Found, error) {
 }
 
 // OpenNamespace opens the namespace with that inode number, or fails with
-// [ErrNamespaceNotFound]. Besides those of [Namespaces] it knows those that a
-// thread of this process is in.
+// [ErrNamespaceNotFound]. It finds those of [Namespaces] and those that a thread of
+// this process is in.
 func OpenNamespace(ctx context.Context, inum uint32) (*Namespace, error) {
 	own, err := filepath.Glob("/proc/self/task/*/ns/net")
 	if err != nil {
@@ -92,7 +92,7 @@ func OpenNamespace(ctx context.Context, inum uint32) (*Namespace, error) {
 	for _, path := range own {
 		if target, err := os.Readlink(path); err == nil && target == fmt.Sprintf("net:[%d]", inum) {
 			if ns, err := openPath(path, inum); err == nil {
-				return ns, nil // else the thread has ended, or left it
+				return ns, nil // otherwise the thread ended or left
 			}
 		}
 	}
@@ -108,8 +108,8 @@ func OpenNamespace(ctx context.Context, inum uint32) (*Namespace, error) {
 	return nil, &NamespaceNotFoundError{Inum: inum}
 }
 
-// processes lists the process directories of /proc, lowest number first, so that
-// the path of a long-lived process is preferred.
+// processes lists the process directories of /proc, lowest PID first, to prefer the
+// paths of long-lived processes.
 func processes() ([]string, error) {
 	dir, err := os.Open("/proc")
 	if err != nil {
@@ -163,7 +163,7 @@ func mountedNamespaces(lines *bufio.Scanner) (map[uint32]string, error) {
 	return found, nil
 }
 
-// parseInum takes the number out of "net:[4026531840]".
+// parseInum parses "net:[4026531840]".
 func parseInum(s string) (uint32, bool) {
 	digits, ok := strings.CutPrefix(s, "net:[")
 	if !ok {

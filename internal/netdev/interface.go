@@ -11,17 +11,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNotFound is what every [NotFoundError] is.
+// ErrNotFound matches every [NotFoundError].
 var ErrNotFound = errors.New("interface not found")
 
-// NotFoundError says which interface is not there, in which namespace.
+// NotFoundError names an interface that does not exist in a namespace.
 type NotFoundError struct {
-	Name      string // as asked for; empty where Index was asked for
+	Name      string // as looked up; empty if looked up by Index
 	Index     int
 	Namespace uint32
 }
 
-// Error implements the error interface. The name is quoted: it may hold anything.
+// Error implements the error interface. The name is quoted: it is untrusted.
 func (e *NotFoundError) Error() string {
 	if e.Name == "" && e.Index != 0 {
 		return fmt.Sprintf("interface with index %d not found in network namespace %d", e.Index, e.Namespace)
@@ -32,29 +32,29 @@ func (e *NotFoundError) Error() string {
 // Is makes errors.Is(err, ErrNotFound) true.
 func (e *NotFoundError) Is(target error) bool { return target == ErrNotFound }
 
-// Interface is a network interface as it was when it was asked for.
+// Interface is the state of a network interface when it was read.
 type Interface struct {
 	Name      string // chosen by users: see String
 	Index     int    // unique within Namespace while the interface exists
 	Namespace uint32 // inode number
 	// Driver is the name ethtool shows, but "xen-netfront" and "xen-netback" for
-	// the two Xen drivers; empty where the kernel names none (lo).
+	// the two Xen drivers; empty if there is none (lo).
 	Driver string
-	// BusInfo is where the device sits, such as "vif-0" or "0000:00:05.0".
+	// BusInfo is the bus address, such as "vif-0" or "0000:00:05.0".
 	BusInfo string
 	// Kind is the rtnetlink kind of a virtual interface ("veth", "bridge"), empty for others.
 	Kind string
 	MTU  int // bytes, without the link-layer header
-	// Queues is how many transmit queues are in use (real_num_tx_queues); 0 if
-	// that is not known, which needs CAP_SYS_ADMIN for a namespace not one's own.
+	// Queues is real_num_tx_queues; 0 if unknown: another namespace's needs
+	// CAP_SYS_ADMIN.
 	Queues       int
 	HardwareAddr net.HardwareAddr
 	Up           bool // IFF_UP: set up by the administrator
-	Running      bool // IFF_RUNNING: up, and the carrier is there
+	Running      bool // IFF_RUNNING: up and with carrier
 	Loopback     bool
 }
 
-// IsNetfront tells whether the interface is driven by Xen's network frontend.
+// IsNetfront reports whether the driver is xen-netfront.
 func (i Interface) IsNetfront() bool { return i.Driver == DriverNetfront }
 
 // String returns the name, quoted if it holds anything but printable ASCII.
@@ -82,7 +82,7 @@ func (ns *Namespace) Interfaces() ([]Interface, error) {
 	for _, link := range links {
 		iface, err := ns.describe(link)
 		if errors.Is(err, ErrNotFound) {
-			continue // it went while the others were looked at
+			continue // deleted meanwhile
 		}
 		if err != nil {
 			return nil, err
@@ -92,8 +92,8 @@ func (ns *Namespace) Interfaces() ([]Interface, error) {
 	return list, nil
 }
 
-// links dumps the namespace's links. The kernel marks a dump during which the
-// list changed as interrupted; such a one may miss links, so ask again.
+// links dumps the namespace's links, again if the list changed during the dump: such a
+// dump may miss links.
 func (ns *Namespace) links() ([]netlink.Link, error) {
 	for attempt := 0; ; attempt++ {
 		links, err := ns.netlink.LinkList()
@@ -137,7 +137,7 @@ func (ns *Namespace) ByIndex(index int) (Interface, error) {
 	return ns.describe(link)
 }
 
-// link asks for one link. Index 0 is no interface; asked for, it would be EINVAL.
+// link reads one link. Index 0 would be EINVAL.
 func (ns *Namespace) link(index int) (netlink.Link, error) {
 	missing := &NotFoundError{Index: index, Namespace: ns.inum}
 	if index <= 0 {
@@ -150,7 +150,7 @@ func (ns *Namespace) link(index int) (netlink.Link, error) {
 	return link, nil
 }
 
-// linkError turns what the netlink package says of a link that is not there into missing.
+// linkError maps the netlink package's errors for a missing link to missing.
 func linkError(err error, missing *NotFoundError) error {
 	var absent netlink.LinkNotFoundError
 	if errors.As(err, &absent) || errors.Is(err, unix.ENODEV) {
@@ -160,7 +160,7 @@ func linkError(err error, missing *NotFoundError) error {
 		strconv.QuoteToASCII(missing.Name), missing.Namespace, err)
 }
 
-// describe adds to a link what netlink does not tell: its driver and real queues.
+// describe adds what rtnetlink does not report: driver and real_num_tx_queues.
 func (ns *Namespace) describe(link netlink.Link) (Interface, error) {
 	iface := ns.fromLink(link)
 	driver, err := ns.driver(iface)
@@ -172,7 +172,6 @@ func (ns *Namespace) describe(link netlink.Link) (Interface, error) {
 	return iface, nil
 }
 
-// fromLink takes over what rtnetlink says of a link.
 func (ns *Namespace) fromLink(link netlink.Link) Interface {
 	attrs := link.Attrs()
 	iface := Interface{
@@ -187,9 +186,9 @@ func (ns *Namespace) fromLink(link netlink.Link) Interface {
 	return iface
 }
 
-// All returns the interfaces of every namespace, in the order of [Namespaces].
-// A namespace that goes meanwhile is left out. One that cannot be looked into is
-// left out too, and its error is part of the error returned beside the list.
+// All returns the interfaces of every namespace, in the order of [Namespaces]. It omits
+// namespaces that end meanwhile, and those that cannot be opened, whose errors it
+// returns along with the list.
 func All(ctx context.Context) ([]Interface, error) {
 	found, err := Namespaces(ctx)
 	if err != nil {
@@ -210,7 +209,6 @@ func All(ctx context.Context) ([]Interface, error) {
 	return list, errors.Join(errs...)
 }
 
-// interfaces lists a namespace that need not stay open.
 func (f Found) interfaces() ([]Interface, error) {
 	ns, err := f.Open()
 	if err != nil {
@@ -218,4 +216,26 @@ func (f Found) interfaces() ([]Interface, error) {
 	}
 	defer ns.Close()
 	return ns.Interfaces()
+}
+
+// Counters are an interface's own, from IFLA_STATS64. TxDropped has the drops of the driver and
+// of the network core (dev_get_stats adds core_stats).
+type Counters struct{ RxPackets, TxPackets, TxBytes, TxDropped uint64 }
+
+// Counters reads the counters of an interface, or fails with a [NotFoundError].
+func (ns *Namespace) Counters(index int) (Counters, error) {
+	release, err := ns.hold()
+	if err != nil {
+		return Counters{}, err
+	}
+	defer release()
+	link, err := ns.link(index)
+	if err != nil {
+		return Counters{}, err
+	}
+	s := link.Attrs().Statistics
+	if s == nil {
+		return Counters{}, fmt.Errorf("interface with index %d in network namespace %d: no IFLA_STATS64", index, ns.inum)
+	}
+	return Counters{RxPackets: s.RxPackets, TxPackets: s.TxPackets, TxBytes: s.TxBytes, TxDropped: s.TxDropped}, nil
 }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"xentrace/test/need"
 )
 
 func TestInterfaces(t *testing.T) {
@@ -220,6 +222,7 @@ func TestWithoutPrivilege(t *testing.T) {
 		withoutPrivilege(t)
 		return
 	}
+	need.Root(t, "to run as another user")
 	dir, err := os.MkdirTemp("", "netdev")
 	must(t, err)
 	defer os.RemoveAll(dir)

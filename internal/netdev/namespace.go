@@ -1,3 +1,12 @@
+// Package netdev reads the network interfaces of this machine in any network namespace:
+// driver, MTU, queues, features, counters, and how they appear, disappear, and change.
+//
+// A namespace is identified by the inode number that the kernel keeps in net->ns.inum and
+// that stat(2) of /proc/PID/ns/net shows. The caller's own namespace needs no privilege;
+// others need CAP_SYS_ADMIN, as setns(2) does.
+//
+// An interface name is untrusted input that may contain escape sequences: print
+// [Interface.String], not [Interface.Name].
 package netdev
 
 import (
@@ -14,9 +23,8 @@ import (
 // ErrClosed is returned by the methods of a [Namespace] that has been closed.
 var ErrClosed = errors.New("namespace is closed")
 
-// Namespace is an open network namespace. While it is open the kernel keeps the
-// namespace alive, its interfaces included, even when its last process has gone:
-// close it when the work there is done.
+// Namespace is an open network namespace. While it is open the kernel keeps it and its
+// interfaces alive, even after its last process has exited.
 //
 // All methods may be called from several goroutines.
 type Namespace struct {
@@ -39,14 +47,14 @@ func Current() (*Namespace, error) {
 	return openPath("/proc/thread-self/ns/net", 0)
 }
 
-// Open opens the namespace that was found. It fails with [ErrNamespaceNotFound]
-// if there is another namespace at that place by now.
+// Open opens the namespace that was found. It fails with [ErrNamespaceNotFound] if its
+// path leads to another namespace by now.
 func (f Found) Open() (*Namespace, error) {
 	return openPath(f.Path, f.Inum)
 }
 
-// openPath opens the namespace that path shows, and, if want is not 0, checks
-// that it is that one: a process's number may have been given to another.
+// openPath opens the namespace at path and, if want is not 0, checks its number: a PID
+// may have been reused.
 func openPath(path string, want uint32) (*Namespace, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -69,7 +77,7 @@ func openPath(path string, want uint32) (*Namespace, error) {
 }
 
 // inumOf returns the inode number of an open namespace file, after checking that
-// it is one: 5.10 and later answer NS_GET_NSTYPE, as 4.11 did already.
+// it is one with NS_GET_NSTYPE (since 4.11).
 func inumOf(file *os.File) (uint32, error) {
 	kind, err := unix.IoctlRetInt(int(file.Fd()), unix.NS_GET_NSTYPE)
 	if err != nil || kind != unix.CLONE_NEWNET {
@@ -82,8 +90,8 @@ func inumOf(file *os.File) (uint32, error) {
 	return uint32(stat.Ino), nil
 }
 
-// openSockets makes the sockets in the namespace that the thread is in: a socket
-// stays in the namespace it was made in, whatever its thread does later.
+// openSockets makes the sockets in the namespace of the calling thread. A socket stays
+// in the namespace it was made in.
 func (ns *Namespace) openSockets() error {
 	var err error
 	if ns.netlink, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
@@ -93,21 +101,21 @@ func (ns *Namespace) openSockets() error {
 	if err == nil {
 		return nil
 	}
-	// A kernel may be without IPv4: the ioctls work on any socket.
+	// For kernels without IPv4: the ioctls work on any socket.
 	if ns.control, err = unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err != nil {
 		return fmt.Errorf("control socket: %w", err)
 	}
 	return nil
 }
 
-// Inum returns the inode number that names the namespace.
+// Inum returns the namespace's inode number.
 func (ns *Namespace) Inum() uint32 { return ns.inum }
 
 // Path returns the file through which the namespace was opened, such as
-// /run/netns/NAME or /proc/PID/ns/net. It may be gone, or another's, by now.
+// /run/netns/NAME or /proc/PID/ns/net. It may be gone or lead elsewhere by now.
 func (ns *Namespace) Path() string { return ns.path }
 
-// Close lets go of the namespace. Closing twice is harmless.
+// Close closes the namespace. Closing twice is harmless.
 func (ns *Namespace) Close() error {
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
@@ -128,8 +136,8 @@ func (ns *Namespace) Close() error {
 	return errors.Join(append(errs, ns.file.Close())...)
 }
 
-// hold keeps the namespace from being closed until release is called. A netlink
-// handle that was closed would silently answer for the caller's namespace.
+// hold prevents Close until release is called. A closed netlink handle would silently
+// use the caller's namespace.
 func (ns *Namespace) hold() (release func(), err error) {
 	ns.mu.RLock()
 	if ns.closed {
@@ -140,9 +148,8 @@ func (ns *Namespace) hold() (release func(), err error) {
 }
 
 // Do runs fn on a thread that is in the namespace and returns its error. Sockets
-// that fn makes belong to the namespace for good; goroutines that it starts run
-// elsewhere. The thread goes back before the runtime has it again; one that
-// cannot go back is thrown away.
+// that fn makes stay in the namespace; goroutines that it starts run elsewhere. The
+// thread returns to its own namespace afterwards, or ends if that fails.
 func (ns *Namespace) Do(fn func() error) error {
 	result := make(chan error, 1)
 	go func() {
@@ -154,7 +161,7 @@ func (ns *Namespace) Do(fn func() error) error {
 			return
 		}
 		defer home.Close()
-		// setns asks for CAP_SYS_ADMIN even where nothing would change.
+		// setns needs CAP_SYS_ADMIN even if it changes nothing.
 		if own, err := inumOf(home); err == nil && own == ns.inum {
 			err = fn()
 			runtime.UnlockOSThread()

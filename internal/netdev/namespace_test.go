@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"xentrace/test/need"
 )
 
 func TestNamespacesFindsEachOnce(t *testing.T) {
@@ -140,6 +142,7 @@ func TestMountedNamespaces(t *testing.T) {
 
 // A namespace that only a thread of this process lives in is found all the same.
 func TestOpenNamespaceOfAThread(t *testing.T) {
+	need.Root(t, "to make network namespaces")
 	made, leave, left := make(chan uint32), make(chan struct{}), make(chan struct{})
 	go func() {
 		// The process's first thread, if it is that one, does not end with its goroutine.

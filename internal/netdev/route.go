@@ -74,7 +74,6 @@ func (ns *Namespace) DefaultGateways(index int) ([]netip.Addr, error) {
 	return all, nil
 }
 
-// routes dumps the main table, again where it changed meanwhile.
 func (ns *Namespace) routes(family int) ([]netlink.Route, error) {
 	for attempt := 0; ; attempt++ {
 		routes, err := ns.netlink.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
@@ -85,7 +84,6 @@ func (ns *Namespace) routes(family int) ([]netlink.Route, error) {
 	}
 }
 
-// gatewaysBy returns the gateways by one interface, if it is a default route.
 func gatewaysBy(r *netlink.Route, index int) []netip.Addr {
 	if r.Dst != nil {
 		if ones, _ := r.Dst.Mask.Size(); ones != 0 {

@@ -27,8 +27,8 @@ func (ns *Namespace) AllFeatures(index int) (map[string]Feature, error) {
 }
 
 // SetFeatures asks for offloads of an interface to be on or off, by name, all in
-// one step as ethtool -K does. It needs CAP_NET_ADMIN. The driver may decline in
-// silence: [Namespace.AllFeatures] tells what became of it. An offload that the
+// one step as ethtool -K does. It needs CAP_NET_ADMIN. The driver may
+// decline silently: read [Namespace.AllFeatures] afterwards. An offload that the
 // interface does not have, or that cannot be changed, is an error before anything
 // is changed.
 func (ns *Namespace) SetFeatures(index int, on map[string]bool) error {
@@ -40,8 +40,7 @@ func (ns *Namespace) SetFeatures(index int, on map[string]bool) error {
 	return ns.byName(index, func(name string) error { return setFeatures(ns.control, name, on) })
 }
 
-// setFeatures goes by ETHTOOL_SFEATURES, which every kernel has since 2.6.39; the
-// same over netlink came with 5.8 only.
+// setFeatures uses ETHTOOL_SFEATURES (since 2.6.39); netlink has it only since 5.8.
 func setFeatures(socket int, name string, on map[string]bool) error {
 	bits, err := featureNames(socket, name)
 	if err != nil {

@@ -55,7 +55,6 @@ func (ns *Namespace) openSysfs() (*sysfs, error) {
 	return ns.sysfs, ns.sysfsErr
 }
 
-// isCurrent tells whether the namespace is the process's own.
 func (ns *Namespace) isCurrent() bool {
 	target, err := os.Readlink("/proc/self/ns/net")
 	inum, ok := parseInum(target)
@@ -109,7 +108,6 @@ func (s *sysfs) queues(name string, index int) (int, error) {
 	return count, nil
 }
 
-// openDir opens the directory at path below dir.
 func openDir(dir *os.File, path string) (*os.File, error) {
 	fd, err := unix.Openat(int(dir.Fd()), path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -118,7 +116,6 @@ func openDir(dir *os.File, path string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
-// readInt reads a sysfs attribute that holds one number.
 func readInt(dir *os.File, name string) (int, error) {
 	fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -1,7 +1,6 @@
 package netdev
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,6 +11,9 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"xentrace/test/leak"
+	"xentrace/test/need"
 )
 
 // process is a process that lives in a network namespace of its own and keeps it alive.
@@ -25,6 +27,7 @@ type process struct {
 // newProcess starts one. It ends with the test: its input is closed even if the test is killed.
 func newProcess(t *testing.T) *process {
 	t.Helper()
+	need.Root(t, "to make network namespaces")
 	cmd := exec.Command("cat")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
 	if _, err := cmd.StdinPipe(); err != nil {
@@ -105,10 +108,7 @@ func must(t *testing.T, err error) {
 // noLeaks fails the test if, after its clean-up, it left goroutines or descriptors behind.
 func noLeaks(t *testing.T) {
 	t.Helper()
-	// The runtime opens its poller's descriptors with the first pipe and keeps them.
-	r, w, err := os.Pipe()
-	must(t, errors.Join(err, r.Close(), w.Close()))
-	goroutines, files := runtime.NumGoroutine(), openFiles(t)
+	goroutines, files := runtime.NumGoroutine(), leak.Open(t)
 	t.Cleanup(func() {
 		deadline := time.Now().Add(time.Minute)
 		for runtime.NumGoroutine() > goroutines && time.Now().Before(deadline) {
@@ -118,17 +118,10 @@ func noLeaks(t *testing.T) {
 			stacks := make([]byte, 1<<16)
 			t.Errorf("%d goroutines, %d at the start:\n%s", n, goroutines, stacks[:runtime.Stack(stacks, true)])
 		}
-		if n := openFiles(t); n > files {
-			t.Errorf("%d descriptors open, %d at the start", n, files)
+		if left := files.Left(t); left != nil {
+			t.Errorf("descriptors left open: %q", left)
 		}
 	})
-}
-
-func openFiles(t *testing.T) int {
-	t.Helper()
-	entries, err := os.ReadDir("/proc/self/fd")
-	must(t, err)
-	return len(entries)
 }
 
 // openFile opens a file that must be there.

@@ -14,16 +14,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Watch tells of every interface of the namespace and then of what happens to
-// them, until ctx ends or the watch fails (the last event is [Failed] then); the
-// channel is closed after that. The namespace must stay open until the channel is
-// closed.
+// Watch reports every interface of the namespace and then each change, until ctx ends
+// or the watch fails with a last event [Failed]; then it closes the channel. The
+// namespace must stay open until then.
 //
-// A notification makes the watch look at the interface, so an event tells the
-// state at that time, and an interface that is gone by then is not told of. While
-// nobody receives, notifications wait in the socket; when that is full the kernel
-// drops some. The watch then reads what did arrive, looks at all interfaces again,
-// sends the differences, and a [Synced] event with Lost set.
+// On a notification the watch reads the interface: an event holds the state at that
+// time, and an interface that no longer exists is not reported. Notifications queue in
+// the socket until they are received; the kernel drops them when it is full. The watch
+// then drains the socket, reads all interfaces, sends the differences, and a [Synced]
+// event with Lost set.
 func (ns *Namespace) Watch(ctx context.Context) (<-chan Event, error) {
 	w, err := ns.newWatcher()
 	if err != nil {
@@ -37,12 +36,11 @@ func (ns *Namespace) Watch(ctx context.Context) (<-chan Event, error) {
 	return events, nil
 }
 
-// watcher follows the interfaces of one namespace.
 type watcher struct {
 	ns     *Namespace
 	socket *os.File // RTNLGRP_LINK
 	buffer []byte
-	known  map[int]Interface // what has been told, by index
+	known  map[int]Interface // reported state, by index
 	lost   bool              // the kernel dropped notifications since the last resync
 	events chan<- Event
 }
@@ -50,7 +48,7 @@ type watcher struct {
 // Why receive returned no datagram.
 var (
 	errLost  = errors.New("notifications lost")    // the kernel dropped some
-	errEmpty = errors.New("no notification waits") // said only while some are lost
+	errEmpty = errors.New("no notification waits") // only while some are lost
 )
 
 // newWatcher subscribes to the namespace's link notifications.
@@ -73,8 +71,8 @@ func (ns *Namespace) newWatcher() (*watcher, error) {
 	return w, nil
 }
 
-// subscribe makes a socket, in the namespace the thread is in, that link
-// notifications arrive on, and leaves the waiting for it to the runtime's poller.
+// subscribe makes a socket for link notifications in the namespace of the calling
+// thread. It is non-blocking, for the runtime's poller.
 func subscribe() (*os.File, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
 	if err != nil {
@@ -103,13 +101,13 @@ func (w *watcher) run(ctx context.Context, events chan<- Event) {
 	}
 }
 
-// next waits for notifications and acts on them.
+// next waits for notifications and handles them.
 func (w *watcher) next(ctx context.Context) error {
 	data, err := w.receive()
 	switch {
 	case errors.Is(err, errLost):
-		// From here until the socket has been empty the kernel drops without saying
-		// so again (NETLINK_S_CONGESTED): what is looked at before may be old.
+		// Until the socket has been drained the kernel drops without another ENOBUFS
+		// (NETLINK_S_CONGESTED): what is read before that may be outdated.
 		w.lost = true
 		return nil
 	case errors.Is(err, errEmpty):
@@ -130,8 +128,8 @@ func (w *watcher) next(ctx context.Context) error {
 	return nil
 }
 
-// receive returns the next datagram that came from the kernel. It waits for one,
-// unless notifications are lost and the rest of them has been read.
+// receive returns the next datagram from the kernel. It waits for one, unless
+// notifications were lost and the socket is drained.
 func (w *watcher) receive() ([]byte, error) {
 	conn, err := w.socket.SyscallConn()
 	if err != nil {
@@ -161,14 +159,14 @@ func (w *watcher) receive() ([]byte, error) {
 	}
 }
 
-// notified acts on one notification.
+// notified handles one notification.
 func (w *watcher) notified(ctx context.Context, message *syscall.NetlinkMessage) error {
 	kind := message.Header.Type
 	if kind != unix.RTM_NEWLINK && kind != unix.RTM_DELLINK || len(message.Data) < unix.SizeofIfInfomsg {
 		return nil
 	}
 	info := nl.DeserializeIfInfomsg(message.Data)
-	// With AF_BRIDGE these tell of bridge ports, not of links.
+	// With AF_BRIDGE these are about bridge ports, not links.
 	if info.Family != unix.AF_UNSPEC {
 		return nil
 	}
@@ -178,19 +176,17 @@ func (w *watcher) notified(ctx context.Context, message *syscall.NetlinkMessage)
 			return err
 		}
 	}
-	// Look even after a deletion: it may be an old one, from before the index
-	// was given to another interface.
-	return w.look(ctx, index)
+	// Read even after a deletion: the index may have been reused since.
+	return w.refresh(ctx, index)
 }
 
-// deleted tells that an interface went, and where to if it moved.
 func (w *watcher) deleted(ctx context.Context, index int, attributes []byte) error {
-	gone, ok := w.known[index]
+	last, ok := w.known[index]
 	if !ok {
 		return nil
 	}
 	delete(w.known, index)
-	event := Event{Kind: Disappeared, Interface: gone}
+	event := Event{Kind: Disappeared, Interface: last}
 	attrs, err := nl.ParseRouteAttr(attributes)
 	if err != nil {
 		return fmt.Errorf("netlink message: %w", err)
@@ -210,9 +206,8 @@ func (w *watcher) deleted(ctx context.Context, index int, attributes []byte) err
 	return w.send(ctx, event)
 }
 
-// inumOfID returns the inode number of the namespace that has the given id in
-// this one, 0 if none that is found has. The kernel gives such an id when an
-// interface moves between the two.
+// inumOfID returns the inode number of the namespace with the given nsid in this one, 0
+// if not found. The kernel assigns an nsid when an interface moves between the two.
 func (ns *Namespace) inumOfID(ctx context.Context, id int) uint32 {
 	release, err := ns.hold()
 	if err != nil {
@@ -237,10 +232,9 @@ func (ns *Namespace) inumOfID(ctx context.Context, id int) uint32 {
 	return 0
 }
 
-// look compares an interface with what was told of it, and tells the difference.
-// One that is not there any more is left to the notification of its deletion,
-// which is still to come and says whether it moved.
-func (w *watcher) look(ctx context.Context, index int) error {
+// refresh reads an interface and reports what changed. One that no longer exists is left
+// to the notification of its deletion, which says whether it moved.
+func (w *watcher) refresh(ctx context.Context, index int) error {
 	link, err := w.linkAt(index)
 	if errors.Is(err, ErrNotFound) {
 		return nil
@@ -258,11 +252,10 @@ func (w *watcher) look(ctx context.Context, index int) error {
 	} else if err != nil {
 		return err
 	}
-	return w.tell(ctx, before, now)
+	return w.report(ctx, before, now)
 }
 
-// tell sends what differs between two states of one interface.
-func (w *watcher) tell(ctx context.Context, before, now Interface) error {
+func (w *watcher) report(ctx context.Context, before, now Interface) error {
 	w.known[now.Index] = now
 	if before.Index == 0 {
 		return w.send(ctx, Event{Kind: Appeared, Interface: now})
@@ -279,8 +272,8 @@ func (w *watcher) tell(ctx context.Context, before, now Interface) error {
 	return w.send(ctx, Event{Kind: Changed, Interface: now, Previous: before})
 }
 
-// gone tells that an interface is not there any more, if it was known.
-func (w *watcher) gone(ctx context.Context, index int) error {
+// disappeared reports that an interface no longer exists, if it was known.
+func (w *watcher) disappeared(ctx context.Context, index int) error {
 	iface, known := w.known[index]
 	if !known {
 		return nil
@@ -289,7 +282,6 @@ func (w *watcher) gone(ctx context.Context, index int) error {
 	return w.send(ctx, Event{Kind: Disappeared, Interface: iface})
 }
 
-// linkAt asks for one link while the namespace is held open.
 func (w *watcher) linkAt(index int) (netlink.Link, error) {
 	release, err := w.ns.hold()
 	if err != nil {
@@ -299,13 +291,12 @@ func (w *watcher) linkAt(index int) (netlink.Link, error) {
 	return w.ns.link(index)
 }
 
-// same compares what rtnetlink tells of an interface.
+// same compares what rtnetlink reports of an interface.
 func same(a, b Interface) bool {
 	return a.Name == b.Name && a.MTU == b.MTU && a.Up == b.Up && a.Running == b.Running &&
 		bytes.Equal(a.HardwareAddr, b.HardwareAddr)
 }
 
-// resync looks at all interfaces and tells what differs from what was told.
 func (w *watcher) resync(ctx context.Context, lost bool) error {
 	list, err := w.ns.Interfaces()
 	if err != nil {
@@ -314,13 +305,13 @@ func (w *watcher) resync(ctx context.Context, lost bool) error {
 	present := make(map[int]bool, len(list))
 	for _, iface := range list {
 		present[iface.Index] = true
-		if err := w.tell(ctx, w.known[iface.Index], iface); err != nil {
+		if err := w.report(ctx, w.known[iface.Index], iface); err != nil {
 			return err
 		}
 	}
 	for index := range w.known {
 		if !present[index] {
-			if err := w.gone(ctx, index); err != nil {
+			if err := w.disappeared(ctx, index); err != nil {
 				return err
 			}
 		}
@@ -328,7 +319,7 @@ func (w *watcher) resync(ctx context.Context, lost bool) error {
 	return w.send(ctx, Event{Kind: Synced, Lost: lost})
 }
 
-// send hands an event over, or gives up when ctx ends.
+// send sends an event unless ctx ends.
 func (w *watcher) send(ctx context.Context, event Event) error {
 	event.Namespace = w.ns.inum
 	select {
@@ -337,4 +328,50 @@ func (w *watcher) send(ctx context.Context, event Event) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// EventKind is what happened to an interface.
+type EventKind int
+
+// The kinds of events.
+const (
+	// Appeared: the interface existed when the watch began, was created, or moved in.
+	Appeared EventKind = iota + 1
+	// Renamed: Previous holds the former name.
+	Renamed
+	// Changed: MTU, flags or hardware address; Previous holds the former state.
+	Changed
+	// Disappeared: the interface was deleted, or its namespace was.
+	Disappeared
+	// Moved: the interface moved to another namespace, To if known.
+	Moved
+	// Synced: all existing interfaces have been reported. The first follows the
+	// interfaces that existed when the watch began. Later ones have Lost set:
+	// notifications were lost and all interfaces were read again, which misses
+	// interfaces that appeared and disappeared meanwhile.
+	Synced
+	// Failed: the watch of this namespace ended, Err says why.
+	Failed
+)
+
+// String returns the kind in words.
+func (k EventKind) String() string {
+	names := [...]string{Appeared: "appeared", Renamed: "renamed", Changed: "changed",
+		Disappeared: "disappeared", Moved: "moved", Synced: "synced", Failed: "failed"}
+	if k < Appeared || int(k) >= len(names) {
+		return fmt.Sprintf("EventKind(%d)", int(k))
+	}
+	return names[k]
+}
+
+// Event is one thing that happened in a namespace.
+type Event struct {
+	Kind      EventKind
+	Namespace uint32
+	Interface Interface // current state; the last known one after it disappeared
+	Previous  Interface // of Renamed and Changed
+	To        uint32    // of Moved: its new namespace, 0 if unknown
+	ToIndex   int       // of Moved: its index there, 0 if unknown
+	Lost      bool      // of Synced
+	Err       error     // of Failed
 }

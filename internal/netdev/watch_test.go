@@ -3,7 +3,6 @@ package netdev
 import (
 	"context"
 	"errors"
-	"fmt"
 	"testing"
 	"time"
 
@@ -262,15 +261,4 @@ func TestWatchAllFollowsNamespaces(t *testing.T) {
 	for range events {
 	}
 	first.end()
-}
-
-func TestEventKindsHaveNames(t *testing.T) {
-	for kind := Appeared; kind <= Failed; kind++ {
-		if kind.String() == "" || kind.String() == fmt.Sprintf("EventKind(%d)", int(kind)) {
-			t.Errorf("kind %d has no name", int(kind))
-		}
-	}
-	if EventKind(0).String() != "EventKind(0)" || EventKind(99).String() != "EventKind(99)" {
-		t.Errorf("%s %s", EventKind(0), EventKind(99))
-	}
 }

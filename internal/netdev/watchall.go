@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// WatchAll watches every network namespace, those that come later too: it looks
-// for them at every interval (a second is a fair one), since the kernel announces
-// none. A namespace that no process is in and no mount shows any more is let go
-// at the next look; its interfaces are told as [Disappeared]. Until then the
-// watch keeps it alive. A namespace that cannot be watched gives one [Failed] event.
+// WatchAll watches every network namespace, including later ones: it lists them at
+// every interval (e.g. a second), since the kernel does not announce them. A namespace
+// without a process and a mount is closed at the next interval, and its interfaces are
+// reported as [Disappeared]; until then the watch keeps it alive. A namespace that
+// cannot be watched gives one [Failed] event.
 //
-// The channel is closed when ctx has ended. [Synced] with Namespace 0 follows when
-// the namespaces that were there at the start have been told.
+// The channel is closed when ctx ends. [Synced] with Namespace 0 follows the interfaces
+// of the namespaces that existed at the start.
 func WatchAll(ctx context.Context, interval time.Duration) (<-chan Event, error) {
 	found, err := Namespaces(ctx)
 	if err != nil {
@@ -25,23 +25,20 @@ func WatchAll(ctx context.Context, interval time.Duration) (<-chan Event, error)
 	return m.events, nil
 }
 
-// multiWatch follows the namespaces of the machine.
 type multiWatch struct {
 	events  chan Event
 	open    map[uint32]*watched
-	refused map[uint32]bool // those that could not be watched, told once
+	refused map[uint32]bool // those that could not be watched
 }
 
-// watched is one namespace being watched.
 type watched struct {
 	watcher *watcher
 	cancel  context.CancelFunc
 	synced  chan struct{}     // closed with its first Synced, or at its end
 	done    chan struct{}     // closed when its goroutines have ended
-	told    map[int]Interface // by index; read it after done
+	known   map[int]Interface // by index; read it after done
 }
 
-// run is the watch.
 func (m *multiWatch) run(ctx context.Context, interval time.Duration, found []Found) {
 	defer close(m.events)
 	defer m.closeAll()
@@ -71,7 +68,6 @@ func (m *multiWatch) run(ctx context.Context, interval time.Duration, found []Fo
 	}
 }
 
-// update begins to watch the namespaces that are new and lets go of those that went.
 func (m *multiWatch) update(ctx context.Context, found []Found) {
 	present := make(map[uint32]bool, len(found))
 	for _, f := range found {
@@ -80,7 +76,7 @@ func (m *multiWatch) update(ctx context.Context, found []Found) {
 			continue
 		}
 		switch w, err := m.start(ctx, f); {
-		case errors.Is(err, ErrNamespaceNotFound): // gone already
+		case errors.Is(err, ErrNamespaceNotFound): // ended meanwhile
 		case err != nil:
 			m.refused[f.Inum] = true
 			m.send(ctx, Event{Kind: Failed, Namespace: f.Inum, Err: err})
@@ -92,7 +88,7 @@ func (m *multiWatch) update(ctx context.Context, found []Found) {
 		if !present[inum] {
 			w.close()
 			delete(m.open, inum)
-			for _, iface := range w.told {
+			for _, iface := range w.known {
 				m.send(ctx, Event{Kind: Disappeared, Namespace: inum, Interface: iface})
 			}
 		}
@@ -104,7 +100,6 @@ func (m *multiWatch) update(ctx context.Context, found []Found) {
 	}
 }
 
-// start watches one more namespace.
 func (m *multiWatch) start(ctx context.Context, f Found) (*watched, error) {
 	ns, err := f.Open()
 	if err != nil {
@@ -116,7 +111,7 @@ func (m *multiWatch) start(ctx context.Context, f Found) (*watched, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	w := &watched{watcher: watcher, cancel: cancel,
-		synced: make(chan struct{}), done: make(chan struct{}), told: make(map[int]Interface)}
+		synced: make(chan struct{}), done: make(chan struct{}), known: make(map[int]Interface)}
 	own := make(chan Event)
 	go func() {
 		defer close(own)
@@ -126,7 +121,7 @@ func (m *multiWatch) start(ctx context.Context, f Found) (*watched, error) {
 	return w, nil
 }
 
-// forward passes a namespace's events on, and notes the first Synced.
+// forward passes a namespace's events on and marks the first Synced.
 func (w *watched) forward(ctx context.Context, from <-chan Event, to chan<- Event) {
 	defer close(w.done)
 	synced := sync.OnceFunc(func() { close(w.synced) })
@@ -141,21 +136,19 @@ func (w *watched) forward(ctx context.Context, from <-chan Event, to chan<- Even
 		case Synced:
 			synced()
 		case Appeared, Renamed, Changed:
-			w.told[event.Interface.Index] = event.Interface
+			w.known[event.Interface.Index] = event.Interface
 		case Disappeared, Moved:
-			delete(w.told, event.Interface.Index)
+			delete(w.known, event.Interface.Index)
 		}
 	}
 }
 
-// close ends the watch of the namespace and lets go of it.
 func (w *watched) close() {
 	w.cancel()
 	<-w.done
 	w.watcher.ns.Close()
 }
 
-// closeAll ends the watch of every namespace.
 func (m *multiWatch) closeAll() {
 	for inum, w := range m.open {
 		w.close()
@@ -163,7 +156,7 @@ func (m *multiWatch) closeAll() {
 	}
 }
 
-// send hands an event over, or gives up when ctx ends.
+// send sends an event unless ctx ends.
 func (m *multiWatch) send(ctx context.Context, event Event) {
 	select {
 	case m.events <- event:

@@ -18,7 +18,6 @@ import (
 // modules of distributions have less than 20 MiB.
 const maxUnpackedBytes = 128 << 20
 
-// A packing is one way modules are compressed, known by how the file begins.
 type packing struct {
 	magic  string
 	unpack func(io.Reader) (io.Reader, error)
@@ -71,7 +70,6 @@ func ReadDriver(file io.ReaderAt) (*File, error) {
 	return readImage(file)
 }
 
-// all unpacks the whole file.
 func (p packing) all(file io.ReaderAt) ([]byte, error) {
 	unpacked, err := p.unpack(io.NewSectionReader(file, 0, 1<<62))
 	if err != nil {

@@ -134,7 +134,6 @@ func answerOf(ctx context.Context, code *kernel.Code, entry kernel.Symbol) (Answ
 	return Answer{Drops, fmt.Sprintf("%s in %s never calls %s; it calls %d functions of the driver and of freeing packets", entry.Name, entry.Where(), linearizeFunction, calls)}, nil
 }
 
-// wantedCalls are the functions whose calls matter.
 func wantedCalls(code *kernel.Code, entry kernel.Symbol) []kernel.Symbol {
 	return code.Symbols.Select(func(s kernel.Symbol) bool {
 		return s.Text() && (s.Name == linearizeFunction || isFree(s.Name) || follows(s, entry))

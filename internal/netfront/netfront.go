@@ -63,9 +63,6 @@ func (d Driver) Function(name string) (kernel.Symbol, error) {
 	return kernel.OneOf(d.functions, name)
 }
 
-// Functions returns all of the driver's functions that are symbols.
-func (d Driver) Functions() []kernel.Symbol { return d.functions }
-
 // An AnyContextFree is the function by which a driver's transmit function frees a packet,
 // sent or not.
 type AnyContextFree struct {

@@ -26,8 +26,8 @@ func TestFind(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			driver, err := Find(parse(t, test.symbols, Symbols()))
-			if driver.Module != test.module || len(driver.Functions()) != test.functions || !errors.Is(err, test.err) {
-				t.Errorf("module %q, functions %v, error %v; want %q, %d, %v", driver.Module, driver.Functions(), err, test.module, test.functions, test.err)
+			if driver.Module != test.module || len(driver.functions) != test.functions || !errors.Is(err, test.err) {
+				t.Errorf("module %q, functions %v, error %v; want %q, %d, %v", driver.Module, driver.functions, err, test.module, test.functions, test.err)
 			}
 		})
 	}

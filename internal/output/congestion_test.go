@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"xentrace/internal/event"
+	"xentrace/internal/remedy"
 	"xentrace/internal/verdict"
 )
 
@@ -35,7 +36,9 @@ func busyFrontend() *event.Congestion {
 		Bound:   &event.RingBound{PacketsPerSecond: 182_914, Queues: 1, SlotsPerPacket: 1.05, Latency: latency, Share: 0.219},
 		Missing: map[string]string{},
 	}
-	return &event.Congestion{Report: r, Judgment: verdict.OfCongestion(r), Changes: []event.Change{
+	facts := sampleFacts(event.Device{Name: r.Name})
+	facts.TSO, facts.GSO = remedy.Off, remedy.Off
+	return &event.Congestion{Report: r, Judgment: verdict.OfCongestion(r, facts), Changes: []event.Change{
 		{Key: "packets_per_second", Before: addressOf(80_000.0), Now: addressOf(40_000.0)}, {Key: "full_share", Before: addressOf(0.0), Now: addressOf(0.41)},
 		{Key: "steal_share", Before: nil, Now: addressOf(0.0)}, {Key: "bytes_per_slot", Before: addressOf(47.6), Now: addressOf(47.6)},
 	}}
@@ -52,15 +55,15 @@ func TestCongestionInText(t *testing.T) {
 		}
 	}
 	for _, part := range []string{
-		"Small packet congestion detected: 98 % of 40000 packets/s carry less than 256",
-		"ring: The backend is the limit", "accept_queue: An application is the limit", "  # ethtool -K eth0 sg on tso on gso on\n", "  # ss -ltnp 'sport = :80'\n",
-		"ring full      41.0 % of the time, 321 stops, half of them for at most 2.0 ms\n",
-		"completion     mean 1.2 ms, 99 % within 2.0 ms; 42.0 responses at a time\n",
-		"completion mean 1.2 ms, completion longest 2.0 ms,\n  bound in packets/s 182914, of which sent 21.9 %, wake p99 4.1 ms)\n",
+		"Small packet congestion detected: 98 % of 40000 packets/s carry under 256",
+		"ring: The backend is the bottleneck", "accept_queue: An application is the bottleneck", "  # ethtool -K eth0 tso on gso on\n", "  # ss -ltnp 'sport = :80'\n",
+		"ring full      41.0 % of the time, 321 stops, half of them up to 2.0 ms\n",
+		"completion     mean 1.2 ms, 99 % within 2.0 ms; 42.0 TX responses per run\n",
+		"completion mean 1.2 ms, completion longest 2.0 ms,\n  bound in packets/s 182914, of it sent 21.9 %, wake p99 4.1 ms)\n",
 		"bound          182,914/s = 1 x 237 slots / (1.05 slots x 1.2 ms); 21.9 % sent",
-		"listener       port 80: 5,000 accepts, queue of up to 129 (backlog 128)\n",
-		"since then     packets per second 40,000, was 80,000 (-50 %)\n", "since then     full 41.0 %, was 0.0 %\n",
-		"slots in use when a packet came", "from the driver to the backend's response", "from the SYN to the accept",
+		"listener       port 80: 5,000 accepts, longest queue 129 (backlog 128)\n",
+		"changed        packets per second 40,000, was 80,000 (-50 %)\n", "changed        full 41.0 %, was 0.0 %\n",
+		"ring slots in use at each packet\n", "completion: driver to TX response\n", "SYN to accept\n",
 		"   256+  145,000   36.2 %  █",
 	} {
 		if !strings.Contains(got, part) {

@@ -14,16 +14,16 @@ import (
 // a status line below all else.
 type Console struct {
 	w     io.Writer
-	width func() int // nil: no terminal, and no status line
+	width func() int // nil: not a terminal, so no status line
 
 	mu     sync.Mutex
 	status string
-	divert func(string) // takes sentences while the terminal is another's; nil otherwise
-	kept   []string     // what is to be written once it is not
+	divert func(string) // shows sentences while the live screen has the terminal; else nil
+	kept   []string     // sentences to write once it has not
 }
 
 // NewConsole returns a Console that writes to w. width gives the columns of its
-// terminal; nil means that w is none.
+// terminal; nil if w is not a terminal.
 func NewConsole(w io.Writer, width func() int) *Console {
 	return &Console{w: w, width: width}
 }
@@ -37,14 +37,13 @@ func (c *Console) Say(sentence string) {
 	if c.divert != nil {
 		c.divert(sentence)
 		if c.width != nil {
-			c.kept = append(c.kept[max(len(c.kept)-mostKept+1, 0):], sentence)
+			c.kept = append(c.kept[max(len(c.kept)-maxKept+1, 0):], sentence)
 			return
 		}
 	}
 	c.write(sentence)
 }
 
-// write writes one sentence.
 func (c *Console) write(sentence string) {
 	c.erase()
 	sentence = "xentrace: " + Printable(sentence) + "\n"
@@ -55,11 +54,10 @@ func (c *Console) write(sentence string) {
 	c.draw()
 }
 
-// mostKept is how many sentences are kept while the terminal is another's.
-const mostKept = 100
+const maxKept = 100
 
-// Divert has sentences go to show while the terminal is another's, which shows them
-// in its own way. What it returns ends that and writes the last of them.
+// Divert passes sentences to show instead of writing them, until end is called, which
+// writes the last of them.
 func (c *Console) Divert(show func(string)) (end func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -75,7 +73,7 @@ func (c *Console) Divert(show func(string)) (end func()) {
 	}
 }
 
-// HasStatus tells whether there is a status line.
+// HasStatus reports whether there is a status line.
 func (c *Console) HasStatus() bool { return c.width != nil }
 
 // SetStatus shows line in place of the status line before; "" removes it.
@@ -121,8 +119,8 @@ func (c *Console) erase() {
 	}
 }
 
-// draw shows the status line, cut to one column less than the terminal has so
-// that it never wraps.
+// draw shows the status line, cut to one column less than the terminal has: it must
+// not wrap.
 func (c *Console) draw() {
 	if c.status != "" {
 		_, _ = io.WriteString(c.w, eraseLine+cut(c.status, c.width()-1))
@@ -136,50 +134,116 @@ func cut(s string, columns int) string {
 	return string([]rune(s)[:max(columns, 0)])
 }
 
-// StatusLine tells how a run goes. before is the snapshot that rates are
-// reckoned from; left is the time to go, 0 where there is no end.
+// StatusLine shows the counts of a run so far. before is the snapshot that rates
+// are relative to; left is the time left, 0 without an end.
 func StatusLine(before, now *event.Totals, left time.Duration) string {
-	var packets, earlier, dropped, elsewhere, linearized, overLimit, rejected uint64
-	responses := false
-	for i := range now.Interfaces {
-		t := &now.Interfaces[i]
-		packets += t.Packets
-		dropped += t.Dropped
-		elsewhere += t.Elsewhere
-		linearized += t.Linearized
-		overLimit += t.OverLimit
-		if t.Rejected != nil {
-			responses = true
-			rejected += *t.Rejected
-		}
+	sum, earlier, rate := now.Sum(), before.Sum().Packets, uint64(0)
+	if sum.Packets > earlier {
+		rate = PerSecond(sum.Packets-earlier, now.Duration-before.Duration)
 	}
-	for i := range before.Interfaces {
-		earlier += before.Interfaces[i].Packets
-	}
-	rate := uint64(0)
-	if packets > earlier {
-		rate = perSecond(packets-earlier, now.Duration-before.Duration)
-	}
-	line := fmt.Sprintf("lost %d  dropped %s  ", LostRecords(now), grouped(dropped))
+	line := fmt.Sprintf("lost %d  dropped %s  ", LostRecords(now), Grouped(sum.Dropped))
 	if now.Drops == event.DropsAll {
-		line += fmt.Sprintf("elsewhere %s  ", grouped(elsewhere))
+		line += fmt.Sprintf("elsewhere %s  ", Grouped(sum.Elsewhere))
 	}
-	line += fmt.Sprintf("linearized %s  over limit %s  ", grouped(linearized), grouped(overLimit))
-	if responses {
-		line += fmt.Sprintf("rejected %s  ", grouped(rejected))
+	line += fmt.Sprintf("linearized %s  over limit %s  ", Grouped(sum.Linearized), Grouped(sum.OverLimit))
+	if sum.Rejected != nil {
+		line += fmt.Sprintf("rejected %s  ", Grouped(*sum.Rejected))
 	}
-	line += fmt.Sprintf("%s packets/s  %s", grouped(rate), clock(now.Duration))
+	line += fmt.Sprintf("%s packets/s  %s", Grouped(rate), Clock(now.Duration))
 	if left > 0 {
-		line += " (" + clock(left) + " to go)"
+		line += " (" + Clock(left) + " to go)"
 	}
 	return line
 }
 
-// clock writes a duration as m:ss or h:mm:ss.
-func clock(d time.Duration) string {
-	s := int(d.Round(time.Second) / time.Second)
-	if s >= 3600 {
-		return fmt.Sprintf("%d:%02d:%02d", s/3600, s/60%60, s%60)
-	}
-	return fmt.Sprintf("%d:%02d", s/60, s%60)
+// Notify writes a notice as a sentence.
+func (c *Console) Notify(n event.Notice) { c.Say(Sentence(&n)) }
+
+var reasonSentences = map[event.NoticeID]string{
+	event.NoticeUnmonitored:            "packets are no longer counted: ",
+	event.NoticeStacksUnavailable:      "no stacks: ",
+	event.NoticeDropStacksUnavailable:  "no stacks for drops outside the driver: ",
+	event.NoticeRejectedUnavailable:    "rejected packets are not counted: ",
+	event.NoticeSuspendUnavailable:     "suspend/resume will not be detected: ",
+	event.NoticeQueuesUnavailable:      "stuck queues will no longer be detected: ",
+	event.NoticeConnectionsUnavailable: "state of connections after a drop is unknown: ",
+	event.NoticeDriverAttachFailed:     "xen-netfront is loaded again; cannot attach to it yet: ",
+	event.NoticeDriverDetachFailed:     "cannot detach from xen-netfront: ",
+	event.NoticeSettleFailed:           "packets over the limit that are not dropped may be reported late: ",
+	event.NoticeDriverUnknown:          "the xen-netfront that was loaded cannot be examined: ",
 }
+
+// Sentence is a notice for people; empty for an ID that is unknown.
+func Sentence(n *event.Notice) string {
+	if sentence := reasonSentences[n.ID]; sentence != "" {
+		return sentence + n.Reason
+	}
+	lasted := time.Duration(n.DurationMS) * time.Millisecond
+	switch n.ID {
+	case event.NoticeWaiting:
+		return "waiting for an interface to appear"
+	case event.NoticeSuspended:
+		return fmt.Sprintf("machine was suspended, or saved and restored, for %s; that time is not in the duration", Seconds(lasted))
+	case event.NoticeClockStep:
+		return fmt.Sprintf("wall clock was set by %+.1f s; timestamps jump by that much, durations are not affected", float64(n.StepMS)/1000)
+	case event.NoticeDriverUnloaded:
+		return "xen-netfront was unloaded; nothing is counted until it is loaded again"
+	case event.NoticeDriverReloaded:
+		return fmt.Sprintf("xen-netfront is loaded again and watched; nothing was counted for %s", Seconds(lasted))
+	case event.NoticeDriverHeld:
+		return "no xen-netfront interface is left, and this trace holds the driver's module; stop it to unload the driver (--backend kprobe without --rejected does not hold it)"
+	case event.NoticeLinearize:
+		return linearizeSentence(n)
+	}
+	return sentenceOfInterface(n)
+}
+
+func sentenceOfInterface(n *event.Notice) string {
+	name := Escape(n.Device.Name)
+	lasted := (time.Duration(n.DurationMS) * time.Millisecond).Round(time.Second)
+	switch n.ID {
+	case event.NoticeInterfaceAdded:
+		return fmt.Sprintf("interface %s appeared and is watched", name)
+	case event.NoticeInterfaceRemoved:
+		return fmt.Sprintf("interface %s is gone", name)
+	case event.NoticeInterfaceRenamed:
+		return fmt.Sprintf("interface %s is now called %s", Escape(n.Previous), name)
+	case event.NoticeInterfaceMoved:
+		return fmt.Sprintf("interface %s moved to another network namespace", name)
+	case event.NoticeInterfaceUnsupported:
+		driver := n.Driver
+		if driver == "" {
+			driver = "the kernel itself"
+		}
+		return fmt.Sprintf("interface %s is driven by %s, which backend %s does not support; use --backend tracepoint", name, driver, n.Backend)
+	case event.NoticeInterfaceFailed:
+		return fmt.Sprintf("interface %s is not counted separately: %s", name, n.Reason)
+	case event.NoticeNamespaceUnwatched:
+		return fmt.Sprintf("interfaces of network namespace %d are no longer followed: %s", n.NetNS, n.Reason)
+	case event.NoticeQueueStuck:
+		return fmt.Sprintf("%s: transmit queue %d has been full for %s and the backend accepts nothing from it; netback does this once it has disabled the interface (dom0's log: \"fatal error; disabling device\"); reconnect it in dom0: xl network-detach, xl network-attach",
+			name, queueNumber(n), wholeSeconds(lasted))
+	case event.NoticeQueueRecovered:
+		return fmt.Sprintf("%s: transmit queue %d recovered after %s", name, queueNumber(n), wholeSeconds(lasted))
+	}
+	return ""
+}
+
+func linearizeSentence(n *event.Notice) string {
+	switch {
+	case n.Linearizes == nil:
+		return "unknown whether the driver linearizes, so the cause of drops over the slot limit is unknown: " + n.Evidence
+	case *n.Linearizes:
+		return "driver linearizes packets over the slot limit (18): " + n.Evidence
+	}
+	return "driver drops packets over the slot limit (18): " + n.Evidence
+}
+
+func queueNumber(n *event.Notice) int {
+	if n.Queue == nil {
+		return 0
+	}
+	return *n.Queue
+}
+
+func wholeSeconds(d time.Duration) string { return fmt.Sprintf("%d s", d/time.Second) }

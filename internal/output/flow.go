@@ -11,24 +11,14 @@ import (
 	"xentrace/internal/event"
 )
 
-// mostCommands is how many commands are told with a flow that stalls: the best.
-const mostCommands = 2
+// maxCommands is how many commands are printed for a flow that stalls: the best.
+const maxCommands = 2
 
-// AppendFlow appends what happened to a flow: the same columns as a packet's, then how
-// long, what was lost and what waits. All of it is one line where lines stay whole.
+// AppendFlow appends what happened to a flow: the columns of a packet, then for how
+// long, what was lost and what is unacknowledged. It is one line if lines stay whole.
 func (t *Text) AppendFlow(b []byte, e *event.FlowEvent) []byte {
 	f := &e.Flow
-	device := Escape(f.Interface.Name)
-	if t.widen(device, f.State.String()) && !t.Whole || !t.headed {
-		b = t.appendHeader(b)
-	}
-	b = e.Time.In(t.location()).AppendFormat(b, timeLayout)
-	b = appendLeft(append(b, ' '), device, t.device)
-	b = t.appendColoured(append(b, ' '), stateColour(f.State), f.State.String())
-	b = appendSpaces(b, t.verdict-len(f.State.String()))
-	b = appendRight(append(b, ' '), mostSlots(f), slotsWidth)
-	b = appendSpaces(append(b, ' '), lenWidth)
-	used := continuation + t.device + 1 + t.verdict + 1 + slotsWidth + 1 + lenWidth
+	b, used := t.appendColumns(b, e.Time, f.Interface.Name, f.State.String(), stateColours[f.State], f.MaxSlots, f.Packet.Limit, "")
 	name := t.appendFlow(nil, &event.Packet{Flow: headersOf(f)}, used)
 	if name[0] == '\n' {
 		b = bytes.TrimRight(b, " ")
@@ -42,50 +32,26 @@ func (t *Text) AppendFlow(b []byte, e *event.FlowEvent) []byte {
 	return t.appendCommands(b, f)
 }
 
-// appendCommands appends what would help a flow that has just stalled.
 func (t *Text) appendCommands(b []byte, f *event.FlowHistory) []byte {
 	if f.State != event.Stalled {
 		return b
 	}
-	for _, command := range commandsFor(f) {
-		b = appendSpaces(b, continuation)
-		b = t.appendColoured(append(b, "# "...), bold, Escape(command))
-		b = append(b, '\n')
+	shown := 0
+	for _, a := range f.Advice {
+		if a.Command != "" && shown < maxCommands {
+			b = t.appendCommand(b, a.Command, continuation)
+			shown++
+		}
 	}
 	return b
 }
 
-func commandsFor(f *event.FlowHistory) []string {
-	var commands []string
-	for _, a := range f.Advice {
-		if a.Command != "" && len(commands) < mostCommands {
-			commands = append(commands, a.For(f.Interface.Name))
-		}
-	}
-	return commands
-}
+var stateColours = map[event.FlowState]colour{event.Troubled: yellow, event.Stalled: red, event.Recovered: green, event.Closed: cyan}
 
-func stateColour(s event.FlowState) colour {
-	switch s {
-	case event.Stalled:
-		return red
-	case event.Recovered:
-		return green
-	case event.Closed:
-		return cyan
-	}
-	return yellow
-}
-
-// mostSlots is the largest packet of a flow that went wrong, of the slots that there are.
-func mostSlots(f *event.FlowHistory) string {
-	return strconv.Itoa(f.MaxSlots) + "/" + strconv.Itoa(f.Packet.Limit)
-}
-
-// flowWords says how a flow stands: since when, what was lost of it, what waits, whose
-// it is.
+// flowWords is the state of a flow: for how long, what was dropped, what is
+// unacknowledged, and its owner.
 func flowWords(f *event.FlowHistory) string {
-	parts := []string{fmt.Sprintf("%s dropped (%s)", plural(f.Drops, "packet"), flowCauses(f))}
+	parts := []string{fmt.Sprintf("%s dropped (%s)", plural(f.Drops, "packet"), FlowCauses(f))}
 	if since := sinceWords(f); since != "" {
 		parts = append([]string{since}, parts...)
 	}
@@ -93,9 +59,9 @@ func flowWords(f *event.FlowHistory) string {
 		if f.TCP.SameSeq > 1 {
 			parts = append(parts, fmt.Sprintf("%d of them at sequence number %d", f.TCP.SameSeq, f.TCP.Seq))
 		}
-		parts = append(parts, fmt.Sprintf("%s sent again", plural(uint64(f.TCP.Retransmits), "segment")))
+		parts = append(parts, plural(uint64(f.TCP.Retransmits), "segment")+" retransmitted")
 		if f.TCP.SndQBytes != 0 || f.State == event.Stalled {
-			parts = append(parts, byteSize(uint64(f.TCP.SndQBytes))+" waiting")
+			parts = append(parts, ByteSize(uint64(f.TCP.SndQBytes))+" unacknowledged")
 		}
 	}
 	if f.Process != nil {
@@ -110,23 +76,21 @@ func flowWords(f *event.FlowHistory) string {
 func sinceWords(f *event.FlowHistory) string {
 	switch {
 	case f.State == event.Stalled:
-		return "nothing acknowledged for " + seconds(f.StalledFor)
-	case f.State == event.Recovered:
-		return "acknowledged again after " + seconds(f.StalledFor)
+		return "nothing acknowledged for " + Seconds(f.StalledFor)
 	case f.State == event.Closed && f.StalledAtEnd:
-		return "ended while it was stalled, for " + seconds(f.StalledFor)
-	case f.StalledFor != 0:
-		return "it had been stalled for " + seconds(f.StalledFor)
+		return "closed while stalled, for " + Seconds(f.StalledFor)
+	case f.State == event.Recovered, f.StalledFor != 0:
+		return "was stalled for " + Seconds(f.StalledFor)
 	}
 	return ""
 }
 
-// flowCauses lists why packets of a flow were dropped, the driver's causes first.
-func flowCauses(f *event.FlowHistory) string {
+// FlowCauses lists why packets of a flow were dropped, the driver's causes first.
+func FlowCauses(f *event.FlowHistory) string {
 	var causes []string
 	for _, c := range event.Causes() {
 		if n := f.Causes[c]; n != 0 {
-			causes = append(causes, c.String()+" "+grouped(n))
+			causes = append(causes, c.String()+" "+Grouped(n))
 		}
 	}
 	for _, reason := range slices.Sorted(maps.Keys(f.Reasons)) {
@@ -134,19 +98,11 @@ func flowCauses(f *event.FlowHistory) string {
 		if reason != "" {
 			name = Escape(reason)
 		}
-		causes = append(causes, name+" "+grouped(f.Reasons[reason]))
+		causes = append(causes, name+" "+Grouped(f.Reasons[reason]))
 	}
 	return strings.Join(causes, ", ")
 }
 
-func plural(n uint64, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return grouped(n) + " " + noun + "s"
-}
-
-// appendFlows appends the worst of the flows that lost packets.
 func (t *Text) appendFlows(b []byte, s *event.FlowSummary) []byte {
 	if s == nil || len(s.Flows) == 0 && s.Lost == 0 {
 		return b
@@ -157,27 +113,20 @@ func (t *Text) appendFlows(b []byte, s *event.FlowSummary) []byte {
 	b = append(b, '\n')
 	for i := range s.Flows {
 		f := &s.Flows[i]
-		b = t.appendColoured(append(b, "  "...), stateColour(f.State), f.State.String())
+		b = t.appendColoured(append(b, "  "...), stateColours[f.State], f.State.String())
 		b = appendSpaces(b, len("recovered")-len(f.State.String())+2)
-		start := len(b)
-		b = appendWrapped(b, flowName(f)+" on "+Escape(f.Interface.Name)+": "+flowWords(f), flowColumn, t.width())
-		b = append(b[:start], b[start+flowColumn:]...)
+		b = appendHanging(b, flowName(f)+" on "+Escape(f.Interface.Name)+": "+flowWords(f), flowColumn, t.width())
 	}
 	if s.Lost > 0 {
-		b = appendWrapped(b, plural(s.Lost, "flow")+" found no room in the table of flows; their packets were told of and counted.", 2, t.width())
+		b = appendWrapped(b, plural(s.Lost, "flow")+" not tracked (table full); their packets are still reported", 2, t.width())
 	}
 	return b
 }
 
-// flowColumn is where the flows of the summary begin, behind their state.
 const flowColumn = 2 + len("recovered") + 2
 
 func flowsNote(s *event.FlowSummary) string {
-	note := fmt.Sprintf("%s stalled, %s still is", grouped(s.EverStalled), grouped(uint64(s.Stalled)))
-	if s.Stalled != 1 {
-		note = fmt.Sprintf("%s stalled, %s still are", grouped(s.EverStalled), grouped(uint64(s.Stalled)))
-	}
-	return note + "; the worst first"
+	return fmt.Sprintf("%s stalled, %s still stalled; worst first", Grouped(s.EverStalled), Grouped(uint64(s.Stalled)))
 }
 
 func flowName(f *event.FlowHistory) string { return Endpoints(f.Proto, f.Source, f.Destination) }

@@ -22,7 +22,7 @@ func sampleEvents() []event.FlowEvent {
 		StalledSince: start, StalledFor: 204 * time.Millisecond, Stalls: 1,
 		TCP: &event.FlowTCP{Asked: start, State: 1, Seq: 3012345678, SameSeq: 2, SndUna: 3012345678, WriteSeq: 3012354382,
 			SndQBytes: 8704, Retransmits: 1, RTO: 408 * time.Millisecond, Backoff: 1},
-		Packet: event.Packet{Limit: 18}, Advice: verdict.OfCause(event.TooManySlots).Advice,
+		Packet: event.Packet{Limit: 18}, Advice: verdict.ForStall(sampleFacts(event.Device{Name: "eth0"}), event.TooManySlots),
 	}
 	base.Causes[event.TooManySlots] = 2
 	with := func(after time.Duration, change func(*event.FlowHistory)) event.FlowEvent {
@@ -43,7 +43,7 @@ func sampleEvents() []event.FlowEvent {
 			f.Elsewhere, f.Reasons = 1, map[string]uint64{"QDISC_DROP": 1}
 			f.Source, f.Destination = netip.MustParseAddrPort("[2001:db8:1234:5678:9abc:def0:1234:5678]:49152"), netip.MustParseAddrPort("[2001:db8:8765:4321:fedc:ba98:8765:4321]:65535")
 			f.Process = &event.Process{PID: 1234, Comm: "cu\x1brl", UID: 1000, Unit: "sync.service"}
-			f.Layout = "17 fragments of 512 bytes that straddle pages"
+			f.Layout = "17 fragments of 512 bytes, all straddling a page boundary"
 		}),
 		with(30*time.Second, func(f *event.FlowHistory) {
 			f.State, f.StalledFor, f.StalledSince, f.Drops, f.Stalls, f.Causes[event.TooManySlots] = event.Closed, 0, time.Time{}, 1, 0, 1
@@ -61,7 +61,9 @@ func sampleRun() *event.Summary {
 	udp.State, udp.TCP, udp.Proto, udp.Elsewhere, udp.Reasons = event.Troubled, nil, 17, 1, map[string]uint64{"": 1}
 	udp.Causes = [event.NumCauses]uint64{}
 	flows.Flows = append(flows.Flows, udp)
-	return &event.Summary{Totals: *sampleTotals(), Flows: &flows}
+	summary := summaryOf(sampleTotals())
+	summary.Flows = &flows
+	return summary
 }
 
 func flowLines(f *Text) []byte {
@@ -107,7 +109,7 @@ func TestFlowsStayWithinTheWidth(t *testing.T) {
 const flowKeys = "type time event netns ifname flow flow.family flow.proto flow.saddr flow.sport flow.daddr flow.dport process " +
 	"drops retransmits seq first_drop last_drop stalled_ms sndq_bytes causes causes.no_queues causes.device_broken causes.too_big " +
 	"causes.too_many_slots causes.linearize_failed causes.bounce_failed causes.no_carrier causes.sg_off causes.needs_gso causes.unknown " +
-	"layout advice advice.command advice.effect advice.cost reasons same_seq_drops rto_ms backoff min_slots max_slots"
+	"layout advice advice.id advice.command advice.effect advice.cost reasons same_seq_drops rto_ms backoff min_slots max_slots"
 
 func TestFlowKeysAndTheirOrder(t *testing.T) {
 	line := JSON{}.AppendFlow(nil, &sampleEvents()[0])
@@ -137,7 +139,7 @@ func TestFlowValues(t *testing.T) {
 			Unit      *string
 			Container *string
 		}
-		Advice []struct{ Command, Effect, Cost *string }
+		Advice []struct{ ID, Command, Effect, Cost *string }
 	}
 	read := func(e event.FlowEvent) (o object) {
 		t.Helper()
@@ -154,7 +156,8 @@ func TestFlowValues(t *testing.T) {
 	if stalled.Process != nil || stalled.Layout != nil || stalled.Causes["too_many_slots"] != 2 || len(stalled.Causes) != event.NumCauses-1 || len(stalled.Reasons) != 0 {
 		t.Errorf("%+v", stalled)
 	}
-	if c := stalled.Advice[2].Command; c == nil || *c != "ip link set dev eth0 mtu 1500" || stalled.Advice[0].Command != nil {
+	first, last := stalled.Advice[0], stalled.Advice[len(stalled.Advice)-1]
+	if first.ID == nil || *first.ID == "" || first.Command == nil || *first.Command != "ip link set dev eth0 mtu 1500" || last.Command != nil {
 		t.Errorf("advice %+v", stalled.Advice)
 	}
 	closed := read(events[2])

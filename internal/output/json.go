@@ -31,8 +31,7 @@ func (JSON) AppendPacket(b []byte, p *event.Packet) []byte {
 	b = appendInt(b, `,"queue":`, p.Queue)
 	b = append(b, `,"verdict":"`...)
 	b = append(b, p.Verdict.String()...)
-	b = append(b, `","cause":`...)
-	b = appendCause(b, p.Cause)
+	b = appendNamed(b, `","cause":`, p.Cause.String())
 	b = appendInt(b, `,"slots":`, p.Slots)
 	b = appendInt(b, `,"limit":`, p.Limit)
 	b = appendInt(b, `,"len":`, p.Len)
@@ -46,15 +45,6 @@ func (JSON) AppendPacket(b []byte, p *event.Packet) []byte {
 	b = appendProcess(b, p.Process)
 	b = appendReason(b, p)
 	return append(b, "}\n"...)
-}
-
-func appendCause(b []byte, c event.Cause) []byte {
-	if c == event.CauseNone {
-		return append(b, "null"...)
-	}
-	b = append(b, '"')
-	b = append(b, c.String()...)
-	return append(b, '"')
 }
 
 func appendFrags(b []byte, frags []event.Frag) []byte {
@@ -97,7 +87,7 @@ func appendTCP(b []byte, t *event.TCP) []byte {
 		return append(b, `,"tcp":null`...)
 	}
 	b = append(b, `,"tcp":{"state":"`...)
-	b = append(b, tcpStateName(t.State)...)
+	b = append(b, TCPState(t.State)...)
 	b = appendUint(b, `","seq":`, uint64(t.Seq))
 	b = appendUint(b, `,"snd_una":`, uint64(t.SndUna))
 	b = appendUint(b, `,"snd_nxt":`, uint64(t.SndNxt))
@@ -154,4 +144,15 @@ func appendProcess(b []byte, p *event.Process) []byte {
 	b = appendNamed(b, `,"unit":`, p.Unit)
 	b = appendNamed(b, `,"container":`, p.Container)
 	return append(b, '}')
+}
+
+func appendReason(b []byte, p *event.Packet) []byte {
+	b = append(appendNamed(b, `,"reason":`, p.Reason), `,"stack":[`...)
+	for i, frame := range p.Stack {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendString(b, frame)
+	}
+	return append(b, ']')
 }

@@ -8,7 +8,6 @@ import (
 	"xentrace/internal/event"
 )
 
-// A ratio has four decimals at most.
 type ratio float64
 
 func (r ratio) MarshalJSON() ([]byte, error) {
@@ -158,7 +157,7 @@ func (JSON) AppendCongestion(b []byte, c *event.Congestion) []byte {
 		DurationMS: r.Duration.Milliseconds(), Packets: t.Packets, Bytes: t.Bytes, PacketsPerSecond: ratio(r.Rate(t.Packets)),
 		Queues: []queueObject{}, SizeBytes: log2(r.Sizes), Slots: log2(r.Slots),
 		SmallPacketShare: ratio(t.SmallShare()), BytesPerSlot: ratio(t.BytesPerSlot()), PayloadBytes: t.Payload,
-		CompletionMeanUS: microseconds(t.MeanLatency), Copied: t.Copied,
+		CompletionMeanUS: in(time.Microsecond, t.MeanLatency), Copied: t.Copied,
 		Notifications: ratioOf(t.Notifications, &t.Packets), ResponsesPerRun: ratioOf(t.Responses, t.Runs),
 		Receive: receiveOf(r.Receive), CPU: cpuOf(r.CPU), TCP: acceptsOf(r), SmallPackets: c.Judgment.SmallPackets,
 		Verdict: limitsOf(&c.Judgment), Baseline: baselineOf(c.Changes), Lost: lostRuns{r.Missed}, Missing: allMissing(r),
@@ -207,8 +206,8 @@ func allMissing(r *event.CongestionReport) map[string]string {
 func queueOf(q *event.CongestionQueue) queueObject {
 	return queueObject{
 		Queue: q.Number, Packets: q.Packets, Bytes: q.Bytes, Slots: q.Slots, Busy: q.Busy, Occupancy: log2(q.Occupancy),
-		FullMS: milliseconds(q.Full), Stops: q.Stops, WakeUS: log2(q.Wake), CompletionUS: log2(q.Latency),
-		CompletionMeanUS: microseconds(q.MeanLatency), Responses: q.Responses, ResponseRuns: q.Runs,
+		FullMS: in(time.Millisecond, q.Full), Stops: q.Stops, WakeUS: log2(q.Wake), CompletionUS: log2(q.Latency),
+		CompletionMeanUS: in(time.Microsecond, q.MeanLatency), Responses: q.Responses, ResponseRuns: q.Runs,
 		Notifications: q.Notifications, Copied: q.Copied, Interrupts: q.Interrupts,
 	}
 }
@@ -256,11 +255,7 @@ func acceptsOf(r *event.CongestionReport) *acceptsObject {
 func limitsOf(j *event.Judgment) []limitObject {
 	all := []limitObject{}
 	for _, limit := range j.Limits {
-		evidence := object{}
-		for _, figure := range limit.Evidence {
-			evidence = append(evidence, member{figure.Key, figure.Value})
-		}
-		all = append(all, limitObject{limit.ID, limit.Meaning, evidence, adviceObjects(limit.Advice)})
+		all = append(all, limitObject{limit.ID, limit.Meaning, factsObject(limit.Evidence), adviceObjects(limit.Advice)})
 	}
 	return all
 }
@@ -275,12 +270,4 @@ func baselineOf(changes []event.Change) any {
 		o = append(o, member{change.Key, changeObject{(*ratio)(change.Before), (*ratio)(change.Now)}})
 	}
 	return o
-}
-
-func microseconds(d *time.Duration) *int64 {
-	if d == nil {
-		return nil
-	}
-	us := d.Microseconds()
-	return &us
 }

@@ -16,7 +16,6 @@ import (
 // The objects of the JSON output. Their tags are the contract: keys, order and units.
 // docs/schema.json describes them.
 
-// encode appends v as one line.
 func encode(b []byte, v any) []byte {
 	line := bytes.NewBuffer(b)
 	encoder := json.NewEncoder(line)
@@ -27,12 +26,10 @@ func encode(b []byte, v any) []byte {
 	return line.Bytes()
 }
 
-// A nullable is a string, or null for "".
 type nullable string
 
 func (t nullable) MarshalJSON() ([]byte, error) { return appendOrNull(nil, string(t)), nil }
 
-// A stamp is a time in nine digits, or null for the zero time.
 type stamp time.Time
 
 func (s stamp) MarshalJSON() ([]byte, error) {
@@ -104,10 +101,10 @@ func reasonOrUnknown(reason string) string {
 	return reason
 }
 
-// raw is what the packet encoder appends of a part that other objects share.
 func raw(part []byte, key string) json.RawMessage { return part[len(key):] }
 
 type adviceObject struct {
+	ID      string   `json:"id"`
 	Command nullable `json:"command"`
 	Effect  nullable `json:"effect"`
 	Cost    nullable `json:"cost"`
@@ -116,7 +113,7 @@ type adviceObject struct {
 func adviceObjects(advice []event.Advice) []adviceObject {
 	all := []adviceObject{}
 	for _, a := range advice {
-		all = append(all, adviceObject{nullable(a.Command), nullable(a.Effect), nullable(a.Cost)})
+		all = append(all, adviceObject{a.ID, nullable(a.Command), nullable(a.Effect), nullable(a.Cost)})
 	}
 	return all
 }
@@ -155,15 +152,8 @@ func (JSON) AppendFlow(b []byte, e *event.FlowEvent) []byte {
 		Flow:    raw(appendFlow(nil, headersOf(f)), `,"flow":`),
 		Process: raw(appendProcess(nil, f.Process), `,"process":`),
 		Drops:   f.Drops, FirstDrop: stamp(f.FirstDrop), LastDrop: stamp(f.LastDrop), StalledMS: f.StalledFor.Milliseconds(),
-		Causes: causesObject(&f.Causes), Layout: nullable(f.Layout), Reasons: reasonsObject(f.Reasons),
+		Causes: causesObject(&f.Causes), Layout: nullable(f.Layout), Advice: adviceObjects(f.Advice), Reasons: reasonsObject(f.Reasons),
 		MinSlots: f.MinSlots, MaxSlots: f.MaxSlots,
-	}
-	for _, a := range f.Advice {
-		a.Command = a.For(f.Interface.Name)
-		o.Advice = append(o.Advice, adviceObjects([]event.Advice{a})...)
-	}
-	if o.Advice == nil {
-		o.Advice = []adviceObject{}
 	}
 	if t := f.TCP; t != nil {
 		rto := t.RTO.Milliseconds()
@@ -172,7 +162,6 @@ func (JSON) AppendFlow(b []byte, e *event.FlowEvent) []byte {
 	return encode(b, o)
 }
 
-// headersOf returns the addresses of a flow as a packet's headers have them.
 func headersOf(f *event.FlowHistory) *event.Flow {
 	return &event.Flow{Proto: f.Proto, Source: f.Source, Destination: f.Destination}
 }
@@ -243,7 +232,7 @@ func (JSON) AppendSummary(b []byte, s *event.Summary) []byte {
 	if s.Flows != nil {
 		o.FlowsStalled, o.Lost.Flows = &s.Flows.EverStalled, &s.Flows.Lost
 	} else {
-		const reason = "flows are followed by watch only"
+		const reason = "only watch tracks flows"
 		o.Missing["flows_stalled"], o.Missing["flows"] = reason, reason
 	}
 	maps.Copy(o.Missing, s.Missing)
@@ -255,7 +244,7 @@ func interfaceOf(totals *event.Totals, t *event.InterfaceTotals) interfaceObject
 		Ifname: t.Name, Ifindex: t.Index, NetNS: t.NetNS, Driver: t.Driver, Backend: t.Backend, Limit: slots.Limit,
 		Packets: t.Packets, Bytes: t.Bytes, Slots: slotsObject(&t.Slots), OverLimit: t.OverLimit,
 		Dropped: t.Dropped, Linearized: t.Linearized, Bounced: t.Bounced, Rejected: t.Rejected,
-		Causes: causesObject(&t.Causes), TxDroppedDelta: t.TxDroppedDelta, StuckMS: milliseconds(t.Stuck),
+		Causes: causesObject(&t.Causes), TxDroppedDelta: t.TxDroppedDelta, StuckMS: in(time.Millisecond, t.Stuck),
 	}
 	if totals.Drops == event.DropsAll {
 		o.Elsewhere = &t.Elsewhere
@@ -266,12 +255,13 @@ func interfaceOf(totals *event.Totals, t *event.InterfaceTotals) interfaceObject
 	return o
 }
 
-func milliseconds(d *time.Duration) *int64 {
+// in is a duration in that unit; null if it is not known.
+func in(unit time.Duration, d *time.Duration) *int64 {
 	if d == nil {
 		return nil
 	}
-	ms := d.Milliseconds()
-	return &ms
+	n := int64(*d / unit)
+	return &n
 }
 
 type findingObject struct {
@@ -310,7 +300,6 @@ func (JSON) AppendReport(b []byte, r *event.Report) []byte {
 	return b
 }
 
-// namespace is null for the machine.
 func namespace(inum uint32) *uint32 {
 	if inum == 0 {
 		return nil

@@ -203,7 +203,7 @@ func TestKeysAndTheirOrder(t *testing.T) {
 		want string
 	}{
 		"packet":  {JSON{}.AppendPacket(nil, &packet), packetKeys},
-		"summary": {JSON{}.AppendSummary(nil, &event.Summary{Totals: *sampleTotals()}), summaryKeys},
+		"summary": {JSON{}.AppendSummary(nil, summaryOf(sampleTotals())), summaryKeys},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := strings.Join(keys(t, c.line), " "); got != c.want {
@@ -238,7 +238,7 @@ func TestSummaryValues(t *testing.T) {
 		}
 		Missing map[string]string
 	}
-	if err := json.Unmarshal(JSON{}.AppendSummary(nil, &event.Summary{Totals: *sampleTotals()}), &got); err != nil {
+	if err := json.Unmarshal(JSON{}.AppendSummary(nil, summaryOf(sampleTotals())), &got); err != nil {
 		t.Fatal(err)
 	}
 	eth0 := got.Interfaces[0]
@@ -276,7 +276,7 @@ func TestDropsElsewhereInTheSummary(t *testing.T) {
 	without := elsewhereTotals()
 	without.Interfaces[0].Reasons = nil
 	for totals, into := range map[*event.Totals]*numbers{elsewhereTotals(): &asked, sampleTotals(): &notAsked, without: &noReasons} {
-		if err := json.Unmarshal(JSON{}.AppendSummary(nil, &event.Summary{Totals: *totals}), into); err != nil {
+		if err := json.Unmarshal(JSON{}.AppendSummary(nil, summaryOf(totals)), into); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -295,7 +295,7 @@ func TestDropsElsewhereInTheSummary(t *testing.T) {
 }
 
 func TestEmptySummaryIsWhole(t *testing.T) {
-	line := JSON{}.AppendSummary(nil, &event.Summary{Totals: *&event.Totals{Time: start}})
+	line := JSON{}.AppendSummary(nil, &event.Summary{Totals: event.Totals{Time: start}})
 	var got map[string]any
 	if err := json.Unmarshal(line, &got); err != nil {
 		t.Fatalf("%v in %s", err, line)
@@ -352,7 +352,7 @@ func TestObjectsAreAsTheSchemaSays(t *testing.T) {
 	}
 	b = sink.Append(b, sampleRun())
 	for _, totals := range []*event.Totals{sampleTotals(), quietTotals()} {
-		b = sink.Append(b, &event.Summary{Totals: *totals})
+		b = sink.Append(b, summaryOf(totals))
 	}
 	b = sink.Append(b, sampleReport())
 	b = sink.Append(b, busyFrontend())
@@ -363,4 +363,63 @@ func TestObjectsAreAsTheSchemaSays(t *testing.T) {
 		t.Errorf("%d lines", n)
 	}
 	schema.Check(t, b)
+}
+
+func sampleGaps() []event.Gap {
+	from := time.Date(2026, 11, 20, 12, 7, 20, 500_000_000, time.UTC)
+	return []event.Gap{
+		{From: from, To: from.Add(4200 * time.Millisecond), Reason: event.GapDriverUnloaded},
+		{From: from.Add(time.Minute), To: from.Add(2 * time.Minute), Reason: event.GapSuspended},
+		{From: from.Add(time.Hour), Reason: event.GapDriverUnloaded},
+	}
+}
+
+func TestGapsInJSON(t *testing.T) {
+	var summary struct {
+		Gaps []struct {
+			From   time.Time
+			To     *time.Time
+			Reason string
+		}
+	}
+	if err := json.Unmarshal(JSON{}.AppendSummary(nil, &event.Summary{Totals: event.Totals{}}), &summary); err != nil {
+		t.Fatal(err)
+	}
+	if summary.Gaps == nil || len(summary.Gaps) != 0 {
+		t.Errorf("without a gap: %v, want an empty list", summary.Gaps)
+	}
+	want := sampleGaps()
+	if err := json.Unmarshal(JSON{}.AppendSummary(nil, &event.Summary{Totals: event.Totals{Gaps: want}}), &summary); err != nil {
+		t.Fatal(err)
+	}
+	if len(summary.Gaps) != len(want) {
+		t.Fatalf("%d gaps, want %d", len(summary.Gaps), len(want))
+	}
+	for i, gap := range summary.Gaps {
+		if !gap.From.Equal(want[i].From) || gap.Reason != string(want[i].Reason) {
+			t.Errorf("gap %d from %v for %s, want %+v", i, gap.From, gap.Reason, want[i])
+		}
+		if open := want[i].To.IsZero(); open != (gap.To == nil) || !open && !gap.To.Equal(want[i].To) {
+			t.Errorf("gap %d ends at %v, want %v", i, gap.To, want[i].To)
+		}
+	}
+}
+
+func TestGapsInText(t *testing.T) {
+	wide := text(200)
+	totals := &event.Totals{Gaps: sampleGaps()}
+	for name, got := range map[string]string{
+		"summary":   string(wide.AppendSummary(nil, summaryOf(totals))),
+		"histogram": string(wide.AppendHistogram(nil, summaryOf(totals))),
+	} {
+		for _, want := range []string{
+			"unmonitored from 12:07:20.500 to 12:07:24.700 (4.2 s): xen-netfront was not loaded",
+			"unmonitored from 12:08:20.500 to 12:09:20.500 (1m 0s): machine was suspended",
+			"unmonitored from 13:07:20.500 to the end: xen-netfront was not loaded",
+		} {
+			if !strings.Contains(got, want) {
+				t.Errorf("%s\n%sdoes not say %q", name, got, want)
+			}
+		}
+	}
 }

@@ -2,30 +2,20 @@ package output
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"xentrace/internal/event"
+	"xentrace/internal/verdict"
 )
 
-// reportIndent is where the sentences of a report begin, behind the status.
 const reportIndent = len("UNKNOWN") + 1
 
-func statusColour(s event.Status) colour {
-	switch s {
-	case event.Fail:
-		return red
-	case event.Warn:
-		return yellow
-	case event.Unknown:
-		return magenta
-	default:
-		return green
-	}
-}
+var statusColours = map[event.Status]colour{event.OK: green, event.Fail: red, event.Warn: yellow, event.Unknown: magenta}
 
-// AppendReport appends each finding: its status, the sentence, and, where
-// something is wrong, the evidence and the advice; then what ec2rl would say, and
-// how many findings there are of each status.
+// AppendReport appends each finding: its status, the sentence and, where something is
+// wrong, the evidence and the advice; then what ec2rl would report, and the number of
+// findings of each status.
 func (t *Text) AppendReport(b []byte, r *event.Report) []byte {
 	namespaces := severalNamespaces(r.Findings)
 	spaced := true
@@ -56,29 +46,18 @@ func (t *Text) appendFinding(b []byte, f *event.Finding, namespaces bool) []byte
 			heading += fmt.Sprintf(" (network namespace %d)", f.NetNS)
 		}
 	}
-	b = t.appendStatus(b, f.Status.String(), statusColour(f.Status), heading+": "+Printable(f.Message))
+	b = t.appendStatus(b, f.Status.String(), statusColours[f.Status], heading+": "+Printable(f.Message))
 	if (f.Status != event.OK || t.Evidence) && len(f.Evidence) > 0 {
 		b = appendWrapped(b, "("+Printable(facts(f.Evidence))+")", reportIndent, t.width())
 	}
-	for _, a := range f.Advice {
-		if a.Command != "" {
-			b = append(appendSpaces(b, reportIndent-2), "# "...)
-			b = append(t.appendColoured(b, bold, Escape(a.Command)), '\n')
-		}
-		b = appendWrapped(b, aboutAdvice(a), reportIndent, t.width())
-	}
-	return b
+	return t.appendAdvice(b, f.Advice, reportIndent)
 }
 
-// appendStatus appends a word and, in a column of its own, a text.
 func (t *Text) appendStatus(b []byte, word string, c colour, text string) []byte {
 	b = appendSpaces(t.appendColoured(b, c, word), reportIndent-len(word))
-	start := len(b)
-	b = appendWrapped(b, text, reportIndent, t.width())
-	return append(b[:start], b[start+reportIndent:]...)
+	return appendHanging(b, text, reportIndent, t.width())
 }
 
-// facts lists evidence in a line.
 func facts(evidence []event.Fact) string {
 	var parts []string
 	for _, fact := range evidence {
@@ -95,25 +74,21 @@ func facts(evidence []event.Fact) string {
 }
 
 func severalNamespaces(findings []event.Finding) bool {
-	first := uint32(0)
+	seen := map[uint32]bool{}
 	for n := range findings {
-		switch ns := findings[n].NetNS; {
-		case ns == 0:
-		case first == 0:
-			first = ns
-		case ns != first:
-			return true
+		if ns := findings[n].NetNS; ns != 0 {
+			seen[ns] = true
 		}
 	}
-	return false
+	return len(seen) > 1
 }
 
-// appendOpinions appends what ec2rl would say, and whether it would be right.
+// appendOpinions appends what ec2rl would report, and whether that is right.
 func (t *Text) appendOpinions(b []byte, opinions []event.Opinion, spaced bool) []byte {
 	if !spaced {
 		b = append(b, '\n')
 	}
-	b = t.appendColoured(b, bold, "What ec2rl would say here")
+	b = t.appendColoured(b, bold, "What ec2rl would report here")
 	b = append(b, '\n')
 	for _, o := range opinions {
 		heading := o.Module
@@ -124,7 +99,7 @@ func (t *Text) appendOpinions(b []byte, opinions []event.Opinion, spaced bool) [
 		if verdict == "" {
 			verdict = "?"
 		}
-		right, c := "that cannot be told", magenta
+		right, c := "cannot be verified", magenta
 		switch {
 		case o.Right == nil:
 		case *o.Right:
@@ -137,7 +112,6 @@ func (t *Text) appendOpinions(b []byte, opinions []event.Opinion, spaced bool) [
 	return append(b, '\n')
 }
 
-// appendStatuses appends the closing line.
 func (t *Text) appendStatuses(b []byte, findings []event.Finding, spaced bool) []byte {
 	counts := map[event.Status]int{}
 	for n := range findings {
@@ -151,4 +125,145 @@ func (t *Text) appendStatuses(b []byte, findings []event.Finding, spaced bool) [
 		b = append(b, '\n')
 	}
 	return append(append(b, strings.Join(parts, ", ")...), '\n')
+}
+
+const stepIndent = len("verified") + 1
+
+var stepColours = map[event.FixStatus]colour{
+	event.Failed: red, event.Refused: yellow, event.Planned: cyan, event.Applied: green, event.Verified: green, event.Reverted: green,
+}
+
+// AppendFix appends the status of a step. A planned or refused step is printed in full,
+// later only what is new.
+func (t *Text) AppendFix(b []byte, s *event.FixStep) []byte {
+	heading := s.Name
+	if s.Interface != "" {
+		heading += " " + Escape(s.Interface)
+	}
+	if s.Path != "" {
+		heading += " " + Escape(s.Path)
+	}
+	if s.Message != "" {
+		heading += ": " + Printable(s.Message)
+	}
+	word := s.Status.String()
+	b = appendSpaces(t.appendColoured(b, stepColours[s.Status], word), stepIndent-len(word))
+	b = appendHanging(b, heading, stepIndent, t.width())
+	if s.Status != event.Planned && s.Status != event.Refused {
+		return b
+	}
+	b = t.appendAdvice(b, []event.Advice{{Command: s.Command, Effect: s.Effect, Cost: s.Cost}}, stepIndent)
+	for line := range strings.Lines(s.Content) {
+		b = fmt.Appendf(appendSpaces(b, stepIndent), "| %s\n", Printable(strings.TrimSuffix(line, "\n")))
+	}
+	return b
+}
+
+// verdictText is empty if the driver did not get the datagram.
+func verdictText(r *event.Probe) string {
+	if !r.Seen {
+		return ""
+	}
+	return r.Verdict.String()
+}
+
+// AppendProbe appends one line with the verdict on a probe, and a sentence below it.
+func (t *Text) AppendProbe(b []byte, r *event.Probe) []byte {
+	b = append(append(b, Escape(r.Interface.Name)...), ": "...)
+	word, c := verdictText(r), verdictColour(r.Verdict)
+	if !r.Seen {
+		word, c = "not seen", magenta
+	}
+	b = t.appendColoured(b, c, word)
+	if r.Cause != event.CauseNone {
+		b = append(append(b, ' '), r.Cause.String()...)
+	}
+	if r.Seen {
+		b = append(b, fmt.Sprintf(", %s (limit %d), %d bytes", verdict.Count(r.Slots, "slot"), r.Limit, r.Len)...)
+	}
+	if r.Flow != nil {
+		b = append(b, ", "+r.Flow.Source.String()+" > "+r.Flow.Destination.String()+" "+protocolName(r.Flow.Proto)...)
+	}
+	if r.Attempts > 1 {
+		b = append(b, ", attempt "+strconv.Itoa(r.Attempts)...)
+	}
+	b = append(b, '\n')
+	return appendWrapped(b, Printable(verdict.ProbeSentence(r)), 2, t.width())
+}
+
+// AppendProbeEnd appends what to do about lost probes and, if there were several, how
+// many were lost.
+func (t *Text) AppendProbeEnd(b []byte, p *event.Probes) []byte {
+	for _, e := range p.Explained {
+		if len(e.Advice) > 0 {
+			b = append(b, "\nWhat to do about "+e.Name+":\n"...)
+			b = t.appendAdvice(b, e.Advice, adviceIndent)
+		}
+	}
+	results, lost, unseen := p.Results, 0, 0
+	for i := range results {
+		if !results[i].Seen {
+			unseen++
+		}
+		if results[i].Lost() {
+			lost++
+		}
+	}
+	if len(results) < 2 {
+		return b
+	}
+	if lost > 0 {
+		b = append(b, '\n')
+	}
+	line := fmt.Sprintf("%d of %d lost", lost, len(results))
+	if unseen > 0 {
+		line += fmt.Sprintf(", %d not seen", unseen)
+	}
+	return append(append(b, line...), '\n')
+}
+
+const adviceIndent = 4
+
+// appendExplained appends a paragraph for each thing that was counted.
+func (t *Text) appendExplained(b []byte, all []event.Explanation) []byte {
+	for _, e := range all {
+		b = t.appendParagraph(append(b, '\n'), verdictColour(e.Verdict), e.Name, " ("+Grouped(e.Count)+"): "+e.Meaning)
+		b = t.appendAdvice(b, e.Advice, adviceIndent)
+	}
+	return b
+}
+
+func (t *Text) appendParagraph(b []byte, c colour, name, rest string) []byte {
+	start := len(b)
+	b = appendWrapped(b, name+rest, 0, t.width())
+	if !t.Color {
+		return b
+	}
+	rest = string(b[start+len(name):])
+	return append(t.appendColoured(b[:start], c, name), rest...)
+}
+
+// appendAdvice appends each remedy: the command, then effect and cost, a line each.
+func (t *Text) appendAdvice(b []byte, advice []event.Advice, indent int) []byte {
+	for _, a := range advice {
+		if a.Command != "" {
+			b = t.appendCommand(b, a.Command, indent-2)
+		}
+		for _, sentence := range AboutAdvice(a) {
+			b = appendWrapped(b, sentence, indent, t.width())
+		}
+	}
+	return b
+}
+
+// AboutAdvice is effect and cost, a sentence each.
+func AboutAdvice(a event.Advice) []string {
+	var sentences []string
+	if a.Effect != "" {
+		sentences = append(sentences, a.Effect)
+	}
+	if a.Cost != "" {
+		sentences = append(sentences, "Cost: "+a.Cost)
+	}
+	return sentences
 }

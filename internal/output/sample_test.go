@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"xentrace/internal/event"
+	"xentrace/internal/remedy"
+	"xentrace/internal/verdict"
 )
 
 var start = time.Date(2026, 11, 22, 10, 48, 3, 123456789, time.UTC)
@@ -148,4 +150,18 @@ func quietTotals() *event.Totals {
 	totals.Lost = event.Lost{Recursion: number(0), Missed: number(0)}
 	totals.Missing = nil
 	return totals
+}
+
+// sampleFacts are those of a driver that drops packets over the limit, with jumbo frames.
+func sampleFacts(d event.Device) remedy.Facts {
+	return remedy.Facts{
+		Interface: d.Name, MTU: 9001, SG: remedy.On, TSO: remedy.On, GSO: remedy.On, Queues: 1, MaxQueues: 1,
+		Driver: remedy.Module, Linearizes: remedy.Off, SinglePages: remedy.Off, Straddles: remedy.Off,
+		MemoryKB: 4 << 20, MinFreeKB: 11 << 10, CPUs: []int{0, 1}, RecutFits: true,
+	}
+}
+
+// summaryOf is the summary of a run with these totals.
+func summaryOf(totals *event.Totals) *event.Summary {
+	return &event.Summary{Totals: *totals, Explained: verdict.Explain(totals, sampleFacts)}
 }

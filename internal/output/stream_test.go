@@ -221,7 +221,7 @@ func TestStatusLine(t *testing.T) {
 			}
 		})
 	}
-	if got := clock(3*time.Hour + 62*time.Second); got != "3:01:02" {
+	if got := Clock(3*time.Hour + 62*time.Second); got != "3:01:02" {
 		t.Errorf("clock is %s", got)
 	}
 }

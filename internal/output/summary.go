@@ -2,6 +2,8 @@ package output
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,11 +21,11 @@ func (t *Text) AppendSummary(b []byte, r *event.Summary) []byte {
 		b = t.appendInterface(b, totals, i)
 	}
 	b = t.appendFlows(b, r.Flows)
-	b = t.appendRules(b, totals)
+	b = t.appendExplained(b, r.Explained)
 	return t.appendEnd(b, r)
 }
 
-// appendEnd appends what is told of the whole run.
+// appendEnd appends what concerns the whole run.
 func (t *Text) appendEnd(b []byte, r *event.Summary) []byte {
 	b = append(b, '\n')
 	for _, gap := range r.Gaps {
@@ -35,34 +37,24 @@ func (t *Text) appendEnd(b []byte, r *event.Summary) []byte {
 	return appendClosing(b, &r.Totals, t.width())
 }
 
-// filterSentence says what was not shown.
 func filterSentence(r *event.Summary) string {
-	return fmt.Sprintf("only events that pass %s were shown and %s left out; the counts are of all packets",
-		Escape(strings.Join(r.Filter, " ")), wasOrWere(r.LeftOut))
+	return fmt.Sprintf("filter %s: %s left out; counts are of all packets", Escape(strings.Join(r.Filter, " ")), plural(r.LeftOut, "event"))
 }
 
-func wasOrWere(n uint64) string {
-	if n == 1 {
-		return "1 other was"
-	}
-	return grouped(n) + " others were"
-}
-
-// gapSentence says when nothing could be counted, and why.
 func (t *Text) gapSentence(gap event.Gap) string {
 	from := gap.From.In(t.location()).Format(timeLayout)
 	until, length := "the end", ""
 	if !gap.To.IsZero() {
-		until, length = gap.To.In(t.location()).Format(timeLayout), " ("+seconds(gap.To.Sub(gap.From))+")"
+		until, length = gap.To.In(t.location()).Format(timeLayout), " ("+Seconds(gap.To.Sub(gap.From))+")"
 	}
-	why := "the xen-netfront driver was not loaded, and what it sent right after that was not seen"
+	why := "xen-netfront was not loaded; packets sent right after it was loaded are not counted"
 	if gap.Reason == event.GapSuspended {
-		why = "the machine did not run: it was suspended, or saved and restored"
+		why = "machine was suspended, or saved and restored"
 	}
-	return "gap from " + from + " to " + until + length + ": " + why
+	return "unmonitored from " + from + " to " + until + length + ": " + why
 }
 
-// A row of the table of one interface: a number and what there is to say to it.
+// A row of the table of one interface: a number and a note on it.
 type row struct {
 	name   string
 	value  string
@@ -76,7 +68,6 @@ func (t *Text) appendInterface(b []byte, totals *event.Totals, i int) []byte {
 	return t.appendRows(b, interfaceRows(totals, counts))
 }
 
-// appendHeading appends the name of an interface, and what it is.
 func (t *Text) appendHeading(b []byte, totals *event.Totals, counts *event.InterfaceTotals) []byte {
 	b = t.appendColoured(b, bold, Escape(counts.Name))
 	b = append(b, ": "...)
@@ -94,15 +85,10 @@ func (t *Text) appendRows(b []byte, rows []row) []byte {
 	return b
 }
 
-// describe says what an interface is, behind its name.
 func describe(totals *event.Totals, counts *event.InterfaceTotals) string {
-	about := []string{DriverName(counts), string(counts.Backend)}
-	switch counts.Queues {
-	case 0:
-	case 1:
-		about = append(about, "1 queue")
-	default:
-		about = append(about, strconv.Itoa(counts.Queues)+" queues")
+	about := []string{driverName(counts.Driver), string(counts.Backend)}
+	if counts.Queues != 0 {
+		about = append(about, plural(uint64(counts.Queues), "queue"))
 	}
 	for i := range totals.Interfaces {
 		if totals.Interfaces[i].NetNS != counts.NetNS {
@@ -118,32 +104,32 @@ func describe(totals *event.Totals, counts *event.InterfaceTotals) string {
 
 func interfaceRows(totals *event.Totals, counts *event.InterfaceTotals) []row {
 	rows := []row{
-		{"packets", grouped(counts.Packets), fmt.Sprintf("%s, %s a second for %s", byteSize(counts.Bytes),
-			grouped(perSecond(counts.Packets, totals.Duration)), seconds(totals.Duration)), ""},
-		{"over limit", grouped(counts.OverLimit), overLimitNote(counts), verdictColour(event.OverLimit)},
+		{"packets", Grouped(counts.Packets), fmt.Sprintf("%s, %s packets/s for %s", ByteSize(counts.Bytes),
+			Grouped(PerSecond(counts.Packets, totals.Duration)), Seconds(totals.Duration)), ""},
+		{"over limit", Grouped(counts.OverLimit), overLimitNote(counts), verdictColour(event.OverLimit)},
 	}
 	if counts.Driver == verdict.Netfront || counts.Dropped+counts.Linearized+counts.Bounced != 0 {
 		rows = append(rows,
-			row{"dropped", grouped(counts.Dropped), causesNote(counts), verdictColour(event.Dropped)},
-			row{"linearized", grouped(counts.Linearized), "", verdictColour(event.Linearized)},
-			row{"bounced", grouped(counts.Bounced), "", verdictColour(event.Bounced)})
+			row{"dropped", Grouped(counts.Dropped), causesNote(counts), verdictColour(event.Dropped)},
+			row{"linearized", Grouped(counts.Linearized), "", verdictColour(event.Linearized)},
+			row{"bounced", Grouped(counts.Bounced), "", verdictColour(event.Bounced)})
 	}
 	if totals.Drops == event.DropsAll {
-		rows = append(rows, row{"elsewhere", grouped(counts.Elsewhere), elsewhereNote(counts), verdictColour(event.Dropped)})
+		rows = append(rows, row{"elsewhere", Grouped(counts.Elsewhere), elsewhereNote(counts), verdictColour(event.Dropped)})
 	}
 	if counts.Rejected != nil {
-		rows = append(rows, row{"rejected", grouped(*counts.Rejected), rejectedNote(counts), verdictColour(event.Rejected)})
+		rows = append(rows, row{"rejected", Grouped(*counts.Rejected), rejectedNote(counts), verdictColour(event.Rejected)})
 	}
 	if counts.Stuck != nil && *counts.Stuck != 0 {
-		rows = append(rows, row{"stuck", seconds(*counts.Stuck), stuckNote(counts), red})
+		rows = append(rows, row{"stuck", Seconds(*counts.Stuck), stuckNote(counts), red})
 	}
 	return append(rows, txDroppedRow(totals, counts))
 }
 
 func stuckNote(counts *event.InterfaceTotals) string {
-	note := "a transmit queue was full and the backend took nothing from it"
+	note := "a TX queue was full and the backend consumed nothing"
 	if counts.StuckNow {
-		note += "; it still is: nothing leaves through it"
+		note += "; still stuck: nothing is sent through it"
 	}
 	return note
 }
@@ -152,29 +138,26 @@ func rejectedNote(counts *event.InterfaceTotals) string {
 	if *counts.Rejected == 0 {
 		return ""
 	}
-	return "refused by the backend; the interface counts them as sent"
+	return "rejected by the backend; the interface counts them as sent"
 }
 
 func overLimitNote(counts *event.InterfaceTotals) string {
-	limit := strconv.Itoa(slots.Limit)
-	if counts.OverLimit == 0 {
-		return fmt.Sprintf("none needed more than %s slots; the largest needed %d", limit, counts.Slots.Max())
-	}
-	largest := strconv.Itoa(counts.Slots.Max())
+	largest := plural(uint64(counts.Slots.Max()), "slot")
 	if counts.Slots.Max() == event.Buckets-1 {
 		largest += " or more"
 	}
+	limit := "limit"
 	if counts.Driver != verdict.Netfront {
-		return fmt.Sprintf("needed more than the %s slots of a Xen frontend; the largest %s", limit, largest)
+		limit = "limit of xen-netfront"
 	}
-	return fmt.Sprintf("needed more than %s slots; the largest %s", limit, largest)
+	return fmt.Sprintf("largest packet: %s (%s: %d)", largest, limit, slots.Limit)
 }
 
 func causesNote(counts *event.InterfaceTotals) string {
 	var causes []string
 	for _, c := range event.Causes() {
 		if n := counts.Causes[c]; n != 0 {
-			causes = append(causes, c.String()+" "+grouped(n))
+			causes = append(causes, c.String()+" "+Grouped(n))
 		}
 	}
 	return strings.Join(causes, ", ")
@@ -182,17 +165,17 @@ func causesNote(counts *event.InterfaceTotals) string {
 
 func txDroppedRow(totals *event.Totals, counts *event.InterfaceTotals) row {
 	if counts.TxDroppedDelta == nil {
-		return row{"tx_dropped", "?", "not known: " + totals.Missing["tx_dropped_delta"], ""}
+		return row{"tx_dropped", "?", "unknown: " + totals.Missing["tx_dropped_delta"], ""}
 	}
 	note := verdict.Difference(counts)
 	switch {
 	case note != "":
 	case counts.Elsewhere != 0:
-		note = "what the interface's own counter moved by: the driver's drops; it does not hold what a queue or a packet filter dropped"
+		note = "delta of the interface's own counter: equals the driver's drops; drops before the driver are not in it"
 	default:
-		note = "what the interface's own counter moved by: the same"
+		note = "delta of the interface's own counter: equals dropped"
 	}
-	return row{"tx_dropped", grouped(*counts.TxDroppedDelta), note, ""}
+	return row{"tx_dropped", Grouped(*counts.TxDroppedDelta), note, ""}
 }
 
 // appendRow appends a row; its note is wrapped into its own column.
@@ -208,19 +191,13 @@ func (t *Text) appendRow(b []byte, r row, valueWidth int) []byte {
 		return append(b, '\n')
 	}
 	column := indent + nameWidth + 2 + valueWidth + 2
-	start := len(b)
-	b = appendWrapped(b, r.note, column, t.width())
-	return append(append(b[:start:start], "  "...), b[start+column:]...)
+	return appendHanging(append(b, "  "...), r.note, column, t.width())
 }
 
 // appendClosing appends the last lines: how many packets were seen, how many
 // records were written and what was lost, by cause.
 func appendClosing(b []byte, totals *event.Totals, width int) []byte {
-	var packets uint64
-	for i := range totals.Interfaces {
-		packets += totals.Interfaces[i].Packets
-	}
-	line := fmt.Sprintf("%d packets seen, %d events, %d lost", packets, totals.Events, LostRecords(totals))
+	line := fmt.Sprintf("%d packets seen, %d events, %d lost", totals.Sum().Packets, totals.Events, LostRecords(totals))
 	parts := []string{fmt.Sprintf("ring %d", totals.Lost.Ring)}
 	for _, known := range []struct {
 		name  string
@@ -230,13 +207,13 @@ func appendClosing(b []byte, totals *event.Totals, width int) []byte {
 		case known.value != nil:
 			parts = append(parts, fmt.Sprintf("%s %d", known.name, *known.value))
 		default:
-			parts = append(parts, strings.TrimSuffix(known.name+" not known: "+totals.Missing[known.name], ": "))
+			parts = append(parts, strings.TrimSuffix(known.name+" unknown: "+totals.Missing[known.name], ": "))
 		}
 	}
 	return appendWrapped(b, line+" ("+strings.Join(parts, ", ")+")", 0, width)
 }
 
-// LostRecords is the sum of what was lost, as far as the kernel tells.
+// LostRecords is the sum of the losses that the kernel reports.
 func LostRecords(totals *event.Totals) uint64 {
 	lost := totals.Lost.Ring
 	for _, n := range []*uint64{totals.Lost.Recursion, totals.Lost.Missed} {
@@ -247,10 +224,17 @@ func LostRecords(totals *event.Totals) uint64 {
 	return lost
 }
 
-// DriverName is what drives the interface, for people; the kernel names nothing for lo.
-func DriverName(counts *event.InterfaceTotals) string {
-	if counts.Driver == "" {
-		return "no driver"
+// elsewhereNote lists the reasons of drops before the driver.
+func elsewhereNote(counts *event.InterfaceTotals) string {
+	if counts.Elsewhere == 0 {
+		return "no drops before the driver"
 	}
-	return Escape(counts.Driver)
+	var reasons []string
+	for _, reason := range slices.Sorted(maps.Keys(counts.Reasons)) {
+		reasons = append(reasons, Escape(reason)+" "+Grouped(counts.Reasons[reason]))
+	}
+	if len(reasons) == 0 {
+		return "dropped before the driver"
+	}
+	return "dropped before the driver: " + strings.Join(reasons, ", ")
 }

@@ -2,7 +2,6 @@ package output
 
 import (
 	"bytes"
-	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -19,12 +18,11 @@ type Text struct {
 	Blocks    bool           // draw with block characters; plain ASCII otherwise
 	Stacks    bool           // show whole stacks
 	Location  *time.Location // of the times shown
-	Evidence  bool           // of findings where nothing is wrong too
-	Histogram bool           // a summary is that of hist: with the histogram drawn
-	Short     bool           // of congestion: a few lines, for a look every second
+	Evidence  bool           // also of findings that are OK
+	Histogram bool           // a summary has the histogram, as in hist
+	Short     bool           // of congestion: a few lines, for an update every second
 
-	// Columns are as wide as what turned up in them so far, to leave room for
-	// the flow.
+	// Columns are as wide as what was in them so far, to leave room for the flow.
 	device, verdict int
 	headed          bool // the header was written
 }
@@ -37,27 +35,26 @@ const (
 	slotsWidth = len("19/18")
 	lenWidth   = len("65535")
 
-	// DefaultWidth is assumed where nothing tells how wide a terminal is.
+	// DefaultWidth is assumed if the width of the terminal is unknown.
 	DefaultWidth = 100
 
-	// continuation is where a flow goes that does not fit behind its packet:
-	// under the device column.
+	// continuation is the column of a flow that does not fit behind its packet: that
+	// of the device.
 	continuation = len(timeLayout) + 1
 )
 
-// WidenTo makes the device column wide enough for a name, so that columns stay
-// where they are when it turns up.
+// WidenTo makes the device column wide enough for a name, so that columns do not move
+// later.
 func (t *Text) WidenTo(name string) {
 	t.widen(Escape(name), "")
 }
 
-// widen makes room for a device and a verdict, and tells whether there was none.
 func (t *Text) widen(device, verdict string) bool {
 	before := [2]int{t.device, t.verdict}
 	t.device = max(t.device, minDevice, utf8.RuneCountInString(device))
 	t.verdict = max(t.verdict, minVerdict, len(verdict))
 	if t.Whole {
-		t.verdict = maxVerdict // room does not matter, and files do without a second header
+		t.verdict = maxVerdict // a file has room, and needs no second header
 	}
 	return before != [2]int{t.device, t.verdict}
 }
@@ -69,7 +66,6 @@ func (t *Text) width() int {
 	return t.Width()
 }
 
-// appendHeader appends the names of the columns.
 func (t *Text) appendHeader(b []byte) []byte {
 	t.headed = true
 	start := len(b)
@@ -90,23 +86,7 @@ func (t *Text) appendHeader(b []byte) []byte {
 // column has become wider, the names of the columns. The flow goes to the next
 // line, or the next two, where the terminal is too narrow for it.
 func (t *Text) AppendPacket(b []byte, p *event.Packet) []byte {
-	device, verdict := Escape(p.Interface.Name), p.Verdict.String()
-	switch {
-	case p.Layer == event.LayerElsewhere:
-		verdict += " " + p.Layer.String()
-	case p.Cause != event.CauseNone:
-		verdict += " " + p.Cause.String()
-	}
-	if t.widen(device, verdict) && !t.Whole || !t.headed {
-		b = t.appendHeader(b)
-	}
-	b = p.Time.In(t.location()).AppendFormat(b, timeLayout)
-	b = appendLeft(append(b, ' '), device, t.device)
-	b = t.appendColoured(append(b, ' '), verdictColour(p.Verdict), verdict)
-	b = appendSpaces(b, t.verdict-len(verdict))
-	b = appendRight(append(b, ' '), strconv.Itoa(p.Slots)+"/"+strconv.Itoa(p.Limit), slotsWidth)
-	b = appendRight(append(b, ' '), strconv.Itoa(p.Len), lenWidth)
-	used := continuation + t.device + 1 + t.verdict + 1 + slotsWidth + 1 + lenWidth
+	b, used := t.appendColumns(b, p.Time, p.Interface.Name, VerdictWords(p), verdictColour(p.Verdict), p.Slots, p.Limit, strconv.Itoa(p.Len))
 	start := len(b)
 	b = t.appendFlow(b, p, used)
 	b = t.appendOwner(b, p.Process, used, start)
@@ -114,6 +94,33 @@ func (t *Text) AppendPacket(b []byte, p *event.Packet) []byte {
 		return t.appendWhere(b, p, used+utf8.RuneCount(b[start:]), bytes.IndexByte(b[start:], '\n') >= 0)
 	}
 	return t.appendStack(append(b, '\n'), p)
+}
+
+// VerdictWords is a packet's verdict with its cause, or where else it was dropped.
+func VerdictWords(p *event.Packet) string {
+	switch {
+	case p.Layer == event.LayerElsewhere:
+		return p.Verdict.String() + " " + p.Layer.String()
+	case p.Cause != event.CauseNone:
+		return p.Verdict.String() + " " + p.Cause.String()
+	}
+	return p.Verdict.String()
+}
+
+// appendColumns appends what stands before the flow, under a header where that is due,
+// and returns how many columns that takes.
+func (t *Text) appendColumns(b []byte, when time.Time, device, verdict string, c colour, slots, limit int, length string) ([]byte, int) {
+	device = Escape(device)
+	if t.widen(device, verdict) && !t.Whole || !t.headed {
+		b = t.appendHeader(b)
+	}
+	b = when.In(t.location()).AppendFormat(b, timeLayout)
+	b = appendLeft(append(b, ' '), device, t.device)
+	b = t.appendColoured(append(b, ' '), c, verdict)
+	b = appendSpaces(b, t.verdict-len(verdict))
+	b = appendRight(append(b, ' '), strconv.Itoa(slots)+"/"+strconv.Itoa(limit), slotsWidth)
+	b = appendRight(append(b, ' '), length, lenWidth)
+	return b, continuation + t.device + 1 + t.verdict + 1 + slotsWidth + 1 + lenWidth
 }
 
 func (t *Text) location() *time.Location {
@@ -145,15 +152,6 @@ func (t *Text) appendFlow(b []byte, p *event.Packet, used int) []byte {
 	return append(b, rest...)
 }
 
-// endpoints names the source of a flow, and what stands behind it: where it goes,
-// and by which protocol.
-func endpoints(proto uint8, source, destination netip.AddrPort) (from, rest string) {
-	if source.Port() == 0 && destination.Port() == 0 {
-		return source.Addr().String(), " > " + destination.Addr().String() + " " + protocolName(proto)
-	}
-	return source.String(), " > " + destination.String() + " " + protocolName(proto)
-}
-
 // appendOwner appends the process behind a flow that begins at start, in column used: on
 // the same line if there is room.
 func (t *Text) appendOwner(b []byte, p *event.Process, used, start int) []byte {
@@ -170,37 +168,43 @@ func (t *Text) appendOwner(b []byte, p *event.Process, used, start int) []byte {
 	return append(appendSpaces(append(b, '\n'), continuation), words...)
 }
 
-// appendLeft appends text and fills up to width columns.
-func appendLeft(b []byte, text string, width int) []byte {
-	return appendSpaces(append(b, text...), width-utf8.RuneCountInString(text))
+// Where is the kernel's reason for a drop outside the driver, and the function.
+func Where(p *event.Packet) string {
+	var words []string
+	if p.Reason != "" {
+		words = append(words, p.Reason)
+	}
+	if len(p.Stack) > 0 {
+		function, rest, _ := strings.Cut(p.Stack[0], "+")
+		if _, module, inModule := strings.Cut(rest, " "); inModule {
+			function += " " + module
+		}
+		words = append(words, "in "+function)
+	}
+	return Escape(strings.Join(words, " "))
 }
 
-// appendRight fills up and appends text, so that it ends at width columns.
-func appendRight(b []byte, text string, width int) []byte {
-	return append(appendSpaces(b, width-utf8.RuneCountInString(text)), text...)
+// appendWhere appends where a packet was dropped, behind its flow if there is room, and
+// ends the line. broken: the flow has gone to a line of its own already.
+func (t *Text) appendWhere(b []byte, p *event.Packet, used int, broken bool) []byte {
+	words := Where(p)
+	switch {
+	case words == "":
+	case t.Whole || !broken && used+2+len(words) <= t.width():
+		b = append(append(b, "  "...), words...)
+	default:
+		b = append(appendSpaces(append(b, '\n'), continuation), words...)
+	}
+	return t.appendStack(append(b, '\n'), p)
 }
 
-func appendSpaces(b []byte, n int) []byte {
-	for ; n > 0; n-- {
-		b = append(b, ' ')
+func (t *Text) appendStack(b []byte, p *event.Packet) []byte {
+	if !t.Stacks {
+		return b
+	}
+	for _, frame := range p.Stack {
+		b = append(appendSpaces(b, continuation), Escape(frame)...)
+		b = append(b, '\n')
 	}
 	return b
-}
-
-// appendWrapped appends text in lines of at most width columns, each indented.
-func appendWrapped(b []byte, text string, indent, width int) []byte {
-	column := 0
-	for word := range strings.FieldsSeq(text) {
-		length := utf8.RuneCountInString(word)
-		switch {
-		case column == 0:
-			b, column = appendSpaces(b, indent), indent
-		case column+1+length > width:
-			b, column = appendSpaces(append(b, '\n'), indent), indent
-		default:
-			b, column = append(b, ' '), column+1
-		}
-		b, column = append(b, word...), column+length
-	}
-	return append(b, '\n')
 }

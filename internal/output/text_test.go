@@ -61,17 +61,17 @@ func TestTextGolden(t *testing.T) {
 		"lines-130.txt":         lines(text(130)),
 		"lines-file.txt":        lines(whole),
 		"lines-colour.txt":      lines(colour),
-		"summary-100.txt":       text(100).AppendSummary(nil, &event.Summary{Totals: *sampleTotals()}),
-		"summary-80.txt":        text(80).AppendSummary(nil, &event.Summary{Totals: *sampleTotals()}),
-		"summary-quiet.txt":     text(100).AppendSummary(nil, &event.Summary{Totals: *quietTotals()}),
-		"summary-colour.txt":    colour.AppendSummary(nil, &event.Summary{Totals: *sampleTotals()}),
+		"summary-100.txt":       text(100).AppendSummary(nil, summaryOf(sampleTotals())),
+		"summary-80.txt":        text(80).AppendSummary(nil, summaryOf(sampleTotals())),
+		"summary-quiet.txt":     text(100).AppendSummary(nil, summaryOf(quietTotals())),
+		"summary-colour.txt":    colour.AppendSummary(nil, summaryOf(sampleTotals())),
 		"lines-stacks.txt":      lines(stacks),
-		"summary-elsewhere.txt": text(100).AppendSummary(nil, &event.Summary{Totals: *elsewhereTotals()}),
-		"hist-100.txt":          text(100).AppendHistogram(nil, &event.Summary{Totals: *sampleTotals()}),
-		"hist-80.txt":           text(80).AppendHistogram(nil, &event.Summary{Totals: *sampleTotals()}),
-		"hist-ascii.txt":        plain.AppendHistogram(nil, &event.Summary{Totals: *sampleTotals()}),
-		"hist-quiet.txt":        text(100).AppendHistogram(nil, &event.Summary{Totals: *quietTotals()}),
-		"hist-colour.txt":       colour.AppendHistogram(nil, &event.Summary{Totals: *sampleTotals()}),
+		"summary-elsewhere.txt": text(100).AppendSummary(nil, summaryOf(elsewhereTotals())),
+		"hist-100.txt":          text(100).AppendHistogram(nil, summaryOf(sampleTotals())),
+		"hist-80.txt":           text(80).AppendHistogram(nil, summaryOf(sampleTotals())),
+		"hist-ascii.txt":        plain.AppendHistogram(nil, summaryOf(sampleTotals())),
+		"hist-quiet.txt":        text(100).AppendHistogram(nil, summaryOf(quietTotals())),
+		"hist-colour.txt":       colour.AppendHistogram(nil, summaryOf(sampleTotals())),
 	} {
 		t.Run(name, func(t *testing.T) { golden(t, name, got) })
 	}
@@ -88,7 +88,7 @@ func TestTextStaysWithinItsWidth(t *testing.T) {
 	}
 	for width := 72; width <= 140; width++ {
 		f := text(width)
-		all := string(lines(f)) + string(f.AppendSummary(nil, &event.Summary{Totals: *totals})) + string(f.AppendHistogram(nil, &event.Summary{Totals: *totals}))
+		all := string(lines(f)) + string(f.AppendSummary(nil, summaryOf(totals))) + string(f.AppendHistogram(nil, summaryOf(totals)))
 		for line := range strings.Lines(all) {
 			line = strings.TrimSuffix(line, "\n")
 			if n := utf8.RuneCountInString(line); n > width && !isCommandOrAddress(line) {
@@ -170,26 +170,26 @@ func TestPrintableLeavesBackslashesAlone(t *testing.T) {
 func TestNumbers(t *testing.T) {
 	for n, want := range map[uint64]string{0: "0", 7: "7", 999: "999", 1000: "1,000", 21204: "21,204", 1234567: "1,234,567",
 		18446744073709551615: "18,446,744,073,709,551,615"} {
-		if got := grouped(n); got != want {
+		if got := Grouped(n); got != want {
 			t.Errorf("grouped(%d) = %s, want %s", n, got, want)
 		}
 	}
 	for n, want := range map[uint64]string{0: "0 B", 999: "999 B", 1000: "1.0 kB", 999_949: "999.9 kB", 999_950: "1.0 MB",
 		31_245_678: "31.2 MB", 18446744073709551615: "18446.7 PB"} {
-		if got := byteSize(n); got != want {
+		if got := ByteSize(n); got != want {
 			t.Errorf("byteSize(%d) = %s, want %s", n, got, want)
 		}
 	}
 	for d, want := range map[time.Duration]string{0: "0.0 s", 12 * time.Second: "12.0 s", 200 * time.Second: "3m 20s",
 		3*time.Hour + 61*time.Second: "3h 1m 1s"} {
-		if got := seconds(d); got != want {
-			t.Errorf("seconds(%v) = %s, want %s", d, got, want)
+		if got := Seconds(d); got != want {
+			t.Errorf("Seconds(%v) = %s, want %s", d, got, want)
 		}
 	}
-	if got := perSecond(10, 0); got != 0 {
+	if got := PerSecond(10, 0); got != 0 {
 		t.Errorf("perSecond over no time is %d", got)
 	}
-	if got := perSecond(5, 2*time.Second); got != 3 {
+	if got := PerSecond(5, 2*time.Second); got != 3 {
 		t.Errorf("perSecond(5, 2s) = %d, want 3", got)
 	}
 }
@@ -228,8 +228,8 @@ func TestTxDroppedBesideDropsElsewhere(t *testing.T) {
 	totals := quietTotals()
 	totals.Drops = event.DropsAll
 	totals.Interfaces[0].Elsewhere = 7
-	got := string(text(300).AppendSummary(nil, &event.Summary{Totals: *totals}))
-	for _, part := range []string{"elsewhere        7  dropped on their way to the driver\n", "tx_dropped       0  what the interface's own counter moved by: the driver's drops; it does not hold", "\nelsewhere (7): "} {
+	got := string(text(300).AppendSummary(nil, summaryOf(totals)))
+	for _, part := range []string{"elsewhere        7  dropped before the driver\n", "tx_dropped       0  delta of the interface's own counter: equals the driver's drops; drops before the driver are not in it", "\nelsewhere (7): "} {
 		if !strings.Contains(got, part) {
 			t.Errorf("%q is not in\n%s", part, got)
 		}
@@ -243,8 +243,8 @@ func TestFilterIsTold(t *testing.T) {
 		want    string
 	}{
 		{nil, 0, ""},
-		{[]string{"--host 10.0.0.9", "--comm a\x1bb"}, 1, `only events that pass --host 10.0.0.9 --comm a\x1bb were shown and 1 other was left out; the counts are of all packets` + "\n"},
-		{[]string{"--port 443"}, 1234, "only events that pass --port 443 were shown and 1,234 others were left out; the counts are of all packets\n"},
+		{[]string{"--host 10.0.0.9", "--comm a\x1bb"}, 1, `filter --host 10.0.0.9 --comm a\x1bb: 1 event left out; counts are of all packets` + "\n"},
+		{[]string{"--port 443"}, 1234, "filter --port 443: 1,234 events left out; counts are of all packets\n"},
 	} {
 		got := string(text(300).AppendSummary(nil, &event.Summary{Totals: *quietTotals(), Filter: test.filter, LeftOut: test.leftOut}))
 		if !strings.Contains(got, test.want) || test.want == "" && strings.Contains(got, "left out") {
@@ -269,5 +269,29 @@ func TestAnyDropped(t *testing.T) {
 	elsewhere.Interfaces[0].Elsewhere = 1
 	if !sampleTotals().AnyDropped() || !elsewhere.AnyDropped() || quietTotals().AnyDropped() || (&event.Totals{}).AnyDropped() {
 		t.Error("AnyDropped is wrong")
+	}
+}
+
+// The call that sent a packet stands below its line, whatever its functions and files
+// are called.
+func TestStackBelowPacket(t *testing.T) {
+	p := samplePackets()[0]
+	p.Stack = []string{"xennet_start_xmit+0x44 [xen_netfront]", "do_syscall_64+0x71", "send\x1b[2J+0x5 (/opt/a\nb)"}
+	for _, test := range []struct {
+		name   string
+		stacks bool
+		want   int
+	}{{"asked for", true, 3}, {"not asked for", false, 0}} {
+		text := &Text{Stacks: test.stacks, Whole: true}
+		lines := strings.Split(strings.TrimSuffix(string(text.AppendPacket(nil, &p)), "\n"), "\n")
+		below := lines[2:] // the header and the packet
+		if len(below) != test.want {
+			t.Fatalf("%s: %d lines below the packet, want %d: %q", test.name, len(below), test.want, lines)
+		}
+		for i, line := range below {
+			if want := Escape(p.Stack[i]); strings.TrimSpace(line) != want || strings.ContainsAny(line, "\x1b") {
+				t.Errorf("line %d is %q, want %q", i, line, want)
+			}
+		}
 	}
 }

@@ -10,48 +10,48 @@ const id = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 func TestParseCgroup(t *testing.T) {
 	for _, test := range []struct {
 		name, path string
-		want       Place
+		want       Cgroup
 	}{
-		{"root", "/", Place{}},
-		{"empty", "", Place{}},
-		{"service", "/system.slice/nginx.service", Place{Unit: "nginx.service"}},
-		{"cgroup below a service", "/system.slice/nginx.service/workers/1", Place{Unit: "nginx.service"}},
-		{"instance", "/system.slice/system-openvpn.slice/openvpn@office.service", Place{Unit: "openvpn@office.service"}},
-		{"login session", "/user.slice/user-1000.slice/session-3.scope", Place{Unit: "session-3.scope"}},
-		{"unit of a user's systemd", "/user.slice/user-1000.slice/user@1000.service/app.slice/app-firefox-12.scope", Place{Unit: "app-firefox-12.scope"}},
-		{"user's systemd itself", "/user.slice/user-1000.slice/user@1000.service/init.scope", Place{Unit: "init.scope"}},
-		{"slice only", "/machine.slice", Place{Unit: "machine.slice"}},
-		{"innermost slice", "/system.slice/system-getty.slice/x", Place{Unit: "system-getty.slice"}},
-		{"service in preference to a slice below", "/system.slice/a.service/b.slice", Place{Unit: "a.service"}},
-		{"escaped name", `/system.slice/a\x2db.service`, Place{Unit: `a\x2db.service`}},
-		{"no unit", "/foo/bar", Place{}},
-		{"suffix without a name", "/.service/.scope/.slice", Place{}},
-		{"gone", "/system.slice/nginx.service (deleted)", Place{Unit: "nginx.service"}},
-		{"outside of the caller's cgroup namespace", "/../../system.slice/nginx.service", Place{Unit: "nginx.service"}},
-		{"Docker with systemd", "/system.slice/docker-" + id + ".scope", Place{Unit: "docker-" + id + ".scope", Container: id}},
-		{"Docker without", "/docker/" + id, Place{Container: id}},
-		{"systemd in Docker", "/system.slice/docker-" + id + ".scope/system.slice/nginx.service", Place{Unit: "docker-" + id + ".scope", Container: id}},
-		{"Docker in Docker", "/docker/" + strings.Repeat("a", 64) + "/docker/" + id, Place{Container: id}},
+		{"root", "/", Cgroup{}},
+		{"empty", "", Cgroup{}},
+		{"service", "/system.slice/nginx.service", Cgroup{Unit: "nginx.service"}},
+		{"cgroup below a service", "/system.slice/nginx.service/workers/1", Cgroup{Unit: "nginx.service"}},
+		{"instance", "/system.slice/system-openvpn.slice/openvpn@office.service", Cgroup{Unit: "openvpn@office.service"}},
+		{"login session", "/user.slice/user-1000.slice/session-3.scope", Cgroup{Unit: "session-3.scope"}},
+		{"unit of a user's systemd", "/user.slice/user-1000.slice/user@1000.service/app.slice/app-firefox-12.scope", Cgroup{Unit: "app-firefox-12.scope"}},
+		{"user's systemd itself", "/user.slice/user-1000.slice/user@1000.service/init.scope", Cgroup{Unit: "init.scope"}},
+		{"slice only", "/machine.slice", Cgroup{Unit: "machine.slice"}},
+		{"innermost slice", "/system.slice/system-getty.slice/x", Cgroup{Unit: "system-getty.slice"}},
+		{"service in preference to a slice below", "/system.slice/a.service/b.slice", Cgroup{Unit: "a.service"}},
+		{"escaped name", `/system.slice/a\x2db.service`, Cgroup{Unit: `a\x2db.service`}},
+		{"no unit", "/foo/bar", Cgroup{}},
+		{"suffix without a name", "/.service/.scope/.slice", Cgroup{}},
+		{"gone", "/system.slice/nginx.service (deleted)", Cgroup{Unit: "nginx.service"}},
+		{"outside of the caller's cgroup namespace", "/../../system.slice/nginx.service", Cgroup{Unit: "nginx.service"}},
+		{"Docker with systemd", "/system.slice/docker-" + id + ".scope", Cgroup{Unit: "docker-" + id + ".scope", Container: id}},
+		{"Docker without", "/docker/" + id, Cgroup{Container: id}},
+		{"systemd in Docker", "/system.slice/docker-" + id + ".scope/system.slice/nginx.service", Cgroup{Unit: "docker-" + id + ".scope", Container: id}},
+		{"Docker in Docker", "/docker/" + strings.Repeat("a", 64) + "/docker/" + id, Cgroup{Container: id}},
 		{"Kubernetes with containerd", "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod12_34.slice/cri-containerd-" + id + ".scope",
-			Place{Unit: "cri-containerd-" + id + ".scope", Container: id}},
-		{"Kubernetes with CRI-O", "/kubepods.slice/kubepods-pod12.slice/crio-" + id + ".scope/container", Place{Unit: "crio-" + id + ".scope", Container: id}},
-		{"Kubernetes without systemd", "/kubepods/burstable/pod1234-5678/" + id, Place{Container: id}},
-		{"pod without a container", "/kubepods.slice/kubepods-pod12.slice", Place{Unit: "kubepods-pod12.slice"}},
+			Cgroup{Unit: "cri-containerd-" + id + ".scope", Container: id}},
+		{"Kubernetes with CRI-O", "/kubepods.slice/kubepods-pod12.slice/crio-" + id + ".scope/container", Cgroup{Unit: "crio-" + id + ".scope", Container: id}},
+		{"Kubernetes without systemd", "/kubepods/burstable/pod1234-5678/" + id, Cgroup{Container: id}},
+		{"pod without a container", "/kubepods.slice/kubepods-pod12.slice", Cgroup{Unit: "kubepods-pod12.slice"}},
 		{"Podman of a user", "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-" + id + ".scope/container",
-			Place{Unit: "libpod-" + id + ".scope", Container: id}},
-		{"Podman without systemd", "/libpod_parent/libpod-" + id, Place{Container: id}},
-		{"what looks after a container", "/machine.slice/libpod-conmon-" + id + ".scope", Place{Unit: "libpod-conmon-" + id + ".scope"}},
-		{"the same with CRI-O", "/kubepods.slice/crio-conmon-" + id + ".scope", Place{Unit: "crio-conmon-" + id + ".scope"}},
-		{"LXC", "/lxc.payload.web1/system.slice/nginx.service", Place{Container: "web1"}},
-		{"LXC with a directory", "/lxc.payload/web1", Place{Container: "web1"}},
-		{"older LXC", "/lxc/web1/init.scope", Place{Container: "web1"}},
-		{"LXC's monitor", "/lxc.monitor.web1", Place{}},
-		{"nspawn", `/machine.slice/machine-web\x2d1.scope/payload/system.slice/a.service`, Place{Unit: `machine-web\x2d1.scope`, Container: "web-1"}},
-		{"nspawn as a service", "/machine.slice/systemd-nspawn@web.service/payload", Place{Unit: "systemd-nspawn@web.service", Container: "web"}},
-		{"virtual machine", `/machine.slice/machine-qemu\x2d1\x2dvm.scope/libvirt/emulator`, Place{Unit: `machine-qemu\x2d1\x2dvm.scope`}},
-		{"63 digits", "/docker/" + id[1:], Place{}},
-		{"upper case", "/docker/" + strings.ToUpper(id), Place{}},
-		{"bad escape", `/machine.slice/machine-a\xzz.scope`, Place{Unit: `machine-a\xzz.scope`, Container: `a\xzz`}},
+			Cgroup{Unit: "libpod-" + id + ".scope", Container: id}},
+		{"Podman without systemd", "/libpod_parent/libpod-" + id, Cgroup{Container: id}},
+		{"what looks after a container", "/machine.slice/libpod-conmon-" + id + ".scope", Cgroup{Unit: "libpod-conmon-" + id + ".scope"}},
+		{"the same with CRI-O", "/kubepods.slice/crio-conmon-" + id + ".scope", Cgroup{Unit: "crio-conmon-" + id + ".scope"}},
+		{"LXC", "/lxc.payload.web1/system.slice/nginx.service", Cgroup{Container: "web1"}},
+		{"LXC with a directory", "/lxc.payload/web1", Cgroup{Container: "web1"}},
+		{"older LXC", "/lxc/web1/init.scope", Cgroup{Container: "web1"}},
+		{"LXC's monitor", "/lxc.monitor.web1", Cgroup{}},
+		{"nspawn", `/machine.slice/machine-web\x2d1.scope/payload/system.slice/a.service`, Cgroup{Unit: `machine-web\x2d1.scope`, Container: "web-1"}},
+		{"nspawn as a service", "/machine.slice/systemd-nspawn@web.service/payload", Cgroup{Unit: "systemd-nspawn@web.service", Container: "web"}},
+		{"virtual machine", `/machine.slice/machine-qemu\x2d1\x2dvm.scope/libvirt/emulator`, Cgroup{Unit: `machine-qemu\x2d1\x2dvm.scope`}},
+		{"63 digits", "/docker/" + id[1:], Cgroup{}},
+		{"upper case", "/docker/" + strings.ToUpper(id), Cgroup{}},
+		{"bad escape", `/machine.slice/machine-a\xzz.scope`, Cgroup{Unit: `machine-a\xzz.scope`, Container: `a\xzz`}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if got := ParseCgroup(test.path); got != test.want {
@@ -64,17 +64,17 @@ func TestParseCgroup(t *testing.T) {
 func TestParseMemberships(t *testing.T) {
 	for _, test := range []struct {
 		name, text string
-		want       Place
+		want       Cgroup
 	}{
-		{"v2", "0::/system.slice/a.service\n", Place{Unit: "a.service"}},
-		{"hybrid", "2:cpu:/system.slice/other.service\n1:name=systemd:/system.slice/a.service\n0::/system.slice/a.service\n", Place{Unit: "a.service"}},
-		{"v1", "3:memory:/system.slice/other.service\n1:name=systemd:/system.slice/a.service\n", Place{Unit: "a.service"}},
-		{"v1 with an empty v2", "1:name=systemd:/system.slice/a.service\n0::/\n", Place{Unit: "a.service"}},
-		{"v1, Docker without systemd", "3:memory:/docker/" + id + "\n1:name=systemd:/\n", Place{Container: id}},
-		{"v1, Docker with systemd", "1:name=systemd:/system.slice/docker-" + id + ".scope\n", Place{Unit: "docker-" + id + ".scope", Container: id}},
-		{"colons in the path", "0::/system.slice/a:b.service\n", Place{Unit: "a:b.service"}},
-		{"no line", "", Place{}},
-		{"nonsense", "x\n::\n1:2\n", Place{}},
+		{"v2", "0::/system.slice/a.service\n", Cgroup{Unit: "a.service"}},
+		{"hybrid", "2:cpu:/system.slice/other.service\n1:name=systemd:/system.slice/a.service\n0::/system.slice/a.service\n", Cgroup{Unit: "a.service"}},
+		{"v1", "3:memory:/system.slice/other.service\n1:name=systemd:/system.slice/a.service\n", Cgroup{Unit: "a.service"}},
+		{"v1 with an empty v2", "1:name=systemd:/system.slice/a.service\n0::/\n", Cgroup{Unit: "a.service"}},
+		{"v1, Docker without systemd", "3:memory:/docker/" + id + "\n1:name=systemd:/\n", Cgroup{Container: id}},
+		{"v1, Docker with systemd", "1:name=systemd:/system.slice/docker-" + id + ".scope\n", Cgroup{Unit: "docker-" + id + ".scope", Container: id}},
+		{"colons in the path", "0::/system.slice/a:b.service\n", Cgroup{Unit: "a:b.service"}},
+		{"no line", "", Cgroup{}},
+		{"nonsense", "x\n::\n1:2\n", Cgroup{}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if got := parseMemberships(test.text); got != test.want {
@@ -90,15 +90,15 @@ func FuzzParseCgroup(f *testing.F) {
 	f.Add(`/machine.slice/machine-a\x2d\x00.scope`)
 	f.Add("/lxc.payload./lxc/\\x")
 	f.Fuzz(func(t *testing.T, path string) {
-		place := ParseCgroup(path)
-		if place.Unit != "" && !strings.Contains("/"+strings.TrimSuffix(path, " (deleted)")+"/", "/"+place.Unit+"/") {
-			t.Errorf("unit %q is no part of %q", place.Unit, path)
+		cgroup := ParseCgroup(path)
+		if cgroup.Unit != "" && !strings.Contains("/"+strings.TrimSuffix(path, " (deleted)")+"/", "/"+cgroup.Unit+"/") {
+			t.Errorf("unit %q is no part of %q", cgroup.Unit, path)
 		}
-		if len(place.Container) > len(path) {
-			t.Errorf("container %q is longer than %q", place.Container, path)
+		if len(cgroup.Container) > len(path) {
+			t.Errorf("container %q is longer than %q", cgroup.Container, path)
 		}
-		if again := ParseCgroup(path + "/"); again.Unit != place.Unit && !strings.HasSuffix(path, " (deleted)") {
-			t.Errorf("unit %q, with a slash at the end %q", place.Unit, again.Unit)
+		if again := ParseCgroup(path + "/"); again.Unit != cgroup.Unit && !strings.HasSuffix(path, " (deleted)") {
+			t.Errorf("unit %q, with a slash at the end %q", cgroup.Unit, again.Unit)
 		}
 		parseMemberships(path)
 	})

@@ -1,12 +1,11 @@
-// Package owner finds whose a packet is: the process that owns the packet's socket,
-// its systemd unit and its container.
+// Package owner finds a packet's owner: the process that owns its socket, with that
+// process's systemd unit and container.
 //
-// A record may come with its sender, of which the kernel side was sure; that one is
-// it. Otherwise, as for all that an interrupt sends, the processes that hold the
-// socket are asked for, by its inode: of several the one that was last seen sending is the
-// owner, or else the one that was started first, as long as it holds the socket. Answers
-// are kept for each socket. What is sent by a socket that has no file any more belongs to who
-// was known to own it, if it is certainly the same socket. Nobody owns the kernel's own sockets.
+// If the BPF program recorded the sender, that is the owner. Otherwise, e.g. for packets
+// sent from softirq, the processes that hold the socket are looked up by its inode: the
+// owner is the holder that sent last, else the one started first. Results are cached by
+// socket. A socket without a file keeps its last known owner, if it is certainly the same
+// socket. The kernel's own sockets have no owner.
 package owner
 
 import (
@@ -17,48 +16,43 @@ import (
 )
 
 const (
-	maxSockets = 8192 // kept
+	maxSockets = 8192 // cached
 
-	// forgetAfter is how long the owner of a socket is kept that sends nothing that goes
-	// wrong: TCP waits up to two minutes before it sends again (TCP_RTO_MAX).
-	forgetAfter = 4 * time.Minute
-	// forgetEvery is how often sockets are looked through for such ones.
-	forgetEvery = time.Minute
-	// askAgain is how long an owner is believed without having been seen sending.
-	askAgain = 5 * time.Second
-	// askNobody is how long a socket that nobody holds is not asked for again.
-	askNobody = 2 * time.Second
+	// idleTimeout is how long a socket without records stays cached: TCP retransmits
+	// within 2 min (TCP_RTO_MAX).
+	idleTimeout    = 4 * time.Minute
+	expireInterval = time.Minute
+	// refreshAfter is the age at which an owner that was not seen sending is looked up again.
+	refreshAfter = 5 * time.Second
+	// retryAfter is the age at which a socket without a holder is looked up again.
+	retryAfter = 2 * time.Second
 )
 
-// A socketKey tells a socket from all others: the kernel does not use inode numbers twice
-// for long.
+// A socketKey identifies a socket: inode numbers are not reused soon.
 type socketKey struct{ address, inode uint64 }
 
-// A socket is what is known of one.
 type socket struct {
 	task    event.Task
-	process *event.Process // nil: nobody holds it
+	process *event.Process // nil: no process holds it
 	sent    bool           // task was seen sending
-	asked   time.Time      // when it was found out
+	asked   time.Time      // last lookup, or last record with a sender
 	used    time.Time
 
 	cookie uint64
 	origin uint32 // of the sequence numbers; 0 if unknown
 }
 
-// A want is a socket whose holders are to be asked for.
-type want struct {
+type lookup struct {
 	key socketKey
 	uid uint32
 }
 
-// owners knows the owners of sockets.
 type owners struct {
 	sockets map[socketKey]*socket
 	inodes  map[uint64]uint64 // by address: of the last socket there that had a file
-	places  *places
-	wanted  map[uint64]want // sockets to ask for, by inode
-	forgot  time.Time       // when sockets were looked through last
+	cgroups *cgroups
+	pending map[uint64]lookup // sockets to look up, by inode
+	expired time.Time         // last run of expire
 
 	find     func(inodes []uint64) ([]event.Holder, error)
 	fallback func(inodes []uint64) ([]event.Holder, error)
@@ -68,15 +62,15 @@ func newOwners(find func([]uint64) ([]event.Holder, error)) *owners {
 	return &owners{
 		sockets:  make(map[socketKey]*socket),
 		inodes:   make(map[uint64]uint64),
-		places:   newPlaces(),
-		wanted:   make(map[uint64]want),
+		cgroups:  newCgroups(),
+		pending:  make(map[uint64]lookup),
 		find:     find,
 		fallback: func(inodes []uint64) ([]event.Holder, error) { return scan("/proc", inodes) },
 	}
 }
 
-// complete fills in whose a packet is, if that is known, and reports false if it may
-// be after the sockets that are wanted were asked for.
+// complete fills in the owner of a packet if it is known, and reports false if the
+// pending lookups may find it.
 func (o *owners) complete(p *event.Packet, now time.Time) bool {
 	if p.Socket == nil {
 		return true
@@ -92,41 +86,39 @@ func (o *owners) complete(p *event.Packet, now time.Time) bool {
 		return true
 	}
 	if known == nil {
-		o.want(p.Socket)
+		o.enqueue(p.Socket)
 		return false
 	}
-	known.note(p, now)
+	known.update(p, now)
 	p.Process = known.process
 	age := now.Sub(known.asked)
-	if known.process == nil && age >= askNobody {
-		o.want(p.Socket)
+	if known.process == nil && age >= retryAfter {
+		o.enqueue(p.Socket)
 		return false
 	}
-	if age >= askAgain {
-		o.want(p.Socket) // what was known does for now
+	if age >= refreshAfter {
+		o.enqueue(p.Socket) // this packet gets the cached owner
 	}
 	return true
 }
 
-func (o *owners) want(s *event.Socket) {
-	if len(o.wanted) < event.MaxHolderInodes {
-		o.wanted[s.Inode] = want{socketKey{s.Address, s.Inode}, s.UID}
+func (o *owners) enqueue(s *event.Socket) {
+	if len(o.pending) < event.MaxHolderInodes {
+		o.pending[s.Inode] = lookup{socketKey{s.Address, s.Inode}, s.UID}
 	}
 }
 
-// sender takes the sender of a record for the owner of its socket.
 func (o *owners) sender(key socketKey, known *socket, p *event.Packet, now time.Time) *event.Process {
 	if known == nil || known.process == nil || known.task != *p.Sender {
 		known = o.keep(key, &socket{task: *p.Sender, process: o.process(p.Sender, p.Socket.UID)}, now)
 	}
 	known.sent, known.asked = true, now
-	known.note(p, now)
+	known.update(p, now)
 	return known.process
 }
 
-// completeOrphan: the socket has no file, because its process closed it or is gone.
-// A TCP connection is told from another at the same address by where its sequence numbers
-// begin, any socket by its cookie, if it has one.
+// completeOrphan handles a socket without a file: its process closed it or exited. A later
+// socket at the same address has another cookie and, for TCP, another initial sequence number.
 func (o *owners) completeOrphan(p *event.Packet, now time.Time) {
 	known := o.sockets[socketKey{p.Socket.Address, o.inodes[p.Socket.Address]}]
 	if known == nil {
@@ -140,8 +132,8 @@ func (o *owners) completeOrphan(p *event.Packet, now time.Time) {
 	}
 }
 
-// origin is about where the sequence numbers of a connection began, which stays as it is
-// while both snd_una and what was acknowledged move; 0 if unknown.
+// origin is snd_una - bytes_acked: close to the initial sequence number, and constant
+// during a connection; 0 if unknown.
 func origin(p *event.Packet) uint32 {
 	if p.TCP == nil {
 		return 0
@@ -149,7 +141,7 @@ func origin(p *event.Packet) uint32 {
 	return p.TCP.SndUna - uint32(p.TCP.BytesAcked)
 }
 
-func (s *socket) note(p *event.Packet, now time.Time) {
+func (s *socket) update(p *event.Packet, now time.Time) {
 	s.used = now
 	if p.Socket.Cookie != 0 {
 		s.cookie = p.Socket.Cookie
@@ -160,8 +152,8 @@ func (s *socket) note(p *event.Packet, now time.Time) {
 }
 
 func (o *owners) keep(key socketKey, s *socket, now time.Time) *socket {
-	if len(o.sockets) >= maxSockets || now.Sub(o.forgot) >= forgetEvery {
-		o.forget(now)
+	if len(o.sockets) >= maxSockets || now.Sub(o.expired) >= expireInterval {
+		o.expire(now)
 	}
 	if before := o.sockets[key]; before != nil {
 		s.cookie, s.origin = before.cookie, before.origin
@@ -172,11 +164,11 @@ func (o *owners) keep(key socketKey, s *socket, now time.Time) *socket {
 	return s
 }
 
-// forget drops what was not used for a while, and if that is not enough, everything.
-func (o *owners) forget(now time.Time) {
-	o.forgot = now
+// expire drops idle sockets and, if more than 3/4 of the cache is left, all of them.
+func (o *owners) expire(now time.Time) {
+	o.expired = now
 	for key, s := range o.sockets {
-		if now.Sub(s.used) >= forgetAfter {
+		if now.Sub(s.used) >= idleTimeout {
 			o.drop(key)
 		}
 	}
@@ -194,21 +186,20 @@ func (o *owners) drop(key socketKey) {
 }
 
 func (o *owners) process(task *event.Task, uid uint32) *event.Process {
-	place := o.places.of(task)
-	return &event.Process{PID: task.PID, Comm: task.Comm, UID: uid, Unit: place.Unit, Container: place.Container}
+	cgroup := o.cgroups.of(task)
+	return &event.Process{PID: task.PID, Comm: task.Comm, UID: uid, Unit: cgroup.Unit, Container: cgroup.Container}
 }
 
-// takeWanted returns the sockets that are to be asked for, and forgets them.
-func (o *owners) takeWanted() map[uint64]want {
-	wanted := o.wanted
-	o.wanted = make(map[uint64]want)
-	return wanted
+func (o *owners) takePending() map[uint64]lookup {
+	pending := o.pending
+	o.pending = make(map[uint64]lookup)
+	return pending
 }
 
-// ask finds the holders of sockets. It may run beside everything else.
-func (o *owners) ask(wanted map[uint64]want) ([]event.Holder, error) {
-	inodes := make([]uint64, 0, len(wanted))
-	for inode := range wanted {
+// lookUp finds the holders of sockets. It may run concurrently with all other methods.
+func (o *owners) lookUp(pending map[uint64]lookup) ([]event.Holder, error) {
+	inodes := make([]uint64, 0, len(pending))
+	for inode := range pending {
 		inodes = append(inodes, inode)
 	}
 	holders, err := o.find(inodes)
@@ -218,13 +209,12 @@ func (o *owners) ask(wanted map[uint64]want) ([]event.Holder, error) {
 	return holders, err
 }
 
-// answer takes what was found.
-func (o *owners) answer(wanted map[uint64]want, holders []event.Holder, now time.Time) {
+func (o *owners) apply(pending map[uint64]lookup, holders []event.Holder, now time.Time) {
 	byInode := make(map[uint64][]event.Task)
 	for _, h := range holders {
 		byInode[h.Inode] = append(byInode[h.Inode], h.Task)
 	}
-	for inode, asked := range wanted {
+	for inode, asked := range pending {
 		known := o.sockets[asked.key]
 		owner := choose(byInode[inode], known)
 		if owner == nil {
@@ -236,8 +226,8 @@ func (o *owners) answer(wanted map[uint64]want, holders []event.Holder, now time
 	}
 }
 
-// choose returns the owner among those that hold a socket: who was seen sending, else
-// who was started first.
+// choose returns the owner among the holders of a socket: the one seen sending, else the
+// one started first.
 func choose(holders []event.Task, known *socket) *event.Task {
 	var first *event.Task
 	for i := range holders {
@@ -252,5 +242,5 @@ func choose(holders []event.Task, known *socket) *event.Task {
 	return first
 }
 
-// isSame reports whether two are the same process, whatever it calls itself.
+// isSame reports whether two tasks are the same process; its name may have changed.
 func isSame(a, b *event.Task) bool { return a.PID == b.PID && a.Started == b.Started }

@@ -35,7 +35,7 @@ func (k *kernel) find(inodes []uint64) ([]event.Holder, error) {
 // noProcess is a procfs in which nothing is.
 func newTestOwners(t *testing.T, k *kernel) *owners {
 	o := newOwners(k.find)
-	o.places.proc = t.TempDir()
+	o.cgroups.proc = t.TempDir()
 	o.fallback = func([]uint64) ([]event.Holder, error) { return nil, errors.New("not asked for") }
 	return o
 }
@@ -67,16 +67,16 @@ var (
 	began   = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 )
 
-// settled completes a packet, asking for what is wanted if that is needed.
+// settled completes a packet, lookingUp for what is pending if that is needed.
 func settled(t *testing.T, o *owners, p *event.Packet, now time.Time) *event.Process {
 	t.Helper()
 	if !o.complete(p, now) {
-		wanted := o.takeWanted()
-		holders, err := o.ask(wanted)
+		pending := o.takePending()
+		holders, err := o.lookUp(pending)
 		if err != nil {
 			t.Fatal(err)
 		}
-		o.answer(wanted, holders, now)
+		o.apply(pending, holders, now)
 		if !o.complete(p, now) {
 			t.Fatal("not settled by the answer")
 		}
@@ -114,36 +114,36 @@ func TestSenderIsOwner(t *testing.T) {
 	wantProcess(t, settled(t, o, of(1), began), &parent)
 	wantProcess(t, settled(t, o, of(1, sentBy(child)), began), &child)
 	wantProcess(t, settled(t, o, of(1), began), &child)
-	later := began.Add(askAgain)
+	later := began.Add(refreshAfter)
 	wantProcess(t, settled(t, o, of(1), later), &child)
 	ask(t, o, later)
 	wantProcess(t, settled(t, o, of(1), later), &child)
 	k.holders[1] = []event.Task{parent}
-	later = later.Add(askAgain)
+	later = later.Add(refreshAfter)
 	o.complete(of(1), later)
 	ask(t, o, later)
 	wantProcess(t, settled(t, o, of(1), later), &parent)
 }
 
-// ask asks for what is wanted, which must be something.
+// ask asks for what is pending, which must be something.
 func ask(t *testing.T, o *owners, now time.Time) {
 	t.Helper()
-	wanted := o.takeWanted()
-	if len(wanted) == 0 {
-		t.Fatal("nothing is wanted, want a socket whose owner was known for long")
+	pending := o.takePending()
+	if len(pending) == 0 {
+		t.Fatal("nothing is pending, want a socket whose owner was known for long")
 	}
-	holders, err := o.ask(wanted)
+	holders, err := o.lookUp(pending)
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.answer(wanted, holders, now)
+	o.apply(pending, holders, now)
 }
 
 func TestSenderNeedsNoAsking(t *testing.T) {
 	k := &kernel{}
 	o := newTestOwners(t, k)
 	p := of(1, sentBy(child))
-	if !o.complete(p, began) || len(k.asked)+len(o.wanted) != 0 {
+	if !o.complete(p, began) || len(k.asked)+len(o.pending) != 0 {
 		t.Error("asked for holders, want none for a packet whose sender is known")
 	}
 	wantProcess(t, p.Process, &child)
@@ -156,12 +156,12 @@ func TestNobodyIsRemembered(t *testing.T) {
 	k := &kernel{holders: map[uint64][]event.Task{}}
 	o := newTestOwners(t, k)
 	wantProcess(t, settled(t, o, of(1), began), nil)
-	wantProcess(t, settled(t, o, of(1), began.Add(askNobody-1)), nil)
+	wantProcess(t, settled(t, o, of(1), began.Add(retryAfter-1)), nil)
 	if len(k.asked) != 1 {
 		t.Errorf("asked %v, want once", k.asked)
 	}
 	k.holders[1] = []event.Task{parent}
-	wantProcess(t, settled(t, o, of(1), began.Add(askNobody)), &parent)
+	wantProcess(t, settled(t, o, of(1), began.Add(retryAfter)), &parent)
 }
 
 // A socket without a file has the owner that it had, if it is certainly the same one.
@@ -214,8 +214,8 @@ func TestKnownSocketsAreBounded(t *testing.T) {
 	for n := range uint64(3 * event.MaxHolderInodes) {
 		o.complete(of(1<<32+n), began)
 	}
-	if len(o.wanted) != event.MaxHolderInodes {
-		t.Errorf("%d sockets wanted, want %d", len(o.wanted), event.MaxHolderInodes)
+	if len(o.pending) != event.MaxHolderInodes {
+		t.Errorf("%d sockets pending, want %d", len(o.pending), event.MaxHolderInodes)
 	}
 }
 
@@ -228,7 +228,7 @@ func TestUnusedSocketsAreForgotten(t *testing.T) {
 	for _, test := range []struct {
 		after time.Duration
 		want  int
-	}{{forgetAfter - time.Second, 1001}, {forgetAfter + forgetEvery, 2}} {
+	}{{idleTimeout - time.Second, 1001}, {idleTimeout + expireInterval, 2}} {
 		o.complete(of(uint64(2000+test.want), sentBy(parent)), began.Add(test.after))
 		if len(o.sockets) != test.want || len(o.inodes) != test.want {
 			t.Errorf("%d sockets kept after %v, want %d", len(o.sockets), test.after, test.want)

@@ -10,34 +10,30 @@ import (
 )
 
 const (
-	// holdAtMost is how long a record waits for its owner at most, and those behind it with
-	// it. Nearly always it is less than a tenth of that: until the owner may be asked for, and
-	// some milliseconds for the answer; more where the machine has no time for it, or very
-	// many files.
-	holdAtMost = time.Second
-	// maxHeld is how many records wait at most.
-	maxHeld = 4096
-	// askInterval is the least time between two walks through all processes' files, which
-	// is also askLeisure times as long as the last one took.
-	askInterval = 50 * time.Millisecond
-	askLeisure  = 4
+	// maxWait bounds how long a record waits for its owner, and delays those behind it.
+	// Typical is less than a tenth: up to lookupInterval, and some milliseconds for the lookup.
+	maxWait    = time.Second
+	maxWaiting = 4096
+	// After a lookup, which walks all processes' files and took d, the next starts no
+	// earlier than max(lookupInterval, lookupPause*d) later.
+	lookupInterval = 50 * time.Millisecond
+	lookupPause    = 4
 )
 
-// A Reader hands on packets, in order, with the process that each belongs to. It is one
-// goroutine's.
+// A Reader returns packets in order, each with its owner. It is for one goroutine.
 type Reader struct {
 	read   func(context.Context) (event.Packet, error)
 	owners *owners
 	now    func() time.Time
 
 	waiting []waiting
-	ended   error // what reading ended with; told once nothing waits
+	ended   error // error of read; returned once nothing waits
 
-	answers chan answer
-	asking  bool
-	nextAsk time.Time
+	results    chan result
+	lookingUp  bool
+	nextLookup time.Time
 
-	pause  context.Context // ends when there may be something to do besides reading
+	pause  context.Context // ends when there may be work besides reading
 	mu     sync.Mutex
 	resume context.CancelFunc // of pause
 }
@@ -49,9 +45,8 @@ type waiting struct {
 	until   time.Time
 }
 
-// answer is what a walk found.
-type answer struct {
-	wanted  map[uint64]want
+type result struct {
+	pending map[uint64]lookup
 	holders []event.Holder
 	took    time.Duration
 	err     error
@@ -60,12 +55,12 @@ type answer struct {
 // NewReader returns one that reads packets by read and finds holders of sockets by find,
 // as [trace.Tracer.Read] and [trace.Tracer.Holders] do.
 func NewReader(read func(context.Context) (event.Packet, error), find func([]uint64) ([]event.Holder, error)) *Reader {
-	return &Reader{read: read, owners: newOwners(find), now: time.Now, answers: make(chan answer, 1)}
+	return &Reader{read: read, owners: newOwners(find), now: time.Now, results: make(chan result, 1)}
 }
 
-// Read returns the next packet, with its Process where that is known. A packet whose
-// owner is to be asked for waits for the answer, and those behind it with it. Read
-// returns the context's error when that ends, and the error of reading when nothing waits any more.
+// Read returns the next packet, with its Process if known. A packet whose owner is being
+// looked up waits for the result and delays those behind it. Read returns ctx's error when
+// ctx ends, and the source's error once no packet waits.
 func (r *Reader) Read(ctx context.Context) (event.Packet, error) {
 	for {
 		if len(r.waiting) == 0 {
@@ -90,25 +85,25 @@ func (r *Reader) Read(ctx context.Context) (event.Packet, error) {
 	}
 }
 
-// take completes a packet that nothing waits before, and reports false if it has to wait.
+// take completes a packet when none waits, and reports false if this one has to.
 func (r *Reader) take(packet *event.Packet, now time.Time) bool {
-	if r.asking {
-		r.collect(now)
+	if r.lookingUp {
+		r.poll(now)
 	}
 	if r.owners.complete(packet, now) {
-		r.askFor(now) // owners that were known for long are asked for again
+		r.startLookup(now) // refreshes old entries
 		return true
 	}
-	r.waiting = append(r.waiting, waiting{*packet, false, now.Add(holdAtMost)})
+	r.waiting = append(r.waiting, waiting{*packet, false, now.Add(maxWait)})
 	return false
 }
 
-// first returns the packet that came first, if it need not wait any more.
+// first returns the oldest waiting packet if it need not wait longer.
 func (r *Reader) first() (event.Packet, bool) {
 	now := r.now()
-	r.collect(now)
+	r.poll(now)
 	head := &r.waiting[0]
-	if !head.settled && len(r.waiting) < maxHeld && now.Before(head.until) {
+	if !head.settled && len(r.waiting) < maxWaiting && now.Before(head.until) {
 		return event.Packet{}, false
 	}
 	packet := head.packet
@@ -126,13 +121,13 @@ func (r *Reader) readOn(ctx context.Context) error {
 		return nil
 	}
 	now := r.now()
-	r.askFor(now)
+	r.startLookup(now)
 	packet, err := r.read(r.untilNext(ctx, now))
 	switch {
 	case err == nil:
 		now = r.now()
 		settled := r.owners.complete(&packet, now)
-		r.waiting = append(r.waiting, waiting{packet, settled, now.Add(holdAtMost)})
+		r.waiting = append(r.waiting, waiting{packet, settled, now.Add(maxWait)})
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
@@ -142,14 +137,14 @@ func (r *Reader) readOn(ctx context.Context) error {
 	return nil
 }
 
-// untilNext returns a context that ends when there is something to do besides reading.
+// untilNext returns a context that ends when there is work besides reading.
 func (r *Reader) untilNext(ctx context.Context, now time.Time) context.Context {
 	if r.pause != nil && r.pause.Err() == nil {
 		return r.pause
 	}
 	next := r.waiting[0].until
-	if !r.asking && len(r.owners.wanted) > 0 && r.nextAsk.Before(next) {
-		next = r.nextAsk
+	if !r.lookingUp && len(r.owners.pending) > 0 && r.nextLookup.Before(next) {
+		next = r.nextLookup
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -160,18 +155,18 @@ func (r *Reader) untilNext(ctx context.Context, now time.Time) context.Context {
 	return r.pause
 }
 
-// askFor asks for the holders of the sockets that are wanted, beside the reading, unless
-// that was done just before.
-func (r *Reader) askFor(now time.Time) {
-	if r.asking || len(r.owners.wanted) == 0 || now.Before(r.nextAsk) {
+// startLookup starts the pending lookups in a goroutine, unless one is under way or the
+// last was too recent.
+func (r *Reader) startLookup(now time.Time) {
+	if r.lookingUp || len(r.owners.pending) == 0 || now.Before(r.nextLookup) {
 		return
 	}
-	r.asking = true
-	wanted := r.owners.takeWanted()
+	r.lookingUp = true
+	pending := r.owners.takePending()
 	go func() {
 		began := time.Now()
-		holders, err := r.owners.ask(wanted)
-		r.answers <- answer{wanted, holders, time.Since(began), err}
+		holders, err := r.owners.lookUp(pending)
+		r.results <- result{pending, holders, time.Since(began), err}
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if r.resume != nil {
@@ -180,21 +175,20 @@ func (r *Reader) askFor(now time.Time) {
 	}()
 }
 
-// collect takes an answer, if there is one.
-func (r *Reader) collect(now time.Time) {
+func (r *Reader) poll(now time.Time) {
 	select {
-	case a := <-r.answers:
+	case a := <-r.results:
 		r.settle(a, now)
 	default:
 	}
 }
 
-// settle completes the packets that waited for an answer. If there was an error nobody is
-// known to hold the sockets; they are asked for again later.
-func (r *Reader) settle(a answer, now time.Time) {
-	r.asking = false
-	r.nextAsk = now.Add(max(askInterval, askLeisure*a.took))
-	r.owners.answer(a.wanted, a.holders, now)
+// settle completes the packets that waited for a result. After an error the sockets have
+// no owner until they are looked up again.
+func (r *Reader) settle(a result, now time.Time) {
+	r.lookingUp = false
+	r.nextLookup = now.Add(max(lookupInterval, lookupPause*a.took))
+	r.owners.apply(a.pending, a.holders, now)
 	for i := range r.waiting {
 		if w := &r.waiting[i]; !w.settled {
 			w.settled = r.owners.complete(&w.packet, now)
@@ -202,26 +196,26 @@ func (r *Reader) settle(a answer, now time.Time) {
 	}
 }
 
-// finish settles every packet that waits: no more will come.
+// finish settles every waiting packet: the source has ended.
 func (r *Reader) finish() {
-	if r.asking {
-		r.settle(<-r.answers, r.now())
+	if r.lookingUp {
+		r.settle(<-r.results, r.now())
 	}
-	if len(r.owners.wanted) > 0 {
-		wanted := r.owners.takeWanted()
-		holders, err := r.owners.ask(wanted)
-		r.settle(answer{wanted: wanted, holders: holders, err: err}, r.now())
+	if len(r.owners.pending) > 0 {
+		pending := r.owners.takePending()
+		holders, err := r.owners.lookUp(pending)
+		r.settle(result{pending: pending, holders: holders, err: err}, r.now())
 	}
 	for i := range r.waiting {
 		r.waiting[i].settled = true
 	}
 }
 
-// Close ends what goes on in the background.
+// Close waits for the lookup under way.
 func (r *Reader) Close() {
-	if r.asking {
-		<-r.answers
-		r.asking = false
+	if r.lookingUp {
+		<-r.results
+		r.lookingUp = false
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

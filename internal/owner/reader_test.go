@@ -29,7 +29,7 @@ func (s *source) read(ctx context.Context) (event.Packet, error) {
 	}
 }
 
-// slowKernel answers when the test lets it.
+// slowKernel results when the test lets it.
 type slowKernel struct {
 	mu      sync.Mutex
 	asked   [][]uint64
@@ -52,10 +52,10 @@ func (k *slowKernel) find(inodes []uint64) ([]event.Holder, error) {
 
 func newTestReader(t *testing.T) (*Reader, *source, *slowKernel) {
 	t.Helper()
-	s := &source{packets: make(chan *event.Packet, 2*maxHeld)}
+	s := &source{packets: make(chan *event.Packet, 2*maxWaiting)}
 	k := &slowKernel{release: make(chan struct{}, 100)}
 	r := NewReader(s.read, k.find)
-	r.owners.places.proc = t.TempDir()
+	r.owners.cgroups.proc = t.TempDir()
 	t.Cleanup(r.Close)
 	return r, s, k
 }
@@ -109,8 +109,8 @@ func TestWaitingEnds(t *testing.T) {
 	if p := next(t, r); p.Queue != 1 || p.Process != nil {
 		t.Errorf("packet %d, process %+v: want the first, without", p.Queue, p.Process)
 	}
-	if waited := time.Since(began); waited < holdAtMost {
-		t.Errorf("waited %v, want at least %v", waited, holdAtMost)
+	if waited := time.Since(began); waited < maxWait {
+		t.Errorf("waited %v, want at least %v", waited, maxWait)
 	}
 	// The answer is not lost.
 	k.release <- struct{}{}
@@ -138,15 +138,15 @@ func TestAskingIsLimited(t *testing.T) {
 			t.Errorf("process %+v, want %d", p.Process, inode+1)
 		}
 	}
-	if took := time.Since(began); len(k.asked) != 2 || took < askInterval {
-		t.Errorf("asked %v within %v, want twice, %v apart", k.asked, took, askInterval)
+	if took := time.Since(began); len(k.asked) != 2 || took < lookupInterval {
+		t.Errorf("asked %v within %v, want twice, %v apart", k.asked, took, lookupInterval)
 	}
 }
 
 // In a storm what waits is bounded.
 func TestWaitingIsBounded(t *testing.T) {
 	r, s, _ := newTestReader(t)
-	for n := range maxHeld + 10 {
+	for n := range maxWaiting + 10 {
 		s.packets <- numbered(n, of(11))
 	}
 	r.now = func() time.Time { return began } // time stands still: only their number counts
@@ -154,11 +154,11 @@ func TestWaitingIsBounded(t *testing.T) {
 		if p := next(t, r); p.Queue != n || p.Process != nil {
 			t.Fatalf("packet %d, process %+v: want %d without", p.Queue, p.Process, n)
 		}
-		if len(r.waiting) >= maxHeld {
-			t.Fatalf("%d wait, want fewer than %d", len(r.waiting), maxHeld)
+		if len(r.waiting) >= maxWaiting {
+			t.Fatalf("%d wait, want fewer than %d", len(r.waiting), maxWaiting)
 		}
 	}
-	r.asking = false // no answer will come
+	r.lookingUp = false // no answer will come
 }
 
 // What waits at the end is settled before the end is told.

@@ -10,12 +10,12 @@ import (
 	"xentrace/internal/event"
 )
 
-// scan finds the holders of sockets by reading /proc: where the kernel's own iterator
-// is not to be had. It takes CAP_SYS_PTRACE to see the files of other users' processes.
+// scan finds the holders of sockets by reading /proc/PID/fd, for kernels without the BPF
+// iterator over files. Other users' processes need CAP_SYS_PTRACE.
 func scan(proc string, inodes []uint64) ([]event.Holder, error) {
-	wanted := make(map[string]uint64, len(inodes))
+	inodeOf := make(map[string]uint64, len(inodes))
 	for _, inode := range inodes {
-		wanted["socket:["+strconv.FormatUint(inode, 10)+"]"] = inode
+		inodeOf["socket:["+strconv.FormatUint(inode, 10)+"]"] = inode
 	}
 	processes, err := os.ReadDir(proc)
 	if err != nil {
@@ -27,7 +27,7 @@ func scan(proc string, inodes []uint64) ([]event.Holder, error) {
 		if err != nil {
 			continue
 		}
-		for _, inode := range held(filepath.Join(proc, process.Name(), "fd"), wanted) {
+		for _, inode := range held(filepath.Join(proc, process.Name(), "fd"), inodeOf) {
 			if task, err := readTask(proc, pid); err == nil {
 				holders = append(holders, event.Holder{Inode: inode, Task: task})
 			}
@@ -36,9 +36,9 @@ func scan(proc string, inodes []uint64) ([]event.Holder, error) {
 	return holders, nil
 }
 
-// held returns which of the wanted sockets a process holds. One that goes meanwhile, or
-// may not be looked into, holds none.
-func held(directory string, wanted map[string]uint64) []uint64 {
+// held returns which of the sockets a process holds: none if it exits meanwhile or may
+// not be read.
+func held(directory string, inodeOf map[string]uint64) []uint64 {
 	files, err := os.Open(directory)
 	if err != nil {
 		return nil
@@ -51,7 +51,7 @@ func held(directory string, wanted map[string]uint64) []uint64 {
 		if err != nil || !strings.HasPrefix(target, "socket:") {
 			continue
 		}
-		if inode, is := wanted[target]; is {
+		if inode, is := inodeOf[target]; is {
 			inodes = append(inodes, inode)
 		}
 	}
@@ -64,6 +64,6 @@ func readTask(proc string, pid int) (event.Task, error) {
 	if err != nil {
 		return event.Task{}, err
 	}
-	started, err := startOf(filepath.Join(directory, "stat"))
+	started, err := startTime(filepath.Join(directory, "stat"))
 	return event.Task{PID: pid, Comm: string(bytes.TrimSuffix(comm, []byte("\n"))), Started: started}, err
 }

@@ -72,7 +72,6 @@ func ParseAddress(text string) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(to.Addr().Unmap(), to.Port()), nil
 }
 
-// refusal says what speaks against an address itself.
 func refusal(a netip.Addr) string {
 	switch {
 	case a.IsUnspecified():
@@ -87,7 +86,6 @@ func refusal(a netip.Addr) string {
 	return ""
 }
 
-// refusalOfType says what speaks against an address as the routes have it.
 func refusalOfType(kind int) string {
 	switch kind {
 	case unix.RTN_UNICAST:
@@ -127,7 +125,6 @@ func FindDestination(n Network, i netdev.Interface, named netip.AddrPort, f Fami
 	return Destination{}, fmt.Errorf("%w: interface %s has no default gateway%s: give an address behind it with --to ADDR:PORT", trace.ErrCannotRun, i, of)
 }
 
-// gatewayDestination is the gateway, if it can be what the route says.
 func gatewayDestination(n Network, i netdev.Interface, gateway netip.Addr) (Destination, error) {
 	reason := refusal(gateway)
 	if reason == "" {

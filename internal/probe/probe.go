@@ -1,3 +1,5 @@
+// Package probe sends one datagram of many slots out of an interface and reports what
+// became of it. The caller attaches the tracer; sending needs no privilege.
 package probe
 
 import (
@@ -20,7 +22,6 @@ import (
 // MaxAttempts is how many datagrams one probe makes at most until one has enough slots.
 const MaxAttempts = 32
 
-// defaultSlots is how many the datagram gets if any number over the limit will do.
 const defaultSlots = 27
 
 // How long things may take that nothing else tells the end of. Emulated machines are slow.
@@ -144,7 +145,6 @@ func (p *Prober) Once(ctx context.Context) (event.Probe, error) {
 	return r, nil
 }
 
-// enough tells whether the datagram had the slots that it was to have.
 func (p *Prober) enough(n int) bool {
 	switch {
 	case p.options.Slots != 0:
@@ -156,7 +156,6 @@ func (p *Prober) enough(n int) bool {
 	}
 }
 
-// datagrams is how many are one attempt.
 func (p *Prober) datagrams() int {
 	if !p.options.ScatterGather {
 		return headBurst
@@ -164,7 +163,6 @@ func (p *Prober) datagrams() int {
 	return 1
 }
 
-// sender makes the one for the next attempt.
 func (p *Prober) sender(ctx context.Context) (sender, error) {
 	switch {
 	case !p.options.ScatterGather:
@@ -293,7 +291,7 @@ func (p *Prober) awaitAnswer(r *event.Probe) (next time.Duration, done bool) {
 		r.AnswerMissing = p.tracer.MissingAnswers()
 		return 0, true
 	case r.Answer == event.NoAnswer && r.Verdict == event.Bounced:
-		r.AnswerMissing = "the driver sent a copy, which does not tell whose it is"
+		r.AnswerMissing = "the driver sent a copy, whose owner is unknown"
 		return 0, true
 	case r.Answer == event.NoAnswer:
 		r.AnswerMissing = fmt.Sprintf("the backend did not answer in %s", answerPatience)

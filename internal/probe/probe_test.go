@@ -180,7 +180,7 @@ func TestProbes(t *testing.T) {
 		{name: "answers cannot be seen", options: sgOn, missing: "no BTF", fates: fates(fateOf(linearized)),
 			want: event.Probe{Seen: true, Verdict: event.Linearized, Slots: 27, Attempts: 1, Reached: true}, says: "no BTF"},
 		{name: "a copy is sent", options: sgOn, fates: fates(fateOf(record(event.Bounced, event.CauseNone, 27))),
-			want: event.Probe{Seen: true, Verdict: event.Bounced, Slots: 27, Attempts: 1, Reached: true}, says: "does not tell whose it is"},
+			want: event.Probe{Seen: true, Verdict: event.Bounced, Slots: 27, Attempts: 1, Reached: true}, says: "whose owner is unknown"},
 		{name: "another driver", options: Options{Interface: other, ScatterGather: true}, fates: fates(fateOf(record(event.OverLimit, event.CauseNone, 27))),
 			want: event.Probe{Seen: true, Verdict: event.OverLimit, Slots: 27, Attempts: 1, Reached: true}, says: "no Xen backend"},
 		{name: "too few slots at first", options: sgOn, missing: "x", fates: fates(fateOf(sent), fateOf(sent), fateOf(linearized)),

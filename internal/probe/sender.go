@@ -22,7 +22,6 @@ type sender interface {
 	Close() error
 }
 
-// senders make them for one interface.
 type senders interface {
 	// many sends a datagram that needs that many slots.
 	many(ctx context.Context, slots int) (sender, error)
@@ -34,7 +33,6 @@ type senders interface {
 	close() error
 }
 
-// rockets are the senders of package rocket.
 type rockets struct {
 	remote netip.AddrPort
 	opts   rocket.Options
@@ -46,7 +44,6 @@ func newRockets(remote netip.AddrPort, device string) *rockets {
 	return &rockets{remote: remote, opts: rocket.Options{Device: device}}
 }
 
-// oneUDP sends what a rocket.UDP makes.
 type oneUDP struct{ *rocket.UDP }
 
 func (o oneUDP) Send(ctx context.Context) error {
@@ -68,7 +65,6 @@ func (r *rockets) many(ctx context.Context, slots int) (sender, error) {
 // lies across a page boundary, by the geometry of their slabs.
 const headBurst = 8
 
-// plain sends ordinary datagrams.
 type plain struct {
 	*rocket.Datagrams
 	n, length int

@@ -1,5 +1,7 @@
 package rocket
 
+import "encoding/binary"
+
 // slotSize is what one slot of a Xen ring holds: XEN_PAGE_SIZE, whatever the
 // kernel's own page size.
 const slotSize = 4096
@@ -21,12 +23,18 @@ type fragment struct {
 	size   int // of the block
 }
 
+// start is where the next byte lies: at the start of a new block if this one has no room.
+func (f *fragment) start() int {
+	if f.offset+refillMinimum > f.size {
+		return 0
+	}
+	return f.offset
+}
+
 // advance is n bytes written to any socket of the thread.
 func (f *fragment) advance(n int) {
 	for n > 0 {
-		if f.offset+refillMinimum > f.size {
-			f.offset = 0 // a new block
-		}
+		f.offset = f.start()
 		copied := min(n, f.size-f.offset)
 		f.offset += copied
 		n -= copied
@@ -36,10 +44,7 @@ func (f *fragment) advance(n int) {
 // filler returns how much must be written elsewhere so that the next length
 // bytes lie half before and half after a slot boundary inside a block.
 func (f fragment) filler(length int) int {
-	start := f.offset
-	if start+refillMinimum > f.size {
-		start = 0
-	}
+	start := f.start()
 	before := length / 2
 	for at := slotSize - before; at+length <= f.size; at += slotSize {
 		if at >= start {
@@ -54,10 +59,7 @@ func (f fragment) filler(length int) int {
 // bytes lie inside one slot, apart from what was written before: bytes that follow
 // directly would become one fragment with it.
 func (f fragment) fillerWithin(length int) int {
-	start := f.offset
-	if start+refillMinimum > f.size {
-		start = 0
-	}
+	start := f.start()
 	for at := start + 1; at+length <= f.size; at++ {
 		if at/slotSize == (at+length-1)/slotSize {
 			return at - start
@@ -100,4 +102,29 @@ func newSlotPlan(slots, length, pageSize int) plan {
 	}
 	p.after += f.size
 	return p
+}
+
+// HeaderLength is the least payload of a datagram of this package: a mark, the
+// payload's length and the datagram's number.
+const HeaderLength = 16
+
+const mark = 0x78726b74 // "xrkt"
+
+func patternByte(key, position uint64) byte {
+	z := (key+1)*0xbf58476d1ce4e5b9 + (position>>3)*0x9e3779b97f4a7c15
+	z = (z ^ z>>31) * 0x94d049bb133111eb
+	return byte((z ^ z>>29) >> (8 * (position & 7)))
+}
+
+func fillPattern(data []byte, key, position uint64) {
+	for i := range data {
+		data[i] = patternByte(key, position+uint64(i))
+	}
+}
+
+func fillDatagram(data []byte, number uint64) {
+	binary.BigEndian.PutUint32(data, mark)
+	binary.BigEndian.PutUint32(data[4:], uint32(len(data)))
+	binary.BigEndian.PutUint64(data[8:], number)
+	fillPattern(data[HeaderLength:], number, HeaderLength)
 }

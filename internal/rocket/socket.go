@@ -1,3 +1,22 @@
+// Package rocket makes packets that need many ring slots of a Xen network
+// frontend, on purpose, and ordinary packets beside them, for probes,
+// demonstrations and tests. It needs no privilege.
+//
+// A slot is one 4 KiB page of a packet's memory. What a program writes to a TCP
+// or a corked UDP socket is copied into a page fragment of its thread
+// (sk_page_frag: a 32 KiB block, used up front to back and shared by all of the
+// thread's sockets). So a thread that corks a socket and writes small pieces to
+// it, and between two pieces moves the fragment on by writing to another socket,
+// decides where each piece lies: here always across a page boundary, two slots
+// for a few bytes. The writing between goes to a TCP connection to itself over
+// loopback, and is read back after.
+//
+// Each sender has a thread of its own, whose fragment begins empty, and leaves it
+// at the start of a block after each packet: so the places are known exactly. Two
+// things take the effect away: a device without scatter-gather, for which the
+// kernel copies everything into one piece, and net.core.high_order_alloc_disable
+// or a shortage of memory, which make the fragment a single page
+// ([ErrSinglePages] for UDP).
 package rocket
 
 import (
@@ -25,8 +44,6 @@ type Options struct {
 	// Slots is how many slots a packet of UDP is to need, from [MinSlots] to
 	// [MaxSlots]; it stands for a number of pieces. If 0, Pieces says how many.
 	Slots int
-	// Local is the address to send from; the kernel's choice if not valid.
-	Local netip.AddrPort
 	// Device is the interface to send from, whatever the routes say
 	// (SO_BINDTODEVICE, unprivileged since 5.7); the routes' choice if empty.
 	Device string
@@ -44,10 +61,7 @@ type Sent struct {
 	// Slots is how many slots the packet needs on a device with scatter-gather, if
 	// its head lies in one page and the kernel had blocks to give.
 	Slots int
-	// Seq is the TCP sequence number of the first byte, valid if SeqKnown: reading
-	// it needs CAP_NET_ADMIN. Position is that byte's place in the stream, from 0.
-	Seq      uint32
-	SeqKnown bool
+	// Position is the place of a TCP segment's first byte in the stream, from 0.
 	Position uint64
 	// Split says that the kernel sent a part of a TCP segment early: writing the
 	// pieces took longer than it keeps the cork in (200 ms or more), as on a machine
@@ -67,27 +81,21 @@ var ErrClosed = errors.New("sender is closed")
 
 // dialer makes sockets that bring no packets of their own, in the network
 // namespace of the calling thread.
-func dialer(network string, opts Options) *net.Dialer {
-	d := &net.Dialer{KeepAlive: -1}
-	if opts.Local.IsValid() {
-		if network == "tcp" {
-			d.LocalAddr = net.TCPAddrFromAddrPort(opts.Local)
-		} else {
-			d.LocalAddr = net.UDPAddrFromAddrPort(opts.Local)
-		}
-	}
-	d.Control = func(_, _ string, conn syscall.RawConn) error {
+func dialer(opts Options) *net.Dialer {
+	return &net.Dialer{KeepAlive: -1, Control: func(_, _ string, conn syscall.RawConn) error {
 		if opts.Device == "" {
 			return nil
 		}
-		return control(conn, func(fd int) error {
-			if err := unix.BindToDevice(fd, opts.Device); err != nil {
-				return fmt.Errorf("device %q: %w", opts.Device, err)
-			}
-			return nil
-		})
+		return named(fmt.Sprintf("device %q", opts.Device), control(conn, func(fd int) error { return unix.BindToDevice(fd, opts.Device) }))
+	}}
+}
+
+// named puts what failed before an error.
+func named(what string, err error) error {
+	if err == nil {
+		return nil
 	}
-	return d
+	return fmt.Errorf("%s: %w", what, err)
 }
 
 // control runs fn with the descriptor, and returns its error.
@@ -103,10 +111,8 @@ func control(conn syscall.RawConn, fn func(fd int) error) error {
 // machine runs: SO_COOKIE, since 4.12.
 func cookie(conn syscall.RawConn) (cookie uint64, err error) {
 	err = control(conn, func(fd int) (err error) {
-		if cookie, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE); err != nil {
-			return fmt.Errorf("SO_COOKIE: %w", err)
-		}
-		return nil
+		cookie, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
+		return named("SO_COOKIE", err)
 	})
 	return cookie, err
 }
@@ -133,7 +139,6 @@ func send(conn syscall.RawConn, data []byte, flags int) error {
 	return err
 }
 
-// addrPort returns the IP address and port of a socket address.
 func addrPort(addr net.Addr) netip.AddrPort {
 	ap := addr.(interface{ AddrPort() netip.AddrPort }).AddrPort()
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
@@ -154,18 +159,11 @@ func interruptible(ctx context.Context, conn interface{ SetDeadline(time.Time) e
 	}
 }
 
-// ended prefers the reason why ctx ended to the time-out that it brought about.
 func ended(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
 		return ctx.Err()
 	}
 	return err
-}
-
-// returned tells whether an error of a datagram socket is one that an earlier
-// datagram brought back, such as a port that nobody listens on.
-func returned(err error) bool {
-	return errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.EHOSTUNREACH)
 }
 
 // receiveDrops returns how many datagrams a socket's full receive buffer turned

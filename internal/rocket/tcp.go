@@ -1,6 +1,7 @@
 package rocket
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,12 +35,7 @@ type TCP struct {
 // NewTCP connects to remote, with sockets in the network namespace of the calling
 // thread, and checks that one segment holds the packet.
 func NewTCP(ctx context.Context, remote netip.AddrPort, opts Options) (*TCP, error) {
-	if opts.Pieces == 0 {
-		opts.Pieces = 17
-	}
-	if opts.PieceLength == 0 {
-		opts.PieceLength = 80
-	}
+	opts.Pieces, opts.PieceLength = cmp.Or(opts.Pieces, 17), cmp.Or(opts.PieceLength, 80)
 	if opts.Pieces < 1 || opts.PieceLength < 2 || opts.PieceLength > maxPiece {
 		return nil, fmt.Errorf("tcp: %d pieces of %d bytes: need at least 1, of 2 to %d bytes",
 			opts.Pieces, opts.PieceLength, maxPiece)
@@ -49,20 +45,14 @@ func NewTCP(ctx context.Context, remote netip.AddrPort, opts Options) (*TCP, err
 	if t.bench, err = newBench(ctx); err != nil {
 		return nil, fmt.Errorf("tcp: %w", err)
 	}
-	if t.stream, err = NewStream(ctx, remote, opts); err != nil {
+	if t.stream, err = newStream(ctx, remote, opts); err != nil {
 		return nil, errors.Join(err, t.bench.close())
 	}
-	if mss, err := t.stream.segmentSize(); err != nil || opts.Pieces*opts.PieceLength > mss {
-		if err == nil {
-			err = fmt.Errorf("tcp: segment of %d bytes: the connection carries %d", opts.Pieces*opts.PieceLength, mss)
-		}
+	if err := t.stream.fits(opts.Pieces * opts.PieceLength); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
 	return t, nil
 }
-
-// Local returns the connection's own address.
-func (t *TCP) Local() netip.AddrPort { return t.stream.Local() }
 
 // Stream is the connection, for ordinary traffic over it between two calls of Send.
 func (t *TCP) Stream() *Stream { return t.stream }
@@ -85,9 +75,9 @@ func (t *TCP) Send(ctx context.Context) (Sent, error) {
 	sent := Sent{
 		Local: s.Local(), Remote: s.remote, Length: t.opts.Pieces * t.opts.PieceLength, Pieces: t.opts.Pieces,
 		Number: t.number, Slots: 1 + 2*t.opts.Pieces,
-		Seq: s.first + uint32(s.position), SeqKnown: s.firstKnown, Position: s.position,
+		Position: s.position,
 	}
-	err := t.bench.send(ctx, t.plan, s.conn, func() (err error) {
+	err := t.bench.send(ctx, t.plan, s, func() (err error) {
 		sent.Split, err = t.writePieces()
 		return err
 	})
@@ -114,117 +104,67 @@ func (t *TCP) writePieces() (split bool, err error) {
 			return false, errors.Join(fmt.Errorf("piece %d: %w", i, err), t.stream.cork(0))
 		}
 	}
-	info, err := t.stream.info()
+	info, err := t.stream.Info()
 	split = err == nil && int(info.Notsent_bytes) < t.opts.Pieces*t.opts.PieceLength
 	return split, errors.Join(err, t.stream.cork(0))
 }
 
-// WaitAcknowledged waits until the far end has acknowledged everything sent.
-func (t *TCP) WaitAcknowledged(ctx context.Context) error { return t.stream.WaitAcknowledged(ctx) }
-
-// Unacknowledged returns how many bytes the far end has not acknowledged.
-func (t *TCP) Unacknowledged() (int, error) { return t.stream.Unacknowledged() }
-
-// Close closes the connection in the usual way: what is not acknowledged goes on
-// being retransmitted by the kernel. Closing twice is harmless.
-func (t *TCP) Close() error { return t.end((*Stream).Close) }
-
-// Abort closes the connection with a reset and forgets what was not acknowledged.
-func (t *TCP) Abort() error { return t.end((*Stream).Abort) }
-
-func (t *TCP) end(how func(*Stream) error) error {
+// Close closes the connection: the kernel goes on retransmitting what is not
+// acknowledged. Closing twice is harmless.
+func (t *TCP) Close() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
 		return nil
 	}
 	t.closed = true
-	return errors.Join(how(t.stream), t.bench.close())
+	return errors.Join(t.stream.Close(), t.bench.close())
 }
 
-// Stream sends ordinary TCP traffic whose every byte the receiver can check.
+// Stream is a TCP connection whose bytes follow a pattern that the receiver can check.
 type Stream struct {
-	remote     netip.AddrPort
-	conn       *net.TCPConn
-	raw        syscall.RawConn
-	first      uint32 // sequence number of position 0
-	firstKnown bool
-	position   uint64 // of the next byte
+	*net.TCPConn
+	remote   netip.AddrPort
+	raw      syscall.RawConn
+	position uint64 // of the next byte
 }
 
-// NewStream connects to remote, with a socket in the network namespace of the
-// calling thread. It is not for use by several goroutines at once.
-func NewStream(ctx context.Context, remote netip.AddrPort, opts Options) (*Stream, error) {
-	conn, err := dialer("tcp", opts).DialContext(ctx, "tcp", remote.String())
+// newStream connects to remote, with a socket in the network namespace of the
+// calling thread.
+func newStream(ctx context.Context, remote netip.AddrPort, opts Options) (*Stream, error) {
+	conn, err := dialer(opts).DialContext(ctx, "tcp", remote.String())
 	if err != nil {
 		return nil, fmt.Errorf("tcp: %w", err)
 	}
-	s := &Stream{remote: remote, conn: conn.(*net.TCPConn)}
-	if s.raw, err = s.conn.SyscallConn(); err != nil {
-		return nil, errors.Join(fmt.Errorf("tcp: %w", err), s.conn.Close())
-	}
-	s.firstKnown = control(s.raw, func(fd int) (err error) {
-		s.first, err = nextSeq(fd)
-		return err
-	}) == nil
-	return s, nil
-}
-
-// tcpRepairOffNoProbe is TCP_REPAIR_OFF_NO_WP, since 4.19: leave the repair mode
-// without sending a window probe.
-const tcpRepairOffNoProbe = -1
-
-// nextSeq asks for write_seq, which only the repair mode shows, to CAP_NET_ADMIN.
-func nextSeq(fd int) (uint32, error) {
-	if err := unix.SetsockoptInt(fd, unix.SOL_TCP, unix.TCP_REPAIR, 1); err != nil {
-		return 0, fmt.Errorf("TCP_REPAIR: %w", err)
-	}
-	const sendQueue = 2 // TCP_SEND_QUEUE
-	seq := 0
-	err := unix.SetsockoptInt(fd, unix.SOL_TCP, unix.TCP_REPAIR_QUEUE, sendQueue)
-	if err == nil {
-		seq, err = unix.GetsockoptInt(fd, unix.SOL_TCP, unix.TCP_QUEUE_SEQ)
-	}
-	return uint32(seq), errors.Join(err, unix.SetsockoptInt(fd, unix.SOL_TCP, unix.TCP_REPAIR, tcpRepairOffNoProbe))
+	s := &Stream{TCPConn: conn.(*net.TCPConn), remote: remote}
+	s.raw, err = s.SyscallConn() // fails only without a socket
+	return s, err
 }
 
 // Local returns the connection's own address.
-func (s *Stream) Local() netip.AddrPort { return addrPort(s.conn.LocalAddr()) }
+func (s *Stream) Local() netip.AddrPort { return addrPort(s.LocalAddr()) }
 
-// Position returns how many bytes have been handed to the kernel.
-func (s *Stream) Position() uint64 { return s.position }
-
-// segmentSize returns how many bytes one segment carries, options deducted.
-func (s *Stream) segmentSize() (int, error) {
-	info, err := s.info()
-	if err != nil {
-		return 0, err
+// fits is an error unless one segment carries that many bytes, options deducted.
+func (s *Stream) fits(length int) error {
+	info, err := s.Info()
+	if err == nil && (length < 1 || length > int(info.Snd_mss)) {
+		err = fmt.Errorf("tcp: segment of %d bytes: the connection carries %d", length, info.Snd_mss)
 	}
-	return int(info.Snd_mss), nil
+	return err
 }
 
-// info asks for TCP_INFO.
-func (s *Stream) info() (info *unix.TCPInfo, err error) {
+// Info asks for TCP_INFO.
+func (s *Stream) Info() (info *unix.TCPInfo, err error) {
 	err = control(s.raw, func(fd int) (err error) {
 		info, err = unix.GetsockoptTCPInfo(fd, unix.SOL_TCP, unix.TCP_INFO)
 		return err
 	})
-	if err != nil {
-		return nil, fmt.Errorf("TCP_INFO: %w", err)
-	}
-	return info, nil
+	return info, named("TCP_INFO", err)
 }
 
-// Info asks for TCP_INFO: how the kernel says that the connection stands.
-func (s *Stream) Info() (*unix.TCPInfo, error) { return s.info() }
-
-// cork holds partial segments back, or lets them go.
 func (s *Stream) cork(value int) error {
 	return control(s.raw, func(fd int) error {
-		if err := unix.SetsockoptInt(fd, unix.SOL_TCP, unix.TCP_CORK, value); err != nil {
-			return fmt.Errorf("TCP_CORK: %w", err)
-		}
-		return nil
+		return named("TCP_CORK", unix.SetsockoptInt(fd, unix.SOL_TCP, unix.TCP_CORK, value))
 	})
 }
 
@@ -239,28 +179,11 @@ func (s *Stream) write(n int) error {
 	return nil
 }
 
-// Bulk sends n bytes as fast as the connection takes them.
-func (s *Stream) Bulk(ctx context.Context, n int64) error {
-	defer interruptible(ctx, s.conn)()
-	data := make([]byte, 256<<10)
-	for n > 0 {
-		part := data[:min(n, int64(len(data)))]
-		fillPattern(part, 0, s.position)
-		written, err := s.conn.Write(part)
-		s.position += uint64(written)
-		n -= int64(written)
-		if err != nil {
-			return fmt.Errorf("tcp: %w", ended(ctx, err))
-		}
-	}
-	return nil
-}
-
 // Segments sends n segments of the given length, each acknowledged before the
 // next: n packets with data, as long as none is lost.
 func (s *Stream) Segments(ctx context.Context, n, length int) error {
-	if mss, err := s.segmentSize(); err != nil || length < 1 || length > mss {
-		return errors.Join(fmt.Errorf("tcp: segment of %d bytes: the connection carries %d", length, mss), err)
+	if err := s.fits(length); err != nil {
+		return err
 	}
 	for range n {
 		if err := s.write(length); err != nil {
@@ -279,10 +202,7 @@ func (s *Stream) Unacknowledged() (n int, err error) {
 		n, err = unix.IoctlGetInt(fd, unix.SIOCOUTQ)
 		return err
 	})
-	if err != nil {
-		return 0, fmt.Errorf("tcp: SIOCOUTQ: %w", err)
-	}
-	return n, nil
+	return n, named("tcp: SIOCOUTQ", err)
 }
 
 // WaitAcknowledged waits until the far end has acknowledged everything sent. When
@@ -301,17 +221,3 @@ func (s *Stream) WaitAcknowledged(ctx context.Context) error {
 		}
 	}
 }
-
-// Close closes the connection in the usual way.
-func (s *Stream) Close() error { return s.conn.Close() }
-
-// CloseWrite ends what is sent; Info goes on telling of the connection, also when it
-// has ended.
-func (s *Stream) CloseWrite() error { return s.conn.CloseWrite() }
-
-// ResetWhenClosed makes the end of the connection a reset, however it ends: what could
-// not be sent is not kept for minutes.
-func (s *Stream) ResetWhenClosed() error { return s.conn.SetLinger(0) }
-
-// Abort closes the connection with a reset.
-func (s *Stream) Abort() error { return errors.Join(s.ResetWhenClosed(), s.conn.Close()) }

@@ -1,6 +1,7 @@
 package rocket
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,19 +44,12 @@ func NewUDP(ctx context.Context, remote netip.AddrPort, opts Options) (*UDP, err
 		}
 		opts.Pieces = opts.Slots/2 + 1
 	}
-	if opts.Pieces == 0 {
-		opts.Pieces = 14
-	}
-	if opts.PieceLength == 0 {
-		opts.PieceLength = 80
-	}
+	opts.Pieces, opts.PieceLength = cmp.Or(opts.Pieces, 14), cmp.Or(opts.PieceLength, 80)
 	if opts.Pieces < 1 || opts.PieceLength < HeaderLength || opts.PieceLength > maxPiece {
 		return nil, fmt.Errorf("udp: %d pieces of %d bytes: need at least 1, of %d to %d bytes",
 			opts.Pieces, opts.PieceLength, HeaderLength, maxPiece)
 	}
-	if opts.Slots == 0 {
-		opts.Slots = 1 + 2*(opts.Pieces-1)
-	}
+	opts.Slots = cmp.Or(opts.Slots, 1+2*(opts.Pieces-1))
 	u := &UDP{remote: remote, opts: opts, plan: newSlotPlan(opts.Slots-1, opts.PieceLength, os.Getpagesize())}
 	var err error
 	if u.bench, err = newBench(ctx); err != nil {
@@ -70,7 +64,7 @@ func NewUDP(ctx context.Context, remote netip.AddrPort, opts Options) (*UDP, err
 // dial makes the socket and checks that one packet holds the datagram: parts of
 // it, in packets of their own, would each need few slots.
 func (u *UDP) dial(ctx context.Context) error {
-	conn, err := dialer("udp", u.opts).DialContext(ctx, "udp", u.remote.String())
+	conn, err := dialer(u.opts).DialContext(ctx, "udp", u.remote.String())
 	if err != nil {
 		return err
 	}
@@ -84,7 +78,6 @@ func (u *UDP) dial(ctx context.Context) error {
 	return nil
 }
 
-// checkMTU compares the datagram with what the route carries, and forbids IP fragments.
 func (u *UDP) checkMTU(fd int) error {
 	level, discover, mtu, headers := unix.SOL_IP, unix.IP_MTU_DISCOVER, unix.IP_MTU, 20+8
 	if !u.Local().Addr().Is4() {
@@ -95,13 +88,10 @@ func (u *UDP) checkMTU(fd int) error {
 		return fmt.Errorf("path MTU discovery: %w", err)
 	}
 	carries, err := unix.GetsockoptInt(fd, level, mtu)
-	if err != nil {
-		return fmt.Errorf("path MTU: %w", err)
-	}
-	if length := u.opts.Pieces*u.opts.PieceLength + headers; length > carries {
+	if length := u.opts.Pieces*u.opts.PieceLength + headers; err == nil && length > carries {
 		return fmt.Errorf("packet of %d bytes: the route carries %d", length, carries)
 	}
-	return nil
+	return named("path MTU", err)
 }
 
 // Local returns the address the datagrams come from.
@@ -132,7 +122,6 @@ func (u *UDP) Send(ctx context.Context) (Sent, error) {
 	return sent, nil
 }
 
-// write writes the datagram from the thread of the bench.
 func (u *UDP) write(data []byte) error {
 	err := u.writePieces(data)
 	if err == nil {
@@ -154,7 +143,6 @@ func (u *UDP) write(data []byte) error {
 	return err
 }
 
-// writePieces writes the pieces and what lies between them.
 func (u *UDP) writePieces(data []byte) error {
 	for i := range u.opts.Pieces {
 		if i > 0 {
@@ -167,22 +155,26 @@ func (u *UDP) writePieces(data []byte) error {
 			flags = 0
 		}
 		piece := data[i*u.opts.PieceLength : (i+1)*u.opts.PieceLength]
-		if err := u.writePiece(piece, flags, i == 0); err != nil {
+		write := func() error { return send(u.raw, piece, flags) }
+		if i == 0 {
+			first := write
+			write = func() error { return pastReturned(first) }
+		}
+		if err := write(); err != nil {
 			return fmt.Errorf("piece %d: %w", i, err)
 		}
 	}
 	return nil
 }
 
-// writePiece writes one piece. The first meets the errors that earlier datagrams
-// brought back, such as a port that nobody listens on.
-func (u *UDP) writePiece(piece []byte, flags int, first bool) error {
+// pastReturned sends a datagram, past the errors that earlier ones brought back, such as a
+// port that nobody listens on.
+func pastReturned(send func() error) error {
 	for attempt := 0; ; attempt++ {
-		err := send(u.raw, piece, flags)
-		if first && attempt < 3 && returned(err) {
-			continue
+		err := send()
+		if attempt == 3 || !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, unix.EHOSTUNREACH) {
+			return err
 		}
-		return err
 	}
 }
 
@@ -195,4 +187,121 @@ func (u *UDP) Close() error {
 	}
 	u.closed = true
 	return errors.Join(u.conn.Close(), u.bench.close())
+}
+
+// Datagrams sends ordinary UDP datagrams, each one packet, whose every byte the
+// receiver can check.
+type Datagrams struct {
+	remote netip.AddrPort
+	conn   *net.UDPConn
+	number uint64
+}
+
+// NewDatagrams makes a sender to remote, with a socket in the network namespace of
+// the calling thread. It is not for use by several goroutines at once.
+func NewDatagrams(ctx context.Context, remote netip.AddrPort, opts Options) (*Datagrams, error) {
+	conn, err := dialer(opts).DialContext(ctx, "udp", remote.String())
+	if err != nil {
+		return nil, fmt.Errorf("udp: %w", err)
+	}
+	return &Datagrams{remote: remote, conn: conn.(*net.UDPConn)}, nil
+}
+
+// Local returns the address the datagrams come from.
+func (d *Datagrams) Local() netip.AddrPort { return addrPort(d.conn.LocalAddr()) }
+
+// Cookie returns the kernel's number of the socket, by which its packets are known.
+func (d *Datagrams) Cookie() (uint64, error) {
+	raw, err := d.conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	return cookie(raw)
+}
+
+// Send sends n datagrams with a payload of length bytes, at least [HeaderLength].
+func (d *Datagrams) Send(ctx context.Context, n, length int) error {
+	if length < HeaderLength {
+		return fmt.Errorf("udp: payload of %d bytes: need %d", length, HeaderLength)
+	}
+	defer interruptible(ctx, d.conn)()
+	data := make([]byte, length)
+	for range n {
+		fillDatagram(data, d.number)
+		err := pastReturned(func() error { _, err := d.conn.Write(data); return err })
+		if err != nil {
+			return fmt.Errorf("udp: datagram %d: %w", d.number, ended(ctx, err))
+		}
+		d.number++
+	}
+	return nil
+}
+
+// Close closes the socket.
+func (d *Datagrams) Close() error { return d.conn.Close() }
+
+// Held are datagrams that lie unread on loopback. Each keeps its packet's head
+// allocated, so that the heads of packets sent next come from other places of
+// their slab: some across a page boundary since 6.3, whose small heads have a size
+// that is not a power of two.
+type Held struct {
+	receivers []*net.UDPConn
+	count     int
+}
+
+// heldPerReceiver fits the default receive buffer of 212992 bytes: a small
+// datagram is accounted with its head, up to 1280 bytes.
+const heldPerReceiver = 160
+
+// Hold sends n datagrams with a payload of length bytes (at most 512) to itself
+// over loopback, in the network namespace of the calling thread, and leaves them
+// unread until Close.
+func Hold(ctx context.Context, n, length int) (*Held, error) {
+	if length < HeaderLength || length > 512 {
+		return nil, fmt.Errorf("hold: payload of %d bytes: need %d to 512", length, HeaderLength)
+	}
+	h := &Held{}
+	for h.count < n {
+		if err := h.add(ctx, min(heldPerReceiver, n-h.count), length); err != nil {
+			return nil, errors.Join(fmt.Errorf("hold: %w", err), h.Close())
+		}
+	}
+	return h, nil
+}
+
+func (h *Held) add(ctx context.Context, n, length int) error {
+	var config net.ListenConfig
+	receiver, err := config.ListenPacket(ctx, "udp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	conn := receiver.(*net.UDPConn)
+	h.receivers = append(h.receivers, conn)
+	sender, err := NewDatagrams(ctx, addrPort(conn.LocalAddr()), Options{})
+	if err != nil {
+		return err
+	}
+	defer sender.Close()
+	if err := sender.Send(ctx, n, length); err != nil {
+		return err
+	}
+	refused, err := receiveDrops(conn)
+	if err != nil {
+		return err
+	}
+	if refused >= n {
+		return fmt.Errorf("receive buffer takes no datagram of %d bytes", length)
+	}
+	h.count += n - refused
+	return nil
+}
+
+// Close lets them go.
+func (h *Held) Close() error {
+	var errs []error
+	for _, conn := range h.receivers {
+		errs = append(errs, conn.Close())
+	}
+	h.receivers, h.count = nil, 0
+	return errors.Join(errs...)
 }

@@ -9,13 +9,16 @@ import (
 	"xentrace/internal/event"
 	"xentrace/internal/filter"
 	"xentrace/internal/flow"
+	"xentrace/internal/remedy"
+	"xentrace/internal/verdict"
 )
 
 // A pipeline leads packets through the history of flows and the filter to the sink.
 // Counting and histories take in every packet; the filter chooses what is shown.
 type pipeline struct {
-	flows  *flow.Table    // may be nil
-	filter *filter.Filter // may be nil
+	flows  *flow.Table                     // may be nil
+	filter *filter.Filter                  // may be nil
+	facts  func(event.Device) remedy.Facts // may be nil
 
 	mu   sync.Mutex // of the sink, and of the order
 	sink Sink
@@ -97,9 +100,12 @@ func (p *pipeline) follow(ctx context.Context, warn func(string)) {
 	}
 }
 
-// summary is the end of the run.
 func (p *pipeline) summary(totals *event.Totals) *event.Summary {
-	summary := &event.Summary{Totals: *totals}
+	facts := p.facts
+	if facts == nil {
+		facts = func(d event.Device) remedy.Facts { return remedy.Facts{Interface: d.Name} }
+	}
+	summary := &event.Summary{Totals: *totals, Explained: verdict.Explain(totals, facts)}
 	if p.filter != nil {
 		summary.Filter, summary.LeftOut = p.filter.Flags(), p.leftOut
 	}

@@ -12,6 +12,8 @@ import (
 	"xentrace/internal/event"
 	"xentrace/internal/filter"
 	"xentrace/internal/flow"
+	"xentrace/internal/owner"
+	"xentrace/internal/remedy"
 )
 
 // A Source delivers events in order, and counts.
@@ -39,7 +41,9 @@ type Sink interface {
 type Options struct {
 	Source Source
 	Sink   Sink
-	Flows  *flow.Table    // nil: flows are not followed
+	Flows  *flow.Table // nil: flows are not followed
+	// Facts decides which remedies the summary names; may be nil.
+	Facts  func(event.Device) remedy.Facts
 	Filter *filter.Filter // of packets and flow events; nil shows all
 
 	Duration time.Duration   // 0: until ctx ends
@@ -53,10 +57,8 @@ type Options struct {
 	Status func(now *event.Totals, left time.Duration)
 }
 
-// statusInterval is how often Status is called.
 const statusInterval = time.Second
 
-// most is how many flows the summary names.
 const most = 10
 
 // Result is how a run ended.
@@ -71,7 +73,7 @@ type Result struct {
 // it, emits the summary and closes both. An interrupt does not cut the end short. An error
 // of the sink is the last of the errors returned.
 func Run(ctx context.Context, o Options) (Result, error) {
-	s := &session{Options: o, pipeline: pipeline{flows: o.Flows, filter: o.Filter, sink: o.Sink}}
+	s := &session{Options: o, pipeline: pipeline{flows: o.Flows, filter: o.Filter, sink: o.Sink, facts: o.Facts}}
 	last := context.WithoutCancel(ctx)
 	running, abandon := context.WithCancel(last)
 	defer abandon()
@@ -178,4 +180,37 @@ func (s *session) end(ctx context.Context, failure error) (Result, error) {
 		return result, err
 	}
 	return result, written
+}
+
+// A Tracer is attached to the driver: a trace.Tracer.
+type Tracer interface {
+	// Read waits for the next record. It returns io.EOF once the tracer was stopped and
+	// all records were read.
+	Read(context.Context) (event.Packet, error)
+	// Holders returns the processes that hold the sockets of these inodes.
+	Holders(inodes []uint64) ([]event.Holder, error)
+	Totals(context.Context) (event.Totals, error)
+	Stop(context.Context) error
+	Close() error
+}
+
+// Live is the source of a tracer's packets, each with its owner.
+func Live(t Tracer) Source { return live{t, owner.NewReader(t.Read, t.Holders)} }
+
+type live struct {
+	Tracer
+	owned *owner.Reader
+}
+
+func (l live) Next(ctx context.Context) (event.Event, error) {
+	packet, err := l.owned.Read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &packet, nil
+}
+
+func (l live) Close() error {
+	l.owned.Close()
+	return l.Tracer.Close()
 }

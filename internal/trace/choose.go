@@ -11,15 +11,13 @@ import (
 	"xentrace/internal/netdev"
 )
 
-// errOtherDriver refuses the backends that hook into xen-netfront.
 var errOtherDriver = errors.New("only the tracepoint backend sees other drivers than xen-netfront")
 
-// chooser is a backend being chosen for some interfaces.
 type chooser struct {
 	options    Options
 	interfaces []netdev.Interface
 	facts      *facts
-	elsewhere  *elsewhere // nil unless drops outside the driver are told of
+	elsewhere  *elsewhere // nil unless drops outside the driver are counted
 	rejections rejections // of the backend that was tried last
 }
 
@@ -68,55 +66,19 @@ func (c *chooser) otherDriver() (netdev.Interface, bool) {
 	return netdev.Interface{}, false
 }
 
-// try loads and attaches one backend.
 func (c *chooser) try(ctx context.Context, b event.Backend) (*attachment, error) {
 	if err := c.possible(ctx, b); err != nil {
 		return nil, err
 	}
-	spec, err := bpf.LoadXentrace()
-	if err != nil {
-		return nil, fmt.Errorf("kernel side: %w", err)
-	}
-	netfront := c.anyNetfront()
-	cfg := c.facts.configuration()
-	if len(c.options.Interfaces) == 0 {
-		cfg.AnyInterface = 1
-	}
-	if c.options.Records {
-		cfg.Records = 1
-	}
-	if c.options.Stacks {
-		cfg.Stacks = 1
-	}
-	if c.options.Probe {
-		cfg.Probe = 1
-	}
-	if netfront {
-		cfg.DriverHooks = 1
-		spec.Programs[bpf.XentraceProgFentryFree].AttachTo = c.facts.free.Symbol.Name
-	}
-	if err := configureSender(spec, c.facts.types); err != nil {
-		return nil, err
-	}
-	spec.Maps[bpf.XentraceMapEvents].MaxEntries = uint32(c.options.RingBytes)
-	if c.elsewhere == nil {
-		withoutElsewhere(spec)
-	} else if err := c.elsewhere.configure(spec); err != nil {
-		return nil, err
-	}
 	c.rejections = c.facts.learnRejections(c.options.Rejected, b)
-	if err := c.rejections.configure(spec); err != nil {
-		return nil, err
-	}
-	names := driverNames{free: c.facts.free.Symbol.Name}
-	a, err := attach(spec, c.hooks(b, netfront), names, cfg, c.facts.types.Cache())
+	a, err := c.attach(b)
 	if err != nil && c.rejections.counted() {
-		// What the driver itself does is worth more than what was asked for beside it.
-		c.rejections = rejections{missing: fmt.Sprintf("the hooks on %s did not attach: %v", collectFunction, explain(err))}
-		a, err = attach(spec, c.hooks(b, netfront), names, cfg, c.facts.types.Cache())
+		// The driver's own drops matter more than --rejected.
+		c.rejections = rejections{missing: fmt.Sprintf("the hooks on %s did not attach: %v", collectFunction, Explain(err))}
+		a, err = c.attach(b)
 	}
 	if err != nil {
-		return nil, explain(err)
+		return nil, Explain(err)
 	}
 	if err := a.setTransmit(c.facts.transmit); err != nil {
 		return nil, errors.Join(err, a.close())
@@ -127,6 +89,36 @@ func (c *chooser) try(ctx context.Context, b event.Backend) (*attachment, error)
 		}
 	}
 	return a, nil
+}
+
+func (c *chooser) attach(b event.Backend) (*attachment, error) {
+	s := c.facts.selection()
+	s.MaxEntries = map[string]uint32{bpf.XentraceMapEvents: uint32(c.options.RingBytes)}
+	selectSender(&s, c.facts.types)
+	c.rejections.configure(&s)
+	if c.elsewhere != nil {
+		c.elsewhere.configure(&s)
+	}
+	names := driverNames{free: c.facts.free.Symbol.Name}
+	s.AttachTo = map[string]string{bpf.XentraceProgFentryFree: names.free}
+	return attach(s, c.hooks(b, c.anyNetfront()), names, c.configuration())
+}
+
+// configuration is what the programs have to know of this kernel, and of what was asked.
+func (c *chooser) configuration() bpf.XentraceConfiguration {
+	cfg := c.facts.configuration()
+	for field, on := range map[*uint8]bool{
+		&cfg.AnyInterface: len(c.options.Interfaces) == 0,
+		&cfg.Records:      c.options.Records,
+		&cfg.Stacks:       c.options.Stacks,
+		&cfg.Probe:        c.options.Probe,
+		&cfg.DriverHooks:  c.anyNetfront(),
+	} {
+		if on {
+			*field = 1
+		}
+	}
+	return cfg
 }
 
 // possible learns what the backend needs to know, and says why it cannot work,
@@ -163,4 +155,20 @@ func driverName(i netdev.Interface) string {
 		return "the kernel itself"
 	}
 	return i.Driver
+}
+
+// A Refusal says why a backend that would have been better was not taken.
+type Refusal struct {
+	Backend event.Backend
+	Err     error
+}
+
+// A Choice is the backend that attached, and why the better ones did not.
+type Choice struct {
+	Backend  event.Backend
+	Refusals []Refusal
+
+	// HoldsDriver: the driver is a module, and cannot be unloaded before the tracer
+	// is closed.
+	HoldsDriver bool
 }

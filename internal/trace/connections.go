@@ -14,10 +14,9 @@ import (
 	"xentrace/internal/kernel"
 )
 
-// Connections tells how TCP connections stand, by the address of their socket, and
-// how they stood at their end. A hook (the tracepoint inet_sock_set_state) is
-// attached while any is followed, no longer. Its methods may be called from several
-// goroutines.
+// Connections reads the state of TCP connections by the address of their socket, and their
+// last state after they ended. The tracepoint inet_sock_set_state is hooked only while any
+// is followed. Its methods may be called from several goroutines.
 type Connections struct {
 	jiffy time.Duration
 
@@ -35,18 +34,7 @@ func newConnections(jiffy time.Duration) *Connections {
 
 // load loads the programs and begins to follow what was asked for before.
 func (c *Connections) load(types *kernel.Types) error {
-	spec, err := bpf.LoadXentrace()
-	if err != nil {
-		return fmt.Errorf("reader of connections: %w", err)
-	}
-	wanted := make(map[string]*ebpf.ProgramSpec)
-	for _, name := range []string{bpf.XentraceProgReadConnections, bpf.XentraceProgConnectionEnd} {
-		wanted[name] = spec.Programs[name]
-	}
-	spec.Programs = wanted
-	spec.Variables = nil // of maps that are not needed here
-	keepReferenced(spec)
-	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Cache: types.Cache()})
+	collection, err := loadPrograms(types, bpf.XentraceProgReadConnections, bpf.XentraceProgConnectionEnd)
 	if err != nil {
 		return fmt.Errorf("reader of connections: %w", err)
 	}
@@ -98,9 +86,9 @@ func (c *Connections) Forget(s event.Socket) {
 	if c.collection == nil {
 		return
 	}
-	_ = c.collection.Maps[bpf.XentraceMapFollowed].Delete(s.Address) // it may not have found room
+	_ = c.collection.Maps[bpf.XentraceMapFollowed].Delete(s.Address) // the map may have been full
 	if len(c.followed) == 0 && c.hook != nil {
-		_ = c.hook.Close() // nothing that could be done about it
+		_ = c.hook.Close() // nothing to do about it
 		c.hook = nil
 	}
 }
@@ -119,8 +107,7 @@ func (c *Connections) Endings() (uint64, error) {
 	return n, nil
 }
 
-// Ask returns how connections stand now, or how they stood at their end, in the order
-// of their sockets. One that had ended before it was followed is Ended and not Known.
+// Ask returns the present or last state of connections, in the order of their sockets. One that had ended before it was followed is Ended and not Known.
 func (c *Connections) Ask(sockets []event.Socket) ([]event.Connection, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -139,7 +126,7 @@ func (c *Connections) Ask(sockets []event.Socket) ([]event.Connection, error) {
 	return answers, nil
 }
 
-// ask has the kernel side answer as many questions as it can at once.
+// ask runs the BPF program for as many connections as it reads at once.
 func (c *Connections) ask(sockets []event.Socket) error {
 	clear(c.questions.Sockets[:])
 	for i, s := range sockets {
@@ -158,7 +145,7 @@ func (c *Connections) ask(sockets []event.Socket) error {
 func (c *Connections) answer(s event.Socket, now *bpf.XentraceConnection) event.Connection {
 	const tcpClose = 7 // TCP_CLOSE of include/net/tcp_states.h
 	if now.Tcp.Present == 0 || now.Hash != s.Hash || now.Ended == 0 && now.Tcp.State == tcpClose {
-		// Its memory is another's by now, or nobody's.
+		// Its memory was freed, and may be in use again.
 		return event.Connection{Time: c.clock.wallTime(now.TimeNs), Ended: true}
 	}
 	return event.Connection{
@@ -182,16 +169,14 @@ func (c *Connections) close() error {
 	return err
 }
 
-// Connections returns what tells how the connections stand whose packets were
-// recorded. It works until Close.
+// Connections reads the connections whose packets were recorded. It works until Close.
 func (t *Tracer) Connections() *Connections { return t.connections }
 
-// loadConnections makes it possible to ask about connections.
 func (t *Tracer) loadConnections(types *kernel.Types) {
 	if !t.options.Records {
 		return
 	}
 	if err := t.connections.load(types); err != nil && t.background.Err() == nil {
-		t.notify(fmt.Sprintf("how connections go on after a drop is not known: %v", err))
+		t.notify(event.Notice{ID: event.NoticeConnectionsUnavailable, Reason: err.Error()})
 	}
 }

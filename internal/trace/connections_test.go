@@ -7,11 +7,13 @@ import (
 
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
+	"xentrace/test/need"
 )
 
 // Before it is loaded nothing is known and nothing fails; what was asked for is
 // followed from then on, and the hook is there as long as any is.
 func TestConnectionsAreFollowed(t *testing.T) {
+	need.Root(t, "to load BPF programs")
 	c := newConnections(time.Millisecond)
 	t.Cleanup(func() {
 		if err := c.close(); err != nil {
@@ -49,8 +51,9 @@ func TestConnectionsAreFollowed(t *testing.T) {
 }
 
 // Where no socket is, the connection is over, and how it stood is not known. More are
-// asked about than the kernel side answers at once.
+// asked about than the BPF programs answers at once.
 func TestConnectionsThatAreNotThere(t *testing.T) {
+	need.Root(t, "to load BPF programs")
 	c := newConnections(time.Millisecond)
 	defer func() { _ = c.close() }()
 	if err := c.load(kernel.NewTypes()); err != nil {

@@ -3,7 +3,6 @@ package trace
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -15,22 +14,21 @@ import (
 	"xentrace/internal/netfront"
 )
 
-// How often it is looked whether the driver's module is still the same one. The
-// kernel announces it too: this is for announcements that were lost, and for one
-// that is not ready yet when it is announced.
+// How often the driver's module is checked. The kernel's uevents trigger that, too:
+// polling covers lost ones, and a module that cannot be attached to yet.
 const (
 	driverInterval  = 5 * time.Second
 	waitingInterval = 100 * time.Millisecond
 )
 
-// driverModule follows the comings and goings of the driver's module. A driver that
-// is built into the kernel, or that the fentry backend holds in place, does not go.
+// driverModule follows the driver's module as it is unloaded and loaded. A driver that is
+// built into the kernel, or that fentry holds, cannot be unloaded.
 type driverModule struct {
 	mu      sync.Mutex // guards the hooks of the attachment, too
-	follows bool       // the driver may go
+	follows bool       // the driver can be unloaded
 	module  moduleState
-	refused error                     // why it could not be hooked into, as told last
-	config  bpf.XentraceConfiguration // what the kernel side was told of the first one
+	refused error                     // why it could not be attached to, as reported last
+	config  bpf.XentraceConfiguration // set in the BPF programs for the first one
 
 	generations generations
 }
@@ -38,22 +36,22 @@ type driverModule struct {
 // bootTime returns the present moment on CLOCK_BOOTTIME.
 func bootTime() uint64 { return uint64(readClocks().boot) }
 
-// watchDriver subscribes to what the kernel announces of the driver's module. It
-// must be called before the hooks are attached, so that nothing is missed.
+// watchDriver subscribes to the uevents of the driver's module. It must be called before
+// the hooks are attached.
 func (t *Tracer) watchDriver(ctx context.Context) <-chan kernel.ModuleEvent {
 	if loading, loaded := kernel.LoadedModule(netfront.Module); loaded {
-		t.driver.module.hooked(time.Now(), loading)
+		t.driver.module.attached(time.Now(), loading)
 	}
 	events, err := kernel.WatchModule(ctx, netfront.Module)
 	if err != nil {
-		return nil // it is looked at now and then anyway
+		return nil // it is polled anyway
 	}
 	return events
 }
 
-// followDriver keeps the hooks in the driver as the driver comes and goes, until
-// ctx ends. What the kernel announces is only a reason to look: a module that it says
-// is removed has its directory for a moment longer, so it is looked at once more.
+// followDriver attaches again whenever the driver is loaded again, until ctx ends. A
+// uevent only triggers a check: /sys/module keeps a removed module for a moment, so it is
+// checked once more after waitingInterval.
 func (t *Tracer) followDriver(ctx context.Context, events <-chan kernel.ModuleEvent) {
 	ticker := time.NewTicker(driverInterval)
 	defer ticker.Stop()
@@ -68,7 +66,7 @@ func (t *Tracer) followDriver(ctx context.Context, events <-chan kernel.ModuleEv
 			}
 		case <-ticker.C:
 		}
-		if t.lookAtDriver() && !announced {
+		if t.checkDriver() && !announced {
 			ticker.Reset(driverInterval)
 		} else {
 			ticker.Reset(waitingInterval)
@@ -76,11 +74,10 @@ func (t *Tracer) followDriver(ctx context.Context, events <-chan kernel.ModuleEv
 	}
 }
 
-// lookAtDriver compares the module that is loaded with the one that is hooked into
-// and acts on the difference. It reports whether the driver is there. What belongs to
-// a new driver's interface calls it first: the kernel's announcement of the driver
-// may still wait.
-func (t *Tracer) lookAtDriver() bool {
+// checkDriver compares the module that is loaded with the one that is attached to
+// and acts on the difference. It reports whether the driver is there. It is called before
+// an interface is registered, because the driver's uevent may come later.
+func (t *Tracer) checkDriver() bool {
 	d := &t.driver
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -88,7 +85,7 @@ func (t *Tracer) lookAtDriver() bool {
 		return true
 	}
 	loading, loaded := kernel.LoadedModule(netfront.Module)
-	change := d.module.look(time.Now(), loading, loaded)
+	change := d.module.check(time.Now(), loading, loaded)
 	if change.left {
 		t.driverLeft(change.since)
 	}
@@ -98,45 +95,44 @@ func (t *Tracer) lookAtDriver() bool {
 	return d.module.there
 }
 
-// driverLeft lets go of what is left of the hooks. From now on packets are not seen,
-// and those that come after are another driver's.
+// driverLeft closes the hooks that died with the driver. Packets after that are another
+// driver's.
 func (t *Tracer) driverLeft(since time.Time) {
 	d := &t.driver
 	d.refused = nil
 	t.gaps.begin(event.GapDriverUnloaded, since)
 	d.generations.begin(bootTime(), "the driver was unloaded before its code was read")
+	t.wake()
 	err := errors.Join(t.attachment.detachDriver(), t.attachment.setTransmit(0))
 	if t.choice.Backend == event.Kprobe {
-		err = errors.Join(err, t.attachment.forgetWindows())
+		err = errors.Join(err, t.attachment.clearTransmits())
 	}
 	if err != nil {
-		t.notify(err.Error())
+		t.notify(event.Notice{ID: event.NoticeDriverDetachFailed, Reason: err.Error()})
 	}
-	t.notify("the xen-netfront driver was unloaded: nothing can be counted until it is loaded again; waiting for it")
+	t.notify(event.Notice{ID: event.NoticeDriverUnloaded})
 }
 
-// driverCame hooks into the driver that was loaded.
 func (t *Tracer) driverCame(loading kernel.Module) {
 	d := &t.driver
 	if err := t.attachment.attachAll(); err != nil {
 		// What is attached by now may be gone at the next attempt.
 		err = errors.Join(err, t.attachment.detachDriver())
-		// A module can be seen before it can be hooked into, so it is tried again.
+		// A module can be seen before it can be attached to, so it is tried again.
 		if d.refused == nil || d.refused.Error() != err.Error() {
 			d.refused = err
-			t.notify(fmt.Sprintf("the xen-netfront driver is loaded again, but cannot be hooked into yet: %v", explain(err)))
+			t.notify(event.Notice{ID: event.NoticeDriverAttachFailed, Reason: Explain(err).Error()})
 		}
 		return
 	}
-	d.module.hooked(time.Now(), loading)
+	d.module.attached(time.Now(), loading)
 	generation := d.generations.current()
 	if gap, open := t.gaps.end(event.GapDriverUnloaded, time.Now()); open {
-		t.notify(fmt.Sprintf("the xen-netfront driver is back and watched again; nothing was counted for %s", tenths(gap.To.Sub(gap.From))))
+		t.notify(event.Notice{ID: event.NoticeDriverReloaded, DurationMS: gap.To.Sub(gap.From).Milliseconds()})
 	}
 	t.following.Go(func() { t.learnDriver(generation, loading) })
 }
 
-// learnDriver reads what there is to know of a driver that was loaded again.
 func (t *Tracer) learnDriver(g *generation, loading kernel.Module) {
 	f := &facts{types: kernel.NewTypes()}
 	_ = f.learnTypes() // two causes stay unknown without
@@ -144,16 +140,19 @@ func (t *Tracer) learnDriver(g *generation, loading kernel.Module) {
 	if err == nil {
 		err = t.useDriver(f, loading)
 	}
-	if err != nil {
-		t.notify(fmt.Sprintf("the xen-netfront driver that was loaded: %v", err))
+	switch {
+	case errors.Is(err, errOtherLayout):
+		t.notify(event.Notice{ID: event.NoticeUnmonitored, Reason: err.Error()})
+	case err != nil:
+		t.notify(event.Notice{ID: event.NoticeDriverUnknown, Reason: err.Error()})
 	}
 	t.readDriver(g, f)
 }
 
-// errOtherLayout: what is read of the driver's own structures would be wrong.
-var errOtherLayout = errors.New("its structures differ from those of the driver before, and what is read of them would be wrong: start xentrace again")
+// errOtherLayout: the BPF programs would read wrong offsets.
+var errOtherLayout = errors.New("the structures of the xen-netfront that was loaded differ from those of the one before; restart xentrace")
 
-// useDriver tells the kernel side of it, unless it has gone meanwhile.
+// useDriver sets its address in the BPF programs, unless it is gone again.
 func (t *Tracer) useDriver(f *facts, loading kernel.Module) error {
 	d := &t.driver
 	d.mu.Lock()
@@ -168,28 +167,64 @@ func (t *Tracer) useDriver(f *facts, loading kernel.Module) error {
 	return t.attachment.setTransmit(f.transmit)
 }
 
-// sameDriver reports whether what the kernel side was told of a driver holds for
-// another one.
+// sameDriver reports whether the configuration of the BPF programs for one driver holds
+// for another.
 func sameDriver(a, b bpf.XentraceConfiguration) bool {
 	b.ConsumeIsDrop = a.ConsumeIsDrop // of the kernel, not of the driver, and not always read
 	return a == b
 }
 
-// holdsDriver says how to let go of the driver's module, once, when no interface is
-// left that would be watched.
+// holdsDriver reports, once, that the driver's module is held though no interface of it is
+// left.
 func (t *Tracer) holdsDriver() {
 	if !t.choice.HoldsDriver || t.registry.anyNetfront() {
 		return
 	}
-	t.sayHolds.Do(func() {
-		t.notify("no interface of xen-netfront is left, and this trace holds the driver's module in place: stop it if the driver is to be unloaded (--backend kprobe does not hold it, unless --rejected is given)")
+	t.heldNotice.Do(func() {
+		t.notify(event.Notice{ID: event.NoticeDriverHeld})
 	})
 }
 
-// privileges returns what following the driver takes.
 func (d *driverModule) privileges() []kernel.Capability {
 	if !d.follows {
 		return nil
 	}
 	return []kernel.Capability{unix.CAP_SYSLOG}
+}
+
+type moduleState struct {
+	loading kernel.Module // the one that is attached to, or was last
+	there   bool          // it is in the kernel, and attached to
+	seen    time.Time     // when it was so last
+}
+
+type moduleChange struct {
+	left  bool      // the module that was attached to is gone
+	since time.Time // the earliest it may have been
+	back  bool      // there is one that can be attached to
+}
+
+// check compares the module in the kernel with the one that is attached to.
+func (s *moduleState) check(now time.Time, loading kernel.Module, loaded bool) moduleChange {
+	var c moduleChange
+	switch {
+	case s.there && !loaded:
+		c.left, c.since = true, now
+	case s.there && loading != s.loading:
+		// It was reloaded since the last check; when is unknown.
+		c.left, c.since = true, s.seen
+	case s.there:
+		s.seen = now
+	}
+	if c.left {
+		s.there = false
+	}
+	// /sys/module keeps a module that is being removed for a moment.
+	c.back = !s.there && loaded && loading != s.loading
+	return c
+}
+
+// attached notes that the module is attached to.
+func (s *moduleState) attached(now time.Time, loading kernel.Module) {
+	s.loading, s.there, s.seen = loading, true, now
 }

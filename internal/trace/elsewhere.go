@@ -1,13 +1,131 @@
 package trace
 
 import (
+	"context"
 	"fmt"
 	"unsafe"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+
 	"xentrace/bpf"
+	"xentrace/internal/bpfload"
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 )
+
+// A DropsHook is what reports packets that are freed as dropped.
+type DropsHook string
+
+// The hooks, the exact one first.
+const (
+	DropsTracepoint DropsHook = "tracepoint" // skb:kfree_skb, as a raw tracepoint
+	DropsKprobe     DropsHook = "kprobe"     // on kfree_skb or what the kernel has for it
+)
+
+// elsewhere is what is known of this kernel for drops outside the driver.
+type elsewhere struct {
+	hook       DropsHook
+	functions  []kernel.DropFunction // to attach kprobes to
+	reasons    *kernel.DropReasons   // nil on kernels without
+	completion uint64                // address of net_tx_action, 0 if it is not known
+	hidden     error                 // why it is 0
+}
+
+// learnElsewhere finds out what the BPF programs need to know for drops elsewhere.
+func (f *facts) learnElsewhere(ctx context.Context, hook DropsHook) (*elsewhere, error) {
+	if err := f.readSymbols(); err != nil {
+		return nil, err
+	}
+	e := &elsewhere{hook: hook}
+	var err error
+	if e.reasons, err = kernel.ReadDropReasons(f.types); err != nil {
+		return nil, err
+	}
+	e.completion, e.hidden = kernel.Completion(f.symbols)
+	if hook != DropsKprobe {
+		return e, nil
+	}
+	reader, err := newCodeReader(f.types)
+	if err != nil {
+		return nil, err
+	}
+	defer reader.Close()
+	e.functions, err = kernel.FindDropFunctions(ctx, f.symbols, reader)
+	return e, err
+}
+
+func (e *elsewhere) hooks() []hook {
+	if e.hook != DropsKprobe {
+		return []hook{{bpf.XentraceProgElsewhereFree, attachRaw("kfree_skb")}}
+	}
+	var hooks []hook
+	for _, function := range e.functions {
+		program := bpf.XentraceProgKprobeElsewhere
+		switch {
+		case function.List:
+			program = bpf.XentraceProgKprobeElsewhereList
+		case function.Argument == 1:
+			program = bpf.XentraceProgKprobeElsewhereSocket
+		}
+		hooks = append(hooks, hook{program, func(p *ebpf.Program, _ driverNames) (link.Link, error) {
+			return link.Kprobe(function.Name, p, nil)
+		}})
+	}
+	return hooks
+}
+
+func (e *elsewhere) configure(s *bpfload.Selection) {
+	var cfg bpf.XentraceElsewhereConfiguration
+	if e.reasons != nil {
+		cfg.HasReason, cfg.Consumed = 1, e.reasons.Consumed
+	}
+	if e.completion == 0 {
+		cfg.NetTxActionUnknown = 1
+	}
+	s.Variables[bpf.XentraceVarElsewhereConfig] = cfg
+}
+
+// begin lets the BPF programs distinguish sent packets from dropped ones. Nothing is
+// counted before.
+func (e *elsewhere) begin(a *attachment) error {
+	if err := a.collection.Variables[bpf.XentraceVarNetTxAction].Set(e.completion); err != nil {
+		return fmt.Errorf("configuration of the BPF programs: %w", err)
+	}
+	return nil
+}
+
+// learnElsewhere is called before any backend is tried: what drops elsewhere need does not
+// depend on the backend.
+func (c *chooser) learnElsewhere(ctx context.Context) error {
+	if c.options.Drops != event.DropsAll {
+		return nil
+	}
+	e, err := c.facts.learnElsewhere(ctx, c.options.DropsHook)
+	if err != nil {
+		return fmt.Errorf("%w: drops elsewhere: %w", ErrCannotRun, err)
+	}
+	c.elsewhere = e
+	if e.hook != DropsKprobe {
+		return nil
+	}
+	s := c.facts.selection()
+	e.configure(&s)
+	a, err := attach(s, e.hooks(), driverNames{}, c.facts.configuration())
+	if err != nil {
+		return fmt.Errorf("%w: drops elsewhere by kprobes: %w; --drops-hook tracepoint needs none", ErrCannotRun, Explain(err))
+	}
+	return a.close()
+}
+
+// hooks are those of the backend, and those for drops elsewhere.
+func (c *chooser) hooks(b event.Backend, driver bool) []hook {
+	hooks := hooksOf(b, driver, c.rejections.counted())
+	if c.elsewhere != nil {
+		hooks = append(hooks, c.elsewhere.hooks()...)
+	}
+	return hooks
+}
 
 // elsewhereHeader is what precedes the packet in the record of a drop elsewhere,
 // in bytes.
@@ -34,7 +152,7 @@ func (d *recordDecoder) decodeElsewhere(raw []byte) (event.Packet, error) {
 	return p, nil
 }
 
-// takeElsewhere decodes a drop elsewhere and says why and where it was dropped.
+// takeElsewhere decodes a drop elsewhere and adds its reason and stack.
 func (t *Tracer) takeElsewhere(raw []byte) (event.Packet, error) {
 	p, err := t.decoder.decodeElsewhere(raw)
 	if err != nil {
@@ -51,7 +169,7 @@ func (t *Tracer) takeElsewhere(raw []byte) (event.Packet, error) {
 	return p, nil
 }
 
-// How the kernel side counts reasons: see bpf/elsewhere.h.
+// How the BPF programs count reasons: see bpf/elsewhere.h.
 const (
 	coreReasons      = 256
 	subsystemReasons = 32
@@ -61,38 +179,34 @@ const (
 	numReasons = len(bpf.XentraceElsewhereCounters{}.Reasons)
 )
 
-// otherReasons is what reasons are called that are counted together.
 const otherReasons = "other"
 
-// reasonAt returns the reason that is counted at this place.
-func reasonAt(place int) uint32 {
-	if place < coreReasons {
-		return uint32(place)
+func reasonAt(index int) uint32 {
+	if index < coreReasons {
+		return uint32(index)
 	}
-	subsystem, number := (place-coreReasons)/subsystemReasons+1, (place-coreReasons)%subsystemReasons
+	subsystem, number := (index-coreReasons)/subsystemReasons+1, (index-coreReasons)%subsystemReasons
 	return uint32(subsystem)<<subsystemShift | uint32(number)
 }
 
-// nameReasons returns how often each reason was counted; nil where the kernel
-// tells none.
+// nameReasons returns how often each reason was counted; nil where the kernel has none.
 func nameReasons(counted *[numReasons]uint64, names *kernel.DropReasons) map[string]uint64 {
 	if names == nil {
 		return nil
 	}
 	named := make(map[string]uint64)
-	for place, n := range counted {
+	for index, n := range counted {
 		switch {
 		case n == 0:
-		case place == numReasons-1:
+		case index == numReasons-1:
 			named[otherReasons] += n
 		default:
-			named[names.Name(reasonAt(place))] += n
+			named[names.Name(reasonAt(index))] += n
 		}
 	}
 	return named
 }
 
-// fillReasons says which drops were asked for, and why a reason is missing.
 func (t *Tracer) fillReasons(totals *event.Totals) {
 	totals.Drops = t.options.Drops
 	switch {
@@ -100,6 +214,6 @@ func (t *Tracer) fillReasons(totals *event.Totals) {
 		const reason = "drops elsewhere are counted with --drops all only"
 		totals.Missing["elsewhere"], totals.Missing["reasons"] = reason, reason
 	case t.elsewhere.reasons == nil:
-		totals.Missing["reasons"] = "this kernel tells no reasons for drops"
+		totals.Missing["reasons"] = "this kernel has no drop reasons"
 	}
 }

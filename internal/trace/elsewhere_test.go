@@ -10,6 +10,7 @@ import (
 	"xentrace/bpf"
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
+	"xentrace/test/need"
 )
 
 // elsewhereRecord is the record of a drop elsewhere, cut off behind the packet's last
@@ -91,6 +92,7 @@ func TestStackBeginsWithWhatDropped(t *testing.T) {
 
 // The names of the running kernel, and what is remembered of them.
 func TestStackOfThisKernel(t *testing.T) {
+	need.Root(t, "to read the addresses of kernel functions")
 	symbols, err := kernel.ReadSymbols(kernel.DropSymbols())
 	if err != nil {
 		t.Fatal(err)
@@ -108,18 +110,18 @@ func TestStackOfThisKernel(t *testing.T) {
 	if len(s.named) != 2 {
 		t.Errorf("%d addresses are remembered, want 2", len(s.named))
 	}
-	for i := range uint64(2 * maxNamed) {
+	for i := range uint64(2 * maxNamedAddresses) {
 		s.frame(completion + i)
 	}
-	if len(s.named) > maxNamed {
-		t.Errorf("%d addresses are remembered, of at most %d", len(s.named), maxNamed)
+	if len(s.named) > maxNamedAddresses {
+		t.Errorf("%d addresses are remembered, of at most %d", len(s.named), maxNamedAddresses)
 	}
 }
 
 func TestReasonsByPlace(t *testing.T) {
-	for place, want := range map[int]uint32{0: 0, 64: 64, 255: 255, 256: 1 << 16, 257: 1<<16 | 1, 287: 1<<16 | 31, 288: 2 << 16, 510: 8<<16 | 30} {
-		if got := reasonAt(place); got != want {
-			t.Errorf("place %d is reason %#x, want %#x", place, got, want)
+	for index, want := range map[int]uint32{0: 0, 64: 64, 255: 255, 256: 1 << 16, 257: 1<<16 | 1, 287: 1<<16 | 31, 288: 2 << 16, 510: 8<<16 | 30} {
+		if got := reasonAt(index); got != want {
+			t.Errorf("index %d is reason %#x, want %#x", index, got, want)
 		}
 	}
 	names, err := kernel.ReadDropReasons(kernel.NewTypes())

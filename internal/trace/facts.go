@@ -2,12 +2,7 @@ package trace
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
-	"strings"
-
-	"github.com/cilium/ebpf"
 
 	"xentrace/bpf"
 	"xentrace/internal/event"
@@ -15,9 +10,8 @@ import (
 	"xentrace/internal/netfront"
 )
 
-// facts is what is known of this kernel before anything is attached. What the
-// symbols tell is left for later where the types are enough: there are more than
-// a hundred thousand of them, and the kernel takes its time to print them.
+// facts is what is known of this kernel before anything is attached. Symbols are read
+// only where the types are not enough: the kernel takes long to print more than 100,000.
 type facts struct {
 	types *kernel.Types
 	drops event.Drops
@@ -34,51 +28,8 @@ type facts struct {
 	consumeIsDrop bool
 }
 
-// checkKernel refuses what no backend can run on, each in its own sentence.
-func checkKernel() error {
-	release, err := kernel.ReadRelease()
-	if err != nil {
-		return err
-	}
-	if !release.HasRingBuffer() {
-		return fmt.Errorf("%w: kernel %s has no BPF ring buffer, which came with 5.8", ErrCannotRun, release)
-	}
-	if realtime, err := kernel.IsRealtime(); err != nil {
-		return err
-	} else if realtime {
-		return fmt.Errorf("%w: kernel %s is built with PREEMPT_RT, where transmits of one CPU preempt each other and a packet cannot be matched with its fate; boot a kernel without PREEMPT_RT", ErrCannotRun, release)
-	}
-	capabilities, err := kernel.ReadCapabilities()
-	if err != nil {
-		return err
-	}
-	var missing []string
-	for _, need := range capabilities.Missing(release) {
-		if need.Required {
-			missing = append(missing, fmt.Sprintf("%s (%s)", need.Name, need.Reason))
-		}
-	}
-	if len(missing) > 0 && kernel.InUserNamespace() {
-		return fmt.Errorf("%w: this is a user namespace, as of a rootless container, whose root may not load BPF programs: run it as root on the machine itself", ErrCannotRun)
-	}
-	if len(missing) > 0 {
-		return fmt.Errorf("%w: missing privilege %s: run it as root, with sudo", ErrCannotRun, strings.Join(missing, ", "))
-	}
-	lockdown, err := kernel.ReadLockdown()
-	if err != nil {
-		return err
-	}
-	if lockdown.ForbidsTracing() {
-		return fmt.Errorf("%w: %s", ErrCannotRun, lockdown.Forbids())
-	}
-	if !kernel.HasKernelTypes() {
-		return fmt.Errorf("%w: kernel %s has no BTF type information (/sys/kernel/btf/vmlinux): use a kernel built with CONFIG_DEBUG_INFO_BTF, as distributions ship them", ErrCannotRun, release)
-	}
-	return nil
-}
-
 // learnTypes looks for the driver in the kernel's types, and says why it cannot
-// be hooked into by them, if it cannot.
+// be attached to by them, if it cannot.
 func (f *facts) learnTypes() (err error) {
 	if f.module, err = netfront.FindTyped(f.types); err != nil {
 		return err
@@ -102,7 +53,7 @@ func (f *facts) readSymbols() (err error) {
 }
 
 // learnSymbols looks for the driver among the kernel's symbols, and says why it
-// cannot be hooked into by its name, if it cannot.
+// cannot be attached to by its name, if it cannot.
 func (f *facts) learnSymbols() (err error) {
 	if err := f.readSymbols(); err != nil {
 		return err
@@ -120,8 +71,8 @@ func (f *facts) learnSymbols() (err error) {
 	return err
 }
 
-// learnFrees finds out how this kernel frees dropped packets. Code that does not
-// tell is taken for today's: every free counts as what it says.
+// learnFrees finds out how this kernel frees dropped packets. If the code does not show
+// it, a free means what its name says, as on current kernels.
 func (f *facts) learnFrees(ctx context.Context) error {
 	reader, err := newCodeReader(f.types)
 	if err != nil {
@@ -135,7 +86,6 @@ func (f *facts) learnFrees(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// linearizes reads from the driver's code whether it linearizes.
 func (f *facts) linearizes(ctx context.Context) netfront.Answer {
 	if f.symbols == nil {
 		var err error
@@ -155,9 +105,9 @@ func (f *facts) linearizes(ctx context.Context) netfront.Answer {
 	return answer
 }
 
-// configuration is what the kernel side is told of this kernel. A driver whose
-// structures are not known leaves two causes unknown: device_broken, and
-// bounce_failed with a backend that is not trusted.
+// configuration is what the BPF programs need to know of this kernel. Without the
+// driver's structures, device_broken and, with an untrusted backend, bounce_failed
+// are reported as unknown.
 func (f *facts) configuration() bpf.XentraceConfiguration {
 	c := bpf.XentraceConfiguration{
 		PageSize:     uint32(os.Getpagesize()),
@@ -195,19 +145,4 @@ func (f *facts) typedReads() uint8 {
 		return 0
 	}
 	return 1
-}
-
-// explain gives an error of loading or attaching the sentence it deserves.
-func explain(err error) error {
-	var rejected *ebpf.VerifierError
-	if errors.As(err, &rejected) {
-		return fmt.Errorf("rejected by this kernel's verifier, which is a defect of xentrace: %w", err)
-	}
-	if errors.Is(err, os.ErrPermission) {
-		if lockdown, lockdownErr := kernel.ReadLockdown(); lockdownErr == nil && lockdown.Forbids() != "" {
-			return fmt.Errorf("%s: %w", lockdown.Forbids(), err)
-		}
-		return fmt.Errorf("refused by this kernel (is it built without it?): %w", err)
-	}
-	return err
 }

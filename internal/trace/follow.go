@@ -11,12 +11,11 @@ import (
 	"xentrace/internal/netdev"
 )
 
-// namespaceInterval is how often network namespaces are looked for: the kernel
-// announces none. An interface that sends before its namespace is found is
-// told of by the kernel side.
+// namespaceInterval is how often network namespaces are listed: the kernel reports no new
+// ones. An interface that sends before its namespace is found is reported by the BPF
+// programs.
 const namespaceInterval = 5 * time.Second
 
-// selector says which interfaces are watched.
 type selector struct {
 	names []string // in the caller's namespace; none: all that xen-netfront drives, anywhere
 }
@@ -31,13 +30,13 @@ func (s selector) wants(i netdev.Interface) bool {
 }
 
 // find returns the wanted interfaces that are there now. Names that are not
-// there give an error wrapping netdev.ErrNotFound, beside the others.
+// there give an error wrapping netdev.ErrNotFound, alongside the others.
 func (s selector) find(ctx context.Context) ([]netdev.Interface, error) {
 	if !s.named() {
 		all, err := netdev.All(ctx)
 		found := slices.DeleteFunc(all, func(i netdev.Interface) bool { return !i.IsNetfront() })
 		if len(found) > 0 {
-			err = nil // a namespace that cannot be looked into does not matter then
+			err = nil // a namespace that cannot be read does not matter then
 		}
 		return found, err
 	}
@@ -98,17 +97,31 @@ func (s selector) wait(ctx context.Context) ([]netdev.Interface, error) {
 }
 
 // follow keeps the registry as the interfaces are, until ctx ends.
-func (t *Tracer) follow(ctx context.Context, events <-chan netdev.Event) {
-	for event := range events {
-		switch event.Kind {
+func (t *Tracer) follow(ctx context.Context, changes <-chan netdev.Event) {
+	for change := range changes {
+		switch change.Kind {
 		case netdev.Appeared, netdev.Renamed, netdev.Changed:
-			t.followPresent(ctx, event)
+			t.followPresent(ctx, change)
 		case netdev.Disappeared, netdev.Moved:
-			t.followGone(event)
+			t.followGone(change)
 		case netdev.Failed:
-			t.notify(fmt.Sprintf("interfaces of network namespace %d are no longer followed: %v", event.Namespace, event.Err))
+			t.notify(NamespaceNotice(change))
 		}
 	}
+}
+
+// NamespaceNotice is the notice of a watch that failed.
+func NamespaceNotice(change netdev.Event) event.Notice {
+	return event.Notice{ID: event.NoticeNamespaceUnwatched, Device: event.Device{NetNS: change.Namespace}, Reason: change.Err.Error()}
+}
+
+// InterfaceNotice is a notice of an interface; err is the reason for it, or nil.
+func InterfaceNotice(id event.NoticeID, i netdev.Interface, err error) event.Notice {
+	n := event.Notice{ID: id, Device: event.Device{Name: i.Name, Index: i.Index, NetNS: i.Namespace}}
+	if err != nil {
+		n.Reason = err.Error()
+	}
+	return n
 }
 
 func (t *Tracer) followPresent(ctx context.Context, change netdev.Event) {
@@ -117,53 +130,73 @@ func (t *Tracer) followPresent(ctx context.Context, change netdev.Event) {
 		return
 	}
 	if t.choice.Backend != event.Tracepoint && !i.IsNetfront() {
-		t.notify(fmt.Sprintf("interface %s is driven by %s, which the %s backend does not see: use --backend tracepoint", i, i.Driver, t.choice.Backend))
+		n := InterfaceNotice(event.NoticeInterfaceUnsupported, i, nil)
+		n.Driver, n.Backend = i.Driver, t.choice.Backend
+		t.notify(n)
 		return
 	}
-	t.lookAtDriver() // the interface is of the driver that is loaded now
-	added, err := t.registry.add(ctx, i, false)
-	switch {
-	case err != nil:
-		t.notify(err.Error())
-	case added:
-		t.notify(fmt.Sprintf("interface %s appeared and is watched", i))
-	case change.Kind == netdev.Renamed:
-		t.notify(fmt.Sprintf("interface %s is now called %s", change.Previous, i))
+	if !t.add(ctx, i, false) && change.Kind == netdev.Renamed {
+		n := InterfaceNotice(event.NoticeInterfaceRenamed, i, nil)
+		n.Previous = change.Previous.Name
+		t.notify(n)
 	}
 }
 
-func (t *Tracer) followGone(event netdev.Event) {
-	i, known, err := t.registry.remove(deviceKey{event.Interface.Index, event.Interface.Namespace})
+// add registers an interface and reports whether that is settled: it is new, or failed.
+func (t *Tracer) add(ctx context.Context, i netdev.Interface, reportedByBPF bool) bool {
+	t.checkDriver() // the interface is of the driver that is loaded now
+	added, err := t.registry.add(ctx, i, reportedByBPF)
+	switch {
+	case err != nil:
+		t.notify(InterfaceNotice(event.NoticeInterfaceFailed, i, err))
+	case added:
+		t.notify(InterfaceNotice(event.NoticeInterfaceAdded, i, nil))
+	}
+	return added || err != nil
+}
+
+func (t *Tracer) followGone(change netdev.Event) {
+	i, known, err := t.registry.remove(deviceKey{change.Interface.Index, change.Interface.Namespace})
 	if err != nil {
-		t.notify(err.Error())
+		t.notify(InterfaceNotice(event.NoticeInterfaceFailed, i, err))
 	}
 	if !known {
 		return
 	}
-	if event.Kind == netdev.Moved {
-		t.notify(fmt.Sprintf("interface %s moved to another network namespace", i))
+	if change.Kind == netdev.Moved {
+		t.notify(InterfaceNotice(event.NoticeInterfaceMoved, i, nil))
 		return
 	}
-	t.notify(fmt.Sprintf("interface %s is gone", i))
+	t.notify(InterfaceNotice(event.NoticeInterfaceRemoved, i, nil))
 	t.holdsDriver()
 }
 
-// told registers an interface that the kernel side saw traffic on before the
-// watch told of it.
-func (t *Tracer) told(ctx context.Context, d event.Device) {
+// addReported registers an interface that sent packets before the watch reported it.
+func (t *Tracer) addReported(ctx context.Context, d event.Device) {
 	namespace, err := netdev.OpenNamespace(ctx, d.NetNS)
 	if err != nil {
-		return // gone again; what it sent stays counted in place 0
+		return // gone again; what it sent stays counted at index 0
 	}
 	i, err := namespace.ByIndex(d.Index)
 	if errors.Join(err, namespace.Close()) != nil {
 		return
 	}
-	t.lookAtDriver()
-	added, err := t.registry.add(ctx, i, true)
-	if err != nil {
-		t.notify(err.Error())
-	} else if added {
-		t.notify(fmt.Sprintf("interface %s appeared and is watched", i))
-	}
+	t.add(ctx, i, true)
 }
+
+// FindInterfaces returns the interfaces that the options mean, and waits for one
+// if they say so. The error wraps [ErrCannotRun] if there is none.
+func FindInterfaces(ctx context.Context, o Options) ([]netdev.Interface, error) {
+	t := &Tracer{options: o, selector: selector{o.Interfaces}}
+	return t.interfaces(ctx)
+}
+
+// WatchInterfaces sends what happens to interfaces until ctx ends: in the caller's network
+// namespace for named ones, else in all. done frees what the watch holds, after that.
+func WatchInterfaces(ctx context.Context, names []string) (events <-chan netdev.Event, done func(), err error) {
+	return selector{names}.watch(ctx)
+}
+
+// Wanted reports whether an interface is one of those named, or driven by xen-netfront if
+// none is.
+func Wanted(names []string, i netdev.Interface) bool { return selector{names}.wants(i) }

@@ -1,27 +1,23 @@
 package trace
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"strings"
+	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 
 	"xentrace/bpf"
+	"xentrace/internal/bpfload"
 	"xentrace/internal/event"
 )
 
-const (
-	// transmitFunction is ndo_start_xmit of xen-netfront.
-	transmitFunction = "xennet_start_xmit"
-	// driverPrefix is what the names of the driver's functions begin with.
-	driverPrefix = "xennet_"
-)
+// transmitFunction is ndo_start_xmit of xen-netfront.
+const transmitFunction = "xennet_start_xmit"
 
-// A hook is one program of a backend and what it is attached to.
 type hook struct {
 	program string
 	attach  func(p *ebpf.Program, names driverNames) (link.Link, error)
@@ -46,37 +42,30 @@ func attachEntry(p *ebpf.Program, _ driverNames) (link.Link, error) {
 	return link.Kprobe(transmitFunction, p, nil)
 }
 
-func attachReturn(p *ebpf.Program, _ driverNames) (link.Link, error) {
-	return link.Kretprobe(transmitFunction, p, nil)
-}
-
 func attachFree(p *ebpf.Program, names driverNames) (link.Link, error) {
 	return link.Kprobe(names.free, p, nil)
 }
 
 // hooksOf returns the hooks of a backend, those first that must be there before
-// a packet enters. driver: packets of xen-netfront are to be judged, not only
-// counted. responses: what the backend refused is to be counted, too.
+// a packet enters. driver: packets of xen-netfront get a verdict and are not only
+// counted. responses: packets that the backend rejected are counted, too.
 func hooksOf(b event.Backend, driver, responses bool) []hook {
 	var hooks []hook
 	switch {
 	case b == event.Fentry:
 		hooks = []hook{
 			{bpf.XentraceProgFentryFree, attachTracing},
-			{bpf.XentraceProgFentryEnd, attachTracing},
 			{bpf.XentraceProgFentryBegin, attachTracing},
 		}
 	case b == event.Kprobe:
 		hooks = []hook{
 			{bpf.XentraceProgKprobeFree, attachFree},
-			{bpf.XentraceProgKprobeEnd, attachReturn},
 			{bpf.XentraceProgKprobeBegin, attachEntry},
 		}
 	case driver:
 		hooks = []hook{
 			{bpf.XentraceProgTracepointConsume, attachRaw("consume_skb")},
 			{bpf.XentraceProgTracepointFree, attachRaw("kfree_skb")},
-			{bpf.XentraceProgTracepointEnd, attachRaw("net_dev_xmit")},
 			{bpf.XentraceProgTracepointBegin, attachRaw("net_dev_start_xmit")},
 		}
 	default:
@@ -88,10 +77,10 @@ func hooksOf(b event.Backend, driver, responses bool) []hook {
 	return hooks
 }
 
-// responseHooks see the backend's responses. They are not kprobes beside kprobes
-// either: the responses are taken in an interrupt, and one that comes during the
-// handler of a kprobe runs no other: in the guest one to eight packets in a hundred were missed.
-// The types that fentry takes are needed in any case.
+// responseHooks see the TX responses. They are fentry with the kprobe backend, too: the
+// driver handles responses in an interrupt, and a kprobe does not fire while another's
+// handler runs, which missed 1-8 % of the packets in a guest. The driver's BTF is needed in
+// any case.
 func responseHooks() []hook {
 	return []hook{
 		{bpf.XentraceProgFentryGcEnd, attachTracing},
@@ -106,27 +95,26 @@ type attachment struct {
 	names      driverNames
 }
 
-// attachedHook is a hook with its link, which is kept: one that is collected is
-// detached.
 type attachedHook struct {
 	hook
-	isReturn bool      // a kretprobe
-	inDriver bool      // a kprobe on a function of the driver: it dies with the driver's module
-	link     link.Link // nil while it is not attached
-	missed   uint64    // by links that are closed
+	link   link.Link // nil while it is not attached
+	missed uint64    // by links that are closed
 }
 
 // attach loads the programs of the hooks and attaches them. Nothing is counted
 // before enable.
-func attach(spec *ebpf.CollectionSpec, hooks []hook, names driverNames, cfg bpf.XentraceConfiguration, types *btf.Cache) (*attachment, error) {
-	collection, err := load(spec, hooks, cfg, types)
-	if err != nil {
-		return nil, err
-	}
-	a := &attachment{collection: collection, names: names}
+func attach(s bpfload.Selection, hooks []hook, names driverNames, cfg bpf.XentraceConfiguration) (*attachment, error) {
+	a := &attachment{names: names}
 	for _, h := range hooks {
-		program := spec.Programs[h.program]
-		a.hooks = append(a.hooks, attachedHook{hook: h, inDriver: inDriver(program), isReturn: isReturn(program)})
+		s.Programs = append(s.Programs, h.program)
+		a.hooks = append(a.hooks, attachedHook{hook: h})
+	}
+	if cfg.Records != 0 && cfg.DriverHooks != 0 {
+		s.Programs = append(s.Programs, bpf.XentraceProgSettlePackets)
+	}
+	var err error
+	if a.collection, err = load(s, cfg); err != nil {
+		return nil, err
 	}
 	if err := a.attachAll(); err != nil {
 		return nil, errors.Join(err, a.close())
@@ -134,15 +122,10 @@ func attach(spec *ebpf.CollectionSpec, hooks []hook, names driverNames, cfg bpf.
 	return a, nil
 }
 
-// inDriver tells whether a program is a kprobe on a function of the driver, by the name
-// in its section.
-func inDriver(program *ebpf.ProgramSpec) bool {
-	return program.Type == ebpf.Kprobe && strings.HasPrefix(program.AttachTo, driverPrefix)
-}
-
-// isReturn tells whether a program is a kretprobe.
-func isReturn(program *ebpf.ProgramSpec) bool {
-	return strings.HasPrefix(program.SectionName, "kretprobe/")
+// inDriver reports whether the hook is a kprobe on a function of the driver: it goes
+// with the driver's module.
+func (h *hook) inDriver() bool {
+	return h.program == bpf.XentraceProgKprobeBegin
 }
 
 // attachAll attaches the hooks that are not attached.
@@ -167,7 +150,7 @@ func (a *attachment) detachDriver() error {
 	var err error
 	for i := range a.hooks {
 		h := &a.hooks[i]
-		if !h.inDriver || h.link == nil {
+		if !h.inDriver() || h.link == nil {
 			continue
 		}
 		h.missed += missedBy(h.link)
@@ -177,41 +160,41 @@ func (a *attachment) detachDriver() error {
 	return err
 }
 
-// enable starts or stops the counting.
 func (a *attachment) enable(on bool) error {
 	var value uint32
 	if on {
 		value = 1
 	}
 	if err := a.collection.Variables[bpf.XentraceVarEnabled].Set(value); err != nil {
-		return fmt.Errorf("switch of the kernel side: %w", err)
+		return fmt.Errorf("switch of the BPF programs: %w", err)
 	}
 	return nil
 }
 
-// forgetWindows closes what the driver had open when it was taken away: a return that
-// was missed is not to be taken for that of a packet of the next driver.
-func (a *attachment) forgetWindows() error {
+// clearTransmits settles the packets of a driver that was unloaded, and clears them: the
+// next driver may have its addresses.
+func (a *attachment) clearTransmits() error {
+	if err := a.settle(); err != nil {
+		return err
+	}
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
 		return fmt.Errorf("number of CPUs: %w", err)
 	}
-	if err := a.collection.Maps[bpf.XentraceMapTransmits].Put(uint32(0), make([]bpf.XentraceTransmit, cpus)); err != nil {
-		return fmt.Errorf("windows of the kernel side: %w", err)
+	if err := a.collection.Maps[bpf.XentraceMapCpuStates].Put(uint32(0), make([]bpf.XentraceCpuState, cpus)); err != nil {
+		return fmt.Errorf("in-flight transmits of the BPF programs: %w", err)
 	}
 	return nil
 }
 
-// setTransmit tells the kernel side where the driver's transmit function is; 0 while
-// that is not known.
+// setTransmit sets the address of the driver's transmit function; 0: unknown.
 func (a *attachment) setTransmit(address uint64) error {
 	if err := a.collection.Variables[bpf.XentraceVarNetfrontXmit].Set(address); err != nil {
-		return fmt.Errorf("driver's address for the kernel side: %w", err)
+		return fmt.Errorf("address of the driver for the BPF programs: %w", err)
 	}
 	return nil
 }
 
-// close detaches everything.
 func (a *attachment) close() error {
 	var err error
 	for i := range a.hooks {
@@ -223,44 +206,52 @@ func (a *attachment) close() error {
 	return err
 }
 
-// load loads the programs of the hooks, with plain loads through untyped
-// pointers where this kernel allows them to this type of program.
-func load(spec *ebpf.CollectionSpec, hooks []hook, cfg bpf.XentraceConfiguration, types *btf.Cache) (*ebpf.Collection, error) {
-	spec = spec.Copy()
-	wanted := make(map[string]*ebpf.ProgramSpec, len(hooks))
-	for _, h := range hooks {
-		wanted[h.program] = spec.Programs[h.program]
+// settleInterval is how long the record of a packet over the limit that was not dropped
+// may wait for the next packet of its CPU before it is asked for.
+const settleInterval = 100 * time.Millisecond
+
+const runOnCPU = 1 // BPF_F_TEST_RUN_ON_CPU, since 5.10
+
+// pendingFlag is INFLIGHT_PENDING in bpf/maps.h.
+const pendingFlag = 16
+
+// settle makes the BPF programs send the records of packets that turned out not to be
+// dropped. There is no hook at the return of the transmit function: only the next packet
+// of the CPU shows it, or this.
+func (a *attachment) settle() error {
+	program := a.collection.Programs[bpf.XentraceProgSettlePackets]
+	if program == nil { // no records are made
+		return nil
 	}
-	spec.Programs = wanted
-	keepReferenced(spec)
-	if cfg.TypedReads != 0 {
-		collection, err := loadConfigured(spec, cfg, types, ebpf.ProgramOptions{LogDisabled: true})
-		if err == nil {
-			return collection, nil
+	var cpus []bpf.XentraceCpuState
+	if err := a.collection.Maps[bpf.XentraceMapCpuStates].Lookup(uint32(0), &cpus); err != nil {
+		return fmt.Errorf("packets in flight: %w", err)
+	}
+	for cpu := range cpus {
+		if (cpus[cpu].Inflight[0].Flags|cpus[cpu].Inflight[1].Flags)&pendingFlag == 0 {
+			continue
 		}
-		cfg.TypedReads = 0
+		_, err := program.Run(&ebpf.RunOptions{Context: [1]uint64{}, CPU: uint32(cpu), Flags: runOnCPU})
+		if err != nil && !errors.Is(err, unix.ENXIO) { // the CPU went offline
+			return fmt.Errorf("settle packets in flight: %w", err)
+		}
 	}
-	return loadConfigured(spec, cfg, types, ebpf.ProgramOptions{})
+	return nil
 }
 
-// keepReferenced drops the maps that none of the programs refers to.
-func keepReferenced(spec *ebpf.CollectionSpec) {
-	referenced := make(map[string]bool)
-	for _, p := range spec.Programs {
-		for i := range p.Instructions {
-			referenced[p.Instructions[i].Reference()] = true
+// settlePackets does so until ctx ends.
+func (t *Tracer) settlePackets(ctx context.Context) {
+	ticker := time.NewTicker(settleInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if err := t.attachment.settle(); err != nil {
+			t.notify(event.Notice{ID: event.NoticeSettleFailed, Reason: err.Error()})
+			return
 		}
 	}
-	maps.DeleteFunc(spec.Maps, func(name string, _ *ebpf.MapSpec) bool { return !referenced[name] })
-}
-
-func loadConfigured(spec *ebpf.CollectionSpec, cfg bpf.XentraceConfiguration, types *btf.Cache, options ebpf.ProgramOptions) (*ebpf.Collection, error) {
-	if err := spec.Variables[bpf.XentraceVarConfig].Set(cfg); err != nil {
-		return nil, fmt.Errorf("configuration of the kernel side: %w", err)
-	}
-	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Programs: options, Cache: types})
-	if err != nil {
-		return nil, fmt.Errorf("programs: %w", err)
-	}
-	return collection, nil
 }

@@ -1,7 +1,10 @@
 package trace
 
 import (
+	"strings"
 	"testing"
+
+	"github.com/cilium/ebpf"
 
 	"xentrace/bpf"
 	"xentrace/internal/event"
@@ -13,11 +16,14 @@ func TestHooksInDriver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]bool{bpf.XentraceProgKprobeBegin: true, bpf.XentraceProgKprobeEnd: true, bpf.XentraceProgKprobeFree: false,
+	want := map[string]bool{bpf.XentraceProgKprobeBegin: true, bpf.XentraceProgKprobeFree: false,
 		bpf.XentraceProgFentryGcBegin: false, bpf.XentraceProgFentryGcEnd: false}
 	for _, backend := range []event.Backend{event.Fentry, event.Kprobe, event.Tracepoint} {
 		for _, h := range hooksOf(backend, true, true) {
-			got := inDriver(spec.Programs[h.program])
+			got, program := h.inDriver(), spec.Programs[h.program]
+			if got != (program.Type == ebpf.Kprobe && strings.HasPrefix(program.AttachTo, "xennet_")) {
+				t.Errorf("%s is attached to %s, and goes with the driver's module: %v", h.program, program.AttachTo, got)
+			}
 			if expected, known := want[h.program]; known && got != expected || !known && got && backend != event.Kprobe {
 				t.Errorf("%s goes with the driver's module: %v", h.program, got)
 			}

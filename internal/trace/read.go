@@ -14,49 +14,70 @@ import (
 	"xentrace/internal/event"
 )
 
-// The kernel side leaves out a wake-up where the reader seems to be busy. If the
-// reader was just finishing, it finds that record by looking once more before it
-// sleeps for good.
+// The BPF programs send no wake-up while the reader seems busy. A reader that was just
+// about to sleep finds such a record because it polls once more after recheckDelay.
 const (
-	lookAgain = 50 * time.Millisecond
-	sleepLong = 10 * time.Second
+	recheckDelay = 50 * time.Millisecond
+	idleDelay    = 10 * time.Second
 )
 
 // Read returns the next packet that went wrong. It waits for one until ctx
 // ends; after Stop it returns what is left, then io.EOF. Only one goroutine may
-// read.
+// read. It keeps reading the ring buffer while the driver's code is being read; the packets
+// whose cause depends on that are returned once it is known, in order.
 func (t *Tracer) Read(ctx context.Context) (event.Packet, error) {
-	wait := lookAgain
+	wait := recheckDelay
 	for {
+		if packet, found := t.nextPending(); found {
+			return packet, nil
+		}
 		err := t.reader.ReadInto(&t.record)
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, ringbuf.ErrFlushed):
 			if err := t.pause(ctx, wait); err != nil {
 				return event.Packet{}, err
 			}
-			wait = sleepLong
+			wait = idleDelay
 			continue
 		case errors.Is(err, ringbuf.ErrClosed):
 			return event.Packet{}, io.EOF
 		case err != nil:
 			return event.Packet{}, fmt.Errorf("ring buffer: %w", err)
 		}
-		packet, isPacket, err := t.take(ctx, t.record.RawSample)
-		if err != nil || isPacket {
-			return packet, err
+		if err := t.take(ctx, t.record.RawSample); err != nil {
+			return event.Packet{}, err
 		}
-		wait = lookAgain
+		wait = recheckDelay
 	}
 }
 
-// pause arranges how long the reader waits for the next record, now that there
-// is none, and tells if there is nothing to wait for.
-func (t *Tracer) pause(ctx context.Context, wait time.Duration) error {
-	stopped := t.ended.Load() != nil
-	if stopped && t.reader.AvailableBytes() == 0 {
-		return io.EOF
+// nextPending returns the oldest packet that can be delivered. One that turns out to have
+// been sent as it is is none, unless it is the probe's.
+func (t *Tracer) nextPending() (event.Packet, bool) {
+	for {
+		packet, found := t.pending.next()
+		if !found {
+			return packet, false
+		}
+		if packet.Verdict != event.Sent || t.isProbe(&packet) {
+			t.events.Add(1)
+			return packet, true
+		}
 	}
-	if err := ctx.Err(); err != nil && !stopped {
+}
+
+// pause sets how long the reader waits for the next record, now that there is none. It
+// returns io.EOF after Stop.
+func (t *Tracer) pause(ctx context.Context, wait time.Duration) error {
+	if t.ended.Load() != nil && t.reader.AvailableBytes() == 0 {
+		if len(t.pending.packets) == 0 {
+			return io.EOF
+		}
+		t.pending.settle(ctx, pendingAtEnd)
+		t.reader.SetDeadline(time.Now())
+		return nil
+	}
+	if err := ctx.Err(); err != nil && t.ended.Load() == nil {
 		return err
 	}
 	// The poll cannot wait for a context too: wake it when that ends.
@@ -75,55 +96,73 @@ func (t *Tracer) wakeOn(ctx context.Context) {
 		t.stopWaking()
 	}
 	t.waking = ctx
-	t.stopWaking = context.AfterFunc(ctx, func() { _ = t.reader.Flush() }) // fails only once closed
+	t.stopWaking = context.AfterFunc(ctx, t.wake)
 }
 
-// take decodes one record; one that is not of a packet is dealt with here.
-func (t *Tracer) take(ctx context.Context, raw []byte) (event.Packet, bool, error) {
+// wake makes a Read that waits look at what it waits for.
+func (t *Tracer) wake() { _ = t.reader.Flush() } // fails only once closed
+
+func (t *Tracer) take(ctx context.Context, raw []byte) error {
 	kind, err := t.decoder.kind(raw)
 	if err != nil {
-		return event.Packet{}, false, err
+		return err
 	}
 	switch kind {
 	case bpf.XentraceEventKindEVENT_INTERFACE:
-		t.told(ctx, t.decoder.decodeInterface(raw))
-		return event.Packet{}, false, nil
+		t.addReported(ctx, t.decoder.decodeInterface(raw))
+		return nil
 	case bpf.XentraceEventKindEVENT_ELSEWHERE:
 		packet, err := t.takeElsewhere(raw)
 		if err != nil {
-			return event.Packet{}, false, err
+			return err
 		}
-		i, _ := t.registry.lookUp(deviceKey{packet.Interface.Index, packet.Interface.NetNS})
-		packet.Interface.Name = i.name
-		t.events.Add(1)
-		return packet, true, nil
+		t.hold(packet)
+		return nil
 	case bpf.XentraceEventKindEVENT_PACKET:
 		packet, err := t.decoder.decodePacket(raw)
 		if err != nil {
-			return event.Packet{}, false, err
+			return err
 		}
 		if t.calls != nil {
 			packet.Stack = t.calls.name(&t.decoder)
 		}
-		if err := t.complete(&packet); err != nil {
-			return event.Packet{}, false, err
-		}
-		if packet.Verdict == event.Sent && !t.isProbe(&packet) {
-			return event.Packet{}, false, nil
-		}
-		t.events.Add(1)
-		return packet, true, nil
+		t.hold(packet)
+		return nil
 	}
-	return event.Packet{}, false, fmt.Errorf("record of kind %d: not known", kind)
+	return fmt.Errorf("record of kind %d: unknown", kind)
 }
 
-// complete adds to a packet what the kernel side leaves open. Its interface tells which
-// loading of the driver it was handed to; the time does for one that is not known yet.
-func (t *Tracer) complete(p *event.Packet) error {
+// hold adds the name of its interface to a packet and makes it pending. The driver it was
+// handed to is the one its interface was registered with, or that of the time where the
+// interface is not registered yet.
+func (t *Tracer) hold(p event.Packet) {
 	i, known := t.registry.lookUp(deviceKey{p.Interface.Index, p.Interface.NetNS})
 	p.Interface.Name = i.name
 	if !known {
 		i.driver = t.driver.generations.at(t.decoder.packet.TimeNs)
 	}
-	return errors.Join(i.driver.refine(t.background, &p.Cause), i.driver.refineVerdict(t.background, &p.Verdict))
+	t.pending.add(p, &i.driver.linearization)
+}
+
+// errNoProbe refuses a probe to a tracer that was not started for one.
+var errNoProbe = errors.New("the tracer was not started for a probe")
+
+// SetProbe makes every packet of the socket with this cookie (SO_COOKIE) a record, whatever
+// becomes of it; 0 for none. It needs [Options.Probe].
+func (t *Tracer) SetProbe(cookie uint64) error {
+	if !t.options.Probe {
+		return errNoProbe
+	}
+	if err := t.attachment.collection.Variables[bpf.XentraceVarProbeCookie].Set(cookie); err != nil {
+		return fmt.Errorf("probe for the BPF programs: %w", err)
+	}
+	t.probe.Store(cookie)
+	return nil
+}
+
+// isProbe reports whether the packet is one of the probe's. A copy that the driver made
+// has no socket, and is none.
+func (t *Tracer) isProbe(p *event.Packet) bool {
+	cookie := t.probe.Load()
+	return cookie != 0 && p.Socket != nil && p.Socket.Cookie == cookie
 }

@@ -18,11 +18,10 @@ const recordHeader = int(unsafe.Offsetof(bpf.XentracePacketEvent{}.Frags))
 // fragments.
 const stackedRecord = int(unsafe.Sizeof(bpf.XentracePacketEvent{}))
 
-// interfaceRecord is how long the record of an unregistered interface is.
 const interfaceRecord = int(unsafe.Sizeof(bpf.XentraceInterfaceEvent{}))
 
-// recordDecoder turns what crossed the ring buffer into packets. The buffers
-// are its own, so that a storm of records allocates only what it keeps.
+// recordDecoder turns ring buffer records into packets. It has its own buffers, so that a
+// storm of records allocates only what is kept.
 type recordDecoder struct {
 	packet    bpf.XentracePacketEvent
 	call      bpf.XentraceCallStack // its frames are none if the record has no stack
@@ -31,10 +30,9 @@ type recordDecoder struct {
 	jiffy     time.Duration // length of one
 	wallTime  func(monotonic uint64) time.Time
 
-	foreignPIDs bool // the kernel side's PIDs are not those of this PID namespace
+	foreignPIDs bool // the BPF programs' PIDs are not those of this PID namespace
 }
 
-// kind returns what the record tells of.
 func (d *recordDecoder) kind(raw []byte) (bpf.XentraceEventKind, error) {
 	if len(raw) < interfaceRecord {
 		return 0, fmt.Errorf("record of %d bytes: shorter than any", len(raw))
@@ -42,7 +40,7 @@ func (d *recordDecoder) kind(raw []byte) (bpf.XentraceEventKind, error) {
 	return *(*bpf.XentraceEventKind)(unsafe.Pointer(&raw[0])), nil
 }
 
-// decodeInterface returns the interface that user space did not know of.
+// decodeInterface returns an interface that is not registered.
 func (d *recordDecoder) decodeInterface(raw []byte) event.Device {
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(&d.iface)), interfaceRecord), raw)
 	return event.Device{
@@ -97,7 +95,6 @@ func (d *recordDecoder) decodePacket(raw []byte) (event.Packet, error) {
 	return p, nil
 }
 
-// decodeCall takes down the stack behind a packet, if there is one.
 func (d *recordDecoder) decodeCall(raw []byte) error {
 	d.call.NrKernel, d.call.NrUser = 0, 0
 	if len(raw) <= stackedRecord {

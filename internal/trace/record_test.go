@@ -21,7 +21,7 @@ func newDecoder() *recordDecoder {
 	}
 }
 
-// raw is the record as the kernel side cuts it off: behind the last fragment.
+// raw is the record as the BPF programs cuts it off: behind the last fragment.
 func raw(event *bpf.XentracePacketEvent, frags int) []byte {
 	length := recordHeader + frags*int(unsafe.Sizeof(event.Frags[0]))
 	return slices.Clone(unsafe.Slice((*byte)(unsafe.Pointer(event)), length))
@@ -46,7 +46,7 @@ func tcpEvent(frags int) *bpf.XentracePacketEvent {
 	return e
 }
 
-// tcpPacket is what tcpEvent tells.
+// tcpPacket is the packet of tcpEvent.
 func tcpPacket(frags int) event.Packet {
 	p := event.Packet{
 		Time: time.Unix(1005, 7), CPU: 63, Interface: event.Device{Index: 4, NetNS: 4026531840}, Queue: 3,
@@ -113,7 +113,7 @@ func TestDecodePacket(t *testing.T) {
 	}
 }
 
-// Verdicts and causes are numbered as in the kernel side.
+// Verdicts and causes are numbered as in the BPF programs.
 func TestNumbersAreTheKernelSides(t *testing.T) {
 	for name, pair := range map[string][2]int{
 		"sent":             {int(event.Sent), int(bpf.XentraceVerdictVERDICT_SENT)},
@@ -134,7 +134,7 @@ func TestNumbersAreTheKernelSides(t *testing.T) {
 		"unknown":          {int(event.UnknownCause), int(bpf.XentraceCauseCAUSE_UNKNOWN)},
 	} {
 		if pair[0] != pair[1] {
-			t.Errorf("%s is %d, and %d in the kernel side", name, pair[0], pair[1])
+			t.Errorf("%s is %d, and %d in the BPF programs", name, pair[0], pair[1])
 		}
 		if text := event.Verdict(pair[0]).String(); name != text && name != event.Cause(pair[0]).String() {
 			t.Errorf("%s is called neither %s nor %s", name, text, event.Cause(pair[0]))

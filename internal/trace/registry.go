@@ -10,18 +10,14 @@ import (
 
 	"github.com/cilium/ebpf"
 
-	"xentrace/bpf"
-	"xentrace/internal/event"
 	"xentrace/internal/netdev"
 )
 
-// deviceKey tells interfaces apart in the kernel side.
 type deviceKey struct {
 	index int
 	netns uint32
 }
 
-// watchedInterface is one interface that is counted apart from the others.
 type watchedInterface struct {
 	netdev.Interface
 	slot        uint32 // index into the counters; 0 once it is gone
@@ -35,8 +31,8 @@ type watchedInterface struct {
 	missing        string // why tx_dropped is not known
 }
 
-// registry knows the watched interfaces. It alone writes the kernel side's
-// table of them and hands out the places in the counters.
+// registry holds the watched interfaces. It alone writes the BPF programs' table of them
+// and allocates the indices of the counters.
 type registry struct {
 	mu        sync.Mutex
 	table     interfaceTable
@@ -44,11 +40,11 @@ type registry struct {
 	elsewhere *ebpf.Map // counters of drops outside the driver; nil if they are not counted
 	active    map[deviceKey]*watchedInterface
 	all       []*watchedInterface // in the order in which they came
-	free      []uint32            // places in the counters, the one longest free first
+	free      []uint32            // indices into the counters, the one longest free first
 
-	early     counts            // place 0: packets of interfaces that were not registered yet
-	lastEarly *watchedInterface // the one that the kernel side told of last
-	crowded   bool              // an interface found no place, and is counted in place 0 for good
+	early     counts            // index 0: packets of interfaces that were not registered yet
+	lastEarly *watchedInterface // the one that the BPF programs reported last
+	full      bool              // an interface got no index, and is counted at index 0 for good
 
 	known atomic.Pointer[map[deviceKey]knownInterface] // for records; replaced, never changed
 
@@ -93,24 +89,22 @@ func (w *watchedInterface) key() deviceKey {
 	return deviceKey{w.Index, w.Namespace}
 }
 
-// add begins to count the interface apart from others. It reports whether the
-// interface was new.
-func (r *registry) add(ctx context.Context, i netdev.Interface, toldByKernel bool) (bool, error) {
+func (r *registry) add(ctx context.Context, i netdev.Interface, reportedByBPF bool) (bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	key := deviceKey{i.Index, i.Namespace}
 	if w := r.active[key]; w != nil {
 		w.Interface = i
 		r.publishKnown()
-		if toldByKernel { // of packets from before it was added
+		if reportedByBPF { // of packets from before it was added
 			r.lastEarly = w
 			return false, r.settleEarly()
 		}
 		return false, nil
 	}
 	if len(r.free) == 0 {
-		r.crowded = true
-		return false, fmt.Errorf("interface %s: %d interfaces are watched already, and its packets are counted together with those of others that came too late", i, len(r.active))
+		r.full = true
+		return false, fmt.Errorf("%d interfaces are watched already; its packets are counted with those of others that came too late", len(r.active))
 	}
 	w := &watchedInterface{Interface: i, slot: r.free[0], driver: r.drivers.current()}
 	w.readTxDropped(ctx, &w.txDroppedBase)
@@ -123,7 +117,7 @@ func (r *registry) add(ctx context.Context, i netdev.Interface, toldByKernel boo
 	r.free = r.free[1:]
 	r.active[key] = w
 	r.all = append(r.all, w)
-	if toldByKernel {
+	if reportedByBPF {
 		r.lastEarly = w
 		if err := r.settleEarly(); err != nil {
 			return false, err
@@ -133,11 +127,10 @@ func (r *registry) add(ctx context.Context, i netdev.Interface, toldByKernel boo
 	return true, nil
 }
 
-// settleEarly gives what was counted in place 0 to the interface that came
-// last: a place holds one interface's packets unless several appear at the same
-// moment.
+// settleEarly adds what was counted at index 0 to the interface that was reported last.
+// That is wrong only if several appear at once.
 func (r *registry) settleEarly() error {
-	if r.crowded || r.lastEarly == nil {
+	if r.full || r.lastEarly == nil {
 		return nil
 	}
 	now, err := r.read(0)
@@ -150,7 +143,6 @@ func (r *registry) settleEarly() error {
 	return nil
 }
 
-// remove ends the counting of an interface that is gone and frees its place.
 func (r *registry) remove(key deviceKey) (netdev.Interface, bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -180,7 +172,6 @@ func (r *registry) remove(key deviceKey) (netdev.Interface, bool, error) {
 	return w.Interface, true, nil
 }
 
-// anyNetfront tells whether an interface of xen-netfront is watched now.
 func (r *registry) anyNetfront() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -219,8 +210,8 @@ func (w *watchedInterface) readTxDropped(ctx context.Context, into **uint64) {
 	*into = &value
 }
 
-// txDropped reads the interface's own counter. The namespace is not kept open:
-// that would keep it alive.
+// txDropped reads the interface's own counter. The namespace is not kept open, which would
+// keep it alive.
 func txDropped(ctx context.Context, i netdev.Interface) (uint64, error) {
 	namespace, err := netdev.OpenNamespace(ctx, i.Namespace)
 	if err != nil {
@@ -233,65 +224,6 @@ func txDropped(ctx context.Context, i netdev.Interface) (uint64, error) {
 	return counters.TxDropped, nil
 }
 
-// totals returns what was counted for every interface so far.
-func (r *registry) totals(ctx context.Context) ([]interfaceTotals, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if err := r.settleEarly(); err != nil {
-		return nil, err
-	}
-	all := make([]interfaceTotals, 0, len(r.all)+1)
-	for _, w := range r.all {
-		t, err := r.interfaceTotals(ctx, w)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, t)
-	}
-	others, err := r.read(0)
-	if err != nil {
-		return nil, err
-	}
-	if others := others.minus(&r.early); others.Packets+others.Elsewhere != 0 {
-		if err := r.drivers.lastRead().refineCounts(ctx, &others.Counts); err != nil {
-			return nil, err
-		}
-		t := event.InterfaceTotals{Driver: netdev.DriverNetfront, Counts: others.Counts}
-		all = append(all, interfaceTotals{t, others.rejected, others.reasons})
-	}
-	return all, nil
-}
-
-func (r *registry) interfaceTotals(ctx context.Context, w *watchedInterface) (interfaceTotals, error) {
-	sum := w.finalCounts
-	if !w.gone {
-		var err error
-		if sum, err = r.read(w.slot); err != nil {
-			return interfaceTotals{}, err
-		}
-	}
-	sum.add(&w.firstCounts)
-	if err := w.driver.refineCounts(ctx, &sum.Counts); err != nil {
-		return interfaceTotals{}, err
-	}
-	t := event.InterfaceTotals{
-		Device: event.Device{Name: w.Name, Index: w.Index, NetNS: w.Namespace},
-		Driver: w.Driver,
-		Gone:   w.gone,
-		Counts: sum.Counts,
-		Queues: w.Queues,
-	}
-	final := w.txDroppedFinal
-	if final == nil && !w.gone {
-		w.readTxDropped(ctx, &final)
-	}
-	if w.txDroppedBase != nil && final != nil {
-		delta := *final - *w.txDroppedBase
-		t.TxDroppedDelta = &delta
-	}
-	return interfaceTotals{t, sum.rejected, sum.reasons}, nil
-}
-
 // missing says why a tx_dropped is not known, if one is not.
 func (r *registry) missing() string {
 	r.mu.Lock()
@@ -301,52 +233,4 @@ func (r *registry) missing() string {
 		return ""
 	}
 	return r.all[i].String() + ": " + r.all[i].missing
-}
-
-func (r *registry) clear(slot uint32) error {
-	cpus, err := ebpf.PossibleCPU()
-	if err != nil {
-		return fmt.Errorf("number of CPUs: %w", err)
-	}
-	if err := r.counters.Put(slot, make([]bpf.XentraceCounters, cpus)); err != nil {
-		return fmt.Errorf("counters of a new interface: %w", err)
-	}
-	if r.elsewhere == nil {
-		return nil
-	}
-	if err := r.elsewhere.Put(slot, make([]bpf.XentraceElsewhereCounters, cpus)); err != nil {
-		return fmt.Errorf("counters of a new interface: %w", err)
-	}
-	return nil
-}
-
-func (r *registry) read(slot uint32) (counts, error) {
-	var perCPU []bpf.XentraceCounters
-	if err := r.counters.Lookup(slot, &perCPU); err != nil {
-		return counts{}, fmt.Errorf("counters of the kernel side: %w", err)
-	}
-	var sum counts
-	for i := range perCPU {
-		c := countsOf(&perCPU[i])
-		sum.add(&c)
-	}
-	return sum, r.readElsewhere(slot, &sum)
-}
-
-// readElsewhere adds the drops outside the driver.
-func (r *registry) readElsewhere(slot uint32, sum *counts) error {
-	if r.elsewhere == nil {
-		return nil
-	}
-	var perCPU []bpf.XentraceElsewhereCounters
-	if err := r.elsewhere.Lookup(slot, &perCPU); err != nil {
-		return fmt.Errorf("counters of the kernel side: %w", err)
-	}
-	for i := range perCPU {
-		sum.Elsewhere += perCPU[i].Dropped
-		for n, count := range perCPU[i].Reasons {
-			sum.reasons[n] += count
-		}
-	}
-	return nil
 }

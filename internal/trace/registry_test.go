@@ -9,9 +9,10 @@ import (
 	"xentrace/internal/event"
 	"xentrace/internal/netdev"
 	"xentrace/internal/netfront"
+	"xentrace/test/need"
 )
 
-// testRegistry is a registry whose counters the test writes in the kernel side's place.
+// testRegistry is a registry whose counters the test writes in the BPF programs' place.
 type testRegistry struct {
 	*registry
 	t    *testing.T
@@ -20,6 +21,7 @@ type testRegistry struct {
 
 func newTestRegistry(t *testing.T) *testRegistry {
 	t.Helper()
+	need.Root(t, "to make BPF maps")
 	spec, err := bpf.LoadXentrace()
 	if err != nil {
 		t.Fatal(err)
@@ -33,7 +35,7 @@ func newTestRegistry(t *testing.T) *testRegistry {
 		return m
 	}
 	drivers := new(generations)
-	drivers.begin(0, "").tell(netfront.Answer{Value: netfront.Drops})
+	drivers.begin(0, "").resolve(netfront.Answer{Value: netfront.Drops})
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
 		t.Fatal(err)
@@ -41,7 +43,7 @@ func newTestRegistry(t *testing.T) *testRegistry {
 	return &testRegistry{newRegistry(newMap(bpf.XentraceMapInterfaces), newMap(bpf.XentraceMapCountersOf), drivers), t, cpus}
 }
 
-// send counts packets of one slot, and drops over the limit, in a place, on its last CPU.
+// send counts packets of one slot, and drops over the limit, at an index, on the last CPU.
 func (r *testRegistry) send(slot uint32, packets, drops uint64) {
 	r.t.Helper()
 	var all []bpf.XentraceCounters
@@ -57,11 +59,11 @@ func (r *testRegistry) send(slot uint32, packets, drops uint64) {
 	}
 }
 
-// appears registers an interface of xen-netfront and returns its place.
-func (r *testRegistry) appears(index int, told bool) uint32 {
+// appears registers an interface of xen-netfront and returns its index.
+func (r *testRegistry) appears(index int, reported bool) uint32 {
 	r.t.Helper()
 	i := netdev.Interface{Name: "eth0", Index: index, Namespace: 1, Driver: netdev.DriverNetfront}
-	if _, err := r.add(r.t.Context(), i, told); err != nil {
+	if _, err := r.add(r.t.Context(), i, reported); err != nil {
 		r.t.Fatal(err)
 	}
 	return r.active[deviceKey{index, 1}].slot
@@ -84,20 +86,20 @@ func (r *testRegistry) lives() []interfaceTotals {
 	return all
 }
 
-// Each life of an interface keeps its counts, in a place that the next one does not get,
+// Each life of an interface keeps its counts, at an index that the next one does not get,
 // and its drops keep the cause that the driver of that time had.
 func TestInterfaceLives(t *testing.T) {
 	r := newTestRegistry(t)
 	first := r.appears(2, false)
 	r.send(first, 10, 3)
 	r.goes(2)
-	r.drivers.begin(1000, "unloaded").tell(netfront.Answer{Value: netfront.Linearizes})
+	r.drivers.begin(1000, "unloaded").resolve(netfront.Answer{Value: netfront.Linearizes})
 	second := r.appears(3, false)
 	r.send(second, 20, 4)
 	r.send(first, 100, 100) // by a program that still ran: nobody's any more
 	all := r.lives()
 	if first == second || len(all) != 2 {
-		t.Fatalf("places %d and %d, %d interfaces, want two of each", first, second, len(all))
+		t.Fatalf("indices %d and %d, %d interfaces, want two of each", first, second, len(all))
 	}
 	if all[0].Packets != 10 || !all[0].Gone || all[0].Causes[event.TooManySlots] != 3 || all[0].Causes[event.LinearizeFailed] != 0 {
 		t.Errorf("the first life: %d packets, gone %v, causes %v", all[0].Packets, all[0].Gone, all[0].Causes)
@@ -105,8 +107,8 @@ func TestInterfaceLives(t *testing.T) {
 	if all[1].Packets != 20 || all[1].Gone || all[1].Causes[event.LinearizeFailed] != 4 || all[1].Causes[event.TooManySlots] != 0 {
 		t.Errorf("the second life: %d packets, gone %v, causes %v", all[1].Packets, all[1].Gone, all[1].Causes)
 	}
-	if i, known := r.lookUp(deviceKey{2, 1}); !known || i.driver.cause() != event.TooManySlots {
-		t.Errorf("records of the first life are of a driver whose cause is %q", i.driver.cause())
+	if i, known := r.lookUp(deviceKey{2, 1}); !known || causeOverLimit(i.driver.answer.Value) != event.TooManySlots {
+		t.Errorf("records of the first life are of a driver whose cause is %q", causeOverLimit(i.driver.answer.Value))
 	}
 }
 
@@ -114,19 +116,19 @@ func TestInterfaceLives(t *testing.T) {
 // side's word of it or the kernel's comes first.
 func TestFirstPackets(t *testing.T) {
 	for _, test := range []struct {
-		name string
-		told []bool // by the kernel side, in this order
+		name     string
+		reported []bool // by the BPF program, in this order
 	}{
-		{"the kernel side's word", []bool{true}},
-		{"the kernel's word, then the kernel side's", []bool{false, true}},
-		{"the kernel side's word, then the kernel's", []bool{true, false}},
+		{"the BPF programs' report", []bool{true}},
+		{"the kernel's event, then the kernel side's", []bool{false, true}},
+		{"the BPF programs' report, then the kernel's event", []bool{true, false}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := newTestRegistry(t)
 			r.send(0, 5, 0)
 			var slot uint32
-			for _, told := range test.told {
-				slot = r.appears(2, told)
+			for _, reported := range test.reported {
+				slot = r.appears(2, reported)
 			}
 			r.send(slot, 7, 0)
 			r.goes(2)
@@ -148,7 +150,7 @@ func TestPlacesAreGivenOutAgain(t *testing.T) {
 	for index := 2; index < 3*places; index++ {
 		slot := r.appears(index, false)
 		if slot == last || slot == 0 {
-			t.Fatalf("interface %d got place %d, the one before %d", index, slot, last)
+			t.Fatalf("interface %d got index %d, the one before %d", index, slot, last)
 		}
 		r.send(slot, 1, 0)
 		r.goes(index)

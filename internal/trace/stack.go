@@ -3,20 +3,23 @@ package trace
 import (
 	"bytes"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
+	"xentrace/bpf"
 	"xentrace/internal/kernel"
+	"xentrace/internal/userstack"
 )
 
 const (
-	// modulesInterval is how often it is looked whether modules came or went, while
-	// there are stacks to name.
+	// modulesInterval is how often /proc/modules is checked for changes while there are
+	// stacks to name.
 	modulesInterval = time.Second
 
-	// maxNamed bounds the return addresses that are remembered with their names; then
-	// they are all forgotten. The same few recur.
-	maxNamed = 4096
+	// maxNamedAddresses bounds the cache of named return addresses, which is then cleared.
+	// The same few recur.
+	maxNamedAddresses = 4096
 
 	// innerFrames is how many frames may belong to the freeing, to tracing and to BPF itself.
 	innerFrames = 10
@@ -51,7 +54,7 @@ func (s *stacks) name(addresses []uint64, location uint64) []string {
 	frames := make([]kernel.Frame, len(addresses))
 	for i, address := range addresses {
 		if i == 0 && location == 0 {
-			address++ // of a kprobe: where the processor is, not where it will return to
+			address++ // of a kprobe: the instruction pointer, not a return address
 		}
 		frames[i] = s.frame(address)
 	}
@@ -65,7 +68,7 @@ func (s *stacks) name(addresses []uint64, location uint64) []string {
 func (s *stacks) frame(address uint64) kernel.Frame {
 	frame, known := s.named[address]
 	if !known {
-		if len(s.named) >= maxNamed {
+		if len(s.named) >= maxNamedAddresses {
 			clear(s.named)
 		}
 		frame = s.functions.Frame(address)
@@ -87,11 +90,11 @@ func (s *stacks) renew() {
 	}
 	s.read, s.modules = true, modules
 	s.named = make(map[uint64]kernel.Frame)
-	s.functions, _ = kernel.ReadFunctions() // what is missing was told at the start
+	s.functions, _ = kernel.ReadFunctions() // what is missing was reported at the start
 }
 
-// loadedModules returns the names, sizes and addresses in /proc/modules, which tell
-// one load from another; how often a module is used changes all the time.
+// loadedModules returns the names, sizes and addresses in /proc/modules, which
+// distinguish one load from another. The use counts change all the time and are left out.
 func loadedModules() []byte {
 	text, err := os.ReadFile("/proc/modules")
 	if err != nil {
@@ -128,4 +131,116 @@ func firstDropping(frames []kernel.Frame, addresses []uint64, location uint64) i
 		}
 	}
 	return first
+}
+
+const (
+	// maxRecentCalls and recentCallsAge bound the cache of named calls: a program sends
+	// from few call sites.
+	maxRecentCalls = 256
+	recentCallsAge = time.Second
+)
+
+type calls struct {
+	stacks *stacks
+	namer  *userstack.Namer
+	recent map[userCall][]string
+	since  time.Time
+}
+
+type userCall struct {
+	tgid   uint32
+	frames uint16
+	stack  [len(bpf.XentraceCallStack{}.User)]uint64
+}
+
+func newCalls(s *stacks) *calls {
+	return &calls{stacks: s, namer: userstack.New(), recent: make(map[userCall][]string)}
+}
+
+// name returns the frames of the kernel and then those of the program, innermost first;
+// none if the packet of the record was not sent by a call.
+func (c *calls) name(record *recordDecoder) []string {
+	frames, byCall := c.kernelFrames(record)
+	if !byCall {
+		return nil
+	}
+	call := &record.call
+	addresses := call.Kernel[:call.NrKernel]
+	names := make([]string, 0, len(frames)+int(call.NrUser))
+	for _, frame := range frames[firstDropping(frames, addresses, 0):] {
+		names = append(names, frame.String())
+	}
+	return append(names, c.userFrames(record)...)
+}
+
+// user returns the program's frames only.
+func (c *calls) user(record *recordDecoder) []string {
+	if _, byCall := c.kernelFrames(record); !byCall {
+		return nil
+	}
+	return c.userFrames(record)
+}
+
+// kernelFrames names the kernel's frames, and reports whether they are those of the call
+// that sent the packet: a task that runs the qdisc also sends packets of others.
+func (c *calls) kernelFrames(record *recordDecoder) (frames []kernel.Frame, byCall bool) {
+	call := &record.call
+	if call.NrKernel == 0 {
+		return nil, false
+	}
+	c.stacks.renew()
+	if c.stacks.functions == nil {
+		return nil, false
+	}
+	for _, address := range call.Kernel[:call.NrKernel] {
+		frames = append(frames, c.stacks.frame(address))
+	}
+	own := record.packet.Sender.Tgid == call.Tgid || !slices.ContainsFunc(frames, runsQdisc)
+	return frames, own && fromCall(frames)
+}
+
+func runsQdisc(f kernel.Frame) bool { return f.Function == "__qdisc_run" }
+
+func (c *calls) userFrames(record *recordDecoder) []string {
+	call := &record.call
+	if call.NrUser == 0 {
+		return nil
+	}
+	key := userCall{tgid: call.Tgid, frames: call.NrUser}
+	copy(key.stack[:], call.User[:call.NrUser])
+	if time.Since(c.since) > recentCallsAge || len(c.recent) >= maxRecentCalls {
+		clear(c.recent)
+		c.since = time.Now()
+	}
+	names, known := c.recent[key]
+	if !known {
+		names = c.namer.Name(int(call.Tgid), record.packet.TimeNs, call.User[:call.NrUser])
+		c.recent[key] = names
+	}
+	return slices.Clone(names)
+}
+
+// interrupting are functions whose work is unrelated to the call below them: softirqs,
+// which send most packets of a busy connection, and busy polling.
+var interrupting = map[string]bool{
+	"__do_softirq": true, "handle_softirqs": true, "do_softirq": true, "run_ksoftirqd": true,
+	"net_tx_action": true, "net_rx_action": true, "__napi_poll": true,
+	"napi_busy_loop": true, "__napi_busy_loop": true,
+}
+
+// entries are functions by which system calls enter the kernel.
+var entries = []string{"do_syscall_64", "x64_sys_call", "entry_SYSCALL", "do_fast_syscall_32", "__do_fast_syscall_32",
+	"__x64_sys_", "__ia32_sys_", "el0_svc", "do_el0_svc", "invoke_syscall", "__arm64_sys_", "io_wq_worker"}
+
+// fromCall reports whether a stack leads to a system call with nothing unrelated on top. A
+// truncated stack does not.
+func fromCall(frames []kernel.Frame) bool {
+	called := false
+	for _, frame := range frames {
+		if interrupting[frame.Function] {
+			return false
+		}
+		called = called || slices.ContainsFunc(entries, func(entry string) bool { return strings.HasPrefix(frame.Function, entry) })
+	}
+	return called
 }

@@ -7,24 +7,25 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cilium/ebpf"
+
 	"xentrace/bpf"
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 )
 
-// A queue is stuck if the driver has stopped it for want of free slots and no
-// packet got through in all of that time. netback gives slots back within
-// milliseconds, but not once it has disabled the interface ("fatal error; disabling
-// device" in dom0's log); the guest's log stays silent then, since the driver has
-// no watchdog.
+// A queue is stuck if the driver stopped it because the ring is full, and no packet was sent
+// since. netback returns slots within milliseconds, but not once it has disabled the
+// interface ("fatal error; disabling device" in dom0's log). The guest's log does not show
+// that: the driver has no watchdog.
 const (
-	lookInterval = time.Second
-	stuckLooks   = 4 // in a row that find it so: a guest that was paused gets them, too
-	stuckTime    = 3 * time.Second
+	queuePollInterval = time.Second
+	stuckPolls        = 4 // in a row: a guest that was paused needs them, too
+	stuckTime         = 3 * time.Second
 )
 
-// stuckWatch finds the interfaces of which the backend takes nothing any more.
-// What it is shown of the queues is all that it knows; time is in jiffies.
+// stuckWatch finds the interfaces whose backend accepts nothing any more. It sees only what
+// each poll of the queues returns; times are in jiffies.
 type stuckWatch struct {
 	jiffy time.Duration
 
@@ -33,30 +34,28 @@ type stuckWatch struct {
 	missing    string // why nothing is known; empty: it is
 }
 
-// stuckInterface is what is known of one interface.
 type stuckInterface struct {
 	queues []stuckQueue
-	now    uint64 // of the last look
+	now    uint64 // of the last poll
 	since  uint64 // when it got stuck; 0: no queue is
 	before uint64 // how long it was stuck before that, in jiffies
 }
 
 type stuckQueue struct {
-	looks  int    // that found it stopped, without a packet in between
+	polls  int    // polls that found it stopped, without a packet in between
 	packet uint64 // when it took the last packet
 	stuck  bool
 	since  uint64 // when it took its last packet before that
-	moves  int    // looks that found it stopped again behind another packet
-	down   bool   // the interface was down or disconnected at the last look
+	moves  int    // polls that found it stopped again after another packet
+	down   bool   // the interface was down or disconnected at the last poll
 	reset  bool   // it was before that, and the queue took no packet since
 }
 
 func newStuckWatch(jiffy time.Duration) *stuckWatch {
-	return &stuckWatch{jiffy: jiffy, interfaces: make(map[deviceKey]*stuckInterface), missing: "the queues were not looked at yet"}
+	return &stuckWatch{jiffy: jiffy, interfaces: make(map[deviceKey]*stuckInterface), missing: "the queues were not polled yet"}
 }
 
-// look takes one look at an interface and returns what is to be said.
-func (w *stuckWatch) look(key deviceKey, name string, there bool, queues *bpf.XentraceQueues) []string {
+func (w *stuckWatch) poll(key deviceKey, there bool, queues *bpf.XentraceQueues) []event.Notice {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	i := w.interfaces[key]
@@ -77,46 +76,38 @@ func (w *stuckWatch) look(key deviceKey, name string, there bool, queues *bpf.Xe
 	}
 	count := min(int(queues.Count), len(queues.Queue))
 	i.resize(count)
-	var sentences []string
+	var notices []event.Notice
 	for n := range count {
 		q := &i.queues[n]
 		stopped, packet := queues.Queue[n].Stopped != 0, queues.Queue[n].TransStart
 		switch {
 		case q.recovers(stopped, packet):
-			sentences = append(sentences, fmt.Sprintf("%s: transmit queue %d takes packets again after %s", name, n, seconds(w.time(i.now-q.since))))
+			notices = append(notices, event.Notice{ID: event.NoticeQueueRecovered, Queue: &n, DurationMS: w.time(i.now - q.since).Milliseconds()})
 		case q.sticks(stopped, packet) && w.time(i.now-packet) >= stuckTime:
 			q.stuck, q.since = true, packet
-			sentences = append(sentences, stuckSentence(name, n, w.time(i.now-packet)))
+			notices = append(notices, event.Notice{ID: event.NoticeQueueStuck, Queue: &n, DurationMS: w.time(i.now - packet).Milliseconds()})
 		}
 	}
 	i.account()
-	return sentences
+	return notices
 }
 
-func stuckSentence(name string, queue int, lasts time.Duration) string {
-	return fmt.Sprintf("%s: transmit queue %d has been full for %s and the backend takes nothing from it: nothing leaves, and the guest's log does not say so; netback does this when it has disabled the interface (dom0's log then has \"fatal error; disabling device\"), and only connecting it anew helps (in dom0: xl network-detach, xl network-attach)",
-		name, queue, seconds(lasts))
-}
-
-func seconds(d time.Duration) string { return fmt.Sprintf("%d s", d.Round(time.Second)/time.Second) }
-
-// sticks takes note of one look and reports whether the queue is to be called
-// stuck now, if it has lasted long enough.
+// sticks notes one poll and reports whether enough of them found the queue stopped.
 func (q *stuckQueue) sticks(stopped bool, packet uint64) bool {
 	switch {
 	case !stopped:
-		q.looks = 0
-	case q.looks == 0 || packet != q.packet:
-		q.looks = 1
+		q.polls = 0
+	case q.polls == 0 || packet != q.packet:
+		q.polls = 1
 	default:
-		q.looks++
+		q.polls++
 	}
 	q.packet, q.down = packet, false
-	return !q.stuck && q.looks >= stuckLooks
+	return !q.stuck && q.polls >= stuckPolls
 }
 
-// recovers reports whether a stuck queue goes on. A queue that was opened again by
-// setting its interface up takes a packet and is full again.
+// recovers reports whether a stuck queue recovered. One that was reopened by setting its
+// interface up accepts a packet and is full again.
 func (q *stuckQueue) recovers(stopped bool, packet uint64) bool {
 	if !q.stuck {
 		return false
@@ -130,18 +121,18 @@ func (q *stuckQueue) recovers(stopped bool, packet uint64) bool {
 			q.moves++
 		}
 	}
-	if stopped && q.moves < stuckLooks || q.reset {
+	if stopped && q.moves < stuckPolls || q.reset {
 		return false
 	}
 	*q = stuckQueue{packet: packet, since: q.since}
 	return true
 }
 
-// notReady: the driver stops its queues also when the interface is set down, and
-// without a backend there is none that could take anything.
+// notReady: the driver also stops its queues when the interface is set down, and without
+// a connected backend.
 func (i *stuckInterface) notReady() {
 	for n := range i.queues {
-		i.queues[n].looks, i.queues[n].down = 0, true
+		i.queues[n].polls, i.queues[n].down = 0, true
 	}
 }
 
@@ -152,7 +143,6 @@ func (i *stuckInterface) resize(count int) {
 	i.queues = i.queues[:count]
 }
 
-// account adds up how long the interface was stuck.
 func (i *stuckInterface) account() {
 	stuck := slices.IndexFunc(i.queues, func(q stuckQueue) bool { return q.stuck })
 	switch {
@@ -186,7 +176,7 @@ func (w *stuckWatch) fill(totals *event.Totals) {
 		t := &totals.Interfaces[n]
 		i := w.interfaces[deviceKey{t.Index, t.NetNS}]
 		if i == nil {
-			totals.Missing["stuck_ms"] = fmt.Sprintf("the queues of %s were not looked at: only those of xen-netfront are, once a second", t.Name)
+			totals.Missing["stuck_ms"] = fmt.Sprintf("the queues of %s are not polled: only those of xen-netfront are", t.Name)
 			continue
 		}
 		stuck := w.time(i.before)
@@ -204,7 +194,7 @@ func (w *stuckWatch) setMissing(reason string) {
 	w.missing = reason
 }
 
-// startStuckWatch looks at the queues from now on, until Close.
+// startStuckWatch polls the queues from now on, until Close.
 func (t *Tracer) startStuckWatch(types *kernel.Types) {
 	reader, err := newQueueReader(types)
 	if err != nil {
@@ -215,21 +205,22 @@ func (t *Tracer) startStuckWatch(types *kernel.Types) {
 	t.following.Go(func() { t.watchStuck(t.background, reader) })
 }
 
-// watchStuck looks at the queues until ctx ends.
+// watchStuck polls the queues until ctx ends.
 func (t *Tracer) watchStuck(ctx context.Context, reader *queueReader) {
 	defer reader.close()
-	ticker := time.NewTicker(lookInterval)
+	ticker := time.NewTicker(queuePollInterval)
 	defer ticker.Stop()
 	for {
 		for key, name := range t.registry.netfronts() {
 			queues, there, err := reader.read(key)
 			if err != nil {
 				t.stuck.setMissing(err.Error())
-				t.notify(fmt.Sprintf("whether the backend still takes packets is no longer looked at: %v", err))
+				t.notify(event.Notice{ID: event.NoticeQueuesUnavailable, Reason: err.Error()})
 				return
 			}
-			for _, sentence := range t.stuck.look(key, name, there, &queues) {
-				t.notify(sentence)
+			for _, notice := range t.stuck.poll(key, there, &queues) {
+				notice.Device = event.Device{Name: name, Index: key.index, NetNS: key.netns}
+				t.notify(notice)
 			}
 		}
 		select {
@@ -240,15 +231,44 @@ func (t *Tracer) watchStuck(ctx context.Context, reader *queueReader) {
 	}
 }
 
-// netfronts returns the interfaces of xen-netfront that are there, by name.
 func (r *registry) netfronts() map[deviceKey]string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	names := make(map[deviceKey]string, len(r.active))
 	for key, w := range r.active {
 		if w.IsNetfront() {
-			names[key] = w.String()
+			names[key] = w.Name
 		}
 	}
 	return names
 }
+
+type queueReader struct {
+	collection *ebpf.Collection
+}
+
+func newQueueReader(types *kernel.Types) (*queueReader, error) {
+	collection, err := loadPrograms(types, bpf.XentraceProgReadQueues)
+	if err != nil {
+		return nil, fmt.Errorf("reader of transmit queues: %w", err)
+	}
+	return &queueReader{collection}, nil
+}
+
+func (r *queueReader) read(key deviceKey) (bpf.XentraceQueues, bool, error) {
+	var queues bpf.XentraceQueues
+	arguments := [2]uint64{uint64(key.index), uint64(key.netns)}
+	status, err := r.collection.Programs[bpf.XentraceProgReadQueues].Run(&ebpf.RunOptions{Context: arguments})
+	if err != nil {
+		return queues, false, fmt.Errorf("transmit queues of interface %d: %w", key.index, err)
+	}
+	if status != 0 {
+		return queues, false, nil
+	}
+	if err := r.collection.Maps[bpf.XentraceMapQueuesNow].Lookup(uint32(0), &queues); err != nil {
+		return queues, false, fmt.Errorf("transmit queues of interface %d: %w", key.index, err)
+	}
+	return queues, true, nil
+}
+
+func (r *queueReader) close() { r.collection.Close() }

@@ -1,7 +1,7 @@
 package trace
 
 import (
-	"strings"
+	"slices"
 	"testing"
 	"time"
 
@@ -9,6 +9,7 @@ import (
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
+	"xentrace/test/need"
 )
 
 // oneLook is what one look at an interface of one queue finds. Looks are a second
@@ -24,7 +25,7 @@ type oneLook struct {
 var stuckTests = []struct {
 	name  string
 	looks []oneLook
-	want  []string // what is said, by how it begins behind the name
+	want  []change
 	lasts time.Duration
 	now   bool
 }{
@@ -35,32 +36,32 @@ var stuckTests = []struct {
 		looks: []oneLook{{packet: 1, stopped: true}, {packet: 1, stopped: true}, {packet: 1, stopped: true}, {packet: 1}, {packet: 1}}},
 	{name: "full, and stays so",
 		looks: []oneLook{{packet: 1, stopped: true}, {packet: 1, stopped: true}, {packet: 1, stopped: true}, {packet: 1, stopped: true}, {packet: 1, stopped: true}},
-		want:  []string{"transmit queue 0 has been full for 3 s"}, lasts: 4 * time.Second, now: true},
+		want:  []change{{event.NoticeQueueStuck, 0, 3}}, lasts: 4 * time.Second, now: true},
 	{name: "full before the first look",
 		looks: []oneLook{{packet: 1, stopped: true, later: 60}, {packet: 1, stopped: true}, {packet: 1, stopped: true}, {packet: 1, stopped: true}},
-		want:  []string{"transmit queue 0 has been full for 63 s"}, lasts: 63 * time.Second, now: true},
-	{name: "full, then goes on",
+		want:  []change{{event.NoticeQueueStuck, 0, 63}}, lasts: 63 * time.Second, now: true},
+	{name: "full, then recovers",
 		looks: []oneLook{{packet: 1, stopped: true}, {packet: 1, stopped: true}, {packet: 1, stopped: true}, {packet: 1, stopped: true}, {packet: 1, stopped: true}, {packet: 6}},
-		want:  []string{"transmit queue 0 has been full for 3 s", "transmit queue 0 takes packets again after 5 s"}, lasts: 5 * time.Second},
-	{name: "full, then goes on and is found stopped each time",
+		want:  []change{{event.NoticeQueueStuck, 0, 3}, {event.NoticeQueueRecovered, 0, 5}}, lasts: 5 * time.Second},
+	{name: "full, then recovers and is found stopped each time",
 		looks: []oneLook{{packet: 1, stopped: true}, {packet: 1, stopped: true}, {packet: 1, stopped: true}, {packet: 1, stopped: true},
 			{packet: 5, stopped: true}, {packet: 6, stopped: true}, {packet: 7, stopped: true}, {packet: 8, stopped: true}},
-		want: []string{"transmit queue 0 has been full for 3 s", "transmit queue 0 takes packets again after 7 s"}, lasts: 7 * time.Second},
+		want: []change{{event.NoticeQueueStuck, 0, 3}, {event.NoticeQueueRecovered, 0, 7}}, lasts: 7 * time.Second},
 	{name: "the guest was paused while it was stopped",
 		looks: []oneLook{{packet: 1, stopped: true}, {packet: 1, stopped: true, later: 100}, {packet: 1, stopped: true}, {packet: 104}, {packet: 104}}},
 	{name: "set down, which stops the queues",
 		looks: []oneLook{{}, {stopped: true, down: true}, {stopped: true, down: true}, {stopped: true, down: true}, {stopped: true, down: true}, {stopped: true, down: true}, {packet: 6}}},
 	{name: "gone while it was full",
 		looks: []oneLook{{packet: 1, stopped: true}, {packet: 1, stopped: true}, {packet: 1, stopped: true}, {packet: 1, stopped: true}, {gone: true}, {gone: true}},
-		want:  []string{"transmit queue 0 has been full for 3 s"}, lasts: 3 * time.Second},
+		want:  []change{{event.NoticeQueueStuck, 0, 3}}, lasts: 3 * time.Second},
 	{name: "set down and up does not help",
 		looks: []oneLook{{packet: 1, stopped: true}, {packet: 1, stopped: true}, {packet: 1, stopped: true}, {packet: 1, stopped: true},
 			{packet: 1, stopped: true, down: true}, {packet: 6}, {packet: 6}, {packet: 6}, {packet: 9, stopped: true}, {packet: 9, stopped: true}},
-		want: []string{"transmit queue 0 has been full for 3 s"}, lasts: 9 * time.Second, now: true},
+		want: []change{{event.NoticeQueueStuck, 0, 3}}, lasts: 9 * time.Second, now: true},
 	{name: "connected anew",
 		looks: []oneLook{{packet: 1, stopped: true}, {packet: 1, stopped: true}, {packet: 1, stopped: true}, {packet: 1, stopped: true},
 			{packet: 1, down: true}, {packet: 6}, {packet: 7}},
-		want: []string{"transmit queue 0 has been full for 3 s", "transmit queue 0 takes packets again after 6 s"}, lasts: 6 * time.Second},
+		want: []change{{event.NoticeQueueStuck, 0, 3}, {event.NoticeQueueRecovered, 0, 6}}, lasts: 6 * time.Second},
 }
 
 func TestStuckWatch(t *testing.T) {
@@ -71,7 +72,7 @@ func TestStuckWatch(t *testing.T) {
 			w := newStuckWatch(time.Second / hz)
 			w.setMissing("")
 			second := 0
-			var said []string
+			var said []event.Notice
 			for _, look := range test.looks {
 				second += 1 + look.later
 				queues := bpf.XentraceQueues{Jiffies: uint64(hz * second), Ready: 1, Count: 1}
@@ -82,7 +83,7 @@ func TestStuckWatch(t *testing.T) {
 				if look.down {
 					queues.Ready = 0
 				}
-				said = append(said, w.look(key, "eth0", !look.gone, &queues)...)
+				said = append(said, w.poll(key, !look.gone, &queues)...)
 			}
 			checkSaid(t, said, test.want)
 			totals := event.Totals{Interfaces: []event.InterfaceTotals{{Device: event.Device{Index: key.index, NetNS: key.netns}}}, Missing: map[string]string{}}
@@ -94,19 +95,25 @@ func TestStuckWatch(t *testing.T) {
 	}
 }
 
-func checkSaid(t *testing.T, said, want []string) {
+// change is a notice of a queue, and after how many seconds.
+type change struct {
+	id      event.NoticeID
+	queue   int
+	seconds int64
+}
+
+func checkSaid(t *testing.T, said []event.Notice, want []change) {
 	t.Helper()
-	if len(said) != len(want) {
-		t.Fatalf("%d sentences, want %d: %q", len(said), len(want), said)
+	var got []change
+	for _, n := range said {
+		got = append(got, change{n.ID, *n.Queue, (n.DurationMS + 500) / 1000})
 	}
-	for n := range want {
-		if !strings.HasPrefix(said[n], "eth0: "+want[n]) {
-			t.Errorf("said %q, want %q", said[n], want[n])
-		}
+	if !slices.Equal(got, want) {
+		t.Errorf("notices %v, want %v", got, want)
 	}
 }
 
-// Each queue is looked at by itself, and those that the interface no longer uses
+// Each queue is judged by itself, and those that the interface no longer uses
 // are not.
 func TestStuckWatchOfTwoQueues(t *testing.T) {
 	w := newStuckWatch(time.Millisecond)
@@ -115,20 +122,20 @@ func TestStuckWatchOfTwoQueues(t *testing.T) {
 	queues := bpf.XentraceQueues{Ready: 1, Count: 2}
 	queues.Queue[0].TransStart, queues.Queue[1].TransStart = 1000, 1000
 	queues.Queue[1].Stopped = 1
-	var said []string
+	var said []event.Notice
 	for range 6 {
 		queues.Jiffies += 1000
 		queues.Queue[0].TransStart = queues.Jiffies
-		said = append(said, w.look(key, "eth0", true, &queues)...)
+		said = append(said, w.poll(key, true, &queues)...)
 	}
-	checkSaid(t, said, []string{"transmit queue 1 has been full for 3 s"})
+	checkSaid(t, said, []change{{event.NoticeQueueStuck, 1, 3}})
 	queues.Count = 1
 	for range 6 {
 		queues.Jiffies += 1000
-		said = append(said, w.look(key, "eth0", true, &queues)...)
+		said = append(said, w.poll(key, true, &queues)...)
 	}
 	if len(said) != 1 {
-		t.Errorf("said of a queue that is not in use: %q", said[1:])
+		t.Errorf("said of a queue that is not in use: %+v", said[1:])
 	}
 }
 
@@ -148,6 +155,7 @@ func loopback(t *testing.T) deviceKey {
 
 // The reader finds the interfaces of this machine by index and namespace.
 func TestQueueReader(t *testing.T) {
+	need.Root(t, "to load BPF programs")
 	reader, err := newQueueReader(kernel.NewTypes())
 	if err != nil {
 		t.Fatal(err)

@@ -6,76 +6,85 @@ import (
 	"github.com/cilium/ebpf"
 
 	"xentrace/bpf"
+	"xentrace/internal/netdev"
 )
 
-// How the kernel side searches its table of interfaces; see bpf/maps.h.
+// How the BPF programs search their table of interfaces; see bpf/maps.h.
 const (
 	interfaceProbes = 8
 	interfaceShift  = 24
 	interfaceHash   = 0x9e3779b1
 )
 
-// removedNetNS marks a place whose interface is gone: unlike an empty one it
+// removedNetNS marks an entry whose interface is gone: unlike an empty one it
 // does not end a search.
 const removedNetNS = 1
 
-// interfaceTable is the kernel side's table of registered interfaces: open
-// addressing in an array, so that the programs which every packet runs look up
-// no hash map.
+// interfaceTable is the BPF programs' table of registered interfaces: open addressing in
+// an array, which costs a packet less than a hash map.
 type interfaceTable struct {
 	table *ebpf.Map
 }
 
-func (t interfaceTable) places(key deviceKey) [interfaceProbes]uint32 {
+func (t interfaceTable) entries(key deviceKey) [interfaceProbes]uint32 {
 	hash := (uint32(key.index) ^ key.netns<<8) * interfaceHash >> interfaceShift
-	var places [interfaceProbes]uint32
-	for i := range places {
-		places[i] = (hash + uint32(i)) % t.table.MaxEntries()
+	var entries [interfaceProbes]uint32
+	for i := range entries {
+		entries[i] = (hash + uint32(i)) % t.table.MaxEntries()
 	}
-	return places
+	return entries
 }
 
-// insert makes the kernel side count the interface at this place.
 func (t interfaceTable) insert(key deviceKey, slot uint32, netfront bool) error {
-	for _, place := range t.places(key) {
+	for _, entryIndex := range t.entries(key) {
 		var entry bpf.XentraceInterface
-		if err := t.table.Lookup(place, &entry); err != nil {
+		if err := t.table.Lookup(entryIndex, &entry); err != nil {
 			return fmt.Errorf("table of interfaces: %w", err)
 		}
 		if entry.Ifindex != 0 {
 			continue
 		}
-		// The kernel side may read an entry while it is written: it must not
-		// find the key before what belongs to it.
+		// A program may read an entry while it is written, and must not find the key
+		// before the rest.
 		entry = bpf.XentraceInterface{Netns: removedNetNS, Index: slot}
 		if netfront {
 			entry.Netfront = 1
 		}
-		if err := t.table.Put(place, entry); err != nil {
+		if err := t.table.Put(entryIndex, entry); err != nil {
 			return fmt.Errorf("table of interfaces: %w", err)
 		}
 		entry.Ifindex, entry.Netns = uint32(key.index), key.netns
-		if err := t.table.Put(place, entry); err != nil {
+		if err := t.table.Put(entryIndex, entry); err != nil {
 			return fmt.Errorf("table of interfaces: %w", err)
 		}
 		return nil
 	}
-	return fmt.Errorf("table of interfaces: no place for another one")
+	return fmt.Errorf("table of interfaces: no entry is free for another one")
 }
 
-// remove takes the interface out of the table.
 func (t interfaceTable) remove(key deviceKey) error {
-	for _, place := range t.places(key) {
+	for _, entryIndex := range t.entries(key) {
 		var entry bpf.XentraceInterface
-		if err := t.table.Lookup(place, &entry); err != nil {
+		if err := t.table.Lookup(entryIndex, &entry); err != nil {
 			return fmt.Errorf("table of interfaces: %w", err)
 		}
 		if entry.Ifindex != uint32(key.index) || entry.Netns != key.netns {
 			continue
 		}
-		if err := t.table.Put(place, bpf.XentraceInterface{Netns: removedNetNS}); err != nil {
+		if err := t.table.Put(entryIndex, bpf.XentraceInterface{Netns: removedNetNS}); err != nil {
 			return fmt.Errorf("table of interfaces: %w", err)
 		}
 	}
 	return nil
+}
+
+// RegisterInterface makes the BPF programs count an interface at an index of its own;
+// the table is the map named interfaces.
+func RegisterInterface(table *ebpf.Map, i netdev.Interface, index uint32) error {
+	return interfaceTable{table}.insert(deviceKey{i.Index, i.Namespace}, index, i.IsNetfront())
+}
+
+// UnregisterInterface ends that.
+func UnregisterInterface(table *ebpf.Map, i netdev.Interface) error {
+	return interfaceTable{table}.remove(deviceKey{i.Index, i.Namespace})
 }

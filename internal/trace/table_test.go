@@ -8,11 +8,13 @@ import (
 
 	"xentrace/bpf"
 	"xentrace/internal/event"
+	"xentrace/test/need"
 )
 
-// newTable makes the kernel side's table of interfaces, empty.
+// newTable makes the BPF programs' table of interfaces, empty.
 func newTable(t *testing.T) interfaceTable {
 	t.Helper()
+	need.Root(t, "to make BPF maps")
 	if err := rlimit.RemoveMemlock(); err != nil {
 		t.Fatal(err)
 	}
@@ -28,12 +30,12 @@ func newTable(t *testing.T) interfaceTable {
 	return interfaceTable{table}
 }
 
-// find searches as the kernel side does: an empty place ends the search.
+// find searches as the BPF programs do: an empty entry ends the search.
 func (t interfaceTable) find(test *testing.T, key deviceKey) (bpf.XentraceInterface, bool) {
 	test.Helper()
-	for _, place := range t.places(key) {
+	for _, entryIndex := range t.entries(key) {
 		var entry bpf.XentraceInterface
-		if err := t.table.Lookup(place, &entry); err != nil {
+		if err := t.table.Lookup(entryIndex, &entry); err != nil {
 			test.Fatal(err)
 		}
 		if entry.Ifindex == uint32(key.index) && entry.Netns == key.netns {
@@ -46,7 +48,7 @@ func (t interfaceTable) find(test *testing.T, key deviceKey) (bpf.XentraceInterf
 	return bpf.XentraceInterface{}, false
 }
 
-// As many interfaces as are counted apart find a place each, and are found after
+// As many interfaces as are counted separately find an entry each, and are found after
 // others have gone.
 func TestInterfaceTable(t *testing.T) {
 	table := newTable(t)
@@ -67,7 +69,7 @@ func TestInterfaceTable(t *testing.T) {
 			t.Fatalf("interface %d: found %v, want %v", i, found, want)
 		}
 		if found && (entry.Index != uint32(i+1) || entry.Netfront != 0) {
-			t.Errorf("interface %d: place %d in the counters, netfront %d: want %d and 0", i, entry.Index, entry.Netfront, i+1)
+			t.Errorf("interface %d: index %d of the counters, netfront %d: want %d and 0", i, entry.Index, entry.Netfront, i+1)
 		}
 	}
 	if err := table.insert(deviceKey{2, netns}, 7, true); err != nil {

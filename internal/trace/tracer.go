@@ -1,5 +1,5 @@
-// Package trace chooses a backend, loads and attaches the kernel side, reads
-// its records and counts what was lost.
+// Package trace chooses a backend, loads and attaches the BPF programs, reads
+// their records and counts what was lost.
 package trace
 
 import (
@@ -39,17 +39,16 @@ type Options struct {
 	Backend    event.Backend
 	Records    bool // false: count only, no record is made
 	Drops      event.Drops
-	DropsHook  DropsHook // how drops outside the driver are noticed
+	DropsHook  DropsHook // what reports drops outside the driver
 	RingBytes  int       // size of the ring buffer, a power of two and a multiple of the page size; 0 for the default
 	Wait       bool      // wait for an interface to appear instead of failing
-	Stacks     bool      // tell what call sent a packet that went wrong
-	Rejected   bool      // look at the backend's responses, too: which packets it refused
-	Probe      bool      // tell of every packet of one socket, see SetProbe
+	Stacks     bool      // record the stack of the call that sent a packet
+	Rejected   bool      // hook the TX responses, too: packets that the backend rejected
+	Probe      bool      // record every packet of one socket, see SetProbe
 
-	// Notify is told, in whole sentences, what a user should know while the
-	// tracer runs: an interface that came or went, what the driver's code
-	// showed. It is called from several goroutines, one at a time.
-	Notify func(sentence string)
+	// Notify receives what a user should know while the tracer runs. It is called from
+	// several goroutines, one at a time.
+	Notify func(event.Notice)
 }
 
 // A Tracer is attached to the driver until it is closed.
@@ -57,10 +56,10 @@ type Tracer struct {
 	options     Options
 	selector    selector
 	choice      Choice
-	tells       tells
-	elsewhere   *elsewhere // nil unless drops outside the driver are told of
+	losses      lossCounters
+	elsewhere   *elsewhere // nil unless drops outside the driver are counted
 	stacks      stacks
-	calls       *calls // nil unless they are told of
+	calls       *calls // nil without Options.Stacks
 	driver      driverModule
 	gaps        gaps
 	rejections  rejections
@@ -71,6 +70,7 @@ type Tracer struct {
 	registry    *registry
 	reader      *ringbuf.Reader
 	decoder     recordDecoder
+	pending     pending
 	record      ringbuf.Record
 	waking      context.Context // the one whose end wakes the reader
 	stopWaking  func() bool
@@ -80,28 +80,28 @@ type Tracer struct {
 	events  atomic.Uint64             // records delivered
 	probe   atomic.Uint64             // cookie of the probe's socket, 0 while there is none
 
-	background context.Context // of what goes on until Close
+	background context.Context // ends at Close
 	cancel     context.CancelFunc
 	following  sync.WaitGroup
 	notifying  sync.Mutex
-	sayHolds   sync.Once
+	heldNotice sync.Once
 }
 
 // Start attaches the tracer. It returns once every hook is attached and the
-// counting has begun. Errors that wrap ErrCannotRun tell what this machine
+// counting has begun. Errors that wrap ErrCannotRun name what this machine
 // lacks.
 func Start(ctx context.Context, o Options) (*Tracer, error) {
 	if o.RingBytes == 0 {
 		o.RingBytes = DefaultRingBytes
 	}
-	if err := checkKernel(); err != nil {
+	if err := CheckKernel(); err != nil {
 		return nil, err
 	}
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("limit of locked memory: %w", err)
 	}
-	t := &Tracer{options: o, selector: selector{o.Interfaces}}
-	// Not the caller's context: what goes on in the background does so until Close.
+	t := &Tracer{options: o, selector: selector{o.Interfaces}, pending: pending{limit: maxPending}}
+	// Not the caller's context: background work ends at Close.
 	t.background, t.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := t.start(ctx); err != nil {
 		return nil, errors.Join(err, t.Close())
@@ -109,7 +109,7 @@ func Start(ctx context.Context, o Options) (*Tracer, error) {
 	return t, nil
 }
 
-// start does it; what it has done by the time of an error is undone by Close.
+// start does it. Close undoes what was done before an error.
 func (t *Tracer) start(ctx context.Context) error {
 	interfaces, err := t.interfaces(ctx)
 	if err != nil {
@@ -122,19 +122,19 @@ func (t *Tracer) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t.tells = whatKernelTells(f.types, t.choice.Backend)
-	if t.elsewhere = c.elsewhere; t.elsewhere != nil && t.elsewhere.notice() != "" {
-		t.notify(t.elsewhere.notice())
+	t.losses = findLossCounters(f.types, t.choice.Backend)
+	if t.elsewhere = c.elsewhere; t.elsewhere != nil && errors.Is(t.elsewhere.hidden, kernel.ErrAddressesHidden) {
+		t.notify(event.Notice{ID: event.NoticeDropStacksUnavailable, Reason: t.elsewhere.hidden.Error()})
 	}
 	if t.options.Stacks {
 		t.calls = newCalls(&t.stacks)
 		if _, err := kernel.ReadFunctions(); err != nil {
-			t.notify(fmt.Sprintf("no stack can be told: %v", err))
+			t.notify(event.Notice{ID: event.NoticeStacksUnavailable, Reason: err.Error()})
 		}
 	}
 	t.rejections = c.rejections
-	if sentence := t.rejections.sentence(t.options.Rejected); sentence != "" && !t.options.Probe {
-		t.notify(sentence)
+	if t.options.Rejected && !t.options.Probe && !t.rejections.counted() {
+		t.notify(event.Notice{ID: event.NoticeRejectedUnavailable, Reason: t.rejections.missing})
 	}
 	if t.options.Records {
 		t.holders = newHolderFinder(f.types)
@@ -153,11 +153,10 @@ func (t *Tracer) start(ctx context.Context) error {
 	return nil
 }
 
-// readCode finds out, beside the counting, whether the driver linearizes.
 func (t *Tracer) readCode(g *generation, f *facts, driver bool) {
 	if !driver {
 		g.settle("no interface is driven by xen-netfront")
-		t.stuck.setMissing("only interfaces of xen-netfront are looked at")
+		t.stuck.setMissing("only the queues of xen-netfront are polled")
 		t.following.Go(func() {
 			t.loadConnections(f.types)
 			f.types = nil
@@ -172,10 +171,10 @@ func (t *Tracer) readCode(g *generation, f *facts, driver bool) {
 	})
 }
 
-// readDriver reads the driver's code and tells what it shows.
 func (t *Tracer) readDriver(g *generation, f *facts) {
-	if g.tell(f.linearizes(t.background)) && t.background.Err() == nil {
-		t.notify(g.sentence())
+	if g.resolve(f.linearizes(t.background)) && t.background.Err() == nil {
+		t.wake()
+		t.notify(g.notice())
 	}
 	// The kernel's types and symbols are most of what this took.
 	f.types, f.symbols = nil, nil
@@ -191,7 +190,7 @@ func (t *Tracer) interfaces(ctx context.Context) ([]netdev.Interface, error) {
 	case err != nil && !errors.Is(err, netdev.ErrNotFound):
 		return nil, err
 	case t.options.Wait:
-		t.notify("waiting for an interface to appear")
+		t.notify(event.Notice{ID: event.NoticeWaiting})
 		return t.selector.wait(ctx)
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w: name another one with -i, or give --wait to wait for it", ErrCannotRun, err)
@@ -199,7 +198,6 @@ func (t *Tracer) interfaces(ctx context.Context) ([]netdev.Interface, error) {
 	return nil, fmt.Errorf("%w: no interface is driven by xen-netfront: name one of another driver with -i to see what Xen would do to its packets, or give --wait to wait for one to appear", ErrCannotRun)
 }
 
-// begin registers the interfaces and lets the counting begin.
 func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error {
 	maps := t.attachment.collection.Maps
 	t.registry = newRegistry(maps[bpf.XentraceMapInterfaces], maps[bpf.XentraceMapCountersOf], &t.driver.generations)
@@ -219,7 +217,7 @@ func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error
 	if t.reader, err = ringbuf.NewReader(maps[bpf.XentraceMapEvents]); err != nil {
 		return fmt.Errorf("ring buffer: %w", err)
 	}
-	t.reader.SetDeadline(time.Now()) // the first Read looks before it waits
+	t.reader.SetDeadline(time.Now()) // the first Read polls before it waits
 	events, done, err := t.selector.watch(t.background)
 	if err != nil {
 		return fmt.Errorf("watch for interfaces: %w", err)
@@ -229,23 +227,28 @@ func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error
 		t.follow(t.background, events)
 	})
 	if err := t.followClock(t.background); err != nil {
-		t.notify(fmt.Sprintf("times in which the machine does not run are not told: %v", err))
+		t.notify(event.Notice{ID: event.NoticeSuspendUnavailable, Reason: err.Error()})
 	}
 	t.registry.rebase(ctx)
 	t.started = time.Now()
-	return t.attachment.enable(true)
+	if err := t.attachment.enable(true); err != nil {
+		return err
+	}
+	t.following.Go(func() { t.settlePackets(t.background) })
+	return nil
 }
 
 // Choice returns the backend in use, and why the better ones are not.
 func (t *Tracer) Choice() Choice { return t.choice }
 
-func (t *Tracer) notify(sentence string) {
+func (t *Tracer) notify(n event.Notice) {
 	if t.options.Notify == nil {
 		return
 	}
 	t.notifying.Lock()
 	defer t.notifying.Unlock()
-	t.options.Notify(sentence)
+	n.Time = time.Now()
+	t.options.Notify(n)
 }
 
 // Stop ends the counting and takes the interfaces' final counters. Read then
@@ -257,13 +260,14 @@ func (t *Tracer) Stop(ctx context.Context) error {
 	if err := t.attachment.enable(false); err != nil {
 		return err
 	}
+	settled := t.attachment.settle()
 	now := time.Now()
 	t.registry.finish(context.WithoutCancel(ctx))
 	t.ended.Store(&now)
 	if err := t.reader.Flush(); err != nil && !errors.Is(err, os.ErrClosed) {
-		return fmt.Errorf("ring buffer: %w", err)
+		return errors.Join(settled, fmt.Errorf("ring buffer: %w", err))
 	}
-	return nil
+	return settled
 }
 
 // Close detaches every hook and frees what the tracer holds.
@@ -282,49 +286,4 @@ func (t *Tracer) Close() error {
 	}
 	err = errors.Join(err, t.holders.close())
 	return err
-}
-
-// Totals returns what was counted until now, or until Stop.
-func (t *Tracer) Totals(ctx context.Context) (event.Totals, error) {
-	now := time.Now()
-	if ended := t.ended.Load(); ended != nil {
-		now = *ended
-	}
-	counted, err := t.registry.totals(ctx)
-	if err != nil {
-		return event.Totals{}, err
-	}
-	totals := event.Totals{
-		Time:     now,
-		Duration: now.Sub(t.started),
-		Events:   t.events.Load(),
-		Gaps:     t.gaps.list(),
-		Missing:  make(map[string]string),
-	}
-	for i := range counted {
-		totals.Interfaces = append(totals.Interfaces, t.interfaceTotals(&counted[i]))
-		totals.Lost.Ring += counted[i].RingLost
-	}
-	if reason := t.registry.missing(); reason != "" {
-		totals.Missing["tx_dropped_delta"] = reason
-	}
-	if !t.rejections.counted() {
-		totals.Missing["rejected"] = t.rejections.missing
-	}
-	t.fillReasons(&totals)
-	t.stuck.fill(&totals)
-	return totals, t.countLost(&totals)
-}
-
-// interfaceTotals adds to what was counted for an interface what this run measures.
-func (t *Tracer) interfaceTotals(counted *interfaceTotals) event.InterfaceTotals {
-	totals := counted.InterfaceTotals
-	totals.Backend = t.choice.Backend
-	if t.rejections.counted() { // another driver has no backend that could reject
-		totals.Rejected = &counted.rejected
-	}
-	if t.elsewhere != nil {
-		totals.Reasons = nameReasons(&counted.reasons, t.elsewhere.reasons)
-	}
-	return totals
 }

@@ -2,24 +2,20 @@ package userstack
 
 import (
 	"bufio"
-	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
-const (
-	// maxMapsBytes bounds what is read of one process's mappings: 65,530 of them with
-	// ordinary names are less.
-	maxMapsBytes = 16 << 20
+// maxMapsBytes bounds what is read of /proc/PID/maps: vm.max_map_count's default of
+// 65,530 mappings with ordinary names is less.
+const maxMapsBytes = 16 << 20
 
-	// userHz is USER_HZ, in which /proc/PID/stat counts.
-	userHz = 100
-)
-
-// A mapping is one line of /proc/PID/maps.
 type mapping struct {
 	start, end uint64
 	offset     uint64 // of its first byte in the file
@@ -51,7 +47,6 @@ func readMappings(path string, addresses []uint64) ([]*mapping, error) {
 	return found, lines.Err()
 }
 
-// parseMapping reads a line, and tells if it is of an executable mapping.
 func parseMapping(line string) (mapping, bool) {
 	fields := strings.SplitN(line, " ", 6)
 	if len(fields) < 6 || !strings.Contains(fields[1], "x") {
@@ -76,19 +71,59 @@ func parseMapping(line string) (mapping, bool) {
 	return m, true
 }
 
-// startOf reads from /proc/PID/stat when the process began, in nanoseconds of
-// CLOCK_BOOTTIME. Its second field is the name, which may hold anything.
-func startOf(stat []byte) (uint64, bool) {
-	_, rest, found := bytes.Cut(stat, []byte("("))
-	if !found {
-		return 0, false
+// An openFile is a regular file, and what tells one version of it from another.
+type openFile struct {
+	*os.File
+	device, inode uint64
+	changed       unix.Timespec
+	size          int64
+}
+
+// open opens what is mapped there. The name is as seen from the root of this process
+// or, if it does not lead there, as in a container, from the root of that one: whichever
+// still is the file that was mapped. File systems that lie over others tell another
+// device for it than the mapping does, so the device is not compared.
+func (n *Namer) open(pid int, m *mapping) (*openFile, error) {
+	var errs []error
+	for _, root := range []string{n.process(pid, "root"), "/"} {
+		file, err := openBelow(root, m.path)
+		if err == nil && file.inode == m.inode {
+			return file, nil
+		}
+		if err == nil {
+			err = errors.Join(fmt.Errorf("%s: not the file that was mapped", m.path), file.Close())
+		}
+		errs = append(errs, err)
 	}
-	behind := rest[bytes.LastIndexByte(rest, ')')+1:]
-	fields := bytes.Fields(behind)
-	const startTime = 22 - 3 // the third field is the first behind the name
-	if len(fields) <= startTime {
-		return 0, false
+	return nil, errors.Join(errs...)
+}
+
+func openBelow(root, path string) (*openFile, error) {
+	directory, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", root, err)
 	}
-	ticks, err := strconv.ParseUint(string(fields[startTime]), 10, 64)
-	return ticks * (1e9 / userHz), err == nil
+	defer unix.Close(directory)
+	fd, err := unix.Openat2(directory, path, &unix.OpenHow{
+		// Not to be held up by a pipe that someone put in the file's place.
+		Flags:   unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return regular(os.NewFile(uintptr(fd), path))
+}
+
+// regular takes the file over; it closes any that is not regular.
+func regular(file *os.File) (*openFile, error) {
+	var stat unix.Stat_t
+	err := unix.Fstat(int(file.Fd()), &stat)
+	if err == nil && stat.Mode&unix.S_IFMT != unix.S_IFREG {
+		err = errors.New("not a regular file")
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", file.Name(), err), file.Close())
+	}
+	return &openFile{File: file, device: stat.Dev, inode: stat.Ino, changed: stat.Mtim, size: stat.Size}, nil
 }

@@ -1,7 +1,6 @@
-// Package userstack names the functions of programs that a stack leads through: an
-// address of a running process, by the file that is mapped there and that file's
-// table of symbols. Programs and what they map are anybody's: nothing in them is
-// taken on trust, and none of it is kept but names.
+// Package userstack symbolizes user stacks: it maps an address of a running process to
+// the mapped file and that file's symbol table. The files are untrusted input; only
+// symbol names are kept.
 package userstack
 
 import (
@@ -11,37 +10,36 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"xentrace/internal/procfs"
 )
 
 const (
-	// maxNamed bounds the addresses that are remembered; then they are all
-	// forgotten. The same few recur.
+	// maxNamed bounds the cache of symbolized addresses, which is cleared when full.
 	maxNamed = 4096
 
-	// Tables of symbols are searched for addresses that were not asked for before. A
-	// program that sends from ever new places has no more than so many searches in a
-	// while; its other frames have no names.
-	searches = 50
-	while    = time.Second
+	// At most maxSearches addresses that are not in the cache are looked up in each
+	// searchInterval. Other frames stay without a name.
+	maxSearches    = 50
+	searchInterval = time.Second
 )
 
 // A Namer names addresses. It is for one goroutine.
 type Namer struct {
 	root  string // of /proc
 	debug string // where distributions install debug files
-	named map[place]string
+	named map[codeAddress]string
 
-	since    time.Time // when this while began
+	since    time.Time // start of the current searchInterval
 	searched int       // in it
 }
 
-// New returns a Namer that remembers nothing yet.
+// New returns a Namer with an empty cache.
 func New() *Namer {
-	return &Namer{root: "/proc", debug: "/usr/lib/debug", named: make(map[place]string)}
+	return &Namer{root: "/proc", debug: "/usr/lib/debug", named: make(map[codeAddress]string)}
 }
 
-// A place is an address in a file, as long as the file is not written to.
-type place struct {
+type codeAddress struct {
 	device, inode uint64
 	changed       unix.Timespec
 	offset        uint64
@@ -49,9 +47,9 @@ type place struct {
 
 // Name returns the frames of the process, innermost first, as "function+0xoffset
 // (file)", or "[unknown] 0xaddress (file+0xoffset)" where the file has no symbol for
-// it. The addresses are return addresses, seen at a time of CLOCK_BOOTTIME in
-// nanoseconds: those of a process that is gone, even if another has its number now,
-// stay bare. Names of functions are as the compiler left them, C++ and Rust mangled.
+// it. The addresses are return addresses, recorded at a time of CLOCK_BOOTTIME in
+// nanoseconds: those of a process that has exited stay bare, even if its PID was reused.
+// C++ and Rust names stay mangled.
 func (n *Namer) Name(pid int, at uint64, addresses []uint64) []string {
 	frames := make([]string, len(addresses))
 	for i, address := range addresses {
@@ -60,7 +58,7 @@ func (n *Namer) Name(pid int, at uint64, addresses []uint64) []string {
 	if len(addresses) == 0 {
 		return frames
 	}
-	// The mappings first: a number that is taken anew in between is found out after.
+	// Mappings first: the start time read afterwards reveals a PID reused in between.
 	mappings, err := readMappings(n.process(pid, "maps"), addresses)
 	if err != nil || !n.startedBefore(pid, at) {
 		return frames
@@ -79,7 +77,6 @@ func (n *Namer) process(pid int, file string) string {
 	return n.root + "/" + strconv.Itoa(pid) + "/" + file
 }
 
-// frame names one address in a mapping.
 func (n *Namer) frame(pid int, m *mapping, address uint64) string {
 	if m.inode == 0 {
 		return fmt.Sprintf("%s (%s)", unknown(address), m.path) // [vdso], [heap]
@@ -91,7 +88,7 @@ func (n *Namer) frame(pid int, m *mapping, address uint64) string {
 		return bare
 	}
 	defer file.Close()
-	at := place{device: file.device, inode: file.inode, changed: file.changed, offset: offset}
+	at := codeAddress{device: file.device, inode: file.inode, changed: file.changed, offset: offset}
 	name, known := n.named[at]
 	if !known {
 		if !n.maySearch() {
@@ -112,19 +109,19 @@ func (n *Namer) frame(pid int, m *mapping, address uint64) string {
 }
 
 func (n *Namer) maySearch() bool {
-	if time.Since(n.since) > while {
+	if time.Since(n.since) > searchInterval {
 		n.since, n.searched = time.Now(), 0
 	}
 	n.searched++
-	return n.searched <= searches
+	return n.searched <= maxSearches
 }
 
-// startedBefore tells whether the process with this number was there at that time.
+// startedBefore tells whether the process with this PID existed at that time.
 func (n *Namer) startedBefore(pid int, at uint64) bool {
 	text, err := os.ReadFile(n.process(pid, "stat"))
 	if err != nil {
 		return false
 	}
-	start, ok := startOf(text)
-	return ok && start <= at
+	start, ok := procfs.StartTime(text)
+	return ok && uint64(start) <= at
 }

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"xentrace/test/need"
 )
 
 // ever is a time at which every process that is there has begun.
@@ -189,6 +191,7 @@ func TestFramesWithoutSymbols(t *testing.T) {
 
 // With its own root, though in our mount namespace: the path is as we see it.
 func TestFramesInAnotherRoot(t *testing.T) {
+	need.Root(t, "to change the root directory")
 	path := program(t, "whole")
 	root := t.TempDir()
 	must(t, os.Rename(path, root+"/program"))
@@ -198,6 +201,7 @@ func TestFramesInAnotherRoot(t *testing.T) {
 
 // As in a container: the path is as the process sees it, and leads elsewhere outside.
 func TestFramesInAnotherMountNamespace(t *testing.T) {
+	need.Root(t, "to make a mount namespace")
 	root := t.TempDir()
 	must(t, os.Mkdir(root+"/bin", 0o755))
 	must(t, os.Rename(program(t, "whole"), root+"/bin/caller"))
@@ -233,30 +237,10 @@ func TestSearchesAreLimited(t *testing.T) {
 	path := program(t, "whole")
 	c := start(t, path, "")
 	n := New()
-	n.since, n.searched = time.Now().Add(time.Hour), searches
+	n.since, n.searched = time.Now().Add(time.Hour), maxSearches
 	expect(t, n.Name(c.pid, ever, c.addresses), bare(c, path)...)
 	n.since = time.Time{}
 	expect(t, n.Name(c.pid, ever, c.addresses), named(path)...)
-}
-
-func TestStartOf(t *testing.T) {
-	text, err := os.ReadFile("/proc/self/stat")
-	must(t, err)
-	var now unix.Timespec
-	must(t, unix.ClockGettime(unix.CLOCK_BOOTTIME, &now))
-	at, ok := startOf(text)
-	if age := time.Duration(uint64(now.Nano()) - at); !ok || age < 0 || age > time.Hour {
-		t.Errorf("this process began %v ago, %v", age, ok)
-	}
-	for _, stat := range []string{"", "1", "1 (a) S", "1 ((((", "1 (" + strings.Repeat(")", 100)} {
-		if _, ok := startOf([]byte(stat)); ok {
-			t.Errorf("%q has a start", stat)
-		}
-	}
-	at, ok = startOf([]byte("7 (a) b) S " + strings.Repeat("1 ", 18) + "250 9"))
-	if !ok || at != 2_500_000_000 {
-		t.Errorf("start is %d, %v: want 2.5 s", at, ok)
-	}
 }
 
 func FuzzImage(f *testing.F) {

@@ -20,7 +20,6 @@ const (
 	maxGap        = 64 << 10 // from a symbol without a size to an address in it
 )
 
-// A symbol is the function that an address is in.
 type symbol struct {
 	name   string
 	offset uint64 // of the address in the function
@@ -51,7 +50,6 @@ func (n *Namer) search(file *openFile, offset uint64) (symbol, bool) {
 	return image.find(elf.SHT_DYNSYM, address)
 }
 
-// openDebug opens the debug file of a build.
 func (n *Namer) openDebug(build []byte) (*openFile, error) {
 	if len(build) < 2 {
 		return nil, os.ErrNotExist
@@ -64,16 +62,13 @@ func (n *Namer) openDebug(build []byte) (*openFile, error) {
 	return regular(file)
 }
 
-// An image is the outline of an ELF file.
 type image struct {
 	*elf.File
 	reader io.ReaderAt
 }
 
-// errTooLarge says that a file is larger than is looked at.
 var errTooLarge = errors.New("larger than is looked at")
 
-// parseImage reads the headers of a file.
 func parseImage(reader io.ReaderAt, size int64) (*image, error) {
 	if size > maxFileBytes {
 		return nil, errTooLarge
@@ -142,7 +137,6 @@ func (i *image) buildID() []byte {
 	return note[header : header+length]
 }
 
-// find looks for the function at an address in a table of symbols.
 func (i *image) find(kind elf.SectionType, address uint64) (symbol, bool) {
 	table := i.SectionByType(kind)
 	if table == nil || table.Flags&elf.SHF_COMPRESSED != 0 || table.FileSize > maxTableBytes || table.Link >= uint32(len(i.Sections)) {
@@ -160,7 +154,6 @@ func (i *image) find(kind elf.SectionType, address uint64) (symbol, bool) {
 	return symbol{name: name, offset: address - best.value}, name != ""
 }
 
-// name reads a name from a table of them.
 func (i *image) name(names *elf.Section, at uint32) string {
 	if uint64(at) >= names.FileSize {
 		return ""
@@ -173,4 +166,61 @@ func (i *image) name(names *elf.Section, at uint32) string {
 		}
 	}
 	return ""
+}
+
+const tableChunk = 2048
+
+type entry struct {
+	name        uint32 // where it is in the table of names
+	value, size uint64
+}
+
+// closest returns the function that an address is in: of several the last that begins
+// before it, and of those at one place the first.
+func (i *image) closest(table *elf.Section, address uint64) (best entry, found bool) {
+	length := 24
+	if i.Class == elf.ELFCLASS32 {
+		length = 16
+	}
+	buffer := make([]byte, length*tableChunk)
+	rest := io.NewSectionReader(i.reader, int64(table.Offset), int64(table.FileSize))
+	for {
+		n, err := io.ReadFull(rest, buffer)
+		for at := 0; at+length <= n; at += length {
+			e, isFunction := i.entry(buffer[at : at+length])
+			if isFunction && e.holds(address) && (!found || e.value > best.value) {
+				best, found = e, true
+			}
+		}
+		if err != nil {
+			return best, found // the end, or what there is of a file that was cut off
+		}
+	}
+}
+
+func (i *image) entry(raw []byte) (entry, bool) {
+	order := i.ByteOrder
+	e := entry{name: order.Uint32(raw)}
+	var info byte
+	var section uint16
+	if i.Class == elf.ELFCLASS32 {
+		e.value, e.size = uint64(order.Uint32(raw[4:])), uint64(order.Uint32(raw[8:]))
+		info, section = raw[12], order.Uint16(raw[14:])
+	} else {
+		info, section = raw[4], order.Uint16(raw[6:])
+		e.value, e.size = order.Uint64(raw[8:]), order.Uint64(raw[16:])
+	}
+	kind := elf.ST_TYPE(info)
+	function := kind == elf.STT_FUNC || kind == elf.STT_GNU_IFUNC || kind == elf.STT_NOTYPE && e.size == 0
+	return e, function && e.name != 0 && e.value != 0 && section != uint16(elf.SHN_UNDEF)
+}
+
+func (e *entry) holds(address uint64) bool {
+	if address < e.value {
+		return false
+	}
+	if e.size == 0 {
+		return address-e.value < maxGap
+	}
+	return address-e.value < e.size
 }

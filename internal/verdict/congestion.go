@@ -7,41 +7,72 @@ import (
 	"time"
 
 	"xentrace/internal/event"
+	"xentrace/internal/remedy"
 )
 
-// From which figures on something is a limit. Below them it may be busy, and is not
-// what keeps the interface from doing more.
+// Thresholds from which something is a bottleneck. Below them it may be busy.
 const (
-	fewPackets     = 100         // and fewer do not tell anything
+	fewPackets     = 100         // fewer show nothing
 	fullMuch       = 0.05        // of the time that a queue was stopped
-	slowLong       = time.Second // to an answer, if that is also fullMuch of the time
-	boundNear      = 0.8         // of what the ring lets through at this latency
-	boundOccupancy = 64          // slots in use by then: fewer are no pressure, however slow the backend
+	slowLong       = time.Second // to a TX response, if that is also fullMuch of the time
+	boundNear      = 0.8         // of the packet rate bound
+	boundOccupancy = 64          // slots in use at that rate; fewer are no pressure, however slow the backend
 	copiesMany     = 0.1         // of the packets
 	stealMuch      = 0.1         // of the time
-	busyMuch       = 0.8         // of the time of the hottest processor that was not idle
-	restIdle       = 0.5         // of it: the others have done less than this
-	oneCPU         = 0.95        // of the interrupts of several queues go to one processor
-	mostOfOne      = 0.5         // of those of one queue, which has one for each direction
-	overflowsMany  = 0.01        // of the connections that came in
+	busyMuch       = 0.8         // of the busiest CPU's time
+	restIdle       = 0.5         // of it: the other CPUs are less busy than this
+	oneCPU         = 0.95        // of the interrupts of several queues go to one CPU
+	mostOfOne      = 0.5         // of those of one queue, which has an interrupt per direction
+	overflowsMany  = 0.01        // of the incoming connections
 	smallMany      = 0.5         // of the packets
 	smallSlot      = 512         // bytes of payload in a slot
 )
 
-// limitRule is how a limit is known, and what to do about it.
 type limitRule struct {
 	id       event.LimitID
 	holds    func(*event.CongestionReport) bool
 	meaning  string
 	evidence func(*event.CongestionReport) []event.Fact
-	advice   []event.Advice
+	remedies []remedy.ID
 }
 
-// OfCongestion says what the limit is now. A figure that could not be measured never
-// makes one.
-func OfCongestion(r *event.CongestionReport) event.Judgment {
+// limitRules are in the order of the output.
+var limitRules = []limitRule{
+	{
+		id: event.LimitRing, holds: ringHolds, evidence: ringEvidence,
+		meaning:  "The backend is the bottleneck: its TX responses are slow, so the TX ring or the send buffers of a few senders are full.",
+		remedies: []remedy.ID{remedy.BypassDevice, remedy.Dom0Weight, remedy.Dom0Pin, remedy.FewerPackets, remedy.OffloadOn, remedy.MaxQueues, remedy.QueuesBuiltIn, remedy.BackendQueues},
+	},
+	{
+		id: event.LimitOneQueue, holds: oneQueueHolds, evidence: oneQueueEvidence,
+		meaning:  "One CPU is the bottleneck: it handles the interface's interrupts and is busy, the others are not.",
+		remedies: []remedy.ID{remedy.MaxQueues, remedy.QueuesBuiltIn, remedy.BackendQueues, remedy.RPS, remedy.Irqbalance, remedy.BypassDevice},
+	},
+	{
+		id: event.LimitCopies, holds: copiesHold, evidence: copiesEvidence,
+		meaning:  "Copies are a bottleneck: the frontend copies packets before sending them.",
+		remedies: []remedy.ID{remedy.TrustBackend, remedy.SinglePages},
+	},
+	{
+		id: event.LimitSteal, holds: stealHolds, evidence: stealEvidence,
+		meaning:  "The hypervisor is the bottleneck: the vCPUs were ready to run while it ran others.",
+		remedies: []remedy.ID{remedy.LessLoadedHost, remedy.GuestWeight},
+	},
+	{
+		id: event.LimitAcceptQueue, holds: acceptQueueHolds, evidence: acceptQueueEvidence,
+		meaning:  "An application is the bottleneck: it accepts connections more slowly than they arrive, its accept queue is full, and connections are dropped.",
+		remedies: []remedy.ID{remedy.AcceptFaster, remedy.Somaxconn},
+	},
+}
+
+// OfCongestion names the bottlenecks. A figure that could not be measured never is one.
+func OfCongestion(r *event.CongestionReport, f remedy.Facts) event.Judgment {
 	var j event.Judgment
 	var used []string // up by packets, not by bytes
+	f.Interface, f.Queues = r.Name, len(r.Queues)
+	if r.TCP != nil && len(r.TCP.Listeners) > 0 {
+		f.Port = r.TCP.Listeners[0].Port
+	}
 	for _, rule := range limitRules {
 		if !rule.holds(r) {
 			continue
@@ -49,10 +80,10 @@ func OfCongestion(r *event.CongestionReport) event.Judgment {
 		if rule.id == event.LimitRing || rule.id == event.LimitOneQueue {
 			used = append(used, string(rule.id))
 		}
-		j.Limits = append(j.Limits, event.Bottleneck{ID: rule.id, Meaning: rule.meaning, Evidence: rule.evidence(r), Advice: complete(rule.advice, r)})
+		j.Limits = append(j.Limits, event.Bottleneck{ID: rule.id, Meaning: rule.meaning, Evidence: rule.evidence(r), Advice: remedy.For(f, rule.remedies...)})
 	}
 	if len(j.Limits) == 0 {
-		j.Limits = []event.Bottleneck{{ID: event.LimitNone, Meaning: "None of the ring, the queues, copies, steal time and the accept queues is a limit now."}}
+		j.Limits = []event.Bottleneck{{ID: event.LimitNone, Meaning: "No bottleneck found."}}
 	}
 	t := &r.Total
 	if len(used) > 0 && t.Packets >= fewPackets && t.SmallShare() >= smallMany && t.BytesPerSlot() < smallSlot {
@@ -63,42 +94,12 @@ func OfCongestion(r *event.CongestionReport) event.Judgment {
 
 func smallSentence(r *event.CongestionReport, limits []string) string {
 	t := &r.Total
-	s := fmt.Sprintf("Small packet congestion detected: %.0f %% of %.0f packets/s carry less than 256 bytes, a slot carries %.0f bytes of payload, and the limit is %s",
+	s := fmt.Sprintf("Small packet congestion detected: %.0f %% of %.0f packets/s carry under 256 bytes, a slot carries %.0f bytes of payload, and the bottleneck is %s",
 		100*t.SmallShare(), r.Rate(t.Packets), t.BytesPerSlot(), strings.Join(limits, " and "))
 	if full := r.FullShare(); full > 0 {
 		s += fmt.Sprintf("; the ring was full %.0f %% of the time", 100*full)
 	}
 	return s + "."
-}
-
-// complete puts the interface, its listener and its processors into commands.
-func complete(advice []event.Advice, r *event.CongestionReport) []event.Advice {
-	port, mask := "PORT", "1"
-	if r.TCP != nil && len(r.TCP.Listeners) > 0 {
-		port = strconv.Itoa(int(r.TCP.Listeners[0].Port))
-	}
-	if r.CPU != nil {
-		mask = processors(r.CPU.Count)
-	}
-	queues := "8"
-	if r.CPU != nil {
-		queues = strconv.Itoa(min(r.CPU.Count, 8))
-	}
-	all := make([]event.Advice, len(advice))
-	for i, a := range advice {
-		a.Command = strings.NewReplacer("{port}", port, "{processors}", mask, "{queues}", queues).Replace(a.For(r.Name))
-		all[i] = a
-	}
-	return all
-}
-
-// processors is the mask of the first n, in words of 32 bits as the kernel takes it.
-func processors(n int) string {
-	var words []string
-	for ; n > 0; n -= 32 {
-		words = append([]string{strconv.FormatUint(1<<min(n, 32)-1, 16)}, words...)
-	}
-	return strings.Join(words, ",")
 }
 
 func ringHolds(r *event.CongestionReport) bool {
@@ -108,14 +109,13 @@ func ringHolds(r *event.CongestionReport) bool {
 	if r.Total.Stops > 0 && r.FullShare() >= fullMuch {
 		return true
 	}
-	// A few senders wait for room in their send buffers before they have filled the ring.
+	// A few senders fill their send buffers before they fill the ring.
 	if long := longestAnswer(&r.Total); long >= slowLong && float64(long) >= fullMuch*float64(r.Duration) {
 		return true
 	}
 	return r.Bound != nil && r.Bound.Share >= boundNear && r.Total.Occupancy.Quantile(0.5) >= boundOccupancy
 }
 
-// longestAnswer is how long the backend took at least to answer one of the packets.
 func longestAnswer(q *event.CongestionQueue) time.Duration {
 	return time.Duration(q.Latency.Quantile(1)/2) * time.Microsecond
 }
@@ -129,7 +129,7 @@ func oneQueueHolds(r *event.CongestionReport) bool {
 	if c.InterruptShare == nil {
 		return hot && len(r.Queues) == 1
 	}
-	// An application that keeps another processor busy by itself is not it.
+	// A CPU kept busy by an application, without the interrupts, is not it.
 	enough := oneCPU
 	if len(r.Queues) == 1 {
 		enough = mostOfOne
@@ -196,7 +196,7 @@ func acceptQueueEvidence(r *event.CongestionReport) []event.Fact {
 	return figures
 }
 
-// share rounds to what is worth telling.
+// share rounds to 4 decimals.
 func share(value float64) float64 {
 	rounded, _ := strconv.ParseFloat(strconv.FormatFloat(value, 'f', 4, 64), 64)
 	return rounded

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"xentrace/internal/event"
+	"xentrace/internal/remedy"
 )
 
 func pointer[T any](value T) *T { return &value }
@@ -113,7 +114,7 @@ func TestLimits(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			r := healthy()
 			test.change(r)
-			j := OfCongestion(r)
+			j := OfCongestion(r, remedy.Facts{CPUs: []int{0, 1}, Driver: remedy.Module})
 			var limits []event.LimitID
 			for _, limit := range j.Limits {
 				limits = append(limits, limit.ID)
@@ -136,16 +137,8 @@ func TestLimits(t *testing.T) {
 func TestSmallPacketSentence(t *testing.T) {
 	r := healthy()
 	r.Total.Stops, r.Queues[0].Full = 40, pointer(410*time.Millisecond)
-	want := "Small packet congestion detected: 90 % of 10000 packets/s carry less than 256 bytes, a slot carries 100 bytes of payload, and the limit is ring; the ring was full 41 % of the time."
-	if got := OfCongestion(r).Sentence; got != want {
+	want := "Small packet congestion detected: 90 % of 10000 packets/s carry under 256 bytes, a slot carries 100 bytes of payload, and the bottleneck is ring; the ring was full 41 % of the time."
+	if got := OfCongestion(r, remedy.Facts{CPUs: []int{0, 1}, Driver: remedy.Module}).Sentence; got != want {
 		t.Errorf("%q, want %q", got, want)
-	}
-}
-
-func TestProcessorsAsAMask(t *testing.T) {
-	for n, want := range map[int]string{1: "1", 2: "3", 8: "ff", 32: "ffffffff", 33: "1,ffffffff", 70: "3f,ffffffff,ffffffff"} {
-		if got := processors(n); got != want {
-			t.Errorf("%d processors: %s, want %s", n, got, want)
-		}
 	}
 }

@@ -7,16 +7,14 @@ import (
 	"xentrace/internal/slots"
 )
 
-// A Layout gathers how those packets of one flow are made up whose make-up is what
-// went wrong with them: over the limit, of more than one slot while scatter-gather
-// is off, or bounced. The zero value holds none. It takes a bounded amount of
-// memory, however many packets are added.
+// A Layout summarizes the layout of those packets of one flow that went wrong because
+// of it: over the slot limit, over 1 slot while scatter-gather is off, or bounced. The
+// zero value is empty. Its memory is bounded, however many packets are added.
 type Layout struct {
 	packets int
-	tallies []tally // one for each pattern that was met
+	tallies []tally // one per pattern seen
 }
 
-// A tally is what the packets of one pattern have in common.
 type tally struct {
 	pattern *pattern
 	packets int
@@ -27,7 +25,7 @@ type tally struct {
 	forwarded                              int
 }
 
-// Add takes one packet into account, if its make-up is what went wrong with it.
+// Add adds one packet, if it went wrong because of its layout.
 func (l *Layout) Add(p *event.Packet) {
 	s := shapeOf(p)
 	if !s.overLimit && !s.gatherOff && !s.bounced {
@@ -51,7 +49,6 @@ func (l *Layout) Add(p *event.Packet) {
 	}
 }
 
-// tally returns that of a pattern.
 func (l *Layout) tally(of *pattern) *tally {
 	for i := range l.tallies {
 		if l.tallies[i].pattern == of {
@@ -62,8 +59,8 @@ func (l *Layout) tally(of *pattern) *tally {
 	return &l.tallies[len(l.tallies)-1]
 }
 
-// Sentence says how most of the packets are made up and, where the numbers tell,
-// what makes such packets; "" if there was none.
+// Sentence describes the most frequent layout and, where the numbers show it, what
+// makes such packets; "" if there was none.
 func (l *Layout) Sentence() string {
 	var most *tally
 	for i := range l.tallies {
@@ -81,14 +78,6 @@ func (l *Layout) Sentence() string {
 	return sentence
 }
 
-// LayoutOf says how one packet is made up; "" unless that is what went wrong with it.
-func LayoutOf(p *event.Packet) string {
-	var l Layout
-	l.Add(p)
-	return l.Sentence()
-}
-
-// A shape is what the patterns are told by.
 type shape struct {
 	overLimit bool
 	gatherOff bool // dropped since scatter-gather is off
@@ -97,7 +86,7 @@ type shape struct {
 
 	frags      int
 	straddling int  // fragments that touch one page more than their length needs
-	apart      int  // fragments that do not begin where the one before ends, in a block
+	apart      int  // fragments that do not start where the previous one ends, in a block
 	largest    int  // bytes of a fragment
 	farthest   int  // where the last byte of a fragment lies in its compound page
 	headSlots  int  // of the linear part
@@ -145,7 +134,7 @@ func shapeOf(p *event.Packet) shape {
 	return s
 }
 
-// pattern returns the first that is met.
+// pattern returns the first one that matches.
 func (s *shape) pattern() *pattern {
 	for i := range patterns {
 		if patterns[i].requires(s) {
@@ -153,4 +142,67 @@ func (s *shape) pattern() *pattern {
 		}
 	}
 	return nil
+}
+
+// A pattern is one reason why packets need too many slots.
+type pattern struct {
+	requires func(*shape) bool
+	says     string // what makes such packets, after a colon; "" if the numbers do not show it
+}
+
+// usualFrags is MAX_SKB_FRAGS of kernels that are not configured for more.
+const usualFrags = 17
+
+// patterns are tried in this order; the last one always matches. Each claims only what
+// its condition shows.
+var patterns = []pattern{
+	{
+		func(s *shape) bool { return !s.overLimit && s.bounced },
+		"the Ethernet header straddles a page boundary, so the driver copies the packet",
+	},
+	{
+		func(s *shape) bool { return !s.overLimit && s.gatherOff && s.frags == 0 && s.headSlots == 2 },
+		"the linear part straddles a page boundary, and without scatter-gather the driver accepts 1 slot",
+	},
+	{
+		func(s *shape) bool { return !s.overLimit && s.gatherOff && s.frags > 0 },
+		"fragments on an interface without scatter-gather: it was just turned off, or the sender bypasses the qdisc",
+	},
+	{
+		func(s *shape) bool { return s.straddling > 0 && s.farthest > largestBlock && !s.forwarded },
+		"huge pages sent without a copy, as with MSG_ZEROCOPY",
+	},
+	{
+		func(s *shape) bool { return s.straddling > 0 && s.farthest > largestBlock },
+		"parts of pages over 64 KiB, passed on without a copy",
+	},
+	{
+		func(s *shape) bool { return s.straddling == 0 && s.frags > usualFrags },
+		"over 17 fragments, which needs a kernel with a larger CONFIG_MAX_SKB_FRAGS",
+	},
+	{
+		func(s *shape) bool {
+			return s.straddling == 0 && s.headSlots > 1 && s.largest <= slots.PageSize && s.forwarded && s.segmented
+		},
+		"merged on receive (GRO) and forwarded; the linear part straddles a page boundary, which takes the packet over the limit",
+	},
+	{
+		func(s *shape) bool { return s.straddling == 0 && s.headSlots > 1 && s.largest <= slots.PageSize },
+		"at most 1 page each, as sent by sendfile and splice; the linear part straddles a page boundary, which takes the packet over the limit",
+	},
+	{
+		func(s *shape) bool { return s.scattered() && s.largest < slots.PageSize },
+		"many small writes interleaved with another connection of the same thread",
+	},
+	{
+		func(s *shape) bool { return s.scattered() },
+		"large writes that do not start at a page boundary, interleaved with another connection of the same thread",
+	},
+	{func(*shape) bool { return true }, ""},
+}
+
+// scattered reports whether fragments straddle page boundaries and most of them do not
+// follow each other in memory, as those of a single connection would.
+func (s *shape) scattered() bool {
+	return s.straddling > 0 && s.frags > 1 && 2*s.apart >= s.frags-1
 }

@@ -45,7 +45,7 @@ func forwarded(p *event.Packet) { p.Socket = nil }
 func scatterGatherOff(p *event.Packet) { p.Verdict, p.Cause = event.Dropped, event.SGOff }
 
 const (
-	elsewhere = "; no socket here sent it: it comes from another network namespace, a guest or another machine."
+	elsewhere = "; no local socket: it came from another network namespace, a guest or another host."
 	smallSays = ": many small writes interleaved with another connection of the same thread"
 )
 
@@ -59,21 +59,21 @@ func TestLayoutSays(t *testing.T) {
 		{"nothing", nil, ""},
 		{"a packet within the limit", []event.Packet{made(254, 66, event.Frag{Offset: 4056, Size: 80})}, ""},
 		{"a drop elsewhere", []event.Packet{with(small, func(p *event.Packet) { p.Layer = event.LayerElsewhere })}, ""},
-		{"small writes", []event.Packet{small}, "17 fragments of 80 bytes that all straddle pages, 35 slots" + smallSays + "."},
+		{"small writes", []event.Packet{small}, "17 fragments of 80 bytes, all straddling a page boundary, 35 slots" + smallSays + "."},
 		{
 			"small writes, several packets",
 			[]event.Packet{small, made(254, 66, every(14, 4046, 4096, 256, 32768)...), made(254, 66, every(16, 4046, 4096, 100, 32768)...)},
-			"14 to 17 fragments of 80 to 256 bytes, 14 to 17 of which straddle pages, 29 to 35 slots" + smallSays + ".",
+			"14 to 17 fragments of 80 to 256 bytes, 14 to 17 of them straddling a page boundary, 29 to 35 slots" + smallSays + ".",
 		},
 		{
 			"small writes of a container",
 			[]event.Packet{with(small, forwarded)},
-			"17 fragments of 80 bytes that all straddle pages, 35 slots" + smallSays + elsewhere,
+			"17 fragments of 80 bytes, all straddling a page boundary, 35 slots" + smallSays + elsewhere,
 		},
 		{
 			"writes of most of a page, some in one page",
 			[]event.Packet{with(made(254, 66, every(17, 0, 6000, 3000, 32768)...), func(p *event.Packet) { p.GSOSize, p.GSOSegs = 1448, 36 })},
-			"17 fragments of 3000 bytes, 12 of which straddle pages, 36 segments of 1448 bytes, 30 slots" + smallSays + ".",
+			"17 fragments of 3000 bytes, 12 of them straddling a page boundary, 36 segments of 1448 bytes, 30 slots" + smallSays + ".",
 		},
 		{
 			"large writes at odd places",
@@ -83,57 +83,57 @@ func TestLayoutSays(t *testing.T) {
 		{
 			"large writes at odd places, over the limit",
 			[]event.Packet{made(254, 66, every(9, 4000, 9500, 5000, 27000)...)},
-			"9 fragments of 5000 bytes, 2 of which touch one page more than their length needs, 21 slots: large writes that begin at odd places of a page, since another connection of the same thread takes its memory in between.",
+			"9 fragments of 5000 bytes, 2 of them in 1 page more than their length needs, 21 slots: large writes that do not start at a page boundary, interleaved with another connection of the same thread.",
 		},
 		{
 			"one connection alone, its pieces in a row",
 			[]event.Packet{made(254, 66, every(17, 2048, 4097, 4097, 32768)...)},
-			"17 fragments of 4097 bytes, none of which touches more pages than its length needs, 35 slots.",
+			"17 fragments of 4097 bytes, none in more pages than its length needs, 35 slots.",
 		},
 		{
 			"sendfile with a head across a page",
 			[]event.Packet{made(4030, 70, every(17, 0, 0, 1000, 4096)...)},
-			"17 fragments of 1000 bytes, none across a page boundary, 19 slots: one page or less each, as sendfile and splice make them; the head across a page boundary is what is too much.",
+			"17 fragments of 1000 bytes, none straddling a page boundary, 19 slots: at most 1 page each, as sent by sendfile and splice; the linear part straddles a page boundary, which takes the packet over the limit.",
 		},
 		{
 			"merged and forwarded",
 			[]event.Packet{with(made(4030, 70, every(17, 66, 0, 1448, 4096)...), func(p *event.Packet) { p.Socket, p.GSOSize, p.GSOSegs = nil, 1448, 17 })},
-			"17 fragments of 1448 bytes, none across a page boundary, 17 segments of 1448 bytes, 19 slots: one of the packets that were merged on their way in (GRO) and are forwarded; the head across a page boundary is what is too much" + elsewhere,
+			"17 fragments of 1448 bytes, none straddling a page boundary, 17 segments of 1448 bytes, 19 slots: merged on receive (GRO) and forwarded; the linear part straddles a page boundary, which takes the packet over the limit" + elsewhere,
 		},
 		{
 			"more fragments than usual",
 			[]event.Packet{made(254, 66, every(30, 0, 0, 2000, 4096)...)},
-			"30 fragments of 2000 bytes, none across a page boundary, 31 slots: more fragments than 17, which only kernels with a larger CONFIG_MAX_SKB_FRAGS allow.",
+			"30 fragments of 2000 bytes, none straddling a page boundary, 31 slots: over 17 fragments, which needs a kernel with a larger CONFIG_MAX_SKB_FRAGS.",
 		},
 		{
 			"huge pages without a copy",
 			[]event.Packet{made(254, 66, every(17, 8152, 8192, 80, 2<<20)...)},
-			"17 fragments of 80 bytes that all straddle pages, 35 slots: memory that was handed over without a copy from huge pages, as MSG_ZEROCOPY does.",
+			"17 fragments of 80 bytes, all straddling a page boundary, 35 slots: huge pages sent without a copy, as with MSG_ZEROCOPY.",
 		},
 		{
 			"huge pages, forwarded",
 			[]event.Packet{with(made(254, 66, every(17, 8152, 8192, 80, 2<<20)...), forwarded)},
-			"17 fragments of 80 bytes that all straddle pages, 35 slots: parts of pages of more than 64 KiB, as others hand them over without a copy" + elsewhere,
+			"17 fragments of 80 bytes, all straddling a page boundary, 35 slots: parts of pages over 64 KiB, passed on without a copy" + elsewhere,
 		},
 		{
 			"fragments in a row that straddle: no cause claimed",
 			[]event.Packet{made(254, 66, append(every(16, 2048, 4096, 4096, 32768), event.Frag{Offset: 4090, Size: 10})...)},
-			"17 fragments of 10 to 4096 bytes that all straddle pages, 35 slots.",
+			"17 fragments of 10 to 4096 bytes, all straddling a page boundary, 35 slots.",
 		},
 		{
 			"a head across a page while scatter-gather is off",
 			[]event.Packet{with(made(4034, 142), scatterGatherOff), with(made(3990, 120), scatterGatherOff)},
-			"no fragments, a head of 120 to 142 bytes that begins 62 to 106 bytes before the end of a page, 2 slots: the memory that the kernel gave for the head lies across a page boundary, and without scatter-gather one slot is all.",
+			"no fragments, linear part of 120 to 142 bytes starting 62 to 106 bytes before a page boundary, 2 slots: the linear part straddles a page boundary, and without scatter-gather the driver accepts 1 slot.",
 		},
 		{
 			"fragments while scatter-gather is off",
 			[]event.Packet{with(made(254, 66, event.Frag{Offset: 100, Size: 50}), scatterGatherOff)},
-			"1 fragment of 50 bytes, none across a page boundary, 2 slots: it came in pieces to an interface without scatter-gather, as when the feature is turned off at that moment or the sender goes past the queue.",
+			"1 fragment of 50 bytes, none straddling a page boundary, 2 slots: fragments on an interface without scatter-gather: it was just turned off, or the sender bypasses the qdisc.",
 		},
 		{
 			"bounced",
 			[]event.Packet{with(made(4094, 66), func(p *event.Packet) { p.Verdict = event.Bounced })},
-			"no fragments, a head of 66 bytes that begins 2 bytes before the end of a page, 2 slots: too little of the Ethernet header is in the first page, so the driver copies the packet.",
+			"no fragments, linear part of 66 bytes starting 2 bytes before a page boundary, 2 slots: the Ethernet header straddles a page boundary, so the driver copies the packet.",
 		},
 		{
 			"bounced for want of trust",
@@ -143,7 +143,7 @@ func TestLayoutSays(t *testing.T) {
 		{
 			"two patterns",
 			[]event.Packet{small, made(4030, 70, every(17, 0, 0, 1000, 4096)...), small},
-			"2 of 3 packets: 17 fragments of 80 bytes that all straddle pages, 35 slots" + smallSays + ".",
+			"2 of 3 packets: 17 fragments of 80 bytes, all straddling a page boundary, 35 slots" + smallSays + ".",
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -182,7 +182,9 @@ func TestLayoutOfVectors(t *testing.T) {
 			frags = append(frags, event.Frag{Offset: frag[0], Size: frag[1]})
 		}
 		p := made(v.HeadOff, v.HeadLen, frags...)
-		sentence := LayoutOf(&p)
+		var layout Layout
+		layout.Add(&p)
+		sentence := layout.Sentence()
 		if (sentence != "") != v.Rocket {
 			t.Errorf("%s: %q", v.Name, sentence)
 		}

@@ -1,164 +1,67 @@
 package verdict
 
 import (
+	"maps"
+	"slices"
 	"strings"
 
 	"xentrace/internal/event"
+	"xentrace/internal/remedy"
 )
 
-// unexplained is the rule of drops outside the driver whose reason the kernel does
-// not tell, or that have no rule of their own.
-var unexplained = Rule{
-	Meaning: "The kernel dropped the packet before the driver was handed it, and does not say why: the function that dropped it does.",
-	Advice: []event.Advice{
-		{
-			Command: "xentrace watch -i {ifname} --drops all -v",
-			Effect:  "Shows the functions that led to each drop.",
-		},
-		{
-			Command: "tc -s qdisc show dev {ifname}",
-			Effect:  "Shows in \"dropped\" what the interface's queue dropped, the commonest place.",
-		},
-	},
-}
+var (
+	unexplained = Rule{
+		Meaning:  "The kernel dropped the packet and reports no reason; the function that dropped it shows where.",
+		Remedies: []remedy.ID{remedy.WatchElsewhere, remedy.QdiscState},
+	}
+	queueFull = Rule{
+		Meaning:  "The qdisc of the interface dropped the packet: its queue was full, or it limits the rate.",
+		Remedies: []remedy.ID{remedy.QdiscState, remedy.ClassState, remedy.QueueLength},
+	}
+	neighbour = Rule{
+		Meaning:  "The link-layer address of the next hop is unknown: it did not answer, or too many packets were queued for its answer.",
+		Remedies: []remedy.ID{remedy.Neighbours},
+	}
+	noMemory = Rule{
+		Meaning:  "There was no memory for the packet, or for a copy of it.",
+		Remedies: []remedy.ID{remedy.MemoryReserve},
+	}
+	noSegments = Rule{
+		Meaning:  "The packet could not be segmented: no memory, or it is malformed.",
+		Remedies: []remedy.ID{remedy.FeatureState},
+	}
+)
 
-var queueFull = Rule{
-	Meaning: "The queueing discipline of the interface dropped the packet: its queue was full, or it limits the rate.",
-	Advice: []event.Advice{
-		{
-			Command: "tc -s qdisc show dev {ifname}",
-			Effect:  "Shows the discipline, its limit, and what it dropped and has queued.",
-		},
-		{
-			Command: "tc -s class show dev {ifname}",
-			Effect:  "Shows the same for each class, if the discipline has classes.",
-		},
-		{
-			Effect: "A queue that is full now and then is what slows TCP down to what the interface can send; it loses other traffic. A longer queue loses less and delays more.",
-		},
-	},
-}
-
-var neighbour = Rule{
-	Meaning: "The link-layer address of the next hop is not known: it did not answer, or too many packets wait for its answer.",
-	Advice: []event.Advice{{
-		Command: "ip neigh show dev {ifname}",
-		Effect:  "Shows FAILED or INCOMPLETE for a next hop that does not answer.",
-	}},
-}
-
-var noMemory = Rule{
-	Meaning: "There was no memory for the packet, or for a copy of it that had to be made.",
-	Advice:  []event.Advice{memoryReserve},
-}
-
-var noSegments = Rule{
-	Meaning: "A packet that was to be cut into segments could not be.",
-	Advice: []event.Advice{{
-		Command: "ethtool -k {ifname}",
-		Effect:  "Shows what the interface leaves to the kernel. It takes memory, or the packet is malformed.",
-	}},
-}
-
-// reasonRules holds what the kernel's reasons mean for a packet on its way out. The
-// names are those of enum skb_drop_reason and the enums of its subsystems.
+// reasonRules explain the kernel's drop reasons for a packet on its way out, by the names of
+// enum skb_drop_reason and the enums of its subsystems.
 var reasonRules = map[string]Rule{
-	"QDISC_DROP":       queueFull,
-	"QDISC_BURST_DROP": queueFull,
-	"NETFILTER_DROP": {
-		Meaning: "A rule of the packet filter dropped the packet.",
-		Advice: []event.Advice{
-			{
-				Command: "nft list ruleset",
-				Effect:  "Shows the rules; those with a counter show how many packets they met.",
-			},
-			{
-				Command: "iptables-save -c; ip6tables-save -c",
-				Effect:  "Shows rules that were made with the older tools, with their counts.",
-			},
-		},
-	},
-	"TC_EGRESS": {
-		Meaning: "A filter of traffic control on the way out dropped the packet.",
-		Advice: []event.Advice{{
-			Command: "tc -s filter show dev {ifname} egress",
-			Effect:  "Shows the filters and their actions with counts; BPF programs are among them.",
-		}},
-	},
-	"BPF_CGROUP_EGRESS": {
-		Meaning: "A BPF program of the sender's control group dropped the packet.",
-		Advice: []event.Advice{{
-			Command: "bpftool cgroup tree",
-			Effect:  "Shows the programs of each control group; systemd's IPAddressDeny= makes such a one.",
-		}},
-	},
+	"QDISC_DROP":        queueFull,
+	"QDISC_BURST_DROP":  queueFull,
+	"NETFILTER_DROP":    {Meaning: "A netfilter rule, or connection tracking, dropped the packet.", Remedies: []remedy.ID{remedy.NFTRules, remedy.IPTablesRules}},
+	"TC_EGRESS":         {Meaning: "A tc filter on egress dropped the packet.", Remedies: []remedy.ID{remedy.EgressFilters}},
+	"BPF_CGROUP_EGRESS": {Meaning: "A BPF program of the sender's cgroup dropped the packet.", Remedies: []remedy.ID{remedy.CgroupPrograms}},
 	"NEIGH_FAILED":      neighbour,
 	"NEIGH_QUEUEFULL":   neighbour,
 	"NEIGH_DEAD":        neighbour,
 	"NEIGH_CREATEFAIL":  neighbour,
 	"NEIGH_HH_FILLFAIL": neighbour,
-	"IP_OUTNOROUTES": {
-		Meaning: "There is no route to the destination any more.",
-		Advice: []event.Advice{{
-			Command: "ip route show table all dev {ifname}",
-			Effect:  "Shows the routes over the interface.",
-		}},
-	},
-	"XFRM_POLICY": {
-		Meaning: "An IPsec policy does not let the packet pass.",
-		Advice: []event.Advice{{
-			Command: "ip -s xfrm policy",
-			Effect:  "Shows the policies with what they met.",
-		}},
-	},
-	"PKT_TOO_BIG": {
-		Meaning: "The packet is longer than the MTU of the way out and may not be cut into fragments.",
-		Advice: []event.Advice{{
-			Command: "ip link show dev {ifname}",
-			Effect:  "Shows the MTU. The sender is told; if it goes on sending such packets, what tells it (ICMP) is filtered on the way.",
-		}},
-	},
-	"DEV_READY": {
-		Meaning: "The interface is down, or not ready to send.",
-		Advice: []event.Advice{{
-			Command: "ip link show dev {ifname}",
-			Effect:  "Shows the state of the interface.",
-		}},
-	},
-	"QUEUE_PURGE": {
-		Meaning: "The packet waited in a queue that was emptied, as when an interface goes down or a socket is closed.",
-		Advice: []event.Advice{{
-			Command: "ip link show dev {ifname}",
-			Effect:  "Shows the state of the interface.",
-		}},
-	},
-	"RECURSION_LIMIT": {
-		Meaning: "Interfaces that send through each other were nested too deep, or in a circle.",
-		Advice: []event.Advice{{
-			Command: "ip -d link show",
-			Effect:  "Shows which interface lies upon which, and what tunnels lead over.",
-		}},
-	},
-	"IP_INHDR": {
-		Meaning: "The header of a packet that was to be forwarded is wrong, or its time to live is over.",
-		Advice: []event.Advice{{
-			Command: "traceroute -n DESTINATION",
-			Effect:  "Shows a circle of routers, if there is one.",
-		}},
-	},
-	"NOMEM":           noMemory,
-	"SKB_UCOPY_FAULT": noMemory,
-	"SKB_GSO_SEG":     noSegments,
-	"SKB_BAD_GSO":     noSegments,
-	"NOT_SPECIFIED":   unexplained,
-	"other": {
-		Meaning: "Packets were dropped for reasons of parts of the kernel that are not counted apart: each one's record has its own.",
-		Advice:  unexplained.Advice,
-	},
+	"IP_OUTNOROUTES":    {Meaning: "There is no route to the destination any more.", Remedies: []remedy.ID{remedy.Routes}},
+	"XFRM_POLICY":       {Meaning: "An IPsec policy does not let the packet pass.", Remedies: []remedy.ID{remedy.XfrmPolicy}},
+	"PKT_TOO_BIG":       {Meaning: "The packet is longer than the MTU and must not be fragmented.", Remedies: []remedy.ID{remedy.PathMTU}},
+	"DEV_READY":         {Meaning: "The interface is down, or not ready to send.", Remedies: []remedy.ID{remedy.LinkState}},
+	"QUEUE_PURGE":       {Meaning: "The packet was in a queue that was purged, as when an interface goes down or a socket is closed.", Remedies: []remedy.ID{remedy.LinkState}},
+	"RECURSION_LIMIT":   {Meaning: "Stacked interfaces were nested too deep, or in a loop.", Remedies: []remedy.ID{remedy.LinkNesting}},
+	"IP_INHDR":          {Meaning: "A forwarded packet has a bad header, or its TTL expired.", Remedies: []remedy.ID{remedy.RouteLoop}},
+	"NOMEM":             noMemory,
+	"SKB_UCOPY_FAULT":   noMemory,
+	"SKB_GSO_SEG":       noSegments,
+	"SKB_BAD_GSO":       noSegments,
+	"NOT_SPECIFIED":     unexplained,
+	"other":             {Meaning: "Packets were dropped for reasons that are not counted separately; each record has its own.", Remedies: unexplained.Remedies},
 }
 
-// OfReason returns the rule for a packet that was dropped outside the driver for
-// this reason of the kernel's; the empty reason is that of kernels that tell none.
+// OfReason returns the rule for a packet that was dropped outside the driver for this drop
+// reason; the empty reason is that of kernels that report none.
 func OfReason(reason string) Rule {
 	rule, known := reasonRules[reason]
 	switch {
@@ -170,8 +73,78 @@ func OfReason(reason string) Rule {
 		reason = "elsewhere"
 	default:
 		rule = unexplained
-		rule.Meaning = "The kernel dropped the packet before the driver was handed it, for the reason that its own source calls by this name."
+		rule.Meaning = "The kernel dropped the packet before the driver, for the reason of this name in its source."
 	}
 	rule.Name = reason
 	return rule
+}
+
+// Explain explains everything that was counted and needs it, drops first. facts are those
+// about an interface.
+func Explain(totals *event.Totals, facts func(event.Device) remedy.Facts) []event.Explanation {
+	e := explainer{totals: totals, facts: facts}
+	for _, cause := range event.Causes() {
+		e.add(OfCause(cause), event.Dropped, func(t *event.InterfaceTotals) uint64 { return t.Causes[cause] })
+	}
+	for _, reason := range reasonsOf(totals) {
+		e.add(OfReason(reason), event.Dropped, func(t *event.InterfaceTotals) uint64 { return countOfReason(t, reason) })
+	}
+	e.add(OfVerdict(event.Rejected), event.Rejected, func(t *event.InterfaceTotals) uint64 {
+		if t.Rejected == nil {
+			return 0
+		}
+		return *t.Rejected
+	})
+	e.add(OfVerdict(event.Linearized), event.Linearized, func(t *event.InterfaceTotals) uint64 { return t.Linearized })
+	e.add(OfVerdict(event.Bounced), event.Bounced, func(t *event.InterfaceTotals) uint64 { return t.Bounced })
+	e.add(OfVerdict(event.OverLimit), event.OverLimit, func(t *event.InterfaceTotals) uint64 {
+		if t.Driver == Netfront {
+			return 0 // explained by what the driver did with them
+		}
+		return t.OverLimit
+	})
+	return e.all
+}
+
+type explainer struct {
+	totals *event.Totals
+	facts  func(event.Device) remedy.Facts
+	all    []event.Explanation
+}
+
+// add explains a rule by what was counted for it on each interface.
+func (e *explainer) add(rule Rule, v event.Verdict, count func(*event.InterfaceTotals) uint64) {
+	explanation := event.Explanation{Name: rule.Name, Meaning: rule.Meaning, Verdict: v}
+	for i := range e.totals.Interfaces {
+		t := &e.totals.Interfaces[i]
+		if n := count(t); n != 0 {
+			explanation.Count += n
+			explanation.Advice = event.AppendAdvice(explanation.Advice, remedy.For(e.facts(t.Device), rule.Remedies...)...)
+		}
+	}
+	if explanation.Count != 0 {
+		e.all = append(e.all, explanation)
+	}
+}
+
+// reasonsOf lists the reasons of all interfaces; "" stands for drops without one.
+func reasonsOf(totals *event.Totals) []string {
+	all := make(map[string]bool)
+	for i := range totals.Interfaces {
+		t := &totals.Interfaces[i]
+		for reason := range t.Reasons {
+			all[reason] = true
+		}
+		if t.Reasons == nil && t.Elsewhere != 0 {
+			all[""] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(all))
+}
+
+func countOfReason(t *event.InterfaceTotals, reason string) uint64 {
+	if t.Reasons == nil && reason == "" {
+		return t.Elsewhere
+	}
+	return t.Reasons[reason]
 }

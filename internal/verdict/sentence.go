@@ -4,10 +4,11 @@ import (
 	"fmt"
 	"strings"
 
+	"xentrace/internal/event"
 	"xentrace/internal/slots"
 )
 
-// A span is a range of whole numbers. The zero value is that of nothing.
+// A span is a range of whole numbers. The zero value is empty.
 type span struct {
 	least, most int
 	some        bool
@@ -37,10 +38,8 @@ func (s span) of(noun string) string {
 	return s.String() + " " + noun
 }
 
-// within tells whether all numbers are from least to most.
 func (s span) within(least, most int) bool { return s.least >= least && s.most <= most }
 
-// sentence says what the packets have in common.
 func (t *tally) sentence() string {
 	parts := []string{t.pieces()}
 	if t.gsoSize.most > 0 {
@@ -51,33 +50,61 @@ func (t *tally) sentence() string {
 		text += ": " + t.pattern.says
 	}
 	if t.forwarded == t.packets {
-		text += "; no socket here sent it: it comes from another network namespace, a guest or another machine"
+		text += "; no local socket: it came from another network namespace, a guest or another host"
 	}
 	return text + "."
 }
 
-// pieces says of what parts the packets are made.
+// pieces describes the fragments, or the linear part of packets without any.
 func (t *tally) pieces() string {
 	if t.frags.most == 0 {
-		head := fmt.Sprintf("no fragments, a head of %s", t.heads.of("byte"))
+		head := fmt.Sprintf("no fragments, linear part of %s", t.heads.of("byte"))
 		if t.beforeEnd.within(0, t.heads.least-1) {
-			head += fmt.Sprintf(" that begins %s before the end of a page", t.beforeEnd.of("byte"))
+			head += fmt.Sprintf(" starting %s before a page boundary", t.beforeEnd.of("byte"))
 		}
 		return head
 	}
 	pieces := fmt.Sprintf("%s of %s", t.frags.of("fragment"), t.sizes.of("byte"))
 	switch {
 	case t.sizes.most > slots.PageSize && t.straddling.most == 0:
-		return pieces + ", none of which touches more pages than its length needs"
+		return pieces + ", none in more pages than its length needs"
 	case t.sizes.most > slots.PageSize:
-		return fmt.Sprintf("%s, %s of which touch one page more than their length needs", pieces, t.straddling)
+		return fmt.Sprintf("%s, %s of them in 1 page more than their length needs", pieces, t.straddling)
 	case t.straddling.most == 0:
-		return pieces + ", none across a page boundary"
+		return pieces + ", none straddling a page boundary"
 	case t.straddling == t.frags && t.frags.least == t.frags.most && t.frags.most > 1:
-		return pieces + " that all straddle pages"
+		return pieces + ", all straddling a page boundary"
 	case t.straddling.within(1, 1):
-		return pieces + ", 1 of which straddles a page"
+		return pieces + ", 1 of them straddling a page boundary"
 	default:
-		return fmt.Sprintf("%s, %s of which straddle pages", pieces, t.straddling)
+		return fmt.Sprintf("%s, %s of them straddling a page boundary", pieces, t.straddling)
+	}
+}
+
+// Netfront is InterfaceTotals.Driver of a Xen interface.
+const Netfront = "xen-netfront"
+
+// Difference explains why the delta of an interface's own tx_dropped differs from the
+// drops that xentrace counted; "" if they are equal or tx_dropped could not be read.
+func Difference(t *event.InterfaceTotals) string {
+	if t.TxDroppedDelta == nil || *t.TxDroppedDelta == t.Dropped {
+		return ""
+	}
+	moved := *t.TxDroppedDelta
+	switch {
+	case t.Driver != Netfront:
+		return fmt.Sprintf("%s is not xen-netfront: it drops for reasons of its own, which xentrace does not judge.", t.Driver)
+	case moved > t.Dropped:
+		sentence := fmt.Sprintf("%d more than the driver's own drops: the counter includes what the kernel's core dropped before calling the driver.", moved-t.Dropped)
+		if t.Backend == event.Tracepoint {
+			sentence += " The tracepoint backend misses packets of netpoll, pktgen and AF_PACKET with qdisc bypass."
+		}
+		return sentence
+	case t.Queues > 1:
+		return fmt.Sprintf("%d fewer than the driver's drops: it updates this counter without a lock, so %d queues lose increments. The drops counted by xentrace are exact.", t.Dropped-moved, t.Queues)
+	case t.Gone:
+		return fmt.Sprintf("%d fewer than the driver's drops: the counter was last read before the interface went away.", t.Dropped-moved)
+	default:
+		return fmt.Sprintf("%d fewer than the driver's drops, which one queue does not explain unless the interface was reconnected meanwhile. The drops counted by xentrace are exact.", t.Dropped-moved)
 	}
 }

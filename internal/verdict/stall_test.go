@@ -5,55 +5,42 @@ import (
 	"testing"
 
 	"xentrace/internal/event"
+	"xentrace/internal/remedy"
 )
 
 func TestAdviceForStall(t *testing.T) {
-	const (
-		mtu         = "ip link set dev eth0 mtu 1500"
-		gatherOff   = "ethtool -K eth0 sg off"
-		gatherOn    = "ethtool -K eth0 sg on tso on gso on"
-		singlePages = "sysctl -w net.core.high_order_alloc_disable=1"
-		reserve     = "sysctl -w vm.min_free_kbytes=131072"
-		inWords     = ""
-	)
+	const off, on = remedy.Off, remedy.On
 	for _, test := range []struct {
 		name  string
-		facts Facts
+		facts remedy.Facts
 		cause event.Cause
-		want  []string
+		want  []remedy.ID
 	}{
-		{"jumbo frames", Facts{MTU: 9001, CutFits: true}, event.TooManySlots, []string{mtu, singlePages, inWords}},
-		{"jumbo frames of pieces so small that cutting does not help", Facts{MTU: 9001}, event.TooManySlots, []string{gatherOff, singlePages, inWords}},
-		{"jumbo frames, single pages already", Facts{MTU: 9001, CutFits: true, SinglePages: true}, event.TooManySlots, []string{mtu, inWords}},
-		{"ordinary frames", Facts{MTU: 1500}, event.TooManySlots, []string{gatherOff, singlePages, inWords}},
-		{"unknown MTU", Facts{}, event.TooManySlots, []string{gatherOff, singlePages, inWords}},
-		{"no memory, jumbo frames", Facts{MTU: 9001, CutFits: true}, event.LinearizeFailed, []string{mtu, reserve, singlePages}},
-		{"no memory, ordinary frames", Facts{MTU: 1500, SinglePages: true}, event.LinearizeFailed, []string{reserve}},
-		{"scatter-gather off", Facts{MTU: 1500}, event.SGOff, []string{gatherOn}},
-		{"no memory to bounce", Facts{MTU: 1500}, event.BounceFailed, []string{reserve}},
+		{"jumbo frames", remedy.Facts{MTU: 9001, RecutFits: true}, event.TooManySlots, []remedy.ID{remedy.MTU1500, remedy.SinglePages, remedy.UpdateKernel}},
+		{"jumbo frames of small pieces", remedy.Facts{MTU: 9001}, event.TooManySlots, []remedy.ID{remedy.SGOff, remedy.SinglePages, remedy.UpdateKernel}},
+		{"jumbo frames, single pages already", remedy.Facts{MTU: 9001, RecutFits: true, SinglePages: on}, event.TooManySlots, []remedy.ID{remedy.MTU1500, remedy.UpdateKernel}},
+		{"ordinary frames", remedy.Facts{MTU: 1500, RecutFits: true}, event.TooManySlots, []remedy.ID{remedy.SGOff, remedy.SinglePages, remedy.UpdateKernel}},
+		{"unknown MTU", remedy.Facts{RecutFits: true}, event.TooManySlots, []remedy.ID{remedy.SGOff, remedy.SinglePages, remedy.UpdateKernel}},
+		{"no memory, jumbo frames", remedy.Facts{MTU: 9001, RecutFits: true, MemoryKB: 8 << 20, MinFreeKB: 67584}, event.LinearizeFailed, []remedy.ID{remedy.MTU1500, remedy.MemoryReserve, remedy.SinglePages}},
+		{"no memory, large reserve", remedy.Facts{MTU: 1500, SinglePages: off, MemoryKB: 1 << 20, MinFreeKB: 67584}, event.LinearizeFailed, []remedy.ID{remedy.SinglePages}},
+		{"scatter-gather off", remedy.Facts{MTU: 1500, SG: off}, event.SGOff, []remedy.ID{remedy.SGOn}},
+		{"no scatter-gather in the backend", remedy.Facts{MTU: 1500, SG: remedy.Absent}, event.SGOff, []remedy.ID{remedy.SGBackend}},
+		{"no memory to bounce", remedy.Facts{MemoryKB: 4 << 20, MinFreeKB: 4096}, event.BounceFailed, []remedy.ID{remedy.MemoryReserve}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			var commands []string
+			test.facts.Interface = "eth0"
+			var ids []remedy.ID
 			for _, a := range ForStall(test.facts, test.cause) {
-				commands = append(commands, a.For("eth0"))
+				ids = append(ids, remedy.ID(a.ID))
 			}
-			if !slices.Equal(commands, test.want) {
-				t.Errorf("commands %q, want %q", commands, test.want)
+			if !slices.Equal(ids, test.want) {
+				t.Errorf("remedies %q, want %q", ids, test.want)
 			}
 		})
 	}
-	for _, cause := range event.Causes() {
-		for _, facts := range []Facts{{}, {MTU: 9001}, {MTU: 9001, CutFits: true}, {MTU: 1500, SinglePages: true}} {
-			advice := ForStall(facts, cause)
-			if len(advice) == 0 {
-				t.Errorf("%s: no advice", cause)
-			}
-			checkRule(t, Rule{Name: cause.String(), Meaning: "A stall.", Advice: advice})
-		}
-	}
 }
 
-func TestCutFits(t *testing.T) {
+func TestRecutFits(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		frags []event.Frag
@@ -67,7 +54,7 @@ func TestCutFits(t *testing.T) {
 		{"large ones", every(17, 1000, 3000, 3000, 32768), true},
 	} {
 		p := made(254, 66, test.frags...)
-		if got := CutFits(&p); got != test.want {
+		if got := RecutFits(&p); got != test.want {
 			t.Errorf("%s: %t, want %t", test.name, got, test.want)
 		}
 	}

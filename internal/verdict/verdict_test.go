@@ -1,10 +1,13 @@
 package verdict
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"xentrace/internal/event"
+	"xentrace/internal/remedy"
 )
 
 func TestEveryCauseIsExplained(t *testing.T) {
@@ -41,38 +44,33 @@ func TestReasonsAreExplained(t *testing.T) {
 		}
 		checkRule(t, rule)
 	}
-	for reason, want := range map[string]struct{ name, command string }{
-		"":                     {"elsewhere", "xentrace watch -i {ifname} --drops all -v"},
-		"QDISC_DROP_OVERLIMIT": {"QDISC_DROP_OVERLIMIT", "tc -s qdisc show dev {ifname}"},
-		"NETFILTER_DROP":       {"NETFILTER_DROP", "nft list ruleset"},
-		"A_REASON_TO_COME":     {"A_REASON_TO_COME", "xentrace watch -i {ifname} --drops all -v"},
+	for reason, want := range map[string]struct {
+		name  string
+		first remedy.ID
+	}{
+		"":                     {"elsewhere", remedy.WatchElsewhere},
+		"QDISC_DROP_OVERLIMIT": {"QDISC_DROP_OVERLIMIT", remedy.QdiscState},
+		"NETFILTER_DROP":       {"NETFILTER_DROP", remedy.NFTRules},
+		"A_REASON_TO_COME":     {"A_REASON_TO_COME", remedy.WatchElsewhere},
 	} {
 		rule := OfReason(reason)
-		if rule.Name != want.name || rule.Advice[0].Command != want.command {
-			t.Errorf("reason %q: rule %s advises %q, want %s and %q", reason, rule.Name, rule.Advice[0].Command, want.name, want.command)
+		if rule.Name != want.name || rule.Remedies[0] != want.first {
+			t.Errorf("reason %q: rule %s has %q, want %s and first %s", reason, rule.Name, rule.Remedies, want.name, want.first)
 		}
 		checkRule(t, rule)
 	}
 }
 
-// checkRule fails where a rule is not made of whole sentences.
+// checkRule fails where a rule is not made of whole sentences, or names a remedy that is not
+// in the catalogue.
 func checkRule(t *testing.T, rule Rule) {
 	t.Helper()
-	if !isSentence(rule.Meaning) {
+	if !isSentence(rule.Meaning) || strings.Contains(rule.Meaning, "{") {
 		t.Errorf("%s: meaning %q is no sentence", rule.Name, rule.Meaning)
 	}
-	if len(rule.Advice) == 0 {
-		t.Errorf("%s: no advice", rule.Name)
-	}
-	for _, a := range rule.Advice {
-		if !isSentence(a.Effect) {
-			t.Errorf("%s: effect %q is no sentence", rule.Name, a.Effect)
-		}
-		if a.Cost != "" && !isSentence(a.Cost) {
-			t.Errorf("%s: cost %q is no sentence", rule.Name, a.Cost)
-		}
-		if strings.Contains(a.Effect+a.Cost+rule.Meaning, "{") {
-			t.Errorf("%s: placeholder outside a command", rule.Name)
+	for _, id := range rule.Remedies {
+		if remedy.Of(id).Effect == "" {
+			t.Errorf("%s: no remedy is called %s", rule.Name, id)
 		}
 	}
 }
@@ -87,32 +85,62 @@ func TestUnknownCauseNumberHasARule(t *testing.T) {
 	}
 }
 
-func TestNothingAdvisesToTurnScatterGatherOff(t *testing.T) {
+// What is lost has a remedy; what is not lost may have none.
+func TestEveryDropHasARemedy(t *testing.T) {
 	for _, cause := range event.Causes() {
-		for _, a := range OfCause(cause).Advice {
-			if strings.Contains(a.Command, "sg off") {
-				t.Errorf("%s: %q loses packets from Linux 6.3 on", cause, a.Command)
-			}
+		if len(OfCause(cause).Remedies) == 0 {
+			t.Errorf("%s: no remedy", cause)
+		}
+	}
+	for reason := range reasonRules {
+		if len(OfReason(reason).Remedies) == 0 {
+			t.Errorf("%s: no remedy", reason)
+		}
+	}
+	if len(OfVerdict(event.Rejected).Remedies) == 0 {
+		t.Error("rejected: no remedy")
+	}
+}
+
+func TestNothingButAStallTurnsScatterGatherOff(t *testing.T) {
+	for _, cause := range event.Causes() {
+		if slices.Contains(OfCause(cause).Remedies, remedy.SGOff) {
+			t.Errorf("%s: scatter-gather off loses packets from Linux 6.3 on", cause)
 		}
 	}
 }
 
-func TestCommandQuotesTheInterface(t *testing.T) {
-	a := event.Advice{Command: "ethtool -K {ifname} sg on"}
-	for name, want := range map[string]string{
-		"eth0":       "ethtool -K eth0 sg on",
-		"eth0.100":   "ethtool -K eth0.100 sg on",
-		"$(reboot)":  "ethtool -K '$(reboot)' sg on",
-		"it's;x":     `ethtool -K 'it'\''s;x' sg on`,
-		"":           "ethtool -K '' sg on",
-		"veth@if3-b": "ethtool -K veth@if3-b sg on",
-	} {
-		if got := a.For(name); got != want {
-			t.Errorf("For(%q) = %s, want %s", name, got, want)
-		}
+func TestExplain(t *testing.T) {
+	one := uint64(1)
+	eth0, eth1 := event.Device{Index: 2, Name: "eth0"}, event.Device{Index: 3, Name: "eth1"}
+	totals := &event.Totals{Interfaces: []event.InterfaceTotals{
+		{Device: eth0, Driver: Netfront, Counts: event.Counts{Dropped: 3, Linearized: 2, OverLimit: 2}, Rejected: &one},
+		{Device: eth1, Driver: Netfront, Counts: event.Counts{Dropped: 4, Elsewhere: 5}},
+	}}
+	totals.Interfaces[0].Causes[event.SGOff] = 3
+	totals.Interfaces[1].Causes[event.SGOff] = 4
+	facts := func(d event.Device) remedy.Facts {
+		return remedy.Facts{Interface: d.Name, Linearizes: remedy.On, SinglePages: remedy.On}
 	}
-	if !a.OfInterface() || (event.Advice{Command: "sysctl -w a=1"}).OfInterface() {
-		t.Error("OfInterface does not tell commands with an interface from others")
+	var got []string
+	for _, e := range Explain(totals, facts) {
+		line := fmt.Sprintf("%s %d", e.Name, e.Count)
+		for _, a := range e.Advice {
+			line += fmt.Sprintf("; %s %s", a.ID, a.Command)
+		}
+		got = append(got, line)
+	}
+	want := []string{
+		"sg_off 7; sg-on ethtool -K eth0 sg on; sg-on ethtool -K eth1 sg on",
+		"elsewhere 5; watch-elsewhere xentrace watch -i eth1 --drops all -v; qdisc-state tc -s qdisc show dev eth1",
+		"rejected 1; rejected-packets ; backend-debug ", // the driver linearizes already
+		"linearized 2", // single pages are set already
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	if none := Explain(&event.Totals{Interfaces: []event.InterfaceTotals{{Device: eth0, Driver: Netfront}}}, facts); none != nil {
+		t.Errorf("nothing was counted, and explained is %+v", none)
 	}
 }
 

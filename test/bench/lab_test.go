@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"xentrace/internal/demo/network"
+	"xentrace/test/need"
 )
 
 var (
@@ -48,6 +49,7 @@ func newLab(tb testing.TB) *lab {
 
 func newNamespace(tb testing.TB) *network.Namespace {
 	tb.Helper()
+	need.Root(tb, "to make network namespaces")
 	n, err := network.NewNamespace()
 	must(tb, err)
 	tb.Cleanup(func() { must(tb, n.Close()) })

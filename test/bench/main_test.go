@@ -20,11 +20,7 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
-	if os.Getuid() != 0 {
-		fmt.Fprintln(os.Stderr, "these benchmarks make network namespaces: run them as root")
-		return 1
-	}
-	if xentrace = os.Getenv("XENTRACE_BINARY"); xentrace == "" {
+	if xentrace = os.Getenv("XENTRACE_BINARY"); xentrace == "" && os.Geteuid() == 0 {
 		directory, err := os.MkdirTemp("", "xentrace-bench-")
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -17,6 +17,7 @@ import (
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
+	"xentrace/test/need"
 	"xentrace/test/tool"
 )
 
@@ -119,6 +120,7 @@ func attachBpftrace(tb testing.TB, ifindex int) (detach func() string) {
 // with counted in it.
 func attachScript(tb testing.TB, text, counted string) (detach func() string) {
 	tb.Helper()
+	need.Tool(tb, "bpftrace")
 	cmd := exec.Command("sh", "-c", startBpftrace, "sh", text)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
 	var errors strings.Builder

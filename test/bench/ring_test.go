@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"xentrace/bpf"
-	"xentrace/internal/rocket"
+	"xentrace/test/rocket"
 	"xentrace/test/tool"
 )
 

@@ -9,10 +9,13 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"xentrace/test/need"
 )
 
 // check says in sentences what it cannot see, wherever it runs.
 func TestCheckAnywhere(t *testing.T) {
+	need.Root(t, "to run the program as several users")
 	nobody := &syscall.Credential{Uid: 65534, Gid: 65534}
 	for _, test := range []struct {
 		name    string
@@ -22,17 +25,17 @@ func TestCheckAnywhere(t *testing.T) {
 		says    string // part of what it writes
 	}{
 		{"as root", []string{xentrace, "check"}, nil, 0, "OK      driver: No interface is driven by xen-netfront"},
-		{"as nobody", []string{xentrace, "check"}, &syscall.SysProcAttr{Credential: nobody}, 0, "Other network namespaces were not looked at: that needs root."},
-		{"as nobody, a driver's file", []string{xentrace, "check", "--driver-file", xentrace}, &syscall.SysProcAttr{Credential: nobody}, 0, "UNKNOWN linearize: Whether this driver linearizes cannot be told"},
+		{"as nobody", []string{xentrace, "check"}, &syscall.SysProcAttr{Credential: nobody}, 0, "Other network namespaces were not checked: that needs root."},
+		{"as nobody, a driver's file", []string{xentrace, "check", "--driver-file", xentrace}, &syscall.SysProcAttr{Credential: nobody}, 0, "UNKNOWN linearize: Whether this driver linearizes is unknown"},
 		{"a file that nobody may read", []string{xentrace, "check", "--driver-file", "/etc/shadow"}, &syscall.SysProcAttr{Credential: nobody}, 2, "driver file /etc/shadow: permission denied"},
 		{"in a network namespace of its own", []string{xentrace, "check"}, &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}, 0, "OK      driver: No interface is driven by xen-netfront"},
 		{"an interface that is not in this namespace", []string{xentrace, "check", "-i", "eth9"}, &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}, 3, `interface "eth9" not found`},
 		{"an interface of another driver", []string{xentrace, "check", "-i", "lo", "--ec2rl"}, nil, 0, "OK      driver lo: lo is driven by"},
 		{"with /sys read-only and /dev/kmsg gone", []string{"unshare", "-m", "sh", "-c", "mount -o remount,bind,ro /sys && mount -t tmpfs none /dev && exec " + xentrace + " check"}, nil, 0, "OK      driver"},
 		{"without /sys", []string{"unshare", "-m", "sh", "-c", "mount -t tmpfs none /sys && exec " + xentrace + " check"}, nil, 0, "OK      driver"},
-		{"as root of a user namespace", []string{"unshare", "-Ur", xentrace, "check"}, nil, 0, "Other network namespaces were not looked at: that needs root."},
+		{"as root of a user namespace", []string{"unshare", "-Ur", xentrace, "check"}, nil, 0, "Other network namespaces were not checked: that needs root."},
 		{"as root of a user namespace, tracing", []string{"unshare", "-Ur", xentrace, "watch", "-d", "1s"}, nil, 3, "this is a user namespace, as of a rootless container"},
-		{"in a container", container("check"), nil, 0, "OK driver: No interface is driven by xen-netfront, so the losses that are checked here cannot occur. Other network namespaces were not looked at: that needs root."},
+		{"in a container", container("check"), nil, 0, "OK driver: No interface is driven by xen-netfront: these checks do not apply. Other network namespaces were not checked: that needs root."},
 		{"in a container, beside ec2rl", container("check --ec2rl"), nil, 0, "SUCCESS xennetrocket"},
 		{"in a container, observing", container("check --observe 1s"), nil, 0, "OK driver: No interface is driven by xen-netfront"},
 		{"in a container, tracing", container("watch -d 1s"), nil, 3, "missing privilege CAP_BPF"},

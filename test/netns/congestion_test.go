@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"xentrace/internal/rocket"
+	"xentrace/test/rocket"
 	"xentrace/test/schema"
 	"xentrace/test/tool"
 )
@@ -235,7 +235,7 @@ func TestCongestionOutputs(t *testing.T) {
 			t.Errorf("%d columns: %s", n, line)
 		}
 	}
-	for _, part := range []string{"near: veth, 1 queue", "packet size", "slots of a packet", "since then", "not measured: "} {
+	for _, part := range []string{"near: veth, 1 queue", "packet size", "slots per packet", "changed", "not measured: "} {
 		if !strings.Contains(text, part) {
 			t.Errorf("no %q in\n%s", part, text)
 		}

@@ -15,6 +15,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"xentrace/test/need"
 )
 
 // alone puts the test into a namespace that the program starts from, and
@@ -90,6 +92,7 @@ func interfacesIn(t *testing.T, file *os.File) (names []string) {
 // The demo as a whole: what it sends, its lines, its histogram and its closing
 // words tell of the same numbers.
 func TestDemo(t *testing.T) {
+	need.Root(t, "to make network namespaces")
 	before := alone(t)
 	began := time.Now()
 	demo := launchXentrace(t, "demo")
@@ -145,6 +148,7 @@ func checkBars(t *testing.T, text string) {
 
 // However and whenever the demo is ended, nothing is left of it.
 func TestDemoEndedEarly(t *testing.T) {
+	need.Root(t, "to make network namespaces")
 	for _, test := range []struct {
 		name   string
 		after  string // what it has said by then
@@ -201,13 +205,14 @@ func checkDemoGone(t *testing.T, demo *program, namespaces []*os.File, before []
 			t.Errorf("namespace still has %v", names)
 		}
 	}
-	if closing := lastLine(demo.stdout.String()); closing != "Interrupted: what the demo made is removed." {
+	if closing := lastLine(demo.stdout.String()); closing != "Interrupted: the demo's network is removed." {
 		t.Errorf("it closes with %q", closing)
 	}
 }
 
 // A reader that goes away ends the demo.
 func TestDemoWithoutReader(t *testing.T) {
+	need.Root(t, "to make network namespaces")
 	for _, after := range []string{"About 15 seconds", "TIME"} {
 		t.Run(after, func(t *testing.T) {
 			before := alone(t)

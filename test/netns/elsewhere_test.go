@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"xentrace/internal/demo/network"
-	"xentrace/internal/rocket"
+	"xentrace/test/rocket"
 	"xentrace/test/tool"
 )
 
@@ -353,7 +353,7 @@ func TestDropsElsewhereAsText(t *testing.T) {
 	for _, part := range []string{
 		"near dropped elsewhere", from.String() + " > " + sink.Local().String() + " udp  TC_EGRESS in __dev_queue_xmit\n",
 		"\n             __dev_queue_xmit+0x", "\n             udp_sendmsg+0x",
-		"elsewhere   1  dropped on their way to the driver: TC_EGRESS 1\n",
+		"elsewhere   1  dropped before the driver: TC_EGRESS 1\n",
 		"\nTC_EGRESS (1): ", "  # tc -s filter show dev near egress\n",
 	} {
 		if !strings.Contains(said, part) {

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"xentrace/internal/rocket"
+	"xentrace/test/rocket"
 )
 
 // However the program ends, it leaves nothing in the kernel.

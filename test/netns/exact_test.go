@@ -4,7 +4,7 @@ import (
 	"net/netip"
 	"testing"
 
-	"xentrace/internal/rocket"
+	"xentrace/test/rocket"
 	"xentrace/test/tool"
 )
 

@@ -3,7 +3,7 @@ package netns
 import (
 	"testing"
 
-	"xentrace/internal/rocket"
+	"xentrace/test/rocket"
 	"xentrace/test/tool"
 )
 

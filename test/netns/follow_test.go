@@ -8,7 +8,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"xentrace/internal/demo/network"
-	"xentrace/internal/rocket"
+	"xentrace/test/rocket"
 	"xentrace/test/tool"
 )
 

@@ -5,8 +5,8 @@ import (
 	"testing"
 
 	"xentrace/internal/event"
-	"xentrace/internal/rocket"
 	"xentrace/internal/verdict"
+	"xentrace/test/rocket"
 	"xentrace/test/tool"
 )
 
@@ -26,23 +26,23 @@ func asTraced(p *tool.Packet) event.Packet {
 func TestLayoutOfRealPackets(t *testing.T) {
 	const (
 		interleaved = ": many small writes interleaved with another connection of the same thread."
-		noCopy      = ": memory that was handed over without a copy from huge pages, as MSG_ZEROCOPY does."
+		noCopy      = ": huge pages sent without a copy, as with MSG_ZEROCOPY."
 	)
 	for _, test := range []struct {
 		name, first, last string
 		sender            func(*lab) func() error
 	}{
-		{"corked TCP, other writes between", "17 fragments of 80 bytes that all straddle pages, 35", interleaved,
+		{"corked TCP, other writes between", "17 fragments of 80 bytes, all straddling a page boundary, 35", interleaved,
 			func(l *lab) func() error {
 				tcp := l.tcp(l.tcpSink(farAddress.Addr()).Local(), rocket.Options{})
 				return func() error { _, err := tcp.Send(l.t.Context()); return err }
 			}},
-		{"corked UDP, other writes between", "13 fragments of 80 bytes that all straddle pages, 27", interleaved,
+		{"corked UDP, other writes between", "13 fragments of 80 bytes, all straddling a page boundary, 27", interleaved,
 			func(l *lab) func() error {
 				udp := l.udp(l.udpSink(farAddress.Addr()).Local(), rocket.Options{})
 				return func() error { _, err := udp.Send(l.t.Context()); return err }
 			}},
-		{"huge page without a copy", "17 fragments of 16 bytes, 16 of which straddle pages, 34", noCopy,
+		{"huge page without a copy", "17 fragments of 16 bytes, 16 of them straddling a page boundary, 34", noCopy,
 			func(l *lab) func() error {
 				exact := l.exact(l.udpSink(farAddress.Addr()).Local())
 				return func() error { _, err := exact.Send(l.t.Context(), 34); return err }

@@ -7,11 +7,13 @@ import (
 	"testing"
 	"time"
 
+	"xentrace/test/need"
 	"xentrace/test/tool"
 )
 
 // Once attached it keeps only what it still needs, on every thread.
 func TestPrivilegesAreGivenUp(t *testing.T) {
+	need.Root(t, "to have privileges to give up")
 	for _, test := range []struct {
 		name string
 		args []string

@@ -15,7 +15,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"xentrace/internal/rocket"
+	"xentrace/test/rocket"
 	"xentrace/test/tool"
 )
 
@@ -339,9 +339,9 @@ func TestProbeWithoutScatterGather(t *testing.T) {
 	ran := probeJSON(t, "--to", sink.Local().String())
 	p := ran.Only(t)
 	t.Logf("%d slots, attempt %d", *p.Slots, p.Attempts)
-	slots, says := 1, "no small datagram had a head across a page boundary in 32 attempts"
+	slots, says := 1, "in 32 attempts no small datagram straddled a page boundary"
 	if headsCrossPages(t) {
-		slots, says = 2, "a Xen frontend would have dropped it, since scatter-gather is off"
+		slots, says = 2, "xen-netfront would have dropped it, because scatter-gather is off"
 	}
 	if tool.Text(p.Verdict) != "sent" || *p.Slots != slots || p.Attempts > 32 || ran.Status != 0 || !strings.Contains(p.Message, says) {
 		t.Errorf("status %d, want 0, %d slots and %q:\n%s%s", ran.Status, slots, says, ran.Stdout, ran.Stderr)

@@ -23,7 +23,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"xentrace/internal/rocket"
+	"xentrace/test/rocket"
 )
 
 // role is the variable that makes a test's binary such a process.
@@ -132,7 +132,7 @@ func segment(remote string) error {
 	if err != nil {
 		return err
 	}
-	if err := sender.Stream().ResetWhenClosed(); err != nil {
+	if err := sender.Stream().SetLinger(0); err != nil {
 		return err
 	}
 	for {

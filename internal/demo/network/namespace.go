@@ -22,7 +22,6 @@ var ErrClosed = errors.New("network namespace is closed")
 // Namespace is a network namespace that a thread of this process lives in.
 type Namespace struct {
 	file *os.File
-	inum uint32
 	jobs chan func()
 
 	once   sync.Once
@@ -58,7 +57,6 @@ func (n *Namespace) live(made chan<- error) {
 	}
 }
 
-// make puts the calling thread into a new namespace.
 func (n *Namespace) make() error {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return fmt.Errorf("unshare: %w", err)
@@ -67,11 +65,7 @@ func (n *Namespace) make() error {
 	if err != nil {
 		return err
 	}
-	var stat unix.Stat_t
-	if err := unix.Fstat(int(file.Fd()), &stat); err != nil {
-		return errors.Join(err, file.Close())
-	}
-	n.file, n.inum = file, uint32(stat.Ino)
+	n.file = file
 	quiet()
 	return nil
 }
@@ -100,9 +94,6 @@ func (n *Namespace) Do(fn func() error) error {
 		return ErrClosed
 	}
 }
-
-// Inum returns the inode number that names the namespace.
-func (n *Namespace) Inum() uint32 { return n.inum }
 
 // Fd returns a descriptor of the namespace, good until Close.
 func (n *Namespace) Fd() int { return int(n.file.Fd()) }

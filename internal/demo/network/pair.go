@@ -93,7 +93,6 @@ func Acquaint(a, b End) error {
 	return errors.Join(a.know(b), b.know(a))
 }
 
-// know enters the other end's addresses as neighbours.
 func (e End) know(other End) error {
 	hardware, err := other.hardware()
 	if err != nil {

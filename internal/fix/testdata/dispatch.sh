@@ -19,7 +19,8 @@ daemons="$daemons $!"
 # shellcheck disable=SC2064,SC2086 # now, and as words
 trap "kill $daemons" EXIT
 name=org.freedesktop.nm_dispatcher
-for _ in $(seq 300); do busctl --system status $name >/dev/null 2>&1 && break; sleep 0.1; done
+owned() { busctl --system call org.freedesktop.DBus /org/freedesktop/DBus org.freedesktop.DBus NameHasOwner s $name | grep -q true; }
+for _ in $(seq 300); do owned && break; sleep 0.1; done
 busctl --system call $name /org/freedesktop/nm_dispatcher $name Action 'sa{sa{sv}}a{sv}a{sv}a{sv}a{sv}a{sv}a{sv}a{sv}ssa{sv}a{sv}a{sv}b' \
 	up 1 connection 2 id s lab uuid s 00000000-0000-0000-0000-000000000000 \
 	2 path o / filename s /lab 5 path o /eth0 interface s eth0 ip-interface s eth0 type u 1 state u 100 \

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"xentrace/internal/rocket"
+	"xentrace/test/rocket"
 )
 
 const advicePort = 7020

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"xentrace/internal/rocket"
+	"xentrace/test/rocket"
 	"xentrace/test/schema"
 )
 
@@ -137,7 +137,7 @@ func TestCheck(t *testing.T) {
 	c := check(t, 0)
 	t.Logf("took %v", c.took)
 	status, word := driverStatus(t)
-	c.is(t, "virtualization", "OK", "type PV", "guest of Xen 4.17")
+	c.is(t, "virtualization", "OK", "type PV", "Guest of Xen 4.17")
 	c.is(t, "driver", "OK", "eth0 is driven by xen-netfront")
 	c.is(t, "linearize", status, "read_from:running kernel", "file_says:"+word, "file_is_loaded:true")
 	c.is(t, "scatter_gather", "OK", "on:true")
@@ -246,7 +246,7 @@ func TestCheckOffload(t *testing.T) {
 		c.is(t, "offload", "OK", "Leave it until the kernel is updated")
 		return
 	}
-	c.is(t, "offload", "WARN", "an old way around a defect that this driver does not have")
+	c.is(t, "offload", "WARN", "a workaround for a defect that this driver does not have")
 	c.obey(t, "offload")
 	c = check(t, 0)
 	c.is(t, "offload", "OK", "tso:true", "gso:true")

@@ -13,6 +13,7 @@ import (
 
 	"xentrace/internal/congestion"
 	"xentrace/internal/event"
+	"xentrace/internal/facts"
 	"xentrace/internal/output"
 	"xentrace/internal/verdict"
 )
@@ -49,7 +50,8 @@ func measure(t *testing.T, l load, lasts time.Duration) *pressure {
 	}
 	settled(t, rings)
 	p.before, p.packets, p.bytes = rings(), counter(t, "tx_packets"), counter(t, "tx_bytes")
-	if _, err := m.Reports(t.Context()); err != nil { // what was before does not count
+	before, err := m.Snapshot(t.Context())
+	if err != nil {
 		t.Fatal(err)
 	}
 	ticks, all := stolen(t)
@@ -76,14 +78,15 @@ func measure(t *testing.T, l load, lasts time.Duration) *pressure {
 	}
 	settled(t, rings)
 	p.after, p.packets, p.bytes = rings(), counter(t, "tx_packets")-p.packets, counter(t, "tx_bytes")-p.bytes
-	reports, err := m.Reports(t.Context())
+	now, err := m.Snapshot(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.report = reports[0]
+	p.report = m.Reports(before, now)[0]
 	ticksNow, allNow := stolen(t)
 	p.steal = (ticksNow - ticks) / (allNow - all)
-	p.judgment = verdict.OfCongestion(&p.report)
+	machine := &facts.Cache{}
+	p.judgment = verdict.OfCongestion(&p.report, machine.Of(event.Device{Name: p.report.Name, Index: p.report.Index, NetNS: p.report.NetNS}))
 	text := &output.Text{Width: func() int { return 80 }}
 	t.Logf("%d sent\n%s", p.sent, text.AppendCongestion(nil, &event.Congestion{Report: &p.report, Judgment: p.judgment}))
 	return p

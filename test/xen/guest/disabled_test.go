@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"xentrace/internal/rocket"
+	"xentrace/test/rocket"
 	"xentrace/test/tool"
 )
 

@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"xentrace/internal/rocket"
+	"xentrace/test/rocket"
 	"xentrace/test/xen/situation"
 )
 

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"xentrace/internal/rocket"
+	"xentrace/test/rocket"
 	"xentrace/test/tool"
 )
 
@@ -233,7 +233,7 @@ func TestDropsElsewhereWithHiddenAddresses(t *testing.T) {
 			t.Fatalf("record %s: want a drop elsewhere without a stack", p)
 		}
 	}
-	if said := strings.Count(output.Stderr, "drops elsewhere have no stack: "); said != 1 {
+	if said := strings.Count(output.Stderr, "no stacks for drops outside the driver: "); said != 1 {
 		t.Errorf("it is said %d times that there are no stacks: %s", said, output.Stderr)
 	}
 }

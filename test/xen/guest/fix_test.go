@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"xentrace/internal/rocket"
+	"xentrace/test/rocket"
 	"xentrace/test/schema"
 )
 

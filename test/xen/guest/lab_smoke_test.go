@@ -11,7 +11,7 @@ import (
 	"strconv"
 	"testing"
 
-	"xentrace/internal/rocket"
+	"xentrace/test/rocket"
 )
 
 func TestLabIsAXenGuest(t *testing.T) {

@@ -15,9 +15,9 @@ import (
 
 // notices of a driver that goes and comes.
 const (
-	saysUnloaded = "the xen-netfront driver was unloaded"
-	saysBack     = "the xen-netfront driver is back"
-	saysHolds    = "this trace holds the driver's module"
+	saysUnloaded = "xen-netfront was unloaded"
+	saysBack     = "xen-netfront is loaded again and watched"
+	saysHolds    = "this trace module cannot be unloaded"
 )
 
 // withoutFentry are the backends that do not hold the driver's module.
@@ -30,9 +30,9 @@ func withoutFentry(t *testing.T) []string {
 // saysWhatDriverDoes are the words that tell what was read of a driver's code.
 func saysWhatDriverDoes(drops bool) string {
 	if drops {
-		return "the driver drops packets of too many slots"
+		return "driver drops packets over the slot limit"
 	}
-	return "the driver linearizes packets of too many slots"
+	return "driver linearizes packets over the slot limit"
 }
 
 // The driver is unloaded and loaded again: the hooks come back with it, at its new
@@ -76,6 +76,7 @@ func TestLifeDriverReloadedFast(t *testing.T) {
 	for _, backend := range withoutFentry(t) {
 		t.Run(backend, func(t *testing.T) {
 			l := beginLife(t, backend)
+			l.run.Says(saysWhatDriverDoes(l.drops), 1) // a driver unloaded before is never read
 			var unseen uint64
 			for n := range times {
 				l.traffic(5, 100)

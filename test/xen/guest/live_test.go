@@ -68,7 +68,7 @@ func TestStalledConnectionOnTheScreen(t *testing.T) {
 
 	terminal.Press(t, "\r")
 	details := terminal.Await(t, "one flow", ends, "17", "ESTABLISHED", "too_many_slots")
-	for _, part := range []string{"8.7 kB written and not acknowledged", fmt.Sprintf("interface  %s", ifname), "35 slots"} {
+	for _, part := range []string{"8.7 kB unacknowledged (snd_una ", fmt.Sprintf("interface  %s", ifname), "35 slots"} {
 		if !strings.Contains(details, part) {
 			t.Errorf("no %q in its details", part)
 		}
@@ -89,7 +89,7 @@ func TestStalledConnectionOnTheScreen(t *testing.T) {
 	if err := watch.Wait(); err != nil {
 		t.Error(err)
 	}
-	if after, _ := tool.AfterLast(terminal.Text(), tool.AlternateOff); !strings.Contains(after, "1 stalled, 0 still are") {
+	if after, _ := tool.AfterLast(terminal.Text(), tool.AlternateOff); !strings.Contains(after, "1 stalled, 0 still stalled") {
 		t.Errorf("the summary is %q", after)
 	}
 }

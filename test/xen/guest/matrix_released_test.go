@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"xentrace/internal/rocket"
+	"xentrace/test/rocket"
 	"xentrace/test/tool"
 	"xentrace/test/xen/cell"
 )

@@ -86,7 +86,7 @@ func noSmallHeads(t *testing.T) string {
 		return ""
 	}
 	if !strings.Contains(readFile(t, "/proc/slabinfo"), "skbuff_small_head") {
-		return "the heads of small packets have sizes that are powers of two on this kernel (before 6.3): none crosses a page"
+		return "the heads of small packets have sizes that are powers of two on this kernel (before 6.3): none straddles a page"
 	}
 	return "the heads of small packets do not cross pages with this kernel's slabs"
 }

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"xentrace/internal/rocket"
+	"xentrace/test/rocket"
 )
 
 // Packets of a row, in rounds: ordinary ones, a moment for the backend to be done

@@ -158,7 +158,7 @@ func (w *walk) judge(t *testing.T, backend string, faults []string) *judgement {
 	w.judgeRecords(t, v)
 	w.judgeCounters(v)
 	if w.missing != "" && len(v.faults) == 0 {
-		v.Status, v.Why = cell.Impossible, fmt.Sprintf("xentrace says that it cannot see them, and reports none: %s", w.missing)
+		v.Status, v.Why = cell.Impossible, fmt.Sprintf("xentrace reports that it cannot see them: %s", w.missing)
 	}
 	return v
 }

@@ -72,7 +72,7 @@ func (m *measured) checkRejectedUnknown(t *testing.T) {
 		t.Errorf("%v rejected for the reason %q, %d records: want null, a reason and none",
 			i.Rejected, m.output.Summary.Missing["rejected"], len(m.output.Packets))
 	}
-	if !strings.Contains(m.output.Stderr, "packets that the backend refuses are not counted: ") {
+	if !strings.Contains(m.output.Stderr, "rejected packets are not counted: ") {
 		t.Errorf("notices %q: nothing of refused packets", m.output.Stderr)
 	}
 }

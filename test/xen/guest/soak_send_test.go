@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"xentrace/internal/rocket"
+	"xentrace/test/rocket"
 )
 
 // soakSent is what one sender has handed to the kernel, and how often it could not: the

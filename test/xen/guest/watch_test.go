@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"xentrace/internal/rocket"
+	"xentrace/test/rocket"
 	"xentrace/test/tool"
 )
 
@@ -298,7 +298,7 @@ func TestWatchRockets(t *testing.T) {
 			m := watchTraffic(t, backend, drops, mainAmount())
 			i := m.checkTotals(t)
 			// What it read from the code of this very driver.
-			notice := map[bool]string{true: "the driver drops packets of too many slots", false: "the driver linearizes packets of too many slots"}[drops]
+			notice := map[bool]string{true: "driver drops packets over the slot limit", false: "driver linearizes packets over the slot limit"}[drops]
 			if !strings.Contains(m.output.Stderr, notice) {
 				t.Errorf("notices %q, want %q among them", m.output.Stderr, notice)
 			}

@@ -12,13 +12,13 @@ import (
 
 const opening = `# Every path, every kernel
 
-What xentrace said of each way that a packet can take through xen-netfront, and whether
-it was right. This page is the output of a real run of %smake test-xen-all%s in the Xen
+Each path of a packet through xen-netfront, what xentrace reports, and whether that is
+right. This page is the output of a run of %smake test-xen-all%s in the Xen
 lab (test/xen): real guests with the real driver, and variants of it where Debian's
-cannot be made to take the path.
+cannot take the path.
 
 A mark stands for a backend, in the order fentry, kprobe, tracepoint:
-✔ what was sent, what xentrace said, the interface's %stx_dropped%s and what the peer received agree, to the packet;
+✔ what was sent, what xentrace reported, the interface's %stx_dropped%s and what the peer received agree, to the packet;
 – such a cell cannot exist, for the reason in the note. There is no other mark: the
 run fails, and this page is not written, if a cell disagrees or is missing.
 
@@ -109,7 +109,7 @@ func (m *matrix) totals(out io.Writer) {
 	line("runs of xentrace", func(*cell.Session) uint64 { return 1 })
 	line("packets handed to the driver: `tx_packets` and `tx_dropped`", func(s *cell.Session) uint64 { return s.TxPackets + s.TxDropped })
 	line("packets counted by xentrace", func(s *cell.Session) uint64 { return s.Counted })
-	line("packets that xentrace says it may have missed, kprobes being skipped by the kernel, which tells so from 6.7 on", func(s *cell.Session) uint64 { return s.Skipped })
+	line("packets that xentrace reports as possibly missed: kprobes skipped by the kernel (counted since 6.7)", func(s *cell.Session) uint64 { return s.Skipped })
 	line("`tx_dropped`", func(s *cell.Session) uint64 { return s.TxDropped })
 	line("drops counted by xentrace", func(s *cell.Session) uint64 { return s.Dropped })
 	for _, cause := range m.causes() {

@@ -9,23 +9,20 @@ import (
 
 const opening = `# Side by side with ec2rl
 
-What the two modules of EC2 Rescue for Linux 1.1.7 that are about xen-netfront say in
-%[2]d situations, what %[1]sxentrace check%[1]s says, and what became of real packets. This page
-is the output of %[1]smake test-xen-ec2rl%[1]s: Xen guests of two processors with Debian's driver (stock) and
-with the driver as it was before 2014, which drops what is over the limit (prefix).
+What two modules of EC2 Rescue for Linux 1.1.7 and %[1]sxentrace check%[1]s report in %[2]d situations, and
+what happened to real packets. This page is the output of %[1]smake test-xen-ec2rl%[1]s: Xen guests with
+2 CPUs, with Debian's driver (stock) and with the driver of before 2014, which drops packets over
+the limit (prefix).
 
-In each situation datagrams of more than 18 slots were sent, and small ones that fit a page, while the
-interface's %[1]stx_dropped%[1]s was read; %[1]sxennetsgmtu%[1]s is right if it warns just where some of them were
-dropped. The last column sends those of more than 18 slots with scatter-gather on: %[1]sxennetrocket%[1]s looks for the
-defect of the driver that this shows. The modules' verdicts were found twice, by their rules in a shell
-script that asks ethtool, ip and dmesg in the guest, and by %[1]scheck --ec2rl%[1]s, which also says
-whether they are right: that agreed with the packets in every situation, or this page would not have been
-written.
+In each situation datagrams over 18 slots and small ones that fit a page were sent, and %[1]stx_dropped%[1]s
+was read. %[1]sxennetsgmtu%[1]s is right if it warns exactly where some were dropped. %[1]sxennetrocket%[1]s looks
+for the defect that the last column shows: datagrams over 18 slots with scatter-gather on. The
+modules' verdicts were computed twice, by a shell script in the guest (ethtool, ip, dmesg) and by
+%[1]scheck --ec2rl%[1]s. Both agreed with the packets in every situation; otherwise this page is not written.
 
-Everything else that %[1]scheck%[1]s found there and that is about this stands in the column check.
-%[1]sxennetsgmtu%[1]s was wrong in %[3]d situations and %[1]sxennetrocket%[1]s in %[4]d. An MTU of 9001 with scatter-gather
-off, which %[1]sxennetsgmtu%[1]s takes for a cure, does not occur: the kernel sets the MTU to 1500 as scatter-gather goes off, and
-refuses 9001 while it is.
+The column check has every related finding of %[1]scheck%[1]s. %[1]sxennetsgmtu%[1]s was wrong in %[3]d situations and
+%[1]sxennetrocket%[1]s in %[4]d. Its remedy, an MTU of 9001 with scatter-gather off, cannot be set: the kernel
+lowers the MTU to 1500 when scatter-gather is turned off.
 `
 
 // writePage writes the page as Markdown, a table for each run.

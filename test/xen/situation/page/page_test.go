@@ -55,7 +55,7 @@ func TestRun(t *testing.T) {
 				t.Fatal(err, readErr)
 			}
 			for _, part := range []string{
-				"## 6.1.0, prefix driver\n", "was wrong in 12 situations and `xennetrocket` in 0",
+				"## 6.1.0, prefix driver\n", "was wrong in 12 situations and\n`xennetrocket` in 0",
 				"| on, 1500 | as it comes | 0 | SUCCESS: **wrong** | FAILURE: right | FAIL linearize | 20 of 20 | 0 of 480 | 20 of 20 |\n",
 			} {
 				if !strings.Contains(string(page), part) {

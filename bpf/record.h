@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The record of a packet: taken while the packet is whole, sent when its fate is known.
+ */
+#ifndef XENTRACE_RECORD_H
+#define XENTRACE_RECORD_H
+
+#include "count.h"
+#include "flow.h"
+#include "owner.h"
+
+/* The reader is woken when it has nothing left to read, and every so many bytes. */
+#define WAKE_EVERY (64u << 10)
+
+/* Length of a record with a call stack. */
+#define STACKED_PACKET (__builtin_offsetof(struct workspace, stack) + sizeof(struct call_stack))
+
+/*
+ * A wake-up costs more than the record. If it is left out because the reader was just
+ * finishing, the record is read late, not never: the reader also polls.
+ */
+static __always_inline __u64 wake_flags(__u32 size)
+{
+	__u64 unread = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
+
+	if (!unread)
+		return 0;
+	if (unread / WAKE_EVERY != (unread + size) / WAKE_EVERY)
+		return BPF_RB_FORCE_WAKEUP;
+	return BPF_RB_NO_WAKEUP;
+}
+
+/* Atomic: the response hooks may interrupt a transmit. */
+static __always_inline void count_lost(__u32 index)
+{
+	struct counters *counters = bpf_map_lookup_elem(&counters_of, &index);
+
+	if (counters)
+		ATOMIC_ADD(counters->ring_lost, 1);
+}
+
+/* Sends a record of which the workspace's event begins after so many bytes. */
+static __always_inline void record_send(void *record, const __u64 before, struct workspace *work,
+					__u32 index)
+{
+	const __u64 stacked = before + STACKED_PACKET;
+	__u64 size = work->event.nr_frags;
+	long lost;
+
+	AT_MOST(size, MAX_FRAGS);
+	size = before + __builtin_offsetof(struct packet_event, frags) +
+	       size * sizeof(struct event_frag);
+	if (config.stacks && work->stack.nr_kernel)
+		lost = bpf_ringbuf_output(&events, record, stacked, wake_flags(stacked));
+	else
+		lost = bpf_ringbuf_output(&events, record, size, wake_flags(size));
+	if (lost)
+		count_lost(index);
+}
+
+static __noinline int emit(struct workspace *work, __u32 index, __u32 verdict, __u32 cause)
+{
+	work->event.verdict = verdict;
+	work->event.cause = cause;
+	record_send(work, 0, work, index);
+	return 0;
+}
+
+/* The idle task sends no packet. */
+static __noinline int stack_capture(void *ctx, struct call_stack *stack)
+{
+	long bytes;
+
+	stack->nr_kernel = 0;
+	stack->nr_user = 0;
+	stack->tgid = bpf_get_current_pid_tgid() >> 32;
+	if (!stack->tgid)
+		return 0;
+	bytes = bpf_get_stack(ctx, stack->kernel, sizeof(stack->kernel), 0);
+	if (bytes <= 0)
+		return 0;
+	stack->nr_kernel = bytes / sizeof(stack->kernel[0]);
+	bytes = bpf_get_stack(ctx, stack->user, sizeof(stack->user), BPF_F_USER_STACK);
+	if (bytes > 0)
+		stack->nr_user = bytes / sizeof(stack->user[0]);
+	return 0;
+}
+
+static __noinline int frags_capture(struct workspace *work, __u64 frags, __u32 nr_frags)
+{
+	nr_frags = frags_read(work->frags, frags, nr_frags);
+	work->event.nr_frags = nr_frags;
+	for (__u32 i = 0; i < MAX_FRAGS && i < nr_frags; i++) {
+		work->event.frags[i].offset = work->frags[i].offset;
+		work->event.frags[i].size = work->frags[i].len;
+	}
+	return 0;
+}
+
+/* Records everything but the stack and the fate of a packet that is still whole. */
+static __noinline int capture(struct workspace *work, struct sk_buff *skb, __u32 slots)
+{
+	struct packet_event *event = &work->event;
+	struct skb_shared_info *info = skb_info(skb);
+
+	header_fill(&event->header, EVENT_PACKET, BPF_CORE_READ(skb, dev));
+	event->time_ns = bpf_ktime_get_boot_ns();
+	event->len = BPF_CORE_READ(skb, len);
+	event->head_len = event->len - BPF_CORE_READ(skb, data_len);
+	event->head_offset = offset_in_page((__u64)BPF_CORE_READ(skb, data), config.page_size);
+	event->slots = slots;
+	event->queue = BPF_CORE_READ(skb, queue_mapping);
+	event->gso_size = BPF_CORE_READ(info, gso_size);
+	event->gso_segs = BPF_CORE_READ(info, gso_segs);
+	frags_capture(work, (__u64)info + bpf_core_field_offset(struct skb_shared_info, frags),
+		      BPF_CORE_READ(info, nr_frags));
+	flow_read(&event->flow, skb);
+	tcp_state_read(&event->tcp, BPF_CORE_READ(skb, sk));
+	sender_read(&event->sender, socket_read(&event->socket, skb));
+	return 0;
+}
+
+static __always_inline void capture_with_stack(void *ctx, struct workspace *work,
+					       struct sk_buff *skb, __u32 slots)
+{
+	capture(work, skb, slots);
+	if (config.stacks)
+		stack_capture(ctx, &work->stack);
+}
+
+/* Slots of a captured packet, where they were not counted at its transmit. */
+static __noinline int captured_slots(struct packet_event *event)
+{
+	__u32 slots = slots_of(event->head_offset, event->head_len);
+
+	for (__u32 i = 0; i < MAX_FRAGS && i < event->nr_frags; i++)
+		slots += slots_of(event->frags[i].offset, event->frags[i].size);
+	return slots;
+}
+
+/*
+ * The probe: a packet that xentrace sends itself and that is reported whatever its fate.
+ * 0: no socket yet. Its headers may have been rewritten, so the socket's cookie counts.
+ */
+volatile __u64 probe_cookie;
+
+static __always_inline bool is_probe(struct sk_buff *skb)
+{
+	__u64 wanted;
+	struct sock *sk;
+
+	if (!config.probe)
+		return false;
+	wanted = probe_cookie;
+	sk = BPF_CORE_READ(skb, sk);
+	return wanted && sk && (__u64)BPF_CORE_READ(sk, __sk_common.skc_cookie.counter) == wanted;
+}
+
+#endif

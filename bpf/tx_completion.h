@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * How long the backend takes for a packet, read at the return of xennet_tx_buf_gc(): the
+ * responses that it took stay on the ring then, see rejected.h.
+ */
+#ifndef XENTRACE_TX_COMPLETION_H
+#define XENTRACE_TX_COMPLETION_H
+
+#include "tx_queue.h"
+
+/* One response. Only that of a packet's first request has a time. Verified by itself. */
+__noinline int completed(__u64 ring, __u64 now, __u32 index, __u32 cons)
+{
+	struct queue_counters *counters = queue_counters_find(index);
+	struct transmit_state *state = transmit_state_find(index);
+	__u32 entry = 0; /* id, and above it the status */
+	__u64 sent;
+
+	bpf_probe_read_kernel(&entry, sizeof(entry),
+			      (void *)ring + cons % RING_SLOTS * sizeof(struct ring_entry));
+	if (!counters || !state || (__s16)(entry >> 16) == RESPONSE_NULL)
+		return 0;
+	sent = READ_ONCE(state->sent_ns[entry % RING_SLOTS]);
+	if (!sent)
+		return 0;
+	WRITE_ONCE(state->sent_ns[entry % RING_SLOTS], 0);
+	completion_count(counters, now - sent);
+	return 0;
+}
+
+__noinline int completed_all(__u64 ring, __u32 index, __u32 cons, __u32 count)
+{
+	__u64 now = bpf_ktime_get_ns();
+
+	for (__u32 i = 0; i < RING_SLOTS && i < count; i++)
+		completed(ring, now, index, cons + i);
+	return 0;
+}
+
+/* xennet_tx_buf_gc() has returned. */
+static __always_inline int completion_end(__u64 queue)
+{
+	struct queue_counters *counters;
+	struct transmit_state *state;
+	struct interface *interface;
+	struct ring_indices indices;
+	__u32 before, index;
+
+	if (!enabled)
+		return 0;
+	interface = queue_interface(queue);
+	if (!interface || indices_read(&indices, queue))
+		return 0;
+	index = index_of(interface, queue_u32(queue, ring_layout.id));
+	counters = queue_counters_find(index);
+	state = transmit_state_find(index);
+	if (!counters || !state)
+		return 0;
+	before = state->rsp_cons;
+	state->rsp_cons = indices.rsp_cons;
+	/* The first run, or the frontend was connected again. */
+	if (state->queue != queue || indices.rsp_cons - before > RING_SLOTS) {
+		state->queue = queue;
+		return 0;
+	}
+	if (indices.rsp_cons == before)
+		return 0;
+	counters->responses += indices.rsp_cons - before;
+	counters->response_runs++;
+	return completed_all(ring_of(queue), index, before, indices.rsp_cons - before);
+}
+
+struct rings_now {
+	__u32 count;
+	__u32 pad;
+	struct ring_indices indices[MAX_QUEUES];
+};
+
+MAP(rings_now, ARRAY, 1, __u32, struct rings_now);
+
+/*
+ * Reads the ring indices of an interface for userspace. Returns 0 with them in rings_now,
+ * 1 if there is no such interface. begin: responses are counted from these on.
+ */
+static __always_inline int rings_read(__u32 ifindex, __u32 inum, const bool begin)
+{
+	struct net_device *dev = device_find(ifindex, inum);
+	struct interface *interface = interface_find(ifindex, inum);
+	struct rings_now *rings = ONLY_ENTRY(rings_now);
+
+	if (!dev || !rings || !interface)
+		return 1;
+	rings->count = BPF_CORE_READ(dev, real_num_tx_queues);
+	for (__u32 i = 0; i < MAX_QUEUES && i < rings->count; i++) {
+		__u64 queue = netfront_queue_of(dev, i);
+		struct transmit_state *state;
+
+		if (!queue || indices_read(&rings->indices[i], queue))
+			return 1;
+		state = begin ? transmit_state_find(index_of(interface, i)) : NULL;
+		if (!state)
+			continue;
+		state->queue = queue;
+		state->rsp_cons = rings->indices[i].rsp_cons;
+	}
+	return 0;
+}
+
+#endif

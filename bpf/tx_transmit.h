@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The load of a transmit queue: what is sent, how full the TX ring is, when the driver
+ * stops the queue.
+ *
+ * Between the two tracepoints around the driver's transmit function softirqs are off, so
+ * a packet stays on its CPU. Transmits nest where one device sends through another.
+ */
+#ifndef XENTRACE_TX_TRANSMIT_H
+#define XENTRACE_TX_TRANSMIT_H
+
+#include "tx_queue.h"
+#include <linux/if_ether.h>
+#include <linux/in.h>
+
+/* dev_xmit_complete(): above this the driver did not accept the packet. */
+#define NET_XMIT_MASK 0x0f
+
+/* A packet with less payload is a small one. */
+#define SMALL_PAYLOAD 256
+
+#define UDP_HEADER 8
+
+/* Bytes after the transport header of TCP and UDP, after the link header of the rest. */
+static __always_inline __u32 payload_of(struct sk_buff *skb, const struct layout *layout,
+					const bool direct)
+{
+	__u32 network = LOAD(direct, skb, network_header);
+	__u32 transport = LOAD(direct, skb, transport_header);
+	__u16 protocol = bpf_ntohs(LOAD(direct, skb, protocol));
+	__u64 head = skb_head(skb, direct, true);
+	__u32 headers = head + transport - layout->data, len = layout->len;
+	__u8 byte;
+
+	if (protocol != ETH_P_IP && protocol != ETH_P_IPV6)
+		return len;
+	byte = byte_at(head + network + (protocol == ETH_P_IP ? 9 : 6), direct);
+	if (byte == IPPROTO_UDP)
+		headers += UDP_HEADER;
+	else if (byte == IPPROTO_TCP)
+		headers += byte_at(head + transport + 12, direct) >> 4 << 2;
+	return headers < len ? len - headers : 0;
+}
+
+/* How full the ring is when the packet comes. */
+static __always_inline void occupancy_count(struct queued_packet *packet,
+					    struct queue_counters *counters, struct net_device *dev)
+{
+	struct ring_indices indices;
+	__u64 queue = netfront_queue_of(dev, packet->queue);
+
+	if (!queue || indices_read(&indices, queue))
+		return;
+	packet->netfront_queue = queue;
+	packet->req_prod_pvt = indices.req_prod_pvt;
+	packet->begin_ns = bpf_ktime_get_ns();
+	(*BUCKET(counters->occupancy, indices.req_prod_pvt - indices.rsp_cons))++;
+}
+
+static __always_inline int queue_begin(struct sk_buff *skb, struct net_device *dev,
+				       const bool direct)
+{
+	struct queue_counters *counters;
+	struct queued_packet *packet;
+	struct interface *interface;
+	struct queue_cpu *cpu;
+	struct layout layout;
+	__u32 depth;
+
+	if (!enabled)
+		return 0;
+	cpu = ONLY_ENTRY(queue_cpus);
+	interface = cpu ? interface_cached(&cpu->cache, dev, direct) : NULL;
+	if (!interface)
+		return 0;
+	depth = cpu->depth % MAX_INFLIGHT;
+	if (layout_read(&layout, skb, cpu->frags[depth], direct))
+		return 0;
+	packet = packet_at(cpu, depth);
+	packet->queue = LOAD(direct, skb, queue_mapping);
+	packet->index = index_of(interface, packet->queue);
+	counters = queue_counters_find(packet->index);
+	if (!counters)
+		return 0;
+	cpu->depth = depth + 1;
+	packet->skb = (__u64)skb;
+	packet->dev = (__u64)dev;
+	packet->len = layout.len;
+	packet->slots = layout.slots;
+	packet->payload = payload_of(skb, &layout, direct);
+	packet->netfront = interface->netfront;
+	packet->bounced = 0;
+	packet->dropped = 0;
+	packet->netfront_queue = 0;
+	if (interface->netfront)
+		occupancy_count(packet, counters, dev);
+	return 0;
+}
+
+static __always_inline int queue_begin_untyped(void *skb, void *dev)
+{
+	if (config.typed_reads)
+		return queue_begin(TYPED(struct sk_buff, skb), TYPED(struct net_device, dev), true);
+	return queue_begin(skb, dev, false);
+}
+
+static __always_inline bool queue_stopped(const struct queued_packet *packet)
+{
+	struct net_device *dev = (void *)packet->dev;
+	__u64 tx = (__u64)packet->queue * bpf_core_type_size(struct netdev_queue) +
+		   bpf_core_field_offset(struct netdev_queue, state);
+
+	if (config.typed_reads)
+		tx += words_at(packet->dev + bpf_core_field_offset(dev->_tx))->tv_sec;
+	else
+		tx += (__u64)BPF_CORE_READ(dev, _tx);
+	return is_stopped(word_at(tx, config.typed_reads));
+}
+
+/* Atomic, as all that xennet_tx_buf_gc() in a hard interrupt updates too. */
+static __always_inline void wake_count(struct transmit_state *state,
+				       struct queue_counters *counters, __u64 lasted)
+{
+	WRITE_ONCE(state->stopped_ns, 0);
+	ATOMIC_ADD(counters->wakes, 1);
+	ATOMIC_ADD(counters->full_ns, lasted);
+	ATOMIC_ADD(*BUCKET(counters->wake_us, lasted / 1000), 1);
+}
+
+/*
+ * Completes earlier stores before later loads: on x86 a locked add does. On arm64 it does
+ * not; a race that is missed there lasts until the next packet of the queue.
+ */
+static __always_inline void full_barrier(struct transmit_state *state)
+{
+	ATOMIC_ADD(state->fence, 1);
+}
+
+/*
+ * Whether the driver stopped the queue after this packet. The queue ran before it: a stop
+ * still on record was woken before it was recorded, and took no time. So was one whose
+ * queue runs again after the store. (Both sides may count such a wake: an exchange would
+ * tell them apart, but BPF has none before 5.12.)
+ */
+static __always_inline void stop_record(const struct queued_packet *packet,
+					struct transmit_state *state,
+					struct queue_counters *counters)
+{
+	bool stopped = queue_stopped(packet);
+
+	if (READ_ONCE(state->stopped_ns))
+		wake_count(state, counters, 0);
+	if (!stopped)
+		return;
+	counters->stops++;
+	WRITE_ONCE(state->stopped_ns, bpf_ktime_get_ns());
+	full_barrier(state);
+	if (!queue_stopped(packet) && READ_ONCE(state->stopped_ns))
+		wake_count(state, counters, 0);
+}
+
+/* Whether xennet_tx_buf_gc() took the response to the packet's first request. */
+static __always_inline bool response_taken(const struct queued_packet *packet,
+					   const struct ring_indices *indices)
+{
+	return (__s32)(indices->rsp_cons - packet->req_prod_pvt) > 0;
+}
+
+/*
+ * Records when the packet's first request was put on the ring, under its id. If the
+ * response was taken before the store, its hook found no time: it is counted here. (Both
+ * may count it if the hook runs at this moment.)
+ */
+static __noinline int sent_record(struct queued_packet *packet)
+{
+	struct queue_counters *counters = queue_counters_find(packet->index);
+	struct transmit_state *state = transmit_state_find(packet->index);
+	struct ring_indices indices;
+	__u64 *sent;
+	__u16 id = 0;
+
+	if (!state || !counters || indices_read(&indices, packet->netfront_queue) ||
+	    indices.req_prod_pvt == packet->req_prod_pvt)
+		return 0; /* not put on the ring */
+	if (response_taken(packet, &indices)) {
+		completion_count(counters, bpf_ktime_get_ns() - packet->begin_ns);
+		return 0;
+	}
+	if (bpf_probe_read_kernel(&id, sizeof(id),
+				  (void *)ring_of(packet->netfront_queue) +
+					  packet->req_prod_pvt % RING_SLOTS *
+						  sizeof(struct ring_entry) +
+					  REQUEST_ID_OFFSET))
+		return 0;
+	sent = &state->sent_ns[id % RING_SLOTS];
+	WRITE_ONCE(*sent, packet->begin_ns);
+	full_barrier(state);
+	if (indices_read(&indices, packet->netfront_queue) || !response_taken(packet, &indices) ||
+	    !READ_ONCE(*sent))
+		return 0;
+	WRITE_ONCE(*sent, 0);
+	completion_count(counters, bpf_ktime_get_ns() - packet->begin_ns);
+	return 0;
+}
+
+static __always_inline void packet_count(const struct queued_packet *packet,
+					 struct queue_counters *counters)
+{
+	counters->packets++;
+	counters->bytes += packet->len;
+	counters->payload += packet->payload;
+	counters->slots += packet->slots;
+	counters->small_packets += packet->payload < SMALL_PAYLOAD;
+	(*BUCKET(counters->sizes, packet->len))++;
+	(*BUCKET(counters->slots_each, packet->slots))++;
+	if (!packet->netfront)
+		return;
+	counters->bounced += packet->bounced;
+	counters->dropped += packet->dropped;
+	if (packet->slots > SLOT_LIMIT && !packet->dropped)
+		counters->linearized++;
+}
+
+/* Takes the packet from the stack, and those above it whose end was missed. */
+static __always_inline struct queued_packet *packet_take(struct queue_cpu *cpu, __u64 skb,
+							 __u64 dev)
+{
+	for (__u32 i = 0; i < MAX_INFLIGHT; i++) {
+		struct queued_packet *packet;
+		__u32 depth = cpu->depth;
+
+		if (!depth)
+			return NULL;
+		packet = packet_at(cpu, depth - 1);
+		if (packet->dev != dev && i == 0)
+			return NULL; /* of a device that is not watched */
+		cpu->depth = depth - 1;
+		if (packet->skb == skb && packet->dev == dev)
+			return packet;
+	}
+	return NULL;
+}
+
+/* The driver is done with a packet, which may be freed. */
+static __always_inline int queue_end(__u64 skb, __s32 status, __u64 dev)
+{
+	struct queue_cpu *cpu = ONLY_ENTRY(queue_cpus);
+	struct queue_counters *counters;
+	struct transmit_state *state;
+	struct queued_packet *packet;
+
+	if (!cpu || !cpu->depth)
+		return 0;
+	packet = packet_take(cpu, skb, dev);
+	if (!packet)
+		return 0;
+	counters = queue_counters_find(packet->index);
+	state = transmit_state_find(packet->index);
+	if (!counters || !state)
+		return 0;
+	stop_record(packet, state, counters);
+	if (status > NET_XMIT_MASK) {
+		counters->busy++;
+		return 0;
+	}
+	packet_count(packet, counters);
+	if (packet->netfront_queue)
+		sent_record(packet);
+	return 0;
+}
+
+/* The any-context free: of a packet that is dropped, or of the original of a copy. */
+static __always_inline int queue_free(__u64 skb, __u32 reason)
+{
+	struct queued_packet *packet = netfront_packet(ONLY_ENTRY(queue_cpus));
+
+	if (!packet)
+		return 0;
+	if (reason != config.consumed)
+		packet->dropped = 1;
+	else if (skb == packet->skb)
+		packet->bounced = 1;
+	return 0;
+}
+
+/* The driver notifies the backend. */
+static __always_inline int queue_notify(void)
+{
+	struct queued_packet *packet = netfront_packet(ONLY_ENTRY(queue_cpus));
+	struct queue_counters *counters = packet ? queue_counters_find(packet->index) : NULL;
+
+	if (counters)
+		ATOMIC_ADD(counters->notifications, 1);
+	return 0;
+}
+
+/*
+ * A typed pointer as a number, by way of memory: 6.1 forbids to subtract a number that is
+ * not constant from it.
+ */
+static __always_inline __u64 number_of(struct queue_cpu *cpu, const void *pointer)
+{
+	WRITE_ONCE(cpu->address, (__u64)pointer);
+	return READ_ONCE(cpu->address);
+}
+
+/*
+ * netif_tx_wake_queue() has returned. The queue may be stopped again by now: then
+ * stopped_ns is of the next stop, and stop_record() has counted this wake.
+ */
+static __always_inline int queue_wake(struct netdev_queue *tx)
+{
+	struct net_device *dev = BPF_CORE_READ(tx, dev);
+	struct queue_cpu *cpu = ONLY_ENTRY(queue_cpus);
+	struct queue_counters *counters;
+	struct interface *interface;
+	struct transmit_state *state;
+	__u32 index, queue;
+	__u64 since;
+
+	if (!enabled || !cpu)
+		return 0;
+	interface = interface_of(dev, false);
+	if (!interface)
+		return 0;
+	queue = (number_of(cpu, tx) - (__u64)BPF_CORE_READ(dev, _tx)) /
+		bpf_core_type_size(struct netdev_queue);
+	index = index_of(interface, queue);
+	counters = queue_counters_find(index);
+	state = transmit_state_find(index);
+	if (!counters || !state)
+		return 0;
+	since = READ_ONCE(state->stopped_ns);
+	if (since && !is_stopped(BPF_CORE_READ(tx, state)))
+		wake_count(state, counters, bpf_ktime_get_ns() - since);
+	return 0;
+}
+
+/* A NAPI poll has ended. */
+static __always_inline int receive_poll(struct napi_struct *napi, __u32 work, __u32 budget)
+{
+	struct net_device *dev = BPF_CORE_READ(napi, dev);
+	struct receive_counters *counters;
+	struct interface *interface;
+
+	if (!enabled || !dev)
+		return 0;
+	interface = interface_of(dev, false);
+	if (!interface)
+		return 0;
+	counters = bpf_map_lookup_elem(&receive_counters_of, &interface->index);
+	if (!counters)
+		return 0;
+	counters->polls++;
+	counters->packets += work;
+	counters->exhausted += budget && work >= budget;
+	return 0;
+}
+
+#endif

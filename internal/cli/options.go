@@ -1,0 +1,90 @@
+package cli
+
+import (
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"xentrace/internal/event"
+	"xentrace/internal/trace"
+)
+
+type writing struct {
+	format  string
+	color   string
+	verbose bool
+}
+
+func newWriting() writing { return writing{format: "text", color: "auto"} }
+
+func (w *writing) json() bool { return w.format == "json" }
+
+// flags defines -o, --color and -v; verbose says what the latter adds.
+func (w *writing) flags(c *cobra.Command, verbose string) {
+	word(c, &w.format, "output", "o", "FORMAT", "output format", "text", "json")
+	colorFlag(c, w)
+	if verbose != "" {
+		toggle(c, &w.verbose, "verbose", "v", verbose)
+	}
+}
+
+func colorFlag(c *cobra.Command, w *writing) {
+	word(c, &w.color, "color", "", "WHEN", "when to use color; auto: on terminals", "auto", "always", "never")
+}
+
+type tracing struct {
+	*app
+	writing
+	interfaces []string
+	wait       bool
+	duration   time.Duration // 0: until interrupted
+	backend    string
+	rejected   bool
+	readyFile  string
+
+	drops     string
+	dropsHook string
+	stack     bool
+	ringBytes int
+	count     int // of packets, or of probes; 0 for no limit
+
+	probe          bool // for SetProbe
+	keepPrivileges bool // something is still to be done that needs them
+}
+
+func (a *app) newTracing() tracing {
+	return tracing{
+		app: a, writing: newWriting(), backend: string(event.Auto),
+		drops: string(event.DropsDriver), dropsHook: string(trace.DropsTracepoint), ringBytes: trace.DefaultRingBytes,
+	}
+}
+
+func (t *tracing) flags(c *cobra.Command) {
+	interfaceFlag(c, &t.interfaces, "interface in this network namespace; without it, every xen-netfront interface")
+	toggle(c, &t.wait, "wait", "", "wait for an interface instead of failing")
+	t.durationFlag(c, "stop after this time, e.g. 30s; 0: never")
+	t.backendFlag(c)
+	toggle(c, &t.rejected, "rejected", "", "also report packets that the backend rejected")
+	t.outputFlags(c)
+}
+
+func (t *tracing) durationFlag(c *cobra.Command, usage string) {
+	initial := ""
+	if t.duration > 0 {
+		initial = t.duration.String()
+	}
+	parsed(c, &t.duration, "duration", "d", "TIME", initial, usage, parseDuration)
+}
+
+func (t *tracing) backendFlag(c *cobra.Command) {
+	word(c, &t.backend, "backend", "", "NAME", "how to attach", "auto", "fentry", "kprobe", "tracepoint")
+}
+
+func (t *tracing) outputFlags(c *cobra.Command) {
+	t.writing.flags(c, "more details on stderr")
+	readyFlag(c, &t.readyFile)
+}
+
+func readyFlag(c *cobra.Command, to *string) {
+	path(c, to, "ready-file", "create this file once every hook is attached")
+}

@@ -1,0 +1,138 @@
+package congestion
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"xentrace/internal/event"
+	"xentrace/internal/trace"
+)
+
+// meterOf measures interfaces of this machine, or skips where it may not.
+func meterOf(t *testing.T, notify func(event.Notice), names ...string) *Meter {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	m, err := Start(t.Context(), Options{Interfaces: names, Wait: true, Notify: notify})
+	if errors.Is(err, trace.ErrCannotRun) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return m
+}
+
+// sendOver sends datagrams over the loopback interface, which may send others meanwhile.
+func sendOver(t *testing.T, packets int) {
+	t.Helper()
+	c, err := net.Dial("udp", "127.0.0.1:9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for range packets {
+		_, _ = c.Write(make([]byte, 100)) // refused by the port, but sent
+	}
+}
+
+func packetsOf(t *testing.T, r *Reader) uint64 {
+	t.Helper()
+	reports, err := r.Reports(context.Background())
+	if err != nil || len(reports) != 1 {
+		t.Fatalf("%d reports, %v", len(reports), err)
+	}
+	return reports[0].Total.Packets
+}
+
+// Two readers that take turns each see what was sent since their own last report: what
+// one reads is not missing from the other, and the sums agree.
+func TestReadersDoNotDisturbEachOther(t *testing.T) {
+	const round = 2000
+	m := meterOf(t, nil, "lo")
+	often, seldom := m.NewReader(), m.NewReader()
+	var sum uint64
+	for range 3 {
+		sendOver(t, round)
+		n := packetsOf(t, often)
+		if n < round || n > 4*round {
+			t.Errorf("%d packets in a round of %d", n, round)
+		}
+		sum += n
+	}
+	all := packetsOf(t, seldom)
+	if all < sum || all > sum+round/2 {
+		t.Errorf("the second reader saw %d packets, the first %d in all", all, sum)
+	}
+	if n := packetsOf(t, often); n > round/2 {
+		t.Errorf("%d packets while nothing was sent", n)
+	}
+	if n := packetsOf(t, m.NewReader()); n < all {
+		t.Errorf("a reader that began late saw %d packets since the start, of %d", n, all)
+	}
+}
+
+// An interface that comes, is renamed and goes is followed as the kernel announces it.
+func TestInterfacesAreFollowed(t *testing.T) {
+	ip := func(arguments ...string) {
+		t.Helper()
+		if out, err := exec.Command("ip", arguments...).CombinedOutput(); err != nil {
+			t.Skipf("ip %v: %v: %s", arguments, err, out)
+		}
+	}
+	var mu sync.Mutex
+	var notices []event.NoticeID
+	m := meterOf(t, func(n event.Notice) {
+		mu.Lock()
+		defer mu.Unlock()
+		notices = append(notices, n.ID)
+	}, "lo", "xtmeter0")
+	ip("link", "add", "xtmeter0", "type", "veth", "peer", "name", "xtmeter9")
+	t.Cleanup(func() {
+		for _, name := range []string{"xtmeter0", "xtmeter1"} {
+			_ = exec.Command("ip", "link", "del", name).Run()
+		}
+	})
+	named := func(name string) {
+		t.Helper()
+		for range 100 {
+			there := m.Interfaces()
+			if len(there) == 2 && there[1].Name == name || name == "" && len(there) == 1 {
+				return
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		t.Fatalf("interfaces %v, want lo and %q", m.Interfaces(), name)
+	}
+	named("xtmeter0")
+	ip("link", "set", "xtmeter0", "name", "xtmeter1")
+	named("xtmeter1")
+	ip("link", "del", "xtmeter1")
+	named("")
+	first := m.NewReader()
+	if reports, err := first.Reports(t.Context()); err != nil || len(reports) != 2 {
+		t.Errorf("%d reports, %v: want lo and the one that came and went", len(reports), err)
+	}
+	if reports, err := first.Reports(t.Context()); err != nil || len(reports) != 1 {
+		t.Errorf("%d reports, %v: want lo only", len(reports), err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	want := []event.NoticeID{event.NoticeInterfaceAdded, event.NoticeInterfaceRenamed, event.NoticeInterfaceRemoved}
+	if !slices.Equal(notices, want) {
+		t.Errorf("notices %v, want %v", notices, want)
+	}
+}

@@ -1,0 +1,244 @@
+package trace
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+
+	"xentrace/bpf"
+	"xentrace/internal/bpfload"
+	"xentrace/internal/event"
+	"xentrace/internal/netdev"
+	"xentrace/internal/netfront"
+)
+
+// counts is event.Counts with what only some runs measure.
+type counts struct {
+	event.Counts
+	rejected uint64
+	reasons  [numReasons]uint64 // of drops outside the driver, see reasonAt
+}
+
+// interfaceTotals is event.InterfaceTotals likewise.
+type interfaceTotals struct {
+	event.InterfaceTotals
+	rejected uint64
+	reasons  [numReasons]uint64
+	driver   *generation // that the packets were handed to
+}
+
+func countsOf(c *bpf.XentraceCounters) counts {
+	sum := counts{
+		Counts: event.Counts{
+			Bytes:      c.Bytes,
+			Slots:      c.Slots,
+			OverLimit:  c.OverLimit,
+			Dropped:    c.Dropped,
+			Linearized: c.Linearized,
+			Bounced:    c.Bounced,
+			Causes:     c.Causes,
+			RingLost:   c.RingLost,
+		},
+		rejected: c.Rejected,
+	}
+	sum.Packets = sum.Slots.Packets()
+	return sum
+}
+
+// each applies f to every pair of numbers.
+func (c *counts) each(other *counts, f func(a *uint64, b uint64)) {
+	f(&c.Packets, other.Packets)
+	f(&c.Bytes, other.Bytes)
+	f(&c.OverLimit, other.OverLimit)
+	f(&c.Dropped, other.Dropped)
+	f(&c.Linearized, other.Linearized)
+	f(&c.Bounced, other.Bounced)
+	f(&c.rejected, other.rejected)
+	f(&c.RingLost, other.RingLost)
+	f(&c.Elsewhere, other.Elsewhere)
+	for i := range c.reasons {
+		f(&c.reasons[i], other.reasons[i])
+	}
+	for i := range c.Causes {
+		f(&c.Causes[i], other.Causes[i])
+	}
+	for i := range c.Slots {
+		f(&c.Slots[i], other.Slots[i])
+	}
+}
+
+func (c *counts) add(other *counts) {
+	c.each(other, func(a *uint64, b uint64) { *a += b })
+}
+
+func (c *counts) minus(other *counts) counts {
+	difference := *c
+	difference.each(other, func(a *uint64, b uint64) { *a -= b })
+	return difference
+}
+
+// totals returns what was counted for every interface so far. It waits for the driver's
+// code to be read where causes depend on that; interfaces are registered meanwhile.
+func (r *registry) totals(ctx context.Context) ([]interfaceTotals, error) {
+	all, err := r.counted(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range all {
+		if err := all[i].driver.refineCounts(ctx, &all[i].Counts); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+func (r *registry) counted(ctx context.Context) ([]interfaceTotals, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.settleEarly(); err != nil {
+		return nil, err
+	}
+	all := make([]interfaceTotals, 0, len(r.all)+1)
+	for _, w := range r.all {
+		t, err := r.interfaceTotals(ctx, w)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, t)
+	}
+	others, err := r.read(0)
+	if err != nil {
+		return nil, err
+	}
+	if others := others.minus(&r.early); others.Packets+others.Elsewhere != 0 {
+		t := event.InterfaceTotals{Driver: netdev.DriverNetfront, Counts: others.Counts}
+		all = append(all, interfaceTotals{t, others.rejected, others.reasons, r.drivers.lastRead()})
+	}
+	return all, nil
+}
+
+func (r *registry) interfaceTotals(ctx context.Context, w *watchedInterface) (interfaceTotals, error) {
+	sum := w.finalCounts
+	if !w.gone {
+		var err error
+		if sum, err = r.read(w.slot); err != nil {
+			return interfaceTotals{}, err
+		}
+	}
+	sum.add(&w.firstCounts)
+	t := event.InterfaceTotals{
+		Device: event.Device{Name: w.Name, Index: w.Index, NetNS: w.Namespace},
+		Driver: w.Driver,
+		Gone:   w.gone,
+		Counts: sum.Counts,
+		Queues: w.Queues,
+	}
+	final := w.txDroppedFinal
+	if final == nil && !w.gone {
+		w.readTxDropped(ctx, &final)
+	}
+	if w.txDroppedBase != nil && final != nil {
+		delta := *final - *w.txDroppedBase
+		t.TxDroppedDelta = &delta
+	}
+	return interfaceTotals{t, sum.rejected, sum.reasons, w.driver}, nil
+}
+
+func (r *registry) clear(slot uint32) error {
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return fmt.Errorf("number of CPUs: %w", err)
+	}
+	if err := r.counters.Put(slot, make([]bpf.XentraceCounters, cpus)); err != nil {
+		return fmt.Errorf("counters of a new interface: %w", err)
+	}
+	if r.elsewhere == nil {
+		return nil
+	}
+	if err := r.elsewhere.Put(slot, make([]bpf.XentraceElsewhereCounters, cpus)); err != nil {
+		return fmt.Errorf("counters of a new interface: %w", err)
+	}
+	return nil
+}
+
+func (r *registry) read(slot uint32) (counts, error) {
+	var perCPU []bpf.XentraceCounters
+	if err := r.counters.Lookup(slot, &perCPU); err != nil {
+		return counts{}, fmt.Errorf("counters of the BPF programs: %w", err)
+	}
+	var sum counts
+	for i := range perCPU {
+		c := countsOf(&perCPU[i])
+		sum.add(&c)
+	}
+	return sum, r.readElsewhere(slot, &sum)
+}
+
+// readElsewhere adds the drops outside the driver.
+func (r *registry) readElsewhere(slot uint32, sum *counts) error {
+	if r.elsewhere == nil {
+		return nil
+	}
+	var perCPU []bpf.XentraceElsewhereCounters
+	if err := r.elsewhere.Lookup(slot, &perCPU); err != nil {
+		return fmt.Errorf("counters of the BPF programs: %w", err)
+	}
+	for i := range perCPU {
+		sum.Elsewhere += perCPU[i].Dropped
+		for n, count := range perCPU[i].Reasons {
+			sum.reasons[n] += count
+		}
+	}
+	return nil
+}
+
+// collectFunction takes TX responses from the ring and frees what was sent, whatever the
+// status.
+const collectFunction = "xennet_tx_buf_gc"
+
+// rejections says whether packets that the backend rejected are counted, and why not.
+type rejections struct {
+	ring    netfront.TransmitRing
+	missing string // empty: they are counted
+}
+
+func (r *rejections) counted() bool { return r.missing == "" }
+
+// learnRejections finds out whether this kernel and backend can count them.
+func (f *facts) learnRejections(asked bool, b event.Backend) rejections {
+	switch {
+	case !asked:
+		return rejections{missing: "rejected packets are counted with --rejected only"}
+	case b == event.Tracepoint:
+		return rejections{missing: "the tracepoint backend does not see TX responses; fentry and kprobe do"}
+	case !f.typed:
+		return rejections{missing: "the structures of xen-netfront are not known: its module has no BTF type information, which kernels have for modules from 5.11 on"}
+	}
+	if there, err := f.types.HasFunction(f.module, collectFunction); err != nil || !there {
+		return rejections{missing: fmt.Sprintf("this driver has no function %s of its own, which handles TX responses", collectFunction)}
+	}
+	ring, err := netfront.RingOf(f.types, f.module)
+	if err != nil {
+		return rejections{missing: fmt.Sprintf("the structures of xen-netfront are not as expected: %v", err)}
+	}
+	return rejections{ring: ring}
+}
+
+func (r *rejections) configure(s *bpfload.Selection) {
+	if !r.counted() {
+		return
+	}
+	s.Variables[bpf.XentraceVarRingLayout] = bpf.XentraceRingLayout{
+		Id:      r.ring.ID,
+		Info:    r.ring.Info,
+		Netdev:  r.ring.Netdev,
+		RspCons: r.ring.RspCons,
+		Sring:   r.ring.Sring,
+		Ring:    r.ring.Ring,
+		TxSkbs:  r.ring.TxSkbs,
+	}
+}
+
+// MissingAnswers says why TX responses cannot be seen; it is empty if they can.
+func (t *Tracer) MissingAnswers() string { return t.rejections.missing }

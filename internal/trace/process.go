@@ -1,0 +1,167 @@
+package trace
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+
+	"xentrace/bpf"
+	"xentrace/internal/bpfload"
+	"xentrace/internal/event"
+	"xentrace/internal/kernel"
+)
+
+// preemptVariable is PREEMPT_VARIABLE in bpf/sender.h.
+const preemptVariable = 0x7072656d
+
+// selectSender sets where preempt_count is. Without it the programs name only those
+// senders that alone hold their socket.
+func selectSender(s *bpfload.Selection, types *kernel.Types) {
+	count, err := types.PreemptCount()
+	if err != nil || !bpfload.HasAddress(count.Variable) {
+		return
+	}
+	s.Addresses = map[int64]btf.TypeID{preemptVariable: count.Variable}
+	s.Variables[bpf.XentraceVarSenderConfig] = bpf.XentraceSenderConfiguration{PreemptKnown: 1, PreemptOffset: count.Offset}
+}
+
+func decodeSender(s *bpf.XentraceSender) *event.Task {
+	if s.Tgid == 0 {
+		return nil
+	}
+	return &event.Task{PID: int(s.Tgid), Comm: cString(s.Comm[:]), Started: time.Duration(s.Started), Cgroup: s.Cgroup}
+}
+
+const initialPIDNamespace = "pid:[4026531836]"
+
+type holderFinder struct {
+	mu         sync.Mutex
+	collection *ebpf.Collection
+	iterator   *link.Iter
+	refused    error // why there is none
+}
+
+// newHolderFinder loads the iterator. Without it, Holders says why.
+func newHolderFinder(types *kernel.Types) *holderFinder {
+	f := &holderFinder{}
+	if !inInitialPIDNamespace() {
+		f.refused = errors.New("not in the initial PID namespace")
+		return f
+	}
+	f.refused = f.load(types)
+	return f
+}
+
+func (f *holderFinder) load(types *kernel.Types) error {
+	var err error
+	f.collection, err = loadPrograms(types, bpf.XentraceProgFindHolders)
+	if err != nil {
+		return err
+	}
+	f.iterator, err = link.AttachIter(link.IterOptions{Program: f.collection.Programs[bpf.XentraceProgFindHolders]})
+	if err != nil {
+		f.collection.Close()
+	}
+	return err
+}
+
+// privileges are those that finding holders takes alongside CAP_BPF and CAP_PERFMON:
+// without the iterator /proc is searched, where only CAP_SYS_PTRACE shows the files of all.
+func (f *holderFinder) privileges() []kernel.Capability {
+	if f == nil || f.refused == nil {
+		return nil
+	}
+	return []kernel.Capability{unix.CAP_SYS_PTRACE}
+}
+
+func (f *holderFinder) close() error {
+	if f == nil || f.refused != nil {
+		return nil
+	}
+	err := f.iterator.Close()
+	f.collection.Close()
+	return err
+}
+
+// Holders returns the processes that hold the sockets of these inodes, which are at
+// most MaxHolderInodes, in no particular order; a process with several threads or
+// files leading there may be there more than once. It takes a walk through the
+// files of all processes, in the kernel. The error wraps errors.ErrUnsupported where
+// the kernel has no such iterator, and where PIDs mean something else to the caller
+// than to the kernel, in a PID namespace.
+func (t *Tracer) Holders(inodes []uint64) ([]event.Holder, error) {
+	if t.holders == nil {
+		return nil, fmt.Errorf("holders of sockets: %w: no records are made", errors.ErrUnsupported)
+	}
+	return t.holders.find(inodes)
+}
+
+func (f *holderFinder) find(inodes []uint64) ([]event.Holder, error) {
+	if f.refused != nil {
+		return nil, fmt.Errorf("holders of sockets: %w: %w", errors.ErrUnsupported, f.refused)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	wanted := f.collection.Maps[bpf.XentraceMapWantedSockets]
+	for _, inode := range inodes {
+		if err := wanted.Put(inode, uint8(1)); err != nil {
+			return nil, fmt.Errorf("sockets to look for: %w", err)
+		}
+		defer func() { _ = wanted.Delete(inode) }() // it exists
+	}
+	visit, err := f.iterator.Open()
+	if err != nil {
+		return nil, fmt.Errorf("holders of sockets: %w", err)
+	}
+	raw, err := readAll(visit)
+	if err := errors.Join(err, visit.Close()); err != nil {
+		return nil, fmt.Errorf("holders of sockets: %w", err)
+	}
+	return decodeHolders(raw)
+}
+
+// readAll reads to the end. An iterator returns EAGAIN after a million files without
+// output.
+func readAll(r io.Reader) ([]byte, error) {
+	var all []byte
+	for {
+		raw, err := io.ReadAll(r)
+		all = append(all, raw...)
+		if !errors.Is(err, syscall.EAGAIN) {
+			return all, err
+		}
+	}
+}
+
+func decodeHolders(raw []byte) ([]event.Holder, error) {
+	const size = int(unsafe.Sizeof(bpf.XentraceHolder{}))
+	if len(raw)%size != 0 {
+		return nil, fmt.Errorf("holders of sockets: %d bytes, not a multiple of %d", len(raw), size)
+	}
+	holders := make([]event.Holder, 0, len(raw)/size)
+	var one bpf.XentraceHolder
+	for ; len(raw) > 0; raw = raw[size:] {
+		copy(unsafe.Slice((*byte)(unsafe.Pointer(&one)), size), raw)
+		if task := decodeSender(&one.Process); task != nil {
+			holders = append(holders, event.Holder{Inode: one.Inode, Task: *task})
+		}
+	}
+	return holders, nil
+}
+
+// inInitialPIDNamespace reports whether PIDs mean the same to the caller as to the
+// BPF programs.
+func inInitialPIDNamespace() bool {
+	namespace, err := os.Readlink("/proc/self/ns/pid")
+	return err == nil && namespace == initialPIDNamespace
+}
