@@ -25,7 +25,7 @@ MAN1 = $(SHARE)/man/man1
 BASH_COMPLETION = $(SHARE)/bash-completion/completions/xentrace
 ZSH_COMPLETION = $(SHARE)/zsh/site-functions/_xentrace
 FISH_COMPLETION = $(SHARE)/fish/vendor_completions.d/xentrace.fish
-COMMANDS := watch hist check probe fix congestion demo
+COMMANDS := watch hist record replay report compare check probe fix congestion demo version completion man
 
 # Under sudo the owner of the tree builds: one build cache, and nothing of root's in it.
 OWNER := $(if $(SUDO_USER),$(shell stat -c %U .))
@@ -50,6 +50,8 @@ go:
 	@$(GO) version | awk '{ split(substr($$3, 3), v, "."); exit !(v[1] > 1 || v[2] >= 26) }' || \
 		{ echo "xentrace: Go 1.26 or newer is needed, this is $$($(GO) version): install it from https://go.dev/dl/" >&2; exit 1; }
 
+# Not -buildmode=pie: without cgo, Go links a PIE that needs /lib64/ld-linux-x86-64.so.2
+# (Go 1.26), and the binary must run where there is none, as in an initramfs.
 .PHONY: build
 build: go ## build ./xentrace, one static binary
 	$(AS_OWNER) env CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o xentrace ./cmd/xentrace
@@ -61,22 +63,25 @@ demo: build ## see it work, on a veth pair of its own (needs root)
 .PHONY: install
 install: build ## install the program, its manual pages and completions
 	install -D -m 755 xentrace $(BIN)/xentrace
+	install -D -m 644 NOTICE $(SHARE)/doc/xentrace/NOTICE
 	install -d $(MAN1) $(dir $(BASH_COMPLETION) $(ZSH_COMPLETION) $(FISH_COMPLETION))
 	./xentrace man > $(MAN1)/xentrace.1
 	for command in $(COMMANDS); do ./xentrace man $$command > $(MAN1)/xentrace-$$command.1 || exit 1; done
 	./xentrace completion bash > $(BASH_COMPLETION)
 	./xentrace completion zsh > $(ZSH_COMPLETION)
 	./xentrace completion fish > $(FISH_COMPLETION)
+	install -D -m 644 packaging/xentrace.lua $(SHARE)/xentrace/xentrace.lua
 
 .PHONY: uninstall
 uninstall: ## remove what make install installed
 	rm -f $(BIN)/xentrace $(MAN1)/xentrace.1 $(COMMANDS:%=$(MAN1)/xentrace-%.1) \
-		$(BASH_COMPLETION) $(ZSH_COMPLETION) $(FISH_COMPLETION)
+		$(BASH_COMPLETION) $(ZSH_COMPLETION) $(FISH_COMPLETION) $(SHARE)/xentrace/xentrace.lua
 
 .PHONY: deps
 deps: go ## install what building, testing and the lab need, on Debian 12
 	.ci/deps
 	.ci/parsers
+	.ci/browser
 	test/xen/deps
 
 .PHONY: generate
@@ -86,10 +91,22 @@ generate: go ## compile the BPF programs and write their Go types
 		'// ClangVersion is the compiler that the BPF objects were made with.' \
 		"const ClangVersion = \"$$($(CLANG) --version | sed -n '1s/.*version //p')\"" > bpf/clang.go
 
+.PHONY: notice
+notice: go ## write NOTICE, the licences of what is linked in
+	$(GO) run ./packaging/notice > NOTICE.new
+	mv NOTICE.new NOTICE
+
 .PHONY: test
 test: deps build ## all tests: Go, BPF on this kernel, and the Xen lab
 	XENTRACE_REQUIRE_ALL=1 $(GO) test -race ./...
 	$(MAKE) --no-print-directory test-xen
+
+# How long each fuzz test runs; CI has less time.
+FUZZTIME := 3m
+
+.PHONY: fuzz
+fuzz: go ## fuzz each parser for FUZZTIME=3m
+	.ci/fuzz $(FUZZTIME)
 
 .PHONY: test-xen
 test-xen: build ## the tests in a real Xen guest; KERNEL=, DRIVER=stock|prefix and RUN=REGEXP choose
@@ -162,7 +179,7 @@ lint: go ## formatting, vet, staticcheck, shellcheck, clang-format, vagrant vali
 	$(GO) tool staticcheck ./...
 	$(GO) tool staticcheck -tags xenlab,matrix ./test/... ./internal/netfront
 	$(CLANG_FORMAT) --dry-run --Werror bpf/*.c bpf/*.h
-	shellcheck .ci/run .ci/deps .ci/parsers test/bench/run internal/fix/testdata/*.sh
+	shellcheck .ci/run .ci/deps .ci/parsers .ci/browser .ci/fuzz test/bench/run internal/fix/testdata/*.sh internal/filter/expression/testdata/generate
 	cd test/xen && shellcheck -a -x run shell suite matrix bench ec2rl driver-files fetch driver deps init/* vagrant/*
 	VAGRANT_HOME=$(CURDIR)/build/vagrant/lint VAGRANT_DOTFILE_PATH=$(CURDIR)/build/vagrant/lint vagrant validate
 

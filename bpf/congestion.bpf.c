@@ -11,6 +11,13 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
+SEC("tp_btf/net_dev_start_xmit")
+int BPF_PROG(congestion_begin_typed, struct sk_buff *skb, struct net_device *dev)
+{
+	return queue_begin(skb, dev, true);
+}
+
+/* Where the kernel refuses the one above. */
 SEC("raw_tp/net_dev_start_xmit")
 int BPF_PROG(congestion_begin, void *skb, void *dev)
 {

@@ -3,10 +3,13 @@ package bpf
 import (
 	"encoding/binary"
 	"errors"
+	"runtime"
 	"slices"
 	"testing"
 
 	"github.com/cilium/ebpf"
+
+	"xentrace/test/need"
 )
 
 // Where the fake driver's parts lie, beside those of the fake packet.
@@ -32,8 +35,9 @@ type front struct {
 	arena      *arena
 }
 
-// newFront loads all programs. Those of fentry and fexit cannot be run by hand: as raw
-// tracepoint programs they find their arguments at the same place.
+// newFront loads all programs but the one that knows a tracepoint's types. Those of fentry
+// and fexit cannot be run by hand: as raw tracepoint programs they find their arguments at
+// the same place.
 func newFront(t *testing.T, typed uint8, edits ...func(*ebpf.CollectionSpec, *arena)) *front {
 	t.Helper()
 	a := newArena(t)
@@ -42,6 +46,7 @@ func newFront(t *testing.T, typed uint8, edits ...func(*ebpf.CollectionSpec, *ar
 	if err != nil {
 		t.Fatal(err)
 	}
+	delete(spec.Programs, CongestionProgCongestionBeginTyped)
 	for _, program := range spec.Programs {
 		program.Type, program.AttachType, program.AttachTo = ebpf.RawTracepoint, ebpf.AttachNone, ""
 	}
@@ -190,6 +195,28 @@ func TestPressureOfFakePacket(t *testing.T) {
 		}
 		if f.state().SentNs[77] != 0 {
 			t.Error("the time of the request is still there")
+		}
+	})
+}
+
+// Responses are counted once, on whatever CPUs xennet_tx_buf_gc() runs.
+func TestResponsesOnTwoCPUs(t *testing.T) {
+	need.That(t, runtime.NumCPU() > 1, "2 CPUs")
+	forBothWays(t, func(t *testing.T, f *front) {
+		f.must(f.collection.Maps[CongestionMapTransmitStateOf].Put(uint32(2*fakePlace), CongestionTransmitState{Queue: f.at(atFrontQueue)}))
+		run := func(cpu, responses uint32) {
+			f.indices(300, responses)
+			options := &ebpf.RunOptions{Context: []uint64{f.at(atFrontQueue)}, CPU: cpu, Flags: 1 /* BPF_F_TEST_RUN_ON_CPU */}
+			_, err := f.collection.Programs[CongestionProgCongestionCompletion].Run(options)
+			f.must(err)
+		}
+		for _, step := range [][2]uint32{{0, 3}, {0, 3}, {1, 3}, {1, 5}, {0, 5}, {0, 9}, {1, 9}, {1, 10}} {
+			run(step[0], step[1])
+		}
+		var all []CongestionQueueCounters
+		f.must(f.collection.Maps[CongestionMapQueueCountersOf].Lookup(uint32(2*fakePlace), &all))
+		if responses, runs := all[0].Responses+all[1].Responses, all[0].ResponseRuns+all[1].ResponseRuns; responses != 10 || runs != 4 {
+			t.Errorf("%d responses in %d runs, want 10 in 4", responses, runs)
 		}
 	})
 }

@@ -38,7 +38,9 @@ type CongestionConfiguration struct {
 	Stacks        uint8
 	ConsumeIsDrop uint8
 	Probe         uint8
-	_             [1]byte
+	Rate          uint8
+	Snap          uint16
+	_             [2]byte
 }
 
 type CongestionCounters struct {
@@ -51,6 +53,7 @@ type CongestionCounters struct {
 	Rejected   uint64
 	RingLost   uint64
 	Causes     [11]uint64
+	Suppressed [19]uint64
 	Slots      [256]uint64
 }
 
@@ -64,7 +67,7 @@ type CongestionCpuState struct {
 		Slots uint16
 		Queue uint16
 		Flags uint32
-		Pad   uint32
+		Cause uint32
 	}
 	Cache struct {
 		_       structs.HostLayout
@@ -145,11 +148,12 @@ type CongestionQueueCounters struct {
 }
 
 type CongestionQueueCpu struct {
-	_       structs.HostLayout
-	Address uint64
-	Depth   uint32
-	Pad     uint32
-	Cache   struct {
+	_         structs.HostLayout
+	Address   uint64
+	Completed uint64
+	RspCons   uint32
+	Depth     uint32
+	Cache     struct {
 		_       structs.HostLayout
 		Dev     uint64
 		Net     uint64
@@ -274,6 +278,11 @@ type CongestionWorkspace struct {
 		Verdict    uint32
 		Cause      uint32
 		NrFrags    uint32
+		Snapped    uint16
+		EtherType  uint16
+		Linkless   uint8
+		Stacked    uint8
+		Pad        uint16
 		Tcp        struct {
 			_            structs.HostLayout
 			SndUna       uint32
@@ -319,6 +328,19 @@ type CongestionWorkspace struct {
 			HasSeq    uint8
 			Pad       uint8
 		}
+		Inner struct {
+			_         structs.HostLayout
+			Saddr     [16]uint8
+			Daddr     [16]uint8
+			Sport     uint16
+			Dport     uint16
+			Seq       uint32
+			SeqLength uint32
+			Family    uint8
+			Proto     uint8
+			HasSeq    uint8
+			Pad       uint8
+		}
 		Frags [45]struct {
 			_      structs.HostLayout
 			Offset uint32
@@ -339,6 +361,15 @@ type CongestionWorkspace struct {
 		Len    uint32
 		Offset uint32
 	}
+	Cursor struct {
+		_      structs.HostLayout
+		Data   uint64
+		Offset uint32
+		End    uint32
+		Len    uint32
+		Pad    uint32
+	}
+	Length uint64
 }
 
 // Names of all BPF objects in the ELF.
@@ -364,6 +395,7 @@ const (
 	CongestionProgCongestionAccept       = "congestion_accept"
 	CongestionProgCongestionAcceptOfFour = "congestion_accept_of_four"
 	CongestionProgCongestionBegin        = "congestion_begin"
+	CongestionProgCongestionBeginTyped   = "congestion_begin_typed"
 	CongestionProgCongestionCompletion   = "congestion_completion"
 	CongestionProgCongestionEnd          = "congestion_end"
 	CongestionProgCongestionFree         = "congestion_free"
@@ -427,6 +459,7 @@ type CongestionProgramSpecs struct {
 	CongestionAccept       *ebpf.ProgramSpec `ebpf:"congestion_accept"`
 	CongestionAcceptOfFour *ebpf.ProgramSpec `ebpf:"congestion_accept_of_four"`
 	CongestionBegin        *ebpf.ProgramSpec `ebpf:"congestion_begin"`
+	CongestionBeginTyped   *ebpf.ProgramSpec `ebpf:"congestion_begin_typed"`
 	CongestionCompletion   *ebpf.ProgramSpec `ebpf:"congestion_completion"`
 	CongestionEnd          *ebpf.ProgramSpec `ebpf:"congestion_end"`
 	CongestionFree         *ebpf.ProgramSpec `ebpf:"congestion_free"`
@@ -549,6 +582,7 @@ type CongestionPrograms struct {
 	CongestionAccept       *ebpf.Program `ebpf:"congestion_accept"`
 	CongestionAcceptOfFour *ebpf.Program `ebpf:"congestion_accept_of_four"`
 	CongestionBegin        *ebpf.Program `ebpf:"congestion_begin"`
+	CongestionBeginTyped   *ebpf.Program `ebpf:"congestion_begin_typed"`
 	CongestionCompletion   *ebpf.Program `ebpf:"congestion_completion"`
 	CongestionEnd          *ebpf.Program `ebpf:"congestion_end"`
 	CongestionFree         *ebpf.Program `ebpf:"congestion_free"`
@@ -565,6 +599,7 @@ func (p *CongestionPrograms) Close() error {
 		p.CongestionAccept,
 		p.CongestionAcceptOfFour,
 		p.CongestionBegin,
+		p.CongestionBeginTyped,
 		p.CongestionCompletion,
 		p.CongestionEnd,
 		p.CongestionFree,

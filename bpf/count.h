@@ -51,7 +51,7 @@ static __always_inline __u32 frag_slots_read(struct frag *to, __u64 frags, __u32
 /*
  * frags has room for MAX_FRAGS. Without typed reads skb_is_nonlinear() decides whether
  * there are any: a probe read costs as much as everything else here. (It misses empty
- * fragments of a packet that has no others, which no kernel code leaves behind.)
+ * fragments of a packet that has no others, which no kernel code makes.)
  */
 static __always_inline int layout_read(struct layout *layout, struct sk_buff *skb,
 				       struct frag *frags, const bool direct)

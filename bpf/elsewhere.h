@@ -9,7 +9,6 @@
 #include "inflight.h"
 
 #define PACKET_OUTGOING 4 /* skb->pkt_type of a copy for packet sockets */
-#define MAC_HEADER_UNSET 0xffff
 
 #define MAX_FRAMES 32
 
@@ -40,7 +39,7 @@ struct elsewhere_head {
 	__u64 frames[MAX_FRAMES]; /* return addresses, innermost first */
 };
 
-/* Cut off behind the last fragment. */
+/* Cut off after the last fragment. */
 struct elsewhere_event {
 	struct elsewhere_head head;
 	struct packet_event packet; /* without its header */
@@ -212,13 +211,18 @@ static __always_inline int report_elsewhere(void *ctx, struct elsewhere_space *s
 {
 	struct elsewhere_head *head = &space->head;
 
-	frames_capture(ctx, head);
+	if (elsewhere_config.net_tx_action_unknown)
+		frames_capture(ctx, head);
 	if (elsewhere_config.net_tx_action_unknown && location && is_net_tx_action(head, location))
 		return 0;
 	count_elsewhere(out->index, reason);
 	if (!config.records)
 		return 0;
-	capture_with_stack(ctx, &space->work, skb, 0);
+	if (config.rate && !record_allowed(skb))
+		return suppressed(out->index, VERDICT_DROPPED, CAUSE_NONE);
+	if (!elsewhere_config.net_tx_action_unknown)
+		frames_capture(ctx, head);
+	capture_all(ctx, &space->work, skb, 0);
 	header_fill(&head->header, EVENT_ELSEWHERE, out->dev);
 	head->location = location;
 	head->reason = reason;

@@ -2,6 +2,7 @@
 /*
  * Records of the ring buffer; bpf2go makes Go types of them. A record ends after its
  * last fragment, or after the call stack, which follows the room for all fragments.
+ * The packet's first bytes come last, if they were asked for.
  */
 #ifndef XENTRACE_EVENT_H
 #define XENTRACE_EVENT_H
@@ -24,6 +25,7 @@ enum verdict {
 	VERDICT_OVER_LIMIT,
 	VERDICT_REJECTED,
 	VERDICT_ACCEPTED, /* probe only: the backend accepted one of its requests */
+	VERDICTS,
 };
 
 /* In the order of the tests in xennet_start_xmit(). */
@@ -56,6 +58,9 @@ struct tcp_state {
 	__u8 present;
 	__u32 pad;
 };
+
+/* Most bytes of a packet that are recorded. */
+#define MAX_SNAP 256u
 
 #define MAX_KERNEL_FRAMES 48
 #define MAX_USER_FRAMES 32
@@ -134,10 +139,16 @@ struct packet_event {
 	enum verdict verdict;
 	enum cause cause;
 	__u32 nr_frags;
+	__u16 snapped;	  /* bytes of the packet at the end of the record */
+	__u16 ether_type; /* after VLAN tags, 0 if unknown */
+	__u8 linkless;	  /* the packet begins with its network header */
+	__u8 stacked;	  /* the record has a call stack */
+	__u16 pad;
 	struct tcp_state tcp;
 	struct socket_identity socket;
 	struct sender sender;
 	struct flow flow;
+	struct flow inner; /* of the packet that this one carries; of family 0 if it is no tunnel */
 	struct event_frag frags[MAX_FRAGS];
 };
 

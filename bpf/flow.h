@@ -11,8 +11,7 @@
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 #include <linux/tcp.h>
-#include "event.h"
-#include "kernel.h"
+#include "maps.h"
 
 /* The headers that define these need a C library, or do not have them. */
 #define ARPHRD_ETHER 1
@@ -21,20 +20,11 @@
 #define AF_INET6 10
 #define SOCK_STREAM 1
 
-#define MAX_VLAN_TAGS 2
+#define MAX_VLAN_TAGS 3
 #define MAX_EXTENSION_HEADERS 8
 
 #define IPV4_OFFSET_MASK 0x1fff
 #define IPV6_OFFSET_MASK 0xfff8
-
-/* A position in the linear part of a packet; fragments are not read. */
-struct cursor {
-	__u64 data;
-	__u32 offset;
-	__u32 end;
-	__u32 len; /* of the whole packet */
-	__u32 pad;
-};
 
 struct vlan_tag {
 	__be16 tci;
@@ -64,32 +54,44 @@ static __always_inline bool at_network_header(const struct cursor *cursor, struc
 	       cursor->data != head + BPF_CORE_READ(skb, mac_header);
 }
 
-/* Moves past the link header and its VLAN tags; returns the protocol that follows. */
-static __always_inline __u16 link_protocol(struct cursor *cursor, struct sk_buff *skb)
+static __always_inline bool is_vlan(__u16 protocol)
 {
-	unsigned short type = BPF_CORE_READ(skb, dev, type);
+	return protocol == ETH_P_8021Q || protocol == ETH_P_8021AD || protocol == ETH_P_QINQ1;
+}
+
+/* Moves past an Ethernet header and its VLAN tags; returns the protocol that follows. */
+static __noinline int ethernet_protocol(struct cursor *cursor)
+{
 	struct ethhdr ethernet;
 	struct vlan_tag tag;
 	__u16 protocol;
 
-	if ((type != ARPHRD_ETHER && type != ARPHRD_LOOPBACK) || at_network_header(cursor, skb)) {
-		cursor->offset = BPF_CORE_READ(skb, head) + BPF_CORE_READ(skb, network_header) -
-				 (unsigned char *)cursor->data;
-		return bpf_ntohs(BPF_CORE_READ(skb, protocol));
-	}
 	if (peek(cursor, &ethernet, sizeof(ethernet)))
 		return 0;
 	cursor->offset += sizeof(ethernet);
 	protocol = bpf_ntohs(ethernet.h_proto);
-	for (int i = 0; i < MAX_VLAN_TAGS; i++) {
-		if (protocol != ETH_P_8021Q && protocol != ETH_P_8021AD)
-			break;
+	for (int i = 0; i < MAX_VLAN_TAGS && is_vlan(protocol); i++) {
 		if (peek(cursor, &tag, sizeof(tag)))
 			return 0;
 		cursor->offset += sizeof(tag);
 		protocol = bpf_ntohs(tag.protocol);
 	}
 	return protocol;
+}
+
+/* Moves to the network header; returns its protocol. */
+static __always_inline __u16 link_protocol(struct cursor *cursor, struct packet_event *event,
+					   struct sk_buff *skb)
+{
+	unsigned short type = BPF_CORE_READ(skb, dev, type);
+
+	event->linkless = 0;
+	if ((type == ARPHRD_ETHER || type == ARPHRD_LOOPBACK) && !at_network_header(cursor, skb))
+		return ethernet_protocol(cursor);
+	cursor->offset = BPF_CORE_READ(skb, head) + BPF_CORE_READ(skb, network_header) -
+			 (unsigned char *)cursor->data;
+	event->linkless = !cursor->offset;
+	return bpf_ntohs(BPF_CORE_READ(skb, protocol));
 }
 
 static __always_inline int has_ports(__u8 protocol)
@@ -137,11 +139,12 @@ static __noinline int ipv4_flow(struct flow *flow, struct cursor *cursor)
 	flow->proto = ip.protocol;
 	__builtin_memcpy(flow->saddr, &ip.saddr, sizeof(ip.saddr));
 	__builtin_memcpy(flow->daddr, &ip.daddr, sizeof(ip.daddr));
-	if (bpf_ntohs(ip.frag_off) & IPV4_OFFSET_MASK)
+	/* Of a header shorter than itself the ports would be read from its addresses. */
+	if (ip.ihl < 5 || bpf_ntohs(ip.frag_off) & IPV4_OFFSET_MASK)
 		return 0;
 	cursor->offset += ip.ihl * 4;
 	transport(flow, cursor);
-	return 0;
+	return 1;
 }
 
 /* Returns the transport protocol; sets *rest for a fragment that is not the first. */
@@ -182,25 +185,19 @@ static __noinline int ipv6_flow(struct flow *flow, struct cursor *cursor)
 	__builtin_memcpy(flow->daddr, &ip.daddr, sizeof(ip.daddr));
 	cursor->offset += sizeof(ip);
 	flow->proto = skip_extensions(cursor, ip.nexthdr, &rest);
-	if (!rest)
-		transport(flow, cursor);
-	return 0;
+	if (rest)
+		return 0;
+	transport(flow, cursor);
+	return 1;
 }
 
-static __noinline int flow_read(struct flow *flow, struct sk_buff *skb)
+/* Reads a flow; returns whether the cursor is at its transport header then. */
+static __always_inline int network_flow(struct flow *flow, struct cursor *cursor, __u32 protocol)
 {
-	struct cursor cursor = {};
-	__u16 protocol;
-
-	__builtin_memset(flow, 0, sizeof(*flow));
-	cursor.data = (__u64)BPF_CORE_READ(skb, data);
-	cursor.len = BPF_CORE_READ(skb, len);
-	cursor.end = cursor.len - BPF_CORE_READ(skb, data_len);
-	protocol = link_protocol(&cursor, skb);
 	if (protocol == ETH_P_IP)
-		return ipv4_flow(flow, &cursor);
+		return ipv4_flow(flow, cursor);
 	if (protocol == ETH_P_IPV6)
-		return ipv6_flow(flow, &cursor);
+		return ipv6_flow(flow, cursor);
 	return 0;
 }
 

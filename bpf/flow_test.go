@@ -44,6 +44,12 @@ func ipv4(protocol uint8, fragment uint16, options int) []byte {
 	return header
 }
 
+// shortened says that the header has no words.
+func shortened(header []byte) []byte {
+	header[0] = 0x40
+	return header
+}
+
 func ipv6(next uint8) []byte {
 	header := make([]byte, 8, 40)
 	header[0], header[6] = 0x6a, next // a traffic class too
@@ -107,6 +113,8 @@ var headers = []struct {
 }{
 	{"UDP over IPv4", join(ethernet(0x0800), ipv4(17, 0x4000, 0), ports()), 4, 17, true, false},
 	{"TCP over IPv4", join(ethernet(0x0800), ipv4(6, 0x4000, 0), tcp()), 4, 6, true, true},
+	{"UDP over an IPv4 header of no words", join(ethernet(0x0800), shortened(ipv4(17, 0, 0)), ports()), 4, 17, false, false},
+	{"TCP over an IPv4 header of no words", join(ethernet(0x0800), shortened(ipv4(6, 0, 0)), tcp()), 4, 6, false, false},
 	{"TCP behind IPv4 options", join(ethernet(0x0800), ipv4(6, 0, 10), tcp()), 4, 6, true, true},
 	{"SCTP", join(ethernet(0x0800), ipv4(132, 0, 0), ports()), 4, 132, true, false},
 	{"DCCP", join(ethernet(0x0800), ipv4(33, 0, 0), ports()), 4, 33, true, false},
@@ -134,7 +142,9 @@ var headers = []struct {
 	{"ICMPv6", join(ethernet(0x86dd), ipv6(58), ports()), 6, 58, false, false},
 	{"802.1Q tag", join(ethernet(0x0800, 0x8100), ipv4(6, 0, 0), tcp()), 4, 6, true, true},
 	{"802.1ad and 802.1Q tags, IPv6", join(ethernet(0x86dd, 0x88a8, 0x8100), ipv6(0), extension(6, 0), tcp()), 6, 6, true, true},
-	{"three tags", join(ethernet(0x0800, 0x88a8, 0x8100, 0x8100), ipv4(6, 0, 0), tcp()), 0, 0, false, false},
+	{"three tags", join(ethernet(0x0800, 0x88a8, 0x8100, 0x8100), ipv4(6, 0, 0), tcp()), 4, 6, true, true},
+	{"0x9100 and 802.1Q tags", join(ethernet(0x0800, 0x9100, 0x8100), ipv4(6, 0, 0), tcp()), 4, 6, true, true},
+	{"four tags", join(ethernet(0x0800, 0x88a8, 0x8100, 0x8100, 0x8100), ipv4(6, 0, 0), tcp()), 0, 0, false, false},
 	{"ARP", join(ethernet(0x0806), make([]byte, 28)), 0, 0, false, false},
 	{"length in place of a type", join(ethernet(64), make([]byte, 64)), 0, 0, false, false},
 	{"IPv4 that says it is 6", join(ethernet(0x0800), ipv6(6), tcp()), 0, 0, false, false},
@@ -250,6 +260,32 @@ func TestFlowsOfFakePackets(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// The EtherType is that behind all VLAN tags that are looked behind.
+func TestEtherType(t *testing.T) {
+	a := newArena(t)
+	r := newTracer(t, a, 0)
+	for _, test := range []struct {
+		name string
+		head []byte
+		want uint16
+	}{
+		{"IPv4", join(ethernet(0x0800), ipv4(6, 0, 0), tcp()), 0x0800},
+		{"LLDP", join(ethernet(0x88cc), make([]byte, 40)), 0x88cc},
+		{"ARP behind three tags", join(ethernet(0x0806, 0x9100, 0x88a8, 0x8100), make([]byte, 28)), 0x0806},
+		{"four tags", join(ethernet(0x0800, 0x88a8, 0x8100, 0x8100, 0x8100), make([]byte, 40)), 0x8100},
+		{"length in place of a type", join(ethernet(64), make([]byte, 64)), 64},
+		{"head ends in the link header", ethernet(0x0800)[:13], 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			a.t, r.t = t, t
+			r.lay(test.head)
+			if got := r.record().EtherType; got != test.want {
+				t.Errorf("%#04x, want %#04x", got, test.want)
+			}
+		})
 	}
 }
 

@@ -3,7 +3,7 @@
  * Packets in flight: from the entry of xennet_start_xmit() until their fate is known.
  *
  * There is no hook at the return. The driver frees a packet in flight by the any-context
- * free if it drops it or goes on with a copy, and not at all if it sends it; in flight
+ * free if it drops it or continues with a copy, and not at all if it sends it; in flight
  * means that this CPU owns the xmit lock of the packet's queue. A packet that is to be
  * reported though it was not dropped is settled by the next entry on its CPU, or by a
  * program that userspace runs there.
@@ -75,7 +75,23 @@ static __noinline int inflight_find(struct cpu_state *cpu, struct sk_buff *skb)
 	return -1;
 }
 
-/* Sends the record of a packet that was not dropped. */
+/*
+ * The fate of a packet is known: sends its record, or counts it. The cause is read from
+ * memory, so that the verifier does not follow each one through the capture before.
+ */
+static __always_inline void conclude(struct inflight *inflight, struct workspace *work,
+				     __u32 verdict)
+{
+	__u32 cause = READ_ONCE(inflight->cause);
+
+	if (config.rate && inflight->flags & INFLIGHT_SUPPRESSED)
+		suppressed(inflight->index, verdict, cause);
+	else if (config.records && inflight->flags & INFLIGHT_CAPTURED)
+		emit(work, inflight->index, verdict, cause);
+	inflight->flags = 0;
+}
+
+/* Reports a packet that was not dropped. */
 static __noinline int settle(struct cpu_state *cpu, __u32 slot)
 {
 	struct workspace *work = bpf_map_lookup_elem(&workspaces, &slot);
@@ -88,12 +104,12 @@ static __noinline int settle(struct cpu_state *cpu, __u32 slot)
 		verdict = VERDICT_LINEARIZED;
 	else if (flags & INFLIGHT_BOUNCED)
 		verdict = VERDICT_BOUNCED;
-	emit(work, inflight->index, verdict, CAUSE_NONE);
-	inflight->flags = 0;
+	inflight->cause = CAUSE_NONE;
+	conclude(inflight, work, verdict);
 	return 0;
 }
 
-/* An interrupt that transmits meanwhile takes slot 1. */
+/* An interrupt that transmits uses entry 1. */
 static __always_inline void settle_first(struct cpu_state *cpu)
 {
 	WRITE_ONCE(cpu->settling, 1);
@@ -134,7 +150,7 @@ static __always_inline int settle_all(void)
 /* What could not be captured is not reported. */
 static __always_inline void pending_set(struct inflight *inflight)
 {
-	if (inflight->flags & INFLIGHT_CAPTURED)
+	if (inflight->flags & INFLIGHT_DECIDED)
 		inflight->flags |= INFLIGHT_PENDING;
 }
 
@@ -146,7 +162,11 @@ static __noinline int capture_inflight(void *ctx, struct cpu_state *cpu, struct 
 
 	if (!work)
 		return 0;
-	capture_with_stack(ctx, work, skb, inflight->slots);
+	if (config.rate && !record_allowed(skb)) {
+		inflight->flags |= INFLIGHT_SUPPRESSED;
+		return 0;
+	}
+	capture_all(ctx, work, skb, inflight->slots);
 	inflight->flags |= INFLIGHT_CAPTURED;
 	return 0;
 }
@@ -155,12 +175,14 @@ static __noinline int capture_inflight(void *ctx, struct cpu_state *cpu, struct 
 static __noinline int report_observed(void *ctx, struct sk_buff *skb, __u32 index, __u32 slots)
 {
 	struct workspace *work = ONLY_ENTRY(workspaces);
+	__u32 verdict = slots > SLOT_LIMIT ? VERDICT_OVER_LIMIT : VERDICT_SENT;
 
 	if (!work)
 		return 0;
-	capture_with_stack(ctx, work, skb, slots);
-	return emit(work, index, slots > SLOT_LIMIT ? VERDICT_OVER_LIMIT : VERDICT_SENT,
-		    CAUSE_NONE);
+	if (config.rate && !record_allowed(skb))
+		return suppressed(index, verdict, CAUSE_NONE);
+	capture_all(ctx, work, skb, slots);
+	return emit(work, index, verdict, CAUSE_NONE);
 }
 
 static __always_inline __u32 flags_of(struct sk_buff *skb, const struct layout *layout)
@@ -228,7 +250,7 @@ static __always_inline int transmit_begin_untyped(void *ctx, void *skb, void *de
 	return transmit_begin(ctx, skb, dev, in_driver, false);
 }
 
-/* The driver goes on with a copy of the packet. */
+/* The driver continues with a copy of the packet. */
 static __noinline int bounced(void *ctx, struct cpu_state *cpu, __u32 slot, struct sk_buff *skb)
 {
 	struct inflight *inflight = inflight_at(cpu, slot);
@@ -241,7 +263,7 @@ static __noinline int bounced(void *ctx, struct cpu_state *cpu, __u32 slot, stru
 	if (!config.records)
 		return 0;
 	/* The copy has no socket: capture the original if the copy will be dropped. */
-	if (!(inflight->flags & INFLIGHT_CAPTURED) &&
+	if (!(inflight->flags & INFLIGHT_DECIDED) &&
 	    (straddles || late_cause(skb, (void *)inflight->dev, inflight->slots) != CAUSE_UNKNOWN))
 		capture_inflight(ctx, cpu, skb, slot);
 	/* Every packet is bounced if the backend is not trusted: counted, not reported. */
@@ -262,13 +284,12 @@ static __noinline int dropped(void *ctx, struct cpu_state *cpu, __u32 slot, stru
 		return 0;
 	counters->dropped++;
 	counters->causes[cause]++;
+	inflight->cause = cause;
 	if (inflight->flags & INFLIGHT_OVER_LIMIT)
 		counters->linearized--;
-	if (config.records && !(inflight->flags & INFLIGHT_CAPTURED))
+	if (config.records && !(inflight->flags & INFLIGHT_DECIDED))
 		capture_inflight(ctx, cpu, skb, slot);
-	if (config.records && inflight->flags & INFLIGHT_CAPTURED)
-		emit(work, inflight->index, VERDICT_DROPPED, cause);
-	inflight->flags = 0;
+	conclude(inflight, work, VERDICT_DROPPED);
 	return 0;
 }
 

@@ -9,7 +9,7 @@
 #ifndef XENTRACE_KERNEL_H
 #define XENTRACE_KERNEL_H
 
-/* bpf_tracing.h then takes the kernel's names of registers, as in struct pt_regs below. */
+/* bpf_tracing.h then uses the kernel's names of registers, as in struct pt_regs below. */
 #define __VMLINUX_H__
 
 #include <stdbool.h>
@@ -132,13 +132,22 @@ struct dst_entry {
 
 /* Sockets */
 
+struct v6_address {
+	__u8 bytes[16];
+};
+
 struct sock_common {
+	__be32 skc_daddr;
+	__be32 skc_rcv_saddr;
+	__be16 skc_dport;
+	struct v6_address skc_v6_daddr; /* not without CONFIG_IPV6 */
+	struct v6_address skc_v6_rcv_saddr;
 	unsigned short skc_family;
 	volatile unsigned char skc_state;
 	unsigned int skc_hash;
 	__u16 skc_num; /* local port */
 	possible_net_t skc_net;
-	atomic64_t skc_cookie; /* 0 until somebody asked for it */
+	atomic64_t skc_cookie; /* 0 until it is first requested */
 };
 
 typedef struct {
@@ -213,6 +222,8 @@ struct sk_buff {
 	unsigned char *head;
 	unsigned char *data;
 };
+
+#define MAC_HEADER_UNSET 0xffff
 
 struct skb_shared_info {
 	__u8 nr_frags;

@@ -22,6 +22,8 @@ struct configuration {
 	__u8 stacks;	      /* record call stacks */
 	__u8 consume_is_drop; /* this kernel frees dropped packets as consumed, see traced_free() */
 	__u8 probe;	      /* report every packet of one socket, see is_probe() */
+	__u8 rate;	      /* the number of records is limited, see rate.h */
+	__u16 snap;	      /* record so many bytes of a packet, at most MAX_SNAP */
 };
 
 const volatile struct configuration config = {.page_size = 4096};
@@ -53,6 +55,9 @@ MAP(interfaces, ARRAY, INTERFACE_ENTRIES, __u32, struct interface);
 /* Slots per packet; the last bucket also counts what is above, see slots.Buckets. */
 #define SLOT_BUCKETS 256
 
+/* Records not made: by verdict, of drops by cause (none: elsewhere). */
+#define SUPPRESSIONS (VERDICTS + CAUSES)
+
 /* Of one interface on one CPU. The number of packets is the sum over slots. */
 struct counters {
 	__u64 bytes;
@@ -63,6 +68,7 @@ struct counters {
 	__u64 rejected;
 	__u64 ring_lost;
 	__u64 causes[CAUSES];
+	__u64 suppressed[SUPPRESSIONS];
 	__u64 slots[SLOT_BUCKETS];
 };
 
@@ -78,8 +84,10 @@ enum inflight_flag {
 	INFLIGHT_OVER_LIMIT = 1,
 	INFLIGHT_CAPTURED = 2, /* the workspace of this slot holds the packet as it was */
 	INFLIGHT_BOUNCED = 4,
-	INFLIGHT_PROBE = 8,    /* report it whatever its fate */
-	INFLIGHT_PENDING = 16, /* report it when it is settled */
+	INFLIGHT_PROBE = 8,	  /* report it whatever its fate */
+	INFLIGHT_PENDING = 16,	  /* report it when it is settled */
+	INFLIGHT_SUPPRESSED = 32, /* count its record instead of making it */
+	INFLIGHT_DECIDED = INFLIGHT_CAPTURED | INFLIGHT_SUPPRESSED,
 };
 
 /* The last packet that entered on this CPU, until the next one does. */
@@ -90,7 +98,7 @@ struct inflight {
 	__u16 slots;
 	__u16 queue;
 	__u32 flags; /* enum inflight_flag */
-	__u32 pad;
+	__u32 cause; /* set with the verdict */
 };
 
 /* The interface that was found last. */
@@ -115,11 +123,25 @@ struct cpu_state {
 
 MAP(cpu_states, PERCPU_ARRAY, 1, __u32, struct cpu_state);
 
-/* A record in the making, one for each slot. */
+/* A position in the linear part of a packet; fragments are not read. */
+struct cursor {
+	__u64 data;
+	__u32 offset;
+	__u32 end;
+	__u32 len; /* of the whole packet */
+	__u32 pad;
+};
+
+/*
+ * A record in the making, one for each slot. The packet's first bytes are read to where
+ * the record ends without them, so they may lie over what follows the event.
+ */
 struct workspace {
 	struct packet_event event;
 	struct call_stack stack;
 	struct frag frags[MAX_FRAGS];
+	struct cursor cursor; /* in a map its values are unknown: the verifier prunes more */
+	__u64 length;	      /* of the record so far */
 };
 
 MAP(workspaces, PERCPU_ARRAY, INFLIGHT_SLOTS, __u32, struct workspace);

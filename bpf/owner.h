@@ -3,7 +3,7 @@
  * The socket of a packet, and the process that sends it.
  *
  * The current process alone proves little: an interrupt that brought an ACK may send on
- * top of it, and a process takes other sockets' packets from the qdisc along with its
+ * top of it, and a process dequeues other sockets' packets from the qdisc along with its
  * own. So it counts as the sender outside of interrupts only, and if its file table
  * holds the socket's file.
  */
@@ -148,7 +148,7 @@ static __noinline __u64 socket_read(struct socket_identity *identity, struct sk_
 	return (__u64)file;
 }
 
-/* A process that holds a socket; once for each of its files. */
+/* A process that holds a socket. */
 struct holder {
 	__u64 inode;
 	struct sender process;
@@ -156,8 +156,34 @@ struct holder {
 
 #define MAX_WANTED 1024
 
-/* Inodes of the sockets whose holders userspace asks for. */
-MAP(wanted_sockets, HASH, MAX_WANTED, __u64, __u8);
+/*
+ * Holders of one socket that are reported: the first HOLDERS_OF_SOCKET, then only those
+ * that were started before all reported ones. Any user can have a socket held by very
+ * many files and processes.
+ */
+#define HOLDERS_OF_SOCKET 16
+#define MAX_HOLDERS 32
+
+/* A socket whose holders userspace asks for. */
+struct wanted {
+	__u64 oldest; /* start of the holder that was started first, among those reported */
+	__u32 tgid;   /* of the last one visited */
+	__u32 holders;
+};
+
+/* By inode. */
+MAP(wanted_sockets, HASH, MAX_WANTED, __u64, struct wanted);
+
+/* Whether to report a holder. */
+static __always_inline bool is_wanted(struct wanted *wanted, __u64 started)
+{
+	if (wanted->holders >= HOLDERS_OF_SOCKET && started >= wanted->oldest)
+		return false;
+	if (!wanted->holders || started < wanted->oldest)
+		wanted->oldest = started;
+	wanted->holders++;
+	return true;
+}
 
 /* Out of line so that bpf2go finds the type. */
 static __noinline int holder_fill(struct holder *holder, struct task_struct *task)
@@ -171,14 +197,22 @@ static __always_inline int holder_visit(struct bpf_iter__task_file *visit)
 	struct task_struct *task = visit->task;
 	struct file *file = visit->file;
 	struct holder holder = {};
+	struct wanted *wanted;
 
 	if (!task || !file || file->f_inode->i_sb->s_magic != SOCKFS_MAGIC)
 		return 0;
 	holder.inode = file->f_inode->i_ino;
-	if (!bpf_map_lookup_elem(&wanted_sockets, &holder.inode))
+	wanted = bpf_map_lookup_elem(&wanted_sockets, &holder.inode);
+	if (!wanted || wanted->holders >= MAX_HOLDERS)
 		return 0;
+	/* The files of a task are visited in a row: of a million duplicates all but one end here.
+	 */
+	if (wanted->tgid == (__u32)task->tgid)
+		return 0;
+	wanted->tgid = task->tgid;
 	holder_fill(&holder, task);
-	bpf_seq_write(visit->meta->seq, &holder, sizeof(holder));
+	if (is_wanted(wanted, holder.process.started))
+		bpf_seq_write(visit->meta->seq, &holder, sizeof(holder));
 	return 0;
 }
 

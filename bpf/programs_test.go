@@ -144,6 +144,9 @@ func (p *programs) counted(place uint32) XentraceCounters {
 		for i := range c.Causes {
 			sum.Causes[i] += c.Causes[i]
 		}
+		for i := range c.Suppressed {
+			sum.Suppressed[i] += c.Suppressed[i]
+		}
 		for i := range c.Slots {
 			sum.Slots[i] += c.Slots[i]
 		}

@@ -6,14 +6,18 @@
 #define XENTRACE_RECORD_H
 
 #include "count.h"
-#include "flow.h"
 #include "owner.h"
+#include "rate.h"
+#include "tunnel.h"
 
 /* The reader is woken when it has nothing left to read, and every so many bytes. */
 #define WAKE_EVERY (64u << 10)
 
 /* Length of a record with a call stack. */
 #define STACKED_PACKET (__builtin_offsetof(struct workspace, stack) + sizeof(struct call_stack))
+
+_Static_assert(__builtin_offsetof(struct workspace, cursor) >= STACKED_PACKET + MAX_SNAP,
+	       "there is room for the first bytes of a packet behind its call stack");
 
 /*
  * A wake-up costs more than the record. If it is left out because the reader was just
@@ -43,18 +47,11 @@ static __always_inline void count_lost(__u32 index)
 static __always_inline void record_send(void *record, const __u64 before, struct workspace *work,
 					__u32 index)
 {
-	const __u64 stacked = before + STACKED_PACKET;
-	__u64 size = work->event.nr_frags;
-	long lost;
+	__u64 size = work->length;
 
-	AT_MOST(size, MAX_FRAGS);
-	size = before + __builtin_offsetof(struct packet_event, frags) +
-	       size * sizeof(struct event_frag);
-	if (config.stacks && work->stack.nr_kernel)
-		lost = bpf_ringbuf_output(&events, record, stacked, wake_flags(stacked));
-	else
-		lost = bpf_ringbuf_output(&events, record, size, wake_flags(size));
-	if (lost)
+	AT_MOST(size, STACKED_PACKET + MAX_SNAP);
+	size += before;
+	if (bpf_ringbuf_output(&events, record, size, wake_flags(size)))
 		count_lost(index);
 }
 
@@ -67,8 +64,9 @@ static __noinline int emit(struct workspace *work, __u32 index, __u32 verdict, _
 }
 
 /* The idle task sends no packet. */
-static __noinline int stack_capture(void *ctx, struct call_stack *stack)
+static __noinline int stack_capture(void *ctx, struct workspace *work)
 {
+	struct call_stack *stack = &work->stack;
 	long bytes;
 
 	stack->nr_kernel = 0;
@@ -83,6 +81,8 @@ static __noinline int stack_capture(void *ctx, struct call_stack *stack)
 	bytes = bpf_get_stack(ctx, stack->user, sizeof(stack->user), BPF_F_USER_STACK);
 	if (bytes > 0)
 		stack->nr_user = bytes / sizeof(stack->user[0]);
+	work->length = STACKED_PACKET;
+	work->event.stacked = 1;
 	return 0;
 }
 
@@ -90,6 +90,9 @@ static __noinline int frags_capture(struct workspace *work, __u64 frags, __u32 n
 {
 	nr_frags = frags_read(work->frags, frags, nr_frags);
 	work->event.nr_frags = nr_frags;
+	work->event.stacked = 0;
+	work->length = __builtin_offsetof(struct packet_event, frags) +
+		       nr_frags * sizeof(struct event_frag);
 	for (__u32 i = 0; i < MAX_FRAGS && i < nr_frags; i++) {
 		work->event.frags[i].offset = work->frags[i].offset;
 		work->event.frags[i].size = work->frags[i].len;
@@ -102,6 +105,7 @@ static __noinline int capture(struct workspace *work, struct sk_buff *skb, __u32
 {
 	struct packet_event *event = &work->event;
 	struct skb_shared_info *info = skb_info(skb);
+	struct sock *sk = BPF_CORE_READ(skb, sk);
 
 	header_fill(&event->header, EVENT_PACKET, BPF_CORE_READ(skb, dev));
 	event->time_ns = bpf_ktime_get_boot_ns();
@@ -114,18 +118,56 @@ static __noinline int capture(struct workspace *work, struct sk_buff *skb, __u32
 	event->gso_segs = BPF_CORE_READ(info, gso_segs);
 	frags_capture(work, (__u64)info + bpf_core_field_offset(struct skb_shared_info, frags),
 		      BPF_CORE_READ(info, nr_frags));
-	flow_read(&event->flow, skb);
-	tcp_state_read(&event->tcp, BPF_CORE_READ(skb, sk));
+	flows_read(work, skb);
+	tcp_state_read(&event->tcp, sk);
+	connection_flow(event, sk);
 	sender_read(&event->sender, socket_read(&event->socket, skb));
 	return 0;
 }
 
-static __always_inline void capture_with_stack(void *ctx, struct workspace *work,
-					       struct sk_buff *skb, __u32 slots)
+/* What is longer is no link header. */
+#define MAX_LINK_HEADER 64u
+
+/* Length of the link header before the data of a packet that begins with its network header. */
+static __always_inline __u32 link_before(struct sk_buff *skb)
+{
+	__u16 mac = BPF_CORE_READ(skb, mac_header);
+	__u32 length = (__u32)BPF_CORE_READ(skb, network_header) - mac;
+
+	return mac == MAC_HEADER_UNSET || length > MAX_LINK_HEADER ? 0 : length;
+}
+
+/* Reads the packet's first bytes to the end of the record. */
+static __noinline int snap_capture(struct workspace *work, struct sk_buff *skb)
+{
+	struct packet_event *event = &work->event;
+	__u64 at = work->length, size = event->head_len;
+	__u64 data = (__u64)BPF_CORE_READ(skb, data);
+	__u32 before = event->linkless ? link_before(skb) : 0;
+
+	if (before)
+		event->linkless = 0;
+	size += before;
+	if (size > config.snap)
+		size = config.snap;
+	AT_MOST(size, MAX_SNAP);
+	AT_MOST(at, STACKED_PACKET);
+	event->snapped = 0;
+	if (!bpf_probe_read_kernel((void *)work + at, size, (void *)(data - before)))
+		event->snapped = size;
+	work->length = at + event->snapped;
+	return 0;
+}
+
+/* All of a packet that is still whole. */
+static __always_inline void capture_all(void *ctx, struct workspace *work, struct sk_buff *skb,
+					__u32 slots)
 {
 	capture(work, skb, slots);
 	if (config.stacks)
-		stack_capture(ctx, &work->stack);
+		stack_capture(ctx, work);
+	if (config.snap)
+		snap_capture(work, skb);
 }
 
 /* Slots of a captured packet, where they were not counted at its transmit. */

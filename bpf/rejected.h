@@ -104,8 +104,8 @@ static __always_inline bool queue_counted(__u32 *index, __u64 queue)
 }
 
 /*
- * Global functions from here on: each is verified once, by itself. In one piece they are
- * too much for 6.1, which follows every path again after a capture and in a loop.
+ * Global functions from here on: each is verified once, by itself. As one function they
+ * exceed the verifier of 6.1, which follows every path again after a loop.
  */
 
 /* Reports a packet, with VERDICT_REJECTED or VERDICT_ACCEPTED. */
@@ -118,6 +118,8 @@ __noinline int response_report(__u64 skb, __u32 index, __u32 verdict)
 		return 0;
 	event = &run->work.event;
 	capture(&run->work, (void *)skb, 0);
+	if (config.snap)
+		snap_capture(&run->work, (void *)skb);
 	event->slots = captured_slots(event);
 	event->queue = queue_u32(run->queue, ring_layout.id);
 	return emit(&run->work, index, verdict, CAUSE_NONE);
@@ -135,7 +137,11 @@ __noinline int rejected(__u64 skb)
 	if (!counters)
 		return 0;
 	counters->rejected++;
-	return config.records ? response_report(skb, index, VERDICT_REJECTED) : 0;
+	if (!config.records)
+		return 0;
+	if (config.rate && !record_allowed((void *)skb))
+		return suppressed(index, VERDICT_REJECTED, CAUSE_NONE);
+	return response_report(skb, index, VERDICT_REJECTED);
 }
 
 /* A request that the backend accepted is reported if it is the probe's. */
@@ -155,7 +161,7 @@ static __always_inline __u64 is_of(const struct collection *run, __u32 id, __u64
 	return 1 ^ nonzero(run->skbs[id] ^ skb);
 }
 
-/* Marks the requests of a packet but the one that was just answered. */
+/* Marks the requests of a packet but the one whose response was just read. */
 __noinline int reported_note(__u64 skb, __u32 answered)
 {
 	struct collection *run = ONLY_ENTRY(collections);

@@ -2,6 +2,7 @@ package bpf
 
 import (
 	"encoding/binary"
+	"fmt"
 	"strconv"
 	"testing"
 
@@ -177,17 +178,19 @@ var collections = []struct {
 
 // Which packets are reported, each once, with its slots and its queue.
 func TestRejected(t *testing.T) {
-	r := newRing(t)
-	for _, test := range collections {
-		t.Run(test.name, func(t *testing.T) {
-			r.t = t
-			r.packets()
-			for id, packet := range test.requests {
-				r.request(id, packet)
-			}
-			r.play(test.cons, test.runs)
-			r.check(test.want)
-		})
+	for _, typed := range waysOfReading(t, newArena(t)) {
+		r := newRingOf(t, XentraceConfiguration{PageSize: 4096, Records: 1, TypedReads: typed}, arenaSize)
+		for _, test := range collections {
+			t.Run(fmt.Sprintf("%s typed %d", test.name, typed), func(t *testing.T) {
+				r.t = t
+				r.packets()
+				for id, packet := range test.requests {
+					r.request(id, packet)
+				}
+				r.play(test.cons, test.runs)
+				r.check(test.want)
+			})
+		}
 	}
 }
 

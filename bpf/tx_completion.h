@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * How long the backend takes for a packet, read at the return of xennet_tx_buf_gc(): the
- * responses that it took stay on the ring then, see rejected.h.
+ * Completion time of a packet, read at the return of xennet_tx_buf_gc(): the
+ * responses that it consumed stay on the ring, see rejected.h.
  */
 #ifndef XENTRACE_TX_COMPLETION_H
 #define XENTRACE_TX_COMPLETION_H
@@ -13,11 +13,10 @@ __noinline int completed(__u64 ring, __u64 now, __u32 index, __u32 cons)
 {
 	struct queue_counters *counters = queue_counters_find(index);
 	struct transmit_state *state = transmit_state_find(index);
-	__u32 entry = 0; /* id, and above it the status */
+	__u32 entry; /* id, and above it the status */
 	__u64 sent;
 
-	bpf_probe_read_kernel(&entry, sizeof(entry),
-			      (void *)ring + cons % RING_SLOTS * sizeof(struct ring_entry));
+	entry = word_at(ring + cons % RING_SLOTS * sizeof(struct ring_entry), config.typed_reads);
 	if (!counters || !state || (__s16)(entry >> 16) == RESPONSE_NULL)
 		return 0;
 	sent = READ_ONCE(state->sent_ns[entry % RING_SLOTS]);
@@ -37,19 +36,31 @@ __noinline int completed_all(__u64 ring, __u32 index, __u32 cons, __u32 count)
 	return 0;
 }
 
+/* Up to 6.1.148 and 6.12.42 it also runs in each transmit, mostly without a response. */
+static __always_inline bool nothing_responded(struct queue_cpu *cpu, __u64 queue, __u32 rsp_cons)
+{
+	if (cpu->completed == queue && cpu->rsp_cons == rsp_cons)
+		return true;
+	cpu->completed = queue;
+	cpu->rsp_cons = rsp_cons;
+	return false;
+}
+
 /* xennet_tx_buf_gc() has returned. */
 static __always_inline int completion_end(__u64 queue)
 {
+	struct queue_cpu *cpu = ONLY_ENTRY(queue_cpus);
 	struct queue_counters *counters;
 	struct transmit_state *state;
 	struct interface *interface;
 	struct ring_indices indices;
 	__u32 before, index;
 
-	if (!enabled)
+	if (!enabled || !cpu || indices_read(&indices, queue) ||
+	    nothing_responded(cpu, queue, indices.rsp_cons))
 		return 0;
 	interface = queue_interface(queue);
-	if (!interface || indices_read(&indices, queue))
+	if (!interface)
 		return 0;
 	index = index_of(interface, queue_u32(queue, ring_layout.id));
 	counters = queue_counters_find(index);

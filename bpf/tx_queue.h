@@ -92,9 +92,10 @@ struct queued_packet {
 #define MAX_INFLIGHT 4
 
 struct queue_cpu {
-	__u64 address; /* see number_of() */
+	__u64 address;	 /* see number_of() */
+	__u64 completed; /* struct netfront_queue that rsp_cons is of */
+	__u32 rsp_cons;	 /* when xennet_tx_buf_gc() last returned here */
 	__u32 depth;
-	__u32 pad;
 	struct interface_cache cache;
 	struct queued_packet packets[MAX_INFLIGHT];
 	struct frag frags[MAX_INFLIGHT][MAX_FRAGS]; /* as in the kernel, for one bulk read */
@@ -150,8 +151,16 @@ struct ring_indices {
 	__u32 rsp_cons;
 };
 
+/* A typed load of memory that is gone gives 0: queues are there while one transmits. */
 static __always_inline int indices_read(struct ring_indices *indices, __u64 queue)
 {
+	if (config.typed_reads) {
+		__u64 both = word_at(queue + ring_layout.req_prod_pvt, true);
+
+		indices->req_prod_pvt = both;
+		indices->rsp_cons = both >> 32;
+		return 0;
+	}
 	return bpf_probe_read_kernel(indices, sizeof(*indices),
 				     (void *)queue + ring_layout.req_prod_pvt);
 }
@@ -162,7 +171,7 @@ static __always_inline __u64 netfront_queue_of(struct net_device *dev, __u32 que
 
 	if (!ring_layout.queue_size || config.priv_offset < 0)
 		return 0;
-	queues = word_at((__u64)dev + config.priv_offset + ring_layout.queues, false);
+	queues = word_at((__u64)dev + config.priv_offset + ring_layout.queues, config.typed_reads);
 	return queues ? queues + (__u64)queue * ring_layout.queue_size : 0;
 }
 

@@ -41,26 +41,38 @@ struct ring_entry {
 
 static __always_inline __u32 queue_u32(__u64 queue, __u32 offset)
 {
-	__u32 value = 0;
-
-	bpf_probe_read_kernel(&value, sizeof(value), (void *)queue + offset);
-	return value;
+	return word_at(queue + offset, config.typed_reads);
 }
 
 /* Address of the ring's first entry, 0 if it cannot be read. */
 static __always_inline __u64 ring_of(__u64 queue)
 {
-	__u64 sring = word_at(queue + ring_layout.sring, false);
+	__u64 sring = word_at(queue + ring_layout.sring, config.typed_reads);
 
 	return sring ? sring + ring_layout.ring : 0;
+}
+
+/* Of the request at an index of the ring. */
+static __always_inline __u16 request_id(__u64 ring, __u32 index)
+{
+	__u64 address = ring + index % RING_SLOTS * sizeof(struct ring_entry) + REQUEST_ID_OFFSET;
+	__u16 id = 0;
+
+	if (config.typed_reads)
+		return words_at(address)->tv_sec;
+	bpf_probe_read_kernel(&id, sizeof(id), (void *)address);
+	return id;
 }
 
 /* The registered interface of a struct netfront_queue, or NULL. */
 static __always_inline struct interface *queue_interface(__u64 queue)
 {
-	__u64 info = word_at(queue + ring_layout.info, false);
+	__u64 info = word_at(queue + ring_layout.info, config.typed_reads);
+	__u64 dev = word_at(info + ring_layout.netdev, config.typed_reads);
 
-	return interface_of((void *)word_at(info + ring_layout.netdev, false), false);
+	if (config.typed_reads)
+		return interface_of(TYPED(struct net_device, (void *)dev), true);
+	return interface_of((void *)dev, false);
 }
 
 #endif

@@ -28,17 +28,17 @@ static __always_inline __u32 payload_of(struct sk_buff *skb, const struct layout
 	__u32 network = LOAD(direct, skb, network_header);
 	__u32 transport = LOAD(direct, skb, transport_header);
 	__u16 protocol = bpf_ntohs(LOAD(direct, skb, protocol));
-	__u64 head = skb_head(skb, direct, true);
+	__u64 head = skb_head(skb, direct, config.typed_reads);
 	__u32 headers = head + transport - layout->data, len = layout->len;
 	__u8 byte;
 
 	if (protocol != ETH_P_IP && protocol != ETH_P_IPV6)
 		return len;
-	byte = byte_at(head + network + (protocol == ETH_P_IP ? 9 : 6), direct);
+	byte = byte_at(head + network + (protocol == ETH_P_IP ? 9 : 6), config.typed_reads);
 	if (byte == IPPROTO_UDP)
 		headers += UDP_HEADER;
 	else if (byte == IPPROTO_TCP)
-		headers += byte_at(head + transport + 12, direct) >> 4 << 2;
+		headers += byte_at(head + transport + 12, config.typed_reads) >> 4 << 2;
 	return headers < len ? len - headers : 0;
 }
 
@@ -123,7 +123,8 @@ static __always_inline void wake_count(struct transmit_state *state,
 {
 	WRITE_ONCE(state->stopped_ns, 0);
 	ATOMIC_ADD(counters->wakes, 1);
-	ATOMIC_ADD(counters->full_ns, lasted);
+	if (lasted) /* clang makes an atomic or of an addition of 0: not before 5.12 */
+		ATOMIC_ADD(counters->full_ns, lasted);
 	ATOMIC_ADD(*BUCKET(counters->wake_us, lasted / 1000), 1);
 }
 
@@ -176,8 +177,8 @@ static __noinline int sent_record(struct queued_packet *packet)
 	struct queue_counters *counters = queue_counters_find(packet->index);
 	struct transmit_state *state = transmit_state_find(packet->index);
 	struct ring_indices indices;
-	__u64 *sent;
-	__u16 id = 0;
+	__u64 *sent, ring;
+	__u16 id;
 
 	if (!state || !counters || indices_read(&indices, packet->netfront_queue) ||
 	    indices.req_prod_pvt == packet->req_prod_pvt)
@@ -186,12 +187,10 @@ static __noinline int sent_record(struct queued_packet *packet)
 		completion_count(counters, bpf_ktime_get_ns() - packet->begin_ns);
 		return 0;
 	}
-	if (bpf_probe_read_kernel(&id, sizeof(id),
-				  (void *)ring_of(packet->netfront_queue) +
-					  packet->req_prod_pvt % RING_SLOTS *
-						  sizeof(struct ring_entry) +
-					  REQUEST_ID_OFFSET))
+	ring = ring_of(packet->netfront_queue);
+	if (!ring)
 		return 0;
+	id = request_id(ring, packet->req_prod_pvt);
 	sent = &state->sent_ns[id % RING_SLOTS];
 	WRITE_ONCE(*sent, packet->begin_ns);
 	full_barrier(state);

@@ -59,6 +59,13 @@ int BPF_KPROBE(kprobe_free, struct sk_buff *skb, __u64 reason)
 
 /* tracepoint */
 
+SEC("tp_btf/net_dev_start_xmit")
+int BPF_PROG(tracepoint_begin_typed, struct sk_buff *skb, struct net_device *dev)
+{
+	return transmit_begin(ctx, skb, dev, false, true);
+}
+
+/* Where the kernel refuses the one above. */
 SEC("raw_tp/net_dev_start_xmit")
 int BPF_PROG(tracepoint_begin, void *skb, void *dev)
 {

@@ -74,7 +74,9 @@ type XentraceConfiguration struct {
 	Stacks        uint8
 	ConsumeIsDrop uint8
 	Probe         uint8
-	_             [1]byte
+	Rate          uint8
+	Snap          uint16
+	_             [2]byte
 }
 
 type XentraceConnection struct {
@@ -95,6 +97,7 @@ type XentraceCounters struct {
 	Rejected   uint64
 	RingLost   uint64
 	Causes     [11]uint64
+	Suppressed [19]uint64
 	Slots      [256]uint64
 }
 
@@ -108,7 +111,7 @@ type XentraceCpuState struct {
 		Slots uint16
 		Queue uint16
 		Flags uint32
-		Pad   uint32
+		Cause uint32
 	}
 	Cache struct {
 		_       structs.HostLayout
@@ -184,6 +187,20 @@ type XentraceFileChunk struct {
 	Files [64]uint64
 }
 
+type XentraceFlow struct {
+	_         structs.HostLayout
+	Saddr     [16]uint8
+	Daddr     [16]uint8
+	Sport     uint16
+	Dport     uint16
+	Seq       uint32
+	SeqLength uint32
+	Family    uint8
+	Proto     uint8
+	HasSeq    uint8
+	Pad       uint8
+}
+
 type XentraceHolder struct {
 	_       structs.HostLayout
 	Inode   uint64
@@ -230,23 +247,17 @@ type XentracePacketEvent struct {
 	Verdict    XentraceVerdict
 	Cause      XentraceCause
 	NrFrags    uint32
+	Snapped    uint16
+	EtherType  uint16
+	Linkless   uint8
+	Stacked    uint8
+	Pad        uint16
 	Tcp        XentraceTcpState
 	Socket     XentraceSocketIdentity
 	Sender     XentraceSender
-	Flow       struct {
-		_         structs.HostLayout
-		Saddr     [16]uint8
-		Daddr     [16]uint8
-		Sport     uint16
-		Dport     uint16
-		Seq       uint32
-		SeqLength uint32
-		Family    uint8
-		Proto     uint8
-		HasSeq    uint8
-		Pad       uint8
-	}
-	Frags [45]struct {
+	Flow       XentraceFlow
+	Inner      XentraceFlow
+	Frags      [45]struct {
 		_      structs.HostLayout
 		Offset uint32
 		Size   uint32
@@ -269,6 +280,19 @@ type XentraceQueues struct {
 		TransStart uint64
 		Stopped    uint64
 	}
+}
+
+type XentraceRateEntry uint32
+
+const (
+	XentraceRateEntryRATE_TAKEN   XentraceRateEntry = 0
+	XentraceRateEntryRATE_LIMIT   XentraceRateEntry = 1
+	XentraceRateEntryRATE_ENTRIES XentraceRateEntry = 2
+)
+
+type XentraceRatePools struct {
+	_       structs.HostLayout
+	Records [33]uint64
 }
 
 type XentraceReported struct {
@@ -344,7 +368,15 @@ const (
 	XentraceVerdictVERDICT_OVER_LIMIT XentraceVerdict = 5
 	XentraceVerdictVERDICT_REJECTED   XentraceVerdict = 6
 	XentraceVerdictVERDICT_ACCEPTED   XentraceVerdict = 7
+	XentraceVerdictVERDICTS           XentraceVerdict = 8
 )
+
+type XentraceWanted struct {
+	_       structs.HostLayout
+	Oldest  uint64
+	Tgid    uint32
+	Holders uint32
+}
 
 type XentraceWorkspace struct {
 	_     structs.HostLayout
@@ -356,6 +388,15 @@ type XentraceWorkspace struct {
 		Len    uint32
 		Offset uint32
 	}
+	Cursor struct {
+		_      structs.HostLayout
+		Data   uint64
+		Offset uint32
+		End    uint32
+		Len    uint32
+		Pad    uint32
+	}
+	Length uint64
 }
 
 // Names of all BPF objects in the ELF.
@@ -376,6 +417,7 @@ const (
 	XentraceMapFollowed               = "followed"
 	XentraceMapInterfaces             = "interfaces"
 	XentraceMapQueuesNow              = "queues_now"
+	XentraceMapRates                  = "rates"
 	XentraceMapReportedOf             = "reported_of"
 	XentraceMapWantedSockets          = "wanted_sockets"
 	XentraceMapWorkspaces             = "workspaces"
@@ -396,6 +438,7 @@ const (
 	XentraceProgReadQueues            = "read_queues"
 	XentraceProgSettlePackets         = "settle_packets"
 	XentraceProgTracepointBegin       = "tracepoint_begin"
+	XentraceProgTracepointBeginTyped  = "tracepoint_begin_typed"
 	XentraceProgTracepointConsume     = "tracepoint_consume"
 	XentraceProgTracepointFree        = "tracepoint_free"
 	XentraceVarConfig                 = "config"
@@ -469,6 +512,7 @@ type XentraceProgramSpecs struct {
 	ReadQueues            *ebpf.ProgramSpec `ebpf:"read_queues"`
 	SettlePackets         *ebpf.ProgramSpec `ebpf:"settle_packets"`
 	TracepointBegin       *ebpf.ProgramSpec `ebpf:"tracepoint_begin"`
+	TracepointBeginTyped  *ebpf.ProgramSpec `ebpf:"tracepoint_begin_typed"`
 	TracepointConsume     *ebpf.ProgramSpec `ebpf:"tracepoint_consume"`
 	TracepointFree        *ebpf.ProgramSpec `ebpf:"tracepoint_free"`
 }
@@ -491,6 +535,7 @@ type XentraceMapSpecs struct {
 	Followed            *ebpf.MapSpec `ebpf:"followed"`
 	Interfaces          *ebpf.MapSpec `ebpf:"interfaces"`
 	QueuesNow           *ebpf.MapSpec `ebpf:"queues_now"`
+	Rates               *ebpf.MapSpec `ebpf:"rates"`
 	ReportedOf          *ebpf.MapSpec `ebpf:"reported_of"`
 	WantedSockets       *ebpf.MapSpec `ebpf:"wanted_sockets"`
 	Workspaces          *ebpf.MapSpec `ebpf:"workspaces"`
@@ -546,6 +591,7 @@ type XentraceMaps struct {
 	Followed            *ebpf.Map `ebpf:"followed"`
 	Interfaces          *ebpf.Map `ebpf:"interfaces"`
 	QueuesNow           *ebpf.Map `ebpf:"queues_now"`
+	Rates               *ebpf.Map `ebpf:"rates"`
 	ReportedOf          *ebpf.Map `ebpf:"reported_of"`
 	WantedSockets       *ebpf.Map `ebpf:"wanted_sockets"`
 	Workspaces          *ebpf.Map `ebpf:"workspaces"`
@@ -567,6 +613,7 @@ func (m *XentraceMaps) Close() error {
 		m.Followed,
 		m.Interfaces,
 		m.QueuesNow,
+		m.Rates,
 		m.ReportedOf,
 		m.WantedSockets,
 		m.Workspaces,
@@ -610,6 +657,7 @@ type XentracePrograms struct {
 	ReadQueues            *ebpf.Program `ebpf:"read_queues"`
 	SettlePackets         *ebpf.Program `ebpf:"settle_packets"`
 	TracepointBegin       *ebpf.Program `ebpf:"tracepoint_begin"`
+	TracepointBeginTyped  *ebpf.Program `ebpf:"tracepoint_begin_typed"`
 	TracepointConsume     *ebpf.Program `ebpf:"tracepoint_consume"`
 	TracepointFree        *ebpf.Program `ebpf:"tracepoint_free"`
 }
@@ -633,6 +681,7 @@ func (p *XentracePrograms) Close() error {
 		p.ReadQueues,
 		p.SettlePackets,
 		p.TracepointBegin,
+		p.TracepointBeginTyped,
 		p.TracepointConsume,
 		p.TracepointFree,
 	)

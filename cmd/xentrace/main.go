@@ -1,5 +1,5 @@
 // Xentrace sees what the Xen network frontend does to every packet it is
-// handed, and tells of those that went wrong.
+// handed, and reports those that went wrong.
 package main
 
 import (
@@ -17,7 +17,7 @@ import (
 )
 
 // Set by the linker, with -X main.version=... and -X main.commit=...; where it
-// does not, what the Go tool recorded is told.
+// does not, what the Go tool recorded is printed.
 var version, commit string
 
 func main() {

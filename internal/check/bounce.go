@@ -37,7 +37,7 @@ func (r *reader) readTrust(ctx context.Context, m *Machine) {
 	var paths []string
 	for n := range m.Interfaces {
 		if device := m.Interfaces[n].xenbus(); device != "" {
-			paths = append(paths, device, device+"/trusted")
+			paths = append(paths, device, device+"/trusted", device+"/backend")
 		}
 	}
 	values, err := r.source.Xenstore(ctx, paths)
@@ -55,6 +55,9 @@ func (r *reader) readTrust(ctx context.Context, m *Machine) {
 			i.Trusted = known(Trusted)
 		}
 	}
+	if err == nil {
+		r.readBackends(ctx, m, values)
+	}
 }
 
 // xenbus is the interface's directory in xenstore; empty for another driver's.
@@ -71,11 +74,11 @@ func (r *reader) trustParameter() Known[Trust] {
 	if !r.exists(parameters) {
 		return missing[Trust](notThere(parameters))
 	}
-	content, err := fs.ReadFile(r.source.Files, parameters+"/trusted")
+	content, err := r.read(parameters + "/trusted")
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return known(Unsupported)
-	case err == nil && strings.TrimSpace(string(content)) == "N":
+	case err == nil && strings.TrimSpace(content) == "N":
 		return known(Untrusted)
 	default:
 		return tried(Trusted, err)
@@ -91,7 +94,7 @@ func (m *Machine) bounce(i *Interface) event.Finding {
 		f.Message = "This driver shares whole pages with the backend: it is too old to copy packets (XSA-403)."
 	case m.Trusted.Missing == "" && m.Trusted.Value == Untrusted:
 		f.Status, f.Message = event.Warn, "The driver's parameter trusted=0 marks the backend as untrusted, "+cost
-		f.Advice = m.advise(i, remedy.TrustBackend)
+		f.Advice = m.advise(i, remedy.TrustSet, remedy.TrustBackend)
 	case i.Trusted.Missing == "" && i.Trusted.Value == Untrusted:
 		f.Status, f.Message = event.Warn, "xenstore marks this interface's backend as untrusted, "+cost
 		f.Advice = m.advise(i, remedy.TrustInDom0)

@@ -100,9 +100,9 @@ func (m *Machine) rocket() event.Opinion {
 		o.Verdict = ""
 		o.Message = "The kernel log cannot be read: " + m.Log.Missing + "."
 		return o
-	case m.Log.Value.Shown[rocket] > 0:
-		o.Verdict, reason = failure, fmt.Sprintf("the kernel log has the message %d times", m.Log.Value.Shown[rocket])
-	case m.Log.Value.Counts[rocket] > 0:
+	case m.Log.Value.RocketsShown > 0:
+		o.Verdict, reason = failure, fmt.Sprintf("the kernel log has the message %d times", m.Log.Value.RocketsShown)
+	case m.Log.Value.Rockets > 0:
 		reason = "the kernel log was cleared since, so dmesg does not print the message"
 	default:
 		reason = "the kernel log does not have the message"
@@ -137,11 +137,11 @@ func (m *Machine) loses(i *Interface) (Known[bool], string) {
 	}
 	switch m.straddling() {
 	case straddleSome:
-		return known(true), "Small packets whose head straddles a page are dropped. The MTU of 9001 that it advises cannot be set while scatter-gather is off."
+		return known(true), "Small packets whose head straddles a page boundary are dropped. The MTU of 9001 that it advises cannot be set while scatter-gather is off."
 	case straddleNever:
 		return known(false), "On this kernel the machine's own packets fit 1 slot; only forwarded ones can need 2."
 	default:
-		return missing[bool](m.Slab.Missing), "Whether small packets straddle a page on this kernel is unknown."
+		return missing[bool](m.Slab.Missing), "Whether small packets straddle a page boundary on this kernel is unknown."
 	}
 }
 

@@ -53,7 +53,7 @@ func TestEC2RLSideBySide(t *testing.T) {
 		}}, "SUCCESS wrong", "SUCCESS wrong", "It assumes Nitro", "FAIL linearize"},
 		{"a driver that is not known", []func(*guest){func(g *guest) { g.live = netfront.Answer{Evidence: "a jump table"} }},
 			"SUCCESS unknown", "SUCCESS unknown", "", "UNKNOWN linearize"},
-		{"not root", []func(*guest){(*guest).unprivileged, func(g *guest) { g.liveErr = nil }}, "SUCCESS right", "? unknown", "", "UNKNOWN kernel_log, UNKNOWN bounce"},
+		{"not root", []func(*guest){(*guest).unprivileged, func(g *guest) { g.liveErr = nil }}, "SUCCESS right", "? unknown", "", "UNKNOWN kernel_log, UNKNOWN bounce, UNKNOWN checksum"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			g := newGuest()

@@ -1,4 +1,4 @@
-// Package check tells whether this machine is susceptible to the losses of Xen's
+// Package check reports whether this machine is susceptible to the losses of Xen's
 // network frontend, and to which: one finding for each thing that matters, with
 // the evidence it stands on and advice.
 //
@@ -14,7 +14,7 @@ import (
 	"xentrace/internal/event"
 )
 
-// The findings, in the order they are told in where none matters more.
+// The findings, in the order they are listed in where none matters more.
 const (
 	Virtualization event.FindingID = "virtualization"
 	DriverOf       event.FindingID = "driver"
@@ -29,6 +29,10 @@ const (
 	Queues         event.FindingID = "queues"
 	Interrupts     event.FindingID = "interrupts"
 	BetterDevice   event.FindingID = "better_device"
+	Receive        event.FindingID = "receive"
+	EventChannels  event.FindingID = "event_channels"
+	GrantTableOf   event.FindingID = "grant_table"
+	Checksum       event.FindingID = "checksum"
 )
 
 // Worst returns the most serious status among the findings.
@@ -45,7 +49,7 @@ func Judge(m *Machine) []event.Finding {
 	var all []event.Finding
 	all = append(all, m.virtualization(), m.otherDrivers())
 	if m.concerned() {
-		all = append(all, m.linearize(), m.kernelLog(), m.skbFrags(), m.betterDevice())
+		all = append(all, m.linearize(), m.kernelLog(), m.skbFrags(), m.betterDevice(), m.grantTable())
 	}
 	for i := range m.Interfaces {
 		all = append(all, m.driver(&m.Interfaces[i]))
@@ -60,11 +64,12 @@ func Judge(m *Machine) []event.Finding {
 	return all
 }
 
-var order = []event.FindingID{Virtualization, DriverOf, LinearizeCode, ScatterGather, MTU, Offload, TxDropped, KernelLog, SkbFrags, Bounce, Queues, Interrupts, BetterDevice}
+var order = []event.FindingID{Virtualization, DriverOf, LinearizeCode, ScatterGather, MTU, Offload, TxDropped, Receive, KernelLog, SkbFrags, Bounce, Checksum, Queues, Interrupts, EventChannels, GrantTableOf, BetterDevice}
 
 func (m *Machine) ofInterface(i *Interface) []event.Finding {
 	return []event.Finding{
-		m.scatterGather(i), m.mtu(i), m.offload(i), m.txDropped(i), m.bounce(i), m.queues(i), m.interrupts(i),
+		m.scatterGather(i), m.mtu(i), m.offload(i), m.txDropped(i), m.receive(i), m.bounce(i), m.checksum(i),
+		m.queues(i), m.interrupts(i), m.eventChannels(i),
 	}
 }
 

@@ -26,6 +26,9 @@ type guest struct {
 	others     []Interface
 	unseen     string
 	later      uint64 // packets dropped while the check runs
+	busy       int    // which of the CPUs has all interrupts, from 1; 0 for as they are
+	malformed  uint64 // packets received while it runs
+	sent       uint64 // packets sent while it runs
 	live       netfront.Answer
 	liveErr    error
 	frags      int
@@ -43,10 +46,10 @@ var (
 	drops      = netfront.Answer{Value: netfront.Drops, Evidence: "xennet_start_xmit never calls __pskb_pull_tail"}
 )
 
-// newGuest is a Xen HVM guest on EC2 with Linux 6.12 and two processors, with
+// newGuest is a Xen HVM guest on EC2 with Linux 6.12 and two CPUs, with
 // which nothing is wrong.
 func newGuest() *guest {
-	g := &guest{files: fstest.MapFS{}, live: linearizes, frags: 17, store: map[string]string{"device/vif/0": ""}, signature: xenSignature,
+	g := &guest{files: fstest.MapFS{}, live: linearizes, frags: 17, store: netfrontStore(), signature: xenSignature,
 		log: []string{"6,0,0,-;Linux version 6.12.117+deb12-amd64\n SUBSYSTEM=x\n", "6,1,100,-;xen_netfront: Initialising Xen virtual ethernet driver\n"}}
 	g.write(map[string]string{
 		"sys/hypervisor/type": "xen", "sys/hypervisor/guest_type": "HVM", "sys/hypervisor/version/major": "4",
@@ -55,12 +58,14 @@ func newGuest() *guest {
 		"sys/kernel/slab/kmalloc-64/slab_size":            "64",
 		"sys/kernel/slab/skbuff_small_head/slab_size":     "704",
 		"sys/kernel/slab/skbuff_small_head/objs_per_slab": "23",
-		"sys/module/xen_netfront/initstate":               "live",
-		"sys/module/xen_netfront/parameters/trusted":      "Y",
-		"sys/module/xen_netfront/parameters/max_queues":   "2",
-		"sys/devices/system/cpu/online":                   "0-1",
-		"proc/uptime":                                     "360000.00 700000.00",
-		"proc/cpuinfo":                                    "flags\t\t: fpu vme hypervisor\n",
+		"sys/module/kernel/parameters/panic":              "0", "sys/module/xen_netfront/initstate": "live",
+		"sys/module/xen_netfront/parameters/trusted":    "Y",
+		"sys/module/xen_netfront/parameters/max_queues": "2",
+		"sys/devices/system/cpu/online":                 "0-1",
+		"proc/uptime":                                   "360000.00 700000.00",
+		"sys/devices/vif-0/xenbus/events":               "90000", "sys/devices/vif-0/xenbus/spurious_events": "12",
+		"sys/devices/vif-0/xenbus/jiffies_eoi_delayed": "3", "sys/devices/vif-0/xenbus/spurious_threshold": "1",
+		"proc/cpuinfo": "vendor_id\t: GenuineIntel\nflags\t\t: fpu vme hypervisor\n",
 		"proc/interrupts": "           CPU0       CPU1\n" +
 			"  72:       5000        100  xen-dyn  -event  vif0-q0-tx\n" +
 			"  73:        100       5000  xen-dyn  -event  vif0-q0-rx\n NMI:  0  0   Non-maskable interrupts\n",
@@ -70,6 +75,15 @@ func newGuest() *guest {
 	g.link("sys/bus/xen/devices/vif-0/driver", "../../../bus/xen/drivers/vif")
 	g.interfaces = []Interface{guestNetfront("eth0", 1500)}
 	return g
+}
+
+// netfrontStore is what xenstore has of an interface with every feature.
+func netfrontStore() map[string]string {
+	const backend = "/local/domain/0/backend/vif/7/0"
+	return map[string]string{
+		"device/vif/0": "", "device/vif/0/backend": backend, "device/vif/0/feature-ipv6-csum-offload": "1",
+		backend + keySG: "1", backend + keyTSO: "1", backend + keyTSO6: "1", backend + keyQueues: "8", backend + keyCsumOf6: "1",
+	}
 }
 
 // netfront is an interface of the frontend with every feature on.
@@ -102,6 +116,49 @@ func (g *guest) write(files map[string]string) {
 
 func (g *guest) link(name, target string) {
 	g.files[name] = &fstest.MapFile{Data: []byte(target), Mode: fs.ModeSymlink | 0o777}
+}
+
+// unbound takes the interface away from its driver.
+func (g *guest) unbound() {
+	g.without("sys/bus/xen/devices/vif-0")
+	g.write(map[string]string{"sys/bus/xen/devices/vif-0/devtype": "vif"})
+	g.interfaces = nil
+}
+
+// offer is what the backend has in xenstore for a key.
+func (g *guest) offer(key, value string) { g.store[g.store["device/vif/0/backend"]+key] = value }
+
+// amd makes the host one of AMD, whose firmware made the memory from an address on uncached.
+func (g *guest) amd(uncached string) {
+	g.write(map[string]string{
+		"proc/cpuinfo": "processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu hypervisor",
+		"sys/bus/pci/devices/0000:00:02.0/vendor": "0x5853", "sys/bus/pci/devices/0000:00:02.0/device": "0x0001", "sys/bus/pci/devices/0000:00:02.0/class": "0xff8000",
+		"sys/bus/pci/devices/0000:00:02.0/resource": "0x000000000000c000 0x000000000000c0ff 0x0000000000040101\n0x00000000f2000000 0x00000000f2ffffff 0x0000000000042208",
+		"proc/mtrr": "reg00: base=" + uncached + " ( 3840MB), size=  128MB, count=1: uncachable\nreg01: base=0x0f8000000 ( 3968MB), size=  128MB, count=1: uncachable",
+	})
+}
+
+// logs adds messages to the log, of that many seconds after the boot.
+func (g *guest) logs(seconds int, messages ...string) {
+	for _, message := range messages {
+		g.log = append(g.log, fmt.Sprintf("4,%d,%d,-;%s", len(g.log), seconds*1_000_000, ofDevice(message)))
+		seconds++
+	}
+}
+
+// ofDevice adds to a message of a device of the driver what the kernel adds.
+func ofDevice(message string) string {
+	text := strings.TrimSuffix(message, "\n")
+	if strings.Contains(text, "\n") {
+		return message
+	}
+	switch words := strings.FieldsFunc(text, func(r rune) bool { return r == ' ' || r == ':' }); {
+	case strings.HasPrefix(text, "vif "):
+		text += "\n SUBSYSTEM=xen\n DEVICE=+xen:" + words[1]
+	case strings.HasPrefix(text, "net "):
+		text += "\n SUBSYSTEM=net\n DEVICE=n2"
+	}
+	return text + "\n"
 }
 
 // without takes away every file below a path.
@@ -159,6 +216,8 @@ func (g *guest) source() Source {
 				Again: func(i *Interface) (netdev.Counters, error) {
 					again := i.Counters.Value.Counters
 					again.TxDropped += g.later
+					again.TxPackets += g.sent
+					again.RxErrors += g.malformed
 					return again, nil
 				}}, nil
 		},

@@ -10,60 +10,38 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"xentrace/internal/event"
-	"xentrace/internal/netfront"
-	"xentrace/internal/remedy"
-	"xentrace/internal/verdict"
 )
 
 // A Log is what the kernel log has about the frontend.
 type Log struct {
-	Counts  map[string]int // of each message, by its name
-	Shown   map[string]int // of those, what dmesg prints: the records since the log was last cleared
-	Begins  time.Duration  // since the start of the kernel, of the oldest record
-	Wrapped bool           // older records were overwritten
-	Limited int            // messages that the kernel kept to itself because there were too many
+	Counts   map[string]int // of each message of the driver, by its name
+	Entries  []LogEntry     // the messages by name and device
+	Attached time.Duration  // since the start of the kernel, when all frontends were last connected anew
+	Begins   time.Duration  // since the start of the kernel, of the oldest record
+	Wrapped  bool           // older records were overwritten
+	Limited  int            // messages that the kernel kept to itself because there were too many
+
+	// "skb rides the rocket", whoever wrote it, and of those the ones that dmesg prints: the
+	// records since the log was last cleared.
+	Rockets, RocketsShown int
 }
 
-type logMessage struct {
-	name     string
-	parts    []string // any of them
-	status   event.Status
-	means    string
-	remedies []remedy.ID
+// A LogEntry is a message about one device.
+type LogEntry struct {
+	Message string        // its name
+	Device  string        // as the message has it: eth0, or vif-0; empty where it names none
+	Index   int           // of the interface; 0 if the record does not have it
+	Count   int           // of records
+	Last    time.Duration // since the start of the kernel
 }
 
-const noGrants = "no_grants"
-
-// logMessages are the strings of xen-netfront.ko, 3.7 to 7.3, that report trouble. Which of
-// them it can write depends on its age: "rides the rocket" needs dynamic debug since 3.17.
-func logMessages() []logMessage {
-	broken, tooBig := verdict.OfCause(event.DeviceBroken).Remedies, verdict.OfCause(event.TooBig).Remedies
-	return []logMessage{
-		{"disabled", []string{"Disabled for further use"}, event.Fail,
-			"the frontend disabled an interface because its backend misbehaved", broken},
-		{"misbehaviour", []string{"Illegal number of responses", "Response has incorrect id", "Response for inactive request", "Grant still in use by backend domain", "RX producer index going backwards"}, event.Fail,
-			"the backend misbehaved", broken},
-		{"too_big", []string{"too big for wire format"}, event.Warn,
-			"packets over 65,535 bytes were dropped", tooBig},
-		{"misaligned", []string{"misaligned skb allocated"}, event.Warn,
-			"the copy of a packet was not aligned, and the packet was dropped", verdict.OfCause(event.BounceFailed).Remedies},
-		{noGrants, []string{"can't alloc rx grant refs", "can't alloc tx grant refs"}, event.Fail,
-			"grant references are exhausted, so queues could not be set up", []remedy.ID{remedy.Reattach}},
-		{"fewer_queues", []string{"only created"}, event.Warn,
-			"fewer queues were created than negotiated", []remedy.ID{remedy.LogOfDriver}},
-		{"no_queues", []string{": no queues"}, event.Fail,
-			"an interface has no queues", verdict.OfCause(event.NoQueues).Remedies},
-		{"rx_responses", []string{"rx->offset", "Need more slots", "Too many slots", "Bad rx response id", "Missing extra info", "Invalid extra type", "GSO size must not be zero", "Bad GSO type"}, event.Warn,
-			"the backend sent malformed packets, which were dropped on receive", []remedy.ID{remedy.LogOfDriver}},
-		{rocket, []string{"skb rides the rocket"}, event.OK, "", nil},
-	}
-}
-
-// rocket names the message of a packet over the limit. What it means depends on
-// the driver.
-const rocket = "rides_the_rocket"
+const (
+	// maxEntries bounds them: each interface that ever was may have its own.
+	maxEntries = 256
+	// maxLogBytes bounds what is read of the log, which has 1 MiB or less unless the kernel
+	// was started with log_buf_len.
+	maxLogBytes = 32 << 20
+)
 
 // LogRecords are records of the kernel's log as /dev/kmsg has them.
 type LogRecords struct {
@@ -105,16 +83,18 @@ func readLogFrom(ctx context.Context, whence int) ([]string, error) {
 		return nil, fmt.Errorf("/dev/kmsg: %w", err)
 	}
 	var records []string
+	left := maxLogBytes
 	buffer := make([]byte, 8<<10) // the kernel's limit of one record
 	for ctx.Err() == nil {
 		n, err := unix.Read(fd, buffer)
+		left -= max(n, 0)
 		switch {
 		case errors.Is(err, unix.EPIPE), errors.Is(err, unix.EINTR): // overwritten just now: the next read goes on
 		case errors.Is(err, unix.EAGAIN):
 			return records, nil
 		case err != nil:
 			return nil, fmt.Errorf("/dev/kmsg: %w", err)
-		case n == 0:
+		case n == 0, left < 0:
 			return records, nil
 		default:
 			records = append(records, string(buffer[:n]))
@@ -123,112 +103,123 @@ func readLogFrom(ctx context.Context, whence int) ([]string, error) {
 	return nil, ctx.Err()
 }
 
-func (r *reader) log(ctx context.Context) Known[Log] {
+func (r *reader) log(ctx context.Context, links *Links) Known[Log] {
 	records, err := r.source.Log(ctx)
-	return tried(parseLog(records), err)
+	return tried(parseLog(records, logDevicesOf(links)), err)
 }
 
-// parseLog reads records "PRIORITY,SEQUENCE,MICROSECONDS,FLAGS;TEXT".
-func parseLog(records LogRecords) Log {
-	log := Log{Counts: map[string]int{}, Shown: map[string]int{}}
-	messages := logMessages()
-	for n, record := range records.All {
-		head, text, _ := strings.Cut(record, ";")
-		text, _, _ = strings.Cut(text, "\n") // what follows are properties
-		if fields := strings.Split(head, ","); n == 0 && len(fields) > 2 {
-			log.Wrapped = fields[1] != "0"
-			microseconds, _ := strconv.ParseInt(fields[2], 10, 64)
-			log.Begins = time.Duration(microseconds) * time.Microsecond
+// A logRecord is one record, "PRIORITY,SEQUENCE,MICROSECONDS,FLAGS;TEXT", with lines of
+// properties, " KEY=VALUE".
+type logRecord struct {
+	ofKernel bool // facility 0, which the kernel gives to no one else's records
+	sequence string
+	at       time.Duration
+	text     string
+	device   string
+	index    int
+	place    string // where the device is, as the kernel adds it: SUBSYSTEM and DEVICE, such as "xen +xen:vif-0"
+}
+
+func parseRecord(record string) logRecord {
+	head, text, _ := strings.Cut(record, ";")
+	text, properties, _ := strings.Cut(text, "\n")
+	r := logRecord{text: text}
+	if fields := strings.Split(head, ","); len(fields) > 2 {
+		const severities = 8
+		priority, err := strconv.ParseUint(fields[0], 10, 32)
+		microseconds, _ := strconv.ParseUint(fields[2], 10, 63)
+		r.ofKernel = err == nil && priority < severities
+		r.sequence, r.at = fields[1], time.Duration(min(microseconds, maxMicroseconds))*time.Microsecond
+	}
+	var subsystem, device string
+	for line := range strings.Lines(properties) {
+		switch key, value, _ := strings.Cut(strings.TrimSpace(line), "="); key {
+		case "SUBSYSTEM":
+			subsystem = value
+		case "DEVICE":
+			device = value
 		}
-		for _, message := range messages {
-			if slices.ContainsFunc(message.parts, func(part string) bool { return strings.Contains(text, part) }) {
-				log.Counts[message.name]++
-				if n >= records.Cleared {
-					log.Shown[message.name]++
-				}
+	}
+	if index, is := strings.CutPrefix(device, "n"); is {
+		r.index, _ = strconv.Atoi(index)
+	}
+	r.device, r.place = deviceOf(text), subsystem+" "+device
+	return r
+}
+
+const maxMicroseconds = uint64(1<<63-1) / uint64(time.Microsecond)
+
+// deviceOf is the device that a message begins with: "vif vif-0 eth0: " of netdev_warn, "net
+// eth0: " and "vif vif-0: " of dev_warn.
+func deviceOf(text string) string {
+	name, _, is := strings.Cut(text, ": ")
+	if words := strings.Fields(name); is && len(words) > 1 && len(words) < 4 && (words[0] == "vif" || words[0] == "net") {
+		return words[len(words)-1]
+	}
+	return ""
+}
+
+// anew are messages after which every frontend is connected anew: of the driver when it is loaded,
+// and of the grant table at boot and on resume. Old kernels write them without a prefix.
+var anew = []string{"xen_netfront: Initialising Xen virtual ethernet driver", "Initialising Xen virtual ethernet driver", "xen:grant_table: Grant tables using version", "Grant tables using version"}
+
+func parseLog(records LogRecords, devices logDevices) Log {
+	log := Log{Counts: map[string]int{}}
+	messages, prefix := logMessages(), devices.prefix()
+	for n, text := range records.All {
+		record := parseRecord(text)
+		if n == 0 {
+			log.Wrapped, log.Begins = record.sequence != "0", record.at
+		}
+		if strings.Contains(record.text, "skb rides the rocket") { // what ec2rl looks for
+			log.Rockets++
+			if n >= records.Cleared {
+				log.RocketsShown++
 			}
 		}
-		log.Limited += suppressed(text)
+		if !record.ofKernel {
+			continue
+		}
+		if beginsWithAny(record.text, anew) {
+			log.Attached = record.at
+		}
+		log.Limited += suppressed(record.text)
+		text, is := prefix(&record)
+		for _, message := range messages {
+			if is && message.matches(text, record.text) {
+				log.Counts[message.name]++
+				log.add(message.name, &record)
+			}
+		}
 	}
 	return log
+}
+
+func (l *Log) add(name string, r *logRecord) {
+	at := slices.IndexFunc(l.Entries, func(e LogEntry) bool { return e.Message == name && e.Device == r.device && e.Index == r.index })
+	if at < 0 {
+		if len(l.Entries) == maxEntries {
+			l.Entries = slices.Delete(l.Entries, 0, 1)
+		}
+		l.Entries = append(l.Entries, LogEntry{Message: name, Device: r.device, Index: r.index})
+		at = len(l.Entries) - 1
+	}
+	l.Entries[at].Count++
+	l.Entries[at].Last = r.at
+}
+
+func beginsWithAny(text string, parts []string) bool {
+	return slices.ContainsFunc(parts, func(part string) bool { return strings.HasPrefix(text, part) })
 }
 
 // suppressed is how many network messages the kernel suppressed,
 // "net_ratelimit: 5 callbacks suppressed".
 func suppressed(text string) int {
-	_, rest, is := strings.Cut(text, "net_ratelimit: ")
-	number, _, of := strings.Cut(rest, " callbacks suppressed")
-	n, err := strconv.Atoi(number)
+	rest, is := strings.CutPrefix(text, "net_ratelimit: ")
+	number, of := strings.CutSuffix(rest, " callbacks suppressed")
+	n, err := strconv.ParseUint(number, 10, 31)
 	if !is || !of || err != nil {
 		return 0
 	}
-	return n
-}
-
-func (m *Machine) kernelLog() event.Finding {
-	f := event.Finding{ID: KernelLog}
-	if m.Log.Missing != "" {
-		f.Status, f.Message = event.Unknown, "The kernel log cannot be read: "+m.Log.Missing+". Current drivers do not log drops."
-		return f
-	}
-	log := &m.Log.Value
-	f.Evidence = log.evidence()
-	var found []string
-	for _, message := range logMessages() {
-		count := log.Counts[message.name]
-		if message.name == rocket {
-			message = m.rocketMessage(message)
-		}
-		if count == 0 {
-			continue
-		}
-		found = append(found, fmt.Sprintf("%s (%d)", message.means, count))
-		f.Status = max(f.Status, message.status)
-		if len(f.Advice) == 0 {
-			f.Advice = m.adviseAll(message.remedies...)
-		}
-	}
-	if len(found) == 0 {
-		f.Message = "No known message of xen-netfront in the kernel log. Current drivers do not log drops."
-	} else {
-		f.Message = "Kernel log: " + strings.Join(found, "; ") + "."
-	}
-	f.Message += log.caveats()
-	return f
-}
-
-// rocketMessage says what the message of packets over the limit means with this
-// driver.
-func (m *Machine) rocketMessage(message logMessage) logMessage {
-	switch m.Code.linearizes() {
-	case netfront.Linearizes:
-		message.means = "packets over 18 slots were linearized and sent (harmless)"
-	case netfront.Drops:
-		message.status = event.Fail
-		message.means = "packets over 18 slots were dropped"
-		message.remedies = verdict.OfCause(event.TooManySlots).Remedies
-	default:
-		message.status = event.Warn
-		message.means = "packets over 18 slots were seen; whether they were dropped depends on the driver"
-	}
-	return message
-}
-
-func (l *Log) caveats() string {
-	text := ""
-	if l.Wrapped {
-		text += fmt.Sprintf(" Its oldest message is from %s after boot; older ones were overwritten.", span(l.Begins))
-	}
-	if l.Limited > 0 {
-		text += fmt.Sprintf(" The kernel suppressed %d network messages (rate limit).", l.Limited)
-	}
-	return text
-}
-
-func (l *Log) evidence() []event.Fact {
-	var facts []event.Fact
-	for _, message := range logMessages() {
-		facts = append(facts, event.Fact{Key: message.name, Value: l.Counts[message.name]})
-	}
-	return append(facts, event.Fact{Key: "suppressed", Value: l.Limited}, event.Fact{Key: "wrapped", Value: l.Wrapped})
+	return int(n)
 }

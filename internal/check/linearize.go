@@ -96,22 +96,26 @@ func (r *reader) kernelFile(modules string) (string, error) {
 }
 
 // ReadFile reads a driver from a file. What the file does not show is an answer;
-// the error tells of a file that cannot be read at all.
+// the error reports a file that cannot be read at all.
 func ReadFile(ctx context.Context, files fs.FS, name string) (File, error) {
+	if err := regular(fs.Stat(files, name)); err != nil { // opening a FIFO would block
+		return File{}, err
+	}
 	opened, err := files.Open(name)
 	if err != nil {
 		return File{}, err
 	}
 	defer opened.Close()
-	if info, err := opened.Stat(); err != nil || info.IsDir() {
-		return File{}, errors.Join(err, errors.New("it is a directory"))
+	info, err := opened.Stat()
+	if err := regular(info, err); err != nil {
+		return File{}, err
 	}
 	content, is := opened.(io.ReaderAt)
 	if !is {
 		return File{}, errors.New("it cannot be read at will")
 	}
 	file := File{Path: name}
-	image, err := netfront.ReadDriver(content)
+	image, err := netfront.ReadDriver(content, info.Size())
 	if errors.Is(err, kernel.ErrNotCode) {
 		file.Answer.Evidence = strings.TrimPrefix(err.Error(), kernel.ErrNotCode.Error()+": ")
 		return file, nil
@@ -122,6 +126,18 @@ func ReadFile(ctx context.Context, files fs.FS, name string) (File, error) {
 	file.BuildID = image.BuildID
 	file.Answer, err = image.Linearizes(ctx)
 	return file, err
+}
+
+func regular(info fs.FileInfo, err error) error {
+	switch {
+	case err != nil:
+		return err
+	case info.IsDir():
+		return errors.New("it is a directory")
+	case !info.Mode().IsRegular():
+		return errors.New("it is not a regular file")
+	}
+	return nil
 }
 
 // OfFile is the one finding about a driver in a file.
@@ -234,11 +250,11 @@ func (m *Machine) skbFrags() event.Finding {
 	case m.SharedInfo.Missing != "":
 		f.Status, f.Message = event.Unknown, "MAX_SKB_FRAGS of this kernel is unknown: "+m.SharedInfo.Missing+"."
 	case frags < slots.Limit:
-		f.Message = fmt.Sprintf("Packets have at most %d fragments and a head: within the %d slots unless fragments straddle pages.", frags, slots.Limit)
+		f.Message = fmt.Sprintf("Packets have at most %d fragments and a head: within the %d slots unless fragments straddle page boundaries.", frags, slots.Limit)
 	case m.Code.linearizes() == netfront.Drops:
-		f.Status, f.Message = event.Warn, fmt.Sprintf("Packets can have %d fragments and a head: over the %d slots even if none straddles a page, and this driver drops those.", frags, slots.Limit)
+		f.Status, f.Message = event.Warn, fmt.Sprintf("Packets can have %d fragments and a head: over the %d slots even if none straddles a page boundary, and this driver drops those.", frags, slots.Limit)
 	case m.Code.linearizes() == netfront.Linearizes:
-		f.Message = fmt.Sprintf("Packets can have %d fragments and a head: over the %d slots even if none straddles a page. The driver linearizes those.", frags, slots.Limit)
+		f.Message = fmt.Sprintf("Packets can have %d fragments and a head: over the %d slots even if none straddles a page boundary. The driver linearizes those.", frags, slots.Limit)
 	default:
 		f.Status, f.Message = event.Unknown, fmt.Sprintf("Packets can have %d fragments and a head: over the %d slots. What the driver does with those is unknown.", frags, slots.Limit)
 	}

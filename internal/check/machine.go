@@ -53,7 +53,9 @@ type Machine struct {
 	Interfaces  []Interface // those that were asked for, else all of xen-netfront
 	Others      []Interface // the rest of the caller's namespace
 	Unseen      string      // why other network namespaces were not looked at; empty if they were
-	Unbound     []string    // network devices on Xen's bus without a driver, such as vif-0
+	Vifs        []string    // network devices on Xen's bus, such as vif-0
+	Unbound     []string    // those without a driver
+	NoBus       bool        // /sys does not show any bus
 	Code        Code
 	Slab        Known[Slab]
 	Log         Known[Log]
@@ -64,7 +66,11 @@ type Machine struct {
 	Facts       remedy.Facts // of the machine, for remedies
 	Uptime      time.Duration
 	Sources     Known[[]Interrupt]
-	PCI         []PCIDevice
+	Affinity    map[string][]int // CPUs, by the interrupt's number
+	PCI         Known[[]PCIDevice]
+	Grants      GrantTable
+	Origins     []Origin    // of settings of interfaces
+	Forwards    bool        // net.ipv4.ip_forward of the caller's network namespace
 	First       firstDevice // for ec2rl
 	AssetTag    string      // of the board, for ec2rl
 }
@@ -77,6 +83,9 @@ type Interface struct {
 	Counters Known[Counters]
 	Trusted  Known[Trust] // what xenstore says
 	Observed *Observation // nil unless asked for
+	Events   Known[netdev.EventChannels]
+	Backend  Known[Backend] // of netfront; zero where xenstore does not name it
+	RPSCPUs  string         // rps_cpus of the first receive queue; empty for none
 }
 
 // Counters are an interface's, twice.
@@ -107,7 +116,7 @@ type File struct {
 	Answer  netfront.Answer
 }
 
-// concerned tells whether anything here can concern the machine: it has an
+// concerned reports whether anything here can concern the machine: it has an
 // interface of the frontend, or is a Xen guest that could have one.
 func (m *Machine) concerned() bool {
 	return len(m.Unbound) > 0 || slices.ContainsFunc(m.Interfaces, func(i Interface) bool { return i.IsNetfront() })
@@ -127,7 +136,7 @@ func (m *Machine) FactsOf(i *Interface) remedy.Facts {
 		f.Linearizes = remedy.Off
 	}
 	f.Straddles = map[straddling]remedy.Setting{straddleNever: remedy.Off, straddleSome: remedy.On}[m.straddling()]
-	f.NoGrants = m.Log.Value.Counts[noGrants] > 0
+	f.NoGrants = len(m.entries(noGrants, true)) > 0
 	if i == nil {
 		return f
 	}
@@ -136,6 +145,8 @@ func (m *Machine) FactsOf(i *Interface) remedy.Facts {
 		features = &i.Features.Value
 	}
 	f = facts.Interface(f, i.Interface, features)
+	f = withBackend(f, &i.Backend)
+	f.RPSCPUs = i.RPSCPUs
 	if i.Namespace != m.NetNS {
 		f.Enter = i.Path
 	}

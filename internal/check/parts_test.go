@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"encoding/binary"
 	"io"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"xentrace/internal/event"
+	"xentrace/test/memory"
 )
 
 func TestCrossing(t *testing.T) {
@@ -86,7 +88,7 @@ func TestObserved(t *testing.T) {
 		want   string
 	}{
 		"on":      {observe(false, func(o *Observation) { o.Totals.Bounced = 2 }), event.OK, "700 of 1000 packets certainly did not straddle (1 slot); 2 were bounced because of where their head starts"},
-		"off":     {observe(true, func(o *Observation) { o.Totals.Causes[event.SGOff] = 43 }), event.Fail, "In 5.0 s, 43 of 1000 packets straddled a page and were dropped."},
+		"off":     {observe(true, func(o *Observation) { o.Totals.Causes[event.SGOff] = 43 }), event.Fail, "In 5.0 s, 43 of 1000 packets straddled a page boundary and were dropped."},
 		"nothing": {observe(false, func(o *Observation) { o.Missing = "cannot run here: missing privilege" }), event.OK, "Not observed: cannot run here"},
 	} {
 		if test.f.Status != test.status || !strings.Contains(test.f.Message, test.want) {
@@ -124,4 +126,47 @@ func TestAdviceThatIsTakenOver(t *testing.T) {
 			t.Errorf("MTU %d: the MTU of 1500 is advised: %v, want %v", mtu, got, want)
 		}
 	}
+}
+
+// conversation answers whatever is asked with the same bytes.
+type conversation struct{ io.Reader }
+
+func (conversation) Write(b []byte) (int, error) { return len(b), nil }
+
+func FuzzXenstore(f *testing.F) {
+	answer := func(kind, length uint32, text string) []byte {
+		b := binary.NativeEndian.AppendUint32(nil, kind)
+		b = binary.NativeEndian.AppendUint64(b, 0)
+		return append(binary.NativeEndian.AppendUint32(b, length), text...)
+	}
+	f.Add(answer(xenstoreRead, 2, "0\x00"))
+	f.Add(answer(xenstoreError, 7, "ENOENT\x00"))
+	f.Add(answer(xenstoreRead, 1<<32-1, "x"))
+	f.Add(answer(xenstoreRead, xenstoreMostBytes, strings.Repeat("\x00", xenstoreMostBytes)))
+	f.Add(answer(77, 0, ""))
+	f.Fuzz(func(t *testing.T, bytes []byte) {
+		memory.Within(t, 64<<10, func() {
+			value, there, err := askXenstore(conversation{strings.NewReader(string(bytes))}, "x")
+			if len(value) > xenstoreMostBytes || value != "" && !there || there && err != nil {
+				t.Errorf("%q, %v, error %v", value, there, err)
+			}
+		})
+	})
+}
+
+// A file of facts may be of any size.
+func TestFactsAreReadUpToALimit(t *testing.T) {
+	directory := t.TempDir()
+	if err := os.WriteFile(directory+"/large", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(directory+"/large", 1<<32); err != nil {
+		t.Fatal(err)
+	}
+	r := &reader{Source{Files: os.DirFS(directory)}}
+	memory.Within(t, 8*maxFactBytes, func() {
+		if got := r.content("large"); !strings.Contains(got.Missing, "over 32 MiB") {
+			t.Errorf("%d bytes, missing %q", len(got.Value), got.Missing)
+		}
+	})
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"xentrace/internal/event"
+	"xentrace/internal/facts"
 	"xentrace/internal/kernel"
 	"xentrace/internal/remedy"
 	"xentrace/internal/verdict"
@@ -22,6 +23,16 @@ const (
 func (r *reader) readInterrupts() Known[[]Interrupt] {
 	content := r.content("proc/interrupts")
 	return Known[[]Interrupt]{kernel.ParseInterrupts(content.Value), content.Missing}
+}
+
+// readAffinity reads to which CPUs each interrupt of the interfaces may go.
+func (r *reader) readAffinity(m *Machine) {
+	m.Affinity = make(map[string][]int)
+	for _, interrupt := range m.Sources.Value {
+		if slices.ContainsFunc(m.Interfaces, func(i Interface) bool { return interrupt.Serves(i.Name, i.BusInfo) }) {
+			m.Affinity[interrupt.Number] = facts.CPUList(r.line("proc/irq/" + interrupt.Number + "/smp_affinity_list"))
+		}
+	}
 }
 
 func (m *Machine) interrupts(i *Interface) event.Finding {
@@ -60,12 +71,19 @@ func (m *Machine) judgeInterrupts(f *event.Finding, i *Interface, numbers []stri
 	}
 	busiest := slices.Max(total)
 	cpu := slices.Index(total, busiest)
+	// Those whose affinity was changed meanwhile go elsewhere from now on.
+	staying := slices.DeleteFunc(slices.Clone(numbers), func(number string) bool {
+		to := m.Affinity[number]
+		return len(to) > 0 && !slices.Contains(to, cpu)
+	})
 	f.Evidence = []event.Fact{{Key: "interrupts", Value: strings.Join(numbers, ",")}, {Key: "count", Value: sum}, {Key: "busiest_cpu", Value: cpu}, {Key: "busiest_cpu_count", Value: busiest}}
 	switch {
 	case sum < fewInterrupts:
 		f.Message = fmt.Sprintf("%d interrupts so far: too few to judge.", sum)
 	case float64(busiest) < nearlyAll*float64(sum):
 		f.Message = fmt.Sprintf("Interrupts are spread over the CPUs; CPU %d has the most, %d %%.", cpu, 100*busiest/sum)
+	case len(staying) < len(numbers):
+		f.Message = fmt.Sprintf("Interrupts went to CPU %d so far; %d of %d now may not.", cpu, len(numbers)-len(staying), len(numbers))
 	case len(numbers) == 1:
 		f.Message = fmt.Sprintf("The only interrupt goes to CPU %d.", cpu)
 	default:
@@ -73,16 +91,18 @@ func (m *Machine) judgeInterrupts(f *event.Finding, i *Interface, numbers []stri
 		if i.Queues > 1 {
 			f.Message = fmt.Sprintf("All %d interrupts of the interface go to CPU %d, so its %d queues do not help.", len(numbers), cpu, i.Queues)
 		}
-		f.Advice = m.advise(i, remedy.Irqbalance)
-		if at := slices.IndexFunc(m.Facts.CPUs, func(other int) bool { return other != cpu }); at >= 0 {
-			to := m.Facts.CPUs[at]
-			f.Advice = append(f.Advice, event.Advice{
-				ID:      "irq-affinity",
-				Command: fmt.Sprintf("echo %s > /proc/irq/%s/smp_affinity", remedy.Mask([]int{to}), numbers[len(numbers)-1]),
-				Effect:  fmt.Sprintf("Moves one of them to CPU %d, until the next boot.", to),
-			})
-		}
+		f.Advice = remedy.For(m.interruptFacts(i, cpu, numbers[len(numbers)-1]), remedy.Irqbalance, remedy.GetIrqbalance, remedy.IRQAffinity)
 	}
+}
+
+// interruptFacts adds an interrupt of the interface and a CPU for it that is online and not the
+// busy one.
+func (m *Machine) interruptFacts(i *Interface, busy int, number string) remedy.Facts {
+	f := m.FactsOf(i)
+	if at := slices.IndexFunc(m.Facts.CPUs, func(cpu int) bool { return cpu != busy }); at >= 0 {
+		f.IRQ, f.IRQCPU = number, remedy.Mask(m.Facts.CPUs[at:at+1])
+	}
+	return f
 }
 
 func (m *Machine) queues(i *Interface) event.Finding {
@@ -102,11 +122,14 @@ func (m *Machine) queues(i *Interface) event.Finding {
 	case limited:
 		f.Message = fmt.Sprintf("1 queue for %d CPUs, because the driver's parameter max_queues is %d: all small packets share one ring and one interrupt.", m.cpus(), m.MaxQueues.Value)
 	case m.FactsOf(i).NoGrants:
-		f.Message = fmt.Sprintf("1 queue for %d CPUs, and the log says that grant references are exhausted: all small packets share one ring and one interrupt.", m.cpus())
+		f.Message = fmt.Sprintf("1 queue for %d CPUs, and the kernel log reports that grant references are exhausted: all small packets share one ring and one interrupt.", m.cpus())
+	case i.Backend.Value.MaxQueues > 1:
+		f.Message = fmt.Sprintf("1 queue for %d CPUs, although the driver allows %d and the backend offers %d: it was connected before that, or the others could not be created. All small packets share one ring and one interrupt.", m.cpus(), m.MaxQueues.Value, i.Backend.Value.MaxQueues)
+		f.Advice = m.advise(i, remedy.LogOfDriver, remedy.Reattach)
 	default:
 		f.Message = fmt.Sprintf("1 queue for %d CPUs, because the backend offers no more: all small packets share one ring and one interrupt.", m.cpus())
 	}
 	f.Status = event.Warn
-	f.Advice = m.advise(i, remedy.MaxQueues, remedy.QueuesBuiltIn, remedy.BackendQueues, remedy.RPS)
+	f.Advice = append(f.Advice, m.advise(i, remedy.MaxQueues, remedy.QueuesBuiltIn, remedy.QueuesSet, remedy.QueuesPending, remedy.BackendQueues, remedy.GrantFrames, remedy.RPS)...)
 	return f
 }

@@ -3,6 +3,8 @@ package check
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"path"
 	"strconv"
@@ -31,13 +33,14 @@ func Read(ctx context.Context, source Source, names []string) (*Machine, error) 
 		Release: source.Release, NetNS: links.NetNS, Interfaces: links.Judged, Others: links.Others, Unseen: links.Unseen,
 	}
 	var work sync.WaitGroup
-	if m.Unbound = r.unbound(); m.concerned() { // what takes longest, side by side
+	if m.Vifs, m.Unbound = r.vifs(); m.concerned() { // what takes longest, side by side
 		work.Go(func() { m.Code.Live = r.liveCode(ctx) })
 		work.Go(func() { m.readFile(ctx, r) })
 		work.Go(func() { m.SharedInfo = tried(source.SharedInfo()) })
-		work.Go(func() { m.Log = r.log(ctx) })
+		work.Go(func() { m.Log = r.log(ctx, &links) })
 		work.Go(func() { r.readTrust(ctx, m) })
 	}
+	m.NoBus = !r.exists("sys/bus")
 	m.Hypervisor = r.readHypervisor()
 	m.Slab = r.readSlab()
 	m.SinglePages = r.readSinglePages()
@@ -45,11 +48,21 @@ func Read(ctx context.Context, source Source, names []string) (*Machine, error) 
 	m.Facts = facts.Machine(source.Files)
 	m.Uptime = r.uptime()
 	m.Sources = r.readInterrupts()
+	r.readAffinity(m)
 	m.PCI = r.readPCI()
+	m.Grants = r.readGrantTable()
+	if m.concerned() {
+		m.Origins = r.readOrigins()
+	}
+	m.Forwards = r.line("proc/sys/net/ipv4/ip_forward") == "1"
 	r.readForEC2RL(m)
 	work.Wait()
 	m.Slab.Value.Tail = m.SharedInfo.Value.Bytes
 	for n := range m.Interfaces {
+		if m.Interfaces[n].Namespace == m.NetNS { // whose interfaces /sys shows
+			m.Interfaces[n].RPSCPUs = facts.RPS(source.Files, m.Interfaces[n].Name)
+		}
+		r.readEvents(&m.Interfaces[n])
 		countAgain(&m.Interfaces[n], links.Again, time.Since(began))
 	}
 	return m, ctx.Err()
@@ -62,12 +75,29 @@ func countAgain(i *Interface, again func(*Interface) (netdev.Counters, error), a
 	}
 }
 
+// maxFactBytes bounds a file of facts: modules.dep of a kernel has 1 MiB, and
+// /proc/interrupts 10 MiB on a machine of 512 CPUs.
+const maxFactBytes = 32 << 20
+
 func (r *reader) content(name string) Known[string] {
-	content, err := fs.ReadFile(r.source.Files, name)
+	content, err := r.read(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return missing[string](notThere(name))
 	}
-	return tried(string(content), err)
+	return tried(content, err)
+}
+
+func (r *reader) read(name string) (string, error) {
+	file, err := r.source.Files.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = file.Close() }() // only read from
+	content, err := io.ReadAll(io.LimitReader(file, maxFactBytes+1))
+	if err == nil && len(content) > maxFactBytes {
+		err = fmt.Errorf("/%s has over %d MiB", name, maxFactBytes>>20)
+	}
+	return string(content), err
 }
 
 // text returns a file's content, and nothing if it cannot be read.
@@ -126,15 +156,18 @@ func (r *reader) uptime() time.Duration {
 	return time.Duration(seconds * float64(time.Second))
 }
 
-// unbound returns the network devices on Xen's bus that no driver has.
-func (r *reader) unbound() []string {
-	var names []string
+// vifs returns the network devices on Xen's bus, and those that no driver has.
+func (r *reader) vifs() (all, unbound []string) {
 	for _, name := range r.list("sys/bus/xen/devices") {
-		if strings.HasPrefix(name, "vif-") && r.link("sys/bus/xen/devices/"+name+"/driver") == "" {
-			names = append(names, name)
+		if !strings.HasPrefix(name, "vif-") {
+			continue
+		}
+		all = append(all, name)
+		if r.link("sys/bus/xen/devices/"+name+"/driver") == "" {
+			unbound = append(unbound, name)
 		}
 	}
-	return names
+	return all, unbound
 }
 
 // Why it is not known whether page fragments are single pages.

@@ -43,10 +43,10 @@ var scatterGatherRules = map[scatterGatherCase]struct {
 	status  event.Status
 	message string // {some} stands for the share
 }{
-	{false, straddleSome}:    {event.Fail, "Scatter-gather is off, so packets of 2 slots are dropped. On this kernel these include small packets whose head straddles a page: {some}. The slab reuses the last object first, so drops come in runs."},
-	{true, straddleSome}:     {event.Fail, "Scatter-gather is off. That keeps packets over 18 slots away from this driver, which would drop them, but small packets whose head straddles a page are dropped instead: {some}. The slab reuses the last object first, so drops come in runs."},
-	{false, straddleNever}:   {event.Warn, "Scatter-gather is off. On this kernel the machine's own packets still fit 1 slot; forwarded packets that straddle a page are dropped, and sending uses more CPU."},
-	{true, straddleNever}:    {event.Warn, "Scatter-gather is off, which keeps packets over 18 slots away from this driver, which would drop them. Forwarded packets that straddle a page are dropped, and sending uses more CPU."},
+	{false, straddleSome}:    {event.Fail, "Scatter-gather is off, so packets of 2 slots are dropped. On this kernel these include small packets whose head straddles a page boundary: {some}. The slab reuses the last object first, so drops come in runs."},
+	{true, straddleSome}:     {event.Fail, "Scatter-gather is off. That keeps packets over 18 slots away from this driver, which would drop them, but small packets whose head straddles a page boundary are dropped instead: {some}. The slab reuses the last object first, so drops come in runs."},
+	{false, straddleNever}:   {event.Warn, "Scatter-gather is off. On this kernel the machine's own packets still fit 1 slot; forwarded packets that straddle a page boundary are dropped, and sending uses more CPU."},
+	{true, straddleNever}:    {event.Warn, "Scatter-gather is off, which keeps packets over 18 slots away from this driver, which would drop them. Forwarded packets that straddle a page boundary are dropped, and sending uses more CPU."},
 	{false, straddleUnknown}: {event.Warn, "Scatter-gather is off, so packets of 2 slots are dropped. Whether small packets need 2 slots on this kernel is unknown: {missing}."},
 	{true, straddleUnknown}:  {event.Warn, "Scatter-gather is off, which keeps packets over 18 slots away from this driver, which would drop them. Whether small packets need 2 slots on this kernel, and are dropped, is unknown: {missing}."},
 }
@@ -64,11 +64,14 @@ func (m *Machine) scatterGather(i *Interface) event.Finding {
 	case sg.Active:
 		f.Message = "Scatter-gather is on: packets of up to 18 slots are sent as they are."
 		if m.straddling() == straddleSome {
-			f.Message += " Leave it on: without it this kernel drops small packets whose head straddles a page: " + m.some() + "."
+			f.Message += " Leave it on: without it this kernel drops small packets whose head straddles a page boundary: " + m.some() + "."
 		}
 	default:
 		f.Status, f.Message = m.scatterGatherOff(drops)
 		f.Advice = m.advise(i, scatterGatherRemedies(drops)...)
+		if !sg.Requested {
+			m.setBy(&f, i, "sg")
+		}
 	}
 	observed(&f, i)
 	return f
@@ -86,7 +89,7 @@ func scatterGatherRemedies(drops bool) []remedy.ID {
 	return verdict.OfCause(event.SGOff).Remedies
 }
 
-// some is how many small heads straddle a page: a share of objects, not of packets, since
+// some is how many small heads straddle a page boundary: a share of objects, not of packets, since
 // the slab reuses the last freed object first.
 func (m *Machine) some() string {
 	if m.straddling() != straddleSome {
@@ -122,7 +125,7 @@ func observed(f *event.Finding, i *Interface) {
 			return
 		}
 	}
-	f.Message += fmt.Sprintf(" In %.1f s, %d of %d packets straddled a page and were dropped.", o.Duration.Seconds(), lost, packets)
+	f.Message += fmt.Sprintf(" In %.1f s, %d of %d packets straddled a page boundary and were dropped.", o.Duration.Seconds(), lost, packets)
 	if lost > 0 {
 		f.Status = event.Fail
 	}
@@ -134,7 +137,7 @@ func observed(f *event.Finding, i *Interface) {
 const smallHeads = "skbuff_small_head"
 
 // A Slab is the geometry of that cache. It depends on the kernel's configuration and on
-// the number of processors.
+// the number of CPUs.
 type Slab struct {
 	Bytes   int // from one object to the next; 0 if the kernel has no such cache
 	Objects int // in one slab, which begins with a page
@@ -142,7 +145,7 @@ type Slab struct {
 }
 
 // Crossing is how many objects of a slab have the end of a page within the room for
-// a packet. A packet in such an object crosses it if its own bytes lie on both
+// a packet. A packet in such an object straddles it if its own bytes lie on both
 // sides.
 func (s Slab) Crossing() int {
 	crossing := 0
@@ -173,14 +176,14 @@ func (r *reader) readSlab() Known[Slab] {
 }
 
 func (r *reader) readSlabinfo() Known[Slab] {
-	content, err := fs.ReadFile(r.source.Files, "proc/slabinfo")
+	content, err := r.read("proc/slabinfo")
 	if errors.Is(err, fs.ErrNotExist) {
 		return missing[Slab]("this kernel shows no caches (/sys/kernel/slab, /proc/slabinfo)")
 	}
 	if err != nil {
 		return missing[Slab](why(err))
 	}
-	for line := range strings.Lines(string(content)) {
+	for line := range strings.Lines(content) {
 		fields := strings.Fields(line)
 		if len(fields) < 5 || fields[0] != smallHeads {
 			continue

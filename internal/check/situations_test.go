@@ -45,6 +45,10 @@ func situations() []situation {
 			g.without("proc")
 			g.signature, g.interfaces = "", nil
 		}, "UNKNOWN virtualization", Virtualization, []string{"Hypervisor unknown: there is no /sys/hypervisor"}},
+		{"a Xen guest without interfaces, and without /sys", func(g *guest) {
+			g.without("sys")
+			g.interfaces = nil
+		}, "UNKNOWN driver", DriverOf, []string{"Network devices without a driver cannot be seen: there is no /sys/bus."}},
 		{"dom0", func(g *guest) {
 			g.write(map[string]string{"proc/xen/capabilities": "control_d", "sys/hypervisor/guest_type": "PV"})
 			g.interfaces = nil
@@ -54,7 +58,7 @@ func situations() []situation {
 			g.without("lib")
 			g.unprivileged()
 			g.storeErr = errors.New(notThere("dev/xen/xenbus"))
-		}, "UNKNOWN linearize, UNKNOWN kernel_log, UNKNOWN bounce, UNKNOWN queues", Virtualization, []string{"according to the CPU"}},
+		}, "UNKNOWN linearize, UNKNOWN kernel_log, UNKNOWN bounce, UNKNOWN checksum, UNKNOWN queues, UNKNOWN event_channels, UNKNOWN better_device", Virtualization, []string{"according to the CPU"}},
 		{"a Qubes PVH guest of old, 5.10, scatter-gather off", func(g *guest) {
 			g.write(map[string]string{"sys/hypervisor/guest_type": "PVH"})
 			g.without("sys/kernel/slab/skbuff_small_head")
@@ -83,7 +87,7 @@ func situations() []situation {
 			g.unprivileged()
 			g.liveErr = nil
 			g.turnOff("sg")
-		}, "WARN scatter_gather, UNKNOWN kernel_log, UNKNOWN bounce", ScatterGather, []string{"is unknown: that needs root"}},
+		}, "WARN scatter_gather, UNKNOWN kernel_log, UNKNOWN bounce, UNKNOWN checksum", ScatterGather, []string{"is unknown: that needs root"}},
 		{"a backend without scatter-gather", func(g *guest) {
 			g.interfaces[0].Features.Value.ScatterGather.Active = false
 			g.interfaces[0].Features.Value.TSO.Active = false
@@ -125,7 +129,7 @@ func situations() []situation {
 		{"the driver before the fix, 6.12, scatter-gather off", func(g *guest) {
 			g.live = drops
 			g.turnOff("sg")
-		}, "FAIL linearize, FAIL scatter_gather", ScatterGather, []string{"but small packets whose head straddles a page are dropped instead"}},
+		}, "FAIL linearize, FAIL scatter_gather", ScatterGather, []string{"but small packets whose head straddles a page boundary are dropped instead"}},
 		{"5.10 without BTF", func(g *guest) { g.fragsErr = kernel.ErrNoTypes },
 			"UNKNOWN skb_frags", SkbFrags, []string{"no BTF type information"}},
 		{"45 fragments", func(g *guest) { g.frags = 45 }, "", SkbFrags, []string{"45 fragments", "The driver linearizes those"}},
@@ -134,7 +138,7 @@ func situations() []situation {
 		{"not root, without the module on disk", func(g *guest) {
 			g.unprivileged()
 			g.interfaces[0].MTU = 9001
-		}, "UNKNOWN linearize, UNKNOWN mtu, UNKNOWN kernel_log, UNKNOWN bounce", LinearizeCode,
+		}, "UNKNOWN linearize, UNKNOWN mtu, UNKNOWN kernel_log, UNKNOWN bounce, UNKNOWN checksum", LinearizeCode,
 			[]string{"Running code: that needs root. File on disk: there is no /lib/modules/6.12.117+deb12-amd64."}},
 		{"every packet copied, by the parameter", func(g *guest) { g.write(map[string]string{"sys/module/xen_netfront/parameters/trusted": "N"}) },
 			"WARN bounce", Bounce, []string{"trusted=0 marks the backend as untrusted", "parameter_trusted false, xenstore_trusted true"}},
@@ -148,27 +152,101 @@ func situations() []situation {
 			"FAIL tx_dropped", TxDropped, []string{"7 of the drops came while this command ran"}},
 		{"no carrier", func(g *guest) { g.interfaces[0].Running = false }, "FAIL driver", DriverOf, []string{"has no carrier"}},
 		{"a vif that no driver has", func(g *guest) {
-			g.without("sys/bus/xen/devices/vif-0")
-			g.write(map[string]string{"sys/bus/xen/devices/vif-0/devtype": "vif"})
-			g.interfaces = nil
+			g.unbound()
+			g.without("sys/module/xen_netfront")
 		}, "WARN driver", DriverOf, []string{"vif-0", "modprobe xen-netfront"}},
+		{"a vif that no driver has, with the emulated NIC", func(g *guest) {
+			g.unbound()
+			g.without("sys/module/xen_netfront")
+			g.write(map[string]string{"proc/cmdline": "root=/dev/sda xen_emul_unplug=never"})
+		}, "WARN driver", DriverOf, []string{"| Remove xen_emul_unplug= from the kernel command line"}},
+		{"a vif that the loaded driver has not bound", (*guest).unbound, "WARN driver", DriverOf, []string{"interfaces | dmesg"}},
 		{"one queue by the parameter", func(g *guest) {
 			g.write(map[string]string{"sys/module/xen_netfront/parameters/max_queues": "1", "sys/devices/system/cpu/online": "0-3"})
 			g.interfaces[0].Queues = 1
 		}, "WARN queues", Queues, []string{"1 queue for 4 CPUs, because the driver's parameter max_queues is 1", "max_queues=4"}},
 		{"one queue by the backend", func(g *guest) {
 			g.write(map[string]string{"sys/module/xen_netfront/parameters/max_queues": "8", "sys/devices/system/cpu/online": "0-2,4-8"})
+			g.offer(keyQueues, "1")
 			g.interfaces[0].Queues = 1
 		}, "WARN queues", Queues, []string{"1 queue for 8 CPUs, because the backend offers no more", "echo 1f7 > /sys/class/net/eth0/queues/rx-0/rps_cpus"}},
+		{"one queue, and a backend that offers 8", func(g *guest) {
+			g.write(map[string]string{"sys/module/xen_netfront/parameters/max_queues": "4", "sys/devices/system/cpu/online": "0-3"})
+			g.interfaces[0].Queues = 1
+		}, "WARN queues", Queues, []string{"although the driver allows 4 and the backend offers 8", "xl network-detach"}},
+		{"two queues by the parameter, in a file that has more", func(g *guest) {
+			g.write(map[string]string{"sys/module/xen_netfront/parameters/max_queues": "1", "etc/modprobe.d/xen.conf": "options xen_netfront trusted=1\noptions xen_netfront max_queues=1"})
+			g.interfaces[0].Queues = 1
+		}, "WARN queues", Queues, []string{"Change max_queues in /etc/modprobe.d/xen.conf:2 to 2"}},
+		{"malformed packets received", func(g *guest) {
+			g.interfaces[0].Counters.Value.RxErrors, g.interfaces[0].Counters.Value.RxPackets = 40, 5000
+			g.logs(9, "net eth0: rx->offset: 4000, size: 200\n SUBSYSTEM=net\n DEVICE=n2\n")
+		}, "WARN receive, WARN kernel_log", Receive, []string{"The driver dropped 40 malformed packets from the backend", "log has 1 message about malformed", "logged 1", "update the kernel that runs xen-netback"}},
+		{"malformed packets right now", func(g *guest) { g.malformed = 3 }, "FAIL receive", Receive, []string{"3 of them while"}},
+		{"received packets that nothing handles", func(g *guest) {
+			g.interfaces[0].Counters.Value.RxDropped, g.interfaces[0].Counters.Value.RxPackets = 200, 5000
+		}, "WARN receive", Receive, []string{"dropped 200 received packets, 4.0 % (rx_dropped)", "softnet_stat"}},
+		{"a few received packets that nothing handles", func(g *guest) {
+			g.interfaces[0].Counters.Value.RxDropped, g.interfaces[0].Counters.Value.RxPackets = 200, 500_000
+		}, "", Receive, []string{"500000 packets received, none counted as malformed; 200 dropped by the network core"}},
+		{"spurious events", func(g *guest) {
+			g.write(map[string]string{"sys/devices/vif-0/xenbus/spurious_events": "4500", "sys/devices/vif-0/xenbus/jiffies_eoi_delayed": "9000"})
+			g.write(map[string]string{"proc/version": "Linux version 6.12.38+deb13-amd64 (x@y) (gcc) #1 SMP Debian 6.12.38-1 (2025-07-16)"})
+		}, "WARN event_channels", EventChannels, []string{"4500 of 90000 events were spurious", "XSA-332) by 9000 jiffies", "Linux 6.1.149, 6.12.43 and 6.17", "echo 10 > /sys/devices/vif-0/xenbus/spurious_threshold"}},
+		{"a kernel that does not count spurious events", func(g *guest) { g.without("sys/devices/vif-0/xenbus") },
+			"UNKNOWN event_channels", EventChannels, []string{"does not count them (before 5.12)"}},
+		{"an AMD host with an uncached grant table", func(g *guest) { g.amd("0x0f0000000") },
+			"WARN grant_table", GrantTableOf, []string{"The grant table is uncached", "xen_platform_pci_bar_uc=0", "cpu_vendor AuthenticAMD", "uncached true"}},
+		{"an AMD host with a cached one", func(g *guest) { g.amd("0x0e0000000") }, "", GrantTableOf, []string{"no uncached MTRR covers it"}},
+		{"an AMD host and no MTRRs", func(g *guest) {
+			g.amd("0x0")
+			g.without("proc/mtrr")
+		}, "UNKNOWN grant_table", GrantTableOf, []string{"there is no /proc/mtrr"}},
+		{"a PVH guest of an AMD host", func(g *guest) {
+			g.amd("0x0f0000000")
+			g.write(map[string]string{"sys/hypervisor/guest_type": "PVH"})
+		}, "UNKNOWN grant_table", GrantTableOf, []string{"cannot be known from inside"}},
+		{"an arm64 host", func(g *guest) {
+			g.write(map[string]string{"proc/cpuinfo": "processor\t: 0\nFeatures\t: fp asimd\nCPU implementer\t: 0x41", "sys/hypervisor/guest_type": "PVH"})
+		}, "", GrantTableOf, []string{"does not concern this CPU (ARM)"}},
+		{"a PV guest of an AMD host", func(g *guest) {
+			g.amd("0x0f0000000")
+			g.write(map[string]string{"sys/hypervisor/guest_type": "PV"})
+		}, "", GrantTableOf, []string{"ordinary memory"}},
+		{"a backend that does not accept blank checksums", func(g *guest) { g.offer(keyNoCsum, "1") },
+			"WARN checksum", Checksum, []string{"does not accept blank checksums, and the frontend sends them", "backend_ipv4 false"}},
+		{"a backend that does not accept those of IPv6, in a router", func(g *guest) {
+			g.offer(keyCsumOf6, "0")
+			g.write(map[string]string{"proc/sys/net/ipv4/ip_forward": "1"})
+		}, "", Checksum, []string{"Only one end accepts blank checksums of IPv6", "peers that verify them (FreeBSD) drop"}},
+		{"a backend without TSO, which an administrator turned off too", func(g *guest) {
+			g.turnOff("tso")
+			g.offer(keyTSO, "0")
+			g.offer(keyTSO6, "0")
+		}, "", Offload, []string{"TSO and TSO for IPv6 are off, and the backend does not offer"}},
 		{"all interrupts on one processor", func(g *guest) {
 			g.write(map[string]string{"proc/interrupts": "  CPU0 CPU1\n 72: 50000 1 xen-dyn -event eth0-q0-tx\n 73: 60000 0 xen-dyn -event eth0-q0-rx\n 74: 0 90000 xen-dyn -event eth01"})
 		}, "WARN interrupts", Interrupts, []string{"All 2 interrupts of the interface go to CPU 0", "echo 2 > /proc/irq/73/smp_affinity", "count 110001"}},
+		{"all interrupts on CPU 2, and CPU 1 offline", func(g *guest) {
+			g.write(map[string]string{"sys/devices/system/cpu/online": "0,2-3",
+				"proc/interrupts": "  CPU0 CPU2 CPU3\n 72: 1 50000 0 xen-dyn -event vif0-q0-tx\n 73: 0 60000 0 xen-dyn -event vif0-q0-rx"})
+		}, "WARN interrupts", Interrupts, []string{"go to CPU 2, so its 2 queues do not help", "busiest_cpu 2", "echo 1 > /proc/irq/73/smp_affinity"}},
+		{"all interrupts of one queue on one CPU", func(g *guest) {
+			g.write(map[string]string{"proc/interrupts": "  CPU0 CPU1\n 72: 50000 1 xen-dyn -event vif0-q0-tx\n 73: 60000 0 xen-dyn -event vif0-q0-rx"})
+			g.interfaces[0].Queues = 1
+		}, "WARN queues, WARN interrupts", Interrupts, []string{"All 2 interrupts of the interface go to CPU 0.,"}},
+		{"an interrupt that was moved just now", func(g *guest) {
+			g.write(map[string]string{"proc/irq/73/smp_affinity_list": "1", "proc/irq/72/smp_affinity_list": "0-1",
+				"proc/interrupts": "  CPU0 CPU1\n 72: 50000 1 xen-dyn -event vif0-q0-tx\n 73: 60000 0 xen-dyn -event vif0-q0-rx"})
+		}, "", Interrupts, []string{"Interrupts went to CPU 0 so far; 1 of 2 now may not."}},
 		{"interrupts of another name", func(g *guest) {
 			g.write(map[string]string{"proc/interrupts": "  CPU0 CPU1\n 72: 50000 1 xen-dyn -event vif00-q0-tx"})
 		},
 			"UNKNOWN interrupts", Interrupts, []string{"/proc/interrupts has none of its name"}},
 		{"an ENA that no driver has", func(g *guest) {
-			g.write(map[string]string{"sys/bus/pci/devices/0000:00:05.0/vendor": "0x1d0f", "sys/bus/pci/devices/0000:00:05.0/device": "0xec20"})
+			g.write(map[string]string{"sys/bus/pci/devices/0000:00:05.0/vendor": "0x1d0f", "sys/bus/pci/devices/0000:00:05.0/device": "0xec20",
+				"sys/bus/pci/devices/0000:00:05.0/modalias":      "pci:v00001D0Fd0000EC20sv00001D0Fsd0000EC20bc02sc00i00",
+				"lib/modules/6.12.117+deb12-amd64/modules.alias": "alias pci:v00001D0Fd0000EC21sv*sd*bc*sc*i* other\nalias pci:v00001D0Fd0000EC20sv*sd*bc*sc*i* ena"})
 		}, "WARN better_device", BetterDevice, []string{"Amazon ENA at 0000:00:05.0 has no driver", "modprobe ena"}},
 		{"an 82599 that is down", func(g *guest) {
 			g.write(map[string]string{"sys/bus/pci/devices/0000:00:03.0/vendor": "0x8086", "sys/bus/pci/devices/0000:00:03.0/device": "0x10ed",
@@ -181,17 +259,55 @@ func situations() []situation {
 			g.link("sys/bus/pci/devices/0000:00:03.0/driver", "../../../bus/pci/drivers/ixgbevf")
 			g.others = []Interface{otherDevice("eth1", "ixgbevf", 9001)}
 		}, "", BetterDevice, []string{"Up alongside the frontend"}},
+		{"an XL710 virtual function that no driver has", func(g *guest) {
+			g.write(map[string]string{"sys/bus/pci/devices/0000:00:04.0/vendor": "0x8086", "sys/bus/pci/devices/0000:00:04.0/device": "0x154c",
+				"sys/bus/pci/devices/0000:00:04.0/class": "0x020000", "sys/bus/pci/devices/0000:00:04.0/subsystem_vendor": "0x8086"})
+		}, "WARN better_device", BetterDevice, []string{"PCI network device 8086:154c at 0000:00:04.0 has no driver", "lspci -nn -s 0000:00:04.0"}},
+		{"an emulated NIC that no driver has", func(g *guest) {
+			g.write(map[string]string{"sys/bus/pci/devices/0000:00:04.0/vendor": "0x10ec", "sys/bus/pci/devices/0000:00:04.0/device": "0x8139",
+				"sys/bus/pci/devices/0000:00:04.0/class": "0x020000", "sys/bus/pci/devices/0000:00:04.0/subsystem_vendor": "0x5853"})
+		}, "", BetterDevice, []string{"No PCI network device."}},
+		{"a disk controller that no driver has", func(g *guest) {
+			g.write(map[string]string{"sys/bus/pci/devices/0000:00:04.0/vendor": "0x8086", "sys/bus/pci/devices/0000:00:04.0/class": "0x010802"})
+		}, "", BetterDevice, []string{"No PCI network device."}},
+		{"a ConnectX in another network namespace", func(g *guest) {
+			g.write(map[string]string{"sys/bus/pci/devices/0000:00:04.0/vendor": "0x15b3", "sys/bus/pci/devices/0000:00:04.0/device": "0x1018", "sys/bus/pci/devices/0000:00:04.0/class": "0x020000"})
+			g.link("sys/bus/pci/devices/0000:00:04.0/driver", "../../../bus/pci/drivers/mlx5_core")
+		}, "", BetterDevice, []string{"Without an interface in this network namespace: PCI network device 15b3:1018 at 0000:00:04.0 (driver mlx5_core)"}},
 		{"an MTU of 65535", func(g *guest) { g.interfaces[0].MTU = 65535 }, "WARN mtu", MTU, []string{"ip link set dev eth0 mtu 65517"}},
 		{"the backend misbehaved", func(g *guest) {
-			g.log = append(g.log, "1,2,3,-;vif vif-0 eth0: Illegal number of responses 260\n", "1,3,3,-;vif vif-0 eth0: Disabled for further use\n")
-		}, "FAIL kernel_log", KernelLog, []string{"disabled an interface because its backend misbehaved (1)", "disabled 1, misbehaviour 1", "Disabled for further use"}},
+			g.logs(259200, "net eth0: Illegal number of responses 260\n SUBSYSTEM=net\n DEVICE=n2\n", "net eth0: Disabled for further use\n SUBSYSTEM=net\n DEVICE=n2\n")
+		}, "FAIL kernel_log", KernelLog, []string{"disabled an interface because its backend misbehaved (1, eth0, 27 hours ago)", "disabled 1, misbehaviour 1", "dmesg | grep -B 2 -e 'Disabled for further use'"}},
+		{"an interface that was disabled and attached again", func(g *guest) {
+			g.logs(3600, "net eth0: Disabled for further use\n SUBSYSTEM=net\n DEVICE=n2\n")
+			g.interfaces[0].Index = 5
+		}, "", KernelLog, []string{"about an interface as it is now", "Before the interface was connected anew: the frontend disabled an interface because its backend misbehaved (1, eth0, 4 days ago).", "disabled 1"}},
+		{"an interface that was disabled before the machine was resumed", func(g *guest) {
+			g.logs(3600, "net eth0: Disabled for further use\n SUBSYSTEM=net\n DEVICE=n2\n", "xen:grant_table: Grant tables using version 1 layout\n")
+		}, "", KernelLog, []string{"Before the interface was connected anew"}},
+		{"an interface that was disabled and sends again", func(g *guest) {
+			g.logs(3600, "net eth0: Disabled for further use\n SUBSYSTEM=net\n DEVICE=n2\n")
+			g.sent = 3
+		}, "", KernelLog, []string{"Before the interface was connected anew"}},
+		{"grants are exhausted", func(g *guest) {
+			g.logs(7, "xen_netfront: can't alloc rx grant refs\n", "vif vif-0: only created 1 queues\n SUBSYSTEM=xen\n DEVICE=+xen:vif-0\n")
+			g.write(map[string]string{"sys/devices/system/cpu/online": "0-3", "sys/module/xen_netfront/parameters/max_queues": "1"})
+			g.interfaces[0].Queues = 1
+		}, "FAIL kernel_log, WARN queues", KernelLog, []string{"grant references were exhausted, so queues could not be set up (1, 4 days ago); fewer queues were created than negotiated (1, vif-0, 4 days ago)", "raise max_grant_frames"}},
+		{"a network device without queues", func(g *guest) {
+			g.logs(7, "vif vif-1: no queues\n", "vif vif-1: 12 creating queues\n")
+			g.link("sys/bus/xen/devices/vif-1/driver", "../../../bus/xen/drivers/vif")
+		}, "FAIL kernel_log", KernelLog, []string{"an interface got no queues (1, vif-1, 4 days ago); connecting an interface to its backend failed (1, vif-1"}},
+		{"another driver's words", func(g *guest) {
+			g.logs(7, "vbd vbd-51712: 28 starting transaction\n", "nvme nvme0: no queues\n", "writing things\n")
+		}, "", KernelLog, []string{"No known message of xen-netfront in the kernel log."}},
 		{"dynamic debug with a driver that linearizes", func(g *guest) {
 			g.log = append(g.log, "7,9,3,-;xen_netfront: xennet: skb rides the rocket: 19 slots, 3000 bytes\n")
-		}, "", KernelLog, []string{"were linearized and sent (harmless) (1)"}},
+		}, "", KernelLog, []string{"were linearized and sent (harmless) (1, 4 days ago)"}},
 		{"the message with the driver before the fix", func(g *guest) {
 			g.live = drops
 			g.log = append(g.log, "1,9,3,-;xennet: skb rides the rocket: 19 slots\n", "4,10,4,-;net_ratelimit: 12 callbacks suppressed\n")
-		}, "FAIL linearize, FAIL kernel_log", KernelLog, []string{"over 18 slots were dropped (1)", "suppressed 12 network messages"}},
+		}, "FAIL linearize, FAIL kernel_log", KernelLog, []string{"over 18 slots were dropped (1, 4 days ago)", "suppressed 12 network messages"}},
 		{"a log that wrapped", func(g *guest) { g.log = []string{"6,900,7200000000,-;eth0: link up\n"} },
 			"", KernelLog, []string{"Its oldest message is from 2 hours after boot"}},
 		{"no ethtool in this kernel", func(g *guest) {

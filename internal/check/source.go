@@ -33,7 +33,7 @@ type Source struct {
 	// Xenstore returns what is at paths relative to this domain's own; of those
 	// that are not there, nothing.
 	Xenstore func(ctx context.Context, paths []string) (map[string]string, error)
-	// Signature is what the processor says of its hypervisor.
+	// Signature is what the CPU says of its hypervisor.
 	Signature func() string
 	// Release is that of the running kernel.
 	Release string
@@ -118,9 +118,6 @@ func notThere(path string) string { return fmt.Sprintf("there is no /%s", path) 
 // readLinks asks the kernel, over netlink.
 func readLinks(ctx context.Context, names []string) (Links, error) {
 	own, err := netdev.Current()
-	if errors.Is(err, netdev.ErrNamespaceNotFound) {
-		return Links{}, fmt.Errorf("%w: network interfaces: %w; is /proc mounted?", trace.ErrCannotRun, err)
-	}
 	if err != nil {
 		return Links{}, fmt.Errorf("network interfaces: %w", err)
 	}
@@ -138,7 +135,9 @@ func readLinks(ctx context.Context, names []string) (Links, error) {
 		if err != nil {
 			return Links{}, err
 		}
-		links.Judged = append(links.Judged, look(own, named))
+		if !links.judges(named) { // by another of its names
+			links.Judged = append(links.Judged, look(own, named))
+		}
 	}
 	for _, i := range all {
 		switch {

@@ -16,7 +16,7 @@ type Hypervisor struct {
 	Vendor    string // of the system, as its firmware has it
 	Product   string
 	BIOS      string // its version
-	Signature string // of the processor's hypervisor leaf; empty without one, or where it is not read
+	Signature string // of the CPU's hypervisor leaf; empty without one, or where it is not read
 	CPUFlag   bool   // /proc/cpuinfo has the flag hypervisor
 	CPUInfo   bool   // /proc/cpuinfo has flags at all
 }
@@ -43,7 +43,7 @@ func (h *Hypervisor) isXen() bool {
 
 func (h *Hypervisor) isNitro() bool { return h.Vendor == amazonVendor && !h.isXen() }
 
-// readHypervisor reads what the kernel, the firmware and the processor say.
+// readHypervisor reads what the kernel, the firmware and the CPU say.
 func (r *reader) readHypervisor() Hypervisor {
 	h := Hypervisor{
 		Type: r.line("sys/hypervisor/type"), GuestType: r.line("sys/hypervisor/guest_type"),

@@ -14,6 +14,7 @@ import (
 	"xentrace/internal/filter"
 	"xentrace/internal/flow"
 	"xentrace/internal/output"
+	"xentrace/internal/record"
 	"xentrace/internal/session"
 	"xentrace/internal/trace"
 )
@@ -22,9 +23,12 @@ type traced struct {
 	in      *tracing
 	tracer  Tracer
 	console *output.Console
-	totals  event.Totals       // at the start: names the interfaces
-	took    time.Duration      // to attach
+	totals  event.Totals  // at the start: names the interfaces
+	took    time.Duration // to attach
+	wait    wait
 	cancel  context.CancelFunc // ends what the tracer does in the background
+
+	recorder *record.Recorder // nil: nothing is recorded
 }
 
 // attach starts a tracer as the flags say, announces it, and drops privileges once prepare,
@@ -37,7 +41,11 @@ func attach(ctx context.Context, in *tracing, records bool, prepare func(*traced
 		return nil, err
 	}
 	defer ready.discard()
+	if t.recorder, err = in.recording.open(in.user, t.console.Notify); err != nil {
+		return nil, err
+	}
 	if err := t.start(ctx, records); err != nil {
+		t.stopRecording()
 		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 			return nil, nil
 		}
@@ -46,11 +54,30 @@ func attach(ctx context.Context, in *tracing, records bool, prepare func(*traced
 	if prepare != nil {
 		prepare(t)
 	}
-	if err := errors.Join(ready.create(), t.announce(ctx), t.dropPrivileges(ctx)); err != nil {
+	if err := errors.Join(t.begin(ctx), ready.create(), t.announce(ctx), t.dropPrivileges(ctx)); err != nil {
 		defer t.cancel()
+		t.stopRecording()
 		return nil, errors.Join(err, t.tracer.Close())
 	}
 	return t, nil
+}
+
+// notify writes a notice to standard error, to the recording and to who else wants it.
+func (t *traced) notify(n event.Notice) {
+	t.console.Notify(n)
+	if t.in.notices != nil {
+		_ = t.in.notices.Emit(&n) // its Close returns the error
+	}
+	if t.recorder != nil {
+		_ = t.recorder.Emit(&n) // it never fails
+	}
+}
+
+// stopRecording ends a recording of a run that did not start.
+func (t *traced) stopRecording() {
+	if t.recorder != nil {
+		_ = t.recorder.Close() // why the run did not start is reported
+	}
 }
 
 // start attaches. An interrupt ends the attempt, but not a tracer that is already
@@ -60,6 +87,7 @@ func (t *traced) start(ctx context.Context, records bool) error {
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	interrupted := context.AfterFunc(ctx, cancel)
 	in := t.in
+	t.wait = wait{limit: in.limit, giveUp: cancel}
 	tracer, err := in.Start(running, trace.Options{
 		Interfaces: in.interfaces,
 		Backend:    event.Backend(in.backend),
@@ -71,30 +99,35 @@ func (t *traced) start(ctx context.Context, records bool) error {
 		Rejected:   in.rejected,
 		Stacks:     in.stack,
 		Probe:      in.probe,
-		Notify:     t.console.Notify,
+		Writes:     in.recording.dir,
+		Snap:       in.recording.snap,
+		Rate:       in.recording.rate,
+		Notify:     t.wait.notify(t.notify),
 	})
+	if late := t.wait.end(); late != nil {
+		err = late
+	}
+	if err == nil && !interrupted() { // the interrupt came just as it was done
+		err = context.Canceled
+	}
 	if err != nil {
 		cancel()
+		if tracer != nil {
+			err = errors.Join(err, tracer.Close())
+		}
 		return err
-	}
-	if !interrupted() { // the interrupt came just as it was done
-		cancel()
-		return errors.Join(context.Canceled, tracer.Close())
 	}
 	t.tracer, t.cancel, t.took = tracer, cancel, time.Since(began)
 	return nil
 }
 
-// dropPrivileges gives up what is not needed any more. Files are open by now. An
+// dropPrivileges drops what is not needed any more. Files are open by now. An
 // interrupt meanwhile is dealt with later, as any other.
 func (t *traced) dropPrivileges(ctx context.Context) error {
-	if t.in.keepPrivileges {
-		return nil
-	}
-	return keptPrivileges(t.tracer.DropPrivileges(context.WithoutCancel(ctx)), t.console)
+	return keptPrivileges(t.tracer.DropPrivileges(context.WithoutCancel(ctx), t.in.user, t.in.keep...), t.console)
 }
 
-// keptPrivileges says what it means that a binary could not give them up.
+// keptPrivileges reports that this binary cannot drop them.
 func keptPrivileges(err error, console *output.Console) error {
 	if errors.Is(err, errors.ErrUnsupported) {
 		console.Say("privileges are kept: a cgo binary cannot drop them on all threads; build with CGO_ENABLED=0")
@@ -114,7 +147,8 @@ func (t *traced) announce(ctx context.Context) (err error) {
 	}
 	sentence := fmt.Sprintf("%s with backend %s", watched(&t.totals), choice.Backend)
 	switch {
-	case len(refused) > 0 && !verbose:
+	case len(refused) > 0 && !verbose && !t.totals.AnyNetfront():
+	case len(refused) > 0 && !verbose: // which costs more per packet of the driver
 		sentence += fmt.Sprintf("; %s did not attach (-v shows why)", strings.Join(refused, " and "))
 	case len(refused) > 0:
 		sentence += fmt.Sprintf("; %s did not attach", strings.Join(refused, " and "))
@@ -157,39 +191,37 @@ func watched(totals *event.Totals) string {
 // line kept below.
 func (t *traced) stdout() io.Writer {
 	if isTerminal(t.in.Stdout) {
-		return t.console.Above(t.in.Stdout)
+		return t.console.Above(t.in.stdout())
 	}
-	return t.in.Stdout
+	return t.in.stdout()
 }
 
 type stream struct {
-	*output.Lines
-	out *output.Stream
+	emitter
+	*output.Stream
 }
+
+type emitter interface{ Emit(event.Event) error }
 
 // stream returns the sink that --output asks for; histogram as hist ends.
 func (t *traced) stream(histogram bool) *stream {
 	out := output.NewStream(t.stdout())
-	return &stream{t.in.lines(out, histogram, &t.totals), out}
-}
-
-// Close writes what waits.
-func (s *stream) Close() error {
-	if err := s.out.Close(); err != nil {
-		return fmt.Errorf("standard output: %w", err)
+	if t.in.format == formatPcapng {
+		return &stream{t.capture(out), out}
 	}
-	return nil
+	return &stream{t.in.lines(out, histogram, &t.totals), out}
 }
 
 // run leads what the tracer reads to standard output, or the screen, until the end.
 func (t *traced) run(ctx context.Context, out *stream, screen *screen, options session.Options) (session.Result, error) {
 	defer t.cancel()
 	options.Source, options.Sink = session.Live(t.tracer), out
-	options.Duration, options.Count = t.in.duration, t.in.count
-	options.Broken, options.Warn = out.out.Failed(), t.console.Say
+	options.Duration, options.Count = t.wait.rest(t.in.duration), t.in.count
+	options.Broken, options.Warn = out.Failed(), t.console.Say
 	switch {
 	case screen != nil:
 		options.Sink = screen.show(ctx, out)
+		defer screen.end() // a panic too leaves the terminal restored
 	case t.console.HasStatus():
 		var before event.Totals
 		options.Status = func(now *event.Totals, left time.Duration) {
@@ -198,10 +230,11 @@ func (t *traced) run(ctx context.Context, out *stream, screen *screen, options s
 		}
 		defer t.console.SetStatus("")
 	}
+	t.recorded(&options)
 	return session.Run(ctx, options)
 }
 
-// ignoringPipe returns err unless it tells that standard output was closed,
+// ignoringPipe returns err unless it means that standard output was closed,
 // which ends a run but is no failure.
 func ignoringPipe(err error) error {
 	if errors.Is(err, syscall.EPIPE) {

@@ -7,12 +7,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"xentrace/internal/check"
 	"xentrace/internal/event"
+	"xentrace/internal/kernel"
 	"xentrace/internal/trace"
 )
 
@@ -24,27 +26,29 @@ type checkOptions struct {
 	ec2rl      bool
 	observe    time.Duration
 	readyFile  string
+	user       kernel.User
 }
 
 func (a *app) checkCommand() *cobra.Command {
-	o := &checkOptions{app: a, writing: newWriting()}
+	o := &checkOptions{app: a, writing: newWriting(), user: kernel.Nobody}
 	c := &cobra.Command{
 		Use: "check [flags]", Short: "Check whether this machine is susceptible to drops, and to which",
 		Long: `Checks the driver's machine code, interface features, MTU, counters, kernel log,
 queues and interrupts. Each finding is OK, WARN, FAIL or UNKNOWN, with evidence
 and remedies. Changes nothing. Without root some findings are UNKNOWN. Exits 1
 if a finding is WARN or FAIL.`,
-		Args: arguments("", 0, 0),
+		Args: none,
 		Example: `  sudo xentrace check
   sudo xentrace check --observe 5s -o json
   xentrace check --driver-file xen-netfront.ko.xz    needs no root, no Xen`,
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context()) },
 	}
 	interfaceFlag(c, &o.interfaces, "interface in this network namespace; without it, every xen-netfront interface")
-	path(c, &o.driverFile, "driver-file", "check only this driver: a module (.ko, .xz, .zst, .gz) or vmlinux")
+	path(c, &o.driverFile, "driver-file", "", "check only this driver: a module (.ko, .xz, .zst, .gz) or vmlinux")
 	toggle(c, &o.ec2rl, "ec2rl", "", "also show what EC2 Rescue for Linux would report")
-	parsed(c, &o.observe, "observe", "", "TIME", "", "trace this long first; report packets that straddle a page (root)", parseObservation)
+	parsed(c, &o.observe, "observe", "", "TIME", "", "also trace this long; count packets that straddle a page boundary (root)", parseObservation)
 	readyFlag(c, &o.readyFile)
+	userFlag(c, &o.user)
 	o.writing.flags(c, "also show the evidence of findings that are OK")
 	return c
 }
@@ -74,34 +78,50 @@ func (o *checkOptions) run(ctx context.Context) error {
 func (o *checkOptions) report(ctx context.Context) (*event.Report, error) {
 	if o.driverFile != "" {
 		if len(o.interfaces) > 0 || o.ec2rl || o.observe > 0 {
-			return nil, usageError{errors.New("check: --driver-file checks only that file; drop --interface, --ec2rl and --observe")}
+			return nil, usageError{errors.New("--driver-file checks only that file; drop --interface, --ec2rl and --observe")}
 		}
 		return fileReport(ctx, o.driverFile)
 	}
 	if o.readyFile != "" && o.observe == 0 {
-		return nil, usageError{errors.New("check: --ready-file needs --observe; nothing else attaches")}
+		return nil, usageError{errors.New("--ready-file needs --observe; nothing else attaches")}
 	}
 	source, err := o.Machine()
 	if err != nil {
 		return nil, err
 	}
-	var observed *observation
 	if o.observe > 0 {
-		if observed, err = o.observeFor(ctx); err != nil {
+		if err := o.anyToObserve(ctx, source); err != nil {
 			return nil, err
 		}
-		ctx = context.WithoutCancel(ctx) // an interrupt ends the observing
 	}
 	machine, err := check.Read(ctx, source, o.interfaces)
 	if err != nil {
 		return nil, err
 	}
-	observed.addTo(machine)
+	if o.observe > 0 { // last, since it drops the privileges that reading takes
+		observed, err := o.observeFor(ctx)
+		if err != nil {
+			return nil, err
+		}
+		observed.addTo(machine)
+	}
 	report := &event.Report{Findings: check.Judge(machine)}
 	if o.ec2rl {
 		report.EC2RL = check.EC2RL(machine)
 	}
 	return report, nil
+}
+
+// anyToObserve is an error unless there is an interface whose packets --observe is about.
+func (o *checkOptions) anyToObserve(ctx context.Context, source check.Source) error {
+	links, err := source.Links(ctx, o.interfaces)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(links.Judged, func(i check.Interface) bool { return i.IsNetfront() }) {
+		return fmt.Errorf("%w: --observe: no xen-netfront interface found; run check without it", trace.ErrCannotRun)
+	}
+	return nil
 }
 
 func fileReport(ctx context.Context, path string) (*event.Report, error) {
@@ -112,7 +132,7 @@ func fileReport(ctx context.Context, path string) (*event.Report, error) {
 	file, err := check.ReadFile(ctx, os.DirFS(filepath.Dir(path)), filepath.Base(path))
 	var failure *fs.PathError
 	if errors.As(err, &failure) {
-		err = failure.Err // the path as it was given says more
+		err = failure.Err // the path is named as it was given
 	}
 	if err != nil {
 		return nil, usageError{fmt.Errorf("driver file %s: %w", path, err)}
@@ -121,7 +141,7 @@ func fileReport(ctx context.Context, path string) (*event.Report, error) {
 	return &event.Report{Findings: []event.Finding{check.OfFile(file)}}, nil
 }
 
-// reportWidth is how wide a report is where no terminal tells.
+// reportWidth is how wide a report is where no terminal shows.
 const reportWidth = 80
 
 // An observation is what the tracer counted, or why it did not.
@@ -142,7 +162,8 @@ func (o *checkOptions) observeFor(ctx context.Context) (*observation, error) {
 	if err != nil {
 		return &observation{err: err}, nil
 	}
-	if err := ready.create(); err != nil {
+	err = errors.Join(ready.create(), keptPrivileges(tracer.DropPrivileges(context.WithoutCancel(ctx), o.user), o.console()))
+	if err != nil {
 		return nil, errors.Join(err, tracer.Close())
 	}
 	timer := time.NewTimer(o.observe)
@@ -159,9 +180,6 @@ func (o *checkOptions) observeFor(ctx context.Context) (*observation, error) {
 
 // addTo gives each interface what was counted on it.
 func (o *observation) addTo(m *check.Machine) {
-	if o == nil {
-		return
-	}
 	for n := range m.Interfaces {
 		i := &m.Interfaces[n]
 		i.Observed = &check.Observation{Missing: "the interface was not there"}

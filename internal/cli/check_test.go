@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -62,7 +63,7 @@ func TestCheckInText(t *testing.T) {
 	for _, part := range []string{
 		"WARN    scatter_gather eth0: Scatter-gather is off", "      # ethtool -K eth0 sg on\n", "(on: false, requested: false,",
 		"OK      linearize: Driver linearizes", "What ec2rl would report here\n", "SUCCESS xennetsgmtu eth0, ",
-		"\n0 FAIL, 2 WARN, 3 UNKNOWN, ",
+		"\n0 FAIL, 2 WARN, 6 UNKNOWN, ",
 	} {
 		if !strings.Contains(got.stdout, part) {
 			t.Errorf("no %q in\n%s", part, got.stdout)
@@ -112,7 +113,8 @@ func TestCheckInJSON(t *testing.T) {
 		types[object["type"].(string)+" "+fmt.Sprint(object["id"])]++
 	}
 	for _, id := range []event.FindingID{check.Virtualization, check.DriverOf, check.LinearizeCode, check.ScatterGather, check.MTU, check.Offload, check.TxDropped,
-		check.KernelLog, check.SkbFrags, check.Bounce, check.Queues, check.Interrupts, check.BetterDevice} {
+		check.KernelLog, check.SkbFrags, check.Bounce, check.Queues, check.Interrupts, check.BetterDevice,
+		check.Receive, check.EventChannels, check.GrantTableOf, check.Checksum} {
 		if types["finding "+string(id)] != 1 {
 			t.Errorf("%d findings on %s, want 1", types["finding "+string(id)], id)
 		}
@@ -140,7 +142,7 @@ func TestCheckObserves(t *testing.T) {
 	if !fake.closed.Load() || !fake.stopped.Load() || fake.options.Records {
 		t.Errorf("the tracer was closed: %v, stopped: %v, made records: %v", fake.closed.Load(), fake.stopped.Load(), fake.options.Records)
 	}
-	if !strings.Contains(got.stdout, `"observed_packets":1000`) || !strings.Contains(got.stdout, "0 of 1000 packets straddled a page and were dropped.") {
+	if !strings.Contains(got.stdout, `"observed_packets":1000`) || !strings.Contains(got.stdout, "0 of 1000 packets straddled a page boundary and were dropped.") {
 		t.Errorf("nothing of what was observed in\n%s", got.stdout)
 	}
 	fake = newFake()
@@ -149,6 +151,25 @@ func TestCheckObserves(t *testing.T) {
 	flat := strings.Join(strings.Fields(got.stdout), " ")
 	if got.status != 1 || !strings.Contains(flat, "Not observed: cannot run here: missing privilege CAP_BPF.") {
 		t.Errorf("status %d:\n%s", got.status, got.stdout)
+	}
+}
+
+func TestCheckWithNothingToObserve(t *testing.T) {
+	fake := newFake()
+	var stdout, stderr bytes.Buffer
+	err := Run(t.Context(), []string{"check", "--observe", "1h"}, System{
+		Stdout: &stdout, Stderr: &stderr, Getenv: os.Getenv, Start: fake.start,
+		Machine: func() (check.Source, error) {
+			source, err := fakeMachine()
+			source.Links = func(context.Context, []string) (check.Links, error) {
+				return check.Links{Judged: []check.Interface{{Interface: netdev.Interface{Name: "lo", Index: 1}}}}, nil
+			}
+			return source, err
+		},
+	})
+	Report(&stderr, err)
+	if want := "xentrace: cannot run here: --observe: no xen-netfront interface found; run check without it\n"; Status(err) != 3 || stderr.String() != want || !fake.began.IsZero() {
+		t.Errorf("status %d, %q; want 3, %q", Status(err), stderr.String(), want)
 	}
 }
 

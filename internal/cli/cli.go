@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -14,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"xentrace/internal/netdev"
 	"xentrace/internal/output"
 	"xentrace/internal/trace"
 )
@@ -21,20 +21,44 @@ import (
 // Run executes one command line, args without the program's name. What it returns is for
 // Report and Status.
 //
-// SIGINT and SIGTERM end a command in good order; the second one kills at once. SIGPIPE is
-// ignored for the process, so that a write to a closed pipe returns an error.
+// SIGINT, SIGTERM, SIGHUP and SIGQUIT end a command with its summary; one that follows after
+// a second kills at once. SIGPIPE is ignored for the process, so that a write to a closed pipe
+// returns an error.
 func Run(ctx context.Context, args []string, system System) error {
 	signal.Ignore(unix.SIGPIPE)
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, unix.SIGTERM)
-	defer stop()
 	ctx, interrupt := context.WithCancel(ctx)
 	defer interrupt()
-	context.AfterFunc(ctx, stop)
+	ctx, stop := withSignals(ctx)
+	defer stop()
 
 	a := &app{System: system, interrupt: interrupt}
 	root := a.root()
-	root.SetArgs(append([]string{}, args...)) // nil would be those of the process
-	return errors.Join(root.ExecuteContext(ctx), a.helped)
+	args = append([]string{}, args...) // nil would be those of the process
+	if len(args) == 1 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
+		args = append(args, "") // complete an empty word
+	}
+	root.SetArgs(args)
+	command, err := root.ExecuteContextC(ctx)
+	return explained(command, errors.Join(err, a.helped))
+}
+
+// explained has a usage error name the command and its help.
+func explained(c *cobra.Command, err error) error {
+	var usage usageError
+	if !errors.As(err, &usage) {
+		return err
+	}
+	prefix, help := "", "xentrace help"
+	if c.HasParent() {
+		prefix, help = c.Name()+": ", help+" "+c.Name()
+	}
+	if strings.HasPrefix(err.Error(), prefix) {
+		prefix = ""
+	}
+	if strings.Contains(err.Error(), "; see xentrace help") {
+		return fmt.Errorf("%s%w", prefix, err)
+	}
+	return fmt.Errorf("%s%w; see %s", prefix, err, help)
 }
 
 type app struct {
@@ -48,40 +72,34 @@ func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:  "xentrace COMMAND [flags]",
 		Long: about,
-		Args: cobra.ArbitraryArgs,
-		RunE: func(c *cobra.Command, args []string) error {
-			switch {
-			case version:
+		Args: noCommand,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if version {
 				return a.printVersion("text")
-			case len(args) == 0:
-				return usageError{fmt.Errorf("command: missing, one of %s; see xentrace help", strings.Join(commandNames(c), ", "))}
 			}
-			return unknownCommand(c, args[0])
+			return usageError{fmt.Errorf("missing argument COMMAND: one of %s", strings.Join(commandNames(c), ", "))}
 		},
 		SilenceErrors: true, SilenceUsage: true, DisableFlagsInUseLine: true,
 		SuggestionsMinimumDistance: 2, CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
-	root.Flags().BoolVar(&version, "version", false, "same as xentrace version")
-	root.SetOut(a.Stdout)
+	toggle(root, &version, "version", "", "same as xentrace version")
+	root.SetOut(a.stdout())
 	root.SetErr(a.Stderr)
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		see := "xentrace help"
-		if c.HasParent() {
-			see += " " + c.Name()
-		}
-		return usageError{fmt.Errorf("%s: %w; see %s", c.Name(), err, see)}
-	})
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.SetHelpFunc(func(c *cobra.Command, _ []string) { a.helped = a.help(c) })
-	root.SetHelpCommand(a.helpCommand())
+	help := a.helpCommand()
+	root.SetHelpCommand(help)
 	root.AddCommand(
-		a.watchCommand(), a.histCommand(), a.checkCommand(), a.probeCommand(), a.fixCommand(), a.congestionCommand(),
+		help,
+		a.watchCommand(), a.histCommand(), a.recordCommand(), a.replayCommand(), a.reportCommand(), a.compareCommand(),
+		a.checkCommand(), a.probeCommand(), a.fixCommand(), a.congestionCommand(),
 		a.demoCommand(), a.versionCommand(), a.completionCommand(), a.manCommand(),
 	)
 	for _, c := range append(root.Commands(), root) {
 		c.DisableFlagsInUseLine = true
 		c.Flags().SortFlags = false
-		c.InitDefaultHelpFlag()
-		c.Flags().Lookup("help").Usage = "show this help"
+		toggle(c, new(bool), "help", "h", "show this help") // cobra reads its value
+		_ = c.Flags().SetAnnotation("help", cobra.FlagSetByCobraAnnotation, []string{"true"})
 	}
 	return root
 }
@@ -107,23 +125,41 @@ func findCommand(root *cobra.Command, name string) (*cobra.Command, error) {
 }
 
 func unknownCommand(root *cobra.Command, name string) error {
-	if near := root.SuggestionsFor(name); len(near) > 0 {
-		return usageError{fmt.Errorf("command %q: unknown; did you mean %s?", name, strings.Join(near, " or "))}
+	if near := root.SuggestionsFor(name); name != "" && len(near) > 0 {
+		return usageError{fmt.Errorf("command %q: unknown (did you mean %s?); see xentrace help", name, strings.Join(near, " or "))}
 	}
-	return usageError{fmt.Errorf("command %q: unknown; one of %s", name, strings.Join(commandNames(root), ", "))}
+	return usageError{fmt.Errorf("command %q: unknown, not one of %s; see xentrace help", name, strings.Join(commandNames(root), ", "))}
 }
 
-// arguments accepts least to most of them; what names them.
-func arguments(what string, least, most int) cobra.PositionalArgs {
-	return func(c *cobra.Command, args []string) error {
-		if len(args) > most {
-			return usageError{fmt.Errorf("%s: unexpected argument %q; see xentrace help %s", c.Name(), args[most], c.Name())}
-		}
-		if len(args) < least {
-			return usageError{fmt.Errorf("%s: %s is missing; see xentrace help %s", c.Name(), what, c.Name())}
-		}
+// noCommand explains arguments of xentrace itself: none of them is a command, or it comes after --.
+func noCommand(root *cobra.Command, args []string) error {
+	if len(args) == 0 {
 		return nil
 	}
+	if command, err := findCommand(root, args[0]); err == nil {
+		return usageError{fmt.Errorf("argument \"--\": not allowed before the command; run xentrace %s", command.Name())}
+	}
+	return unknownCommand(root, args[0])
+}
+
+// none accepts no argument.
+func none(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("unexpected argument %q", args[0])}
+	}
+	return nil
+}
+
+// commandArgument accepts one argument at most, the name of a command.
+func commandArgument(c *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return none(c, args[1:])
+	}
+	if len(args) == 1 {
+		_, err := findCommand(c.Root(), args[0])
+		return err
+	}
+	return nil
 }
 
 // The exit statuses that scripts rely on.
@@ -135,13 +171,12 @@ const (
 	statusInternal  = 4
 )
 
-// A usageError is a command line that makes no sense.
+// A usageError ends with exit status 2.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
-// errFinding says, by way of the exit status alone, that what was looked for
-// was found.
+// errFinding sets the exit status only.
 var errFinding = errors.New("a drop was seen")
 
 // Status returns the exit status for what Run returned.
@@ -154,14 +189,14 @@ func Status(err error) int {
 		return statusFinding
 	case errors.As(err, &usage):
 		return statusUsage
-	case errors.Is(err, trace.ErrCannotRun):
+	case errors.Is(err, trace.ErrCannotRun), errors.Is(err, netdev.ErrNoProc):
 		return statusCannotRun
 	default:
 		return statusInternal
 	}
 }
 
-// Report writes what Run returned in one line, unless there is nothing to tell:
+// Report writes what Run returned in one line, unless there is nothing to report:
 // a reader of standard output that went away wants to hear no more.
 func Report(w io.Writer, err error) {
 	if err == nil || errors.Is(err, errFinding) || errors.Is(err, syscall.EPIPE) {

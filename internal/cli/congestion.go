@@ -14,6 +14,7 @@ import (
 	"xentrace/internal/congestion"
 	"xentrace/internal/event"
 	"xentrace/internal/facts"
+	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
 	"xentrace/internal/verdict"
 )
@@ -24,10 +25,10 @@ type Meter interface {
 	Interfaces() []netdev.Interface
 	// Reports returns one for each interface, of the time since the last call.
 	Reports(context.Context) ([]event.CongestionReport, error)
-	// Missing says which figures cannot be had on this kernel, and why.
+	// Missing returns which figures cannot be measured on this kernel, and why.
 	Missing() map[string]string
-	// DropPrivileges gives up what the process does not need any more.
-	DropPrivileges() error
+	// DropPrivileges becomes the user and drops all privileges that measuring does not need.
+	DropPrivileges(kernel.User) error
 	// Close detaches every hook.
 	Close() error
 }
@@ -43,26 +44,32 @@ type congestionOptions struct {
 	interfaces  []string
 	wait        bool
 	duration    time.Duration // 0: until interrupted
+	limit       time.Duration // the duration, if it was given: bounds the wait too
 	everySecond bool
 	baseline    string // path of an earlier run's JSON
 	readyFile   string
+	user        kernel.User
 }
 
 func (a *app) congestionCommand() *cobra.Command {
-	o := &congestionOptions{app: a, writing: newWriting(), duration: congestionDuration}
+	o := &congestionOptions{app: a, writing: newWriting(), duration: congestionDuration, user: kernel.Nobody}
 	c := &cobra.Command{
 		Use: "congestion [flags]", Short: "Find the bottleneck: TX ring, one CPU, copies, steal or accept",
 		Long: `Measures packet rate and sizes, TX ring occupancy, stopped queues, backend
 latency, CPU load and accept queues. Reports the bottleneck with evidence and
-remedies: ring (slow backend), one_queue (one CPU does it all), copies, steal
-(the hypervisor runs others), accept_queue (slow application), or none.`,
-		Args: arguments("", 0, 0),
+remedies: ring (slow backend), one_queue (one CPU handles all interrupts),
+copies, steal (the host gives this VM too little CPU), accept_queue (slow
+application), or none.`,
+		Args: none,
 		Example: `  xentrace congestion                         10 seconds of every Xen interface
   xentrace congestion -i eth0 --watch         eth0, every second
   xentrace congestion -o json > before.json   for a later comparison:
   xentrace congestion --baseline before.json`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if o.everySecond && !c.Flags().Changed("duration") {
+			switch {
+			case c.Flags().Changed("duration"):
+				o.limit = o.duration
+			case o.everySecond:
 				o.duration = 0
 			}
 			return o.run(c.Context())
@@ -72,15 +79,19 @@ remedies: ring (slow backend), one_queue (one CPU does it all), copies, steal
 	toggle(c, &o.wait, "wait", "", "wait for an interface instead of failing")
 	parsed(c, &o.duration, "duration", "d", "TIME", "10s; with --watch until interrupted", "stop after this time, e.g. 30s; 0: never", parseDuration)
 	toggle(c, &o.everySecond, "watch", "", "report every second")
-	path(c, &o.baseline, "baseline", "compare with this output of an earlier run with -o json")
+	path(c, &o.baseline, "baseline", "", "compare with this output of an earlier run with -o json")
 	readyFlag(c, &o.readyFile)
+	userFlag(c, &o.user)
 	o.writing.flags(c, "report on stderr what this kernel cannot measure")
 	return c
 }
 
 func (o *congestionOptions) run(ctx context.Context) error {
-	baseline, err := readBaseline(o.baseline)
+	baseline, err := readBaseline(ctx, o.baseline)
 	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
 		return err
 	}
 	ready, err := prepareReadyFile(o.readyFile)
@@ -89,13 +100,23 @@ func (o *congestionOptions) run(ctx context.Context) error {
 	}
 	defer ready.discard()
 	console := o.console()
-	meter, err := o.Measure(ctx, congestion.Options{Interfaces: o.interfaces, Wait: o.wait, Notify: console.Notify})
+	starting, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	waited := wait{limit: o.limit, giveUp: giveUp}
+	meter, err := o.Measure(starting, congestion.Options{Interfaces: o.interfaces, Wait: o.wait, Notify: waited.notify(console.Notify)})
+	if late := waited.end(); late != nil {
+		err = late
+		if meter != nil {
+			err = errors.Join(err, meter.Close())
+		}
+	}
 	if err != nil {
 		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 			return nil
 		}
 		return err
 	}
+	o.duration = waited.rest(o.duration)
 	if o.verbose {
 		missing := meter.Missing()
 		for _, what := range slices.Sorted(maps.Keys(missing)) {
@@ -103,18 +124,34 @@ func (o *congestionOptions) run(ctx context.Context) error {
 		}
 	}
 	m := &measuring{in: o, meter: meter, baseline: baseline}
-	err = errors.Join(ready.create(), keptPrivileges(meter.DropPrivileges(), console))
+	err = errors.Join(ready.create(), keptPrivileges(meter.DropPrivileges(o.user), console))
 	if err == nil {
 		err = m.run(ctx)
 	}
 	return errors.Join(err, meter.Close())
 }
 
-// readBaseline reads an earlier run; an empty path means that there is none.
-func readBaseline(path string) (congestion.Baseline, error) {
+// readBaseline reads an earlier run, until ctx ends; an empty path means that there is none.
+func readBaseline(ctx context.Context, path string) (congestion.Baseline, error) {
 	if path == "" {
 		return nil, nil
 	}
+	var baseline congestion.Baseline
+	read := make(chan error, 1)
+	go func() { // open(2) of a named pipe without a writer blocks
+		var err error
+		baseline, err = readBaselineFile(path)
+		read <- err
+	}()
+	select {
+	case err := <-read:
+		return baseline, err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func readBaselineFile(path string) (congestion.Baseline, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, usageError{fmt.Errorf("baseline: %w", err)}
@@ -134,7 +171,7 @@ type measuring struct {
 	facts    facts.Cache
 }
 
-// run tells what was measured when the time is up or it is interrupted, and with
+// run reports what was measured when the time is up or it is interrupted, and with
 // --watch every second before.
 func (m *measuring) run(ctx context.Context) error {
 	last := context.WithoutCancel(ctx)
@@ -153,19 +190,19 @@ func (m *measuring) run(ctx context.Context) error {
 	for {
 		select {
 		case <-tick:
-			if err := m.tell(last); err != nil {
+			if err := m.report(last); err != nil {
 				return err
 			}
 			continue
 		case <-ctx.Done():
 		case <-end:
 		}
-		return m.tell(last)
+		return m.report(last)
 	}
 }
 
-// tell writes a report of each interface.
-func (m *measuring) tell(ctx context.Context) error {
+// report writes a report of each interface.
+func (m *measuring) report(ctx context.Context) error {
 	reports, err := m.meter.Reports(ctx)
 	if err != nil {
 		return err
@@ -177,7 +214,7 @@ func (m *measuring) tell(ctx context.Context) error {
 		}
 		c := &event.Congestion{Report: &reports[i], Judgment: verdict.OfCongestion(&reports[i], m.facts.Of(event.Device{Name: reports[i].Name, Index: reports[i].Index, NetNS: reports[i].NetNS})), Changes: m.baseline.Changes(&reports[i])}
 		if err = errors.Join(err, lines.Emit(c)); err != nil {
-			return fmt.Errorf("standard output: %w", err)
+			return err
 		}
 	}
 	return nil

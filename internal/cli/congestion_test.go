@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,21 +14,22 @@ import (
 
 	"xentrace/internal/congestion"
 	"xentrace/internal/event"
+	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
 	"xentrace/internal/trace"
 	"xentrace/test/schema"
 )
 
-// fakeMeter tells the same again and again.
+// fakeMeter shows the same again and again.
 type fakeMeter struct {
 	options congestion.Options
 	told    int
 	closed  bool
 }
 
-func (f *fakeMeter) Interfaces() []netdev.Interface { return []netdev.Interface{{Name: "eth0"}} }
-func (f *fakeMeter) DropPrivileges() error          { return nil }
-func (f *fakeMeter) Close() error                   { f.closed = true; return nil }
+func (f *fakeMeter) Interfaces() []netdev.Interface   { return []netdev.Interface{{Name: "eth0"}} }
+func (f *fakeMeter) DropPrivileges(kernel.User) error { return nil }
+func (f *fakeMeter) Close() error                     { f.closed = true; return nil }
 func (f *fakeMeter) Missing() map[string]string {
 	return map[string]string{"accepts": "it is Tuesday"}
 }
@@ -88,6 +90,20 @@ func TestCongestion(t *testing.T) {
 	got, err := (&fakeMeter{}).run(t, "-d", "10ms", "--baseline", earlier)
 	if err != nil || !strings.Contains(got, "packets per second 1,000, was 2,000 (-50 %)") {
 		t.Errorf("%v\n%s", err, got)
+	}
+}
+
+func TestCongestionWaitsNoLongerThanItsDuration(t *testing.T) {
+	err := Run(t.Context(), strings.Fields("congestion --wait -d 20ms"), System{
+		Stdout: &bytes.Buffer{}, Stderr: &bytes.Buffer{}, Getenv: os.Getenv,
+		Measure: func(ctx context.Context, o congestion.Options) (Meter, error) {
+			o.Notify(event.Notice{ID: event.NoticeWaiting})
+			<-ctx.Done()
+			return nil, ctx.Err()
+		},
+	})
+	if Status(err) != statusCannotRun || !strings.Contains(fmt.Sprint(err), "no interface appeared within --duration 20ms") {
+		t.Errorf("status %d: %v", Status(err), err)
 	}
 }
 

@@ -4,9 +4,11 @@ import (
 	"context"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"xentrace/internal/demo"
 	"xentrace/internal/event"
+	"xentrace/internal/kernel"
 	"xentrace/internal/output"
 	"xentrace/internal/trace"
 )
@@ -23,7 +25,7 @@ func (a *app) demoCommand() *cobra.Command {
 		Long: `Sends many-slot and ordinary packets over a veth pair between two network
 namespaces, and runs watch and hist on it. Takes about 15 s and needs root. The
 namespaces are anonymous and disappear with the process.`,
-		Args: arguments("", 0, 0), Example: "  sudo xentrace demo",
+		Args: none, Example: "  sudo xentrace demo",
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context()) },
 	}
 	colorFlag(c, &o.writing)
@@ -33,7 +35,7 @@ namespaces are anonymous and disappear with the process.`,
 
 func (o *demoOptions) run(ctx context.Context) error {
 	return demo.Run(ctx, demo.Options{
-		Out:   o.Stdout,
+		Out:   o.stdout(),
 		Width: func() int { return o.columns(o.Stdout, output.DefaultWidth) },
 		Watch: func(ctx context.Context, ifname string, attached func()) (event.Totals, error) {
 			w := &watchOptions{tracing: o.tracing(ifname, attached)}
@@ -60,6 +62,8 @@ func (o *demoOptions) tracing(ifname string, attached func()) tracing {
 	}
 	t := a.newTracing()
 	t.writing, t.interfaces = o.writing, []string{ifname}
-	t.keepPrivileges = true // the network is still to be taken down
+	// To send from the demo's namespaces and remove them, and to attach once more, by
+	// fentry and kprobe at first.
+	t.keep = []kernel.Capability{unix.CAP_SYS_ADMIN, unix.CAP_NET_ADMIN, unix.CAP_SYSLOG}
 	return t
 }

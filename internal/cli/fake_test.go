@@ -14,6 +14,7 @@ import (
 
 	"xentrace/internal/event"
 	"xentrace/internal/flow"
+	"xentrace/internal/kernel"
 	"xentrace/internal/trace"
 )
 
@@ -47,6 +48,7 @@ type fakeTracer struct {
 	owned   bool   // every second packet has an owner
 	err     error  // of start
 	readErr error  // of Read, after all records
+	waits   bool   // no interface is there during startup
 	notice  string // interface that is gone a while after the start; "" for none
 
 	began   time.Time
@@ -71,6 +73,7 @@ func fakeFromEnvironment() *fakeTracer {
 	if text := os.Getenv("XENTRACE_FAKE_READ_ERROR"); text != "" {
 		f.readErr = errors.New(text)
 	}
+	f.waits = os.Getenv("XENTRACE_FAKE_WAITS") != ""
 	f.notice = os.Getenv("XENTRACE_FAKE_NOTICE")
 	if os.Getenv("XENTRACE_FAKE_CANNOT") != "" {
 		f.err = errors.Join(trace.ErrCannotRun)
@@ -91,6 +94,9 @@ func (f *fakeTracer) start(ctx context.Context, o trace.Options) (Tracer, error)
 	f.options = o
 	if f.err != nil {
 		return nil, f.err
+	}
+	if f.waits {
+		o.Notify(event.Notice{ID: event.NoticeWaiting})
 	}
 	select {
 	case <-ctx.Done():
@@ -117,6 +123,9 @@ func (f *fakeTracer) Read(ctx context.Context) (event.Packet, error) {
 	n := f.made.Load()
 	if n >= int64(f.records) || !f.options.Records {
 		if f.readErr != nil {
+			if os.Getenv("XENTRACE_FAKE_PANIC") != "" {
+				panic(f.readErr)
+			}
 			return event.Packet{}, f.readErr
 		}
 		select {
@@ -189,7 +198,9 @@ func (f *fakeTracer) Holders([]uint64) ([]event.Holder, error) { return nil, nil
 
 func (f *fakeTracer) Connections() flow.Kernel { return nil }
 
-func (f *fakeTracer) DropPrivileges(context.Context) error { return nil }
+func (f *fakeTracer) DropPrivileges(context.Context, kernel.User, ...kernel.Capability) error {
+	return nil
+}
 
 func (f *fakeTracer) Close() error {
 	f.closed.Store(true)

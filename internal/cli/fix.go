@@ -26,6 +26,7 @@ type fixOptions struct {
 	persist    string
 	force      bool
 	watch      time.Duration
+	watchGiven bool
 	noProbe    bool
 	state      string
 }
@@ -33,7 +34,7 @@ type fixOptions struct {
 func (a *app) fixCommand() *cobra.Command {
 	o := &fixOptions{app: a, writing: newWriting(), watch: 5 * time.Second, state: fix.DefaultState}
 	c := &cobra.Command{
-		Use: "fix [flags]", Short: "Plan, apply and revert the changes that end this machine's drops",
+		Use: "fix [flags]", Short: "Plan, apply or revert the settings that stop drops",
 		Long: `Prints a plan: steps with command, effect and cost. Nothing changes without
 --apply, which carries out all steps or none, reads values back, watches for
 drops before and after, and probes each interface's default gateway. --revert
@@ -41,12 +42,15 @@ restores what was there before the first --apply. A step that does harm here is
 refused. Exits 1 if a step is refused, or if drops continue.
 
 Steps: ` + wrapped(stepNames(), 8) + ".",
-		Args: arguments("", 0, 0),
+		Args: none,
 		Example: `  sudo xentrace fix                                 the plan
   sudo xentrace fix --apply --persist systemd       apply; survives a reboot
   sudo xentrace fix --step single-pages --apply     one step
   sudo xentrace fix --revert`,
-		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context()) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			o.watchGiven = c.Flags().Changed("watch")
+			return o.run(c.Context())
+		},
 	}
 	interfaceFlag(c, &o.interfaces, "interface in this network namespace; without it, every xen-netfront interface")
 	toggle(c, &o.apply, "apply", "", "carry out the plan (root)")
@@ -57,7 +61,7 @@ Steps: ` + wrapped(stepNames(), 8) + ".",
 	toggle(c, &o.force, "force", "", "also take refused steps; with --revert, remove files changed by hand")
 	parsed(c, &o.watch, "watch", "", "TIME", o.watch.String(), "with --apply, watch this long before and after; 0: neither watch nor probe", parseDuration)
 	toggle(c, &o.noProbe, "no-probe", "", "with --apply, send no datagram to the default gateway")
-	path(c, &o.state, "state", "file with the values to restore")
+	path(c, &o.state, "state", "", "file with the values to restore")
 	o.writing.flags(c, "")
 	return c
 }
@@ -77,13 +81,19 @@ func persistWords() []string {
 
 func (o *fixOptions) run(ctx context.Context) error {
 	if o.apply && o.revert {
-		return usageError{errors.New("fix: --apply and --revert exclude each other")}
+		return usageError{errors.New("--apply and --revert exclude each other")}
 	}
 	if o.revert && (len(o.steps) > 0 || o.persist != "" || len(o.interfaces) > 0) {
-		return usageError{errors.New("fix: --revert restores everything in the state file; drop --interface, --step and --persist")}
+		return usageError{errors.New("--revert restores everything in the state file; drop --interface, --step and --persist")}
+	}
+	switch {
+	case !o.apply && (o.watchGiven || o.noProbe):
+		return usageError{errors.New("--watch and --no-probe need --apply; without it nothing is watched or sent")}
+	case !o.apply && !o.revert && o.force:
+		return usageError{errors.New("--force needs --apply or --revert")}
 	}
 	f := &fixing{fixOptions: o, lines: o.reportSink(&o.writing, false, false)}
-	f.fixer = &fix.Fixer{State: o.state, Root: o.Root, Emit: f.tell}
+	f.fixer = &fix.Fixer{State: o.state, Root: o.Root, Emit: f.report}
 	if o.apply || o.revert {
 		machine, err := o.Changeable()
 		if err != nil {
@@ -100,6 +110,9 @@ func (o *fixOptions) run(ctx context.Context) error {
 	default:
 		err = f.showPlan(ctx)
 	}
+	if errors.As(err, new(*fix.StateError)) {
+		err = usageError{err}
+	}
 	return errors.Join(err, f.broken)
 }
 
@@ -110,7 +123,7 @@ type fixing struct {
 	broken error // standard output's
 }
 
-func (f *fixing) tell(step event.FixStep) {
+func (f *fixing) report(step event.FixStep) {
 	if f.broken == nil {
 		f.broken = f.lines.Emit(&step)
 	}
@@ -132,7 +145,27 @@ func (f *fixing) plan(ctx context.Context) (*fix.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	return fix.NewPlan(machine, check.Judge(machine), fix.Choice{Steps: f.steps, Force: f.force})
+	plan, err := fix.NewPlan(machine, check.Judge(machine), fix.Choice{Steps: f.steps, Force: f.force})
+	if err != nil {
+		return nil, err
+	}
+	return plan, examined(plan)
+}
+
+// examined is an error if the plan is empty because no interface was examined.
+func examined(plan *fix.Plan) error {
+	others := plan.OtherDrivers()
+	if len(plan.Steps) > 0 || len(others) < len(plan.Identities()) {
+		return nil
+	}
+	if len(others) > 0 {
+		return fmt.Errorf("%w: %s: not driven by xen-netfront, so nothing was examined", trace.ErrCannotRun, strings.Join(others, ", "))
+	}
+	const none = "no xen-netfront interface found, so nothing was examined"
+	if plan.Unseen != "" {
+		return fmt.Errorf("%w: %s; other network namespaces were not checked: %s", trace.ErrCannotRun, none, plan.Unseen)
+	}
+	return fmt.Errorf("%w: %s; run it on a Xen guest", trace.ErrCannotRun, none)
 }
 
 func (f *fixing) showPlan(ctx context.Context) error {
@@ -157,20 +190,26 @@ func (f *fixing) showPlan(ctx context.Context) error {
 	return nil
 }
 
-// showSteps tells of every step, and of the files; it returns how many there are.
+// showSteps reports every step, and of the files; it returns how many there are.
 func (f *fixing) showSteps(plan *fix.Plan) (files int, err error) {
 	preview, err := f.fixer.Preview(plan, fix.Persistence(f.persist))
 	if err != nil {
 		return 0, err
 	}
 	for _, step := range append(plan.Steps, preview...) {
-		f.tell(step.FixStep)
+		f.report(step.FixStep)
 	}
 	return len(preview), nil
 }
 
-// sayRest tells what the plan is not about.
+// sayRest reports what the plan is not about.
 func (f *fixing) sayRest(plan *fix.Plan) {
+	if others := plan.OtherDrivers(); len(others) > 0 && len(f.steps) == 0 {
+		f.say("Not examined, since xen-netfront does not drive it: %s.", strings.Join(others, ", "))
+	}
+	if plan.Unseen != "" {
+		f.say("Other network namespaces were not checked: %s.", plan.Unseen)
+	}
 	if plan.Unknown != "" {
 		f.say("%s", plan.Unknown)
 	}
@@ -195,6 +234,10 @@ func (f *fixing) revertAll(ctx context.Context) error {
 	if errors.Is(err, fix.ErrNothing) {
 		f.say("There is nothing to revert: there is no %s.", output.Escape(f.state))
 		return nil
+	}
+	if errors.Is(err, fix.ErrRefused) {
+		f.say("Not everything was restored. The state file stays for another --revert.")
+		return errFinding
 	}
 	if err != nil {
 		return err
@@ -232,14 +275,17 @@ func (f *fixing) applyPlan(ctx context.Context) error {
 	}
 	lost := verifier.Probes(ctx)
 	ended := verifier.After(ctx)
-	f.say("Undo with: xentrace fix --revert")
-	if !ended || lost {
+	if ctx.Err() != nil {
+		f.say("Interrupted. The changes stay.")
+	}
+	f.say("Undo with: %s", f.fixer.RevertCommand())
+	if ctx.Err() == nil && !ended || lost {
 		return errFinding
 	}
 	return nil
 }
 
-// unchanged tells of a run that was undone. An interrupt is no failure.
+// unchanged reports a run that was undone. An interrupt is no failure.
 func (f *fixing) unchanged(err error) error {
 	if errors.Is(err, fix.ErrNotUndone) {
 		return err

@@ -62,7 +62,7 @@ func fixProbing(t *testing.T, machine fix.Machine, m *mendable, r event.Probe, f
 			p.options = o
 			return fake.start(ctx, o)
 		},
-		Probe: func(ctx context.Context, tracer probe.Tracer, namespace uint32, index int) (event.Probe, error) {
+		Probe: func(ctx context.Context, tracer probe.Tracer, namespace uint32, index, _ int) (event.Probe, error) {
 			if !m.features["tx-scatter-gather"].Active {
 				t.Error("probed before the change")
 			}

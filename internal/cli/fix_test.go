@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -66,7 +67,7 @@ func runFixOn(t *testing.T, m *mendable, fake *fakeTracer, state string, args ..
 	if fake != nil {
 		system.Start = fake.start
 	}
-	system.Probe = func(context.Context, probe.Tracer, uint32, int) (event.Probe, error) {
+	system.Probe = func(context.Context, probe.Tracer, uint32, int, int) (event.Probe, error) {
 		return event.Probe{}, fmt.Errorf("%w: it has no default gateway", trace.ErrCannotRun)
 	}
 	system.Changeable = func() (fix.Machine, error) {
@@ -179,7 +180,7 @@ func TestFixTellsWhetherDropsEnded(t *testing.T) {
 					tracer.began = time.Now()
 					return tracer, nil
 				},
-				Probe: func(context.Context, probe.Tracer, uint32, int) (event.Probe, error) {
+				Probe: func(context.Context, probe.Tracer, uint32, int, int) (event.Probe, error) {
 					return event.Probe{}, errors.New("no gateway")
 				},
 			})
@@ -227,10 +228,77 @@ func TestFixIsRefused(t *testing.T) {
 		"--apply":               {3, "missing privilege"},
 		"--revert":              {3, "missing privilege"},
 		"-i nothere":            {3, "nothere"},
+		"--watch 3s":            {2, "fix: --watch and --no-probe need --apply"},
+		"--watch 5s":            {2, "fix: --watch and --no-probe need --apply"},
+		"--no-probe --revert":   {2, "fix: --watch and --no-probe need --apply"},
+		"--force":               {2, "fix: --force needs --apply or --revert; see xentrace help fix"},
 	} {
 		got := runFixOn(t, nil, nil, filepath.Join(t.TempDir(), "s"), strings.Fields(args)...)
 		if got.status != want.status || !strings.Contains(got.stderr, want.part) || strings.Count(got.stderr, "\n") != 1 {
 			t.Errorf("fix %s: %+v, want %d and %q", args, got, want.status, want.part)
 		}
+	}
+}
+
+// A file of something else is named, with what to do, and no lock file is left beside it.
+func TestFixOfAnotherStateFile(t *testing.T) {
+	for _, args := range []string{"--revert", "--apply", "--persist systemd"} {
+		path := filepath.Join(t.TempDir(), "passwd")
+		if err := os.WriteFile(path, []byte("root:x:0:0\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got := runFixOn(t, newMendable(), newFake(), path, append(strings.Fields(args), "--color", "never")...)
+		want := "xentrace: fix: state file " + path + ": not one of xentrace fix, or damaged; name another one with --state, or move this one away; see xentrace help fix\n"
+		if got.status != 2 || got.stderr != want {
+			t.Errorf("%s: status %d, %q; want 2, %q", args, got.status, got.stderr, want)
+		}
+		if left, _ := os.ReadDir(filepath.Dir(path)); len(left) != 1 {
+			t.Errorf("%s: left behind: %v", args, left)
+		}
+	}
+}
+
+// What was not examined is not called fine.
+func TestFixWithoutAXenInterface(t *testing.T) {
+	eth0 := netdev.Interface{Name: "eth0", Index: 2, Namespace: 4026531840, Driver: netdev.DriverNetfront, BusInfo: "vif-0"}
+	lo := netdev.Interface{Name: "lo", Index: 1, Namespace: 4026531840}
+	for name, c := range map[string]struct {
+		interfaces []netdev.Interface
+		unseen     string
+		args       string
+		status     int
+		want       string
+	}{
+		"none":              {nil, "", "", 3, "no xen-netfront interface found, so nothing was examined; run it on a Xen guest"},
+		"none, to apply":    {nil, "", "--apply", 3, "no xen-netfront interface found"},
+		"none, one step":    {nil, "", "--step sg-off", 3, "no xen-netfront interface found"},
+		"none, not as root": {nil, "that needs root", "", 3, "other network namespaces were not checked: that needs root"},
+		"loopback":          {[]netdev.Interface{lo}, "", "", 3, "lo: not driven by xen-netfront, so nothing was examined"},
+		"loopback, a step":  {[]netdev.Interface{lo}, "", "--step sg-off", 1, "refused  sg-off lo: The interface is not driven by xen-netfront."},
+		"both":              {[]netdev.Interface{eth0, lo}, "", "", 0, "Not examined, since xen-netfront does not drive it: lo.\n"},
+		"one, not as root":  {[]netdev.Interface{eth0}, "that needs root", "", 0, "Other network namespaces were not checked: that needs root.\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var stdout, stderr bytes.Buffer
+			err := Run(t.Context(), append([]string{"fix", "--state", filepath.Join(t.TempDir(), "s")}, strings.Fields(c.args)...), System{
+				Stdout: &stdout, Stderr: &stderr, Getenv: func(string) string { return "" },
+				Changeable: func() (fix.Machine, error) { return newMendable(), nil },
+				Machine: func() (check.Source, error) {
+					source, err := fakeMachine()
+					source.Links = func(context.Context, []string) (check.Links, error) {
+						links := check.Links{NetNS: 4026531840, Unseen: c.unseen, Again: func(*check.Interface) (netdev.Counters, error) { return netdev.Counters{}, nil }}
+						for _, i := range c.interfaces {
+							links.Judged = append(links.Judged, check.Interface{Interface: i})
+						}
+						return links, nil
+					}
+					return source, err
+				},
+			})
+			Report(&stderr, err)
+			if text := stdout.String() + stderr.String(); Status(err) != c.status || !strings.Contains(text, c.want) {
+				t.Errorf("status %d, want %d and %q in\n%s", Status(err), c.status, c.want, text)
+			}
+		})
 	}
 }

@@ -3,8 +3,10 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/bits"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -40,9 +42,11 @@ func parsed[T any](c *cobra.Command, to *T, name, short, kind, initial, usage st
 	}})
 }
 
+const repeatable = " (repeatable)"
+
 // list defines a flag that may be repeated.
 func list[T comparable](c *cobra.Command, to *[]T, name, short, kind, usage string, completes complete, parse func(string) (T, error)) {
-	define(c, name, short, usage+" (repeatable)", completes, &value{kind: kind, set: func(text string) error {
+	define(c, name, short, usage+repeatable, completes, &value{kind: kind, set: func(text string) error {
 		one, err := parse(text)
 		if err == nil && !slices.Contains(*to, one) {
 			*to = append(*to, one)
@@ -58,7 +62,7 @@ func define(c *cobra.Command, name, short, usage string, completes complete, v *
 
 // toggle defines a flag without a value.
 func toggle(c *cobra.Command, to *bool, name, short, usage string) {
-	flag := c.Flags().VarPF(&value{kind: "bool", set: func(text string) (err error) {
+	flag := c.Flags().VarPF(&value{kind: "bool", text: "false", set: func(text string) (err error) {
 		if *to, err = strconv.ParseBool(text); err != nil {
 			return errors.New("not true or false")
 		}
@@ -67,9 +71,13 @@ func toggle(c *cobra.Command, to *bool, name, short, usage string) {
 	flag.NoOptDefVal = "true"
 }
 
-// word defines a flag that has one of a few values; the default is what to points to.
+// word defines a flag that has one of a few values; the default is what to points to. They
+// are appended to a usage that does not name them.
 func word(c *cobra.Command, to *string, name, short, kind, usage string, words ...string) {
-	define(c, name, short, usage+": "+strings.Join(words, ", "), fixed(words...), &value{kind: kind, text: *to, set: func(text string) error {
+	if !strings.Contains(usage, words[0]) {
+		usage += ": " + strings.Join(words, ", ")
+	}
+	define(c, name, short, usage, fixed(words...), &value{kind: kind, text: *to, set: func(text string) error {
 		if !slices.Contains(words, text) {
 			return fmt.Errorf("not one of %s", strings.Join(words, ", "))
 		}
@@ -78,8 +86,8 @@ func word(c *cobra.Command, to *string, name, short, kind, usage string, words .
 	}})
 }
 
-func path(c *cobra.Command, to *string, name, usage string) {
-	define(c, name, "", usage, nil, &value{kind: "PATH", text: *to, set: func(text string) error {
+func path(c *cobra.Command, to *string, name, short, usage string) {
+	define(c, name, short, usage, nil, &value{kind: "PATH", text: *to, set: func(text string) error {
 		if text == "" {
 			return errors.New("empty path")
 		}
@@ -92,11 +100,17 @@ func fixed(words ...string) complete {
 	return cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)
 }
 
-// interfaceFlag chooses interfaces; usage says what for.
+// maxInterfaces is how many interfaces the BPF programs count separately.
+const maxInterfaces = 64
+
+// interfaceFlag selects interfaces.
 func interfaceFlag(c *cobra.Command, to *[]string, usage string) {
 	list(c, to, "interface", "i", "NAME", usage, interfaceNames, func(text string) (string, error) {
-		if text == "" {
+		switch {
+		case text == "":
 			return "", errors.New("empty name")
+		case len(*to) == maxInterfaces && !slices.Contains(*to, text):
+			return "", fmt.Errorf("more than %d interfaces; run one xentrace for each %d", maxInterfaces, maxInterfaces)
 		}
 		return text, nil
 	})
@@ -112,9 +126,14 @@ func interfaceNames(*cobra.Command, []string, string) ([]cobra.Completion, cobra
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
+var digits = regexp.MustCompile("[0-9]+")
+
 func parseDuration(text string) (time.Duration, error) {
 	d, err := time.ParseDuration(text)
+	_, malformed := time.ParseDuration(digits.ReplaceAllString(text, "1"))
 	switch {
+	case err != nil && malformed == nil:
+		return 0, errors.New("too long; the limit is 2562047h (292 years)")
 	case err != nil:
 		return 0, errors.New("not a duration such as 30s or 5m")
 	case d < 0:
@@ -126,7 +145,9 @@ func parseDuration(text string) (time.Duration, error) {
 func parseCount(text string) (int, error) {
 	n, err := strconv.Atoi(text)
 	switch {
-	case err != nil:
+	case errors.Is(err, strconv.ErrRange) && n > 0:
+		return 0, fmt.Errorf("too large; the limit is %d", math.MaxInt)
+	case err != nil && n == 0:
 		return 0, errors.New("not a whole number")
 	case n < 1:
 		return 0, errors.New("must be >= 1")
@@ -134,7 +155,7 @@ func parseCount(text string) (int, error) {
 	return n, nil
 }
 
-// maxRingBytes is far below what the kernel takes; the ring is locked memory.
+// maxRingBytes is far below the kernel's limit; the ring is locked memory.
 const maxRingBytes = 1 << 30
 
 // parseRingSize reads a size in bytes, KiB or MiB that a ring buffer can have.
@@ -148,7 +169,7 @@ func parseRingSize(text string) (int, error) {
 	n, err := strconv.Atoi(number)
 	page := os.Getpagesize()
 	switch {
-	case err != nil:
+	case errors.Is(err, strconv.ErrSyntax):
 		return 0, errors.New("not a size such as 4194304, 512KiB or 4MiB")
 	case n <= 0 || n > maxRingBytes/unit:
 		return 0, errors.New("not between one page and 1024MiB")

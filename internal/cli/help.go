@@ -2,10 +2,10 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/cobra/doc"
 )
 
 const about = "xentrace shows which packets xen-netfront drops, linearizes or bounces, and why."
@@ -16,7 +16,7 @@ var exitStatuses = []struct{ status, means string }{
 	{"0", "done; also after an interrupt"},
 	{"1", "a finding: check has a WARN or FAIL, watch --exit-code saw a drop, probe lost a datagram, fix refused a step or drops continue"},
 	{"2", "usage error"},
-	{"3", "cannot run here (privilege, lockdown, no BTF, no interface); the message says what is missing"},
+	{"3", "cannot run here (privilege, lockdown, no BTF, no interface); the message names what is missing"},
 	{"4", "internal error"},
 }
 
@@ -24,15 +24,12 @@ var exitStatuses = []struct{ status, means string }{
 func (a *app) helpCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "help [COMMAND]", Short: "Show help for xentrace or a command",
-		Args: arguments("COMMAND", 0, 1), ValidArgsFunction: completeCommands,
+		Args: commandArgument, ValidArgsFunction: completeCommands,
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return c.Root().Help()
 			}
-			command, err := findCommand(c.Root(), args[0])
-			if err != nil {
-				return err
-			}
+			command, _ := findCommand(c.Root(), args[0])
 			return command.Help()
 		},
 	}
@@ -45,7 +42,13 @@ func completeCommands(c *cobra.Command, args []string, _ string) ([]cobra.Comple
 	return commandNames(c.Root()), cobra.ShellCompDirectiveNoFileComp
 }
 
+// help prints the help of a command; arguments that the command does not accept are an error.
 func (a *app) help(c *cobra.Command) error {
+	if args := c.Flags().Args(); len(args) > 0 {
+		if err := c.ValidateArgs(args); err != nil {
+			return err
+		}
+	}
 	var b strings.Builder
 	if c.Long == "" {
 		b.WriteString(c.Short + ".\n")
@@ -98,76 +101,33 @@ func (a *app) completionCommand() *cobra.Command {
 	shells := []string{"bash", "zsh", "fish", "powershell"}
 	return &cobra.Command{
 		Use: "completion " + strings.Join(shells, "|"), Short: "Print a shell completion script",
-		Args: arguments(strings.Join(shells, "|"), 1, 1), ValidArgs: shells,
+		Long: "Prints a completion script. The one for bash needs the bash-completion package.",
+		Args: func(c *cobra.Command, args []string) error {
+			switch {
+			case len(args) == 0:
+				return usageError{fmt.Errorf("missing argument SHELL: one of %s", strings.Join(shells, ", "))}
+			case !slices.Contains(shells, args[0]):
+				return usageError{fmt.Errorf("shell %q: not one of %s", args[0], strings.Join(shells, ", "))}
+			}
+			return none(c, args[1:])
+		},
+		ValidArgs: shells,
 		Example: `  source <(xentrace completion bash)    # this shell
   xentrace completion bash > /etc/bash_completion.d/xentrace
   xentrace completion zsh > /usr/local/share/zsh/site-functions/_xentrace
   xentrace completion fish > /etc/fish/completions/xentrace.fish`,
 		RunE: func(c *cobra.Command, args []string) error {
-			root := c.Root()
+			root, out := c.Root(), a.stdout()
 			switch args[0] {
 			case "bash":
-				return root.GenBashCompletionV2(a.Stdout, true)
+				return root.GenBashCompletionV2(out, true)
 			case "zsh":
-				return root.GenZshCompletion(a.Stdout)
+				return root.GenZshCompletion(out)
 			case "fish":
-				return root.GenFishCompletion(a.Stdout, true)
-			case "powershell":
-				return root.GenPowerShellCompletionWithDesc(a.Stdout)
+				return root.GenFishCompletion(out, true)
+			default:
+				return root.GenPowerShellCompletionWithDesc(out)
 			}
-			return usageError{fmt.Errorf("shell %q: not one of %s", args[0], strings.Join(shells, ", "))}
 		},
 	}
-}
-
-func (a *app) manCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "man [COMMAND]", Short: "Print a man page (roff) for xentrace or a command",
-		Args: arguments("COMMAND", 0, 1), ValidArgsFunction: completeCommands,
-		Example: `  xentrace man | man -l -
-  xentrace man watch > /usr/local/share/man/man1/xentrace-watch.1`,
-		RunE: func(c *cobra.Command, args []string) error {
-			page := c.Root()
-			if len(args) > 0 {
-				command, err := findCommand(page, args[0])
-				if err != nil {
-					return err
-				}
-				page = command
-			}
-			return a.man(page)
-		},
-	}
-}
-
-var environment = []struct{ name, means string }{
-	{"NO_COLOR", "if not empty: no colors, unless --color always"},
-	{"TERM", "dumb: no colors, no status line"},
-	{"COLUMNS", "output width where stdout is not a terminal; default 100"},
-	{"LC_ALL, LC_CTYPE, LANG", "a UTF-8 locale: bars of block characters, otherwise #"},
-}
-
-// man writes the manual page. What help does not have is added to the description, as Markdown.
-func (a *app) man(c *cobra.Command) error {
-	var b strings.Builder
-	b.WriteString(strings.TrimSuffix(c.Short, "."))
-	if c.Long != "" {
-		b.Reset()
-		b.WriteString(c.Long)
-	}
-	if !c.HasParent() {
-		c.Short = "trace the Linux Xen network frontend"
-		b.WriteString("\n\nThis is not Xen's own xentrace for dom0, which records hypervisor trace buffers.\n")
-	}
-	b.WriteString("\n# EXIT STATUS\n")
-	for _, e := range exitStatuses {
-		b.WriteString("**" + e.status + "**\n:   " + e.means + ".\n\n")
-	}
-	b.WriteString("# ENVIRONMENT\n")
-	for _, e := range environment {
-		b.WriteString("**" + e.name + "**\n:   " + e.means + ".\n\n")
-	}
-	c.Long = b.String()
-	c.DisableAutoGenTag = true
-	return doc.GenMan(c, &doc.GenManHeader{Section: "1", Source: "xentrace", Manual: "User Commands"}, a.Stdout)
 }

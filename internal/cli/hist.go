@@ -19,7 +19,7 @@ func (a *app) histCommand() *cobra.Command {
 		Use: "hist [flags]", Short: "Draw a histogram of slots per packet",
 		Long: `Counts in the kernel how many slots each packet needs, then draws the histogram
 with the slot limit and prints totals.`,
-		Args: arguments("", 0, 0),
+		Args: none,
 		Example: `  xentrace hist                      10 seconds of every Xen interface
   xentrace hist -i eth0 -d 1m        one minute of eth0
   xentrace hist -i wlan0 -o json     what this traffic would need on Xen`,
@@ -29,6 +29,7 @@ with the slot limit and prints totals.`,
 		},
 	}
 	o.flags(c)
+	o.recording.flags(c)
 	return c
 }
 
@@ -36,7 +37,7 @@ with the slot limit and prints totals.`,
 func (t *tracing) hist(ctx context.Context) (event.Totals, error) {
 	attached, err := attach(ctx, t, false, nil)
 	if attached == nil {
-		return event.Totals{}, err
+		return event.Totals{}, t.neverAttached(ctx, true, err)
 	}
 	result, err := attached.run(ctx, attached.stream(true), nil, session.Options{})
 	return result.Totals, err

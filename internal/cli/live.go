@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"time"
@@ -14,14 +15,14 @@ import (
 	"xentrace/internal/session"
 )
 
-// wantsScreen tells whether a whole screen is asked for and can be had. Where there is
-// no terminal for one, it says that lines are written.
+// wantsScreen reports whether a whole screen is asked for and can be had. Where there is
+// no terminal for one, it reports that lines are printed instead.
 func (in *watchOptions) wantsScreen() (bool, error) {
 	if !in.live {
 		return false, nil
 	}
-	if in.json() {
-		return false, usageError{errors.New("watch: --live and -o json exclude each other")}
+	if in.format != "text" {
+		return false, usageError{fmt.Errorf("--live and -o %s exclude each other", in.format)}
 	}
 	if terminal := in.Getenv("TERM"); !isTerminal(in.Stdout) || terminal == "" || terminal == "dumb" {
 		in.console().Say("--live needs a terminal on stdout and TERM set; printing lines instead")
@@ -52,7 +53,7 @@ func (t *traced) openScreen(flows *flow.Table, filter *filter.Filter) *screen {
 		Snapshot: func(ctx context.Context) (live.Snapshot, error) { return t.snapshot(ctx, flows, filter) },
 	}
 	if in.duration > 0 {
-		options.Until = time.Now().Add(in.duration)
+		options.Until = time.Now().Add(t.wait.rest(in.duration))
 	}
 	opened, err := live.Open(options)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"xentrace/internal/output"
 	"xentrace/test/tool"
 )
 
@@ -78,7 +79,7 @@ func (l *liveRun) restored(t *testing.T) {
 
 func TestLiveKeys(t *testing.T) {
 	l := startLive(t, 80, 24, []string{"XENTRACE_FAKE_RECORDS=40"})
-	screen := l.terminal.Await(t, "dropped           40", "flows with trouble, by stalled time: 1 to 9 of 31")
+	screen := l.terminal.Await(t, "dropped           40", "flows with losses, by stalled time: 1 to 9 of 31")
 	for _, part := range []string{"xentrace watch   0:0", "backend kprobe", "packets        1,040", "eth0       xen-netfront", "lost 0 (ring 0, flows 0, recursion 0, missed 0)", "stalled now 0", "dropped too_many_slots", "[2001:db8:1234:5678::1]:443"} {
 		if !strings.Contains(screen, part) {
 			t.Errorf("no %q in\n%s", part, screen)
@@ -122,9 +123,11 @@ func TestLiveGivesTheTerminalBack(t *testing.T) {
 		"interrupt":    {end: func(t *testing.T, l *liveRun) { l.terminal.Press(t, "\x03") }, says: "events, 0 lost"},
 		"SIGINT":       {end: func(t *testing.T, l *liveRun) { l.signal(t, unix.SIGINT) }, says: "events, 0 lost"},
 		"SIGTERM":      {end: func(t *testing.T, l *liveRun) { l.signal(t, unix.SIGTERM) }, says: "events, 0 lost"},
+		"SIGQUIT":      {end: func(t *testing.T, l *liveRun) { l.signal(t, unix.SIGQUIT) }, says: "events, 0 lost"},
 		"SIGHUP":       {end: func(t *testing.T, l *liveRun) { l.signal(t, unix.SIGHUP) }, says: "events, 0 lost"},
 		"duration":     {args: []string{"-d", "1500ms"}, says: "events, 0 lost"},
 		"count":        {args: []string{"--count", "12"}, environment: []string{"XENTRACE_FAKE_PACE_US=100000"}, says: "12 events, 0 lost"},
+		"panic":        {environment: []string{"XENTRACE_FAKE_PACE_US=100000", "XENTRACE_FAKE_READ_ERROR=torn record", "XENTRACE_FAKE_PANIC=1"}, status: 2, says: "panic: torn record"},
 		"tracer fails": {environment: []string{"XENTRACE_FAKE_PACE_US=100000", "XENTRACE_FAKE_READ_ERROR=ring buffer: broken"}, status: 4, says: "xentrace: ring buffer: broken"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -211,13 +214,17 @@ func TestLiveSuspends(t *testing.T) {
 		awaitRaw(tool.AlternateOn, from)
 		l.terminal.Await(t, "dropped           40", "q quit")
 		// What is typed while the terminal changes to raw mode is discarded.
-		looks := 0
+		looks, before := 0, ""
 		l.terminal.AwaitThat(t, "another order", func(screen string) bool {
-			if looks%200 == 0 {
+			order := regexp.MustCompile("by (stalled time|[a-z]+)").FindString(screen)
+			if looks%200 == 0 && order != "" {
 				terminal.Press(t, "s")
 			}
+			if before == "" {
+				before = order
+			}
 			looks++
-			return !strings.Contains(screen, "by stalled time")
+			return order != "" && order != before
 		})
 	}
 	from := len(terminal.Raw())
@@ -234,7 +241,7 @@ func TestLiveSuspends(t *testing.T) {
 // Filters choose flows and events; counts are of all packets.
 func TestLiveFilters(t *testing.T) {
 	l := startLive(t, 100, 30, []string{"XENTRACE_FAKE_RECORDS=40"}, "--port", "53")
-	screen := l.terminal.Await(t, "dropped           40", "flows with trouble, by stalled time: 1, 30 filtered out", "192.168.122.101:53")
+	screen := l.terminal.Await(t, "dropped           40", "flows with losses, by stalled time: 1, 30 filtered out", "192.168.122.101:53")
 	if strings.Contains(screen, "10.0.0.") || strings.Contains(screen, "2001:db8") {
 		t.Errorf("others are shown:\n%s", screen)
 	}
@@ -288,7 +295,7 @@ func TestLiveStorm(t *testing.T) {
 	const records = 300_000
 	began := time.Now()
 	l := startLive(t, 200, 60, []string{fmt.Sprintf("XENTRACE_FAKE_RECORDS=%d", records)}, "--count", fmt.Sprint(records))
-	status, _ := l.ended(t, fmt.Sprintf("%d events, 0 lost", records))
+	status, _ := l.ended(t, output.Grouped(records)+" events, 0 lost")
 	took := time.Since(began)
 	if status.ExitStatus() != 0 {
 		t.Errorf("ended with %v", status)
@@ -304,6 +311,9 @@ func TestLiveDrawsNothingWhileNothingChanges(t *testing.T) {
 	l.terminal.Await(t, "dropped           40")
 	l.terminal.Press(t, "p")
 	l.terminal.Await(t, "PAUSED at")
+	for !strings.HasSuffix(l.terminal.Raw(), "\x1b[?2026l") { // until it is drawn to the end
+		time.Sleep(5 * time.Millisecond)
+	}
 	before := len(l.terminal.Raw())
 	time.Sleep(1500 * time.Millisecond)
 	if written := l.terminal.Raw()[before:]; written != "" {

@@ -33,15 +33,17 @@ func (a *app) probeCommand() *cobra.Command {
 (9) of the interface's default gateway, or to --to, and nowhere else. Reports
 whether the driver drops, linearizes or sends it, and whether the backend
 accepts it. A datagram with too few slots is retried, at most 32 times. With
-scatter-gather off, small datagrams are sent until one straddles a page.
+scatter-gather off, small datagrams are sent until one straddles a page boundary
+boundary.
 
 Exits 1 if a datagram is lost, 3 if that is unknown.`,
-		Args: arguments("", 0, 0),
+		Args: none,
 		Example: `  sudo xentrace probe
   sudo xentrace probe -i eth0 --to 192.0.2.7:9 --slots 19 -o json`,
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context()) },
 	}
 	interfaceFlag(c, &o.interfaces, "interface to send from; without it, the only xen-netfront interface")
+	c.Flag("interface").Usage = strings.TrimSuffix(c.Flag("interface").Usage, repeatable)
 	parsed(c, &o.to, "to", "", "ADDR:PORT", "the interface's default gateway, port 9", "send to this address", probe.ParseAddress)
 	parsed(c, &o.slots, "slots", "", "N", "27; any number over 18 will do", "slots the datagram must have, 2 to 31", parseSlots)
 	parsed(c, &o.count, "count", "", "N", "1", "number of probes", parseCount)
@@ -108,9 +110,9 @@ func (in *probing) options() (probe.Options, *netdev.Namespace, error) {
 	family := probe.AnyFamily
 	switch {
 	case len(in.interfaces) > 1:
-		return o, nil, usageError{errors.New("probe: --interface: only one can be probed at a time")}
+		return o, nil, usageError{errors.New("--interface: only one can be probed at a time")}
 	case in.ipv4 && in.ipv6:
-		return o, nil, usageError{errors.New("probe: --ipv4 and --ipv6 exclude each other")}
+		return o, nil, usageError{errors.New("--ipv4 and --ipv6 exclude each other")}
 	case in.ipv4:
 		family = probe.IPv4
 	case in.ipv6:
@@ -126,13 +128,13 @@ func (in *probing) options() (probe.Options, *netdev.Namespace, error) {
 	}
 	var refused *probe.RefusalError
 	if errors.As(err, &refused) && !errors.Is(err, trace.ErrCannotRun) {
-		err = usageError{fmt.Errorf("probe: --to: %w", err)}
+		err = usageError{fmt.Errorf("--to: %w", err)}
 	}
 	return o, network, err
 }
 
 func (in *probing) probeOf(network *netdev.Namespace, family probe.Family) (probe.Options, error) {
-	o := probe.Options{Slots: in.slots}
+	o := probe.Options{Slots: in.slots, SmallHead: probe.SmallHeadSize()}
 	var err error
 	if o.Interface, err = in.probed(network); err != nil {
 		return o, err
@@ -152,7 +154,7 @@ func (in *probing) probed(network *netdev.Namespace) (netdev.Interface, error) {
 		case errors.Is(err, netdev.ErrNotFound):
 			return i, fmt.Errorf("%w: %w", trace.ErrCannotRun, err)
 		case err == nil && i.Loopback:
-			return i, usageError{fmt.Errorf("probe: --interface: %s is the loopback interface; probe another one", i)}
+			return i, usageError{fmt.Errorf("--interface: %s is the loopback interface; probe another one", i)}
 		case err == nil && !i.Up:
 			return i, fmt.Errorf("%w: interface %s is down: ip link set dev %s up", trace.ErrCannotRun, i, i)
 		}
@@ -177,11 +179,11 @@ func onlyNetfront(all []netdev.Interface) (netdev.Interface, error) {
 	}
 	switch len(found) {
 	case 0:
-		return netdev.Interface{}, fmt.Errorf("%w: no interface of this network namespace is driven by xen-netfront and up: name one of another driver with -i to see what Xen would do", trace.ErrCannotRun)
+		return netdev.Interface{}, fmt.Errorf("%w: no xen-netfront interface is up in this network namespace; use -i NAME for another driver", trace.ErrCannotRun)
 	case 1:
 		return found[0], nil
 	}
-	return netdev.Interface{}, usageError{fmt.Errorf("probe: several interfaces are driven by xen-netfront: name one of %s with -i", strings.Join(names, ", "))}
+	return netdev.Interface{}, usageError{fmt.Errorf("several xen-netfront interfaces found; use -i with one of %s", strings.Join(names, ", "))}
 }
 
 // probes makes them, and writes each result as soon as it is known. An interrupt ends
@@ -209,7 +211,7 @@ func (t *traced) probes(ctx context.Context, out *stream, network *netdev.Namesp
 		}
 		results = append(results, r)
 		if err := out.Emit(&r); err != nil {
-			return results, nil // who closes the stream tells of it
+			return results, nil // who closes the stream reports it
 		}
 	}
 	return results, nil

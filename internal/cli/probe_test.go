@@ -22,9 +22,9 @@ func TestOnlyNetfront(t *testing.T) {
 	}{
 		{"one", []netdev.Interface{lo, veth, netfront("eth0", true)}, "eth0", 0, ""},
 		{"one that is up", []netdev.Interface{netfront("eth0", false), netfront("eth1", true)}, "eth1", 0, ""},
-		{"none", []netdev.Interface{lo, veth}, "", 3, "no interface of this network namespace is driven by xen-netfront"},
-		{"none that is up", []netdev.Interface{netfront("eth0", false)}, "", 3, "and up"},
-		{"several", []netdev.Interface{netfront("eth0", true), netfront("eth1", true)}, "", 2, "name one of eth0, eth1 with -i"},
+		{"none", []netdev.Interface{lo, veth}, "", 3, "no xen-netfront interface is up"},
+		{"none that is up", []netdev.Interface{netfront("eth0", false)}, "", 3, "no xen-netfront interface is up"},
+		{"several", []netdev.Interface{netfront("eth0", true), netfront("eth1", true)}, "", 2, "use -i with one of eth0, eth1"},
 	} {
 		got, err := onlyNetfront(test.all)
 		if got.Name != test.want || Status(err) != test.status || err != nil && !strings.Contains(err.Error(), test.says) {

@@ -7,32 +7,28 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+
+	"golang.org/x/sys/unix"
 )
 
-// A readyFile tells scripts that every hook is attached: it appears, complete,
+// A readyFile shows scripts that every hook is attached: it appears, complete,
 // at that moment and not before.
 type readyFile struct {
 	path      string
 	temporary string
 }
 
-// prepareReadyFile removes a file that an earlier run left and makes sure that
-// the new one can be created. An empty path means that none is wanted.
+// prepareReadyFile makes sure that the file can be created, and refuses one that exists: it
+// may be anyone's. An empty path means that none is wanted.
 func prepareReadyFile(path string) (*readyFile, error) {
 	r := &readyFile{path: path}
 	if path == "" {
 		return r, nil
 	}
-	switch info, err := os.Lstat(path); {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
+	if _, err := os.Lstat(path); err == nil {
+		return nil, usageError{r.exists()}
+	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, usageError{fmt.Errorf("ready file: %w", err)}
-	case !info.Mode().IsRegular():
-		return nil, usageError{fmt.Errorf("ready file %s: not a regular file", path)}
-	default:
-		if err := os.Remove(path); err != nil {
-			return nil, usageError{fmt.Errorf("ready file: %w", err)}
-		}
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".xentrace-ready-")
 	if err != nil {
@@ -47,13 +43,27 @@ func prepareReadyFile(path string) (*readyFile, error) {
 	return r, nil
 }
 
-// create makes the file appear; it holds the process id.
+func (r *readyFile) exists() error {
+	return fmt.Errorf("ready file %s exists and may not be xentrace's; remove it or choose another path", r.path)
+}
+
+// create makes the file appear; it holds the process id. A file that has appeared there
+// meanwhile is left alone.
 func (r *readyFile) create() error {
 	if r.temporary == "" {
 		return nil
 	}
-	if err := os.Rename(r.temporary, r.path); err != nil {
-		return fmt.Errorf("ready file: %w", err)
+	err := unix.Renameat2(unix.AT_FDCWD, r.temporary, unix.AT_FDCWD, r.path, unix.RENAME_NOREPLACE)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) { // as on NFS
+		if err = os.Link(r.temporary, r.path); err == nil {
+			err = os.Remove(r.temporary)
+		}
+	}
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return r.exists()
+	case err != nil:
+		return fmt.Errorf("ready file %s: %w", r.path, err)
 	}
 	r.temporary = ""
 	return nil

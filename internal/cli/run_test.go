@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"xentrace/internal/event"
 	"xentrace/internal/trace"
 	"xentrace/test/schema"
@@ -41,23 +43,43 @@ func runWith(t *testing.T, fake *fakeTracer, args ...string) result {
 	return result{stdout.String(), stderr.String(), Status(err), err}
 }
 
+func manyInterfaces(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, " -i eth%d", i)
+	}
+	return b.String()
+}
+
+func TestSixtyFourInterfacesAreAccepted(t *testing.T) {
+	fake := newFake()
+	if got := runWith(t, fake, strings.Fields("hist -d 1ms -i eth0"+manyInterfaces(64))...); got.status != 0 || len(fake.options.Interfaces) != 64 {
+		t.Errorf("status %d, %d interfaces: %s", got.status, len(fake.options.Interfaces), got.stderr)
+	}
+}
+
 func TestUsageErrors(t *testing.T) {
 	for name, c := range map[string]struct {
 		args string
 		want []string // parts of the one line on standard error
 	}{
-		"no command":          {"", []string{"command: missing", "check, completion"}},
+		"no command":          {"", []string{"xentrace: missing argument COMMAND: one of check, compare, completion", "; see xentrace help\n"}},
 		"unknown command":     {"frobnicate", []string{`command "frobnicate": unknown`, "watch"}},
 		"mistyped command":    {"wacth", []string{"did you mean watch?"}},
-		"planned command":     {"report", []string{`command "report": unknown`}},
-		"flag of no command":  {"-i eth0", []string{"xentrace: unknown shorthand flag: 'i' in -i; see xentrace help"}},
+		"another command":     {"top", []string{`command "top": unknown`}},
+		"flag of no command":  {"-i eth0", []string{"xentrace: unknown shorthand flag: 'i' in -i; see xentrace help\n"}},
 		"odd switch":          {"watch -v=maybe", []string{`"maybe"`, "--verbose", "not true or false"}},
 		"unknown flag":        {"watch --frob", []string{"watch: unknown flag: --frob", "xentrace help watch"}},
-		"stray argument":      {"watch eth0", []string{`unexpected argument "eth0"`}},
+		"stray argument":      {"hist eth0", []string{`unexpected argument "eth0"`}},
+		"interface alone":     {"watch eth0", []string{`watch: filter expression: "eth0" at column 1: unknown word`, "-i"}},
+		"odd expression":      {"watch -i eth0 tcp port http", []string{`watch: filter expression: "http" at column 10: names are not looked up`, "see xentrace help watch"}},
+		"expression of hist":  {"hist tcp port 80", []string{`unexpected argument "tcp"`}},
+		"capture of hist":     {"hist -o pcapng", []string{`"pcapng"`, "--output", "not one of text, json"}},
+		"a screen of packets": {"watch --live -o pcapng", []string{"watch: --live and -o pcapng exclude each other"}},
 		"two arguments":       {"man watch hist", []string{`unexpected argument "hist"`}},
-		"argument missing":    {"completion", []string{"bash|zsh|fish|powershell is missing"}},
+		"argument missing":    {"completion", []string{"completion: missing argument SHELL: one of bash, zsh, fish, powershell; see xentrace help completion\n"}},
 		"unknown shell":       {"completion tcsh", []string{`shell "tcsh": not one of bash, zsh, fish, powershell`}},
-		"unknown format":      {"watch -o xml", []string{`"xml"`, "--output", "not one of text, json"}},
+		"unknown format":      {"watch -o xml", []string{`"xml"`, "--output", "not one of text, json, pcapng"}},
 		"unknown backend":     {"watch --backend ebpf", []string{`"ebpf"`, "not one of auto, fentry, kprobe, tracepoint"}},
 		"unknown colour":      {"watch --color maybe", []string{`"maybe"`, "not one of auto, always, never"}},
 		"negative duration":   {"hist -d -5s", []string{`"-5s"`, "--duration", "must be >= 0"}},
@@ -84,7 +106,7 @@ func TestUsageErrors(t *testing.T) {
 		"a screen of hist":    {"hist --live", []string{"unknown flag: --live"}},
 		"no name":             {"watch --interface=", []string{"empty name"}},
 		"no directory":        {"watch --ready-file /nonexistent/ready", []string{"ready file /nonexistent/ready", "no such file or directory"}},
-		"directory":           {"watch --ready-file /", []string{"ready file /: not a regular file"}},
+		"directory":           {"watch --ready-file /", []string{"ready file / exists"}},
 		"file and interface":  {"check --driver-file /x -i eth0", []string{"--driver-file checks only that file"}},
 		"file and ec2rl":      {"check --driver-file /x --ec2rl", []string{"--driver-file checks only that file"}},
 		"no driver file":      {"check --driver-file /nonexistent/x.ko", []string{"driver file /nonexistent/x.ko: no such file or directory"}},
@@ -94,6 +116,29 @@ func TestUsageErrors(t *testing.T) {
 		"ready for nothing":   {"check --ready-file /x", []string{"--ready-file needs --observe"}},
 		"odd observation":     {"check --observe long", []string{"not a duration"}},
 		"check elsewhere":     {"check eth0", []string{`unexpected argument "eth0"`}},
+		"command behind --":   {"-- watch", []string{`argument "--": not allowed before the command; run xentrace watch; see xentrace help`}},
+		"help of no command":  {"nosuch -h", []string{`command "nosuch": unknown`}},
+		"no command's help":   {"-h nosuch", []string{`command "nosuch": unknown`}},
+		"help of junk":        {"help -h junk", []string{`command "junk": unknown`}},
+		"man of junk":         {"man junk", []string{`command "junk": unknown`}},
+		"man help of junk":    {"man -h junk", []string{`command "junk": unknown`}},
+		"shell help of junk":  {"completion -h junk", []string{`shell "junk": not one of bash`}},
+		"junk behind help":    {"watch -h junk", []string{`watch: filter expression: "junk" at column 1: unknown word`, "; see xentrace help watch\n"}},
+		"junk before help":    {"hist junk --help", []string{`hist: unexpected argument "junk"; see xentrace help hist`}},
+		"version of junk":     {"--version nosuch", []string{`command "nosuch": unknown`}},
+		"odd help":            {"--help=maybe", []string{`invalid argument "maybe" for "-h, --help" flag: not true or false; see xentrace help` + "\n"}},
+		"odd help of command": {"watch --help=maybe", []string{`not true or false; see xentrace help watch`}},
+		"odd version":         {"--version=maybe", []string{`not true or false; see xentrace help`}},
+		"long duration":       {"watch -d 99999999999h", []string{"too long; the limit is 2562047h (292 years)"}},
+		"large count":         {"watch --count 99999999999999999999", []string{"too large; the limit is 9223372036854775807"}},
+		"very negative count": {"watch --count -99999999999999999999", []string{"must be >= 1"}},
+		"enormous ring":       {"watch --ring-size 99999999999999999999", []string{"not between one page and 1024MiB"}},
+		"both families":       {"probe -4 -6", []string{"probe: --ipv4 and --ipv6 exclude each other"}},
+		"two to probe":        {"probe -i a -i b", []string{"probe: --interface: only one can be probed at a time"}},
+		"apply and revert":    {"fix --apply --revert", []string{"fix: --apply and --revert exclude each other"}},
+		"no baseline":         {"congestion --baseline /nonexistent/x", []string{"congestion: baseline: open /nonexistent/x: no such file"}},
+		"too many interfaces": {"hist" + manyInterfaces(65), []string{`invalid argument "eth64"`, "more than 64 interfaces"}},
+		"rejected unheard of": {"watch --verdict rejected", []string{"watch: --verdict rejected: needs --rejected"}},
 		"escape":              {"wa\x1b[31m", []string{`"wa\x1b[31m"`}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -105,7 +150,7 @@ func TestUsageErrors(t *testing.T) {
 			if strings.Count(got.stderr, "\n") != 1 || !strings.HasPrefix(got.stderr, "xentrace: ") {
 				t.Errorf("not one line: %q", got.stderr)
 			}
-			for _, part := range c.want {
+			for _, part := range append(c.want, "; see xentrace help") {
 				if !strings.Contains(got.stderr, part) {
 					t.Errorf("got %q, want %q in it", got.stderr, part)
 				}
@@ -130,7 +175,7 @@ func TestStatus(t *testing.T) {
 		"cannot run":   {fmt.Errorf("btf: %w", trace.ErrCannotRun), 3},
 		"anything":     {errors.New("x"), 4},
 		"joined":       {errors.Join(errors.New("x"), trace.ErrCannotRun), 3},
-		"file is full": {fmt.Errorf("standard output: %w", io.ErrShortWrite), 4},
+		"file is full": {fmt.Errorf("cannot write to stdout: %w", io.ErrShortWrite), 4},
 	} {
 		if got := Status(c.err); got != c.want {
 			t.Errorf("%s: status %d, want %d", name, got, c.want)
@@ -289,7 +334,7 @@ func TestHist(t *testing.T) {
 	if fake.options.Records {
 		t.Error("records were asked for")
 	}
-	for _, part := range []string{"slots  packets    share", "--- limit: 18 slots ---", "1000 packets seen, 0 events, 0 lost"} {
+	for _, part := range []string{"slots  packets    share", "--- limit: 18 slots ---", "1,000 packets seen, 0 events, 0 lost"} {
 		if !strings.Contains(got.stdout, part) {
 			t.Errorf("no %q in\n%s", part, got.stdout)
 		}
@@ -310,7 +355,7 @@ func TestDurationDefaults(t *testing.T) {
 
 func TestCannotRun(t *testing.T) {
 	fake := newFake()
-	fake.err = fmt.Errorf("no interface is driven by xen-netfront: name another with -i, or --wait for one: %w", trace.ErrCannotRun)
+	fake.err = fmt.Errorf("no xen-netfront interface found: %w", trace.ErrCannotRun)
 	got := runWith(t, fake, "watch")
 	if got.status != 3 || got.stdout != "" || strings.Count(got.stderr, "\n") != 1 {
 		t.Errorf("got %+v", got)
@@ -331,9 +376,6 @@ func TestReadFailureIsToldAfterTheSummary(t *testing.T) {
 
 func TestReadyFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ready")
-	if err := os.WriteFile(path, []byte("stale"), 0o644); err != nil {
-		t.Fatal(err)
-	}
 	fake := newFake()
 	stale := errors.New("nothing was started")
 	fake.before = func() { _, stale = os.Stat(path) }
@@ -346,6 +388,9 @@ func TestReadyFile(t *testing.T) {
 	if text, err := os.ReadFile(path); err != nil || string(text) != fmt.Sprintln(os.Getpid()) {
 		t.Errorf("ready file holds %q (%v)", text, err)
 	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
 	fake = newFake()
 	fake.err = errors.New("no")
 	if got := runWith(t, fake, "watch", "--ready-file", path); got.status != 4 {
@@ -353,6 +398,47 @@ func TestReadyFile(t *testing.T) {
 	}
 	if left, _ := os.ReadDir(filepath.Dir(path)); len(left) != 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// A file that exists is neither overwritten nor removed, whenever it appeared and whether
+// xentrace starts or not.
+func TestReadyFileThatExists(t *testing.T) {
+	for name, test := range map[string]struct {
+		make   func(path string) error
+		before bool // xentrace starts
+		status int
+	}{
+		"file":                {func(path string) error { return os.WriteFile(path, []byte("mine"), 0o644) }, true, 2},
+		"link to nowhere":     {func(path string) error { return os.Symlink("/nonexistent", path) }, true, 2},
+		"directory":           {func(path string) error { return os.Mkdir(path, 0o755) }, true, 2},
+		"file made meanwhile": {func(path string) error { return os.WriteFile(path, []byte("mine"), 0o644) }, false, 4},
+		"link made meanwhile": {func(path string) error { return os.Symlink("/nonexistent", path) }, false, 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "ready")
+			fake := newFake()
+			var made error
+			if test.before {
+				made = test.make(path)
+				fake.err = errors.New("no")
+			} else {
+				fake.before = func() { made = test.make(path) }
+			}
+			got := runWith(t, fake, "watch", "-d", "10ms", "--ready-file", path)
+			if made != nil {
+				t.Fatal(made)
+			}
+			if got.status != test.status || !strings.Contains(got.stderr, "ready file "+path+" exists") {
+				t.Errorf("status %d, stderr %q", got.status, got.stderr)
+			}
+			if info, err := os.Lstat(path); err != nil || info.Mode().IsRegular() && info.Size() != int64(len("mine")) {
+				t.Errorf("the file is gone or overwritten: %v, %v", info, err)
+			}
+			if left, _ := os.ReadDir(filepath.Dir(path)); len(left) != 1 {
+				t.Errorf("left behind: %v", left)
+			}
+		})
 	}
 }
 
@@ -368,7 +454,7 @@ func TestFullDiskIsAFailure(t *testing.T) {
 		fake.records = records
 		err = Run(context.Background(), []string{"watch", "-o", "json", "-d", "10ms"},
 			System{Stdout: full, Stderr: io.Discard, Getenv: os.Getenv, Start: fake.start})
-		if Status(err) != 4 || !strings.Contains(err.Error(), "standard output: ") || !strings.Contains(err.Error(), "no space left") {
+		if Status(err) != 4 || !strings.Contains(err.Error(), "cannot write to stdout: no space left on device") {
 			t.Errorf("%d records: got %v", records, err)
 		}
 		if !fake.closed.Load() {
@@ -377,7 +463,7 @@ func TestFullDiskIsAFailure(t *testing.T) {
 	}
 }
 
-// With -v it says how to let go of a driver that it keeps from being unloaded.
+// With -v it says how to released a driver that it keeps from being unloaded.
 func TestHeldDriverIsSaid(t *testing.T) {
 	const says = "module cannot be unloaded"
 	for _, holds := range []bool{false, true} {
@@ -409,5 +495,80 @@ func TestSummariesTellOfFlows(t *testing.T) {
 		if known != (command == "watch") || (summary.Missing["flows"] == "") != (command == "watch") {
 			t.Errorf("%s: %s", command, lines[len(lines)-1])
 		}
+	}
+}
+
+// The error of a write reads the same by every command.
+func TestFullDiskIsOneSentence(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	for _, args := range []string{"help", "watch -h", "version", "--version", "man", "completion bash", "completion zsh", "check", "watch -d 1ms", "watch -o json -d 1ms", "hist -d 1ms"} {
+		var stderr bytes.Buffer
+		err := Run(t.Context(), strings.Fields(args), System{
+			Stdout: full, Stderr: io.Discard, Getenv: os.Getenv, Machine: fakeMachine, Start: newFake().start,
+		})
+		Report(&stderr, err)
+		if want := "xentrace: cannot write to stdout: no space left on device\n"; Status(err) != 4 || stderr.String() != want {
+			t.Errorf("%s: status %d, %q", args, Status(err), stderr.String())
+		}
+	}
+}
+
+func TestCompletionOfNothingIsOfAnEmptyWord(t *testing.T) {
+	for _, request := range []string{"__complete", "__completeNoDesc"} {
+		if got, want := runWith(t, nil, request), runWith(t, nil, request, ""); got.status != 0 || got.stdout != want.stdout || !strings.Contains(got.stdout, "watch") {
+			t.Errorf("%s: status %d, %q", request, got.status, got.stdout)
+		}
+	}
+}
+
+// --duration bounds the wait for an interface, and what is left of it the run.
+func TestDurationBoundsTheWait(t *testing.T) {
+	for _, command := range []string{"watch", "hist"} {
+		fake := newFake()
+		fake.waits, fake.startup = true, time.Hour
+		got := runWith(t, fake, command, "--wait", "-d", "50ms", "-o", "json")
+		if got.status != 3 || !strings.HasSuffix(got.stderr, "xentrace: cannot run here: no interface appeared within --duration 50ms\n") {
+			t.Errorf("%s: status %d, stderr %q", command, got.status, got.stderr)
+		}
+		if strings.Count(got.stdout, "\n") != 1 || !strings.HasPrefix(got.stdout, `{"type":"summary"`) || !strings.Contains(got.stdout, `"recursion":"nothing was attached"`) {
+			t.Errorf("%s: stdout %q", command, got.stdout)
+		}
+	}
+	fake := newFake()
+	fake.waits, fake.startup = true, 100*time.Millisecond
+	got := runWith(t, fake, "watch", "--wait", "-d", "10m100ms", "--count", "3")
+	if got.status != 0 || !fake.closed.Load() {
+		t.Errorf("it appeared: status %d, stderr %q", got.status, got.stderr)
+	}
+	w := wait{limit: time.Minute, began: time.Now().Add(-40 * time.Second)}
+	if left := w.rest(time.Minute); left > 20*time.Second || left < time.Second {
+		t.Errorf("40 s of a minute waited, and %v are left", left)
+	}
+	for _, w := range []wait{{limit: time.Minute}, {began: time.Now().Add(-time.Hour)}} {
+		if left := w.rest(time.Minute); left != time.Minute {
+			t.Errorf("%v are left, want all", left)
+		}
+	}
+}
+
+// The time that hist and congestion take unless told otherwise does not bound a wait.
+func TestDefaultDurationDoesNotBoundTheWait(t *testing.T) {
+	var bounds []time.Duration
+	for _, args := range []string{"", "-d 10s"} {
+		o := commandLine().newTracing()
+		o.duration = histDuration
+		c := &cobra.Command{}
+		o.flags(c)
+		if err := c.ParseFlags(strings.Fields(args)); err != nil {
+			t.Fatal(err)
+		}
+		bounds = append(bounds, o.limit)
+	}
+	if bounds[0] != 0 || bounds[1] != 10*time.Second {
+		t.Errorf("bounds %v, want none and 10s", bounds)
 	}
 }

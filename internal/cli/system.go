@@ -2,7 +2,10 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -14,6 +17,7 @@ import (
 	"xentrace/internal/event"
 	"xentrace/internal/fix"
 	"xentrace/internal/flow"
+	"xentrace/internal/kernel"
 	"xentrace/internal/output"
 	"xentrace/internal/probe"
 	"xentrace/internal/trace"
@@ -21,7 +25,7 @@ import (
 
 // A Tracer is attached to the driver and counts until it is stopped.
 type Tracer interface {
-	// Choice tells the backend that attached, and why the better ones did not.
+	// Choice shows the backend that attached, and why the better ones did not.
 	Choice() trace.Choice
 	// Read waits for the next record. It returns io.EOF once the tracer was
 	// stopped and all records were read.
@@ -30,15 +34,16 @@ type Tracer interface {
 	Holders(inodes []uint64) ([]event.Holder, error)
 	// Totals returns what was counted so far; after Stop, what was counted.
 	Totals(context.Context) (event.Totals, error)
-	// Connections tells how the connections stand whose packets were read; nil where
-	// nothing can tell.
+	// Connections reads the state of connections whose packets were read; nil where
+	// nothing can show.
 	Connections() flow.Kernel
-	// SetProbe has every packet of the socket with this cookie told of.
+	// SetProbe has every packet of the socket with this cookie reported.
 	SetProbe(cookie uint64) error
-	// MissingAnswers says why the backend's answers are not seen, if they are not.
+	// MissingAnswers returns why TX responses are not seen; empty if they are.
 	MissingAnswers() string
-	// DropPrivileges gives up what the process does not need any more.
-	DropPrivileges(context.Context) error
+	// DropPrivileges becomes the user and drops all privileges that neither the tracer nor
+	// the caller needs, who names its own.
+	DropPrivileges(context.Context, kernel.User, ...kernel.Capability) error
 	// Stop ends the counting.
 	Stop(context.Context) error
 	// Close detaches every hook.
@@ -47,12 +52,12 @@ type Tracer interface {
 
 // Build is what the linker and the compiler know of this binary.
 type Build struct {
-	Version string // "" where the module's own version is to be told
-	Commit  string // "" where the one recorded by the Go tool is to be told
+	Version string // "" for the module's own version
+	Commit  string // "" for the one recorded by the Go tool
 	Clang   string // what compiled the BPF objects
 }
 
-// A System is what a command line runs in. Tests put their own in place.
+// A System is what a command line runs in. Tests use their own.
 type System struct {
 	Stdout io.Writer
 	Stderr io.Writer
@@ -69,8 +74,8 @@ type System struct {
 	Machine func() (check.Source, error)
 
 	// Probe makes the probe that fix verifies with: out of the interface with this index
-	// in the caller's network namespace, whose inode number is given, too.
-	Probe func(ctx context.Context, tracer probe.Tracer, namespace uint32, index int) (event.Probe, error)
+	// in the caller's network namespace, whose inode number is given, too; smallHead is [probe.SmallHeadSize].
+	Probe func(ctx context.Context, tracer probe.Tracer, namespace uint32, index, smallHead int) (event.Probe, error)
 
 	// Changeable is what fix changes; Root is where it writes files, "" being /.
 	Changeable func() (fix.Machine, error)
@@ -78,8 +83,25 @@ type System struct {
 }
 
 func (s System) print(text string) error {
-	_, err := io.WriteString(s.Stdout, text)
+	_, err := io.WriteString(s.stdout(), text)
 	return err
+}
+
+// stdout is standard output with the error of a write explained, the same by every command.
+func (s System) stdout() io.Writer { return explainedWriter{s.Stdout} }
+
+type explainedWriter struct{ io.Writer }
+
+func (w explainedWriter) Write(b []byte) (int, error) {
+	n, err := w.Writer.Write(b)
+	var failure *fs.PathError
+	if errors.As(err, &failure) {
+		err = failure.Err
+	}
+	if err != nil {
+		err = fmt.Errorf("cannot write to stdout: %w", err)
+	}
+	return n, err
 }
 
 func isTerminal(w io.Writer) bool {
@@ -87,7 +109,7 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// columns returns how wide w is now: as its terminal says, else COLUMNS, else
+// columns returns how wide w is now: its terminal, else COLUMNS, else
 // fallback.
 func (s System) columns(w io.Writer, fallback int) int {
 	if f, ok := w.(*os.File); ok {
@@ -101,8 +123,8 @@ func (s System) columns(w io.Writer, fallback int) int {
 	return fallback
 }
 
-// coloured tells whether to write colours to w. --color always and never beat
-// what NO_COLOR and TERM say.
+// coloured reports whether to write colours to w. --color always and never beat
+// NO_COLOR and TERM.
 func (s System) coloured(mode string, w io.Writer) bool {
 	switch mode {
 	case "always":
@@ -113,7 +135,7 @@ func (s System) coloured(mode string, w io.Writer) bool {
 	return isTerminal(w) && s.Getenv("NO_COLOR") == "" && s.Getenv("TERM") != "dumb"
 }
 
-// blocks tells whether the locale has block characters: any in UTF-8.
+// blocks reports whether the locale has block characters: any in UTF-8.
 func (s System) blocks() bool {
 	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
 		if locale := s.Getenv(name); locale != "" {
@@ -124,31 +146,38 @@ func (s System) blocks() bool {
 	return false
 }
 
-func (t *tracing) lines(out io.Writer, histogram bool, totals *event.Totals) *output.Lines {
+// lines is the sink of watch and hist. On a terminal repeats of a packet become a line, unless whole
+// stacks are asked for, which differ.
+func (t *tracing) lines(out io.Writer, histogram bool, totals *event.Totals) emitter {
 	if t.json() {
 		return output.NewJSON(out)
 	}
-	text := &output.Text{
-		Width:     func() int { return t.columns(t.Stdout, output.DefaultWidth) },
-		Whole:     !isTerminal(t.Stdout),
-		Color:     t.coloured(t.color, t.Stdout),
-		Blocks:    t.blocks(),
-		Stacks:    t.verbose || t.stack,
-		Histogram: histogram,
-	}
+	text := t.text(&t.writing, t.verbose || t.stack)
+	text.Histogram = histogram
 	for i := range totals.Interfaces {
 		text.WidenTo(totals.Interfaces[i].Name)
 	}
+	if isTerminal(t.Stdout) && !text.Stacks {
+		return output.NewRepeats(out, text)
+	}
 	return output.NewText(out, text)
+}
+
+// text writes events as they come, whole lines where standard output is no terminal.
+func (s System) text(w *writing, stacks bool) *output.Text {
+	return &output.Text{
+		Width: func() int { return s.columns(s.Stdout, output.DefaultWidth) }, Whole: !isTerminal(s.Stdout),
+		Color: s.coloured(w.color, s.Stdout), Blocks: s.blocks(), Stacks: stacks,
+	}
 }
 
 // reportSink returns the sink of commands that report once. evidence is shown of findings that
 // are OK too; short is the form that congestion --watch has.
 func (s System) reportSink(w *writing, evidence, short bool) *output.Lines {
 	if w.json() {
-		return output.NewJSON(s.Stdout)
+		return output.NewJSON(s.stdout())
 	}
-	return output.NewText(s.Stdout, &output.Text{
+	return output.NewText(s.stdout(), &output.Text{
 		Width: func() int { return s.columns(s.Stdout, reportWidth) }, Color: s.coloured(w.color, s.Stdout),
 		Blocks: s.blocks(), Evidence: evidence, Short: short,
 	})

@@ -16,7 +16,7 @@ func (a *app) versionCommand() *cobra.Command {
 	w := newWriting()
 	c := &cobra.Command{
 		Use: "version [flags]", Short: "Print the version of xentrace, its build and the running kernel",
-		Args: arguments("", 0, 0),
+		Args: none,
 		RunE: func(*cobra.Command, []string) error { return a.printVersion(w.format) },
 	}
 	word(c, &w.format, "output", "o", "FORMAT", "output format", "text", "json")
@@ -50,7 +50,7 @@ type versionInfo struct {
 	BTF          bool    `json:"btf"` // of vmlinux
 }
 
-// versionOf puts together what the linker, the Go tool and the kernel tell.
+// versionOf collects what the linker, the Go tool and the kernel report.
 func versionOf(build Build) (versionInfo, error) {
 	v := versionInfo{
 		Type: "version", Version: build.Version, Go: runtime.Version(), Architecture: runtime.GOARCH,
@@ -77,7 +77,7 @@ func known(s string) *string {
 	return &s
 }
 
-// addBuildInfo fills in what the Go tool recorded and the linker did not say.
+// addBuildInfo fills in what the Go tool recorded and the linker did not set.
 func (v *versionInfo) addBuildInfo(info *debug.BuildInfo) {
 	if v.Version == "" {
 		v.Version = strings.Trim(info.Main.Version, "()") // (devel)

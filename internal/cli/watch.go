@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -23,32 +24,59 @@ type watchOptions struct {
 func (a *app) watchCommand() *cobra.Command {
 	o := &watchOptions{tracing: a.newTracing()}
 	c := &cobra.Command{
-		Use: "watch [flags]", Short: "Show each dropped, linearized or bounced packet, and a summary",
+		Use: "watch [flags] [EXPRESSION]", Short: "Show each dropped, linearized or bounced packet, and a summary",
 		Long: `Prints a line for each packet that xen-netfront drops, linearizes or bounces, a
-line for each TCP connection that stalls or recovers, and a summary with causes
-and what to do. Filters select what is printed; every packet is counted.`,
-		Args: arguments("", 0, 0),
+line for each TCP connection that stalls or recovers, and a summary with advice.
+Filters and EXPRESSION, a pcap filter, select what is printed, not what counts.`,
+		Args: expressionArgument(&o.filter), ValidArgsFunction: cobra.NoFileCompletions,
 		Example: `  xentrace watch                           every Xen interface
   xentrace watch -i eth0 -d 1m -o json     one minute of eth0, as JSON lines
-  xentrace watch -i eth0 --drops all -v    also drops before the driver
-  xentrace watch --host 10.0.0.0/8 --comm nginx`,
-		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context()) },
+  xentrace watch --comm nginx tcp port 443 and net 10.0.0.0/8
+  xentrace watch -o pcapng | tshark -r -`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := o.chooseSnap(c); err != nil {
+				return err
+			}
+			return o.run(c.Context())
+		},
 	}
+	o.formats = append(o.formats, formatPcapng)
 	o.tracing.flags(c)
 	toggle(c, &o.live, "live", "", "full-screen view: counters, worst flows, last events")
-	word(c, &o.drops, "drops", "", "WHICH", "drops to report, by the driver or also before it", string(event.DropsDriver), string(event.DropsAll))
-	word(c, &o.dropsHook, "drops-hook", "", "NAME", "hook of --drops all", string(trace.DropsTracepoint), string(trace.DropsKprobe))
-	toggle(c, &o.stack, "stack", "", "show the kernel and user stack of the sender")
-	o.filterFlags(c)
+	o.recording.flags(c)
+	parsed(c, &o.recording.snap, "snap", "", "BYTES", "0", snapUsage, parseSnap)
+	o.eventFlags(c)
 	parsed(c, &o.count, "count", "", "N", "", "stop after this many reported packets", parseCount)
 	toggle(c, &o.exitCode, "exit-code", "", "exit 1 if a matching packet was dropped")
-	parsed(c, &o.ringBytes, "ring-size", "", "BYTES", "4MiB", "ring buffer size, a power of two (KiB, MiB)", parseRingSize)
 	return c
 }
 
-func (o *watchOptions) run(ctx context.Context) error {
+// eventFlags choose what is reported.
+func (o *watchOptions) eventFlags(c *cobra.Command) {
+	word(c, &o.drops, "drops", "", "WHICH", "drops to report: driver, all (also outside the driver)", string(event.DropsDriver), string(event.DropsAll))
+	word(c, &o.dropsHook, "drops-hook", "", "NAME", "hook of --drops all", string(trace.DropsTracepoint), string(trace.DropsKprobe))
+	toggle(c, &o.stack, "stack", "", "show the kernel and user stack of the sender")
+	parsed(c, &o.ringBytes, "ring-size", "", "BYTES", "4MiB", "ring buffer size, e.g. 16MiB", parseRingSize)
+	filterFlags(c, &o.filter)
+}
+
+// validate refuses flags that would do nothing.
+func (o *watchOptions) validate() error {
 	if o.dropsHook != string(trace.DropsTracepoint) && o.drops != string(event.DropsAll) {
-		return usageError{errors.New("watch: --drops-hook: needs --drops all; see xentrace help watch")}
+		return usageError{errors.New("--drops-hook: needs --drops all")}
+	}
+	if slices.Contains(o.filter.Verdicts, event.Rejected) && !o.rejected {
+		return usageError{errors.New("--verdict rejected: needs --rejected")}
+	}
+	if err := o.refuseTerminal(&o.writing); err != nil {
+		return err
+	}
+	return nil
+}
+
+func (o *watchOptions) run(ctx context.Context) error {
+	if err := o.validate(); err != nil {
+		return err
 	}
 	wanted, err := o.wantsScreen()
 	if err != nil {
@@ -73,15 +101,14 @@ func (o *watchOptions) watch(ctx context.Context) (session.Result, error) {
 		}
 	})
 	if t == nil {
-		return session.Result{}, err
+		return session.Result{}, o.neverAttached(ctx, false, err)
 	}
 	return t.run(ctx, t.stream(false), screen, options)
 }
 
-func (o *watchOptions) filterFlags(c *cobra.Command) {
-	f := &o.filter
+func filterFlags(c *cobra.Command, f *filter.Filter) {
 	none := cobra.NoFileCompletions
-	list(c, &f.Hosts, "host", "", "ADDRESS", "only packets from or to this address or network", none, filter.ParseHost)
+	list(c, &f.Hosts, "host", "", "ADDRESS", "only packets of this address or network", none, filter.ParseHost)
 	list(c, &f.Ports, "port", "", "N", "only packets from or to this port", none, filter.ParsePort)
 	list(c, &f.PIDs, "pid", "", "N", "only packets of this process's sockets", none, filter.ParsePID)
 	list(c, &f.Comms, "comm", "", "NAME", "only packets of processes with this name", none, filter.ParseComm)

@@ -25,12 +25,28 @@ const (
 	accepts       = "accepts"
 )
 
+type tracepoint struct{ program, name string }
+
 // tracepoints are attached on every kernel, the end of a packet before its begin.
-var tracepoints = []struct{ program, name string }{
-	{bpf.CongestionProgCongestionEnd, "net_dev_xmit"},
-	{bpf.CongestionProgCongestionPoll, "napi_poll"},
-	{bpf.CongestionProgCongestionState, "inet_sock_set_state"},
-	{bpf.CongestionProgCongestionBegin, "net_dev_start_xmit"},
+func (h *hooks) tracepoints() []tracepoint {
+	begin := bpf.CongestionProgCongestionBeginTyped
+	if h.untyped {
+		begin = bpf.CongestionProgCongestionBegin
+	}
+	return []tracepoint{
+		{bpf.CongestionProgCongestionEnd, "net_dev_xmit"},
+		{bpf.CongestionProgCongestionPoll, "napi_poll"},
+		{bpf.CongestionProgCongestionState, "inet_sock_set_state"},
+		{begin, "net_dev_start_xmit"},
+	}
+}
+
+// attach attaches its program. One that knows the types of its arguments has another type.
+func (t tracepoint) attach(p *ebpf.Program) (link.Link, error) {
+	if p.Type() == ebpf.Tracing {
+		return link.AttachTracing(link.TracingOptions{Program: p})
+	}
+	return link.AttachRawTracepoint(link.RawTracepointOptions{Name: t.name, Program: p})
 }
 
 // A function of the kernel is attached to where the kernel allows it.
@@ -55,7 +71,7 @@ type sizes struct {
 	queuesEach uint32
 }
 
-// hooks are the BPF programs in place.
+// hooks are the attached BPF programs.
 type hooks struct {
 	counters
 	selection bpfload.Selection
@@ -65,6 +81,7 @@ type hooks struct {
 	rings     bool              // the driver's ring can be read
 	accept    string            // the program for this kernel's inet_csk_accept
 	free      string            // this kernel's any-context free
+	untyped   bool              // the kernel refuses programs that know a tracepoint's types
 
 	countsRecursion bool
 }
@@ -73,15 +90,13 @@ type hooks struct {
 func attach(types *kernel.Types, room sizes, netfront bool) (*hooks, error) {
 	h := &hooks{missing: make(map[string]string), countsRecursion: bpfload.CountsRecursion(types)}
 	h.configure(types, room, netfront)
-	if err := h.load(); err != nil {
-		return nil, trace.Explain(err)
+	err := h.start()
+	if err != nil {
+		h.untyped = true
+		err = h.start()
 	}
-	for _, t := range tracepoints {
-		l, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: t.name, Program: h.collection.Programs[t.program]})
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("tracepoint %s: %w", t.name, trace.Explain(err)), h.close())
-		}
-		h.links = append(h.links, l)
+	if err != nil {
+		return nil, err
 	}
 	for _, f := range h.functions() {
 		if _, known := h.missing[f.serves]; known || f.netfront && !netfront {
@@ -166,10 +181,25 @@ func driverRing(types *kernel.Types) (netfront.TransmitRing, error) {
 	return ring, nil
 }
 
+// start loads the programs of the tracepoints and attaches them.
+func (h *hooks) start() error {
+	if err := h.load(); err != nil {
+		return trace.Explain(err)
+	}
+	for _, t := range h.tracepoints() {
+		l, err := t.attach(h.collection.Programs[t.program])
+		if err != nil {
+			return errors.Join(fmt.Errorf("tracepoint %s: %w", t.name, trace.Explain(err)), h.close())
+		}
+		h.links = append(h.links, l)
+	}
+	return nil
+}
+
 func (h *hooks) load() error {
 	s := h.selection
 	s.Programs = []string{bpf.CongestionProgReadRings, bpf.CongestionProgBeginRings}
-	for _, t := range tracepoints {
+	for _, t := range h.tracepoints() {
 		s.Programs = append(s.Programs, t.program)
 	}
 	for _, f := range h.functions() {
@@ -220,5 +250,6 @@ func (h *hooks) close() error {
 		c.Close()
 	}
 	h.collection.Close()
+	h.links, h.others = nil, nil
 	return err
 }

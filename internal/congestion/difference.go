@@ -42,6 +42,9 @@ func (m *Meter) report(n int, before, now *Snapshot) event.CongestionReport {
 		received = received.minus(before.receive[n])
 	}
 	fillReceive(&r, i, received)
+	if n < len(before.events) {
+		r.Events = eventsSince(i.BusInfo, before.events[n], now.events[n])
+	}
 	fillCPU(&r, before.machine.cpus, now.machine.cpus)
 	fillInterrupts(&r, i, before.machine.interrupts, now.machine.interrupts)
 	m.connections(&r, before, now)
@@ -58,6 +61,17 @@ func (m *Meter) report(n int, before, now *Snapshot) event.CongestionReport {
 	maps.Copy(r.Missing, now.missing)
 	maps.Copy(r.Missing, now.machine.missing)
 	return r
+}
+
+// eventsSince is nil where they are not known. Counters of 32 bits wrap.
+func eventsSince(device string, before, now *netdev.EventChannels) *event.Events {
+	if before == nil || now == nil {
+		return nil
+	}
+	return &event.Events{
+		Device: device, Total: now.Events - before.Events, Spurious: now.Spurious - before.Spurious,
+		DelayedJiffies: now.DelayedJiffies - before.DelayedJiffies, Threshold: now.Threshold,
+	}
 }
 
 // queue reports the counts, as far as this kernel allows them.
@@ -94,7 +108,7 @@ func (m *Meter) queue(c *queueCounts, netfront bool) event.CongestionQueue {
 
 func (m *Meter) has(hook string) bool { return m.hooks.missing[hook] == "" }
 
-// whyMissing says why some figures cannot be counted.
+// whyMissing returns why some figures cannot be counted.
 func (m *Meter) whyMissing(r *event.CongestionReport, i netdev.Interface) {
 	say := func(reason string, keys ...string) {
 		for _, key := range keys {

@@ -1,6 +1,6 @@
 // Package congestion measures the pressure on a network interface: how much is sent
-// and in what pieces, how full the transmit ring is, how long the backend takes, and
-// how connections fare meanwhile. Everything is added up in the kernel; no packet
+// and in what packet sizes, how full the TX ring is, the completion time, and
+// the state of connections. Everything is added up in the kernel; no packet
 // makes an event.
 package congestion
 
@@ -33,7 +33,7 @@ const (
 	spareQueues     = 8
 )
 
-// Options says what to measure.
+// Options select what to measure.
 type Options struct {
 	// Interfaces names interfaces in the caller's network namespace. Empty means every
 	// interface driven by xen-netfront in any namespace, those that appear later too.
@@ -64,8 +64,8 @@ type measured struct {
 	gone bool
 }
 
-// Start attaches. It returns once every hook that this kernel allows is in place.
-// Errors that wrap [trace.ErrCannotRun] say what this machine lacks.
+// Start attaches. It returns once every hook that this kernel allows is attached.
+// Errors that wrap [trace.ErrCannotRun] name what this machine lacks.
 func Start(ctx context.Context, o Options) (*Meter, error) {
 	if err := trace.CheckKernel(); err != nil {
 		return nil, err
@@ -221,11 +221,10 @@ func (m *Meter) Close() error {
 	return m.hooks.close()
 }
 
-// DropPrivileges gives up what is not needed any more, for the whole process and for
-// good. It keeps CAP_BPF and CAP_PERFMON, to read what is counted, and, unless the interfaces
-// are named, CAP_SYS_ADMIN and CAP_SYS_PTRACE for those of other network namespaces.
-func (m *Meter) DropPrivileges() error {
-	return trace.KeepPrivileges(m.options.Interfaces)
+// DropPrivileges becomes the user and drops, for the whole process and for good, all
+// privileges but those that measuring needs, see [trace.KeepPrivileges].
+func (m *Meter) DropPrivileges(user kernel.User) error {
+	return trace.KeepPrivileges(user, m.options.Interfaces)
 }
 
 // Interfaces returns those that are measured and there.
@@ -241,5 +240,5 @@ func (m *Meter) Interfaces() []netdev.Interface {
 	return there
 }
 
-// Missing says which figures cannot be had on this kernel, and why.
+// Missing returns which figures cannot be measured on this kernel, and why.
 func (m *Meter) Missing() map[string]string { return m.hooks.missing }

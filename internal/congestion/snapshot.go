@@ -3,6 +3,7 @@ package congestion
 import (
 	"context"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -20,6 +21,7 @@ type Snapshot struct {
 	interfaces []measured
 	queues     [][]queueCounts // by interface
 	receive    []receiveCounts
+	events     []*netdev.EventChannels // nil where the kernel does not count them
 	tcp        map[uint32]tcpCounts
 	listen     map[uint32]listenCounts
 	listeners  map[uint32]map[uint16]bpf.CongestionListener
@@ -73,6 +75,12 @@ func (s *Snapshot) read(m *Meter, index uint32) error {
 		return err
 	}
 	s.receive = append(s.receive, received)
+	s.events = append(s.events, nil)
+	if i := s.interfaces[index]; i.IsNetfront() {
+		if counts, err := netdev.ReadEventChannels(os.DirFS("/"), i.BusInfo); err == nil {
+			s.events[index] = &counts
+		}
+	}
 	var queues []queueCounts
 	for queue := range m.room.queuesEach {
 		c, err := m.hooks.queue(index*m.room.queuesEach+queue, s.monotonic)

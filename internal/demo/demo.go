@@ -65,7 +65,7 @@ func Run(ctx context.Context, o Options) error {
 func explain(err error) error {
 	switch {
 	case errors.Is(err, unix.EPERM) && !errors.Is(err, trace.ErrCannotRun):
-		return fmt.Errorf("%w: %w: run it as root, with sudo", trace.ErrCannotRun, err)
+		return fmt.Errorf("%w: %w; run with sudo", trace.ErrCannotRun, err)
 	case errors.Is(err, unix.EOPNOTSUPP):
 		return fmt.Errorf("%w: %w: this kernel lacks veth interfaces, or its module veth is not installed", trace.ErrCannotRun, err)
 	case errors.Is(err, rocket.ErrSinglePages):

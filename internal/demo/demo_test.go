@@ -44,7 +44,7 @@ func TestCompare(t *testing.T) {
 			var out bytes.Buffer
 			d := &demonstration{Options: Options{Out: &out, Width: func() int { return 100 }}}
 			err := d.compare(first, second)
-			if (err == nil) != test.equal || strings.Contains(out.String(), "They are equal") != test.equal {
+			if (err == nil) != test.equal || strings.Contains(out.String(), "All counts are equal") != test.equal {
 				t.Errorf("error %v, and it says:\n%s", err, out.String())
 			}
 		})
@@ -78,7 +78,7 @@ func TestExplain(t *testing.T) {
 		says   string
 	}{
 		{nil, false, ""},
-		{fmt.Errorf("unshare: %w", unix.EPERM), true, "as root"},
+		{fmt.Errorf("unshare: %w", unix.EPERM), true, "run with sudo"},
 		{fmt.Errorf("%w: no privilege: %w", trace.ErrCannotRun, unix.EPERM), true, "no privilege"},
 		{fmt.Errorf("veth pair: %w", unix.EOPNOTSUPP), true, "module veth"},
 		{fmt.Errorf("udp: %w", rocket.ErrSinglePages), true, "high_order_alloc_disable"},

@@ -26,7 +26,7 @@ func (d *demonstration) write(indent int, paragraphs ...string) error {
 			text = output.Paragraph(p, indent, min(d.Width(), widest))
 		}
 		if _, err := io.WriteString(d.Out, text); err != nil {
-			return fmt.Errorf("standard output: %w", err)
+			return err
 		}
 	}
 	return nil
@@ -34,11 +34,11 @@ func (d *demonstration) write(indent int, paragraphs ...string) error {
 
 func (d *demonstration) introduce() error {
 	return d.say(
-		fmt.Sprintf("About 15 seconds, in two network namespaces of its own, joined by a veth pair, %s and %s. Nothing else on this machine changes, and nothing is left behind.", nearName, farName),
+		fmt.Sprintf("This takes about 15 s. It runs in two network namespaces of its own, connected by a veth pair (%s, %s). Nothing else on this machine changes, and nothing is left behind.", nearName, farName),
 		"",
-		fmt.Sprintf("A Xen frontend puts a packet on its TX ring in slots, one for each 4 KiB page that the packet's data touches, and accepts at most %d. Bulk data needs few. A program that writes a few bytes at a time can spread a packet of 1,000 bytes over more pages than that.", slots.Limit),
+		fmt.Sprintf("xen-netfront needs one TX ring slot for each 4 KiB page that a packet touches, and accepts at most %d slots per packet. Bulk data needs few. A program that writes a few bytes at a time can spread 1,000 bytes over more pages than that.", slots.Limit),
 		"",
-		fmt.Sprintf("The demo now sends %d such packets over UDP and TCP, among ordinary ones. %s is no Xen interface and sends them all: xentrace reports \"over_limit\" where a Xen frontend would drop or linearize.", watched, nearName),
+		fmt.Sprintf("The demo now sends %d such packets over UDP and TCP, mixed with ordinary ones. %s is not a Xen interface and sends them all: xentrace reports \"over_limit\" where xen-netfront would drop or linearize.", watched, nearName),
 	)
 }
 
@@ -48,10 +48,10 @@ func (d *demonstration) judge(p *part) error {
 	several := counts.Packets - counts.Slots[1]
 	judgements := []struct{ frontend, fate string }{
 		{"Linux 3.7 to 3.16", fmt.Sprintf("drops each of the %d. TCP retransmits the same packet, which is dropped again: the connection is stalled.", counts.OverLimit)},
-		{"Linux 3.17 and newer", fmt.Sprintf("linearizes each of the %d: copies it into one linear buffer and sends that. It drops the packet if no memory is free for the copy.", counts.OverLimit)},
-		{"with scatter-gather off", fmt.Sprintf("drops each packet that reaches the driver with 2 slots or more. %d of these %d packets need that many; the stack linearizes each first, but the linear part can straddle a page boundary, too.", several, counts.Packets)},
+		{"Linux 3.17 and newer", fmt.Sprintf("linearizes each of the %d: copies it into one linear buffer and sends that. Drops it only if there is no memory for the copy.", counts.OverLimit)},
+		{"with scatter-gather off", fmt.Sprintf("drops packets that need 2 slots or more. %d of these %d packets do. The stack linearizes them first, but a linear part can also straddle a page boundary.", several, counts.Packets)},
 	}
-	if err := d.say("", "What a Xen frontend would have done to these packets:"); err != nil {
+	if err := d.say("", "What xen-netfront would have done with these packets:"); err != nil {
 		return err
 	}
 	for _, j := range judgements {
@@ -66,7 +66,7 @@ func (d *demonstration) judge(p *part) error {
 }
 
 func (d *demonstration) announceCount() error {
-	return d.say("", "Now the histogram: more packets, of all sizes. The BPF program only counts them and makes no records.")
+	return d.say("", "Now the histogram: more packets, of all sizes. They are counted in the kernel; no records are made.")
 }
 
 // compare prints what was sent and what was reported. It is an error if they differ.
@@ -89,5 +89,5 @@ func (d *demonstration) compare(first, second *part) error {
 	if !agree {
 		return errors.New("counts of packets sent and reported differ")
 	}
-	return d.say("They are equal. The demo's network is removed. On a Xen guest, start with: xentrace watch")
+	return d.say("All counts are equal. The demo's network is removed. On a Xen guest, start with: xentrace watch")
 }

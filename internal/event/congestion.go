@@ -10,7 +10,7 @@ import (
 const UsableSlots = 237
 
 // A CongestionReport is what was measured on one interface in some time. What is nil could not be
-// measured here; Missing says why, by the name that the JSON output has for it.
+// measured here; Missing has the reason, by the name that the JSON output has for it.
 type CongestionReport struct {
 	Time     time.Time // when it ended
 	Duration time.Duration
@@ -25,6 +25,7 @@ type CongestionReport struct {
 	Sizes   Log2            // bytes of a packet, link header included
 	Slots   Log2            // slots of a packet
 	Receive *Receive
+	Events  *Events // nil where the kernel does not count them
 	CPU     *CPULoad
 	TCP     *Accepts
 	Bound   *RingBound
@@ -40,12 +41,12 @@ type CongestionQueue struct {
 	Number  int
 	Packets uint64 // that the driver took
 	Bytes   uint64 // sum of skb->len
-	Payload uint64 // bytes behind the transport header
+	Payload uint64 // bytes after the transport header
 	Small   uint64 // packets with less than 256 bytes of payload
 	Slots   uint64
-	Busy    uint64 // packets that the driver handed back for want of room
+	Busy    uint64 // packets that the driver handed back because the ring was full
 
-	Stops uint64         // how often the driver stopped the queue for want of room
+	Stops uint64         // how often the driver stopped the queue because the ring was full
 	Full  *time.Duration // how long it was stopped
 	Wake  Log2           // microseconds from a stop to the wake
 
@@ -67,6 +68,15 @@ type Receive struct {
 	Exhausted uint64 // polls that used up their budget
 }
 
+// Events are those of the interface's event channels.
+type Events struct {
+	Device         string // such as vif-0
+	Total          uint32
+	Spurious       uint32 // that found nothing to do
+	DelayedJiffies uint32 // for which the kernel delayed interrupts because of them (XSA-332)
+	Threshold      int    // spurious events in a row that are not delayed
+}
+
 // CPULoad is how busy the CPUs were. Shares are of the time not stolen; Steal is of all
 // time.
 type CPULoad struct {
@@ -76,7 +86,7 @@ type CPULoad struct {
 	HottestBusy       float64  // its share that was not idle
 	MeanInterrupts    float64  // mean of all CPUs
 	RestBusy          float64  // of all but the hottest; 0 where there is one
-	Steal             float64  // of all: ready to run while the hypervisor ran somebody else
+	Steal             float64  // of all: ready to run while the hypervisor ran another vCPU
 	InterruptShare    *float64 // of the interface's interrupts, those on the CPU that took most
 	InterruptsCPU     int      // that CPU
 }
@@ -84,7 +94,7 @@ type CPULoad struct {
 // Accepts is the connections of the interface's network namespace.
 type Accepts struct {
 	Accepts     *uint64 // connections that an application accepted
-	Accept      Log2    // microseconds from the SYN's answer to the accept
+	Accept      Log2    // microseconds from the SYN-ACK to the accept
 	Established uint64  // connections that came in and completed the handshake
 	Opened      uint64  // in either direction
 	Closed      uint64
@@ -207,7 +217,7 @@ const (
 	LimitRing        LimitID = "ring"         // the backend is slow, and the ring is full
 	LimitOneQueue    LimitID = "one_queue"    // one CPU serves the queue while others idle
 	LimitCopies      LimitID = "copies"       // the frontend copies packets before it sends them
-	LimitSteal       LimitID = "steal"        // the hypervisor runs others meanwhile
+	LimitSteal       LimitID = "steal"        // the hypervisor runs other vCPUs
 	LimitAcceptQueue LimitID = "accept_queue" // an application accepts its connections too slowly
 	LimitNone        LimitID = "none"
 )
@@ -229,7 +239,7 @@ type Judgment struct {
 	Sentence     string // with the figures; empty unless SmallPackets
 }
 
-// A Change is one figure beside the same of an earlier run. Either is nil if that run
+// A Change is one figure next to the same of an earlier run. Either is nil if that run
 // could not measure it.
 type Change struct {
 	Key         string // as in the JSON output

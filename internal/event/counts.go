@@ -2,6 +2,7 @@ package event
 
 import (
 	"iter"
+	"slices"
 	"time"
 )
 
@@ -84,14 +85,33 @@ type InterfaceTotals struct {
 	// hooks were attached; nil where it could not be read.
 	TxDroppedDelta *uint64
 	Queues         int // TX queues in use when last looked up
+
+	// Conntrack is what connection tracking of the network namespace dropped since then; nil
+	// where drops outside the driver were not asked for, or it cannot be read.
+	Conntrack *Conntrack
+}
+
+// Conntrack is what connection tracking of a network namespace dropped.
+type Conntrack struct {
+	InsertFailed uint64 // packets whose connection clashed with another's
+	Dropped      uint64 // all packets that it dropped, also those that found the table full
+	EarlyDropped uint64 // entries that made room for others
 }
 
 // Lost counts what the records do not show, by cause. A nil field is one that this
-// kernel does not report; Missing of Totals says why.
+// kernel does not report; Missing of Totals has the reason.
 type Lost struct {
 	Ring      uint64  // records lost because the ring buffer was full
 	Recursion *uint64 // program runs that the kernel skipped to avoid recursion
 	Missed    *uint64 // entries and returns of xennet_start_xmit that kprobes missed
+}
+
+// Suppressed counts records that were not made because more than Options.Rate were due in
+// a second. Their packets are in all other counts.
+type Suppressed struct {
+	Verdict Verdict
+	Cause   Cause // CauseNone unless Verdict is Dropped
+	Records uint64
 }
 
 // Totals is a snapshot of all that was counted since the hooks were attached.
@@ -104,8 +124,14 @@ type Totals struct {
 	Interfaces []InterfaceTotals
 	Events     uint64 // records delivered
 	Lost       Lost
+	Suppressed []Suppressed      // records held back by a rate limit; nil without one
 	Gaps       []Gap             // in the order in which they began
 	Missing    map[string]string // why a value above is nil, by its JSON key
+}
+
+// AnyNetfront reports whether an interface of the Xen network frontend is watched.
+func (t *Totals) AnyNetfront() bool {
+	return slices.ContainsFunc(t.Interfaces, func(n InterfaceTotals) bool { return n.Driver == "xen-netfront" })
 }
 
 // Sum adds up the packets of all interfaces, by verdict and cause. Rejected is nil if no
@@ -131,6 +157,14 @@ func (t *Totals) Sum() InterfaceTotals {
 		}
 	}
 	return sum
+}
+
+// SuppressedRecords returns how many records were suppressed in all.
+func (t *Totals) SuppressedRecords() (n uint64) {
+	for _, s := range t.Suppressed {
+		n += s.Records
+	}
+	return n
 }
 
 // A Gap is an unmonitored interval: packets may have been missed, or the machine did
@@ -163,7 +197,7 @@ const (
 	Tracepoint Backend = "tracepoint" // net_dev_start_xmit; any driver
 )
 
-// Drops says which drops are reported.
+// Drops selects which drops are reported.
 type Drops string
 
 // What --drops can be.

@@ -22,6 +22,12 @@ func (*Finding) Type() string { return "finding" }
 // Type returns "notice".
 func (*Notice) Type() string { return "notice" }
 
+// Type returns "start".
+func (*Start) Type() string { return "start" }
+
+// Type returns "interval".
+func (*Interval) Type() string { return "interval" }
+
 // A Summary is the end of a run: what was counted, and which flows lost packets.
 type Summary struct {
 	Totals

@@ -92,11 +92,12 @@ type FlowCounts struct {
 	Flows       int    // tracked now
 	Stalled     int    // stalled now
 	EverStalled uint64 // stalled once or more
-	Lost        uint64 // flows whose history found the table full, or was evicted from it
+	Lost        uint64 // flows not tracked because the table was full, or evicted from it
 }
 
 // A FlowSummary is what the end of a run reports of flows.
 type FlowSummary struct {
 	FlowCounts
-	Flows []FlowHistory // those that lost packets, the worst first
+	Flows  []FlowHistory // the worst of those that lost packets, the worst first
+	Losing int           // how many lost packets, listed or not
 }

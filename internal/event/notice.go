@@ -17,6 +17,7 @@ type Notice struct {
 	Evidence   string  `json:"evidence,omitempty"`    // what shows that
 	DurationMS int64   `json:"duration_ms,omitempty"` // how long it lasted, or has lasted
 	StepMS     int64   `json:"step_ms,omitempty"`     // how far the wall clock was set, forward if > 0
+	Count      uint64  `json:"count,omitempty"`       // of records
 	Reason     string  `json:"reason,omitempty"`      // why something failed or is not available
 }
 
@@ -59,6 +60,12 @@ const (
 	NoticeQueueStuck     NoticeID = "queue_stuck"
 	NoticeQueueRecovered NoticeID = "queue_recovered"
 
+	// Of a recording: writing paused or resumed (DurationMS: how long nothing was written),
+	// records held back by a rate limit (Count), and damage that a reader found (Reason).
+	NoticeRecordingPaused   NoticeID = "recording_paused"
+	NoticeRecordingResumed  NoticeID = "recording_resumed"
+	NoticeRecordsSuppressed NoticeID = "records_suppressed"
+
 	// What is not measured, with the Reason.
 	NoticeStacksUnavailable      NoticeID = "stacks_unavailable"
 	NoticeDropStacksUnavailable  NoticeID = "drop_stacks_unavailable"
@@ -66,4 +73,5 @@ const (
 	NoticeSuspendUnavailable     NoticeID = "suspend_unavailable"
 	NoticeQueuesUnavailable      NoticeID = "queues_unavailable"
 	NoticeConnectionsUnavailable NoticeID = "connections_unavailable"
+	NoticeOwnersUnavailable      NoticeID = "owners_unavailable"
 )

@@ -36,13 +36,24 @@ type Packet struct {
 	Reason string
 	// Stack is where that was, "function+0xoffset [module]", innermost first. With
 	// Options.Stacks it is also the stack of the call that sent the packet, whatever
-	// went wrong: behind the kernel's functions those of the program,
+	// went wrong: after the kernel's functions those of the program,
 	// "function+0xoffset (file)". Empty without either, where no call sent the
 	// packet, and where kernel addresses are hidden.
 	Stack []string
 
+	EtherType uint16 // of the packet after VLAN tags; 0 if unknown
+	// Header is the packet's first bytes, link header included, read while the packet
+	// was whole; empty unless Options.Snap asks for them. Where the packet has no link
+	// header (a tunnel's device, or dropped before it got one) an Ethernet header with
+	// zero addresses stands for it, which Len does not count.
+	Header []byte
+
 	Flow *Flow // nil for a packet that is neither IPv4 nor IPv6
-	TCP  *TCP  // nil unless the packet belongs to a full TCP socket of this machine
+	// Inner is the flow of the packet that this one carries, if it is a tunnel (VXLAN,
+	// Geneve, GRE, IPIP, SIT). Of a local connection whose packets do not show it, such as
+	// encrypted ones, it is that of the socket, without sequence numbers.
+	Inner *Flow
+	TCP   *TCP // nil unless the packet belongs to a full TCP socket of this machine
 
 	Socket *Socket // nil unless the packet belongs to a full socket of this machine
 
@@ -110,7 +121,7 @@ type Flow struct {
 // TCP is the state of the sending socket at the moment of the record.
 type TCP struct {
 	State       uint8  // TCP_ESTABLISHED and so on
-	Seq         uint32 // sequence number in the packet's header
+	Seq         uint32 // sequence number in the packet's TCP header; SndUna where that is not visible
 	SndUna      uint32
 	SndNxt      uint32
 	WriteSeq    uint32
@@ -130,7 +141,7 @@ type TCP struct {
 // A Socket is the one that a packet belongs to, as far as the BPF program sees it.
 type Socket struct {
 	Address uint64 // of struct sock: identifies a socket while it lives
-	Cookie  uint64 // sk_cookie; 0 if nobody asked the kernel for one yet
+	Cookie  uint64 // sk_cookie; 0 until the kernel is asked for one
 	Inode   uint64 // of sockfs, as in /proc/PID/fd; 0 if no file leads to the socket, as to the kernel's own
 	Cgroup  uint64 // id in the cgroup v2 hierarchy; 0 if unknown
 	UID     uint32 // sk_uid: who made the socket, in the initial user namespace
@@ -162,5 +173,5 @@ type Holder struct {
 // MaxHolderInodes is how many sockets the kernel can be asked about at once.
 const MaxHolderInodes = 1024
 
-// ErrNotLoaded says that the programs which read connections are not loaded (yet).
+// ErrNotLoaded: the programs that read connections are not loaded, or not yet.
 var ErrNotLoaded = errors.New("programs that read connections are not loaded")

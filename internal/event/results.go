@@ -61,9 +61,9 @@ func (*Report) Type() string { return "report" }
 // An Answer is the backend's TX response to a packet that the driver had sent.
 type Answer string
 
-// The answers.
+// TX responses.
 const (
-	NoAnswer       Answer = ""         // not seen: Probe.AnswerMissing says why
+	NoAnswer       Answer = ""         // not seen: Probe.AnswerMissing has the reason
 	AnswerAccepted Answer = "accepted" // the backend accepted it
 	AnswerRejected Answer = "rejected" // the backend rejected it
 )
@@ -75,7 +75,7 @@ type Probe struct {
 	Netfront  bool  // driven by xen-netfront
 	Flow      *Flow // nil if no datagram could be made
 
-	Seen    bool // the driver got it; else Unseen says why not
+	Seen    bool // it reached the driver; else Unseen is the reason why not
 	Unseen  string
 	Reason  string // of a drop before the driver: the kernel's drop reason, if it has one
 	Verdict Verdict
@@ -135,7 +135,7 @@ func AppendAdvice(all []Advice, more ...Advice) []Advice {
 	return all
 }
 
-// An Explanation says what something that was counted means, and what helps.
+// An Explanation is the meaning of a count, and the remedies.
 type Explanation struct {
 	Name    string  // of the cause, drop reason or verdict
 	Verdict Verdict // of the packets
@@ -150,7 +150,7 @@ type Status uint8
 // The statuses.
 const (
 	OK      Status = iota // nothing is wrong
-	Unknown               // it cannot be known; the message says why
+	Unknown               // it cannot be known; the message has the reason
 	Warn                  // it costs speed, or loses packets under conditions
 	Fail                  // packets are lost, or will be with ordinary traffic
 )
@@ -175,13 +175,13 @@ type Finding struct {
 	Advice    []Advice // commands are complete
 }
 
-// A Fact is one piece of evidence.
+// A Fact is one item of evidence.
 type Fact struct {
 	Key   string // in snake_case, with its unit
 	Value any    // a string, a number, a bool, or nil for what is not known
 }
 
-// Fact returns the value of a piece of evidence; nil if it is not known or absent.
+// Fact returns the value of an item of evidence; nil if it is unknown or absent.
 func (f *Finding) Fact(key string) any {
 	for _, fact := range f.Evidence {
 		if fact.Key == key {

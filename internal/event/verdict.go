@@ -33,7 +33,7 @@ const (
 	CauseNone       Cause = iota
 	NoQueues              // the interface has no transmit queue
 	DeviceBroken          // the frontend found its backend misbehaving and gave up
-	TooBig                // longer than the wire format can say: 65535 bytes
+	TooBig                // longer than the wire format allows: 65535 bytes
 	TooManySlots          // over the limit, and this driver does not linearize
 	LinearizeFailed       // over the limit, and no memory for one buffer
 	BounceFailed          // no memory for the bounce copy

@@ -2,9 +2,9 @@
 package facts
 
 import (
-	"context"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,35 +18,89 @@ import (
 // Machine reads the facts about the machine; what cannot be read is not known. files is its
 // root.
 func Machine(files fs.FS) remedy.Facts {
-	number := func(name string) (int, bool) {
-		n, err := strconv.Atoi(text(files, name))
-		return n, err == nil
-	}
 	var f remedy.Facts
-	if n, known := number("proc/sys/net/core/high_order_alloc_disable"); known {
+	if n, known := number(files, "proc/sys/net/core/high_order_alloc_disable"); known {
 		f.SinglePages = setting(n != 0)
-	} else if text(files, "proc/sys/net/core/netdev_max_backlog") != "" { // its neighbour, in every kernel
+	} else if there(files, "proc/sys/net/core/netdev_max_backlog") { // its neighbour, in every kernel
 		f.SinglePages = remedy.Absent
+	} else { // other network namespaces show some of this directory
+		f.OutsideInit = there(files, "proc/sys/net/core/somaxconn")
 	}
-	f.MinFreeKB, _ = number("proc/sys/vm/min_free_kbytes")
-	f.MaxQueues, _ = number("sys/module/xen_netfront/parameters/max_queues")
+	f.MinFreeKB, _ = number(files, "proc/sys/vm/min_free_kbytes")
+	f.Somaxconn, _ = number(files, "proc/sys/net/core/somaxconn")
+	f.MaxQueues, _ = number(files, "sys/module/xen_netfront/parameters/max_queues")
 	for line := range strings.Lines(text(files, "proc/meminfo")) {
 		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == "MemTotal:" {
 			f.MemoryKB, _ = strconv.Atoi(fields[1])
 		}
 	}
 	f.CPUs = CPUList(text(files, "sys/devices/system/cpu/online"))
-	switch _, err := fs.Stat(files, "sys/module/xen_netfront"); {
-	case err != nil:
-	case text(files, "sys/module/xen_netfront/initstate") != "":
-		f.Driver = remedy.Module
-	default: // a built-in driver has parameters there, and no state
-		f.Driver = remedy.BuiltIn
-	}
-	for option := range strings.FieldsSeq(text(files, "proc/cmdline")) {
-		f.NeverUnplugged = f.NeverUnplugged || option == "xen_emul_unplug=never"
+	f.Driver = driver(files)
+	f.NeverUnplugged = staysPlugged(files)
+	f.Irqbalance = irqbalance(files)
+	f.SpuriousFix = hasSpuriousFix(version(files))
+	var next string
+	f.QueuesIn, next = Option(files, f.Driver, "max_queues")
+	f.QueuesNext, _ = strconv.Atoi(next)
+	if place, value := Option(files, f.Driver, "trusted"); slices.Contains(untrusted, value) {
+		f.TrustedIn = place
 	}
 	return f
+}
+
+// untrusted are the spellings of false that the kernel reads.
+var untrusted = []string{"0", "n", "N", "no", "off"}
+
+func driver(files fs.FS) remedy.Driver {
+	switch {
+	case there(files, "sys/module/xen_netfront/initstate"):
+		return remedy.Module
+	case there(files, "sys/module/xen_netfront"): // a built-in driver has parameters there, and no state
+		return remedy.BuiltIn
+	case there(files, "sys/module"):
+		return remedy.NotLoaded
+	}
+	return remedy.DriverNotKnown
+}
+
+// staysPlugged reports whether the kernel command line keeps the emulated NIC of an HVM guest,
+// by the rules of xen_has_pv_nic_devices.
+func staysPlugged(files fs.FS) bool {
+	if kind := text(files, "sys/hypervisor/guest_type"); kind == "PV" || kind == "PVH" {
+		return false
+	}
+	words, given := commandLine(files, "xen_emul_unplug")
+	unplug := strings.Split(words, ",")
+	any := func(names ...string) bool {
+		return slices.ContainsFunc(unplug, func(word string) bool { return slices.Contains(names, word) })
+	}
+	return given && !any("all", "nics") && (any("never") || any("ide-disks", "aux-ide-disks") && !any("unnecessary"))
+}
+
+// irqbalance reports whether it runs, by what its service and it itself leave.
+func irqbalance(files fs.FS) remedy.Setting {
+	switch {
+	case text(files, "sys/fs/cgroup/system.slice/irqbalance.service/cgroup.procs") != "", there(files, "run/irqbalance"), there(files, "run/irqbalance.pid"):
+		return remedy.On
+	case there(files, "usr/sbin/irqbalance"), there(files, "sbin/irqbalance"):
+		if there(files, "run/systemd/system") { // else systemctl does not start it
+			return remedy.Off
+		}
+		return remedy.NotKnown
+	case there(files, "usr/sbin"):
+		return remedy.Absent
+	}
+	return remedy.NotKnown
+}
+
+func there(files fs.FS, name string) bool {
+	_, err := fs.Stat(files, name)
+	return err == nil
+}
+
+func number(files fs.FS, name string) (int, bool) {
+	n, err := strconv.Atoi(text(files, name))
+	return n, err == nil
 }
 
 func text(files fs.FS, name string) string {
@@ -80,6 +134,9 @@ func CPUList(list string) []int {
 		if err != nil || first < 0 || last < first || last >= maxCPUs {
 			return nil
 		}
+		if len(cpus)+last-first >= maxCPUs { // a list that repeats itself
+			return nil
+		}
 		for cpu := first; cpu <= last; cpu++ {
 			cpus = append(cpus, cpu)
 		}
@@ -96,6 +153,11 @@ func Interface(f remedy.Facts, i netdev.Interface, features *netdev.Features) re
 	f.SG, f.GSO = Feature(features.ScatterGather), Feature(features.GSO)
 	f.TSO, f.TSO6 = Feature(features.TSO), Feature(features.TSO6)
 	return f
+}
+
+// RPS is rps_cpus of an interface's first receive queue, in the namespace that /sys shows.
+func RPS(files fs.FS, name string) string {
+	return strings.TrimLeft(text(files, "sys/class/net/"+name+"/queues/rx-0/rps_cpus"), "0,")
 }
 
 // Feature is the state of an offload. One that is requested and not active, or that ethtool
@@ -142,24 +204,23 @@ func (c *Cache) Of(d event.Device) remedy.Facts {
 func ofDevice(d event.Device) remedy.Facts {
 	f := Machine(os.DirFS("/"))
 	f.Interface = d.Name
-	namespace, err := netdev.Current()
-	if err != nil {
-		return f
-	}
-	if namespace.Inum() != d.NetNS {
-		_ = namespace.Close()
-		if namespace, err = netdev.OpenNamespace(context.Background(), d.NetNS); err != nil {
-			return f
+	_ = onDevice(d, func(ns *netdev.Namespace, own bool) error {
+		if own {
+			f.RPSCPUs = RPS(os.DirFS("/"), d.Name)
+		} else {
+			f.Enter = ns.Path()
 		}
-	}
-	defer func() { _ = namespace.Close() }()
-	i, err := namespace.ByIndex(d.Index)
-	if err != nil {
-		return f
-	}
-	features, err := namespace.Features(d.Index)
-	if err != nil {
-		return Interface(f, i, nil)
-	}
-	return Interface(f, i, &features)
+		i, err := ns.ByIndex(d.Index)
+		if err != nil {
+			return err
+		}
+		features, err := ns.Features(d.Index)
+		if err != nil {
+			f = Interface(f, i, nil)
+			return err
+		}
+		f = Interface(f, i, &features)
+		return nil
+	})
+	return f
 }

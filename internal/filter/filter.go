@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"xentrace/internal/event"
+	"xentrace/internal/filter/expression"
 )
 
 // A Filter passes the packets that meet each condition that is set. Of several values
@@ -24,6 +25,8 @@ type Filter struct {
 	Causes   []event.Cause
 	Verdicts []event.Verdict
 	MinSlots int
+	// Expression is a pcap filter of the packet's headers; nil passes all.
+	Expression *expression.Expression
 }
 
 // Active reports whether there is a condition.
@@ -38,7 +41,8 @@ func (f *Filter) MatchOf(p *event.Packet, process *event.Process) bool {
 	return p.Slots >= f.MinSlots &&
 		(len(f.Verdicts) == 0 || slices.Contains(f.Verdicts, p.Verdict)) &&
 		(len(f.Causes) == 0 || slices.Contains(f.Causes, p.Cause)) &&
-		f.matchFlow(p.Flow) && f.matchProcess(process)
+		(f.matchFlow(p.Flow) || p.Inner != nil && f.matchFlow(p.Inner)) && f.matchProcess(process) &&
+		(f.Expression == nil || f.Expression.Match(p))
 }
 
 func (f *Filter) matchFlow(flow *event.Flow) bool {
@@ -90,6 +94,9 @@ func (f *Filter) Flags() []string {
 	}
 	if f.MinSlots > 0 {
 		flags = append(flags, "--min-slots "+strconv.Itoa(f.MinSlots))
+	}
+	if f.Expression != nil {
+		flags = append(flags, "'"+f.Expression.String()+"'") // it has no quotes
 	}
 	return flags
 }

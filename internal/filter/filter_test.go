@@ -6,13 +6,14 @@ import (
 	"testing"
 
 	"xentrace/internal/event"
+	"xentrace/internal/filter/expression"
 )
 
 func packet() *event.Packet {
 	return &event.Packet{
 		Verdict: event.Dropped, Cause: event.TooManySlots, Slots: 31,
 		Flow: &event.Flow{
-			Source:      netip.MustParseAddrPort("10.1.2.3:40000"),
+			Proto: 6, Source: netip.MustParseAddrPort("10.1.2.3:40000"),
 			Destination: netip.MustParseAddrPort("192.168.0.9:443"),
 		},
 		Process: &event.Process{PID: 4242, Comm: "nginx"},
@@ -34,6 +35,8 @@ func TestMatch(t *testing.T) {
 	notIP, nobody, elsewhere := packet(), packet(), packet()
 	notIP.Flow, nobody.Process = nil, nil
 	elsewhere.Cause, elsewhere.Layer = event.CauseNone, event.LayerElsewhere
+	tunnel := packet()
+	tunnel.Inner, tunnel.Flow = tunnel.Flow, &event.Flow{Proto: 17, Source: netip.MustParseAddrPort("172.16.0.1:50000"), Destination: netip.MustParseAddrPort("172.16.0.2:4789")}
 	hosts := func(texts ...string) Filter {
 		var f Filter
 		for _, text := range texts {
@@ -41,12 +44,27 @@ func TestMatch(t *testing.T) {
 		}
 		return f
 	}
+	pcap := func(text string) Filter {
+		compiled, err := expression.Compile(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return Filter{Expression: compiled}
+	}
 	for _, test := range []struct {
 		name   string
 		filter Filter
 		packet *event.Packet
 		want   bool
 	}{
+		{"outer host of a tunnel", hosts("172.16.0.2"), tunnel, true},
+		{"inner host of a tunnel", hosts("192.168.0.9"), tunnel, true},
+		{"another host than a tunnel's", hosts("192.168.0.8"), tunnel, false},
+		{"outer host and inner port", Filter{Hosts: hosts("172.16.0.2").Hosts, Ports: []uint16{443}}, tunnel, false},
+		{"expression", pcap("tcp port 443 and host 10.1.2.3"), packet(), true},
+		{"another expression", pcap("udp or dst net 10.0.0.0/8"), packet(), false},
+		{"expression and a flag", Filter{Expression: pcap("tcp").Expression, Ports: []uint16{80}}, packet(), false},
+		{"expression of what is not IP", pcap("tcp"), notIP, false},
 		{"none", Filter{}, packet(), true},
 		{"none, and nothing known", Filter{}, &event.Packet{}, true},
 		{"source", hosts("10.1.2.3"), packet(), true},
@@ -109,7 +127,8 @@ func TestFlagsAreWhatWasGiven(t *testing.T) {
 		Hosts: []netip.Prefix{host(t, "10.1.2.3"), host(t, "10.9.9.9/8"), host(t, "fd00::1")}, Ports: []uint16{443}, PIDs: []int{1},
 		Comms: []string{"a b"}, Causes: []event.Cause{event.SGOff}, Verdicts: []event.Verdict{event.OverLimit}, MinSlots: 19,
 	}
-	want := []string{"--host 10.1.2.3", "--host 10.0.0.0/8", "--host fd00::1", "--port 443", "--pid 1", "--comm a b", "--cause sg_off", "--verdict over_limit", "--min-slots 19"}
+	f.Expression, _ = expression.Compile("tcp and less 100")
+	want := []string{"--host 10.1.2.3", "--host 10.0.0.0/8", "--host fd00::1", "--port 443", "--pid 1", "--comm a b", "--cause sg_off", "--verdict over_limit", "--min-slots 19", "'tcp and less 100'"}
 	if got := f.Flags(); !slices.Equal(got, want) || !f.Active() || (&Filter{}).Active() {
 		t.Errorf("%q, want %q", got, want)
 	}

@@ -22,6 +22,7 @@ import (
 
 	"xentrace/internal/event"
 	"xentrace/internal/netdev"
+	"xentrace/internal/remedy"
 	"xentrace/internal/trace"
 )
 
@@ -35,9 +36,18 @@ type Fixer struct {
 	between func() // see disk
 }
 
-// ErrNotUndone tells that something failed, and that not all of what had been done
+// ErrNotUndone means that something failed, and that not all of what had been done
 // before could be taken back. The state file is there still.
 var ErrNotUndone = errors.New("not everything could be undone")
+
+// RevertCommand is the command line that puts everything back.
+func (f *Fixer) RevertCommand() string {
+	command := "xentrace fix --revert"
+	if f.State != DefaultState {
+		command += " --state " + remedy.Quote(f.State)
+	}
+	return command
+}
 
 type task struct {
 	step     Step
@@ -48,7 +58,7 @@ type task struct {
 // Apply carries out the steps of the plan that are planned, all or nothing, reads
 // each value back, and writes the files that persist asks for. If something fails,
 // or the context ends, everything is as it was before, and the error says what
-// failed. Errors that wrap trace.ErrCannotRun tell what this machine does not
+// failed. Errors that wrap trace.ErrCannotRun name what this machine does not
 // allow.
 //
 // What was there before the first of several runs stays written down.
@@ -73,7 +83,7 @@ func (f *Fixer) Apply(ctx context.Context, plan *Plan, persist Persistence) (err
 	if err := run.check(); err != nil {
 		return explain(err)
 	}
-	run.next.Written = time.Now()
+	run.next.Written, run.next.Machine = time.Now(), f.disk().machineID()
 	if err := f.store().save(run.next); err != nil {
 		return explain(err)
 	}
@@ -119,10 +129,10 @@ func (a *applying) noteSysctl(c *change) error {
 	if err != nil {
 		return err
 	}
-	noted := SysctlState{Name: c.sysctl, Was: value, Set: c.value}
+	noted := SysctlState{Name: c.sysctl, Was: value, Set: c.value, Boot: a.disk().bootID()}
 	a.before.Sysctls = append(a.before.Sysctls, noted)
 	if known := a.next.sysctl(c.sysctl); known != nil {
-		known.Set = c.value
+		known.Set, known.Boot = noted.Set, noted.Boot
 		return nil
 	}
 	a.next.Sysctls = append(a.next.Sysctls, noted)
@@ -135,7 +145,7 @@ func (a *applying) noteInterface(ctx context.Context, t *task) error {
 	if err != nil {
 		return err
 	}
-	noted := InterfaceState{Identity: t.device.Identity(), SetFeatures: map[string]bool{}}
+	noted := InterfaceState{Identity: t.device.Identity(), SetFeatures: map[string]bool{}, Boot: a.disk().bootID()}
 	if noted.MTU, err = t.device.MTU(); err != nil {
 		return err
 	}
@@ -150,6 +160,7 @@ func (a *applying) noteInterface(ctx context.Context, t *task) error {
 		a.next.Interfaces = append(a.next.Interfaces, noted)
 		known = &a.next.Interfaces[len(a.next.Interfaces)-1]
 	}
+	known.Identity, known.Boot = noted.Identity, noted.Boot
 	if t.step.change.mtu != 0 {
 		known.SetMTU = t.step.change.mtu
 		return nil
@@ -196,13 +207,13 @@ func (a *applying) do(ctx context.Context) error {
 		if err := a.change(&a.tasks[n]); err != nil {
 			return a.failed(a.tasks[n].step, err)
 		}
-		a.tell(a.tasks[n].step, event.Applied, "")
+		a.emit(a.tasks[n].step, event.Applied, "")
 	}
 	for n := range a.tasks {
 		if err := a.verify(&a.tasks[n]); err != nil {
 			return a.failed(a.tasks[n].step, err)
 		}
-		a.tell(a.tasks[n].step, event.Verified, "Read back: it is so.")
+		a.emit(a.tasks[n].step, event.Verified, "Read back and confirmed.")
 	}
 	for n := range a.files {
 		if err := ctx.Err(); err != nil {
@@ -212,7 +223,7 @@ func (a *applying) do(ctx context.Context) error {
 		if err := a.writeFile(&a.files[n]); err != nil {
 			return a.failed(step, err)
 		}
-		a.tell(step, event.Applied, "")
+		a.emit(step, event.Applied, "")
 	}
 	return nil
 }
@@ -265,9 +276,9 @@ func (a *applying) undo(ctx context.Context) error {
 			failures = append(failures, a.removeFile(file, false))
 		}
 	}
-	failures = append(failures, a.restore(ctx, a.before))
+	failures = append(failures, (&reverting{Fixer: a.Fixer, boot: a.disk().bootID()}).restore(ctx, a.before))
 	if err := errors.Join(failures...); err != nil {
-		return fmt.Errorf("%w, xentrace fix --revert tries again: %w", ErrNotUndone, err)
+		return fmt.Errorf("%w, %s tries again: %w", ErrNotUndone, a.RevertCommand(), err)
 	}
 	if a.first == nil {
 		return a.store().remove()
@@ -292,20 +303,20 @@ func (f *Fixer) Counters(ctx context.Context, interfaces []Identity) (sent, drop
 	return sent, dropped, nil
 }
 
-// SinglePages tells whether new page fragments are single pages by now, as far as the
+// SinglePages reports whether new page fragments are single pages by now, as far as the
 // setting is to be read.
 func (f *Fixer) SinglePages() bool {
 	value, err := f.Machine.Sysctl(HighOrder)
 	return err == nil && value == "1"
 }
 
-// failed tells of a step that failed and returns the error.
+// failed reports a step that failed and returns the error.
 func (f *Fixer) failed(step Step, err error) error {
-	f.tell(step, event.Failed, sentence(explain(err).Error()))
+	f.emit(step, event.Failed, sentence(explain(err).Error()))
 	return fmt.Errorf("step %s: %w", step.Name, err)
 }
 
-func (f *Fixer) tell(step Step, status event.FixStatus, message string) {
+func (f *Fixer) emit(step Step, status event.FixStatus, message string) {
 	step.Status, step.Message = status, message
 	if step.Path != "" && status != event.Planned {
 		step.Content = "" // it was shown
@@ -331,7 +342,7 @@ func explain(err error) error {
 	case errors.Is(err, unix.EROFS):
 		return fmt.Errorf("%w: %w: in a container, run xentrace fix on the machine itself or start the container with --privileged", trace.ErrCannotRun, err)
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w: %w: run it as root, with sudo; in a container, run it on the machine itself", trace.ErrCannotRun, err)
+		return fmt.Errorf("%w: %w; run with sudo; in a container, run it on the machine itself", trace.ErrCannotRun, err)
 	case errors.Is(err, netdev.ErrNotFound), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EINVAL), errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: %w", trace.ErrCannotRun, err)
 	}

@@ -157,7 +157,7 @@ func TestAllOrNothing(t *testing.T) {
 		"a step in the middle fails":     {refuse: "features eth1", err: unix.EIO, want: "step sg-on: input/output error"},
 		"the driver declines in silence": {broken: "eth0 tx-scatter-gather", want: "tx-scatter-gather is off although it was asked for"},
 		"read-only sysctls":              {refuse: "sysctl", err: unix.EROFS, want: "start the container with --privileged"},
-		"not root":                       {refuse: "sysctl", err: unix.EACCES, want: "run it as root, with sudo"},
+		"not root":                       {refuse: "sysctl", err: unix.EACCES, want: "run with sudo"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newFakeMachine(t)
@@ -235,7 +235,7 @@ func TestNotUndone(t *testing.T) {
 		}
 	}
 	err := fixer.Apply(t.Context(), m.plan(t, "single-pages", "sg-on", "mtu-1400"), "")
-	if !errors.Is(err, ErrNotUndone) || !strings.Contains(err.Error(), "xentrace fix --revert tries again") {
+	if !errors.Is(err, ErrNotUndone) || !strings.Contains(err.Error(), "xentrace fix --revert --state "+m.fixer().State+" tries again") {
 		t.Fatalf("%v, want ErrNotUndone", err)
 	}
 	if err := m.fixer().Revert(t.Context(), false); err == nil || errors.Is(err, ErrNothing) || !strings.Contains(err.Error(), "the state file stays") {
@@ -321,8 +321,12 @@ func TestStateIsNotTrusted(t *testing.T) {
 		"a link": func(path string) error {
 			return errors.Join(os.Rename(path, path+"2"), os.Symlink(path+"2", path))
 		},
-		"a directory":   func(path string) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o700)) },
-		"no JSON":       func(path string) error { return os.WriteFile(path, []byte("eth0"), 0o600) },
+		"a directory": func(path string) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o700)) },
+		"no JSON":     func(path string) error { return os.WriteFile(path, []byte("eth0"), 0o600) },
+		"text behind": func(path string) error {
+			content, err := os.ReadFile(path)
+			return errors.Join(err, os.WriteFile(path, append(content, "{}\n"...), 0o600))
+		},
 		"another form":  func(path string) error { return os.WriteFile(path, []byte(`{"version":99}`), 0o600) },
 		"a named pipe":  func(path string) error { return errors.Join(os.Remove(path), unix.Mkfifo(path, 0o600)) }, // not waited for
 		"an empty file": func(path string) error { return os.Truncate(path, 0) },
@@ -339,7 +343,8 @@ func TestStateIsNotTrusted(t *testing.T) {
 				t.Fatal(err)
 			}
 			before := m.snapshot()
-			if err := m.fixer().Revert(t.Context(), false); err == nil || errors.Is(err, ErrNothing) || !strings.Contains(err.Error(), "state file") {
+			if err := m.fixer().Revert(t.Context(), false); errors.Is(err, ErrNothing) || !errors.As(err, new(*StateError)) ||
+				!strings.HasPrefix(err.Error(), "state file "+m.fixer().State+": ") || !strings.HasSuffix(err.Error(), "or move this one away") {
 				t.Errorf("reverted: %v", err)
 			}
 			if m.snapshot() != before {

@@ -30,6 +30,7 @@ type fakeMachine struct {
 
 	points  int              // that were passed
 	crashAt int              // the point to crash at; 0 for none
+	unseen  bool             // interfaces may be where nobody can look
 	refuse  map[string]error // what fails: "sysctl", "features eth0", "mtu eth0"
 	broken  string           // "eth0 FEATURE": stays off whatever is asked for
 }
@@ -95,7 +96,7 @@ func (m *fakeMachine) point() {
 	}
 }
 
-// survives runs do and tells whether it was not cut off by a crash.
+// survives runs do and reports whether it was not cut off by a crash.
 func (m *fakeMachine) survives(do func()) (survived bool) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -131,6 +132,9 @@ func (m *fakeMachine) Find(_ context.Context, meant Identity) (Device, error) {
 		if meant.same(d.identity) > 0 {
 			return d, nil
 		}
+	}
+	if m.unseen {
+		return nil, ErrUnseen
 	}
 	return nil, &netdev.NotFoundError{Name: meant.Name, Namespace: meant.NetNS}
 }

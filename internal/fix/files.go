@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"xentrace/internal/event"
+	"xentrace/internal/procfs"
 	"xentrace/internal/trace"
 )
 
@@ -20,6 +21,9 @@ const (
 	markerStart = "# Written by xentrace fix, which removes it with --revert. Checksum: "
 	shebang     = "#!"
 )
+
+// maxWrittenBytes is more than fix writes into a file.
+const maxWrittenBytes = 1 << 20
 
 // mark puts the marker into a file's text: first, but for the line that names a
 // script's interpreter.
@@ -81,7 +85,10 @@ func (f *Fixer) look(path, link string) (ownership, []byte, error) {
 	if !info.Mode().IsRegular() || link != "" {
 		return foreign, nil, nil
 	}
-	content, err := os.ReadFile(path)
+	content, err := procfs.ReadFile(path, maxWrittenBytes)
+	if errors.Is(err, procfs.ErrTooLarge) {
+		return foreign, nil, nil
+	}
 	return owner(string(content)), content, err
 }
 
@@ -144,29 +151,44 @@ func (f *Fixer) removeFile(file FileState, force bool) error {
 	step := Step{FixStep: event.FixStep{Name: "remove-file", Command: "rm " + file.Path, Path: file.Path}}
 	path := f.disk().path(file.Path)
 	if file.Directory {
-		err := os.Remove(path)
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) || errors.Is(err, unix.ENOTEMPTY) {
-			err = nil // others have put something there
+		err := unix.Rmdir(path)
+		switch {
+		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EEXIST), errors.Is(err, unix.ENOTEMPTY):
+			return nil // others have put something there
+		case errors.Is(err, unix.ENOTDIR):
+			step.Command = "rmdir " + file.Path
+			return f.refused(step, "Not removed: not a directory.", force)
+		case err != nil:
+			return f.failed(step, err)
 		}
-		return err
+		return nil
 	}
 	whose, _, err := f.look(file.Path, file.Link)
 	switch {
 	case err != nil:
 		return f.failed(step, err)
 	case whose == foreign:
-		f.tell(step, event.Refused, "It is not what xentrace wrote there: it is left.")
-		return nil
+		return f.refused(step, "Not removed: xentrace did not write it.", force)
 	case whose == edited && !force:
-		return f.failed(step, fmt.Errorf("%s was changed by hand since xentrace wrote it: remove it by hand, or give --force", file.Path))
+		return f.refused(step, "Not removed: changed by hand since xentrace wrote it.", false)
 	}
 	if err := f.disk().remove(path); err != nil {
 		return f.failed(step, err)
 	}
 	if whose != absent {
-		f.tell(step, event.Reverted, "The file is removed.")
+		f.emit(step, event.Reverted, "The file is removed.")
 	}
 	return nil
+}
+
+// refused reports something that Revert does not do. With force it is forgotten.
+func (f *Fixer) refused(step Step, why string, force bool) error {
+	if force {
+		f.emit(step, event.Refused, why+" Forgotten, as --force asks.")
+		return nil
+	}
+	f.emit(step, event.Refused, why+" Give --force to forget it.")
+	return ErrRefused
 }
 
 // A disk holds the state file and the files that make changes last.
@@ -278,8 +300,8 @@ func syncDirectory(path string) error {
 // A lock keeps others from changing things at the same time.
 type lock struct{ file *os.File }
 
-// takeLock locks the file beside the state, and fails at once if another has it.
-// The kernel lets go of it when the process ends, however it ends.
+// takeLock locks the file next to the state, and fails at once if another has it.
+// The kernel releases it when the process ends, however it ends.
 func takeLock(path string) (*lock, error) {
 	for {
 		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
@@ -303,7 +325,7 @@ func takeLock(path string) (*lock, error) {
 	}
 }
 
-// release lets go of the lock and removes its file.
+// release releases the lock and removes its file.
 func (l *lock) release() error {
 	return errors.Join(removeIfThere(l.file.Name()), l.file.Close())
 }

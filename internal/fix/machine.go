@@ -1,10 +1,13 @@
 package fix
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -22,7 +25,7 @@ type Machine interface {
 	SetSysctl(name, value string) error
 	// Find returns the interface that was meant, under whatever name and in
 	// whatever network namespace it is by now. The error wraps netdev.ErrNotFound
-	// if it is gone.
+	// if it is certainly gone, and else ErrUnseen if it may be where one cannot look.
 	Find(ctx context.Context, meant Identity) (Device, error)
 }
 
@@ -48,7 +51,7 @@ type Identity struct {
 	Address string `json:"address"`
 }
 
-// same tells how well an interface fits what was meant: 0 if not at all.
+// same reports how well an interface fits what was meant: 0 if not at all.
 func (i Identity) same(found Identity) int {
 	if i.Driver != found.Driver || i.BusInfo != found.BusInfo {
 		return 0
@@ -66,6 +69,16 @@ func (i Identity) same(found Identity) int {
 	return 0
 }
 
+// sameHardware reports that an interface of another boot is the one that was meant: names,
+// indices and namespaces mean nothing then.
+func (i Identity) sameHardware(found Identity) bool {
+	return i.BusInfo != "" && i.Driver == found.Driver && i.BusInfo == found.BusInfo && i.Address == found.Address
+}
+
+// ErrUnseen means that an interface may be in a network namespace that cannot be found: one
+// that no process is in and that is mounted nowhere.
+var ErrUnseen = errors.New("the interface may be in a network namespace that cannot be found; run xentrace fix --revert in that namespace, or give --force to forget the interface's settings")
+
 // Running is the machine that this runs on.
 type Running struct{}
 
@@ -77,7 +90,7 @@ func Open() (Machine, error) {
 		return nil, err
 	}
 	if !capabilities.Has(unix.CAP_NET_ADMIN) {
-		return nil, fmt.Errorf("%w: missing privilege CAP_NET_ADMIN, to change the features and the MTU of an interface: run it as root, with sudo", trace.ErrCannotRun)
+		return nil, fmt.Errorf("%w: missing privilege CAP_NET_ADMIN, to change the features and the MTU of an interface; run with sudo", trace.ErrCannotRun)
 	}
 	return Running{}, nil
 }
@@ -126,7 +139,22 @@ func (Running) Find(ctx context.Context, meant Identity) (Device, error) {
 	if unseen != nil {
 		return nil, fmt.Errorf("interface %s: not every network namespace can be looked into: %w", netdev.Interface{Name: meant.Name}, unseen)
 	}
+	if gone, err := isGone(ctx, meant); err != nil || !gone {
+		return nil, cmp.Or(err, fmt.Errorf("interface %s: %w", netdev.Interface{Name: meant.Name}, ErrUnseen))
+	}
 	return nil, &netdev.NotFoundError{Name: meant.Name, Namespace: meant.NetNS}
+}
+
+// isGone reports whether an interface that is in no namespace that can be found is gone for
+// certain: its device left the bus or, without a device, its namespace is there without it.
+func isGone(ctx context.Context, meant Identity) (bool, error) {
+	// Of drivers without a bus it is a word such as "tap".
+	if meant.Driver == netdev.DriverNetfront || strings.Contains(meant.BusInfo, ":") {
+		found, err := filepath.Glob("/sys/bus/*/devices/" + meant.BusInfo)
+		return len(found) == 0, err
+	}
+	namespaces, err := netdev.Namespaces(ctx)
+	return slices.ContainsFunc(namespaces, func(f netdev.Found) bool { return f.Inum == meant.NetNS }), err
 }
 
 func ownInterfaces() ([]netdev.Interface, error) {

@@ -87,7 +87,7 @@ func TestSystemdTakesTheFiles(t *testing.T) {
 	}
 }
 
-// A unit that systemd does not take is told of, so that silence means something.
+// A unit that systemd does not take is reported, so that silence means something.
 func TestSystemdTakesNotEverything(t *testing.T) {
 	m := persisted(t, Systemd)
 	out := m.inRoot(t, "sed -i s/ExecStart=/ExecSart=/ "+unitFile+"; systemd-analyze verify "+unitFile+" || true")
@@ -95,7 +95,7 @@ func TestSystemdTakesNotEverything(t *testing.T) {
 }
 
 // The switch belongs to the machine and is not there in a new network namespace, so
-// systemd-sysctl tells what it would have set.
+// systemd-sysctl reports what it would have set.
 func TestSysctlFileIsTaken(t *testing.T) {
 	m := persisted(t, Systemd)
 	out := m.inRoot(t, "SYSTEMD_LOG_LEVEL=debug /lib/systemd/systemd-sysctl "+sysctlFile+" || true")

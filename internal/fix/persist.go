@@ -12,6 +12,7 @@ import (
 
 	"xentrace/internal/event"
 	"xentrace/internal/netdev"
+	"xentrace/internal/procfs"
 	"xentrace/internal/trace"
 )
 
@@ -163,6 +164,9 @@ func (f *Fixer) lasting(i *InterfaceState) (lasting, error) {
 		if err := own.Close(); err != nil {
 			return wish, err
 		}
+		if inMachine, err := isMachineNamespace(inum); err == nil && !inMachine {
+			return wish, fmt.Errorf("this is not the machine's own network namespace: what sets up interface %s here has to set this too", name)
+		}
 		if i.Identity.NetNS != inum {
 			return wish, fmt.Errorf("interface %s is in another network namespace: whatever sets that up has to set this too", name)
 		}
@@ -188,6 +192,17 @@ func (f *Fixer) lasting(i *InterfaceState) (lasting, error) {
 	return wish, nil
 }
 
+// isMachineNamespace reports whether a network namespace is that of the first process, whose
+// files in /etc are about its interfaces. Where process 1 may not be looked into it is that of
+// kthreadd.
+func isMachineNamespace(inum uint32) (bool, error) {
+	target, err := procfs.Machine().Readlink(1, "ns/net")
+	if comm, _ := os.ReadFile(procfs.Machine().Path(2, "comm")); err != nil && string(comm) == "kthreadd\n" {
+		target, err = procfs.Machine().Readlink(2, "ns/net")
+	}
+	return target == fmt.Sprintf("net:[%d]", inum), err
+}
+
 func (f *Fixer) tool(name string) (string, error) {
 	for _, directory := range []string{"/usr/sbin", "/sbin", "/usr/bin", "/bin"} {
 		path := directory + "/" + name
@@ -198,7 +213,7 @@ func (f *Fixer) tool(name string) (string, error) {
 	return "", fmt.Errorf("the file would call %s, which is not installed: install it first", name)
 }
 
-// plainName tells that a name means nothing to a shell, to systemd or to udev.
+// plainName reports whether a name means nothing to a shell, to systemd or to udev.
 func plainName(name string) bool {
 	for n, c := range []byte(name) {
 		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'

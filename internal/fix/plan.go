@@ -7,6 +7,7 @@ import (
 
 	"xentrace/internal/check"
 	"xentrace/internal/event"
+	"xentrace/internal/netdev"
 	"xentrace/internal/remedy"
 )
 
@@ -16,8 +17,10 @@ type Plan struct {
 	// Left names the findings that are not OK and that no step here is about, such
 	// as "queues eth0".
 	Left []string
-	// Unknown tells that too little is known to plan everything; a sentence.
+	// Unknown means that too little is known to plan everything; a sentence.
 	Unknown string
+	// Unseen is why other network namespaces were not examined; empty if they were.
+	Unseen string
 
 	interfaces []Identity
 }
@@ -31,7 +34,7 @@ type Choice struct {
 // NewPlan makes the plan from the facts that check read. findings are named in Plan.Left.
 func NewPlan(m *check.Machine, findings []event.Finding, choice Choice) (*Plan, error) {
 	p := &planner{machine: m, situations: situations(m), choice: choice}
-	plan := &Plan{}
+	plan := &Plan{Unseen: m.Unseen}
 	for _, s := range p.situations {
 		plan.interfaces = append(plan.interfaces, IdentityOf(s.iface.Interface))
 	}
@@ -129,7 +132,7 @@ func object(a action, s *situation) (reason string, final bool) {
 	return "", false
 }
 
-// done tells that the step would change nothing.
+// done reports that the step would change nothing.
 func done(a action, s *situation) bool {
 	switch remedy.ID(a.name) {
 	case remedy.SinglePages:
@@ -139,7 +142,7 @@ func done(a action, s *situation) bool {
 	case remedy.SGOff:
 		return s.sgOff()
 	case remedy.OffloadOn:
-		return !s.applies(remedy.OffloadOn)
+		return !s.OffloadsOff()
 	case remedy.OffloadOff:
 		return !s.applies(remedy.OffloadOff)
 	}
@@ -166,13 +169,13 @@ func (p *planner) step(a action, s *situation) Step {
 func (p *planner) unknown() string {
 	for _, s := range p.situations {
 		if !s.otherDriver && s.Linearizes == remedy.NotKnown {
-			return "Whether the driver linearizes is unknown, so no step that depends on it is planned. xentrace check says why; root can often find out."
+			return "Whether the driver linearizes is unknown, so no step that depends on it is planned. Run xentrace check for the reason; root can often find out."
 		}
 	}
 	return ""
 }
 
-// mended are the findings that steps are about, or that tell of what the others
+// mended are the findings that steps are about, or that report what the others
 // do.
 var mended = []event.FindingID{check.LinearizeCode, check.ScatterGather, check.MTU, check.Offload, check.TxDropped, check.KernelLog, check.SkbFrags}
 
@@ -206,6 +209,17 @@ func (p *Plan) Doable() []Step {
 // Identities returns the interfaces that were planned for.
 func (p *Plan) Identities() []Identity { return p.interfaces }
 
+// OtherDrivers returns the names of those among them that xen-netfront does not drive.
+func (p *Plan) OtherDrivers() []string {
+	var names []string
+	for _, i := range p.interfaces {
+		if i.Driver != netdev.DriverNetfront {
+			names = append(names, netdev.Interface{Name: i.Name}.String())
+		}
+	}
+	return names
+}
+
 // Changed returns the interfaces that --apply changes: all that were planned for, if a
 // step is the machine's.
 func (p *Plan) Changed() []Identity {
@@ -221,7 +235,7 @@ func (p *Plan) Changed() []Identity {
 	return changed
 }
 
-// Refused tells whether a step was refused.
+// Refused reports whether a step was refused.
 func (p *Plan) Refused() bool {
 	return slices.ContainsFunc(p.Steps, func(s Step) bool { return s.Status == event.Refused })
 }
@@ -238,7 +252,7 @@ var rules = []rule{
 		return s.drops() && s.SinglePages == remedy.Absent && s.SG != remedy.Off && s.SG != remedy.Absent && s.applies(remedy.OffloadOff)
 	}},
 	{remedy.SGOn, func(s *situation) bool { return s.sgOff() && (s.linearizes() || s.drops() && s.canBeSingle()) }},
-	{remedy.OffloadOn, func(s *situation) bool { return s.linearizes() && s.applies(remedy.OffloadOn) }},
+	{remedy.OffloadOn, func(s *situation) bool { return s.linearizes() && s.OffloadsOff() }},
 	{remedy.MTU1500, func(s *situation) bool { return s.drops() && s.MTU > plainMTU }},
 	{remedy.MTU65517, func(s *situation) bool { return s.linearizes() && s.MTU > largestMTU }},
 	{remedy.UpdateKernel, func(s *situation) bool { return s.drops() }},
@@ -265,7 +279,7 @@ var objections = []objection{
 	{remedy.SGOn, func(s *situation, _ *change) bool { return s.drops() && !s.single() },
 		"This driver drops packets over 18 slots, which scatter-gather allows. Run the step single-pages first.", false},
 	{remedy.SGOff, func(s *situation, _ *change) bool { return s.Straddles == remedy.On },
-		"On this kernel some small heads straddle a page, and those packets are dropped while scatter-gather is off.", false},
+		"On this kernel some small heads straddle a page boundary, and those packets are dropped while scatter-gather is off.", false},
 	{remedy.SGOff, func(s *situation, _ *change) bool { return s.linearizes() },
 		"This driver linearizes: there is nothing to work around, and scatter-gather off costs CPU.", false},
 	{remedy.SGOff, func(s *situation, _ *change) bool { return s.Straddles == remedy.NotKnown },

@@ -1,6 +1,7 @@
 package fix
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -37,7 +38,7 @@ func newFound(code event.Status) *found {
 	return f
 }
 
-// Objects of 704 bytes straddle a page where 23 of them, and not where 11 of them, are in a slab.
+// Objects of 704 bytes straddle a page boundary where 23 of them, and not where 11 of them, are in a slab.
 var (
 	crossing    = check.Slab{Bytes: 704, Objects: 23, Tail: 320}
 	notCrossing = check.Slab{Bytes: 704, Objects: 11, Tail: 320}
@@ -251,8 +252,11 @@ func TestFilesOfOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, path, string(content)+"# mine\n")
-	if err := m.fixer().Revert(t.Context(), false); err == nil || !strings.Contains(err.Error(), "changed by hand") {
+	if err := m.fixer().Revert(t.Context(), false); !errors.Is(err, ErrRefused) {
 		t.Errorf("reverted: %v", err)
+	}
+	if last := fmt.Sprint(m.told); !strings.Contains(last, "changed by hand") {
+		t.Errorf("no reason in %s", last)
 	}
 	if kept, err := os.ReadFile(path); err != nil || !strings.HasSuffix(string(kept), "# mine\n") {
 		t.Errorf("the changed file is gone: %v", err)

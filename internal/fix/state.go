@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -23,6 +24,7 @@ const stateVersion = 1
 // state file holds it from before the first change until it is reverted.
 type State struct {
 	Version    int              `json:"version"`
+	Machine    string           `json:"machine"` // its machine id; empty if unknown
 	Written    time.Time        `json:"written"`
 	Sysctls    []SysctlState    `json:"sysctls"`
 	Interfaces []InterfaceState `json:"interfaces"`
@@ -34,6 +36,7 @@ type SysctlState struct {
 	Name string `json:"name"`
 	Was  string `json:"was"`
 	Set  string `json:"set"`
+	Boot string `json:"boot"` // id of the boot in which it was set; empty if unknown
 }
 
 // An InterfaceState is an interface as it was, whole: a feature that is changed
@@ -44,13 +47,14 @@ type InterfaceState struct {
 	Features    map[string]netdev.Feature `json:"features"`
 	SetMTU      int                       `json:"set_mtu"` // 0 if it was left
 	SetFeatures map[string]bool           `json:"set_features"`
+	Boot        string                    `json:"boot"` // as of a [SysctlState]
 }
 
 // A FileState is something that fix makes.
 type FileState struct {
 	Path string `json:"path"`
 	Link string `json:"link"` // what it points to; empty for a file
-	// Directory tells that it is a directory, to be removed if it is empty.
+	// Directory means that it is a directory, to be removed if it is empty.
 	Directory bool `json:"directory"`
 }
 
@@ -82,6 +86,13 @@ func first[T any](all []T, meant func(*T) bool) *T {
 	return nil
 }
 
+// A StateError is a state file that is not used: not one of xentrace fix, or not to be trusted.
+type StateError struct{ Path, Reason string }
+
+func (e *StateError) Error() string {
+	return fmt.Sprintf("state file %s: %s; name another one with --state, or move this one away", e.Path, e.Reason)
+}
+
 type store struct {
 	path string
 	disk *disk
@@ -94,41 +105,92 @@ func (s *store) load() (*State, error) {
 }
 
 func (s *store) read() (*State, error) {
-	file, err := os.OpenFile(s.path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+	if err := s.trustedDirectory(); err != nil {
+		return nil, err
 	}
-	if err != nil {
+	file, err := os.OpenFile(s.path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case errors.Is(err, unix.ELOOP):
+		return nil, &StateError{s.path, "a symbolic link, which is not followed"}
+	case err != nil:
 		return nil, err
 	}
 	defer file.Close()
-	if err := trusted(file); err != nil {
+	if err := s.trusted(file); err != nil {
 		return nil, err
+	}
+	content, err := io.ReadAll(io.LimitReader(file, maxStateBytes+1))
+	if err != nil {
+		return nil, err
+	}
+	return s.parse(content)
+}
+
+// maxStateBytes bounds the state file. An interface takes some 10 kB of it.
+const maxStateBytes = 4 << 20
+
+func (s *store) parse(content []byte) (*State, error) {
+	if len(content) > maxStateBytes {
+		return nil, &StateError{s.path, fmt.Sprintf("over %d MiB, so not one of xentrace fix", maxStateBytes>>20)}
 	}
 	state := &State{}
-	if err := json.NewDecoder(file).Decode(state); err != nil {
-		return nil, err
-	}
-	if state.Version != stateVersion {
-		return nil, fmt.Errorf("its form is %d, this program knows %d", state.Version, stateVersion)
+	err := json.Unmarshal(content, state)
+	switch {
+	case err == nil && state.Version > stateVersion:
+		return nil, &StateError{s.path, fmt.Sprintf("format %d, and this xentrace reads %d", state.Version, stateVersion)}
+	case err != nil || state.Version != stateVersion:
+		return nil, &StateError{s.path, "not one of xentrace fix, or damaged"}
+	case other(state.Machine, s.disk.machineID()):
+		return nil, &StateError{s.path, "written on another machine"}
 	}
 	return state, nil
 }
 
-// trusted tells that nobody else could have written the file: what it says is
-// done with every privilege.
-func trusted(file *os.File) error {
+// trusted reports that only this user can have written the file: --revert does what it
+// holds with every privilege.
+func (s *store) trusted(file *os.File) error {
 	var stat unix.Stat_t
 	if err := unix.Fstat(int(file.Fd()), &stat); err != nil {
 		return err
 	}
 	switch {
 	case stat.Mode&unix.S_IFMT != unix.S_IFREG:
-		return errors.New("it is not a regular file")
+		return &StateError{s.path, "not a regular file"}
 	case int(stat.Uid) != os.Geteuid() || stat.Mode&0o022 != 0:
-		return errors.New("others than its user can have written it, so it is not trusted")
+		return &StateError{s.path, "not trusted: other users can write to it, or own it"}
 	}
 	return nil
+}
+
+// trustedDirectory reports that only this user and root can have put the file in its place,
+// or exchange it meanwhile.
+func (s *store) trustedDirectory() error {
+	path, err := filepath.Abs(filepath.Dir(s.path))
+	if err == nil {
+		path, err = filepath.EvalSymlinks(path)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // and no file in it
+	}
+	if err != nil {
+		return err
+	}
+	for ; ; path = filepath.Dir(path) {
+		var stat unix.Stat_t
+		if err := unix.Stat(path, &stat); err != nil {
+			return &fs.PathError{Op: "stat", Path: path, Err: err}
+		}
+		// In a sticky directory others cannot exchange this user's file.
+		shared := stat.Mode&0o022 != 0 && stat.Mode&unix.S_ISVTX == 0
+		if shared || stat.Uid != 0 && int(stat.Uid) != os.Geteuid() {
+			return &StateError{s.path, "not trusted: other users can write to " + path + ", or own it"}
+		}
+		if path == "/" {
+			return nil
+		}
+	}
 }
 
 func (s *store) save(state *State) error {
@@ -153,6 +215,9 @@ func (s *store) lock() (taken *lock, err error) {
 func (s *store) failure(err error) error {
 	if err == nil {
 		return nil
+	}
+	if _, is := errors.AsType[*StateError](err); is {
+		return err
 	}
 	if failure, is := errors.AsType[*fs.PathError](err); is {
 		err = failure.Err

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"xentrace/internal/event"
+	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
 	"xentrace/internal/probe"
 	"xentrace/internal/trace"
@@ -22,7 +23,7 @@ const watchWindows = 4
 type Tracer interface {
 	probe.Tracer
 	Totals(context.Context) (event.Totals, error)
-	DropPrivileges(context.Context) error
+	DropPrivileges(context.Context, kernel.User, ...kernel.Capability) error
 	Close() error
 }
 
@@ -36,8 +37,8 @@ type Verifier struct {
 	// Start attaches a tracer.
 	Start func(context.Context, trace.Options) (Tracer, error)
 	// Probe probes out of the interface with this index in the caller's network namespace,
-	// whose inode number is given too.
-	Probe func(ctx context.Context, tracer probe.Tracer, netns uint32, index int) (event.Probe, error)
+	// whose inode number is given too; smallHead is [probe.SmallHeadSize].
+	Probe func(ctx context.Context, tracer probe.Tracer, netns uint32, index, smallHead int) (event.Probe, error)
 	// Say prints a sentence.
 	Say func(format string, args ...any)
 
@@ -122,7 +123,7 @@ func (w *Verifier) Before(ctx context.Context) (err error) {
 	return err
 }
 
-// After watches after the change and tells whether drops have ended.
+// After watches after the change and reports whether drops have ended.
 func (w *Verifier) After(ctx context.Context) (ended bool) {
 	if w.Watch == 0 {
 		return true
@@ -130,23 +131,27 @@ func (w *Verifier) After(ctx context.Context) (ended bool) {
 	between := window{}
 	for n := range watchWindows {
 		last, err := w.window(ctx)
+		if ctx.Err() != nil {
+			w.emit(event.Applied, "Whether drops have ended is not known: interrupted.")
+			return false
+		}
 		if err != nil {
-			w.tell(event.Failed, "Whether drops have ended is not known: "+err.Error()+".")
+			w.emit(event.Failed, "Whether drops have ended is not known: "+err.Error()+".")
 			return false
 		}
 		quiet := last.packets+last.dropped == 0 && w.first.dropped+between.dropped > 0
 		switch {
 		case last.dropped == 0 && !quiet:
-			w.tell(event.Verified, w.ended(last, between))
+			w.emit(event.Verified, w.ended(last, between))
 			return true
 		case n < watchWindows-1:
 			between.dropped += last.dropped
 			continue
 		case quiet:
-			w.tell(event.Applied, fmt.Sprintf("Whether drops have ended is not known: nothing was sent in the last %v. Before the change: %s.", w.Watch, w.first))
+			w.emit(event.Applied, fmt.Sprintf("Whether drops have ended is not known: nothing was sent in the last %v. Before the change: %s.", w.Watch, w.first))
 			return true
 		}
-		w.tell(event.Failed, fmt.Sprintf("Packets are still dropped: %s in the last %v. What was applied stays. xentrace watch shows each packet.", last, w.Watch))
+		w.emit(event.Failed, fmt.Sprintf("Packets are still dropped: %s in the last %v. What was applied stays. xentrace watch shows each packet.", last, w.Watch))
 	}
 	return false
 }
@@ -164,12 +169,12 @@ func (w *Verifier) ended(last, between window) string {
 		text += fmt.Sprintf(" In between %d more were dropped, made before the change.", between.dropped)
 	}
 	if last.packets == 0 {
-		text += " But nothing was sent in that time, so that this shows little."
+		text += " Nothing was sent in that time, so this proves little."
 	}
 	return text
 }
 
-func (w *Verifier) tell(status event.FixStatus, message string) {
+func (w *Verifier) emit(status event.FixStatus, message string) {
 	w.Fixer.Emit(event.FixStep{Name: "watch", Status: status, Message: message + w.unprobed})
 }
 
@@ -223,8 +228,8 @@ func (w window) String() string {
 }
 
 // Probes makes one probe out of each interface that was changed, to its own default
-// gateway, and tells what each found. Where none could be made, after says why, in what
-// it tells of the watch.
+// gateway, and reports what each found. Where none could be made, after says why, in what
+// it reports the watch.
 func (w *Verifier) Probes(ctx context.Context) (lost bool) {
 	switch {
 	case w.Watch == 0 || w.NoProbe || len(w.changed) == 0:
@@ -236,18 +241,20 @@ func (w *Verifier) Probes(ctx context.Context) (lost bool) {
 	w.pauseDiscarding()
 	defer w.discard()
 	// All that takes a privilege is done: a probe is sent without, as xentrace probe does.
-	if err := w.tracer.DropPrivileges(context.WithoutCancel(ctx)); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+	smallHead := probe.SmallHeadSize()
+	err := w.tracer.DropPrivileges(context.WithoutCancel(ctx), kernel.Nobody)
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		w.unprobed = " No probe was made, since the privileges that it does not need could not be given up: " + err.Error() + "."
 		return false
 	}
 	for _, i := range w.changed {
-		lost = w.probe(ctx, i) || lost
+		lost = w.probe(ctx, i, smallHead) || lost
 	}
 	return lost
 }
 
-func (w *Verifier) probe(ctx context.Context, i Identity) (lost bool) {
-	result, err := w.Probe(ctx, w.tracer, i.NetNS, i.Index)
+func (w *Verifier) probe(ctx context.Context, i Identity, smallHead int) (lost bool) {
+	result, err := w.Probe(ctx, w.tracer, i.NetNS, i.Index, smallHead)
 	name := netdev.Interface{Name: i.Name}.String()
 	switch {
 	case ctx.Err() != nil:
@@ -264,7 +271,7 @@ func (w *Verifier) probe(ctx context.Context, i Identity) (lost bool) {
 	return result.Lost()
 }
 
-// withinLimit tells that no datagram over the limit can be made here any more, as
+// withinLimit reports that no datagram over the limit can be made here any more, as
 // single pages are to bring about.
 func (w *Verifier) withinLimit(r *event.Probe) bool {
 	return !r.ScatterGatherOff && !r.Reached && (r.Seen || r.SinglePages) && w.Fixer.SinglePages()

@@ -21,7 +21,7 @@ func laidOut(p *event.Packet, size uint32) *event.Packet {
 }
 
 // A flow that stalls has the advice that fits its segment and the machine; before,
-// that of the cause. It tells how its packets are made up, and the last call.
+// that of the cause. It reports how its packets are made up, and the last call.
 func TestAdviceAndLayout(t *testing.T) {
 	const cut, gather = "ip link set dev eth0 mtu 1500", "ethtool -K eth0 sg off"
 	for _, test := range []struct {

@@ -105,7 +105,7 @@ func TestWorstFirst(t *testing.T) {
 	if want := []int{2, 1, 6, 4, 3, 5}; !slices.Equal(got, want) {
 		t.Errorf("order %v, want %v", got, want)
 	}
-	if s := table.Summary(at(60), 3); len(s.Flows) != 3 || s.EverStalled != 3 || s.Stalled != 2 {
+	if s := table.Summary(at(60), 3); len(s.Flows) != 3 || s.Losing <= 3 || s.EverStalled != 3 || s.Stalled != 2 {
 		t.Errorf("summary of %d flows, %+v", len(s.Flows), s.FlowCounts)
 	}
 }
@@ -145,7 +145,7 @@ func TestWhoIsAsked(t *testing.T) {
 	}
 }
 
-// What is kept of flows does not grow once there is no room for more of them.
+// What is kept of flows does not grow once there is no space for more of them.
 func TestMemoryIsBounded(t *testing.T) {
 	table := NewTable(DefaultLimit, nil)
 	lose := func(from, to int) uint64 {
@@ -171,5 +171,56 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 	if kept := uint64(len(table.Snapshot(at(400_000)))); kept != DefaultLimit || kept+counts.Lost < 400_000 {
 		t.Errorf("%d flows kept, %d lost, want %d of 400,000", kept, counts.Lost, DefaultLimit)
+	}
+}
+
+// A user with more connections than the table has room for keeps no other's out.
+func TestTableIsSharedByUsers(t *testing.T) {
+	k := newFakeKernel()
+	table := NewTable(100, k)
+	add := func(port uint16, uid uint32, second float64) {
+		p := (&sender{port: port, address: uint64(port), una: 1}).drop(second, 1)
+		p.Socket.UID = uid
+		table.Add(p)
+	}
+	for port := range uint16(1000) {
+		add(1+port, 1000, float64(port))
+	}
+	for port := range uint16(40) {
+		add(5000+port, 1001, 1000+float64(port))
+	}
+	for port := range uint16(1000) {
+		add(10_000+port, 1000, 2000+float64(port))
+	}
+	kept := 0
+	for _, f := range table.Snapshot(at(3000)) {
+		if port := f.Source.Port(); port >= 5000 && port < 10_000 {
+			kept++
+		}
+	}
+	if counts := table.Counts(); kept != 40 || counts.Flows != 100 || len(k.followed) > 100 {
+		t.Errorf("%d of 40 flows of the second user are kept, %d of all, %d sockets followed", kept, counts.Flows, len(k.followed))
+	}
+}
+
+// A stalled flow that is evicted is not counted as stalled any more.
+func TestEvictedFlowIsNotStalled(t *testing.T) {
+	table := NewTable(2, nil)
+	for port := range uint16(3) {
+		for second := range 3 {
+			p := (&sender{port: 1 + port, address: uint64(port) + 1, una: 1}).drop(float64(second), 1)
+			p.Socket.UID = uint32(port) / 2
+			table.Add(p)
+		}
+	}
+	counts := table.Counts()
+	stalled := 0
+	for _, f := range table.Snapshot(at(3)) {
+		if f.State == event.Stalled {
+			stalled++
+		}
+	}
+	if counts.Stalled != stalled || counts.Flows != 2 {
+		t.Errorf("%d flows are counted as stalled, %d are, of %d", counts.Stalled, stalled, counts.Flows)
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"xentrace/internal/verdict"
 )
 
-// States of include/net/tcp_states.h in which a socket that sends a packet tells
+// States of include/net/tcp_states.h in which a socket that sends a packet shows
 // nothing of a connection: it has none, or none any more.
 const (
 	tcpClose  = 7
@@ -19,16 +19,17 @@ const (
 )
 
 type history struct {
-	flow    event.FlowHistory
-	dropped droppedSeqs
-	layout  verdict.Layout
-	facts   func(event.Device) remedy.Facts // nil: nothing is known of the machine
-	hangs   uint32                          // the sequence number that it is stalled at
-	total   uint32                          // total_retrans when last read
-	base    uint32                          // total_retrans at the first drop
-	based   bool                            // base is known
-	socket  *event.Socket                   // that the kernel is asked about; nil if it is not
+	flow      event.FlowHistory
+	dropped   droppedSeqs
+	layout    verdict.Layout
+	facts     func(event.Device) remedy.Facts // nil: nothing is known of the machine
+	stalledAt uint32                          // sequence number
+	total     uint32                          // total_retrans when last read
+	base      uint32                          // total_retrans at the first drop
+	based     bool                            // base is known
+	socket    *event.Socket                   // that the kernel is asked about; nil if it is not
 
+	user        uint32 // whose share of the table it takes
 	address     uint64 // of the last packet's socket, 0 if unknown
 	counted     bool   // as stalled now, by the table
 	stalledEver bool   // counted as such
@@ -46,7 +47,7 @@ func (h *history) connected(p *event.Packet) bool {
 	return p.TCP != nil && p.TCP.State != tcpListen && p.TCP.State != tcpClose
 }
 
-// anotherSocket tells whether a packet is of a new connection with the addresses and
+// anotherSocket reports whether a packet is of a new connection with the addresses and
 // ports of one before.
 func (h *history) anotherSocket(p *event.Packet) bool {
 	if !h.connected(p) || p.Socket == nil {
@@ -56,7 +57,7 @@ func (h *history) anotherSocket(p *event.Packet) bool {
 		h.closed() && p.Time.After(h.flow.TCP.Asked)
 }
 
-// add takes note of a packet and returns what that changed.
+// add records a packet and returns what that changed.
 func (h *history) add(p *event.Packet) []event.FlowEvent {
 	f := &h.flow
 	f.Interface, f.Last, f.Packet = p.Interface, p.Time, *p
@@ -132,12 +133,12 @@ func (h *history) advice(p *event.Packet) []event.Advice {
 	return verdict.ForStall(facts, p.Cause)
 }
 
-// addSeq takes note of the sequence number that was dropped. The flow stalls if it
+// addSeq records the sequence number that was dropped. The flow stalls if it
 // was before, and nothing was acknowledged in between.
 func (h *history) addSeq(p *event.Packet) []event.FlowEvent {
 	f := &h.flow
-	if p.Flow.SeqLength == 0 || after(f.TCP.SndUna, p.TCP.Seq) {
-		return nil // nothing that would be sent again, or acknowledged since, as the kernel told
+	if !occupies(p) || after(f.TCP.SndUna, p.TCP.Seq) {
+		return nil // nothing that would be retransmitted, or acknowledged since, as the kernel reported
 	}
 	d := h.dropped.note(p.TCP.Seq, f.TCP.SndUna, p.Time)
 	f.TCP.Seq, f.TCP.SameSeq = p.TCP.Seq, d.times
@@ -148,13 +149,21 @@ func (h *history) addSeq(p *event.Packet) []event.FlowEvent {
 	if d.still < 2 {
 		return nil
 	}
-	f.State, f.StalledSince, h.hangs = event.Stalled, d.since, p.TCP.Seq
+	f.State, f.StalledSince, h.stalledAt = event.Stalled, d.since, p.TCP.Seq
 	f.Stalls++
 	f.Advice = h.advice(p)
 	return []event.FlowEvent{h.event(p.Time)}
 }
 
-// observe takes note of how the connection stands. What is older than what is known
+// occupies reports whether a segment at p.TCP.Seq has sequence numbers. Of one that is not
+// visible that is known if the retransmission timer has expired: then it is the lowest that
+// is not acknowledged.
+func occupies(p *event.Packet) bool {
+	f := flowOf(p)
+	return f.SeqLength != 0 || !f.SeqKnown && p.TCP.Retransmits > 0
+}
+
+// observe records the state of the connection. What is older than what is known
 // already changes nothing.
 func (h *history) observe(tcp *event.TCP, at time.Time) []event.FlowEvent {
 	f := &h.flow
@@ -174,14 +183,14 @@ func (h *history) observe(tcp *event.TCP, at time.Time) []event.FlowEvent {
 		f.TCP.Retransmits = tcp.TotalRetransmits - h.base
 	}
 	h.dropped.acknowledge(tcp.SndUna)
-	if f.State != event.Stalled || !after(tcp.SndUna, h.hangs) {
+	if f.State != event.Stalled || !after(tcp.SndUna, h.stalledAt) {
 		return nil
 	}
-	f.State, f.StalledFor = event.Recovered, at.Sub(f.StalledSince)
+	f.State, f.StalledFor = event.Recovered, at.Sub(f.StalledSince).Truncate(time.Millisecond)
 	return []event.FlowEvent{h.event(at)}
 }
 
-// end closes the flow and returns what there is to tell: that it recovered at the
+// end closes the flow and returns what to report: that it recovered at the
 // last moment, that it is closed.
 func (h *history) end(last *event.Connection, at time.Time) []event.FlowEvent {
 	if h.closed() {
@@ -196,7 +205,7 @@ func (h *history) end(last *event.Connection, at time.Time) []event.FlowEvent {
 		}
 	}
 	if f.State == event.Stalled {
-		f.StalledFor, f.StalledAtEnd = at.Sub(f.StalledSince), true
+		f.StalledFor, f.StalledAtEnd = at.Sub(f.StalledSince).Truncate(time.Millisecond), true
 	}
 	f.State = event.Closed
 	h.dropped = nil
@@ -222,15 +231,15 @@ func (h *history) snapshot(now time.Time) event.FlowHistory {
 		f.TCP = &tcp
 	}
 	if f.State == event.Stalled {
-		f.StalledFor = now.Sub(f.StalledSince)
+		f.StalledFor = now.Sub(f.StalledSince).Truncate(time.Millisecond)
 	}
 	return f
 }
 
-// hanging tells whether something that was dropped is not acknowledged yet.
+// hanging reports whether something that was dropped is not acknowledged yet.
 func (h *history) hanging() bool { return h.flow.State == event.Stalled || len(h.dropped) > 0 }
 
-// after tells whether sequence number a lies behind b; they wrap.
+// after reports whether sequence number a is after b; they wrap.
 func after(a, b uint32) bool { return int32(a-b) > 0 }
 
 // mostSeqs is how many sequence numbers of one flow are remembered. What is sent

@@ -7,15 +7,15 @@ import (
 	"xentrace/internal/event"
 )
 
-// A rank is how much a flow matters when there is no room: those of the lowest give
+// A rank is how much a flow matters when there is no space: those of the lowest give
 // theirs up first, among them the one that had no trouble for the longest time.
 type rank int
 
 const (
-	rankClosed    rank = iota // all that there is to tell was told
+	rankClosed    rank = iota // everything was reported
 	rankWhole                 // it lost no packet
 	rankUntracked             // it lost packets, and has no TCP socket here
-	rankTracked               // never gives up its place
+	rankTracked               // evicted for another user only, by one who has more than a share
 	ranks
 )
 
@@ -34,7 +34,7 @@ func (h *history) rank() rank {
 	return rankTracked
 }
 
-// place puts a flow where it belongs after a change.
+// place moves a flow to its position after a change.
 func (t *Table) place(h *history) {
 	to := h.rank()
 	switch {
@@ -49,7 +49,8 @@ func (t *Table) place(h *history) {
 }
 
 func (t *Table) insert(key event.FlowKey, p *event.Packet) *history {
-	if len(t.flows) >= t.limit && !t.makeRoom(p.Verdict == event.Dropped) {
+	user := userOf(p)
+	if len(t.flows) >= t.limit && !t.makeRoom(p.Verdict == event.Dropped) && !t.yield(user) {
 		if _, known := t.refused[key]; !known {
 			t.lost++
 			if len(t.refused) < t.limit {
@@ -59,8 +60,9 @@ func (t *Table) insert(key event.FlowKey, p *event.Packet) *history {
 		return nil
 	}
 	h := newHistory(key, p)
-	h.facts = t.facts
+	h.facts, h.user = t.facts, user
 	t.flows[key] = h
+	t.users.Add(user)
 	t.place(h)
 	return h
 }
@@ -87,6 +89,36 @@ func (t *Table) remove(h *history) {
 	t.letGo(h)
 	t.order[h.placed].list.Remove(h.element)
 	delete(t.flows, h.flow.FlowKey)
+	t.users.Remove(h.user)
+	if h.counted {
+		t.now--
+	}
+}
+
+// yield removes a connection of the user who has the most flows, for one of another user.
+func (t *Table) yield(user uint32) bool {
+	from, is := t.users.Yields(user)
+	if !is {
+		return false
+	}
+	for e := t.order[rankTracked].list.Front(); e != nil; e = e.Next() {
+		if h := e.Value.(*history); h.user == from {
+			t.lost++
+			t.remove(h)
+			return true
+		}
+	}
+	return false
+}
+
+// noUser is whose the packets of no local socket are.
+const noUser = ^uint32(0)
+
+func userOf(p *event.Packet) uint32 {
+	if p.Socket == nil {
+		return noUser
+	}
+	return p.Socket.UID
 }
 
 // worse orders flows, the worst first.

@@ -10,16 +10,16 @@ import (
 
 const (
 	// PollInterval is how often to Poll: below the half second within which it is to be
-	// told that a flow goes on.
+	// reported as recovered.
 	PollInterval = 400 * time.Millisecond
 
-	// mostAsked is how many flows are asked about in one Poll that do not hang: a
+	// mostAsked is how many flows that are not stalled are read in one Poll: a
 	// packet of theirs was lost once, and all of it is acknowledged.
 	mostAsked = 64
 )
 
-// Poll asks the kernel how the connections stand that lost packets, and returns
-// what changed. Those that hang are asked about each time; the others in turn, and
+// Poll reads the state of connections that lost packets, and returns
+// what changed. Stalled ones are read each time; the others in turn, and
 // all of them as soon as one has ended.
 func (t *Table) Poll(now time.Time) []event.FlowEvent {
 	if t.kernel == nil {
@@ -86,17 +86,17 @@ func (t *Table) next(rest []*history) []*history {
 	return append(chosen, rest[:mostAsked-len(chosen)]...)
 }
 
-// answer takes note of what the kernel told of a flow's connection.
+// answer records what the kernel reports of a flow's connection.
 func (t *Table) answer(h *history, c *event.Connection, now time.Time) []event.FlowEvent {
 	if c.Ended {
 		events := t.end(h, c, now)
 		t.place(h)
 		return events
 	}
-	return t.told(h, h.observe(&c.TCP, c.Time))
+	return t.noted(h, h.observe(&c.TCP, c.Time))
 }
 
-// failed takes note of the kernel's refusal; that it is not ready yet is none.
+// failed records the kernel's refusal; that it is not ready yet is none.
 func (t *Table) failed(err error) {
 	if !errors.Is(err, event.ErrNotLoaded) {
 		t.err = err

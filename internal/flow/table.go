@@ -7,31 +7,34 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"xentrace/internal/event"
 	"xentrace/internal/remedy"
+	"xentrace/internal/share"
 )
 
 // DefaultLimit is how many flows a Table keeps unless asked otherwise. One takes
 // about two KiB.
 const DefaultLimit = 4096
 
-// A Kernel is asked how the sockets of troubled flows stand. [trace.Connections] is
+// A Kernel reads the sockets of flows that lost packets. [trace.Connections] is
 // the real one.
 type Kernel interface {
 	// Follow makes the kernel keep the last values of a socket when it ends.
 	Follow(event.Socket) error
 	// Forget ends that.
 	Forget(event.Socket)
-	// Ask returns how sockets stand now, or how they stood at their end, in their order.
+	// Ask returns the state of sockets now, or at their end, in their order.
 	Ask([]event.Socket) ([]event.Connection, error)
 	// Endings returns how many of the sockets followed have ended so far.
 	Endings() (uint64, error)
 }
 
 // A Table keeps the history of flows that had trouble, a bounded number of them.
-// Where it is full, a new flow takes the place of one that matters least: one that
+// When it is full, a new flow replaces the least important one: one that
 // is closed, one that lost no packet, or one without a TCP socket here; where there
-// is none, it is not taken.
+// is none, one of the user who has the most. A user's own flow is not taken then.
 //
 // Its methods may be called from several goroutines.
 type Table struct {
@@ -43,24 +46,25 @@ type Table struct {
 	flows    map[event.FlowKey]*history
 	bySocket map[uint64]*history // those whose socket is followed, by its address
 	order    [ranks]order
-	refused  map[event.FlowKey]struct{} // flows that found no room, as many as there is room for
+	users    share.Counts
+	refused  map[event.FlowKey]struct{} // flows not tracked because the table was full; bounded
 	lost     uint64
 	stalled  uint64 // flows that stalled, once or more
 	now      int    // flows that are stalled
 	endings  uint64
-	turn     int   // which of the flows that do not hang are asked next
+	turn     int   // which of the flows that are not stalled are read next
 	err      error // why the kernel could not be asked
 }
 
 // NewTable returns an empty table for at most limit flows, DefaultLimit if that is 0.
-// kernel may be nil: then only packets tell how a connection stands.
+// kernel may be nil: then the state of a connection comes from packets only.
 func NewTable(limit int, kernel Kernel) *Table {
 	if limit <= 0 {
 		limit = DefaultLimit
 	}
 	return &Table{
 		kernel: kernel, limit: limit,
-		flows: make(map[event.FlowKey]*history), bySocket: make(map[uint64]*history), refused: make(map[event.FlowKey]struct{}),
+		flows: make(map[event.FlowKey]*history), bySocket: make(map[uint64]*history), refused: make(map[event.FlowKey]struct{}), users: share.Counts{},
 	}
 }
 
@@ -70,14 +74,23 @@ func (t *Table) Ask(ask func(event.Device) remedy.Facts) { t.facts = ask }
 
 // KeyOf returns the flow of a packet, and whether it has one: a packet that is
 // neither IPv4 nor IPv6 has none.
+// A segment of a local connection in a tunnel belongs to that connection.
 func KeyOf(p *event.Packet) (event.FlowKey, bool) {
-	if p.Flow == nil {
+	f := flowOf(p)
+	if f == nil {
 		return event.FlowKey{}, false
 	}
-	return event.FlowKey{NetNS: p.Interface.NetNS, Proto: p.Flow.Proto, Source: p.Flow.Source, Destination: p.Flow.Destination}, true
+	return event.FlowKey{NetNS: p.Interface.NetNS, Proto: f.Proto, Source: f.Source, Destination: f.Destination}, true
 }
 
-// Add takes note of a packet that went wrong and returns what that changed.
+func flowOf(p *event.Packet) *event.Flow {
+	if p.TCP != nil && p.Inner != nil && p.Inner.Proto == unix.IPPROTO_TCP {
+		return p.Inner
+	}
+	return p.Flow
+}
+
+// Add records a packet that was reported and returns what that changed.
 func (t *Table) Add(p *event.Packet) []event.FlowEvent {
 	key, ok := KeyOf(p)
 	if !ok {
@@ -97,7 +110,7 @@ func (t *Table) Add(p *event.Packet) []event.FlowEvent {
 			return events
 		}
 	}
-	events = append(events, t.told(h, h.add(p))...)
+	events = append(events, t.noted(h, h.add(p))...)
 	events = append(events, t.follow(h, p)...)
 	t.place(h)
 	return events
@@ -134,7 +147,7 @@ func (t *Table) end(h *history, last *event.Connection, at time.Time) []event.Fl
 		}
 	}
 	t.letGo(h)
-	return t.told(h, h.end(last, at))
+	return t.noted(h, h.end(last, at))
 }
 
 func (t *Table) letGo(h *history) {
@@ -150,7 +163,7 @@ func (t *Table) letGo(h *history) {
 	h.socket = nil
 }
 
-func (t *Table) told(h *history, events []event.FlowEvent) []event.FlowEvent {
+func (t *Table) noted(h *history, events []event.FlowEvent) []event.FlowEvent {
 	if h.flow.Stalls > 0 && !h.stalledEver {
 		h.stalledEver = true
 		t.stalled++
@@ -173,7 +186,7 @@ func (t *Table) Counts() event.FlowCounts {
 	return event.FlowCounts{Flows: len(t.flows), Stalled: t.now, EverStalled: t.stalled, Lost: t.lost}
 }
 
-// Snapshot returns every flow as it stands now, the worst first: those that are
+// Snapshot returns the state of every flow, the worst first: those that are
 // stalled, the longest one first, then the others by their drops.
 func (t *Table) Snapshot(now time.Time) []event.FlowHistory {
 	t.mu.Lock()
@@ -194,12 +207,15 @@ func (t *Table) Snapshot(now time.Time) []event.FlowHistory {
 	return flows
 }
 
-// Summary returns what there is to tell at the end: the worst flows that lost packets,
+// Summary returns what the summary reports: the worst flows that lost packets,
 // at most that many.
 func (t *Table) Summary(now time.Time, most int) event.FlowSummary {
 	s := event.FlowSummary{FlowCounts: t.Counts()}
 	for _, f := range t.Snapshot(now) {
-		if f.Drops > 0 && len(s.Flows) < most {
+		if f.Drops == 0 {
+			continue
+		}
+		if s.Losing++; len(s.Flows) < most {
 			s.Flows = append(s.Flows, f)
 		}
 	}

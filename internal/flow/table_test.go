@@ -111,7 +111,7 @@ func TestStallAfterProgress(t *testing.T) {
 	}
 }
 
-// It stalls, recovers as its own next record tells, and stalls again at another place.
+// It stalls, recovers as its own next record shows, and stalls again at another place.
 func TestSecondStall(t *testing.T) {
 	table := NewTable(0, nil)
 	s := &sender{port: 1, address: 1, una: 1000}

@@ -281,7 +281,7 @@ type PerCPUField struct {
 	Offset   uint32     // of the member in it, in bytes
 }
 
-// PreemptCount returns where preempt_count is kept, which tells process context
+// PreemptCount returns where preempt_count is kept, which shows process context
 // from interrupts: __preempt_count, or from 6.2 to 6.14 a member of pcpu_hot. The
 // error wraps [ErrNoTypes], or [ErrNoSuchType] on kernels that keep it elsewhere
 // (arm64 in the task) and those whose BTF lacks variables, as Debian's 5.10.

@@ -3,8 +3,6 @@ package kernel
 import (
 	"fmt"
 	"os"
-	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -43,7 +41,7 @@ type Capabilities uint64
 // PROC_USER_INIT_INO in include/linux/proc_ns.h.
 const initialUserNamespace = "user:[4026531837]"
 
-// InUserNamespace tells whether the process is in a user namespace other than the
+// InUserNamespace reports whether the process is in a user namespace other than the
 // machine's own, as in a rootless container. Its root has every capability there, but none that
 // reaches beyond the namespace, as BPF does.
 func InUserNamespace() bool {
@@ -51,19 +49,34 @@ func InUserNamespace() bool {
 	return err == nil && namespace != initialUserNamespace
 }
 
+// initialPIDNamespace is the inode of the machine's own PID namespace, PROC_PID_INIT_INO.
+const initialPIDNamespace = "pid:[4026531836]"
+
+// InPIDNamespace reports whether the process is in a PID namespace other than the machine's own, as
+// in a container: /proc shows no process outside it.
+func InPIDNamespace() bool {
+	namespace, err := os.Readlink("/proc/self/ns/pid")
+	return err == nil && namespace != initialPIDNamespace
+}
+
 // ReadCapabilities asks for those of the calling thread. Of what it has in a user
 // namespace of its own only CAP_NET_ADMIN counts, which is for interfaces that are there.
 func ReadCapabilities() (Capabilities, error) {
+	has, err := threadCapabilities()
+	if InUserNamespace() {
+		has &= 1 << unix.CAP_NET_ADMIN
+	}
+	return has, err
+}
+
+// threadCapabilities are those in effect, whatever the namespace.
+func threadCapabilities() (Capabilities, error) {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData // version 3 comes in two halves
 	if err := unix.Capget(&header, &data[0]); err != nil {
 		return 0, fmt.Errorf("capabilities: %w", err)
 	}
-	has := Capabilities(uint64(data[1].Effective)<<32 | uint64(data[0].Effective))
-	if InUserNamespace() {
-		has &= 1 << unix.CAP_NET_ADMIN
-	}
-	return has, nil
+	return Capabilities(uint64(data[1].Effective)<<32 | uint64(data[0].Effective)), nil
 }
 
 // Has reports whether the set holds the capability itself.
@@ -92,29 +105,4 @@ func (c Capabilities) Missing(release Release) []Need {
 		}
 	}
 	return missing
-}
-
-// KeepOnly gives up every capability of this process, on all its threads and
-// for good, but those named that it has. The error wraps errors.ErrUnsupported
-// in a binary built with cgo, whose threads the Go runtime does not know all of.
-func KeepOnly(keep ...Capability) error {
-	has, err := ReadCapabilities()
-	if err != nil {
-		return err
-	}
-	var kept Capabilities
-	for _, capability := range keep {
-		kept |= has & (1 << uint(capability))
-	}
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	for half := range data {
-		set := uint32(kept >> (32 * half))
-		data[half] = unix.CapUserData{Effective: set, Permitted: set}
-	}
-	// Capabilities belong to threads, and the runtime has several.
-	if _, _, errno := syscall.AllThreadsSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&data[0])), 0); errno != 0 {
-		return fmt.Errorf("capabilities: %w", errno)
-	}
-	return nil
 }

@@ -44,7 +44,7 @@ type DropReasons struct {
 }
 
 // ReadDropReasons takes the names from the kernel's types. It returns nil for a
-// kernel whose tracepoint skb:kfree_skb tells no reasons: those came with 5.17.
+// kernel whose tracepoint skb:kfree_skb shows no reasons: those came with 5.17.
 func ReadDropReasons(types *Types) (*DropReasons, error) {
 	spec, err := types.Spec("")
 	if err != nil {
@@ -77,7 +77,7 @@ func dropReasonsOf(spec *btf.Spec) (*DropReasons, error) {
 	return r, nil
 }
 
-// freesHaveReasons tells whether the tracepoint has a third argument, the reason;
+// freesHaveReasons reports whether the tracepoint has a third argument, the reason;
 // the first one of its prototype is not the tracepoint's own.
 func freesHaveReasons(spec *btf.Spec) (bool, error) {
 	var prototype *btf.Typedef
@@ -191,7 +191,7 @@ func DropSymbols() Wanted {
 }
 
 // Completion returns the address that the tracepoint skb:kfree_skb has for a
-// location when it tells of a packet that the driver was done with. The error
+// location when it reports a packet that the driver was done with. The error
 // wraps [ErrAddressesHidden] or [ErrSymbolMissing].
 func Completion(symbols *Symbols) (uint64, error) {
 	if err := symbols.Addresses(); err != nil {
@@ -203,7 +203,7 @@ func Completion(symbols *Symbols) (uint64, error) {
 
 // FindDropFunctions returns the functions that every dropped packet goes through
 // exactly once. Whether that takes the list's own is read from its code; where the
-// code does not tell, it is the kernels with sk_skb_reason_drop that need it. The
+// code does not show, it is the kernels with sk_skb_reason_drop that need it. The
 // error wraps [ErrSymbolMissing].
 func FindDropFunctions(ctx context.Context, symbols *Symbols, reader CodeReader) ([]DropFunction, error) {
 	for _, functions := range dropFunctions {

@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"context"
 	"debug/elf"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
+
+	"xentrace/internal/elffile"
 )
 
 const (
@@ -16,8 +20,15 @@ const (
 	importBase    = imageBase + 64<<20
 	importStride  = 2 * maxPadding // each import is a function of its own
 	maxImageBytes = importBase - imageBase
-	maxTableBytes = 64 << 20 // of symbols, names or relocations; a vmlinux with all symbols has 20 MiB
-	maxNoteBytes  = 64 << 10 // a kernel has a few hundred bytes
+)
+
+// Limits on what is read of a file, so that a malformed one takes no more memory than a
+// large kernel.
+const (
+	maxTableBytes  = 32 << 20 // of symbols or names; a vmlinux with all symbols has 20 MiB
+	maxNoteBytes   = 64 << 10 // a kernel has a few hundred bytes
+	maxKeptSymbols = 4096     // xen-netfront has about 300
+	maxRelocations = 64 << 10 // of code; xen-netfront has about 2,000
 )
 
 // ErrNotCode means that a file is neither a kernel module nor a kernel whose code can be
@@ -43,22 +54,21 @@ type imageSection struct {
 }
 
 // ReadImage reads an uncompressed module, or a vmlinux with its symbols, for amd64 or
-// arm64. Of the symbols of a vmlinux it keeps the wanted ones. Errors wrap [ErrNotCode] if
-// the file is something else.
-func ReadImage(file io.ReaderAt, want Wanted) (*Image, error) {
-	object, err := elf.NewFile(file)
+// arm64, from a file of that many bytes. Of the symbols of a vmlinux it keeps the wanted
+// ones, and of a module that has a name all or, if it is not wanted, none. Errors wrap
+// [ErrNotCode] if the file is something else.
+func ReadImage(file io.ReaderAt, size int64, want Wanted) (*Image, error) {
+	object, err := elffile.Read(file, size)
 	if err != nil {
-		return nil, fmt.Errorf("%w: it is not an ELF file: %w", ErrNotCode, err)
+		magic := make([]byte, len(elf.ELFMAG))
+		if _, err := file.ReadAt(magic, 0); err != nil || string(magic) != elf.ELFMAG {
+			return nil, fmt.Errorf("%w: it is not an ELF file", ErrNotCode)
+		}
+		return nil, fmt.Errorf("%w: it is an ELF file that is cut off or damaged", ErrNotCode)
 	}
 	architecture := map[elf.Machine]string{elf.EM_X86_64: "amd64", elf.EM_AARCH64: "arm64"}[object.Machine]
-	if architecture == "" || object.Class != elf.ELFCLASS64 || object.Data != elf.ELFDATA2LSB {
+	if architecture == "" || object.Class != elf.ELFCLASS64 || object.Order != binary.ByteOrder(binary.LittleEndian) {
 		return nil, fmt.Errorf("%w: it is for %s (%s), whose code is not analysed", ErrNotCode, object.Machine, object.Class)
-	}
-	for _, section := range object.Sections {
-		table := section.Type == elf.SHT_SYMTAB || section.Type == elf.SHT_STRTAB || section.Type == elf.SHT_RELA
-		if table && (section.FileSize > maxTableBytes || section.Size > maxTableBytes) {
-			return nil, fmt.Errorf("%w: section %s has over %d MiB", ErrNotCode, section.Name, maxTableBytes>>20)
-		}
 	}
 	i := &Image{BuildID: buildID(object), placed: make(map[elf.SectionIndex]uint64)}
 	i.Code = Code{Architecture: architecture, Symbols: &i.symbols, Reader: i}
@@ -75,14 +85,13 @@ func ReadImage(file io.ReaderAt, want Wanted) (*Image, error) {
 	if err := i.place(object, relocatable); err != nil {
 		return nil, err
 	}
-	table, err := object.Symbols()
-	if errors.Is(err, elf.ErrNoSymbols) || err == nil && len(table) == 0 {
-		return nil, fmt.Errorf("%w: its symbols were stripped", ErrNotCode)
+	if relocatable && i.Module != unnamed && !slices.Contains(want.Modules, i.Module) {
+		return i, nil
 	}
+	addresses, err := i.define(object, relocatable, want)
 	if err != nil {
-		return nil, fmt.Errorf("%w: symbols: %w", ErrNotCode, err)
+		return nil, err
 	}
-	addresses := i.define(table, relocatable, want)
 	if relocatable {
 		return i, i.relocate(object, addresses)
 	}
@@ -118,13 +127,14 @@ func (i *Image) sectionAt(address uint64) (*imageSection, bool) {
 }
 
 // place gives each section of code an address: pages of its own in a module.
-func (i *Image) place(object *elf.File, relocatable bool) error {
+func (i *Image) place(object *elffile.File, relocatable bool) error {
 	next := uint64(imageBase)
-	for index, section := range object.Sections {
-		if section.Type != elf.SHT_PROGBITS || section.Flags&elf.SHF_EXECINSTR == 0 || section.Size == 0 || section.Flags&elf.SHF_COMPRESSED != 0 {
+	for index := range object.Sections {
+		section := &object.Sections[index]
+		if section.Type != elf.SHT_PROGBITS || section.Flags&elf.SHF_EXECINSTR == 0 || section.Size == 0 || !section.HasContent() {
 			continue
 		}
-		address := section.Addr
+		address := section.Address
 		if relocatable {
 			if section.Size > maxImageBytes || next-imageBase+section.Size+2*codePage > maxImageBytes {
 				return fmt.Errorf("%w: it has over %d MiB of code", ErrNotCode, maxImageBytes>>20)
@@ -132,7 +142,7 @@ func (i *Image) place(object *elf.File, relocatable bool) error {
 			address, next = next, (next+section.Size+codePage-1)&^(codePage-1)+codePage
 		}
 		i.placed[elf.SectionIndex(index)] = address
-		i.sections = append(i.sections, imageSection{address: address, size: section.Size, file: section.ReaderAt})
+		i.sections = append(i.sections, imageSection{address: address, size: section.Size, file: object.Open(section)})
 		i.symbols.addresses = append(i.symbols.addresses, address+section.Size) // the last function ends here
 	}
 	if len(i.sections) == 0 {
@@ -142,34 +152,76 @@ func (i *Image) place(object *elf.File, relocatable bool) error {
 }
 
 // define keeps the symbols, and returns the address of each by its index in relocations; 0
-// for those that are not code.
-func (i *Image) define(table []elf.Symbol, relocatable bool, want Wanted) []uint64 {
-	addresses := make([]uint64, len(table)+1) // index 0 is the null symbol
-	selected := newSymbolParser(want)
-	imports := uint64(0)
-	for n, entry := range table {
-		base, isCode := i.placed[entry.Section]
-		symbol := Symbol{Name: entry.Name, Address: entry.Value, Type: 't', Module: i.Module}
-		switch {
-		case isCode && relocatable:
-			symbol.Address += base
-		case isCode:
-		case relocatable && entry.Section == elf.SHN_UNDEF && entry.Name != "":
-			symbol.Address, symbol.Module = importBase+imports*importStride, ""
-			imports++
-		default:
-			continue
+// for those that are not code, and none at all for a kernel.
+func (i *Image) define(object *elffile.File, relocatable bool, want Wanted) ([]uint64, error) {
+	table := object.OfType(elf.SHT_SYMTAB)
+	if table == nil || table.Size <= elf.Sym64Size { // the null symbol
+		return nil, fmt.Errorf("%w: its symbols were stripped", ErrNotCode)
+	}
+	if table.Size > maxTableBytes {
+		return nil, fmt.Errorf("%w: its symbols have over %d MiB", ErrNotCode, maxTableBytes>>20)
+	}
+	section := object.Linked(table, elf.SHT_STRTAB)
+	if section == nil {
+		return nil, fmt.Errorf("%w: its symbols have no names", ErrNotCode)
+	}
+	names, err := object.Content(section, maxTableBytes)
+	if err != nil {
+		return nil, fmt.Errorf("%w: names of symbols: %w", ErrNotCode, err)
+	}
+	var addresses []uint64
+	imports, selected := uint64(0), newSymbolParser(want)
+	err = object.Symbols(table, func(entry elffile.Symbol) error {
+		name := nameAt(names, entry.Name)
+		symbol, isCode := i.symbolOf(entry, relocatable)
+		if !isCode && relocatable && entry.Section == elf.SHN_UNDEF && len(name) > 0 {
+			symbol = Symbol{Address: importBase + imports*importStride, Type: 't'}
+			imports, isCode = imports+1, true
 		}
-		addresses[n+1] = symbol.Address
-		if elf.ST_TYPE(entry.Info) == elf.STT_SECTION || entry.Name == "" || entry.Name[0] == '$' { // arm64's mapping symbols
-			continue
+		if relocatable {
+			addresses = append(addresses, symbol.Address)
+		}
+		if !isCode || elf.ST_TYPE(entry.Info) == elf.STT_SECTION || len(name) == 0 || name[0] == '$' { // arm64's mapping symbols
+			return nil
 		}
 		i.symbols.addresses = append(i.symbols.addresses, symbol.Address)
-		if relocatable || selected.wanted([]byte(entry.Name), nil) {
-			i.symbols.kept = append(i.symbols.kept, symbol)
+		if !relocatable && !selected.wanted(name, nil) {
+			return nil
 		}
+		if symbol.Name = string(name); len(i.symbols.kept) >= maxKeptSymbols {
+			return fmt.Errorf("over %d", maxKeptSymbols)
+		}
+		i.symbols.kept = append(i.symbols.kept, symbol)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: symbols: %w", ErrNotCode, err)
 	}
-	return addresses
+	return addresses, nil
+}
+
+// symbolOf returns a symbol without its name, and false unless it is in a section of code.
+func (i *Image) symbolOf(entry elffile.Symbol, relocatable bool) (Symbol, bool) {
+	base, isCode := i.placed[entry.Section]
+	if !isCode {
+		return Symbol{}, false
+	}
+	symbol := Symbol{Address: entry.Value, Type: 't', Module: i.Module}
+	if relocatable {
+		symbol.Address += base
+	}
+	return symbol, true
+}
+
+// nameAt returns the name there, of at most [elffile.MaxName] bytes: names may overlap, so
+// the size of their table does not bound what they have together.
+func nameAt(names []byte, at uint32) []byte {
+	if uint64(at) >= uint64(len(names)) {
+		return nil
+	}
+	names = names[at:]
+	name, _, _ := bytes.Cut(names[:min(len(names), elffile.MaxName)], []byte{0})
+	return name
 }
 
 func (i *Image) isBranch(kind uint32) bool {
@@ -183,26 +235,27 @@ func (i *Image) isBranch(kind uint32) bool {
 	return false
 }
 
-func (i *Image) relocate(object *elf.File, addresses []uint64) error {
-	for _, section := range object.Sections {
+func (i *Image) relocate(object *elffile.File, addresses []uint64) error {
+	left := maxRelocations
+	for n := range object.Sections {
+		section := &object.Sections[n]
 		base, isCode := i.placed[elf.SectionIndex(section.Info)]
 		if section.Type != elf.SHT_RELA || !isCode {
 			continue
 		}
-		entries, err := section.Data()
-		if err != nil {
-			return fmt.Errorf("%w: section %s: %w", ErrNotCode, section.Name, err)
-		}
 		of, _ := i.sectionAt(base)
 		const entryBytes, operandBytes = 24, 4
-		for ; len(entries) >= entryBytes; entries = entries[entryBytes:] {
-			offset, info, addend := object.ByteOrder.Uint64(entries), object.ByteOrder.Uint64(entries[8:]), object.ByteOrder.Uint64(entries[16:])
+		err := object.Entries(section, entryBytes, func(entry []byte) error {
+			if left--; left < 0 {
+				return fmt.Errorf("over %d relocations", maxRelocations)
+			}
+			offset, info, addend := object.Order.Uint64(entry), object.Order.Uint64(entry[8:]), object.Order.Uint64(entry[16:])
 			if !i.isBranch(elf.R_TYPE64(info)) {
-				continue
+				return nil
 			}
 			symbol := elf.R_SYM64(info)
 			if uint64(symbol) >= uint64(len(addresses)) || of.size < operandBytes || offset > of.size-operandBytes {
-				return fmt.Errorf("%w: section %s: relocation at %#x is out of range", ErrNotCode, section.Name, offset)
+				return fmt.Errorf("relocation at %#x is out of range", offset)
 			}
 			to := addresses[symbol] + addend
 			if i.Architecture == "amd64" {
@@ -210,18 +263,23 @@ func (i *Image) relocate(object *elf.File, addresses []uint64) error {
 			}
 			i.Relocated[base+offset] = to
 			of.relocated = true
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("%w: section %d: %w", ErrNotCode, n, err)
 		}
 	}
 	return nil
 }
 
-func moduleName(object *elf.File) string {
-	const unnamed = "without a name"
-	section := object.Section(".modinfo")
-	if section == nil || section.Size > maxNoteBytes {
+const unnamed = "without a name"
+
+func moduleName(object *elffile.File) string {
+	section := object.Named(".modinfo")
+	if section == nil {
 		return unnamed
 	}
-	info, err := section.Data()
+	info, err := object.Content(section, maxNoteBytes)
 	if err != nil {
 		return unnamed
 	}
@@ -234,13 +292,13 @@ func moduleName(object *elf.File) string {
 }
 
 // buildID reads the note that the linker left in the file.
-func buildID(object *elf.File) string {
+func buildID(object *elffile.File) string {
 	for _, name := range []string{".note.gnu.build-id", ".notes"} {
-		section := object.Section(name)
-		if section == nil || section.Size > maxNoteBytes {
+		section := object.Named(name)
+		if section == nil {
 			continue
 		}
-		if notes, err := section.Data(); err == nil {
+		if notes, err := object.Content(section, maxNoteBytes); err == nil {
 			if id := BuildID(notes); id != "" {
 				return id
 			}

@@ -37,13 +37,19 @@ func newSymbolParser(want Wanted) *symbolParser {
 	return p
 }
 
+// maxKallsymsBytes bounds /proc/kallsyms: a kernel has some 12 MiB.
+const maxKallsymsBytes = 128 << 20
+
 // eachLine calls f with every line of /proc/kallsyms, which is valid until it
 // returns.
 func eachLine(r io.Reader, f func(line []byte) error) error {
 	buffer := make([]byte, 64<<10)
-	filled := 0
+	filled, left := 0, maxKallsymsBytes
 	for {
 		n, err := r.Read(buffer[filled:])
+		if left -= n; left < 0 {
+			return fmt.Errorf("%s: over %d MiB", kallsymsPath, maxKallsymsBytes>>20)
+		}
 		filled += n
 		text := buffer[:filled]
 		for end := bytes.IndexByte(text, '\n'); end >= 0; end = bytes.IndexByte(text, '\n') {
@@ -82,9 +88,9 @@ func parseLine(line []byte) (symbol symbolLine, place bool, err error) {
 		return symbol, false, fmt.Errorf("%s: line %q is not understood", kallsymsPath, line)
 	}
 	symbol = symbolLine{address: address, kind: line[digits+1], name: line[digits+3:]}
-	if name := symbol.name; name[len(name)-1] == ']' {
-		if tab := bytes.IndexByte(name, '\t'); tab > 0 {
-			symbol.name, symbol.module = name[:tab], name[tab+2:len(name)-1]
+	if end := len(symbol.name) - 1; symbol.name[end] == ']' {
+		if name, module, is := bytes.Cut(symbol.name[:end], []byte("\t[")); is && len(name) > 0 {
+			symbol.name, symbol.module = name, module
 		}
 	}
 	return symbol, symbol.kind != 'a' && symbol.kind != 'A' && symbol.name[0] != '$', nil

@@ -15,7 +15,7 @@ type Lockdown string
 
 const (
 	// LockdownAbsent means that the kernel has no lockdown, or that securityfs is
-	// not mounted and does not tell.
+	// not mounted and does not show.
 	LockdownAbsent          Lockdown = "absent"
 	LockdownNone            Lockdown = "none"
 	LockdownIntegrity       Lockdown = "integrity"
@@ -49,7 +49,7 @@ func parseLockdown(text string) (Lockdown, error) {
 	return "", fmt.Errorf("lockdown mode %q is not understood", strings.TrimSpace(text))
 }
 
-// Forbids tells in a sentence what the mode forbids a tracer, and is empty where
+// Forbids reports in a sentence what the mode forbids a tracer, and is empty where
 // it forbids nothing.
 func (l Lockdown) Forbids() string {
 	switch l {

@@ -19,9 +19,9 @@ type Module uint64
 
 // LoadedModule returns the loading of the module that is in the kernel now, and
 // false if there is none: it is not loaded, or it is built into the kernel and
-// so never leaves, or there is no sysfs to tell.
+// so never leaves, or there is no sysfs.
 //
-// A loading is told by the inode number of its directory in sysfs: kernfs hands
+// A loading is identified by the inode number of its directory in sysfs: kernfs hands
 // these out in a cycle and does not give one twice in a row.
 func LoadedModule(name string) (Module, bool) {
 	return loadedModule("/sys", name)
@@ -58,7 +58,7 @@ const kernelGroup = 1
 // of variables, behind a header of action and path.
 const ueventBytes = 16 << 10
 
-// WatchModule tells when the module is loaded and unloaded, until ctx ends or the
+// WatchModule reports when the module is loaded and unloaded, until ctx ends or the
 // socket fails; then the channel is closed. It needs no privilege, but a network
 // namespace that belongs to the initial user namespace.
 func WatchModule(ctx context.Context, name string) (<-chan ModuleEvent, error) {
@@ -133,7 +133,7 @@ func nextModuleEvent(socket *os.File, buffer []byte, name string) (ModuleEvent, 
 	}
 }
 
-// parseModuleEvent returns what a uevent tells of the module, 0 if nothing. A
+// parseModuleEvent returns what a uevent reports the module, 0 if nothing. A
 // uevent is "ACTION@DEVPATH" and then variables, each ended by a zero byte; a
 // module's device path is "/module/NAME".
 func parseModuleEvent(message []byte, name string) ModuleEvent {

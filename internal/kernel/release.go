@@ -20,8 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Release is what uname -r says. It is for messages and for the refusal of
-// kernels without a BPF ring buffer (before 5.8); facts about the driver never
+// A Release is what uname -r says. It is for messages; facts about the kernel and the driver never
 // come from it, since distributions carry changes back.
 type Release struct {
 	Major, Minor, Patch int
@@ -65,9 +64,6 @@ func ParseRelease(text string) (Release, error) {
 func (r Release) AtLeast(major, minor int) bool {
 	return r.Major > major || r.Major == major && r.Minor >= minor
 }
-
-// HasRingBuffer reports whether BPF ring buffers exist: they came with 5.8.
-func (r Release) HasRingBuffer() bool { return r.AtLeast(5, 8) }
 
 // String is the release as uname prints it.
 func (r Release) String() string { return r.Text }

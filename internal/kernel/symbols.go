@@ -25,7 +25,7 @@ var (
 	// ErrSymbolMissing means that the running kernel has no symbol of that name.
 	ErrSymbolMissing = errors.New("symbol is inlined or renamed in this kernel")
 
-	// ErrExtentUnknown means that no symbol above a function tells where it ends.
+	// ErrExtentUnknown means that no symbol above a function shows where it ends.
 	ErrExtentUnknown = errors.New("end of the function is not known")
 )
 
@@ -78,7 +78,7 @@ func (w Wanted) With(other Wanted) Wanted {
 }
 
 // Symbols holds the wanted symbols of one kernel, and the bare addresses of all
-// others, which tell where a function ends.
+// others, which mark where a function ends.
 type Symbols struct {
 	kept      []Symbol
 	addresses []uint64 // of every symbol, in the order of the file
@@ -86,7 +86,7 @@ type Symbols struct {
 }
 
 // ReadSymbols reads /proc/kallsyms once. Hidden addresses are no error here: the
-// names alone tell which functions exist. See [Symbols.Addresses].
+// names alone show which functions exist. See [Symbols.Addresses].
 func ReadSymbols(want Wanted) (*Symbols, error) {
 	file, err := os.Open(kallsymsPath)
 	if err != nil {

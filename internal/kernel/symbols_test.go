@@ -9,6 +9,7 @@ import (
 	"testing"
 	"testing/iotest"
 
+	"xentrace/test/memory"
 	"xentrace/test/need"
 )
 
@@ -170,6 +171,69 @@ func TestSymbolFileErrors(t *testing.T) {
 
 // TestRunningKernelSymbols reads the real file, which must hold a function that
 // every kernel with networking has.
+// A name may end like a module without being followed by one.
+func TestNamesThatLookLikeModules(t *testing.T) {
+	for line, want := range map[string]string{
+		"0 t x\t]":       "x\t]@0/",
+		"0 t x]":         "x]@0/",
+		"0 t x\t[":       "x\t[@0/",
+		"0 t x\t[]":      "x@0/",
+		"0 t x\t[m]":     "x@0/m",
+		"0 t \t[m]":      "\t[m]@0/",
+		"0 t x\t[m]\t[]": "x@0/m]\t[",
+	} {
+		want = strings.TrimSpace(want)
+		if got := names(mustParse(t, line+"\n", Wanted{Contains: []string{""}}).kept); strings.TrimSpace(got) != want {
+			t.Errorf("%q: %q, want %q", line, got, want)
+		}
+	}
+}
+
+// repeated is a text over and over.
+type repeated struct {
+	text string
+	at   int
+}
+
+func (r *repeated) Read(b []byte) (int, error) {
+	n := copy(b, r.text[r.at:])
+	r.at = (r.at + n) % len(r.text)
+	return n, nil
+}
+
+func TestSymbolFileWithoutEnd(t *testing.T) {
+	memory.Within(t, 1<<20, func() {
+		if err := eachLine(&repeated{text: "0 t x\n"}, func([]byte) error { return nil }); err == nil || !strings.Contains(err.Error(), "over 128 MiB") {
+			t.Errorf("error %v, want it over 128 MiB", err)
+		}
+	})
+}
+
+func FuzzKallsyms(f *testing.F) {
+	f.Add(sampleSymbols)
+	f.Add("0 t x\t]")
+	f.Add("0 t \t[]")
+	f.Add("ffffffffffffffff t " + strings.Repeat("x", 64<<10))
+	f.Add(strings.Repeat("0 t $\t[m]\n", 1000))
+	f.Fuzz(func(t *testing.T, text string) {
+		memory.Within(t, 8<<20+64*uint64(len(text)), func() {
+			symbols, err := ParseSymbols(strings.NewReader(text), Wanted{Names: []string{"x"}, Modules: []string{"m"}, Contains: []string{"linearize"}})
+			if err == nil && len(symbols.kept) > len(symbols.addresses) {
+				t.Errorf("%d symbols of %d are kept", len(symbols.kept), len(symbols.addresses))
+			}
+			functions, err := parseFunctions(strings.NewReader(text))
+			if err != nil {
+				return
+			}
+			for _, place := range functions.places[:min(len(functions.places), 16)] {
+				if frame := functions.Frame(place.address + 1); frame.Function == "" && place.length > 0 {
+					t.Fatalf("function at %#x has no name", place.address)
+				}
+			}
+		})
+	})
+}
+
 func TestRunningKernelSymbols(t *testing.T) {
 	symbols, err := ReadSymbols(Wanted{Names: []string{"__pskb_pull_tail"}, Contains: []string{"linearize"}})
 	if err != nil {

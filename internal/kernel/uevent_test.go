@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"xentrace/test/memory"
 )
 
 func uevent(lines ...string) []byte { return []byte(strings.Join(lines, "\x00") + "\x00") }
@@ -45,7 +47,8 @@ func FuzzModuleEvent(f *testing.F) {
 	f.Add(uevent("remove@/module/xen_netfront", "ACTION=remove", "SUBSYSTEM=module"))
 	f.Add([]byte("\x00@\x00"))
 	f.Fuzz(func(t *testing.T, message []byte) {
-		event := parseModuleEvent(message, "xen_netfront")
+		var event ModuleEvent
+		memory.Within(t, 64<<10+8*uint64(len(message)), func() { event = parseModuleEvent(message, "xen_netfront") })
 		var want string
 		switch event {
 		case 0:

@@ -12,7 +12,7 @@ import (
 )
 
 // eventLines are the last events, the latest at the bottom. One that is longer than
-// the screen is wide takes several lines; none is shown in part.
+// the screen is wide uses several lines; none is shown in part.
 func (m *model) eventLines(columns, rows int) []line {
 	if rows <= 0 {
 		return nil
@@ -66,7 +66,7 @@ func (m *model) packetWords(p *event.Packet) (what string, t tone, rest string) 
 		rest += " " + name(p.Interface.Name)
 	}
 	if p.Flow == nil {
-		rest += " not IP"
+		rest += " " + output.Frame(p)
 	} else {
 		rest += " " + output.Endpoints(p.Flow.Proto, p.Flow.Source, p.Flow.Destination)
 	}
@@ -104,7 +104,7 @@ type entry struct {
 // keptEntries is how many of either kind are remembered: more than a screen shows.
 const keptEntries = 256
 
-// A log remembers the last events. What happens to flows and what there is to say
+// A log remembers the last events. Flow events and sentences
 // is kept apart from packets, so that a storm of those does not sweep it away. Its
 // methods may be called from several goroutines; noting a packet costs a copy of it.
 type log struct {

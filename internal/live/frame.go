@@ -204,7 +204,7 @@ var helpTexts = []struct{ what, means string }{
 	{"tx_dropped", "delta of the interface's own counter since the start"},
 	{"lost", "not recorded. ring: ring buffer full; flows: flow table full (the counts are right in both cases); recursion and missed: the kernel skipped a BPF program, and its packet may not be counted. ?: this kernel does not report it"},
 	{"stalled", "the same sequence number was dropped at least twice, and nothing was acknowledged since the first drop; recovered: it was acknowledged"},
-	{"flow", "source and destination; TCP unless it says otherwise"},
+	{"flow", "source and destination; TCP unless another protocol is named"},
 	{"sndq", "unacknowledged bytes (write_seq - snd_una)"},
 	{"retrans", "segments retransmitted since the first drop"},
 }
@@ -230,7 +230,7 @@ func toneOf(v event.Verdict) tone { return tone{colour: output.VerdictColour(v)}
 // elsewhere reports whether drops outside the driver are counted.
 func (m *model) elsewhere() bool { return m.latest.Totals.Drops == event.DropsAll }
 
-// interfaceLines is a table of the interfaces, those that lost most first. It takes a
+// interfaceLines is a table of the interfaces, those that lost most first. It uses a
 // sixth of the rows at most.
 func (m *model) interfaceLines(columns, rows int) []line {
 	all := slices.Clone(m.latest.Totals.Interfaces)

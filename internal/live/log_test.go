@@ -63,7 +63,7 @@ func TestTheLogTakesFromManySides(t *testing.T) {
 	}
 }
 
-// What a packet costs the reader of the ring, beside a drawing screen.
+// What a packet costs the reader of the ring, next to a drawing screen.
 func BenchmarkPacket(b *testing.B) {
 	var l log
 	p := samplePacket(1)

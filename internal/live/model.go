@@ -42,7 +42,7 @@ type model struct {
 	gone     bool              // it is not among the flows any more
 	top      int               // of the flows, the first on the screen
 	scroll   int               // lines of a page that are above the screen
-	listed   int               // flows that have room; as last drawn
+	listed   int               // flows that fit; as last drawn
 	overflow int               // lines of a page that do not fit, as last drawn
 }
 
@@ -54,7 +54,7 @@ const (
 	help
 )
 
-// update takes what was counted meanwhile. While paused it is counted, not shown.
+// update adds what was counted. While paused it is counted, not shown.
 func (m *model) update(s Snapshot) {
 	if m.paused {
 		return

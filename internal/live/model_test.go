@@ -106,7 +106,7 @@ over_limit     2,048      0/s  rejected           3      0/s
 lost 9 (ring 7, flows 2, recursion 0, missed ?)   stalled now 2
 INTERFACE  DRIVER        PACKETS/S  DROPPED  LINEARIZED  OVER_LIMIT  TX_DROPPED
 eth0       xen-netfront      1,500        0       1,024       2,048           0
-── flows with trouble, by stalled time: 4 ──────────────────────────────────────
+── flows with losses, by stalled time: 4 ───────────────────────────────────────
   STATE          DROPS  FLOW                                    PROCESS
 > stalled 4.0 s      4  172.31.0.3:40003 > 172.31.200.100:5001  1003 worker-3
   stalled 1.0 s      1  172.31.0.0:40000 > 172.31.200.100:5001  1000 worker-0

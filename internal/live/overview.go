@@ -32,12 +32,12 @@ func (m *model) overviewLines(columns, room int) []line {
 }
 
 func (m *model) flowsHeading() string {
-	text := fmt.Sprintf("flows with trouble, by %s: %d", m.order, len(m.flows))
+	text := fmt.Sprintf("flows with losses, by %s: %d", m.order, len(m.flows))
 	switch {
 	case len(m.flows) == 0:
-		text = "flows with trouble: none"
+		text = "flows with losses: none"
 	case m.listed < len(m.flows):
-		text = fmt.Sprintf("flows with trouble, by %s: %d to %d of %d", m.order, m.top+1, m.top+m.listed, len(m.flows))
+		text = fmt.Sprintf("flows with losses, by %s: %d to %d of %d", m.order, m.top+1, m.top+m.listed, len(m.flows))
 	}
 	if m.latest.LeftOut > 0 {
 		text += fmt.Sprintf(", %d filtered out", m.latest.LeftOut)
@@ -136,11 +136,11 @@ func (m *model) since(t time.Time) string {
 	return output.Seconds(d)
 }
 
-// leastFlow has room for most pairs of IPv4 addresses and ports.
+// leastFlow fits most pairs of IPv4 addresses and ports.
 const leastFlow = 42
 
 // shortenEnds shortens both ends of a flow in their middle: first and last parts of
-// addresses, and ports, tell most.
+// addresses, and ports, matter most.
 func shortenEnds(text string, columns int, more string) string {
 	const arrow = " > "
 	source, destination, isPair := strings.Cut(text, arrow)
@@ -200,7 +200,7 @@ func (o order) compare(a, b event.FlowHistory) int {
 	return cmp.Or(a.Source.Compare(b.Source), a.Destination.Compare(b.Destination)) // they stay where they are
 }
 
-// rank puts flows that stand still before those that are over it.
+// rank sorts stalled flows before those that recovered.
 func rank(f event.FlowHistory) int {
 	switch f.State {
 	case event.Stalled:

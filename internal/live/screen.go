@@ -18,7 +18,7 @@ import (
 	"xentrace/internal/event"
 )
 
-// Options say what a screen shows, and where.
+// Options select what a screen shows, and where.
 type Options struct {
 	Terminal *os.File // one that is a terminal
 	Backend  event.Backend
@@ -53,7 +53,7 @@ type Screen struct {
 	counted time.Time
 }
 
-// Open prepares a screen; the terminal is left as it is until Run. It takes the right to
+// Open prepares a screen; the terminal is left as it is until Run. It needs the right to
 // open the terminal, which may be another user's: that of whoever became root on it.
 func Open(o Options) (*Screen, error) {
 	file, err := reopen(o.Terminal)
@@ -85,7 +85,7 @@ func (s *Screen) Run(ctx context.Context) error {
 		return err
 	}
 	defer s.cells.Fini() // restores and closes the terminal
-	// A terminal that takes nothing does not keep the end waiting.
+	// A terminal that accepts no output does not delay the end.
 	defer context.AfterFunc(ctx, func() { _ = s.term.file.SetWriteDeadline(time.Now().Add(patience)) })()
 
 	s.signals = make(chan os.Signal, 4)
@@ -160,7 +160,7 @@ func (s *Screen) suspend() error {
 		return err
 	}
 	_ = unix.Kill(0, unix.SIGTSTP)
-	// Where nobody is there to continue it, the kernel does not stop it either.
+	// The kernel does not stop an orphaned process group.
 	select {
 	case sig := <-s.signals:
 		if sig == unix.SIGHUP {
@@ -171,7 +171,7 @@ func (s *Screen) suspend() error {
 	return s.retake()
 }
 
-// retake takes the terminal anew after this process was stopped and continued: whoever
+// retake sets up the terminal again after this process was stopped and continued: whoever
 // had the terminal meanwhile left it as they liked.
 func (s *Screen) retake() error {
 	if err := s.cells.Suspend(); err != nil {

@@ -7,7 +7,7 @@ type cell struct {
 	tone tone
 }
 
-// A column of a table. Where there is no room for all of them, elastic ones are cut,
+// A column of a table. Where there is no space for all of them, elastic ones are cut,
 // and those that are worth least are left out.
 type column struct {
 	name    string
@@ -88,7 +88,7 @@ func total(widths []int) int {
 	return sum
 }
 
-// shrink takes columns from elastic ones, those of least worth first, until the table
+// shrink narrows elastic columns, the least important first, until the table
 // fits, or none can give any.
 func shrink(all []column, widths []int, columns int) {
 	for total(widths) > columns {

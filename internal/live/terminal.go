@@ -13,9 +13,9 @@ import (
 	"golang.org/x/term"
 )
 
-// A terminal is the one behind standard output, for both directions: keys are read
+// A terminal is the one that stdout is open on, for both directions: keys are read
 // from it also where standard input is something else. It has a file description of
-// its own, so that nothing is left behind in one that others share.
+// its own, so that no flag changes in one that others share.
 type terminal struct {
 	file *os.File
 
@@ -59,8 +59,8 @@ func (t *terminal) Start() error {
 	})
 }
 
-// patience is how long a terminal that takes nothing, stopped or hung, may keep the
-// end waiting.
+// patience is how long a terminal that accepts no output, stopped or stalled, may delay the
+// end.
 const patience = 2 * time.Second
 
 // Drain wakes who reads, and has writes end soon.
@@ -81,7 +81,7 @@ func (t *terminal) Stop() error {
 	return control(t.file, func(fd int) error { return term.Restore(fd, saved) })
 }
 
-// NotifyResize has a value sent to resized, if it has room, when the size changes.
+// NotifyResize has a value sent to resized, unless it is full, when the size changes.
 func (t *terminal) NotifyResize(resized chan<- bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -50,7 +50,7 @@ func (l line) width() int {
 func width(text string) int { return displaywidth.String(text) }
 
 // name makes a name that others control fit for a cell of the screen: as in lines, and
-// without characters that join with those beside them, which terminals do not agree
+// without characters that join with those next to them, which terminals do not agree
 // about the width of.
 func name(s string) string { return steady(output.Escape(s)) }
 
@@ -77,7 +77,7 @@ func steady(s string) string {
 	return b.String()[len(guard) : b.Len()-len(guard)]
 }
 
-// cut shortens text to at most columns; more stands for what is left out.
+// cut shortens text to at most columns; more marks what is left out.
 func cut(text string, columns int, more string) string {
 	if width(text) <= columns {
 		return text
@@ -95,7 +95,7 @@ func cutLine(l line, columns int, more string) line {
 	}
 	var short line
 	for _, s := range l {
-		if n := width(s.text); n < columns { // room for more behind it
+		if n := width(s.text); n < columns { // space for more after it
 			short, columns = append(short, s), columns-n
 			continue
 		}
@@ -121,7 +121,7 @@ func wrap(text string, columns int) []string {
 	for part := range strings.SplitSeq(strings.TrimSuffix(output.Paragraph(text, 0, columns), "\n"), "\n") {
 		for width(part) > columns {
 			head := cut(part, columns, "")
-			if head == "" { // not even one character has room
+			if head == "" { // not even one character fits
 				return append(lines, "")
 			}
 			lines, part = append(lines, head), part[len(head):]

@@ -1,15 +1,18 @@
 package netdev
 
 import (
-	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+
+	"xentrace/internal/procfs"
 )
 
 // ErrNamespaceNotFound matches every [NamespaceNotFoundError].
@@ -42,34 +45,37 @@ type Found struct {
 // Namespaces lists every network namespace that a process's main thread is in or that
 // is bind-mounted in the caller's mount namespace (as ip-netns and container engines
 // do), each once, ordered by number. It costs one readlink per process and opens no
-// namespace. It omits processes that the caller may not read, and namespaces that only
-// an open file or a socket keeps alive.
+// namespace. It omits processes that the caller may not read or that do not let their
+// files be read, and namespaces that only an open file or a socket keeps alive.
 func Namespaces(ctx context.Context) ([]Found, error) {
+	return namespaces(ctx, procfs.Machine())
+}
+
+func namespaces(ctx context.Context, processes *procfs.Processes) ([]Found, error) {
 	mounts, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
 		return nil, fmt.Errorf("mounts: %w", err)
 	}
 	defer mounts.Close()
-	found, err := mountedNamespaces(bufio.NewScanner(mounts))
+	found, err := mountedNamespaces(mounts)
 	if err != nil {
 		return nil, err
 	}
-	entries, err := processes()
+	pids, err := processes.List()
 	if err != nil {
 		return nil, err
 	}
-	for _, pid := range entries {
+	for _, pid := range pids {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		path := "/proc/" + pid + "/ns/net"
-		target, err := os.Readlink(path)
+		target, err := processes.Readlink(pid, "ns/net")
 		if err != nil {
-			continue // exited, or no permission
+			continue // exited, no permission, or stuck
 		}
 		if inum, ok := parseInum(target); ok {
 			if _, known := found[inum]; !known {
-				found[inum] = path
+				found[inum] = processes.Path(pid, "ns/net")
 			}
 		}
 	}
@@ -77,7 +83,7 @@ func Namespaces(ctx context.Context) ([]Found, error) {
 	for inum, path := range found {
 		list = append(list, Found{Inum: inum, Path: path})
 	}
-	slices.SortFunc(list, func(a, b Found) int { return int(int64(a.Inum) - int64(b.Inum)) })
+	slices.SortFunc(list, func(a, b Found) int { return cmp.Compare(a.Inum, b.Inum) })
 	return list, nil
 }
 
@@ -85,11 +91,13 @@ func Namespaces(ctx context.Context) ([]Found, error) {
 // [ErrNamespaceNotFound]. It finds those of [Namespaces] and those that a thread of
 // this process is in.
 func OpenNamespace(ctx context.Context, inum uint32) (*Namespace, error) {
-	own, err := filepath.Glob("/proc/self/task/*/ns/net")
+	// Not by a pattern: directories of a process that is not dumpable can only be passed.
+	threads, err := os.ReadDir("/proc/self/task")
 	if err != nil {
 		return nil, fmt.Errorf("threads: %w", err)
 	}
-	for _, path := range own {
+	for _, thread := range threads {
+		path := filepath.Join("/proc/self/task", thread.Name(), "ns/net")
 		if target, err := os.Readlink(path); err == nil && target == fmt.Sprintf("net:[%d]", inum) {
 			if ns, err := openPath(path, inum); err == nil {
 				return ns, nil // otherwise the thread ended or left
@@ -108,59 +116,37 @@ func OpenNamespace(ctx context.Context, inum uint32) (*Namespace, error) {
 	return nil, &NamespaceNotFoundError{Inum: inum}
 }
 
-// processes lists the process directories of /proc, lowest PID first, to prefer the
-// paths of long-lived processes.
-func processes() ([]string, error) {
-	dir, err := os.Open("/proc")
-	if err != nil {
-		return nil, fmt.Errorf("processes: %w", err)
-	}
-	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
-	if err != nil {
-		return nil, fmt.Errorf("processes: %w", err)
-	}
-	pids := names[:0]
-	for _, name := range names {
-		if name[0] >= '1' && name[0] <= '9' {
-			pids = append(pids, name)
-		}
-	}
-	slices.SortFunc(pids, func(a, b string) int {
-		if len(a) != len(b) {
-			return len(a) - len(b)
-		}
-		return strings.Compare(a, b)
-	})
-	return pids, nil
-}
-
-// mountedNamespaces reads /proc/PID/mountinfo: a bind-mounted namespace is a
-// mount of nsfs whose root, the fourth field, is "net:[INUM]".
-func mountedNamespaces(lines *bufio.Scanner) (map[uint32]string, error) {
+// mountedNamespaces reads /proc/PID/mountinfo: a bind-mounted namespace is a mount of
+// nsfs whose root, the fourth field, is "net:[INUM]". No such line is over the limit: nsfs
+// has no options.
+func mountedNamespaces(mountinfo io.Reader) (map[uint32]string, error) {
 	found := make(map[uint32]string)
-	for lines.Scan() {
-		if !strings.Contains(lines.Text(), " net:[") {
-			continue
+	for line, err := range procfs.Lines(mountinfo) {
+		if err != nil {
+			return nil, fmt.Errorf("mounts: %w", err)
 		}
-		fields := strings.Fields(lines.Text())
-		if len(fields) < 5 {
-			continue
-		}
-		inum, ok := parseInum(fields[3])
-		if !ok {
-			continue
-		}
-		path := unescapeMount(fields[4])
-		// ip-netns's directory is reached as /var/run/netns and mounted twice.
-		if old, known := found[inum]; !known || len(path) < len(old) {
-			found[inum] = path
-		}
-	}
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("mounts: %w", err)
+		addMounted(found, string(line))
 	}
 	return found, nil
+}
+
+func addMounted(found map[uint32]string, line string) {
+	if !strings.Contains(line, " net:[") {
+		return
+	}
+	fields := strings.Fields(line)
+	if len(fields) < 5 {
+		return
+	}
+	inum, ok := parseInum(fields[3])
+	if !ok {
+		return
+	}
+	path := unescapeMount(fields[4])
+	// ip-netns's directory is reached as /var/run/netns and mounted twice.
+	if old, known := found[inum]; !known || len(path) < len(old) {
+		found[inum] = path
+	}
 }
 
 // parseInum parses "net:[4026531840]".

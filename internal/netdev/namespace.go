@@ -18,6 +18,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"xentrace/internal/procfs"
 )
 
 // ErrClosed is returned by the methods of a [Namespace] that has been closed.
@@ -42,9 +44,18 @@ type Namespace struct {
 	sysfsErr  error
 }
 
+// ErrNoProc reports that nothing of the process's namespaces shows.
+var ErrNoProc = errors.New("there is no /proc: mount it (mount -t proc proc /proc)")
+
 // Current opens the network namespace of the calling thread.
 func Current() (*Namespace, error) {
-	return openPath("/proc/thread-self/ns/net", 0)
+	ns, err := openPath("/proc/thread-self/ns/net", 0)
+	if errors.Is(err, os.ErrNotExist) {
+		if _, missing := os.Stat("/proc/self"); missing != nil {
+			return nil, ErrNoProc
+		}
+	}
+	return ns, err
 }
 
 // Open opens the namespace that was found. It fails with [ErrNamespaceNotFound] if its
@@ -56,7 +67,19 @@ func (f Found) Open() (*Namespace, error) {
 // openPath opens the namespace at path and, if want is not 0, checks its number: a PID
 // may have been reused.
 func openPath(path string, want uint32) (*Namespace, error) {
-	file, err := os.Open(path)
+	ns, err := openBare(path, want)
+	if err != nil {
+		return nil, err
+	}
+	if err := ns.Do(ns.openSockets); err != nil {
+		return nil, errors.Join(fmt.Errorf("network namespace %d: %w", ns.inum, err), ns.Close())
+	}
+	return ns, nil
+}
+
+// openBare opens a namespace without sockets, for [Namespace.Do] only.
+func openBare(path string, want uint32) (*Namespace, error) {
+	file, err := openNamespaceFile(path)
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) {
 			return nil, fmt.Errorf("%w: %w", &NamespaceNotFoundError{Inum: want}, err)
@@ -70,10 +93,16 @@ func openPath(path string, want uint32) (*Namespace, error) {
 	if want != 0 && ns.inum != want {
 		return nil, errors.Join(&NamespaceNotFoundError{Inum: want}, file.Close())
 	}
-	if err := ns.Do(ns.openSockets); err != nil {
-		return nil, errors.Join(fmt.Errorf("network namespace %d: %w", ns.inum, err), ns.Close())
-	}
 	return ns, nil
+}
+
+// openNamespaceFile opens a file of a namespace. That of another process may block.
+func openNamespaceFile(path string) (*os.File, error) {
+	var pid int
+	if n, err := fmt.Sscanf(path, "/proc/%d/ns/net", &pid); n == 1 && err == nil {
+		return procfs.Machine().Open(pid, "ns/net")
+	}
+	return os.Open(path)
 }
 
 // inumOf returns the inode number of an open namespace file, after checking that

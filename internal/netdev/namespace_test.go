@@ -1,7 +1,6 @@
 package netdev
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"xentrace/test/memory"
 	"xentrace/test/need"
 )
 
@@ -119,7 +119,9 @@ func TestClosedNamespace(t *testing.T) {
 }
 
 func TestMountedNamespaces(t *testing.T) {
-	const info = `22 1 0:20 / /sys rw - sysfs sysfs rw
+	// Root may make mounts with options of any length.
+	info := "80 22 0:4 / /m rw - overlay overlay rw,lowerdir=" + strings.Repeat("net:[1] ", 20<<10) + `
+22 1 0:20 / /sys rw - sysfs sysfs rw
 90 22 0:4 net:[4026532210] /var/run/netns/one rw shared:40 - nsfs nsfs rw
 91 22 0:4 net:[4026532210] /run/netns/one rw shared:40 - nsfs nsfs rw
 92 22 0:4 mnt:[4026532211] /run/snapd/ns/x.mnt rw - nsfs nsfs rw
@@ -127,7 +129,7 @@ func TestMountedNamespaces(t *testing.T) {
 94 22 0:4 net:[99999999999] /run/netns/large rw - nsfs nsfs rw
 95 22 0:4 net:[12 /run/netns/torn rw - nsfs nsfs rw
 `
-	found, err := mountedNamespaces(bufio.NewScanner(strings.NewReader(info)))
+	found, err := mountedNamespaces(strings.NewReader(info))
 	must(t, err)
 	want := map[uint32]string{4026532210: "/run/netns/one", 4026532212: `/run/docker/netns/a b\`}
 	if len(found) != len(want) {
@@ -138,6 +140,26 @@ func TestMountedNamespaces(t *testing.T) {
 			t.Errorf("namespace %d is at %q, want %q", inum, found[inum], path)
 		}
 	}
+}
+
+func FuzzMountedNamespaces(f *testing.F) {
+	f.Add("90 22 0:4 net:[4026532210] /var/run/netns/one rw shared:40 - nsfs nsfs rw\n")
+	f.Add("93 22 0:4 net:[4026532212] /run/docker/netns/a\\040b\\134\\0 rw - nsfs nsfs rw")
+	f.Add("1 1 1 net:[ net:[ \\\\400\\")
+	f.Add("80 22 0:4 / /m rw - overlay overlay rw,lowerdir=" + strings.Repeat("net:[1] ", 20<<10))
+	f.Fuzz(func(t *testing.T, mountinfo string) {
+		memory.Within(t, 1<<20+128*uint64(len(mountinfo)), func() {
+			found, err := mountedNamespaces(strings.NewReader(mountinfo))
+			if err != nil || len(found) > strings.Count(mountinfo, "net:[") {
+				t.Errorf("%d namespaces, error %v", len(found), err)
+			}
+			for _, path := range found {
+				if len(path) > len(mountinfo) {
+					t.Errorf("path of %d bytes in %d", len(path), len(mountinfo))
+				}
+			}
+		})
+	})
 }
 
 // A namespace that only a thread of this process lives in is found all the same.

@@ -29,7 +29,11 @@ func TestDriverFiles(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer file.Close()
-			driver, err := ReadDriver(file)
+			info, err := file.Stat()
+			if err != nil {
+				t.Fatal(err)
+			}
+			driver, err := ReadDriver(file, info.Size())
 			if err != nil {
 				t.Fatal(err)
 			}

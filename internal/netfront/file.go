@@ -11,12 +11,19 @@ import (
 	"xentrace/internal/kernel"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
+	"github.com/therootcompany/xz"
 )
 
-// maxUnpackedBytes bounds what a compressed module may unpack to. The largest
-// modules of distributions have less than 20 MiB.
-const maxUnpackedBytes = 128 << 20
+const (
+	// maxUnpackedBytes bounds what a compressed file may unpack to. The largest modules
+	// of distributions have less than 20 MiB.
+	maxUnpackedBytes = 128 << 20
+	// maxWindowBytes bounds the dictionary (xz) or window (zstd), which a decoder allocates
+	// as the file says. "xz -9" takes this much, distributions 8 MiB at most.
+	maxWindowBytes = 64 << 20
+	// unpackedChunk is how much of what is unpacked is allocated at a time.
+	unpackedChunk = 1 << 20
+)
 
 type packing struct {
 	magic  string
@@ -32,17 +39,18 @@ var bootImages = []struct {
 
 func packings() []packing {
 	return []packing{
-		{"\xfd7zXZ\x00", func(r io.Reader) (io.Reader, error) { return xz.NewReader(r) }},
+		{"\xfd7zXZ\x00", func(r io.Reader) (io.Reader, error) { return xz.NewReader(r, maxWindowBytes) }},
 		{"\x28\xb5\x2f\xfd", func(r io.Reader) (io.Reader, error) {
-			return zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxUnpackedBytes), zstd.WithDecoderMaxWindow(maxUnpackedBytes))
+			return zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxUnpackedBytes), zstd.WithDecoderMaxWindow(maxWindowBytes))
 		}},
 		{"\x1f\x8b", func(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) }},
 	}
 }
 
-// ReadDriver reads a module or a vmlinux, which may be compressed with xz, zstd or gzip.
-// Errors wrap [kernel.ErrNotCode] if the file is something else.
-func ReadDriver(file io.ReaderAt) (*File, error) {
+// ReadDriver reads a module or a vmlinux, which may be compressed with xz, zstd or gzip,
+// from a file of that many bytes. Errors wrap [kernel.ErrNotCode] if the file is something
+// else.
+func ReadDriver(file io.ReaderAt, size int64) (*File, error) {
 	head := make([]byte, 0x240)
 	n, err := file.ReadAt(head, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -61,38 +69,75 @@ func ReadDriver(file io.ReaderAt) (*File, error) {
 		if !bytes.HasPrefix(head, []byte(p.magic)) {
 			continue
 		}
-		content, err := p.all(file)
+		content, err := p.all(io.NewSectionReader(file, 0, size))
 		if err != nil {
 			return nil, err
 		}
-		return readImage(bytes.NewReader(content))
+		return readImage(content, content.size)
 	}
-	return readImage(file)
+	return readImage(file, size)
 }
 
-func (p packing) all(file io.ReaderAt) ([]byte, error) {
-	unpacked, err := p.unpack(io.NewSectionReader(file, 0, 1<<62))
+func (p packing) all(file io.Reader) (*unpackedFile, error) {
+	unpacked, err := p.unpack(file)
 	if err != nil {
 		return nil, fmt.Errorf("%w: it does not unpack: %w", kernel.ErrNotCode, err)
 	}
 	if closer, is := unpacked.(interface{ Close() }); is { // zstd's decoder
 		defer closer.Close()
 	}
-	content, err := io.ReadAll(io.LimitReader(unpacked, maxUnpackedBytes+1))
-	if err != nil {
+	content := &unpackedFile{}
+	if err := content.read(unpacked); err != nil {
 		return nil, fmt.Errorf("%w: it does not unpack: %w", kernel.ErrNotCode, err)
 	}
-	if len(content) > maxUnpackedBytes {
-		return nil, fmt.Errorf("%w: it unpacks to more than %d MiB", kernel.ErrNotCode, maxUnpackedBytes>>20)
-	}
 	return content, nil
+}
+
+// An unpackedFile is what a file unpacks to, in chunks: growing one slice would need twice
+// the memory.
+type unpackedFile struct {
+	chunks [][]byte // all but the last of unpackedChunk bytes
+	size   int64
+}
+
+func (u *unpackedFile) read(from io.Reader) error {
+	for u.size < maxUnpackedBytes {
+		chunk, filled := make([]byte, unpackedChunk), 0
+		var err error
+		for filled < len(chunk) && err == nil {
+			var n int
+			n, err = from.Read(chunk[filled:])
+			filled += n
+		}
+		u.chunks, u.size = append(u.chunks, chunk[:filled]), u.size+int64(filled)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("over %d MiB", maxUnpackedBytes>>20)
+}
+
+// ReadAt implements [io.ReaderAt].
+func (u *unpackedFile) ReadAt(b []byte, at int64) (int, error) {
+	n := 0
+	for n < len(b) && at+int64(n) < u.size {
+		from := at + int64(n)
+		n += copy(b[n:], u.chunks[from/unpackedChunk][from%unpackedChunk:])
+	}
+	if n < len(b) {
+		return n, io.EOF
+	}
+	return n, nil
 }
 
 // A File is a driver in a file: a module, or a kernel with the driver built in.
 type File struct{ *kernel.Image }
 
-func readImage(file io.ReaderAt) (*File, error) {
-	image, err := kernel.ReadImage(file, Symbols())
+func readImage(file io.ReaderAt, size int64) (*File, error) {
+	image, err := kernel.ReadImage(file, size, Symbols())
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,6 +19,7 @@ type moduleFile struct {
 	relocations    []elf.Rela64 // of .text
 	kind           elf.Type
 	machine        elf.Machine
+	extra          int // symbols after those, which have one name
 }
 
 // Where a linked kernel has its sections and the functions that a module imports.
@@ -53,6 +55,7 @@ func (m moduleFile) encode(t testing.TB) []byte {
 		{Name: name("__pskb_pull_tail"), Info: global},
 		{Name: name("__dev_kfree_skb_any"), Info: global},
 	}
+	symbols = append(symbols, slices.Repeat([]elf.Sym64{{Name: name("xennet_start_xmit"), Info: local, Shndx: 1}}, m.extra)...)
 	code := uint64(elf.SHF_ALLOC | elf.SHF_EXECINSTR)
 	var textAt, unlikelyAt uint64
 	if m.kind == elf.ET_EXEC {
@@ -115,24 +118,24 @@ func TestImage(t *testing.T) {
 		evidence    string
 		failsToRead bool
 	}{
-		{"a call of an import", moduleFile{text, unlikely, []elf.Rela64{relocation(7, symbolPullTail, -4), relocation(13, symbolUnlikely, -4)}, elf.ET_REL, elf.EM_X86_64},
+		{"a call of an import", moduleFile{text, unlikely, []elf.Rela64{relocation(7, symbolPullTail, -4), relocation(13, symbolUnlikely, -4)}, elf.ET_REL, elf.EM_X86_64, 0},
 			Linearizes, "xennet_start_xmit+0x6 calls __pskb_pull_tail", false},
-		{"a call of another import", moduleFile{text, unlikely, []elf.Rela64{relocation(7, symbolFree, -4), relocation(13, symbolUnlikely, -4)}, elf.ET_REL, elf.EM_X86_64},
+		{"a call of another import", moduleFile{text, unlikely, []elf.Rela64{relocation(7, symbolFree, -4), relocation(13, symbolUnlikely, -4)}, elf.ET_REL, elf.EM_X86_64, 0},
 			Drops, "never calls", false},
-		{"into the middle of the other section", moduleFile{text, unlikely, []elf.Rela64{relocation(7, symbolFree, -4), relocation(13, symbolUnlikely, -2)}, elf.ET_REL, elf.EM_X86_64},
+		{"into the middle of the other section", moduleFile{text, unlikely, []elf.Rela64{relocation(7, symbolFree, -4), relocation(13, symbolUnlikely, -2)}, elf.ET_REL, elf.EM_X86_64, 0},
 			Drops, "never calls", false},
-		{"no free of a packet", moduleFile{text, unlikely, []elf.Rela64{relocation(7, symbolText, 13), relocation(13, symbolCold, -4)}, elf.ET_REL, elf.EM_X86_64},
+		{"no free of a packet", moduleFile{text, unlikely, []elf.Rela64{relocation(7, symbolText, 13), relocation(13, symbolCold, -4)}, elf.ET_REL, elf.EM_X86_64, 0},
 			Unknown, "frees no packet", false},
-		{"a relocation behind the end", moduleFile{text, unlikely, []elf.Rela64{relocation(uint64(len(text))-3, symbolFree, -4)}, elf.ET_REL, elf.EM_X86_64}, 0, "", true},
-		{"a relocation far behind the end", moduleFile{text, unlikely, []elf.Rela64{relocation(^uint64(0), symbolFree, -4)}, elf.ET_REL, elf.EM_X86_64}, 0, "", true},
-		{"a relocation by a symbol that is not there", moduleFile{text, unlikely, []elf.Rela64{relocation(7, 99, -4)}, elf.ET_REL, elf.EM_X86_64}, 0, "", true},
-		{"no code", moduleFile{nil, nil, nil, elf.ET_REL, elf.EM_X86_64}, 0, "", true},
-		{"a core dump", moduleFile{text, unlikely, nil, elf.ET_CORE, elf.EM_X86_64}, 0, "", true},
-		{"another machine", moduleFile{text, unlikely, nil, elf.ET_REL, elf.EM_RISCV}, 0, "", true},
-		{"no relocations", moduleFile{text, unlikely, nil, elf.ET_REL, elf.EM_X86_64}, Unknown, "no relocations for the code", false},
+		{"a relocation behind the end", moduleFile{text, unlikely, []elf.Rela64{relocation(uint64(len(text))-3, symbolFree, -4)}, elf.ET_REL, elf.EM_X86_64, 0}, 0, "", true},
+		{"a relocation far behind the end", moduleFile{text, unlikely, []elf.Rela64{relocation(^uint64(0), symbolFree, -4)}, elf.ET_REL, elf.EM_X86_64, 0}, 0, "", true},
+		{"a relocation by a symbol that is not there", moduleFile{text, unlikely, []elf.Rela64{relocation(7, 99, -4)}, elf.ET_REL, elf.EM_X86_64, 0}, 0, "", true},
+		{"no code", moduleFile{nil, nil, nil, elf.ET_REL, elf.EM_X86_64, 0}, 0, "", true},
+		{"a core dump", moduleFile{text, unlikely, nil, elf.ET_CORE, elf.EM_X86_64, 0}, 0, "", true},
+		{"another machine", moduleFile{text, unlikely, nil, elf.ET_REL, elf.EM_RISCV, 0}, 0, "", true},
+		{"no relocations", moduleFile{text, unlikely, nil, elf.ET_REL, elf.EM_X86_64, 0}, Unknown, "no relocations for the code", false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			image, err := readImage(bytes.NewReader(test.file.encode(t)))
+			image, err := readBytes(test.file.encode(t))
 			if test.failsToRead {
 				if !errors.Is(err, kernel.ErrNotCode) {
 					t.Fatalf("error %v, want %v", err, kernel.ErrNotCode)
@@ -182,7 +185,7 @@ func TestImageOfARM64(t *testing.T) {
 		{"no relocations", nil, Unknown, "no relocations for the code"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			answer := answerOfFile(t, moduleFile{text, unlikely, test.code, elf.ET_REL, elf.EM_AARCH64}.encode(t))
+			answer := answerOfFile(t, moduleFile{text, unlikely, test.code, elf.ET_REL, elf.EM_AARCH64, 0}.encode(t))
 			if answer.Value != test.value || !strings.Contains(answer.Evidence, test.evidence) {
 				t.Errorf("%s: %q; want %s: %q", answer.Value, answer.Evidence, test.value, test.evidence)
 			}
@@ -193,7 +196,7 @@ func TestImageOfARM64(t *testing.T) {
 // answerOfFile reads a file that can be read.
 func answerOfFile(t *testing.T, file []byte) Answer {
 	t.Helper()
-	image, err := ReadDriver(bytes.NewReader(file))
+	image, err := readBytes(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +221,7 @@ func TestImageOfKernel(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			text := machinecode.Function("", "", linkedText).Nop5().Push().Call(test.calls).Ja(linkedUnlikely).Ret().Code
-			answer := answerOfFile(t, moduleFile{text, unlikely, nil, elf.ET_EXEC, elf.EM_X86_64}.encode(t))
+			answer := answerOfFile(t, moduleFile{text, unlikely, nil, elf.ET_EXEC, elf.EM_X86_64, 0}.encode(t))
 			if answer.Value != test.value || !strings.Contains(answer.Evidence, test.evidence) {
 				t.Errorf("%s: %q; want %s: %q", answer.Value, answer.Evidence, test.value, test.evidence)
 			}
@@ -229,7 +232,7 @@ func TestImageOfKernel(t *testing.T) {
 func TestFileThatIsNoModule(t *testing.T) {
 	for name, content := range map[string]string{"nothing": "", "text": "obj-m += xen-netfront.o\n", "half a header": "\x7fELF\x02\x01\x01"} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := readImage(strings.NewReader(content)); !errors.Is(err, kernel.ErrNotCode) {
+			if _, err := readImage(strings.NewReader(content), int64(len(content))); !errors.Is(err, kernel.ErrNotCode) {
 				t.Errorf("error %v, want %v", err, kernel.ErrNotCode)
 			}
 		})

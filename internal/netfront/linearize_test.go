@@ -9,6 +9,7 @@ import (
 
 	"xentrace/internal/kernel"
 	"xentrace/test/machinecode"
+	"xentrace/test/memory"
 )
 
 // Where the functions of the fake kernels lie.
@@ -185,7 +186,10 @@ func FuzzLinearizes(f *testing.F) {
 	f.Fuzz(func(t *testing.T, code []byte) {
 		code = code[:min(len(code), afterwards-transmit)]
 		fake := append(networkCore(), transmitAt().Bytes(code...))
-		answer, err := answerOn(t.Context(), "amd64", parse(t, fake.Kallsyms(), Symbols()), fake)
+		symbols := parse(t, fake.Kallsyms(), Symbols())
+		var answer Answer
+		var err error
+		memory.Within(t, 1<<20, func() { answer, err = answerOn(t.Context(), "amd64", symbols, fake) })
 		if err != nil || answer.Evidence == "" {
 			t.Fatalf("%s: %q, error %v", answer.Value, answer.Evidence, err)
 		}

@@ -70,7 +70,7 @@ type AnyContextFree struct {
 	Consumed uint64 // the second argument for a packet that is not lost, such as the original of a bounce copy
 }
 
-// FindAnyContextFree tells which of them this kernel has, by its symbols, and what
+// FindAnyContextFree reports which of them this kernel has, by its symbols, and what
 // "consumed" is in it, by its types. Errors wrap [kernel.ErrSymbolMissing],
 // [kernel.ErrNoTypes] or [kernel.ErrNoSuchType].
 func FindAnyContextFree(symbols *kernel.Symbols, types *kernel.Types) (AnyContextFree, error) {

@@ -33,7 +33,7 @@ const (
 	ringEntryBytes = 12
 )
 
-// errNotThisRing means that the driver keeps its packets in another way than this
+// errNotThisRing reports that the driver keeps its packets in another way than this
 // package knows; before Linux 5.16 tx_skbs was an array of unions.
 var errNotThisRing = errors.New("the driver's transmit ring has another shape than the known one")
 
@@ -86,7 +86,7 @@ func transmitRingOf(spec *btf.Spec) (TransmitRing, error) {
 }
 
 // checkRingShape refuses a driver whose ring or table of packets is not as the
-// kernel side reads it.
+// BPF programs read it.
 func checkRingShape(spec *btf.Spec) error {
 	queue, err := kernel.StructureOf(spec, "netfront_queue")
 	if err != nil {

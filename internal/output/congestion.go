@@ -236,7 +236,7 @@ func changeRows(changes []event.Change) (rows []congestionRow) {
 			write = percent
 		}
 		text := fmt.Sprintf("%s %s, was %s", strings.ReplaceAll(name, "_", " "), write(*c.Now), write(*c.Before))
-		if *c.Before > 0 && !isShare {
+		if *c.Before >= 0.05 && !isShare { // less is written as 0.0
 			text += fmt.Sprintf(" (%+.0f %%)", 100*(*c.Now / *c.Before - 1))
 		}
 		rows = append(rows, congestionRow{"changed", text})
@@ -262,7 +262,7 @@ func inMicroseconds(us uint64) string {
 	}
 }
 
-// appendMissingRows says what could not be measured, each reason once.
+// appendMissingRows lists what could not be measured, each reason once.
 func (t *Text) appendMissingRows(b []byte, r *event.CongestionReport) []byte {
 	if len(r.Missing) == 0 {
 		return b

@@ -37,7 +37,7 @@ func busyFrontend() *event.Congestion {
 		Missing: map[string]string{},
 	}
 	facts := sampleFacts(event.Device{Name: r.Name})
-	facts.TSO, facts.GSO = remedy.Off, remedy.Off
+	facts.TSO, facts.GSO, facts.Linearizes = remedy.Off, remedy.Off, remedy.On
 	return &event.Congestion{Report: r, Judgment: verdict.OfCongestion(r, facts), Changes: []event.Change{
 		{Key: "packets_per_second", Before: addressOf(80_000.0), Now: addressOf(40_000.0)}, {Key: "full_share", Before: addressOf(0.0), Now: addressOf(0.41)},
 		{Key: "steal_share", Before: nil, Now: addressOf(0.0)}, {Key: "bytes_per_slot", Before: addressOf(47.6), Now: addressOf(47.6)},
@@ -110,5 +110,21 @@ func TestCongestionInJSON(t *testing.T) {
 	}
 	if b := got.Baseline["steal_share"]; b.Before != nil || b.Now == nil {
 		t.Errorf("baseline %+v", got.Baseline)
+	}
+}
+
+// A change of a figure that was next to nothing has no percentage, which would be Inf.
+func TestChangesOfSmallFigures(t *testing.T) {
+	for _, before := range []float64{0, 5e-324, 1e-300, 0.04, 0.05, 1, 1e15} {
+		for _, now := range []float64{0, 1, 1e15} {
+			c := event.Congestion{Report: busyFrontend().Report, Changes: []event.Change{{Key: "packets_per_second", Before: &before, Now: &now}}}
+			text := string((&Text{}).AppendCongestion(nil, &c)) + string(JSON{}.AppendCongestion(nil, &c))
+			if strings.Contains(text, "Inf") || strings.Contains(text, "NaN") {
+				t.Errorf("%v, was %v:\n%s", now, before, text)
+			}
+			if rows := changeRows(c.Changes); before < 0.05 && len(rows) > 0 && strings.Contains(rows[0].text, "%") {
+				t.Errorf("%v, was %v: %s", now, before, rows[0].text)
+			}
+		}
 	}
 }

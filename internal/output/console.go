@@ -167,9 +167,11 @@ var reasonSentences = map[event.NoticeID]string{
 	event.NoticeSuspendUnavailable:     "suspend/resume will not be detected: ",
 	event.NoticeQueuesUnavailable:      "stuck queues will no longer be detected: ",
 	event.NoticeConnectionsUnavailable: "state of connections after a drop is unknown: ",
+	event.NoticeOwnersUnavailable:      "owners of sockets are found in part: ",
 	event.NoticeDriverAttachFailed:     "xen-netfront is loaded again; cannot attach to it yet: ",
 	event.NoticeDriverDetachFailed:     "cannot detach from xen-netfront: ",
 	event.NoticeSettleFailed:           "packets over the limit that are not dropped may be reported late: ",
+	event.NoticeRecordingPaused:        "recording is paused: ",
 	event.NoticeDriverUnknown:          "the xen-netfront that was loaded cannot be examined: ",
 }
 
@@ -182,6 +184,10 @@ func Sentence(n *event.Notice) string {
 	switch n.ID {
 	case event.NoticeWaiting:
 		return "waiting for an interface to appear"
+	case event.NoticeRecordingResumed:
+		return "recording resumed after " + Seconds(lasted) + "; " + plural(n.Count, "event") + " of that time not recorded, all counted"
+	case event.NoticeRecordsSuppressed:
+		return plural(n.Count, "record") + " suppressed by --rate; their packets are counted"
 	case event.NoticeSuspended:
 		return fmt.Sprintf("machine was suspended, or saved and restored, for %s; that time is not in the duration", Seconds(lasted))
 	case event.NoticeClockStep:
@@ -211,15 +217,14 @@ func sentenceOfInterface(n *event.Notice) string {
 	case event.NoticeInterfaceMoved:
 		return fmt.Sprintf("interface %s moved to another network namespace", name)
 	case event.NoticeInterfaceUnsupported:
-		driver := n.Driver
-		if driver == "" {
-			driver = "the kernel itself"
-		}
-		return fmt.Sprintf("interface %s is driven by %s, which backend %s does not support; use --backend tracepoint", name, driver, n.Backend)
+		return fmt.Sprintf("interface %s is not counted: backend %s supports xen-netfront only, and its driver is %s; use --backend tracepoint", name, n.Backend, driverName(n.Driver))
 	case event.NoticeInterfaceFailed:
 		return fmt.Sprintf("interface %s is not counted separately: %s", name, n.Reason)
 	case event.NoticeNamespaceUnwatched:
-		return fmt.Sprintf("interfaces of network namespace %d are no longer followed: %s", n.NetNS, n.Reason)
+		if n.NetNS == 0 {
+			return "some network namespaces are not watched: " + n.Reason
+		}
+		return fmt.Sprintf("interfaces of network namespace %d are not watched: %s", n.NetNS, n.Reason)
 	case event.NoticeQueueStuck:
 		return fmt.Sprintf("%s: transmit queue %d has been full for %s and the backend accepts nothing from it; netback does this once it has disabled the interface (dom0's log: \"fatal error; disabling device\"); reconnect it in dom0: xl network-detach, xl network-attach",
 			name, queueNumber(n), wholeSeconds(lasted))

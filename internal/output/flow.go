@@ -126,7 +126,11 @@ func (t *Text) appendFlows(b []byte, s *event.FlowSummary) []byte {
 const flowColumn = 2 + len("recovered") + 2
 
 func flowsNote(s *event.FlowSummary) string {
-	return fmt.Sprintf("%s stalled, %s still stalled; worst first", Grouped(s.EverStalled), Grouped(uint64(s.Stalled)))
+	note := fmt.Sprintf("%s stalled, %s still stalled; ", Grouped(s.EverStalled), Grouped(uint64(s.Stalled)))
+	if s.Losing > len(s.Flows) {
+		return note + fmt.Sprintf("worst %d of %s", len(s.Flows), Grouped(uint64(s.Losing)))
+	}
+	return note + "worst first"
 }
 
 func flowName(f *event.FlowHistory) string { return Endpoints(f.Proto, f.Source, f.Destination) }

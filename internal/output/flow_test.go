@@ -53,7 +53,7 @@ func sampleEvents() []event.FlowEvent {
 }
 
 func sampleRun() *event.Summary {
-	flows := event.FlowSummary{FlowCounts: event.FlowCounts{Flows: 7, Stalled: 1, EverStalled: 3, Lost: 2}}
+	flows := event.FlowSummary{FlowCounts: event.FlowCounts{Flows: 7, Stalled: 1, EverStalled: 3, Lost: 2}, Losing: 12}
 	for _, e := range sampleEvents() {
 		flows.Flows = append(flows.Flows, e.Flow)
 	}
@@ -109,7 +109,8 @@ func TestFlowsStayWithinTheWidth(t *testing.T) {
 const flowKeys = "type time event netns ifname flow flow.family flow.proto flow.saddr flow.sport flow.daddr flow.dport process " +
 	"drops retransmits seq first_drop last_drop stalled_ms sndq_bytes causes causes.no_queues causes.device_broken causes.too_big " +
 	"causes.too_many_slots causes.linearize_failed causes.bounce_failed causes.no_carrier causes.sg_off causes.needs_gso causes.unknown " +
-	"layout advice advice.id advice.command advice.effect advice.cost reasons same_seq_drops rto_ms backoff min_slots max_slots"
+	"layout advice advice.id advice.command advice.effect advice.cost reasons same_seq_drops rto_ms backoff min_slots max_slots " +
+	"elsewhere linearized bounced rejected over_limit stalls stalled_at_end last last.layer last.verdict last.cause last.slots last.limit last.len last.header"
 
 func TestFlowKeysAndTheirOrder(t *testing.T) {
 	line := JSON{}.AppendFlow(nil, &sampleEvents()[0])

@@ -87,7 +87,7 @@ func PerSecond(n uint64, d time.Duration) uint64 {
 	return uint64(float64(n)/d.Seconds() + 0.5)
 }
 
-// Seconds writes a duration as people say it: 12.0 s, 3m 20s.
+// Seconds formats a duration for people: 12.0 s, 3m 20s.
 func Seconds(d time.Duration) string {
 	if d < time.Minute {
 		return strconv.FormatFloat(d.Seconds(), 'f', 1, 64) + " s"
@@ -110,7 +110,7 @@ func Clock(d time.Duration) string {
 }
 
 var ipProtocols = map[uint8]string{
-	1: "icmp", 2: "igmp", 6: "tcp", 17: "udp", 33: "dccp", 41: "ipv6", 47: "gre", 50: "esp", 51: "ah",
+	1: "icmp", 2: "igmp", 4: "ipip", 6: "tcp", 17: "udp", 33: "dccp", 41: "ipv6", 47: "gre", 50: "esp", 51: "ah",
 	58: "ipv6-icmp", 89: "ospf", 103: "pim", 112: "vrrp", 132: "sctp", 136: "udplite",
 }
 
@@ -135,7 +135,7 @@ func TCPState(state uint8) string {
 	return strconv.Itoa(int(state))
 }
 
-// endpoints names the source of a flow, and what stands behind it: where it goes,
+// endpoints returns the source of a flow, and the rest: its destination
 // and by which protocol.
 func endpoints(proto uint8, source, destination netip.AddrPort) (from, rest string) {
 	if source.Port() == 0 && destination.Port() == 0 {

@@ -1,9 +1,15 @@
 package output
 
 import (
+	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"xentrace/internal/event"
 	"xentrace/internal/slots"
@@ -40,10 +46,13 @@ func (JSON) AppendPacket(b []byte, p *event.Packet) []byte {
 	b = appendFrags(b, p.Frags)
 	b = appendInt(b, `,"gso_size":`, p.GSOSize)
 	b = appendInt(b, `,"gso_segs":`, p.GSOSegs)
-	b = appendFlow(b, p.Flow)
+	b = appendFlow(append(b, `,"flow":`...), p.Flow)
 	b = appendTCP(b, p.TCP)
-	b = appendProcess(b, p.Process)
+	b = appendProcess(append(b, `,"process":`...), p.Process)
 	b = appendReason(b, p)
+	b = appendKnown(b, `,"seq":`, p.Flow != nil && p.Flow.SeqKnown, func() uint32 { return p.Flow.Seq })
+	b = appendKnown(b, `,"ethertype":`, p.EtherType != 0, func() uint32 { return uint32(p.EtherType) })
+	b = appendHeader(appendInner(b, p.Inner), p.Header)
 	return append(b, "}\n"...)
 }
 
@@ -63,13 +72,13 @@ func appendFrags(b []byte, frags []event.Frag) []byte {
 
 func appendFlow(b []byte, f *event.Flow) []byte {
 	if f == nil {
-		return append(b, `,"flow":null`...)
+		return append(b, "null"...)
 	}
 	family := "ipv6"
 	if f.Source.Addr().Is4() {
 		family = "ipv4"
 	}
-	b = append(b, `,"flow":{"family":"`...)
+	b = append(b, `{"family":"`...)
 	b = append(b, family...)
 	b = append(b, `","proto":"`...)
 	b = append(b, protocolName(f.Proto)...)
@@ -114,14 +123,39 @@ func appendUint(b []byte, key string, value uint64) []byte {
 func appendString(b []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
-			quoted, _ := json.Marshal(s) // a string always can be
-			return append(b, quoted...)
+			quoted, _ := json.Marshal(strings.ToValidUTF8(s, "\uFFFD")) // a string always can be
+			return escapeHidden(append(b, quoted...), len(b))
 		}
 	}
 	b = append(b, '"')
 	b = append(b, s...)
 	return append(b, '"')
 }
+
+// escapeHidden escapes what encoding/json leaves as it is though no one sees it: from there
+// on, b is JSON. Format characters such as U+202E reorder the text around them on a
+// terminal and in a log viewer, and U+009B begins a control sequence.
+func escapeHidden(b []byte, from int) []byte {
+	text := string(b[from:])
+	if !strings.ContainsFunc(text, isHidden) {
+		return b
+	}
+	b = b[:from]
+	for _, r := range text {
+		switch {
+		case !isHidden(r):
+			b = utf8.AppendRune(b, r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			b = fmt.Appendf(b, `\u%04x\u%04x`, high, low)
+		default:
+			b = fmt.Appendf(b, `\u%04x`, r)
+		}
+	}
+	return b
+}
+
+func isHidden(r rune) bool { return r > '~' && !unicode.IsPrint(r) }
 
 // appendNamed appends a key and a string, or null for an empty one.
 func appendNamed(b []byte, key, value string) []byte { return appendOrNull(append(b, key...), value) }
@@ -136,9 +170,9 @@ func appendOrNull(b []byte, value string) []byte {
 // appendProcess appends the owner, null where it is not known.
 func appendProcess(b []byte, p *event.Process) []byte {
 	if p == nil {
-		return append(b, `,"process":null`...)
+		return append(b, "null"...)
 	}
-	b = appendInt(b, `,"process":{"pid":`, p.PID)
+	b = appendInt(b, `{"pid":`, p.PID)
 	b = appendNamed(b, `,"comm":`, p.Comm)
 	b = appendUint(b, `,"uid":`, uint64(p.UID))
 	b = appendNamed(b, `,"unit":`, p.Unit)
@@ -155,4 +189,28 @@ func appendReason(b []byte, p *event.Packet) []byte {
 		b = appendString(b, frame)
 	}
 	return append(b, ']')
+}
+
+// appendKnown appends a key and a number, null where it is not known.
+func appendKnown(b []byte, key string, known bool, value func() uint32) []byte {
+	if !known {
+		return append(append(b, key...), "null"...)
+	}
+	return appendUint(b, key, uint64(value()))
+}
+
+// appendInner appends the flow of the packet that a tunnel carries.
+func appendInner(b []byte, inner *event.Flow) []byte {
+	if inner == nil {
+		return append(b, `,"inner":null`...)
+	}
+	return append(appendFlow(append(b, `,"inner":{"flow":`...), inner), '}')
+}
+
+// appendHeader appends the first bytes of a packet in base64.
+func appendHeader(b, header []byte) []byte {
+	if len(header) == 0 {
+		return append(b, `,"header":null`...)
+	}
+	return append(base64.StdEncoding.AppendEncode(append(b, `,"header":"`...), header), '"')
 }

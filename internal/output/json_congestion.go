@@ -139,7 +139,7 @@ type listenerObject struct {
 type limitObject struct {
 	ID       event.LimitID  `json:"id"`
 	Message  string         `json:"message"`
-	Evidence object         `json:"evidence"`
+	Evidence evidence       `json:"evidence"`
 	Advice   []adviceObject `json:"advice"`
 }
 
@@ -255,7 +255,7 @@ func acceptsOf(r *event.CongestionReport) *acceptsObject {
 func limitsOf(j *event.Judgment) []limitObject {
 	all := []limitObject{}
 	for _, limit := range j.Limits {
-		all = append(all, limitObject{limit.ID, limit.Meaning, factsObject(limit.Evidence), adviceObjects(limit.Advice)})
+		all = append(all, limitObject{limit.ID, limit.Meaning, evidence(limit.Evidence), adviceObjects(limit.Advice)})
 	}
 	return all
 }

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"maps"
-	"slices"
-	"strconv"
 	"time"
 
 	"xentrace/internal/event"
@@ -14,29 +12,17 @@ import (
 )
 
 // The objects of the JSON output. Their tags are the contract: keys, order and units.
-// docs/schema.json describes them.
+// docs/schema.json describes them. Parse reads them back.
 
 func encode(b []byte, v any) []byte {
+	from := len(b)
 	line := bytes.NewBuffer(b)
 	encoder := json.NewEncoder(line)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(v); err != nil {
 		panic("json: " + err.Error()) // of plain data, which always can be encoded
 	}
-	return line.Bytes()
-}
-
-type nullable string
-
-func (t nullable) MarshalJSON() ([]byte, error) { return appendOrNull(nil, string(t)), nil }
-
-type stamp time.Time
-
-func (s stamp) MarshalJSON() ([]byte, error) {
-	if time.Time(s).IsZero() {
-		return []byte("null"), nil
-	}
-	return append(appendTime([]byte{'"'}, time.Time(s)), '"'), nil
+	return escapeHidden(line.Bytes(), from)
 }
 
 // An object keeps the order of its keys.
@@ -59,50 +45,6 @@ func (o object) MarshalJSON() ([]byte, error) {
 	return append(b, '}'), nil
 }
 
-// causesObject has every cause, in the order of the driver's tests.
-func causesObject(counts *[event.NumCauses]uint64) object {
-	var o object
-	for _, c := range event.Causes() {
-		o = append(o, member{c.String(), counts[c]})
-	}
-	return o
-}
-
-func slotsObject(h *event.Histogram) object {
-	o := object{}
-	for n, packets := range h.All() {
-		o = append(o, member{strconv.Itoa(n), packets})
-	}
-	return o
-}
-
-func factsObject(facts []event.Fact) object {
-	o := object{}
-	for _, fact := range facts {
-		o = append(o, member{fact.Key, fact.Value})
-	}
-	return o
-}
-
-// reasonsObject names a drop elsewhere without a reason.
-func reasonsObject(reasons map[string]uint64) object {
-	o := object{}
-	for _, reason := range slices.Sorted(maps.Keys(reasons)) {
-		o = append(o, member{reasonOrUnknown(reason), reasons[reason]})
-	}
-	return o
-}
-
-// reasonOrUnknown is what a drop elsewhere counts as where the kernel reports no reason.
-func reasonOrUnknown(reason string) string {
-	if reason == "" {
-		return "unknown"
-	}
-	return reason
-}
-
-func raw(part []byte, key string) json.RawMessage { return part[len(key):] }
-
 type adviceObject struct {
 	ID      string   `json:"id"`
 	Command nullable `json:"command"`
@@ -119,65 +61,121 @@ func adviceObjects(advice []event.Advice) []adviceObject {
 }
 
 type flowObject struct {
-	Type         string          `json:"type"`
-	Time         stamp           `json:"time"`
-	Event        string          `json:"event"`
-	NetNS        uint32          `json:"netns"`
-	Ifname       string          `json:"ifname"`
-	Flow         json.RawMessage `json:"flow"`
-	Process      json.RawMessage `json:"process"`
-	Drops        uint64          `json:"drops"`
-	Retransmits  *uint32         `json:"retransmits"`
-	Seq          *uint32         `json:"seq"`
-	FirstDrop    stamp           `json:"first_drop"`
-	LastDrop     stamp           `json:"last_drop"`
-	StalledMS    int64           `json:"stalled_ms"`
-	SndQBytes    *uint32         `json:"sndq_bytes"`
-	Causes       object          `json:"causes"`
-	Layout       nullable        `json:"layout"`
-	Advice       []adviceObject  `json:"advice"`
-	Reasons      object          `json:"reasons"`
-	SameSeqDrops *int            `json:"same_seq_drops"`
-	RTOMS        *int64          `json:"rto_ms"`
-	Backoff      *int            `json:"backoff"`
-	MinSlots     int             `json:"min_slots"`
-	MaxSlots     int             `json:"max_slots"`
+	Type  string        `json:"type"`
+	Time  stamp         `json:"time"`
+	Event flowStateWord `json:"event"`
+	historyObject
+}
+
+// A flowEntry is a flow in a summary.
+type flowEntry struct {
+	State flowStateWord `json:"state"`
+	historyObject
+}
+
+type historyObject struct {
+	NetNS        uint32         `json:"netns"`
+	Ifname       string         `json:"ifname"`
+	Flow         flowHeaders    `json:"flow"`
+	Process      processObject  `json:"process"`
+	Drops        uint64         `json:"drops"`
+	Retransmits  *uint32        `json:"retransmits"`
+	Seq          *uint32        `json:"seq"`
+	FirstDrop    stamp          `json:"first_drop"`
+	LastDrop     stamp          `json:"last_drop"`
+	StalledMS    int64          `json:"stalled_ms"`
+	SndQBytes    *uint32        `json:"sndq_bytes"`
+	Causes       causeCounts    `json:"causes"`
+	Layout       nullable       `json:"layout"`
+	Advice       []adviceObject `json:"advice"`
+	Reasons      reasonCounts   `json:"reasons"`
+	SameSeqDrops *int           `json:"same_seq_drops"`
+	RTOMS        *int64         `json:"rto_ms"`
+	Backoff      *int           `json:"backoff"`
+	MinSlots     int            `json:"min_slots"`
+	MaxSlots     int            `json:"max_slots"`
+	Elsewhere    uint64         `json:"elsewhere"`
+	Linearized   uint64         `json:"linearized"`
+	Bounced      uint64         `json:"bounced"`
+	Rejected     uint64         `json:"rejected"`
+	OverLimit    uint64         `json:"over_limit"`
+	Stalls       int            `json:"stalls"`
+	StalledAtEnd bool           `json:"stalled_at_end"`
+	Last         lastObject     `json:"last"`
+}
+
+// A lastObject is the last packet of a flow that went wrong, as far as filters ask for it.
+type lastObject struct {
+	Layer   string   `json:"layer"`
+	Verdict string   `json:"verdict"`
+	Cause   nullable `json:"cause"`
+	Slots   int      `json:"slots"`
+	Limit   int      `json:"limit"`
+	Len     int      `json:"len"`
+	Header  []byte   `json:"header"`
 }
 
 // AppendFlow appends a line of type flow.
 func (JSON) AppendFlow(b []byte, e *event.FlowEvent) []byte {
-	f := &e.Flow
-	o := flowObject{
-		Type: e.Type(), Time: stamp(e.Time), Event: f.State.String(), NetNS: f.NetNS, Ifname: f.Interface.Name,
-		Flow:    raw(appendFlow(nil, headersOf(f)), `,"flow":`),
-		Process: raw(appendProcess(nil, f.Process), `,"process":`),
-		Drops:   f.Drops, FirstDrop: stamp(f.FirstDrop), LastDrop: stamp(f.LastDrop), StalledMS: f.StalledFor.Milliseconds(),
-		Causes: causesObject(&f.Causes), Layout: nullable(f.Layout), Advice: adviceObjects(f.Advice), Reasons: reasonsObject(f.Reasons),
-		MinSlots: f.MinSlots, MaxSlots: f.MaxSlots,
+	return encode(b, flowObject{e.Type(), stamp(e.Time), flowStateWord(e.Flow.State), historyOf(&e.Flow)})
+}
+
+func historyOf(f *event.FlowHistory) historyObject {
+	p := &f.Packet
+	o := historyObject{
+		NetNS: f.NetNS, Ifname: f.Interface.Name, Flow: flowHeaders{headersOf(f)}, Process: processObject{f.Process},
+		Drops: f.Drops, FirstDrop: stamp(f.FirstDrop), LastDrop: stamp(f.LastDrop), StalledMS: f.StalledFor.Milliseconds(),
+		Causes: f.Causes, Layout: nullable(f.Layout), Advice: adviceObjects(f.Advice), Reasons: reasonCounts{f.Reasons, true},
+		MinSlots: f.MinSlots, MaxSlots: f.MaxSlots, Elsewhere: f.Elsewhere,
+		Linearized: f.Linearized, Bounced: f.Bounced, Rejected: f.Rejected, OverLimit: f.OverLimit,
+		Stalls: f.Stalls, StalledAtEnd: f.StalledAtEnd,
+		Last: lastObject{p.Layer.String(), p.Verdict.String(), nullable(p.Cause.String()), p.Slots, p.Limit, p.Len, p.Header},
 	}
 	if t := f.TCP; t != nil {
 		rto := t.RTO.Milliseconds()
 		o.Retransmits, o.Seq, o.SndQBytes, o.SameSeqDrops, o.RTOMS, o.Backoff = &t.Retransmits, &t.Seq, &t.SndQBytes, &t.SameSeq, &rto, &t.Backoff
 	}
-	return encode(b, o)
+	return o
 }
 
 func headersOf(f *event.FlowHistory) *event.Flow {
 	return &event.Flow{Proto: f.Proto, Source: f.Source, Destination: f.Destination}
 }
 
+// A summaryObject is also an interval: what was counted since the one before.
 type summaryObject struct {
-	Type         string            `json:"type"`
-	Time         stamp             `json:"time"`
-	DurationMS   int64             `json:"duration_ms"`
-	Interfaces   []interfaceObject `json:"interfaces"`
-	FlowsStalled *uint64           `json:"flows_stalled"`
-	Events       uint64            `json:"events"`
-	Lost         lostObject        `json:"lost"`
-	Gaps         []gapObject       `json:"gaps"`
-	Filter       []string          `json:"filter"`
-	LeftOut      uint64            `json:"left_out"`
-	Missing      map[string]string `json:"missing"`
+	Type            string              `json:"type"`
+	Time            stamp               `json:"time"`
+	DurationMS      int64               `json:"duration_ms"`
+	Interfaces      []interfaceObject   `json:"interfaces"`
+	FlowsStalled    *uint64             `json:"flows_stalled"`
+	Events          uint64              `json:"events"`
+	Lost            lostObject          `json:"lost"`
+	Gaps            []gapObject         `json:"gaps"`
+	Filter          []string            `json:"filter"`
+	LeftOut         uint64              `json:"left_out"`
+	Missing         map[string]string   `json:"missing"`
+	Drops           event.Drops         `json:"drops"`
+	Suppressed      []suppressedObject  `json:"suppressed"`
+	Explained       []explanationObject `json:"explained"`
+	FlowsTracked    *int                `json:"flows_tracked"`
+	FlowsStalledNow *int                `json:"flows_stalled_now"`
+	FlowsLosing     *int                `json:"flows_losing,omitempty"` // in summaries
+	Flows           []flowEntry         `json:"flows"`
+}
+
+type suppressedObject struct {
+	Verdict string   `json:"verdict"`
+	Cause   nullable `json:"cause"`
+	Records uint64   `json:"records"`
+}
+
+type explanationObject struct {
+	Name    string         `json:"name"`
+	Verdict string         `json:"verdict"`
+	Count   uint64         `json:"count"`
+	Meaning string         `json:"meaning"`
+	Advice  []adviceObject `json:"advice"`
 }
 
 type lostObject struct {
@@ -202,55 +200,96 @@ type interfaceObject struct {
 	Limit          int           `json:"limit"`
 	Packets        uint64        `json:"packets"`
 	Bytes          uint64        `json:"bytes"`
-	Slots          object        `json:"slots"`
+	Slots          slotCounts    `json:"slots"`
 	OverLimit      uint64        `json:"over_limit"`
 	Dropped        uint64        `json:"dropped"`
 	Linearized     uint64        `json:"linearized"`
 	Bounced        uint64        `json:"bounced"`
 	Rejected       *uint64       `json:"rejected"`
-	Causes         object        `json:"causes"`
+	Causes         causeCounts   `json:"causes"`
 	TxDroppedDelta *uint64       `json:"tx_dropped_delta"`
 	StuckMS        *int64        `json:"stuck_ms"`
 	Elsewhere      *uint64       `json:"elsewhere"`
-	Reasons        any           `json:"reasons"`
+	Reasons        reasonCounts  `json:"reasons"`
+	Queues         int           `json:"queues"`
+	Gone           bool          `json:"gone"`
+	StuckNow       bool          `json:"stuck_now"`
+
+	Conntrack *conntrackObject `json:"conntrack,omitempty"`
+}
+
+type conntrackObject struct {
+	InsertFailed uint64 `json:"insert_failed"`
+	Dropped      uint64 `json:"drop"`
+	EarlyDropped uint64 `json:"early_drop"`
 }
 
 // AppendSummary appends the line of type summary. The keys of missing name each
-// null in it and say why it is one.
+// null in it, with the reason.
 func (JSON) AppendSummary(b []byte, s *event.Summary) []byte {
+	o := totalsOf(s.Type(), &s.Totals, s.Explained)
+	o.Filter, o.LeftOut = append(o.Filter, s.Filter...), s.LeftOut
+	if f := s.Flows; f != nil {
+		o.FlowsStalled, o.Lost.Flows, o.FlowsTracked, o.FlowsStalledNow = &f.EverStalled, &f.Lost, &f.FlowCounts.Flows, &f.Stalled
+		o.Flows, o.FlowsLosing = []flowEntry{}, &f.Losing
+		for i := range f.Flows {
+			o.Flows = append(o.Flows, flowEntry{flowStateWord(f.Flows[i].State), historyOf(&f.Flows[i])})
+		}
+		for _, key := range onlySummaries {
+			delete(o.Missing, key)
+		}
+	}
+	return encode(b, o)
+}
+
+// AppendInterval appends a line of type interval.
+func (JSON) AppendInterval(b []byte, i *event.Interval) []byte {
+	return encode(b, totalsOf(i.Type(), &i.Totals, i.Explained))
+}
+
+// onlySummaries are what only a summary of watch has.
+var onlySummaries = [...]string{"flows_stalled", "flows", "flows_tracked", "flows_stalled_now"}
+
+func totalsOf(kind string, t *event.Totals, explained []event.Explanation) summaryObject {
 	o := summaryObject{
-		Type: s.Type(), Time: stamp(s.Time), DurationMS: s.Duration.Milliseconds(), Interfaces: []interfaceObject{},
-		Events: s.Events, Lost: lostObject{Ring: s.Lost.Ring, Recursion: s.Lost.Recursion, Missed: s.Lost.Missed},
-		Gaps: []gapObject{}, Filter: append([]string{}, s.Filter...), LeftOut: s.LeftOut, Missing: map[string]string{},
+		Type: kind, Time: stamp(t.Time), DurationMS: t.Duration.Milliseconds(), Interfaces: []interfaceObject{},
+		Events: t.Events, Lost: lostObject{Ring: t.Lost.Ring, Recursion: t.Lost.Recursion, Missed: t.Lost.Missed},
+		Gaps: []gapObject{}, Filter: []string{}, Missing: map[string]string{},
+		Drops: t.Drops, Suppressed: []suppressedObject{}, Explained: []explanationObject{},
 	}
-	for i := range s.Interfaces {
-		o.Interfaces = append(o.Interfaces, interfaceOf(&s.Totals, &s.Interfaces[i]))
+	for _, key := range onlySummaries {
+		o.Missing[key] = "only watch tracks flows"
+		if kind == "interval" {
+			o.Missing[key] = "only summaries have it"
+		}
 	}
-	for _, gap := range s.Gaps {
+	maps.Copy(o.Missing, t.Missing)
+	for i := range t.Interfaces {
+		o.Interfaces = append(o.Interfaces, interfaceOf(t, &t.Interfaces[i]))
+	}
+	for _, gap := range t.Gaps {
 		o.Gaps = append(o.Gaps, gapObject{stamp(gap.From), stamp(gap.To), gap.Reason})
 	}
-	if s.Flows != nil {
-		o.FlowsStalled, o.Lost.Flows = &s.Flows.EverStalled, &s.Flows.Lost
-	} else {
-		const reason = "only watch tracks flows"
-		o.Missing["flows_stalled"], o.Missing["flows"] = reason, reason
+	for _, s := range t.Suppressed {
+		o.Suppressed = append(o.Suppressed, suppressedObject{s.Verdict.String(), nullable(s.Cause.String()), s.Records})
 	}
-	maps.Copy(o.Missing, s.Missing)
-	return encode(b, o)
+	for i := range explained {
+		e := &explained[i]
+		o.Explained = append(o.Explained, explanationObject{e.Name, e.Verdict.String(), e.Count, e.Meaning, adviceObjects(e.Advice)})
+	}
+	return o
 }
 
 func interfaceOf(totals *event.Totals, t *event.InterfaceTotals) interfaceObject {
 	o := interfaceObject{
 		Ifname: t.Name, Ifindex: t.Index, NetNS: t.NetNS, Driver: t.Driver, Backend: t.Backend, Limit: slots.Limit,
-		Packets: t.Packets, Bytes: t.Bytes, Slots: slotsObject(&t.Slots), OverLimit: t.OverLimit,
+		Packets: t.Packets, Bytes: t.Bytes, Slots: slotCounts(t.Slots), OverLimit: t.OverLimit,
 		Dropped: t.Dropped, Linearized: t.Linearized, Bounced: t.Bounced, Rejected: t.Rejected,
-		Causes: causesObject(&t.Causes), TxDroppedDelta: t.TxDroppedDelta, StuckMS: in(time.Millisecond, t.Stuck),
+		Causes: t.Causes, TxDroppedDelta: t.TxDroppedDelta, StuckMS: in(time.Millisecond, t.Stuck), Conntrack: (*conntrackObject)(t.Conntrack),
+		Queues: t.Queues, Gone: t.Gone, StuckNow: t.StuckNow,
 	}
 	if totals.Drops == event.DropsAll {
-		o.Elsewhere = &t.Elsewhere
-		if t.Reasons != nil {
-			o.Reasons = reasonsObject(t.Reasons)
-		}
+		o.Elsewhere, o.Reasons = &t.Elsewhere, reasonCounts{t.Reasons, t.Reasons != nil}
 	}
 	return o
 }
@@ -271,7 +310,7 @@ type findingObject struct {
 	Ifname   nullable        `json:"ifname"`
 	NetNS    *uint32         `json:"netns"`
 	Message  string          `json:"message"`
-	Evidence object          `json:"evidence"`
+	Evidence evidence        `json:"evidence"`
 	Advice   []adviceObject  `json:"advice"`
 }
 
@@ -288,16 +327,19 @@ type ec2rlObject struct {
 // each verdict of ec2rl.
 func (JSON) AppendReport(b []byte, r *event.Report) []byte {
 	for n := range r.Findings {
-		f := &r.Findings[n]
-		b = encode(b, findingObject{
-			f.Type(), f.ID, f.Status.String(), nullable(f.Interface), namespace(f.NetNS), f.Message, factsObject(f.Evidence), adviceObjects(f.Advice),
-		})
+		b = encode(b, findingOf(&r.Findings[n]))
 	}
 	for n := range r.EC2RL {
 		o := &r.EC2RL[n]
 		b = encode(b, ec2rlObject{"ec2rl", o.Module, nullable(o.Interface), nullable(o.Verdict), o.Right, o.Message})
 	}
 	return b
+}
+
+func findingOf(f *event.Finding) findingObject {
+	return findingObject{
+		f.Type(), f.ID, f.Status.String(), nullable(f.Interface), namespace(f.NetNS), f.Message, evidence(f.Evidence), adviceObjects(f.Advice),
+	}
 }
 
 func namespace(inum uint32) *uint32 {
@@ -308,24 +350,24 @@ func namespace(inum uint32) *uint32 {
 }
 
 type probeObject struct {
-	Type     string          `json:"type"`
-	Time     stamp           `json:"time"`
-	Ifname   string          `json:"ifname"`
-	Flow     json.RawMessage `json:"flow"`
-	Slots    *int            `json:"slots"`
-	Limit    int             `json:"limit"`
-	Verdict  nullable        `json:"verdict"`
-	Cause    nullable        `json:"cause"`
-	Attempts int             `json:"attempts"`
-	Answer   nullable        `json:"answer"`
-	Reason   nullable        `json:"reason"`
-	Message  string          `json:"message"`
+	Type     string      `json:"type"`
+	Time     stamp       `json:"time"`
+	Ifname   string      `json:"ifname"`
+	Flow     flowHeaders `json:"flow"`
+	Slots    *int        `json:"slots"`
+	Limit    int         `json:"limit"`
+	Verdict  nullable    `json:"verdict"`
+	Cause    nullable    `json:"cause"`
+	Attempts int         `json:"attempts"`
+	Answer   nullable    `json:"answer"`
+	Reason   nullable    `json:"reason"`
+	Message  string      `json:"message"`
 }
 
 // AppendProbe appends a line of type probe.
 func (JSON) AppendProbe(b []byte, r *event.Probe) []byte {
 	o := probeObject{
-		Type: r.Type(), Time: stamp(r.Time), Ifname: r.Interface.Name, Flow: raw(appendFlow(nil, r.Flow), `,"flow":`), Limit: r.Limit,
+		Type: r.Type(), Time: stamp(r.Time), Ifname: r.Interface.Name, Flow: flowHeaders{r.Flow}, Limit: r.Limit,
 		Verdict: nullable(verdictText(r)), Cause: nullable(r.Cause.String()), Attempts: r.Attempts, Answer: nullable(r.Answer),
 		Reason: nullable(r.Reason), Message: verdict.ProbeSentence(r),
 	}

@@ -41,6 +41,14 @@ type packetLine struct {
 	Process    *processPart `json:"process"`
 	Reason     *string      `json:"reason"`
 	Stack      []string     `json:"stack"`
+	Seq        *uint32      `json:"seq"`
+	EtherType  *uint16      `json:"ethertype"`
+	Inner      *innerPart   `json:"inner"`
+	Header     []byte       `json:"header"`
+}
+
+type innerPart struct {
+	Flow *flowPart `json:"flow"`
 }
 
 type fragPart struct {
@@ -85,6 +93,18 @@ func orNull(text string) *string {
 	return &text
 }
 
+func headersOfFlow(f *event.Flow) *flowPart {
+	if f == nil {
+		return nil
+	}
+	family := "ipv4"
+	if f.Source.Addr().Is6() {
+		family = "ipv6"
+	}
+	proto := map[uint8]string{1: "icmp", 6: "tcp", 17: "udp"}[f.Proto]
+	return &flowPart{family, proto, f.Source.Addr().String(), f.Source.Port(), f.Destination.Addr().String(), f.Destination.Port()}
+}
+
 // line converts a packet the slow way.
 func line(p *event.Packet) packetLine {
 	l := packetLine{
@@ -107,13 +127,15 @@ func line(p *event.Packet) packetLine {
 	for _, f := range p.Frags {
 		l.Frags = append(l.Frags, fragPart{f.Offset, f.Size, slots.Of(f.Offset, f.Size)})
 	}
-	if f := p.Flow; f != nil {
-		family := "ipv4"
-		if f.Source.Addr().Is6() {
-			family = "ipv6"
-		}
-		proto := map[uint8]string{1: "icmp", 6: "tcp", 17: "udp"}[f.Proto]
-		l.Flow = &flowPart{family, proto, f.Source.Addr().String(), f.Source.Port(), f.Destination.Addr().String(), f.Destination.Port()}
+	l.Flow, l.Header = headersOfFlow(p.Flow), p.Header
+	if p.Flow != nil && p.Flow.SeqKnown {
+		l.Seq = &p.Flow.Seq
+	}
+	if p.EtherType != 0 {
+		l.EtherType = &p.EtherType
+	}
+	if p.Inner != nil {
+		l.Inner = &innerPart{headersOfFlow(p.Inner)}
 	}
 	if o := p.Process; o != nil {
 		l.Process = &processPart{PID: o.PID, Comm: o.Comm, UID: o.UID, Unit: orNull(o.Unit), Container: orNull(o.Container)}
@@ -182,7 +204,8 @@ const packetKeys = "type time cpu layer ifname ifindex netns queue verdict cause
 	"frags frags.offset frags.size frags.slots gso_size gso_segs " +
 	"flow flow.family flow.proto flow.saddr flow.sport flow.daddr flow.dport " +
 	"tcp tcp.state tcp.seq tcp.snd_una tcp.snd_nxt tcp.write_seq tcp.retransmits tcp.rto_ms tcp.srtt_us tcp.sndq_bytes " +
-	"process process.pid process.comm process.uid process.unit process.container reason stack"
+	"process process.pid process.comm process.uid process.unit process.container reason stack " +
+	"seq ethertype inner header"
 
 const summaryKeys = "type time duration_ms interfaces interfaces.ifname interfaces.ifindex interfaces.netns interfaces.driver " +
 	"interfaces.backend interfaces.limit interfaces.packets interfaces.bytes interfaces.slots interfaces.slots.1 interfaces.slots.2 " +
@@ -191,9 +214,11 @@ const summaryKeys = "type time duration_ms interfaces interfaces.ifname interfac
 	"interfaces.causes.no_queues interfaces.causes.device_broken interfaces.causes.too_big interfaces.causes.too_many_slots " +
 	"interfaces.causes.linearize_failed interfaces.causes.bounce_failed interfaces.causes.no_carrier interfaces.causes.sg_off " +
 	"interfaces.causes.needs_gso interfaces.causes.unknown interfaces.tx_dropped_delta interfaces.stuck_ms " +
-	"interfaces.elsewhere interfaces.reasons flows_stalled events " +
+	"interfaces.elsewhere interfaces.reasons interfaces.queues interfaces.gone interfaces.stuck_now flows_stalled events " +
 	"lost lost.ring lost.flows lost.recursion lost.missed gaps filter left_out missing " +
-	"missing.flows missing.flows_stalled missing.recursion missing.rejected missing.stuck_ms missing.tx_dropped_delta"
+	"missing.flows missing.flows_stalled missing.flows_stalled_now missing.flows_tracked missing.recursion missing.rejected missing.stuck_ms " +
+	"missing.tx_dropped_delta drops suppressed explained explained.name explained.verdict explained.count explained.meaning explained.advice " +
+	"explained.advice.id explained.advice.command explained.advice.effect explained.advice.cost flows_tracked flows_stalled_now flows"
 
 func TestKeysAndTheirOrder(t *testing.T) {
 	packet := samplePackets()[0]

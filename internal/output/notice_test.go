@@ -15,7 +15,7 @@ func TestEveryNoticeHasASentence(t *testing.T) {
 	queue, yes, no := 3, true, false
 	notice := event.Notice{
 		Time: time.Unix(1, 0), Device: event.Device{Name: "eth7", Index: 2, NetNS: 4026531840}, Previous: "old0", Driver: "veth",
-		Backend: event.Kprobe, Queue: &queue, Linearizes: &yes, Evidence: "the evidence", DurationMS: 4200, StepMS: -1500, Reason: "the reason",
+		Backend: event.Kprobe, Queue: &queue, Linearizes: &yes, Evidence: "the evidence", DurationMS: 4200, StepMS: -1500, Count: 77, Reason: "the reason",
 	}
 	fields := map[event.NoticeID][]string{
 		event.NoticeWaiting:                {"waiting"},
@@ -44,7 +44,11 @@ func TestEveryNoticeHasASentence(t *testing.T) {
 		event.NoticeRejectedUnavailable:    {"the reason"},
 		event.NoticeSuspendUnavailable:     {"the reason"},
 		event.NoticeQueuesUnavailable:      {"the reason"},
+		event.NoticeRecordingPaused:        {"recording is paused: the reason"},
+		event.NoticeRecordingResumed:       {"4.2 s"},
+		event.NoticeRecordsSuppressed:      {"77 records", "--rate"},
 		event.NoticeConnectionsUnavailable: {"the reason"},
+		event.NoticeOwnersUnavailable:      {"the reason"},
 	}
 	said := make(map[string]event.NoticeID)
 	for _, id := range noticeIDs(t) {

@@ -86,6 +86,12 @@ func samplePackets() []event.Packet {
 		with(func(p *event.Packet) {
 			p.Layer, p.Cause, p.Slots, p.Flow, p.TCP = event.LayerElsewhere, event.CauseNone, 1, nil, nil
 		}),
+		with(func(p *event.Packet) { // of a tunnel, with its first bytes
+			p.EtherType, p.Header = 0x86dd, []byte{0, 1, 2, 0xff}
+			p.Flow = &event.Flow{Proto: 17, Source: netip.MustParseAddrPort("[fd00::1]:53211"), Destination: netip.MustParseAddrPort("[fd00::2]:4789")}
+			p.Inner = tcpFlow("10.0.0.5:49152", "10.0.0.9:5001")
+			p.Inner.Seq, p.Inner.SeqKnown = 0, false
+		}),
 	}
 }
 
@@ -126,12 +132,13 @@ func sampleTotals() *event.Totals {
 	}
 }
 
-// elsewhereTotals is a run with drops outside the driver, on a kernel that tells
+// elsewhereTotals is a run with drops outside the driver, on a kernel that shows
 // reasons.
 func elsewhereTotals() *event.Totals {
 	totals := sampleTotals()
 	totals.Drops = event.DropsAll
 	totals.Interfaces[0].Elsewhere = 1204
+	totals.Interfaces[0].Conntrack = &event.Conntrack{InsertFailed: 2, Dropped: 2, EarlyDropped: 7}
 	totals.Interfaces[0].Reasons = map[string]uint64{"QDISC_DROP": 1200, "NETFILTER_DROP": 3, "SOME_NEW_REASON": 1}
 	totals.Interfaces[1].Reasons = map[string]uint64{}
 	return totals

@@ -53,6 +53,8 @@ func (j JSON) Append(b []byte, e event.Event) []byte {
 		return j.AppendFix(b, e)
 	case *event.Congestion:
 		return j.AppendCongestion(b, e)
+	case *event.Start, *event.Interval, *event.Notice:
+		return b // only in recordings
 	}
 	panic(fmt.Sprintf("event of type %s has no JSON", e.Type()))
 }
@@ -82,6 +84,8 @@ func (t *Text) Append(b []byte, e event.Event) []byte {
 			return t.AppendCongestionShort(b, e)
 		}
 		return t.AppendCongestion(b, e)
+	case *event.Start, *event.Interval, *event.Notice:
+		return b // only in recordings
 	}
 	panic(fmt.Sprintf("event of type %s has no text", e.Type()))
 }
@@ -197,7 +201,7 @@ func (s *Stream) run() {
 	}
 }
 
-// take returns what is queued, and leaves an empty buffer in its place.
+// take returns what is queued, and leaves an empty buffer.
 func (s *Stream) take(empty []byte) (lines []byte, closed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

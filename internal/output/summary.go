@@ -34,7 +34,18 @@ func (t *Text) appendEnd(b []byte, r *event.Summary) []byte {
 	if len(r.Filter) > 0 {
 		b = appendWrapped(b, filterSentence(r), 0, t.width())
 	}
+	if len(r.Suppressed) > 0 {
+		b = appendWrapped(b, suppressedSentence(&r.Totals), 0, t.width())
+	}
 	return appendClosing(b, &r.Totals, t.width())
+}
+
+func suppressedSentence(totals *event.Totals) string {
+	var parts []string
+	for _, s := range totals.Suppressed {
+		parts = append(parts, strings.TrimSpace(s.Verdict.String()+" "+s.Cause.String())+" "+Grouped(s.Records))
+	}
+	return plural(totals.SuppressedRecords(), "record") + " suppressed by --rate (" + strings.Join(parts, ", ") + "); their packets are counted"
 }
 
 func filterSentence(r *event.Summary) string {
@@ -142,6 +153,9 @@ func rejectedNote(counts *event.InterfaceTotals) string {
 }
 
 func overLimitNote(counts *event.InterfaceTotals) string {
+	if counts.Packets == 0 {
+		return "no packets"
+	}
 	largest := plural(uint64(counts.Slots.Max()), "slot")
 	if counts.Slots.Max() == event.Buckets-1 {
 		largest += " or more"
@@ -171,7 +185,9 @@ func txDroppedRow(totals *event.Totals, counts *event.InterfaceTotals) row {
 	switch {
 	case note != "":
 	case counts.Elsewhere != 0:
-		note = "delta of the interface's own counter: equals the driver's drops; drops before the driver are not in it"
+		note = "delta of the interface's own counter: equals the driver's drops; drops outside it are not in it"
+	case counts.Driver != verdict.Netfront:
+		note = "delta of the interface's own counter"
 	default:
 		note = "delta of the interface's own counter: equals dropped"
 	}
@@ -197,15 +213,18 @@ func (t *Text) appendRow(b []byte, r row, valueWidth int) []byte {
 // appendClosing appends the last lines: how many packets were seen, how many
 // records were written and what was lost, by cause.
 func appendClosing(b []byte, totals *event.Totals, width int) []byte {
-	line := fmt.Sprintf("%d packets seen, %d events, %d lost", totals.Sum().Packets, totals.Events, LostRecords(totals))
-	parts := []string{fmt.Sprintf("ring %d", totals.Lost.Ring)}
+	if totals.Lost.Ring > 0 {
+		b = appendWrapped(b, plural(totals.Lost.Ring, "record")+" lost because the ring buffer was full: use a larger --ring-size", 0, width)
+	}
+	line := fmt.Sprintf("%s seen, %s, %s lost", plural(totals.Sum().Packets, "packet"), plural(totals.Events, "event"), Grouped(LostRecords(totals)))
+	parts := []string{"ring " + Grouped(totals.Lost.Ring)}
 	for _, known := range []struct {
 		name  string
 		value *uint64
 	}{{"recursion", totals.Lost.Recursion}, {"missed", totals.Lost.Missed}} {
 		switch {
 		case known.value != nil:
-			parts = append(parts, fmt.Sprintf("%s %d", known.name, *known.value))
+			parts = append(parts, known.name+" "+Grouped(*known.value))
 		default:
 			parts = append(parts, strings.TrimSuffix(known.name+" unknown: "+totals.Missing[known.name], ": "))
 		}
@@ -224,17 +243,17 @@ func LostRecords(totals *event.Totals) uint64 {
 	return lost
 }
 
-// elsewhereNote lists the reasons of drops before the driver.
+// elsewhereNote lists the reasons of drops outside the driver.
 func elsewhereNote(counts *event.InterfaceTotals) string {
 	if counts.Elsewhere == 0 {
-		return "no drops before the driver"
+		return "no drops outside the driver"
 	}
 	var reasons []string
 	for _, reason := range slices.Sorted(maps.Keys(counts.Reasons)) {
 		reasons = append(reasons, Escape(reason)+" "+Grouped(counts.Reasons[reason]))
 	}
 	if len(reasons) == 0 {
-		return "dropped before the driver"
+		return "dropped outside the driver"
 	}
-	return "dropped before the driver: " + strings.Join(reasons, ", ")
+	return "dropped outside the driver: " + strings.Join(reasons, ", ")
 }

@@ -22,7 +22,7 @@ type Text struct {
 	Histogram bool           // a summary has the histogram, as in hist
 	Short     bool           // of congestion: a few lines, for an update every second
 
-	// Columns are as wide as what was in them so far, to leave room for the flow.
+	// Columns are as wide as what was in them so far, to leave space for the flow.
 	device, verdict int
 	headed          bool // the header was written
 }
@@ -38,7 +38,7 @@ const (
 	// DefaultWidth is assumed if the width of the terminal is unknown.
 	DefaultWidth = 100
 
-	// continuation is the column of a flow that does not fit behind its packet: that
+	// continuation is the column of a flow that does not fit after its packet: that
 	// of the device.
 	continuation = len(timeLayout) + 1
 )
@@ -54,7 +54,7 @@ func (t *Text) widen(device, verdict string) bool {
 	t.device = max(t.device, minDevice, utf8.RuneCountInString(device))
 	t.verdict = max(t.verdict, minVerdict, len(verdict))
 	if t.Whole {
-		t.verdict = maxVerdict // a file has room, and needs no second header
+		t.verdict = maxVerdict // a file is wide enough, and needs no second header
 	}
 	return before != [2]int{t.device, t.verdict}
 }
@@ -107,8 +107,8 @@ func VerdictWords(p *event.Packet) string {
 	return p.Verdict.String()
 }
 
-// appendColumns appends what stands before the flow, under a header where that is due,
-// and returns how many columns that takes.
+// appendColumns appends the columns before the flow, under a header where that is due,
+// and returns their width.
 func (t *Text) appendColumns(b []byte, when time.Time, device, verdict string, c colour, slots, limit int, length string) ([]byte, int) {
 	device = Escape(device)
 	if t.widen(device, verdict) && !t.Whole || !t.headed {
@@ -134,7 +134,7 @@ func (t *Text) location() *time.Location {
 // columns are taken.
 func (t *Text) appendFlow(b []byte, p *event.Packet, used int) []byte {
 	if p.Flow == nil {
-		return append(b, " not IP"...)
+		return append(append(b, ' '), Frame(p)...)
 	}
 	source, rest := endpoints(p.Flow.Proto, p.Flow.Source, p.Flow.Destination)
 	if p.Flow.SeqKnown {
@@ -152,8 +152,8 @@ func (t *Text) appendFlow(b []byte, p *event.Packet, used int) []byte {
 	return append(b, rest...)
 }
 
-// appendOwner appends the process behind a flow that begins at start, in column used: on
-// the same line if there is room.
+// appendOwner appends the process after a flow that begins at start, in column used: on
+// the same line if it fits.
 func (t *Text) appendOwner(b []byte, p *event.Process, used, start int) []byte {
 	if p == nil {
 		return b
@@ -184,7 +184,7 @@ func Where(p *event.Packet) string {
 	return Escape(strings.Join(words, " "))
 }
 
-// appendWhere appends where a packet was dropped, behind its flow if there is room, and
+// appendWhere appends where a packet was dropped, after its flow if it fits, and
 // ends the line. broken: the flow has gone to a line of its own already.
 func (t *Text) appendWhere(b []byte, p *event.Packet, used int, broken bool) []byte {
 	words := Where(p)

@@ -101,7 +101,7 @@ func TestTextStaysWithinItsWidth(t *testing.T) {
 	}
 }
 
-// isCommandOrAddress tells of the lines that are not broken: a command to copy,
+// isCommandOrAddress reports the lines that are not broken: a command to copy,
 // and an arrow with one long IPv6 address and what follows it.
 func isCommandOrAddress(line string) bool {
 	return strings.HasPrefix(strings.TrimSpace(line), "# ") || strings.HasPrefix(strings.TrimSpace(line), "> [")
@@ -229,9 +229,33 @@ func TestTxDroppedBesideDropsElsewhere(t *testing.T) {
 	totals.Drops = event.DropsAll
 	totals.Interfaces[0].Elsewhere = 7
 	got := string(text(300).AppendSummary(nil, summaryOf(totals)))
-	for _, part := range []string{"elsewhere        7  dropped before the driver\n", "tx_dropped       0  delta of the interface's own counter: equals the driver's drops; drops before the driver are not in it", "\nelsewhere (7): "} {
+	for _, part := range []string{"elsewhere        7  dropped outside the driver\n", "tx_dropped       0  delta of the interface's own counter: equals the driver's drops; drops outside it are not in it", "\nelsewhere (7): "} {
 		if !strings.Contains(got, part) {
 			t.Errorf("%q is not in\n%s", part, got)
+		}
+	}
+}
+
+// Without packets there is no largest one, and another driver's own drops are not counted.
+func TestNotesOfAnInterface(t *testing.T) {
+	for name, c := range map[string]struct {
+		driver     string
+		packets    uint64
+		has, hasNo string
+	}{
+		"nothing sent":                   {"xen-netfront", 0, "over limit  0  no packets", "largest packet"},
+		"something sent":                 {"xen-netfront", 1, "largest packet: 1 slot (limit: 18)", "no packets"},
+		"xen-netfront's counter":         {"xen-netfront", 1, "counter: equals dropped", ""},
+		"another driver's counter":       {"veth", 1, "delta of the interface's own counter\n", "equals dropped"},
+		"another driver and nothing yet": {"veth", 0, "over limit  0  no packets", "equals dropped"},
+	} {
+		none := uint64(0)
+		counts := event.InterfaceTotals{Driver: c.driver, TxDroppedDelta: &none, Counts: event.Counts{Packets: c.packets}}
+		counts.Slots[1] = c.packets
+		totals := &event.Totals{Duration: time.Second, Interfaces: []event.InterfaceTotals{counts}}
+		text := string((&Text{Width: func() int { return 100 }}).AppendSummary(nil, &event.Summary{Totals: *totals}))
+		if !strings.Contains(text, c.has) || c.hasNo != "" && strings.Contains(text, c.hasNo) {
+			t.Errorf("%s: want %q and not %q in\n%s", name, c.has, c.hasNo, text)
 		}
 	}
 }

@@ -2,7 +2,7 @@ package owner
 
 import (
 	"errors"
-	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -16,54 +16,35 @@ import (
 )
 
 const (
-	maxKnown   = 4096   // cached cgroups
 	maxCgroups = 20_000 // read in one walk
+	// maxPathBytes bounds their paths, which users can make as long as PATH_MAX.
+	maxPathBytes = 4 << 20
+	// maxCgroupBytes bounds /proc/PID/cgroup: a path of PATH_MAX for each hierarchy.
+	maxCgroupBytes = 64 << 10
 
 	// After a walk that took d the next starts no earlier than walkPause*d later.
 	walkPause    = 20
 	walkInterval = time.Second
 )
 
-// A cgroupKey identifies a process in one cgroup. Its name may change.
-type cgroupKey struct {
-	pid     int
-	started time.Duration
-	cgroup  uint64
-}
-
-// cgroups caches the cgroups of processes: from /proc/PID/cgroup or, for a process that
-// has exited, by searching the cgroup tree for the id of its cgroup.
+// cgroups finds the cgroups of processes: from /proc/PID/cgroup or, for a process that
+// has exited, by searching the cgroup tree for the id of its cgroup. It is for one
+// goroutine at a time, off the path of records: reads may take long.
 type cgroups struct {
-	proc     string // where procfs is mounted
-	known    map[cgroupKey]Cgroup
-	paths    map[uint64]string // by cgroup v2 id, as of the last walk
-	nextWalk time.Time
-	now      func() time.Time
+	processes *procfs.Processes
+	mountinfo string            // of this process
+	paths     map[uint64]string // by cgroup v2 id, as of the last walk
+	nextWalk  time.Time
+	now       func() time.Time
 }
 
 func newCgroups() *cgroups {
-	return &cgroups{proc: "/proc", known: make(map[cgroupKey]Cgroup), now: time.Now}
+	return &cgroups{processes: procfs.Machine(), mountinfo: "/proc/self/mountinfo", now: time.Now}
 }
 
-func (c *cgroups) of(task *event.Task) Cgroup {
-	key := cgroupKey{task.PID, task.Started, task.Cgroup}
-	cgroup, known := c.known[key]
-	if known {
-		return cgroup
-	}
-	cgroup, settled := c.find(task)
-	if settled {
-		if len(c.known) >= maxKnown {
-			clear(c.known)
-		}
-		c.known[key] = cgroup
-	}
-	return cgroup
-}
-
-// find also reports whether the result may be cached.
+// find also reports whether the result may be cached for good.
 func (c *cgroups) find(task *event.Task) (cgroup Cgroup, settled bool) {
-	text, err := os.ReadFile(c.path(task.PID, "cgroup"))
+	text, err := procfs.ReadFile(c.processes.Path(task.PID, "cgroup"), maxCgroupBytes) // never blocks
 	// Checked afterwards: the PID was not reused before the read.
 	if err == nil && c.isThere(task) {
 		return parseMemberships(string(text)), true
@@ -79,41 +60,28 @@ func (c *cgroups) find(task *event.Task) (cgroup Cgroup, settled bool) {
 	return ParseCgroup(path), true
 }
 
-func (c *cgroups) path(pid int, name string) string {
-	return filepath.Join(c.proc, strconv.Itoa(pid), name)
-}
-
-// isThere reports whether the process still runs and its PID was not reused.
+// isThere reports whether the process still runs and its PID was not reused. It reports
+// false of a process that does not let its files be read.
 func (c *cgroups) isThere(task *event.Task) bool {
-	started, err := startTime(c.path(task.PID, "stat"))
+	started, err := c.processes.StartTime(task.PID)
 	return err == nil && started == task.Started.Truncate(procfs.Tick)
-}
-
-// startTime returns when a process was started, since boot.
-func startTime(path string) (time.Duration, error) {
-	stat, err := os.ReadFile(path)
-	if err != nil {
-		return 0, err
-	}
-	started, ok := procfs.StartTime(stat)
-	if !ok {
-		return 0, fmt.Errorf("%s: no start time", path)
-	}
-	return started, nil
 }
 
 func (c *cgroups) walk() {
 	began := c.now()
 	c.paths = make(map[uint64]string)
-	if root, err := cgroupRoot(filepath.Join(c.proc, "self/mountinfo")); err == nil {
+	if root, err := cgroupRoot(c.mountinfo); err == nil {
+		left := maxPathBytes
 		_ = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 			if err != nil || !entry.IsDir() {
 				return nil // removed meanwhile
 			}
 			if info, err := entry.Info(); err == nil {
-				c.paths[info.Sys().(*syscall.Stat_t).Ino] = "/" + strings.TrimPrefix(path[len(root):], "/")
+				path := "/" + strings.TrimPrefix(path[len(root):], "/")
+				c.paths[info.Sys().(*syscall.Stat_t).Ino] = path
+				left -= len(path)
 			}
-			if len(c.paths) >= maxCgroups {
+			if len(c.paths) >= maxCgroups || left < 0 {
 				return fs.SkipAll
 			}
 			return nil
@@ -124,13 +92,21 @@ func (c *cgroups) walk() {
 }
 
 // cgroupRoot returns where the cgroup v2 hierarchy is mounted.
-func cgroupRoot(mountinfo string) (string, error) {
-	text, err := os.ReadFile(mountinfo)
+func cgroupRoot(path string) (string, error) {
+	mountinfo, err := os.Open(path)
 	if err != nil {
 		return "", err
 	}
-	for line := range strings.Lines(string(text)) {
-		mount, system, found := strings.Cut(line, " - ")
+	defer func() { _ = mountinfo.Close() }() // only read from
+	return parseCgroupRoot(mountinfo)
+}
+
+func parseCgroupRoot(mountinfo io.Reader) (string, error) {
+	for line, err := range procfs.Lines(mountinfo) {
+		if err != nil {
+			return "", err
+		}
+		mount, system, found := strings.Cut(string(line), " - ")
 		fields := strings.Fields(mount)
 		if found && strings.HasPrefix(system, "cgroup2 ") && len(fields) > 4 {
 			return fields[4], nil
@@ -145,31 +121,34 @@ type Cgroup struct {
 	Container string // id, or name where the kind of container has no id; "" if none
 }
 
-// ParseCgroup reads a cgroup's path as /proc/PID/cgroup has it.
+// ParseCgroup reads a cgroup's path as /proc/PID/cgroup has it. The outermost part that
+// names something decides: those below it may have been made, and named, by a user or a
+// container to whom a cgroup is delegated.
 //
-// The container is the innermost part of the path that names one: an id of 64
+// The container is the outermost part of the path that names one: an id of 64
 // hexadecimal digits, bare (Docker and Kubernetes without systemd) or in a scope of
 // docker, cri-containerd, crio, libpod and others of that form; a machine of
-// systemd-machined that is no virtual one; a payload of LXC.
+// systemd-machined that is no virtual one; a payload of LXC. In the cgroup of a user
+// (user@UID.service) that user may have named it.
 //
-// The unit is the innermost service or scope, or the innermost slice if there is
-// neither. Parts below the container belong to the container's own systemd and are
-// ignored. Units below user@UID.service are those of that user's systemd.
+// The unit is the outermost service or scope, unless it is below the container; without
+// one, the innermost of the slices that the path begins with.
 func ParseCgroup(path string) Cgroup {
 	parts := strings.Split(strings.TrimSuffix(path, " (deleted)"), "/")
 	var cgroup Cgroup
-	for n := len(parts) - 1; n >= 0 && cgroup.Container == ""; n-- {
-		if cgroup.Container = container(parts, n); cgroup.Container != "" {
-			parts = parts[:n+1]
+	slices := true // so far
+	for n, part := range parts {
+		isSlice := isUnit(part, ".slice")
+		switch slices = slices && (isSlice || part == "" || part == ".."); {
+		case slices && isSlice:
+			cgroup.Unit = part
+		case isUnit(part, ".service"), isUnit(part, ".scope"):
+			if !isUnit(cgroup.Unit, ".service") && !isUnit(cgroup.Unit, ".scope") {
+				cgroup.Unit = part
+			}
 		}
-	}
-	for n := len(parts) - 1; n >= 0; n-- {
-		switch {
-		case isUnit(parts[n], ".service"), isUnit(parts[n], ".scope"):
-			cgroup.Unit = parts[n]
-			return cgroup
-		case cgroup.Unit == "" && isUnit(parts[n], ".slice"):
-			cgroup.Unit = parts[n]
+		if cgroup.Container = container(parts, n); cgroup.Container != "" {
+			break
 		}
 	}
 	return cgroup

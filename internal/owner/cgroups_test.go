@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"xentrace/internal/event"
+	"xentrace/internal/procfs"
 )
 
 func write(t *testing.T, text string, path ...string) {
@@ -39,7 +40,8 @@ func fakeMachine(t *testing.T) (*cgroups, string) {
 	write(t, "0::/system.slice/here.service\n", proc, "100/cgroup")
 	write(t, "", cgroups, "system.slice/gone.service/cgroup.procs")
 	p := newCgroups()
-	p.proc, p.now = proc, func() time.Time { return began }
+	p.processes, p.mountinfo = procfs.NewProcesses(proc), filepath.Join(proc, "self/mountinfo")
+	p.now = func() time.Time { return began }
 	return p, cgroups
 }
 
@@ -69,10 +71,8 @@ func TestCgroupOfProcess(t *testing.T) {
 		{"it is gone, and its cgroup is not known", event.Task{PID: 103}, Cgroup{}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			for range 2 { // found out, and remembered
-				if got := p.of(&test.task); got != test.want {
-					t.Errorf("%+v, want %+v", got, test.want)
-				}
+			if got, _ := p.find(&test.task); got != test.want {
+				t.Errorf("%+v, want %+v", got, test.want)
 			}
 		})
 	}
@@ -83,31 +83,31 @@ func TestTreeIsNotSearchedOften(t *testing.T) {
 	p, cgroups := fakeMachine(t)
 	now := began
 	p.now = func() time.Time { return now }
-	p.of(&event.Task{PID: 7, Cgroup: 1})
+	p.find(&event.Task{PID: 7, Cgroup: 1})
 	write(t, "", cgroups, "late.service/cgroup.procs")
 	late := event.Task{PID: 8, Cgroup: inodeOfPath(t, filepath.Join(cgroups, "late.service"))}
-	if got := p.of(&late); got != (Cgroup{}) {
+	if got, _ := p.find(&late); got != (Cgroup{}) {
 		t.Errorf("%+v right after the last search, want nothing", got)
 	}
 	now = now.Add(walkInterval)
-	if got := p.of(&late); got.Unit != "late.service" {
+	if got, _ := p.find(&late); got.Unit != "late.service" {
 		t.Errorf("%+v later, want late.service", got)
 	}
 }
 
 func TestCacheIsBounded(t *testing.T) {
-	p, _ := fakeMachine(t)
+	o := newTestOwners(t, &kernel{})
 	for n := range 3 * maxKnown {
-		p.of(&event.Task{PID: 100, Started: 12340 * time.Millisecond, Cgroup: uint64(n)})
-		if len(p.known) > maxKnown {
-			t.Fatalf("%d cgroups kept, want at most %d", len(p.known), maxKnown)
+		o.learn(cgroupKey{pid: 100, cgroup: uint64(n)}, knownCgroup{settled: true}, began)
+		if len(o.known) > maxKnown {
+			t.Fatalf("%d cgroups kept, want at most %d", len(o.known), maxKnown)
 		}
 	}
 }
 
 // This process's own cgroup, as this machine has it.
 func TestCgroupOfThisProcess(t *testing.T) {
-	started, err := startTime("/proc/self/stat")
+	started, err := procfs.Machine().StartTime(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,8 +115,8 @@ func TestCgroupOfThisProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := newCgroups().of(&event.Task{PID: os.Getpid(), Started: started + time.Millisecond}), parseMemberships(string(text)); got != want {
-		t.Errorf("%+v, want %+v", got, want)
+	if got, settled := newCgroups().find(&event.Task{PID: os.Getpid(), Started: started + time.Millisecond}); !settled || got != parseMemberships(string(text)) {
+		t.Errorf("%+v (settled: %v), want that of %q", got, settled, text)
 	}
 }
 
@@ -127,7 +127,7 @@ func TestScanOfProc(t *testing.T) {
 		files map[string]string
 	}{
 		{100, map[string]string{"0": "/dev/null", "3": "socket:[7]", "4": "socket:[8]"}},
-		{200, map[string]string{"5": "socket:[7]", "6": "pipe:[9]"}},
+		{200, map[string]string{"5": "socket:[7]", "7": "socket:[7]", "6": "pipe:[9]"}},
 		{300, map[string]string{"3": "socket:[77]"}},
 	} {
 		directory := filepath.Join(proc, strconv.Itoa(process.pid))
@@ -141,7 +141,7 @@ func TestScanOfProc(t *testing.T) {
 		}
 	}
 	write(t, "", proc, "400/comm") // gone again: no files
-	holders, err := scan(proc, []uint64{7, 9})
+	holders, err := scan(procfs.NewProcesses(proc), []uint64{7, 9})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func TestScanOfProc(t *testing.T) {
 	if len(holders) != len(want) || holders[0] != want[0] || holders[1] != want[1] {
 		t.Errorf("%+v, want %+v", holders, want)
 	}
-	if _, err := scan(filepath.Join(proc, "nothing"), nil); err == nil {
+	if _, err := scan(procfs.NewProcesses(filepath.Join(proc, "nothing")), nil); err == nil {
 		t.Error("no error without procfs, want one")
 	}
 }

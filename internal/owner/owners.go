@@ -9,7 +9,6 @@
 package owner
 
 import (
-	"errors"
 	"time"
 
 	"xentrace/internal/event"
@@ -42,35 +41,27 @@ type socket struct {
 	origin uint32 // of the sequence numbers; 0 if unknown
 }
 
-type lookup struct {
-	key socketKey
-	uid uint32
-}
-
 type owners struct {
 	sockets map[socketKey]*socket
 	inodes  map[uint64]uint64 // by address: of the last socket there that had a file
-	cgroups *cgroups
-	pending map[uint64]lookup // sockets to look up, by inode
-	expired time.Time         // last run of expire
-
-	find     func(inodes []uint64) ([]event.Holder, error)
-	fallback func(inodes []uint64) ([]event.Holder, error)
+	known   map[cgroupKey]knownCgroup
+	pending question
+	expired time.Time // last run of expire
+	lookups lookups
 }
 
 func newOwners(find func([]uint64) ([]event.Holder, error)) *owners {
 	return &owners{
-		sockets:  make(map[socketKey]*socket),
-		inodes:   make(map[uint64]uint64),
-		cgroups:  newCgroups(),
-		pending:  make(map[uint64]lookup),
-		find:     find,
-		fallback: func(inodes []uint64) ([]event.Holder, error) { return scan("/proc", inodes) },
+		sockets: make(map[socketKey]*socket),
+		inodes:  make(map[uint64]uint64),
+		known:   make(map[cgroupKey]knownCgroup),
+		pending: newQuestion(),
+		lookups: newLookups(find),
 	}
 }
 
-// complete fills in the owner of a packet if it is known, and reports false if the
-// pending lookups may find it.
+// complete fills in what is known of the owner of a packet, and reports false if the
+// pending lookups may find out more.
 func (o *owners) complete(p *event.Packet, now time.Time) bool {
 	if p.Socket == nil {
 		return true
@@ -82,8 +73,7 @@ func (o *owners) complete(p *event.Packet, now time.Time) bool {
 	key := socketKey{p.Socket.Address, p.Socket.Inode}
 	known := o.sockets[key]
 	if p.Sender != nil {
-		p.Process = o.sender(key, known, p, now)
-		return true
+		return o.completeSender(key, known, p, now)
 	}
 	if known == nil {
 		o.enqueue(p.Socket)
@@ -103,18 +93,22 @@ func (o *owners) complete(p *event.Packet, now time.Time) bool {
 }
 
 func (o *owners) enqueue(s *event.Socket) {
-	if len(o.pending) < event.MaxHolderInodes {
-		o.pending[s.Inode] = lookup{socketKey{s.Address, s.Inode}, s.UID}
-	}
+	o.pending.addSocket(s)
 }
 
-func (o *owners) sender(key socketKey, known *socket, p *event.Packet, now time.Time) *event.Process {
+func (o *owners) completeSender(key socketKey, known *socket, p *event.Packet, now time.Time) bool {
 	if known == nil || known.process == nil || known.task != *p.Sender {
-		known = o.keep(key, &socket{task: *p.Sender, process: o.process(p.Sender, p.Socket.UID)}, now)
+		process, resolved := o.process(p.Sender, p.Socket.UID, now)
+		p.Process = process
+		if !resolved {
+			return !o.pending.addTask(p.Sender, p.Socket.UID)
+		}
+		known = o.keep(key, &socket{task: *p.Sender, process: process}, now)
 	}
 	known.sent, known.asked = true, now
 	known.update(p, now)
-	return known.process
+	p.Process = known.process
+	return true
 }
 
 // completeOrphan handles a socket without a file: its process closed it or exited. A later
@@ -185,44 +179,26 @@ func (o *owners) drop(key socketKey) {
 	}
 }
 
-func (o *owners) process(task *event.Task, uid uint32) *event.Process {
-	cgroup := o.cgroups.of(task)
-	return &event.Process{PID: task.PID, Comm: task.Comm, UID: uid, Unit: cgroup.Unit, Container: cgroup.Container}
+// process reports false if the process's cgroup is not known yet.
+func (o *owners) process(task *event.Task, uid uint32, now time.Time) (*event.Process, bool) {
+	cgroup, resolved := o.cgroup(task, now)
+	return &event.Process{PID: task.PID, Comm: task.Comm, UID: uid, Unit: cgroup.Unit, Container: cgroup.Container}, resolved
 }
 
-func (o *owners) takePending() map[uint64]lookup {
-	pending := o.pending
-	o.pending = make(map[uint64]lookup)
-	return pending
-}
-
-// lookUp finds the holders of sockets. It may run concurrently with all other methods.
-func (o *owners) lookUp(pending map[uint64]lookup) ([]event.Holder, error) {
-	inodes := make([]uint64, 0, len(pending))
-	for inode := range pending {
-		inodes = append(inodes, inode)
+func (o *owners) apply(asked question, a answer, now time.Time) {
+	for key, cgroup := range a.cgroups {
+		o.learn(key, cgroup, now)
 	}
-	holders, err := o.find(inodes)
-	if errors.Is(err, errors.ErrUnsupported) {
-		return o.fallback(inodes)
-	}
-	return holders, err
-}
-
-func (o *owners) apply(pending map[uint64]lookup, holders []event.Holder, now time.Time) {
-	byInode := make(map[uint64][]event.Task)
-	for _, h := range holders {
-		byInode[h.Inode] = append(byInode[h.Inode], h.Task)
-	}
-	for inode, asked := range pending {
-		known := o.sockets[asked.key]
-		owner := choose(byInode[inode], known)
+	for inode, lookup := range asked.sockets {
+		known := o.sockets[lookup.key]
+		owner := choose(a.holders[inode], known)
 		if owner == nil {
-			o.keep(asked.key, &socket{}, now)
+			o.keep(lookup.key, &socket{}, now)
 			continue
 		}
 		sent := known != nil && known.sent && isSame(owner, &known.task)
-		o.keep(asked.key, &socket{task: *owner, process: o.process(owner, asked.uid), sent: sent}, now)
+		process, _ := o.process(owner, lookup.uid, now)
+		o.keep(lookup.key, &socket{task: *owner, process: process, sent: sent}, now)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"xentrace/internal/event"
+	"xentrace/internal/procfs"
 )
 
 // kernel is a find function on processes that the test makes up.
@@ -35,8 +36,8 @@ func (k *kernel) find(inodes []uint64) ([]event.Holder, error) {
 // noProcess is a procfs in which nothing is.
 func newTestOwners(t *testing.T, k *kernel) *owners {
 	o := newOwners(k.find)
-	o.cgroups.proc = t.TempDir()
-	o.fallback = func([]uint64) ([]event.Holder, error) { return nil, errors.New("not asked for") }
+	o.lookups.cgroups.processes = procfs.NewProcesses(t.TempDir())
+	o.lookups.fallback = func([]uint64) ([]event.Holder, error) { return nil, errors.New("not asked for") }
 	return o
 }
 
@@ -71,12 +72,7 @@ var (
 func settled(t *testing.T, o *owners, p *event.Packet, now time.Time) *event.Process {
 	t.Helper()
 	if !o.complete(p, now) {
-		pending := o.takePending()
-		holders, err := o.lookUp(pending)
-		if err != nil {
-			t.Fatal(err)
-		}
-		o.apply(pending, holders, now)
+		ask(t, o, now)
 		if !o.complete(p, now) {
 			t.Fatal("not settled by the answer")
 		}
@@ -128,25 +124,25 @@ func TestSenderIsOwner(t *testing.T) {
 // ask asks for what is pending, which must be something.
 func ask(t *testing.T, o *owners, now time.Time) {
 	t.Helper()
-	pending := o.takePending()
-	if len(pending) == 0 {
-		t.Fatal("nothing is pending, want a socket whose owner was known for long")
+	asked := o.takePending(true)
+	if len(asked.sockets)+len(asked.tasks) == 0 {
+		t.Fatal("nothing is pending, want a socket whose owner was known for long, or a task")
 	}
-	holders, err := o.lookUp(pending)
+	found, err := o.lookups.run(asked)
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.apply(pending, holders, now)
+	o.apply(asked, found, now)
 }
 
 func TestSenderNeedsNoAsking(t *testing.T) {
 	k := &kernel{}
 	o := newTestOwners(t, k)
 	p := of(1, sentBy(child))
-	if !o.complete(p, began) || len(k.asked)+len(o.pending) != 0 {
+	wantProcess(t, settled(t, o, p, began), &child)
+	if len(k.asked)+len(o.pending.sockets) != 0 {
 		t.Error("asked for holders, want none for a packet whose sender is known")
 	}
-	wantProcess(t, p.Process, &child)
 	renamed := child
 	renamed.Comm = "renamed"
 	wantProcess(t, settled(t, o, of(1, sentBy(renamed)), began), &renamed)
@@ -205,6 +201,7 @@ func TestPacketWithoutSocket(t *testing.T) {
 // What is kept is bounded, and what is used stays the longest.
 func TestKnownSocketsAreBounded(t *testing.T) {
 	o := newTestOwners(t, &kernel{})
+	settled(t, o, of(1, sentBy(parent)), began)
 	for n := range uint64(3 * maxSockets) {
 		o.complete(of(n+1, sentBy(parent)), began.Add(time.Duration(n)*time.Millisecond))
 		if len(o.sockets) > maxSockets || len(o.inodes) > maxSockets {
@@ -214,14 +211,54 @@ func TestKnownSocketsAreBounded(t *testing.T) {
 	for n := range uint64(3 * event.MaxHolderInodes) {
 		o.complete(of(1<<32+n), began)
 	}
-	if len(o.pending) != event.MaxHolderInodes {
-		t.Errorf("%d sockets pending, want %d", len(o.pending), event.MaxHolderInodes)
+	for n := range 3 * event.MaxHolderInodes {
+		o.complete(of(1, sentBy(event.Task{PID: 1000 + n})), began)
+	}
+	if len(o.pending.sockets) != event.MaxHolderInodes || len(o.pending.tasks) != event.MaxHolderInodes {
+		t.Errorf("%d sockets and %d tasks pending, want %d each", len(o.pending.sockets), len(o.pending.tasks), event.MaxHolderInodes)
 	}
 }
 
-// Sockets that send nothing any more do not pile up until there is no room.
+// A user with many sockets and processes does not keep others' from being looked up.
+func TestLookupsAreSharedByUsers(t *testing.T) {
+	o := newTestOwners(t, &kernel{})
+	ask := func(n uint64, uid uint32) {
+		p := of(n)
+		p.Socket.UID = uid
+		o.complete(p, began)
+		p = of(1<<40+n, sentBy(event.Task{PID: int(n)}))
+		p.Socket.UID = uid
+		o.complete(p, began)
+	}
+	for n := range uint64(3 * event.MaxHolderInodes) {
+		ask(1000+n, 1000)
+	}
+	for n := range uint64(40) {
+		ask(100_000+n, 1001)
+	}
+	for n := range uint64(event.MaxHolderInodes) {
+		ask(200_000+n, 1000)
+	}
+	sockets, tasks := 0, 0
+	for _, l := range o.pending.sockets {
+		if l.uid == 1001 {
+			sockets++
+		}
+	}
+	for _, l := range o.pending.tasks {
+		if l.uid == 1001 {
+			tasks++
+		}
+	}
+	if sockets != 40 || tasks != 40 || len(o.pending.sockets) != event.MaxHolderInodes || len(o.pending.tasks) != event.MaxHolderInodes {
+		t.Errorf("%d sockets and %d processes of the second user are looked up, want 40; %d and %d of all", sockets, tasks, len(o.pending.sockets), len(o.pending.tasks))
+	}
+}
+
+// Sockets that send nothing any more do not pile up until there is no space.
 func TestUnusedSocketsAreForgotten(t *testing.T) {
 	o := newTestOwners(t, &kernel{})
+	settled(t, o, of(1, sentBy(parent)), began)
 	for n := range uint64(1000) {
 		o.complete(of(n+1, sentBy(parent)), began)
 	}
@@ -229,7 +266,8 @@ func TestUnusedSocketsAreForgotten(t *testing.T) {
 		after time.Duration
 		want  int
 	}{{idleTimeout - time.Second, 1001}, {idleTimeout + expireInterval, 2}} {
-		o.complete(of(uint64(2000+test.want), sentBy(parent)), began.Add(test.after))
+		now := began.Add(test.after)
+		settled(t, o, of(uint64(2000+test.want), sentBy(parent)), now)
 		if len(o.sockets) != test.want || len(o.inodes) != test.want {
 			t.Errorf("%d sockets kept after %v, want %d", len(o.sockets), test.after, test.want)
 		}
@@ -239,7 +277,7 @@ func TestUnusedSocketsAreForgotten(t *testing.T) {
 func TestProcIsSearchedWithoutIterator(t *testing.T) {
 	k := &kernel{err: fmt.Errorf("no iterator: %w", errors.ErrUnsupported)}
 	o := newTestOwners(t, k)
-	o.fallback = func(inodes []uint64) ([]event.Holder, error) {
+	o.lookups.fallback = func(inodes []uint64) ([]event.Holder, error) {
 		return []event.Holder{{Inode: inodes[0], Task: child}}, nil
 	}
 	wantProcess(t, settled(t, o, of(1), began), &child)

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// maxWait bounds how long a record waits for its owner, and delays those behind it.
+	// maxWait bounds how long a record waits for its owner, and delays later ones.
 	// Typical is less than a tenth: up to lookupInterval, and some milliseconds for the lookup.
 	maxWait    = time.Second
 	maxWaiting = 4096
@@ -29,7 +29,7 @@ type Reader struct {
 	waiting []waiting
 	ended   error // error of read; returned once nothing waits
 
-	results    chan result
+	results    chan result // of the lookup under way
 	lookingUp  bool
 	nextLookup time.Time
 
@@ -38,7 +38,7 @@ type Reader struct {
 	resume context.CancelFunc // of pause
 }
 
-// waiting is a packet that waits for its owner, or behind one that does.
+// waiting is a packet that waits for its owner, or after one that does.
 type waiting struct {
 	packet  event.Packet
 	settled bool
@@ -46,10 +46,8 @@ type waiting struct {
 }
 
 type result struct {
-	pending map[uint64]lookup
-	holders []event.Holder
-	took    time.Duration
-	err     error
+	asked  question
+	answer answer
 }
 
 // NewReader returns one that reads packets by read and finds holders of sockets by find,
@@ -59,7 +57,7 @@ func NewReader(read func(context.Context) (event.Packet, error), find func([]uin
 }
 
 // Read returns the next packet, with its Process if known. A packet whose owner is being
-// looked up waits for the result and delays those behind it. Read returns ctx's error when
+// looked up waits for the result and delays later ones. Read returns ctx's error when
 // ctx ends, and the source's error once no packet waits.
 func (r *Reader) Read(ctx context.Context) (event.Packet, error) {
 	for {
@@ -143,7 +141,7 @@ func (r *Reader) untilNext(ctx context.Context, now time.Time) context.Context {
 		return r.pause
 	}
 	next := r.waiting[0].until
-	if !r.lookingUp && len(r.owners.pending) > 0 && r.nextLookup.Before(next) {
+	if !r.lookingUp && len(r.owners.pending.sockets) > 0 && r.nextLookup.Before(next) {
 		next = r.nextLookup
 	}
 	r.mu.Lock()
@@ -155,18 +153,20 @@ func (r *Reader) untilNext(ctx context.Context, now time.Time) context.Context {
 	return r.pause
 }
 
-// startLookup starts the pending lookups in a goroutine, unless one is under way or the
-// last was too recent.
+// startLookup starts the pending lookups in a goroutine, unless one is under way. Sockets
+// wait if the last walk was too recent.
 func (r *Reader) startLookup(now time.Time) {
-	if r.lookingUp || len(r.owners.pending) == 0 || now.Before(r.nextLookup) {
+	pending := &r.owners.pending
+	sockets := len(pending.sockets) > 0 && !now.Before(r.nextLookup)
+	if r.lookingUp || !sockets && len(pending.tasks) == 0 {
 		return
 	}
 	r.lookingUp = true
-	pending := r.owners.takePending()
+	asked := r.owners.takePending(sockets)
 	go func() {
-		began := time.Now()
-		holders, err := r.owners.lookUp(pending)
-		r.results <- result{pending, holders, time.Since(began), err}
+		// After an error the sockets have no owner until they are looked up again.
+		found, _ := r.owners.lookups.run(asked)
+		r.results <- result{asked, found}
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if r.resume != nil {
@@ -183,12 +183,13 @@ func (r *Reader) poll(now time.Time) {
 	}
 }
 
-// settle completes the packets that waited for a result. After an error the sockets have
-// no owner until they are looked up again.
-func (r *Reader) settle(a result, now time.Time) {
+// settle completes the packets that waited for a result.
+func (r *Reader) settle(found result, now time.Time) {
 	r.lookingUp = false
-	r.nextLookup = now.Add(max(lookupInterval, lookupPause*a.took))
-	r.owners.apply(a.pending, a.holders, now)
+	if len(found.asked.sockets) > 0 {
+		r.nextLookup = now.Add(max(lookupInterval, lookupPause*found.answer.walked))
+	}
+	r.owners.apply(found.asked, found.answer, now)
 	for i := range r.waiting {
 		if w := &r.waiting[i]; !w.settled {
 			w.settled = r.owners.complete(&w.packet, now)
@@ -201,10 +202,9 @@ func (r *Reader) finish() {
 	if r.lookingUp {
 		r.settle(<-r.results, r.now())
 	}
-	if len(r.owners.pending) > 0 {
-		pending := r.owners.takePending()
-		holders, err := r.owners.lookUp(pending)
-		r.settle(result{pending: pending, holders: holders, err: err}, r.now())
+	if asked := r.owners.takePending(true); len(asked.sockets)+len(asked.tasks) > 0 {
+		found, _ := r.owners.lookups.run(asked)
+		r.settle(result{asked, found}, r.now())
 	}
 	for i := range r.waiting {
 		r.waiting[i].settled = true

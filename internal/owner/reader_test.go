@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"io"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"xentrace/internal/event"
+	"xentrace/internal/procfs"
 )
 
 // source hands out packets as the test gives them.
@@ -55,7 +59,7 @@ func newTestReader(t *testing.T) (*Reader, *source, *slowKernel) {
 	s := &source{packets: make(chan *event.Packet, 2*maxWaiting)}
 	k := &slowKernel{release: make(chan struct{}, 100)}
 	r := NewReader(s.read, k.find)
-	r.owners.cgroups.proc = t.TempDir()
+	r.owners.lookups.cgroups.processes = procfs.NewProcesses(t.TempDir())
 	t.Cleanup(r.Close)
 	return r, s, k
 }
@@ -202,5 +206,39 @@ func TestReadingIsInterrupted(t *testing.T) {
 	k.release <- struct{}{}
 	if p := next(t, r); p.Queue != 1 {
 		t.Errorf("packet %d, want the one that waited", p.Queue)
+	}
+}
+
+// A process whose files block delays no other's records for longer than a record waits,
+// and what is known without its files is reported.
+func TestProcessThatNeverAnswers(t *testing.T) {
+	r, s, _ := newTestReader(t)
+	proc := t.TempDir()
+	write(t, "0::/user.slice/a.scope\n", proc, "666/cgroup")
+	block := filepath.Join(proc, "666/stat")
+	if err := unix.Mkfifo(block, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { // a writer that ends at once ends the read
+		if fd, err := unix.Open(block, unix.O_WRONLY|unix.O_NONBLOCK, 0); err == nil {
+			unix.Close(fd)
+		}
+	}()
+	write(t, stat(200, 2000), proc, "200/stat")
+	write(t, "0::/system.slice/b.service\n", proc, "200/cgroup")
+	r.owners.lookups.cgroups.processes = procfs.NewProcesses(proc)
+	hostile := event.Task{PID: 666, Comm: "hostile"}
+	for n := range 3 {
+		s.packets <- numbered(2*n, of(11, sentBy(hostile)))
+		s.packets <- numbered(2*n+1, of(12, sentBy(child)))
+		if p := next(t, r); p.Queue != 2*n || p.Process == nil || p.Process.PID != 666 || p.Process.Unit != "" {
+			t.Errorf("packet %d, process %+v: want %d of process 666 without a unit", p.Queue, p.Process, 2*n)
+		}
+		if p := next(t, r); p.Queue != 2*n+1 || p.Process == nil || p.Process.Unit != "b.service" {
+			t.Errorf("packet %d, process %+v: want %d of b.service", p.Queue, p.Process, 2*n+1)
+		}
+	}
+	if stuck := r.owners.lookups.cgroups.processes.Stuck(); stuck != 1 {
+		t.Errorf("%d abandoned reads, want 1", stuck)
 	}
 }

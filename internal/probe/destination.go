@@ -104,7 +104,7 @@ func refusalOfType(kind int) string {
 
 // FindDestination finds out where to send to: the address that was named, if it is
 // valid, or the discard port of the interface's own default gateway. It sends nothing.
-// A [RefusalError] tells what is no address of one other machine.
+// A [RefusalError] reports what is no address of one other machine.
 func FindDestination(n Network, i netdev.Interface, named netip.AddrPort, f Family) (Destination, error) {
 	if named.IsValid() {
 		return namedDestination(n, i, named, f)

@@ -13,9 +13,10 @@ import (
 
 // Gateway makes one probe out of the interface with this index to its own default
 // gateway, and to nothing else. The interface has to be in the network namespace of
-// the calling thread, whose inode number namespace is. Errors that wrap
+// the calling thread, whose inode number namespace is. smallHead is [SmallHeadSize] as of
+// before privileges were dropped. Errors that wrap
 // trace.ErrCannotRun say why no probe can be made; nothing was sent then.
-func Gateway(ctx context.Context, t Tracer, namespace uint32, index int) (result event.Probe, err error) {
+func Gateway(ctx context.Context, t Tracer, namespace uint32, index, smallHead int) (result event.Probe, err error) {
 	network, err := netdev.Current()
 	if err != nil {
 		return event.Probe{}, err
@@ -28,6 +29,7 @@ func Gateway(ctx context.Context, t Tracer, namespace uint32, index int) (result
 	if err != nil {
 		return event.Probe{}, err
 	}
+	options.SmallHead = smallHead
 	prober := New(ctx, t, network, options)
 	defer func() { err = errors.Join(err, prober.Close()) }()
 	return prober.Once(ctx)
@@ -109,7 +111,7 @@ func (p *Prober) neighbour() (netdev.Neighbour, error) {
 	return state, err
 }
 
-// silent says that the next hop does not tell its link address.
+// silent says that the next hop does not show its link address.
 func (p *Prober) silent() string {
 	hop, asks := p.options.Destination.NextHop, "neighbour solicitations"
 	if hop.Is4() {
@@ -118,7 +120,7 @@ func (p *Prober) silent() string {
 	return fmt.Sprintf("%s does not answer %s on interface %s, so that the kernel has no link address to send to, and the driver was handed nothing", hop, asks, p.options.Interface)
 }
 
-// notSeen says why the driver was not handed the datagram in time, as far as that can be told.
+// notSeen says why the driver was not handed the datagram in time, as far as that is known.
 func (p *Prober) notSeen() string {
 	state, err := p.neighbour()
 	if err == nil && (state == netdev.NeighbourAsked || state == netdev.NeighbourUnanswered) {

@@ -24,7 +24,7 @@ const MaxAttempts = 32
 
 const defaultSlots = 27
 
-// How long things may take that nothing else tells the end of. Emulated machines are slow.
+// How long things may take that nothing else shows the end of. Emulated machines are slow.
 const (
 	seenPatience      = 3 * time.Second        // a datagram on its way to the driver
 	answerPatience    = 2 * time.Second        // the backend's first answer
@@ -40,12 +40,13 @@ type Tracer interface {
 	MissingAnswers() string
 }
 
-// Options says what to probe.
+// Options select what to probe.
 type Options struct {
 	Interface     netdev.Interface
 	Destination   Destination
 	Slots         int  // that the datagram is to need; 0 for any number over the limit
 	ScatterGather bool // whether the interface has the feature on
+	SmallHead     int  // see [SmallHeadSize]; 0: read when it is needed
 }
 
 // ErrOutOfRange says that no datagram of so many slots can be made.
@@ -71,12 +72,12 @@ type Prober struct {
 }
 
 // New makes a prober whose sockets are in the network namespace of the calling thread,
-// and begins to read what the tracer tells, until ctx ends, the tracer is stopped or the
+// and begins to read what the tracer shows, until ctx ends, the tracer is stopped or the
 // prober is closed.
 func New(ctx context.Context, t Tracer, n Network, o Options) *Prober {
 	p := &Prober{
 		options: o, tracer: t, network: n,
-		senders: newRockets(o.Destination.Address, o.Interface.Name),
+		senders: newRockets(&o),
 		records: make(chan event.Packet, 1024),
 	}
 	ctx, p.stop = context.WithCancel(ctx)
@@ -109,7 +110,7 @@ func (p *Prober) read(ctx context.Context) {
 	}
 }
 
-// Close lets go of what the senders hold, and waits until the tracer is not read any
+// Close releases what the senders hold, and waits until the tracer is not read any
 // more: the next may do so.
 func (p *Prober) Close() error {
 	p.stop()
@@ -192,7 +193,7 @@ func (p *Prober) attempt(ctx context.Context, r *event.Probe) error {
 	}
 	r.Flow = &event.Flow{Proto: unix.IPPROTO_UDP, Source: s.Local(), Destination: withoutZone(p.options.Destination.Address)}
 	if err := s.Send(ctx); err != nil {
-		// Where the kernel had made a packet of it, a record still tells why it was refused.
+		// Where the kernel had made a packet of it, a record still shows why it was refused.
 		r.Unseen, r.SinglePages = describeSend(err), errors.Is(err, rocket.ErrSinglePages)
 		if ctx.Err() != nil || r.SinglePages {
 			return errors.Join(ctx.Err(), s.Close())
@@ -205,7 +206,7 @@ func (p *Prober) attempt(ctx context.Context, r *event.Probe) error {
 func (p *Prober) follow(ctx context.Context, r *event.Probe, cookie uint64) error {
 	timer := time.NewTimer(seenPatience)
 	defer timer.Stop()
-	for told := 0; ; {
+	for reported := 0; ; {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -217,10 +218,10 @@ func (p *Prober) follow(ctx context.Context, r *event.Probe, cookie uint64) erro
 				continue
 			}
 			if packet.Verdict != event.Accepted && packet.Verdict != event.Rejected {
-				told++ // what the driver did with one of them, not the backend's answer to it
+				reported++ // what the driver did with one of them, not the backend's answer to it
 			}
 			next, done := p.take(r, &packet)
-			if done && (r.Reached || !r.Seen || told >= p.datagrams()) {
+			if done && (r.Reached || !r.Seen || reported >= p.datagrams()) {
 				return nil
 			}
 			if next > 0 {
@@ -246,7 +247,7 @@ func (p *Prober) ended(ctx context.Context) error {
 	return errors.New("the tracer was stopped during a probe")
 }
 
-// take adds what a record tells. It returns how long to wait for another one, 0 for no
+// take adds what a record shows. It returns how long to wait for another one, 0 for no
 // longer than before, and whether none is to be waited for.
 func (p *Prober) take(r *event.Probe, packet *event.Packet) (next time.Duration, done bool) {
 	switch {
@@ -274,7 +275,7 @@ func (p *Prober) take(r *event.Probe, packet *event.Packet) (next time.Duration,
 	return p.awaitAnswer(r)
 }
 
-// awaitAnswer tells how long to wait for the backend's answer to what the driver sent.
+// awaitAnswer reports how long to wait for the backend's answer to what the driver sent.
 func (p *Prober) awaitAnswer(r *event.Probe) (next time.Duration, done bool) {
 	switch {
 	case r.Verdict == event.Dropped:

@@ -34,14 +34,15 @@ type senders interface {
 }
 
 type rockets struct {
-	remote netip.AddrPort
-	opts   rocket.Options
-	length int // of a head's payload, 0 until it is known
-	held   []*rocket.Held
+	remote    netip.AddrPort
+	opts      rocket.Options
+	length    int // of a head's payload, 0 until it is known
+	smallHead int // as in [Options]
+	held      []*rocket.Held
 }
 
-func newRockets(remote netip.AddrPort, device string) *rockets {
-	return &rockets{remote: remote, opts: rocket.Options{Device: device}}
+func newRockets(o *Options) *rockets {
+	return &rockets{remote: o.Destination.Address, opts: rocket.Options{Device: o.Interface.Name}, smallHead: o.SmallHead}
 }
 
 type oneUDP struct{ *rocket.UDP }
@@ -62,7 +63,7 @@ func (r *rockets) many(ctx context.Context, slots int) (sender, error) {
 }
 
 // headBurst is how many small datagrams are one attempt: of the heads one in 20 to 60
-// lies across a page boundary, by the geometry of their slabs.
+// straddles a page boundary, by the geometry of their slabs.
 const headBurst = 8
 
 type plain struct {
@@ -87,7 +88,10 @@ func (r *rockets) small(ctx context.Context) (sender, error) {
 // head takes the places of the heads before away by holding other datagrams there.
 func (r *rockets) head(ctx context.Context) (sender, error) {
 	if r.length == 0 {
-		r.length = headPayload(smallHeadSize("/proc/slabinfo"))
+		if r.smallHead == 0 {
+			r.smallHead = SmallHeadSize()
+		}
+		r.length = headPayload(r.smallHead)
 	}
 	held, err := rocket.Hold(ctx, headBurst, r.length)
 	if err != nil {
@@ -115,8 +119,10 @@ const defaultHeadSize = 704
 // heads lie across a boundary.
 func headPayload(size int) int { return min(max(size-404, rocket.HeaderLength), 340) }
 
-// smallHeadSize reads the size of small heads: objects of a slab cache of their own
-// since 6.3. Reading it is root's privilege.
+// SmallHeadSize reads the size of small heads in bytes: objects of a slab cache of their
+// own since 6.3. Only root may read it; others get the size that most kernels have.
+func SmallHeadSize() int { return smallHeadSize("/proc/slabinfo") }
+
 func smallHeadSize(path string) int {
 	file, err := os.Open(path)
 	if err != nil {

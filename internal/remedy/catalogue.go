@@ -20,33 +20,47 @@ const (
 
 // Other settings of the guest.
 const (
-	GROLimit       ID = "gro-limit"
-	MemoryReserve  ID = "memory-reserve"
-	MaxQueues      ID = "max-queues"
-	QueuesBuiltIn  ID = "max-queues-built-in"
-	RPS            ID = "rps"
-	Irqbalance     ID = "irqbalance"
-	LoadDriver     ID = "load-driver"
-	Unplug         ID = "unplug"
-	TrustBackend   ID = "trust-backend"
-	TrustInDom0    ID = "trust-in-dom0"
-	LoadBetter     ID = "load-better-driver"
-	BetterUp       ID = "better-device-up"
-	Somaxconn      ID = "somaxconn"
-	AcceptFaster   ID = "accept-faster"
-	FewerPackets   ID = "fewer-packets"
-	BypassDevice   ID = "bypass-device"
-	LessLoadedHost ID = "less-loaded-host"
+	GROLimit          ID = "gro-limit"
+	MemoryReserve     ID = "memory-reserve"
+	MaxQueues         ID = "max-queues"
+	QueuesBuiltIn     ID = "max-queues-built-in"
+	QueuesSet         ID = "max-queues-set"
+	QueuesPending     ID = "max-queues-pending"
+	FewerQueues       ID = "fewer-queues"
+	RPS               ID = "rps"
+	Irqbalance        ID = "irqbalance"
+	GetIrqbalance     ID = "install-irqbalance"
+	IRQAffinity       ID = "irq-affinity"
+	SpuriousFix       ID = "spurious-fix"
+	SpuriousThreshold ID = "spurious-threshold"
+	LoadDriver        ID = "load-driver"
+	Unplug            ID = "unplug"
+	TrustBackend      ID = "trust-backend"
+	TrustSet          ID = "trust-backend-set"
+	TrustInDom0       ID = "trust-in-dom0"
+	LoadBetter        ID = "load-better-driver"
+	GetBetter         ID = "install-better-driver"
+	BetterUp          ID = "better-device-up"
+	Somaxconn         ID = "somaxconn"
+	AcceptFaster      ID = "accept-faster"
+	FewerPackets      ID = "fewer-packets"
+	BypassDevice      ID = "bypass-device"
+	LessLoadedHost    ID = "less-loaded-host"
 )
 
 // Settings of dom0.
 const (
-	Dom0Weight    ID = "dom0-weight"
-	Dom0Pin       ID = "dom0-pin"
-	GuestWeight   ID = "guest-weight"
-	BackendDebug  ID = "backend-debug"
-	BackendQueues ID = "backend-queues"
-	Reattach      ID = "reattach"
+	Dom0Weight       ID = "dom0-weight"
+	Dom0Pin          ID = "dom0-pin"
+	GuestWeight      ID = "guest-weight"
+	BackendDebug     ID = "backend-debug"
+	BackendQueues    ID = "backend-queues"
+	GrantFrames      ID = "grant-frames"
+	UpdateBackend    ID = "update-backend"
+	SpuriousHost     ID = "spurious-host"
+	GrantTableCached ID = "grant-table-cached"
+	ChecksumInDom0   ID = "checksum-in-dom0"
+	Reattach         ID = "reattach"
 )
 
 // What to look at.
@@ -57,6 +71,7 @@ const (
 	LogOfDriver    ID = "log-of-driver"
 	LogOfBroken    ID = "log-of-broken"
 	LinkState      ID = "link-state"
+	BacklogState   ID = "backlog-state"
 	CarrierState   ID = "carrier-state"
 	FeatureState   ID = "feature-state"
 	Rejected       ID = "rejected-packets"
@@ -66,6 +81,9 @@ const (
 	Neighbours     ID = "neighbours"
 	NFTRules       ID = "nft-rules"
 	IPTablesRules  ID = "iptables-rules"
+	ConntrackState ID = "conntrack-state"
+	NATPorts       ID = "nat-ports"
+	ConntrackMax   ID = "conntrack-max"
 	EgressFilters  ID = "egress-filters"
 	CgroupPrograms ID = "cgroup-programs"
 	Routes         ID = "routes"
@@ -76,8 +94,9 @@ const (
 )
 
 const (
-	plainMTU   = 1500  // the most that the driver accepts without scatter-gather
-	largestMTU = 65517 // with an Ethernet header and a VLAN tag: the 65,535 bytes of a ring request
+	plainMTU        = 1500  // the most that the driver accepts without scatter-gather
+	longAcceptQueue = 4096  // net.core.somaxconn of Linux 5.4 and later
+	largestMTU      = 65517 // with an Ethernet header and a VLAN tag: the 65,535 bytes of a ring request
 )
 
 // Predicates of facts. What is not known does not rule a remedy out, unless it would do harm.
@@ -90,15 +109,24 @@ func anyOf(f *Facts, a, b Setting) bool {
 	return slices.ContainsFunc([]Setting{f.TSO, f.TSO6, f.GSO}, func(s Setting) bool { return s == a || s == b })
 }
 
-// fewQueues: more queues can be had from the driver. A driver that is allowed more than the
-// interface has got all that the backend offers.
+// OffloadsOff reports whether an administrator turned off TSO or GSO.
+func (f *Facts) OffloadsOff() bool { return anyOf(f, Off, Off) }
+
+// fewQueues: fewer than there could be, with grants for more. A kernel without the parameter
+// max_queues has one queue, and no way to more.
 func fewQueues(f *Facts) bool {
-	return !f.NoGrants && len(f.CPUs) > 1 && f.Queues < f.wantedQueues() && (f.MaxQueues == 0 || f.MaxQueues <= f.Queues)
+	return !f.NoGrants && f.Queues > 0 && f.Queues < f.wantedQueues() && f.MaxQueues > 0
+}
+
+// limited: the driver's parameter is the limit. A driver that is allowed more than the interface
+// has got all that the backend offers.
+func limited(f *Facts) bool {
+	return fewQueues(f) && f.MaxQueues <= f.Queues && (f.BackendQueues == 0 || f.BackendQueues > f.Queues)
 }
 
 var catalogue = map[ID]Remedy{
 	SinglePages: {
-		Command: "sysctl -w net.core.high_order_alloc_disable=1",
+		Command: "sysctl -w net.core.high_order_alloc_disable=1", First: true,
 		Effect:  "New fragments are single pages that cannot straddle, so copied data stays within the limit. Queued segments keep their layout.",
 		Cost:    "Bulk senders allocate more often and use slightly more CPU.",
 		Applies: func(f *Facts) bool { return usable(f.SinglePages) },
@@ -107,7 +135,7 @@ var catalogue = map[ID]Remedy{
 		Command: "ethtool -K {ifname} sg on",
 		Effect:  "The driver accepts packets of up to 18 slots again, and none is dropped for needing 2.",
 		Cost:    "A driver that does not linearize then drops packets over 18 slots instead.",
-		Applies: func(f *Facts) bool { return usable(f.SG) },
+		Applies: func(f *Facts) bool { return usable(f.SG) && f.Linearizes != Off },
 	},
 	SGOff: {
 		Command: "ethtool -K {ifname} sg off",
@@ -128,7 +156,8 @@ var catalogue = map[ID]Remedy{
 	OffloadOn: {
 		Command: "ethtool -K {ifname} tso on gso on",
 		Effect:  "Bulk senders use less CPU. Also remove what turned it off at boot: a script, udev rule or interface configuration.",
-		Applies: func(f *Facts) bool { return anyOf(f, Off, Off) },
+		// Both need scatter-gather, and a driver that drops over the limit is better off without.
+		Applies: func(f *Facts) bool { return f.OffloadsOff() && (f.SG == On || f.SG == NotKnown) && f.Linearizes != Off },
 	},
 	MTU1500: {
 		Command: "ip link set dev {ifname} mtu 1500",
@@ -139,7 +168,8 @@ var catalogue = map[ID]Remedy{
 	MTU65517: {
 		Command: "ip link set dev {ifname} mtu 65517",
 		Effect:  "A full frame with Ethernet header and VLAN tag then has 65,535 bytes, the most a ring request can describe.",
-		Applies: func(f *Facts) bool { return f.MTU > largestMTU },
+		// A driver that drops over the slot limit needs an MTU of 1500.
+		Applies: func(f *Facts) bool { return f.MTU > largestMTU && f.Linearizes != Off },
 	},
 	UpdateKernel: {
 		Effect:  "Update the kernel: since Linux 3.17 (and in stable kernels with the backport) the driver linearizes such packets.",
@@ -159,47 +189,81 @@ var catalogue = map[ID]Remedy{
 	},
 	MaxQueues: {
 		Command: "echo 'options xen_netfront max_queues={queues}' >> /etc/modprobe.d/xen-netfront-queues.conf",
-		Effect:  "One queue per CPU, up to 8, each with its own ring and interrupt, once the driver is loaded again and as far as the backend offers them.",
+		Effect:  "One queue per CPU, up to 8, each with its own ring and interrupt, as far as the backend offers them. Rebuild the initramfs if the driver is loaded from there.",
 		Cost:    "A reboot, and memory for each queue.",
-		Applies: func(f *Facts) bool { return f.Driver == Module && fewQueues(f) },
+		Applies: func(f *Facts) bool { return f.Driver == Module && f.QueuesIn == "" && limited(f) },
 	},
 	QueuesBuiltIn: {
 		Effect:  "Add xen_netfront.max_queues={queues} to the kernel command line: one queue per CPU, up to 8, as far as the backend offers them.",
 		Cost:    "A reboot, and memory for each queue.",
-		Applies: func(f *Facts) bool { return f.Driver == BuiltIn && fewQueues(f) },
+		Applies: func(f *Facts) bool { return f.Driver == BuiltIn && f.QueuesIn == "" && limited(f) },
+	},
+	QueuesSet: {
+		Effect:  "Change max_queues in {queuesin} to {queues}: one queue per CPU, up to 8, as far as the backend offers them.",
+		Cost:    "A reboot, and memory for each queue.",
+		Applies: func(f *Facts) bool { return f.QueuesIn != "" && f.QueuesNext <= f.Queues && limited(f) },
+	},
+	QueuesPending: {
+		Effect:  "Reboot: {queuesin} allows more queues than the driver was loaded with.",
+		Applies: func(f *Facts) bool { return f.QueuesIn != "" && f.QueuesNext > f.Queues && limited(f) },
 	},
 	BackendQueues: {
 		Effect: "In dom0: raise max_queues of xen-netback, so that it offers more queues.",
 		Cost:   "The interface is reconnected.",
 		Applies: func(f *Facts) bool {
-			return !f.NoGrants && len(f.CPUs) > 1 && f.Queues < f.wantedQueues() && f.MaxQueues > f.Queues
+			return fewQueues(f) && f.MaxQueues > f.Queues && f.BackendQueues <= f.Queues
 		},
+	},
+	GrantFrames: {
+		Effect:  "In dom0: raise max_grant_frames in the guest's configuration (Xen 4.10), or gnttab_max_frames on Xen's command line. A queue needs 512 grants, 1 frame.",
+		Cost:    "A restart of the guest.",
+		Applies: func(f *Facts) bool { return f.NoGrants },
+	},
+	FewerQueues: {
+		Effect:  "Or use fewer queues (xen_netfront.max_queues), or fewer disks and interfaces: all take grants.",
+		Applies: func(f *Facts) bool { return f.NoGrants && f.Queues != 1 },
 	},
 	RPS: {
 		Command: "echo {cpus} > /sys/class/net/{ifname}/queues/rx-0/rps_cpus",
 		Effect:  "Spreads received packets over the CPUs by flow (RPS), with one queue too.",
-		Cost:    "An inter-processor interrupt per batch.",
-		Applies: func(f *Facts) bool { return len(f.CPUs) > 1 && f.Enter == "" },
+		Cost:    "An IPI per batch.",
+		Applies: func(f *Facts) bool {
+			return len(f.CPUs) > 1 && f.Queues < 2 && f.Enter == "" && f.RPSCPUs != Mask(f.CPUs)
+		},
 	},
 	Irqbalance: {
 		Command: "systemctl enable --now irqbalance",
 		Effect:  "Spreads the interrupts of several queues over the CPUs.",
-		Applies: func(f *Facts) bool { return f.Queues > 1 && len(f.CPUs) > 1 && !f.Irqbalance },
+		Applies: func(f *Facts) bool { return f.Queues > 1 && len(f.CPUs) > 1 && f.Irqbalance == Off },
+	},
+	GetIrqbalance: {
+		Effect:  "Install irqbalance: it spreads the interrupts of several queues over the CPUs.",
+		Applies: func(f *Facts) bool { return f.Queues > 1 && len(f.CPUs) > 1 && f.Irqbalance == Absent },
+	},
+	IRQAffinity: {
+		Command: "echo {irqcpu} > /proc/irq/{irq}/smp_affinity",
+		Effect:  "Moves interrupt {irq} to a CPU that handles none of the interface's, until the next boot.",
+		Applies: func(f *Facts) bool { return f.IRQ != "" && f.IRQCPU != "" },
 	},
 	LoadDriver: {
 		Command: "modprobe xen-netfront",
 		Effect:  "Loads the driver, which creates the interface.",
-		Applies: func(f *Facts) bool { return f.Driver != BuiltIn && !f.NeverUnplugged },
+		Applies: func(f *Facts) bool { return (f.Driver == NotLoaded || f.Driver == DriverNotKnown) && !f.NeverUnplugged },
 	},
 	Unplug: {
-		Effect:  "Remove xen_emul_unplug=never from the kernel command line: the driver binds only if the emulated NIC was unplugged at boot.",
+		Effect:  "Remove xen_emul_unplug= from the kernel command line, or add nics to it: the driver binds only if the emulated NIC was unplugged at boot.",
 		Cost:    "A reboot; the interface gets another name.",
 		Applies: func(f *Facts) bool { return f.NeverUnplugged },
 	},
 	TrustBackend: {
-		Command: "grep -rs trusted /etc/modprobe.d /proc/cmdline",
-		Effect:  "Shows where trusted=0 is set. Without it packets are sent without a copy after the next boot.",
+		Effect:  "Find where the driver's parameter trusted=0 is set, in the initramfs too. Without it packets are sent without a copy after the next boot.",
 		Cost:    "A compromised backend can then read what else is in the pages of a packet.",
+		Applies: func(f *Facts) bool { return f.TrustedIn == "" },
+	},
+	TrustSet: {
+		Effect:  "Remove trusted=0 from {trustedin}. Packets are then sent without a copy after the next boot.",
+		Cost:    "A compromised backend can then read what else is in the pages of a packet.",
+		Applies: func(f *Facts) bool { return f.TrustedIn != "" },
 	},
 	TrustInDom0: {
 		Effect: "The host decides: the guest's configuration in dom0 has trusted=0 in its vif line.",
@@ -207,9 +271,15 @@ var catalogue = map[ID]Remedy{
 	},
 	LoadBetter: {
 		Command: "modprobe {module}",
-		Effect:  "Loads its driver, which creates an interface. Update the kernel if the module does not exist.",
+		Effect:  "Loads its driver, which creates an interface.",
 		Cost:    "Addresses and routes have to move to the new interface.",
 		Applies: func(f *Facts) bool { return f.Module != "" },
+	},
+	GetBetter: {
+		Command: "lspci -nn -s {address}",
+		Effect:  "Shows what it is. This kernel has no module for it: install the module's package, or update the kernel.",
+		Cost:    "Addresses and routes have to move to the new interface.",
+		Applies: func(f *Facts) bool { return f.Address != "" && f.Module == "" },
 	},
 	BetterUp: {
 		Command: "ip link set dev {device} up",
@@ -220,12 +290,15 @@ var catalogue = map[ID]Remedy{
 		Command: "sysctl -w net.core.somaxconn=4096",
 		Effect:  "Allows a longer accept queue once the application listens again with a larger backlog.",
 		Cost:    "Connections wait longer while the application stays slow.",
+		// A listener with a smaller backlog has set its own limit.
+		Applies: func(f *Facts) bool {
+			return f.Enter == "" && f.Somaxconn > 0 && f.Somaxconn < longAcceptQueue && (f.Backlog == 0 || f.Backlog >= f.Somaxconn)
+		},
 	},
 	AcceptFaster: {
-		Command: "ss -ltnp 'sport = :{port}'",
+		Command: "{netns}ss -ltnp{listener}",
 		Effect:  "Shows the listener, its queue (Recv-Q), its limit (Send-Q) and its process. Accept faster: more accepting threads, or several listeners with SO_REUSEPORT.",
 		Cost:    "A change of the application or its configuration.",
-		Applies: func(f *Facts) bool { return f.Port != 0 },
 	},
 	FewerPackets: {
 		Effect: "Send fewer, larger packets: keep connections open, collect small writes (TCP_CORK, MSG_MORE, writev) and datagrams (UDP_SEGMENT). A slot carries 4,096 bytes at the same cost as 60.",
@@ -237,7 +310,7 @@ var catalogue = map[ID]Remedy{
 	},
 	LessLoadedHost: {
 		Effect: "Move the guest to a less loaded host, or to an instance type with dedicated CPUs.",
-		Cost:   "A migration, or money.",
+		Cost:   "A migration, or a costlier instance.",
 	},
 	Dom0Weight: {
 		Command: "xl sched-credit2 -d Domain-0 -w 1024",
@@ -257,6 +330,36 @@ var catalogue = map[ID]Remedy{
 	BackendDebug: {
 		Effect: "In dom0: echo 'module xen_netback +p' > /sys/kernel/debug/dynamic_debug/control makes netback log why it rejects packets. No counter shows it.",
 	},
+	SpuriousFix: {
+		Effect:  "Update the kernel: Linux 6.1.149, 6.12.43 and 6.17 fix spurious TX interrupts of the frontend.",
+		Cost:    "A reboot.",
+		Applies: func(f *Facts) bool { return f.Spurious && !f.SpuriousFix },
+	},
+	SpuriousThreshold: {
+		Command: "echo 10 > /sys/devices/{vif}/xenbus/spurious_threshold",
+		Effect:  "Interrupts are delayed only after 10 spurious events in a row, until the next boot.",
+		Cost:    "A misbehaving backend can use more of this guest's CPU.",
+		Applies: func(f *Facts) bool {
+			return f.Spurious && f.Vif != "" && f.SpuriousThreshold > 0 && f.SpuriousThreshold < 10
+		},
+	},
+	SpuriousHost: {
+		Effect:  "Update Xen and dom0's kernel too: the first fixes of XSA-332 delayed events of backends that behave.",
+		Cost:    "A restart of the host.",
+		Applies: func(f *Facts) bool { return f.Spurious },
+	},
+	GrantTableCached: {
+		Effect: "On the host: XCP-ng 8.3 with xen 4.17.5-15.2 or later, or xen_platform_pci_bar_uc=0 in the guest's configuration (Xen 4.21).",
+		Cost:   "An update of the host, and a restart of the guest.",
+	},
+	ChecksumInDom0: {
+		Effect: "In dom0: make the backend accept blank checksums, or update what serves the interface (feature-no-csum-offload in xenstore).",
+		Cost:   "The interface is reconnected.",
+	},
+	UpdateBackend: {
+		Effect: "In dom0: update the kernel that runs xen-netback, or what else serves the interface.",
+		Cost:   "A restart of dom0 or of the driver domain.",
+	},
 	Reattach: {
 		Effect: "Detach and attach the interface in dom0 (xl network-detach, xl network-attach).",
 		Cost:   "Connections over the interface break.",
@@ -267,9 +370,7 @@ var catalogue = map[ID]Remedy{
 		Applies: func(f *Facts) bool { return f.Enter == "" },
 	},
 	WatchElsewhere: {
-		Command: "xentrace watch -i {ifname} --drops all -v",
-		Effect:  "Shows the kernel functions that led to each drop.",
-		Applies: func(f *Facts) bool { return f.Enter == "" },
+		Effect: "The stack of a drop names the functions that led to it: --drops all -v prints it, and JSON has it as stack.",
 	},
 	ReportPacket: {
 		Command: "xentrace watch -i {ifname} -o json",
@@ -287,6 +388,10 @@ var catalogue = map[ID]Remedy{
 	LinkState: {
 		Command: "ip -s link show dev {ifname}",
 		Effect:  "Shows state, MTU and counters of the interface.",
+	},
+	BacklogState: {
+		Command: "cat /proc/net/softnet_stat",
+		Effect:  "Shows per CPU, in the second column in hexadecimal, the packets that a full backlog dropped (net.core.netdev_max_backlog).",
 	},
 	CarrierState: {
 		Command: "ip link show dev {ifname}",
@@ -315,12 +420,23 @@ var catalogue = map[ID]Remedy{
 		Effect:  "Shows FAILED or INCOMPLETE for a next hop that does not answer.",
 	},
 	NFTRules: {
-		Command: "nft list ruleset",
+		Command: "{netns}nft list ruleset",
 		Effect:  "Shows the rules; those with a counter show how many packets they matched.",
 	},
 	IPTablesRules: {
-		Command: "iptables-save -c; ip6tables-save -c",
+		Command: "{netns}iptables-save -c; {netns}ip6tables-save -c",
 		Effect:  "Shows rules made with the older tools, with counts.",
+	},
+	ConntrackState: {
+		Command: "{netns}conntrack -S",
+		Effect:  "Shows the counters of connection tracking per CPU.",
+	},
+	NATPorts: {
+		Effect: "Two connections were to get the same address and port: give NAT more ports or addresses, or random ones (masquerade random-fully).",
+	},
+	ConntrackMax: {
+		Effect: "Raise net.netfilter.nf_conntrack_max, or find what makes so many connections (conntrack -L).",
+		Cost:   "About 320 bytes of kernel memory per connection.",
 	},
 	EgressFilters: {
 		Command: "tc -s filter show dev {ifname} egress",
@@ -335,7 +451,7 @@ var catalogue = map[ID]Remedy{
 		Effect:  "Shows the routes over the interface.",
 	},
 	XfrmPolicy: {
-		Command: "ip -s xfrm policy",
+		Command: "{netns}ip -s xfrm policy",
 		Effect:  "Shows the policies with counts.",
 	},
 	PathMTU: {
@@ -343,7 +459,7 @@ var catalogue = map[ID]Remedy{
 		Effect:  "Shows the MTU. If the sender keeps sending such packets, ICMP is filtered on the way.",
 	},
 	LinkNesting: {
-		Command: "ip -d link show",
+		Command: "{netns}ip -d link show",
 		Effect:  "Shows which interface is stacked on which, and where tunnels lead.",
 	},
 	RouteLoop: {

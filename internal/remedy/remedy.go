@@ -28,8 +28,9 @@ type Driver uint8
 // The drivers.
 const (
 	DriverNotKnown Driver = iota
-	Module
+	Module                // loaded
 	BuiltIn
+	NotLoaded // a module that is not loaded, or none
 )
 
 // Facts are what decides whether a remedy applies to an interface. A zero value is not known.
@@ -41,24 +42,40 @@ type Facts struct {
 	TSO       Setting // of IPv4
 	TSO6      Setting // of IPv6
 	GSO       Setting
-	Queues    int
-	MaxQueues int // the driver's parameter
+	RPSCPUs   string // rps_cpus of the first receive queue
+
+	Queues        int
+	MaxQueues     int    // the driver's parameter
+	BackendQueues int    // the most that the backend offers
+	QueuesIn      string // where max_queues is set; empty for nowhere
+	QueuesNext    int    // its value there, which counts after the next boot
+	TrustedIn     string // where trusted=0 is set
 
 	Driver      Driver
 	Linearizes  Setting // On: the driver linearizes; Off: it drops over the limit
 	SinglePages Setting // net.core.high_order_alloc_disable
-	Straddles   Setting // On: some small heads straddle a page
+	OutsideInit bool    // it is not shown here, as in each network namespace but the first
+	Straddles   Setting // On: some small heads straddle a page boundary
 
-	MemoryKB       int
-	MinFreeKB      int   // vm.min_free_kbytes
-	CPUs           []int // online
-	NoGrants       bool  // the log says that grant references are exhausted
-	NeverUnplugged bool  // xen_emul_unplug=never: the emulated NIC was not unplugged
-	Irqbalance     bool  // it runs
+	MemoryKB          int
+	MinFreeKB         int     // vm.min_free_kbytes
+	CPUs              []int   // online
+	NoGrants          bool    // the log says that grant references are exhausted
+	NeverUnplugged    bool    // xen_emul_unplug keeps the emulated NIC, so the driver does not bind
+	Irqbalance        Setting // On: it runs; Absent: it is not installed
+	IRQ               string  // an interrupt of the interface
+	IRQCPU            string  // the mask of a CPU for it
+	Spurious          bool    // event channels have many spurious events
+	SpuriousFix       bool    // the kernel has the fix of those that the frontend makes
+	SpuriousThreshold int     // of the interface's device; 0 if not known
+	Vif               string  // its device, such as vif-0
+	Somaxconn         int     // net.core.somaxconn
 
 	RecutFits bool   // of a stalled segment: its parts fit if it is re-segmented for an MTU of 1500
 	Port      uint16 // of a listener
+	Backlog   int    // of that listener; 0 if not known
 	Module    string // of another device's driver
+	Address   string // of a PCI device
 	Device    string // another interface
 }
 
@@ -67,6 +84,7 @@ type Remedy struct {
 	Command string // template for a root shell: see Facts.fill; empty where no command does it
 	Effect  string // a sentence
 	Cost    string // a sentence; empty where it costs nothing
+	First   bool   // the command works in the first network namespace alone
 	Applies func(*Facts) bool
 }
 
@@ -81,6 +99,9 @@ func For(f Facts, ids ...ID) []event.Advice {
 		a := event.Advice{ID: string(id), Effect: f.fill(r.Effect), Cost: r.Cost}
 		if command, ok := f.command(r.Command); ok {
 			a.Command = command
+		}
+		if r.First && f.OutsideInit {
+			a.Command = "nsenter --target 1 --net -- " + a.Command
 		}
 		advice = append(advice, a)
 	}
@@ -101,21 +122,38 @@ func (f *Facts) command(template string) (string, bool) {
 		if strings.Contains(template, "/sys/class/net/") { // which shows the caller's interfaces
 			return "", false
 		}
-		command = "nsenter --net=" + Quote(f.Enter) + " -- " + command
+		command = f.enter() + command
 	}
 	return command, true
 }
 
-// fill puts values in place of {ifname}, {queues}, {cpus}, {reserve}, {port}, {module} and
-// {device}.
+// enter is how a command gets into the interface's network namespace.
+func (f *Facts) enter() string {
+	if f.Enter == "" {
+		return ""
+	}
+	return "nsenter --net=" + Quote(f.Enter) + " -- "
+}
+
+// fill puts values in place of {name}. {netns} enters the interface's network namespace.
 func (f *Facts) fill(text string) string {
 	if !strings.Contains(text, "{") {
 		return text
 	}
 	return strings.NewReplacer(
 		"{ifname}", Quote(f.Interface), "{queues}", strconv.Itoa(f.wantedQueues()), "{cpus}", Mask(f.CPUs),
-		"{reserve}", strconv.Itoa(f.reserve()), "{port}", strconv.Itoa(int(f.Port)), "{module}", f.Module, "{device}", Quote(f.Device),
+		"{reserve}", strconv.Itoa(f.reserve()), "{listener}", f.listener(), "{module}", f.Module, "{vif}", f.Vif, "{device}", Quote(f.Device),
+		"{address}", f.Address, "{irq}", f.IRQ, "{irqcpu}", f.IRQCPU, "{queuesin}", f.QueuesIn, "{trustedin}", f.TrustedIn,
+		"{netns}", f.enter(),
 	).Replace(text)
+}
+
+// listener is a filter of ss for the listener; empty for all.
+func (f *Facts) listener() string {
+	if f.Port == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" 'sport = :%d'", f.Port)
 }
 
 func (f *Facts) wantedQueues() int { return min(max(len(f.CPUs), 1), 8) }

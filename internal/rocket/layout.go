@@ -23,7 +23,7 @@ type fragment struct {
 	size   int // of the block
 }
 
-// start is where the next byte lies: at the start of a new block if this one has no room.
+// start is where the next byte lies: at the start of a new block if this one has no space.
 func (f *fragment) start() int {
 	if f.offset+refillMinimum > f.size {
 		return 0
@@ -79,7 +79,7 @@ type plan struct {
 func newPlan(n, length, pageSize int) plan { return newSlotPlan(2*n, length, pageSize) }
 
 // newSlotPlan lays out pieces of the given length that need that many slots together:
-// each lies across a slot boundary, but the last of an odd number of slots.
+// each straddles a slot boundary, but the last of an odd number of slots.
 //
 // What comes after uses the block up, and another one, to its last byte. So the
 // next packet begins at the start of a block in either case: the kernel takes a

@@ -1,5 +1,5 @@
 // Package rocket makes packets that need many ring slots of a Xen network
-// frontend, on purpose, and ordinary packets beside them, for probes,
+// frontend, on purpose, and ordinary packets next to them, for probes,
 // demonstrations and tests. It needs no privilege.
 //
 // A slot is one 4 KiB page of a packet's memory. What a program writes to a TCP

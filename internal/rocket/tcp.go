@@ -109,7 +109,7 @@ func (t *TCP) writePieces() (split bool, err error) {
 	return split, errors.Join(err, t.stream.cork(0))
 }
 
-// Close closes the connection: the kernel goes on retransmitting what is not
+// Close closes the connection: the kernel keeps retransmitting what is not
 // acknowledged. Closing twice is harmless.
 func (t *TCP) Close() error {
 	t.mu.Lock()
@@ -208,7 +208,7 @@ func (s *Stream) Unacknowledged() (n int, err error) {
 // WaitAcknowledged waits until the far end has acknowledged everything sent. When
 // ctx ends first the error is ErrNotAcknowledged, with ctx's.
 func (s *Stream) WaitAcknowledged(ctx context.Context) error {
-	// Nothing tells of an acknowledgement when the send queue was not full.
+	// Nothing reports an acknowledgement when the send queue was not full.
 	for pause := 20 * time.Microsecond; ; pause = min(2*pause, 2*time.Millisecond) {
 		n, err := s.Unacknowledged()
 		if err != nil || n == 0 {

@@ -14,11 +14,13 @@ import (
 )
 
 // A pipeline leads packets through the history of flows and the filter to the sink.
-// Counting and histories take in every packet; the filter chooses what is shown.
+// Counts and histories include every packet; the filter chooses what is shown.
 type pipeline struct {
 	flows  *flow.Table                     // may be nil
 	filter *filter.Filter                  // may be nil
 	facts  func(event.Device) remedy.Facts // may be nil
+
+	summarize func(*event.Totals) *event.Summary // nil: of the totals
 
 	mu   sync.Mutex // of the sink, and of the order
 	sink Sink
@@ -33,6 +35,9 @@ func (p *pipeline) add(e event.Event) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	packet, isPacket := e.(*event.Packet)
+	if change, isFlow := e.(*event.FlowEvent); isFlow { // of a recording
+		return p.emitFlows([]event.FlowEvent{*change})
+	}
 	if !isPacket {
 		return p.sink.Emit(e)
 	}
@@ -100,13 +105,23 @@ func (p *pipeline) follow(ctx context.Context, warn func(string)) {
 	}
 }
 
-func (p *pipeline) summary(totals *event.Totals) *event.Summary {
+// explain adds the meaning of each count, and the remedies.
+func (p *pipeline) explain(totals *event.Totals) []event.Explanation {
 	facts := p.facts
 	if facts == nil {
 		facts = func(d event.Device) remedy.Facts { return remedy.Facts{Interface: d.Name} }
 	}
-	summary := &event.Summary{Totals: *totals, Explained: verdict.Explain(totals, facts)}
-	if p.filter != nil {
+	return verdict.Explain(totals, facts)
+}
+
+func (p *pipeline) summary(totals *event.Totals) *event.Summary {
+	summary := &event.Summary{Totals: *totals}
+	if p.summarize != nil {
+		summary = p.summarize(totals)
+	} else {
+		summary.Explained = p.explain(totals)
+	}
+	if p.filter != nil && (p.filter.Active() || p.summarize == nil) {
 		summary.Filter, summary.LeftOut = p.filter.Flags(), p.leftOut
 	}
 	if p.flows != nil {

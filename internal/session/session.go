@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"time"
 
 	"xentrace/internal/event"
@@ -37,7 +38,28 @@ type Sink interface {
 	Close() error
 }
 
-// Options say what runs, and until when.
+// Tee is a sink that passes each event to several.
+func Tee(sinks ...Sink) Sink { return tee(sinks) }
+
+type tee []Sink
+
+func (t tee) Emit(e event.Event) error {
+	var failed error
+	for _, s := range t {
+		failed = errors.Join(failed, s.Emit(e))
+	}
+	return failed
+}
+
+func (t tee) Close() error {
+	var failed error
+	for _, s := range t {
+		failed = errors.Join(failed, s.Close())
+	}
+	return failed
+}
+
+// Options select what runs, and until when.
 type Options struct {
 	Source Source
 	Sink   Sink
@@ -49,6 +71,12 @@ type Options struct {
 	Duration time.Duration   // 0: until ctx ends
 	Count    int             // ends after so many packets that passed the filter; 0: no limit
 	Broken   <-chan struct{} // closed when the sink cannot write any more; may be nil
+
+	// Interval is how often the counts since the last time are emitted as an event.Interval,
+	// and at the end; 0: never.
+	Interval time.Duration
+	// Summarize makes the summary, of a source that knows it; nil: it is made of the totals.
+	Summarize func(*event.Totals) *event.Summary
 
 	// Warn reports what is worth knowing and ends nothing; may be nil.
 	Warn func(sentence string)
@@ -73,34 +101,99 @@ type Result struct {
 // it, emits the summary and closes both. An interrupt does not cut the end short. An error
 // of the sink is the last of the errors returned.
 func Run(ctx context.Context, o Options) (Result, error) {
-	s := &session{Options: o, pipeline: pipeline{flows: o.Flows, filter: o.Filter, sink: o.Sink, facts: o.Facts}}
+	s := &session{Options: o, pipeline: pipeline{flows: o.Flows, filter: o.Filter, sink: o.Sink, facts: o.Facts, summarize: o.Summarize}}
 	last := context.WithoutCancel(ctx)
 	running, abandon := context.WithCancel(last)
 	defer abandon()
-	reading := make(chan error, 1)
-	go func() { reading <- s.read(running) }()
-	polled := make(chan struct{})
-	go func() {
-		defer close(polled)
-		s.follow(running, o.Warn)
-	}()
+	reading := inBackground(func() error { return s.read(running) })
+	polling := inBackground(func() error { s.follow(running, o.Warn); return nil })
+	counting := inBackground(func() error { s.emitIntervals(running); return nil })
 	err, ended := s.wait(ctx, reading)
 	stopped := o.Source.Stop(last)
 	if stopped != nil {
 		abandon()
 	}
 	if !ended {
-		err = <-reading
+		err = result(<-reading)
 	}
 	abandon()
-	<-polled
+	_ = result(<-polling) // nil
+	_ = result(<-counting)
 	_ = s.poll() // an error of the sink is what closing it returns
 	return s.end(last, errors.Join(stopped, err))
+}
+
+// An outcome is what a goroutine returned, or the panic that ended it.
+type outcome struct {
+	err      error
+	panicked any
+}
+
+func inBackground(do func() error) <-chan outcome {
+	c := make(chan outcome, 1)
+	go func() {
+		var o outcome
+		defer func() {
+			if p := recover(); p != nil {
+				o.panicked = fmt.Sprintf("%v\n%s", p, debug.Stack())
+			}
+			c <- o
+		}()
+		o.err = do()
+	}()
+	return c
+}
+
+// result panics in the goroutine that called Run, whose deferred calls restore the terminal.
+func result(o outcome) error {
+	if o.panicked != nil {
+		panic(o.panicked)
+	}
+	return o.err
 }
 
 type session struct {
 	Options
 	pipeline
+	counted event.Totals // when the last interval was emitted
+}
+
+// totals reads the counts, with durations as a recording has them: in milliseconds.
+func (s *session) totals(ctx context.Context) (event.Totals, error) {
+	totals, err := s.Source.Totals(ctx)
+	totals.Duration = totals.Duration.Truncate(time.Millisecond)
+	return totals, err
+}
+
+// emitIntervals emits what was counted, again and again.
+func (s *session) emitIntervals(ctx context.Context) {
+	if s.Interval == 0 {
+		return
+	}
+	ticker := time.NewTicker(s.Interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if totals, err := s.totals(ctx); err == nil { // the end reports it
+			s.emitInterval(&totals)
+		}
+	}
+}
+
+func (s *session) emitInterval(totals *event.Totals) {
+	interval := event.Interval{Totals: totals.Since(&s.counted)}
+	s.counted = *totals
+	interval.Explained = s.explain(&interval.Totals)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_ = s.sink.Emit(&interval) // closing the sink returns the error
+	if n := interval.SuppressedRecords(); n > 0 {
+		_ = s.sink.Emit(&event.Notice{Time: totals.Time, ID: event.NoticeRecordsSuppressed, Count: n})
+	}
 }
 
 // read delivers events until the source is stopped and drained, Count is reached, or it
@@ -123,7 +216,7 @@ func (s *session) read(ctx context.Context) error {
 
 // wait returns when the run is over: interrupted, its time up, the sink broken, or
 // reading at an end, whose error it returns with true.
-func (s *session) wait(ctx context.Context, reading <-chan error) (err error, ended bool) {
+func (s *session) wait(ctx context.Context, reading <-chan outcome) (err error, ended bool) {
 	var end, tick <-chan time.Time
 	deadline := time.Now().Add(s.Duration)
 	if s.Duration > 0 {
@@ -144,8 +237,8 @@ func (s *session) wait(ctx context.Context, reading <-chan error) (err error, en
 			return nil, false
 		case <-s.Broken:
 			return nil, false
-		case err := <-reading:
-			return err, true
+		case read := <-reading:
+			return result(read), true
 		case <-tick:
 			s.status(ctx, deadline)
 		}
@@ -153,9 +246,9 @@ func (s *session) wait(ctx context.Context, reading <-chan error) (err error, en
 }
 
 func (s *session) status(ctx context.Context, deadline time.Time) {
-	now, err := s.Source.Totals(ctx)
+	now, err := s.totals(ctx)
 	if err != nil {
-		return // the end says so
+		return // the end reports it
 	}
 	left := time.Duration(0)
 	if s.Duration > 0 {
@@ -167,10 +260,13 @@ func (s *session) status(ctx context.Context, deadline time.Time) {
 // end emits the summary and closes sink and source. failure is what went wrong before.
 func (s *session) end(ctx context.Context, failure error) (Result, error) {
 	var result Result
-	totals, err := s.Source.Totals(ctx)
+	totals, err := s.totals(ctx)
 	if err != nil {
 		err = fmt.Errorf("counts: %w", err)
 	} else {
+		if s.Interval > 0 {
+			s.emitInterval(&totals)
+		}
 		_ = s.Sink.Emit(s.summary(&totals)) // closing it returns the error
 	}
 	result = Result{Totals: totals, Dropped: s.anyDropped(&totals)}

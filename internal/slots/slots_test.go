@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// The vectors that the kernel side is tested with.
+// The vectors that the BPF programs is tested with.
 func TestSlotsOfVectors(t *testing.T) {
 	text, err := os.ReadFile("../../bpf/testdata/slot_vectors.json")
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"xentrace/internal/netdev"
 )
 
-var errOtherDriver = errors.New("only the tracepoint backend sees other drivers than xen-netfront")
+var errOtherDriver = errors.New("only the tracepoint backend traces other drivers")
 
 type chooser struct {
 	options    Options
@@ -91,7 +91,17 @@ func (c *chooser) try(ctx context.Context, b event.Backend) (*attachment, error)
 	return a, nil
 }
 
+// attach attaches a backend. A program that knows the types of its arguments costs a packet
+// less, where the kernel allows it.
 func (c *chooser) attach(b event.Backend) (*attachment, error) {
+	a, err := c.attachWith(b, false)
+	if err != nil && b == event.Tracepoint {
+		return c.attachWith(b, true)
+	}
+	return a, err
+}
+
+func (c *chooser) attachWith(b event.Backend, untyped bool) (*attachment, error) {
 	s := c.facts.selection()
 	s.MaxEntries = map[string]uint32{bpf.XentraceMapEvents: uint32(c.options.RingBytes)}
 	selectSender(&s, c.facts.types)
@@ -101,17 +111,19 @@ func (c *chooser) attach(b event.Backend) (*attachment, error) {
 	}
 	names := driverNames{free: c.facts.free.Symbol.Name}
 	s.AttachTo = map[string]string{bpf.XentraceProgFentryFree: names.free}
-	return attach(s, c.hooks(b, c.anyNetfront()), names, c.configuration())
+	return attach(s, c.hooks(b, untyped), names, c.configuration())
 }
 
 // configuration is what the programs have to know of this kernel, and of what was asked.
 func (c *chooser) configuration() bpf.XentraceConfiguration {
 	cfg := c.facts.configuration()
+	cfg.Snap = uint16(c.options.Snap)
 	for field, on := range map[*uint8]bool{
 		&cfg.AnyInterface: len(c.options.Interfaces) == 0,
 		&cfg.Records:      c.options.Records,
 		&cfg.Stacks:       c.options.Stacks,
 		&cfg.Probe:        c.options.Probe,
+		&cfg.Rate:         c.options.Rate > 0,
 		&cfg.DriverHooks:  c.anyNetfront(),
 	} {
 		if on {
@@ -121,14 +133,14 @@ func (c *chooser) configuration() bpf.XentraceConfiguration {
 	return cfg
 }
 
-// possible learns what the backend needs to know, and says why it cannot work,
+// possible learns what the backend needs to know, and returns why it cannot work,
 // where that is known beforehand.
 func (c *chooser) possible(ctx context.Context, b event.Backend) error {
 	if b == event.Tracepoint {
 		return c.tracepointPossible(ctx)
 	}
 	if i, found := c.otherDriver(); found {
-		return fmt.Errorf("interface %s is driven by %s: %w", i, driverName(i), errOtherDriver)
+		return fmt.Errorf("interface %s is not driven by xen-netfront (%s): %w", i, driverName(i), errOtherDriver)
 	}
 	typesErr := c.facts.learnTypes()
 	if b == event.Fentry {
@@ -152,12 +164,12 @@ func (c *chooser) tracepointPossible(ctx context.Context) error {
 
 func driverName(i netdev.Interface) string {
 	if i.Driver == "" {
-		return "the kernel itself"
+		return "a virtual interface"
 	}
-	return i.Driver
+	return "driver " + i.Driver
 }
 
-// A Refusal says why a backend that would have been better was not taken.
+// A Refusal is the reason why a better backend was not used.
 type Refusal struct {
 	Backend event.Backend
 	Err     error

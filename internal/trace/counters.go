@@ -3,6 +3,7 @@ package trace
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/cilium/ebpf"
 
@@ -16,16 +17,18 @@ import (
 // counts is event.Counts with what only some runs measure.
 type counts struct {
 	event.Counts
-	rejected uint64
-	reasons  [numReasons]uint64 // of drops outside the driver, see reasonAt
+	rejected   uint64
+	reasons    [numReasons]uint64      // of drops outside the driver, see reasonAt
+	suppressed [numSuppressions]uint64 // records that were not made, see suppressionAt
 }
 
 // interfaceTotals is event.InterfaceTotals likewise.
 type interfaceTotals struct {
 	event.InterfaceTotals
-	rejected uint64
-	reasons  [numReasons]uint64
-	driver   *generation // that the packets were handed to
+	rejected   uint64
+	reasons    [numReasons]uint64
+	suppressed [numSuppressions]uint64
+	driver     *generation // that the packets were handed to
 }
 
 func countsOf(c *bpf.XentraceCounters) counts {
@@ -40,7 +43,8 @@ func countsOf(c *bpf.XentraceCounters) counts {
 			Causes:     c.Causes,
 			RingLost:   c.RingLost,
 		},
-		rejected: c.Rejected,
+		rejected:   c.Rejected,
+		suppressed: c.Suppressed,
 	}
 	sum.Packets = sum.Slots.Packets()
 	return sum
@@ -59,6 +63,9 @@ func (c *counts) each(other *counts, f func(a *uint64, b uint64)) {
 	f(&c.Elsewhere, other.Elsewhere)
 	for i := range c.reasons {
 		f(&c.reasons[i], other.reasons[i])
+	}
+	for i := range c.suppressed {
+		f(&c.suppressed[i], other.suppressed[i])
 	}
 	for i := range c.Causes {
 		f(&c.Causes[i], other.Causes[i])
@@ -90,7 +97,30 @@ func (r *registry) totals(ctx context.Context) ([]interfaceTotals, error) {
 			return nil, err
 		}
 	}
-	return all, nil
+	return joined(all), nil
+}
+
+// restName is the name of the entry of all interfaces that have none of their own: those that
+// are gone for long, and those that came when too many were watched.
+const restName = "(others)"
+
+// joined makes one entry of those without an interface, which come last.
+func joined(all []interfaceTotals) []interfaceTotals {
+	first := slices.IndexFunc(all, func(t interfaceTotals) bool { return t.Index == 0 })
+	if first < 0 {
+		return all
+	}
+	rest := &all[first]
+	rest.Name = restName
+	for _, more := range all[first+1:] {
+		sum := counts{rest.Counts, rest.rejected, rest.reasons, rest.suppressed}
+		sum.add(&counts{more.Counts, more.rejected, more.reasons, more.suppressed})
+		rest.Counts, rest.rejected, rest.reasons, rest.suppressed = sum.Counts, sum.rejected, sum.reasons, sum.suppressed
+		if rest.Driver != more.Driver {
+			rest.Driver = ""
+		}
+	}
+	return all[:first+1]
 }
 
 func (r *registry) counted(ctx context.Context) ([]interfaceTotals, error) {
@@ -107,13 +137,16 @@ func (r *registry) counted(ctx context.Context) ([]interfaceTotals, error) {
 		}
 		all = append(all, t)
 	}
+	for driver, f := range r.rest {
+		all = append(all, interfaceTotals{event.InterfaceTotals{Driver: f.driver, Counts: f.Counts}, f.rejected, f.reasons, f.suppressed, driver})
+	}
 	others, err := r.read(0)
 	if err != nil {
 		return nil, err
 	}
 	if others := others.minus(&r.early); others.Packets+others.Elsewhere != 0 {
 		t := event.InterfaceTotals{Driver: netdev.DriverNetfront, Counts: others.Counts}
-		all = append(all, interfaceTotals{t, others.rejected, others.reasons, r.drivers.lastRead()})
+		all = append(all, interfaceTotals{t, others.rejected, others.reasons, others.suppressed, r.drivers.lastRead()})
 	}
 	return all, nil
 }
@@ -134,15 +167,20 @@ func (r *registry) interfaceTotals(ctx context.Context, w *watchedInterface) (in
 		Counts: sum.Counts,
 		Queues: w.Queues,
 	}
-	final := w.txDroppedFinal
-	if final == nil && !w.gone {
-		w.readTxDropped(ctx, &final)
+	final := w.final
+	if final.txDropped == nil && !w.gone {
+		r.readKernel(ctx, w, &final)
 	}
-	if w.txDroppedBase != nil && final != nil {
-		delta := *final - *w.txDroppedBase
+	if w.base.txDropped != nil && final.txDropped != nil {
+		delta := *final.txDropped - *w.base.txDropped
 		t.TxDroppedDelta = &delta
 	}
-	return interfaceTotals{t, sum.rejected, sum.reasons, w.driver}, nil
+	if before, now := w.base.conntrack, final.conntrack; before != nil && now != nil {
+		t.Conntrack = &event.Conntrack{
+			InsertFailed: now.InsertFailed - before.InsertFailed, Dropped: now.Dropped - before.Dropped, EarlyDropped: now.EarlyDropped - before.EarlyDropped,
+		}
+	}
+	return interfaceTotals{t, sum.rejected, sum.reasons, sum.suppressed, w.driver}, nil
 }
 
 func (r *registry) clear(slot uint32) error {
@@ -193,11 +231,11 @@ func (r *registry) readElsewhere(slot uint32, sum *counts) error {
 	return nil
 }
 
-// collectFunction takes TX responses from the ring and frees what was sent, whatever the
+// collectFunction consumes TX responses from the ring and frees what was sent, whatever the
 // status.
 const collectFunction = "xennet_tx_buf_gc"
 
-// rejections says whether packets that the backend rejected are counted, and why not.
+// rejections records whether packets that the backend rejected are counted, else why not.
 type rejections struct {
 	ring    netfront.TransmitRing
 	missing string // empty: they are counted
@@ -240,5 +278,5 @@ func (r *rejections) configure(s *bpfload.Selection) {
 	}
 }
 
-// MissingAnswers says why TX responses cannot be seen; it is empty if they can.
+// MissingAnswers returns why TX responses cannot be seen; empty if they can.
 func (t *Tracer) MissingAnswers() string { return t.rejections.missing }

@@ -28,7 +28,7 @@ type facts struct {
 	consumeIsDrop bool
 }
 
-// learnTypes looks for the driver in the kernel's types, and says why it cannot
+// learnTypes looks for the driver in the kernel's types, and returns why it cannot
 // be attached to by them, if it cannot.
 func (f *facts) learnTypes() (err error) {
 	if f.module, err = netfront.FindTyped(f.types); err != nil {
@@ -52,7 +52,7 @@ func (f *facts) readSymbols() (err error) {
 	return err
 }
 
-// learnSymbols looks for the driver among the kernel's symbols, and says why it
+// learnSymbols looks for the driver among the kernel's symbols, and returns why it
 // cannot be attached to by its name, if it cannot.
 func (f *facts) learnSymbols() (err error) {
 	if err := f.readSymbols(); err != nil {
@@ -72,7 +72,7 @@ func (f *facts) learnSymbols() (err error) {
 }
 
 // learnFrees finds out how this kernel frees dropped packets. If the code does not show
-// it, a free means what its name says, as on current kernels.
+// it, a free means what its name suggests, as on current kernels.
 func (f *facts) learnFrees(ctx context.Context) error {
 	reader, err := newCodeReader(f.types)
 	if err != nil {

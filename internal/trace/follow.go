@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,10 +12,10 @@ import (
 	"xentrace/internal/netdev"
 )
 
-// namespaceInterval is how often network namespaces are listed: the kernel reports no new
-// ones. An interface that sends before its namespace is found is reported by the BPF
+// namespaceInterval is how often network namespaces are listed and read: the kernel reports no
+// new ones. An interface that sends before its namespace is found is reported by the BPF
 // programs.
-const namespaceInterval = 5 * time.Second
+const namespaceInterval = time.Second
 
 type selector struct {
 	names []string // in the caller's namespace; none: all that xen-netfront drives, anywhere
@@ -53,7 +54,9 @@ func (s selector) find(ctx context.Context) ([]netdev.Interface, error) {
 			missing = errors.Join(missing, err)
 			continue
 		}
-		found = append(found, i)
+		if !slices.ContainsFunc(found, func(known netdev.Interface) bool { return known.Index == i.Index }) { // its alternative name
+			found = append(found, i)
+		}
 	}
 	return found, missing
 }
@@ -85,15 +88,18 @@ func (s selector) wait(ctx context.Context) ([]netdev.Interface, error) {
 		return nil, err
 	}
 	defer done()
+	var failure error
 	for event := range events {
 		if event.Kind == netdev.Failed {
-			return nil, fmt.Errorf("watch for interfaces: %w", event.Err)
+			// Without names it may be any user's namespace that cannot be watched.
+			failure = fmt.Errorf("watch for interfaces: %w", event.Err)
+			continue
 		}
 		if event.Kind != netdev.Disappeared && event.Kind != netdev.Moved && s.wants(event.Interface) {
 			return []netdev.Interface{event.Interface}, nil
 		}
 	}
-	return nil, ctx.Err()
+	return nil, cmp.Or(ctx.Err(), failure)
 }
 
 // follow keeps the registry as the interfaces are, until ctx ends.
@@ -185,7 +191,7 @@ func (t *Tracer) addReported(ctx context.Context, d event.Device) {
 }
 
 // FindInterfaces returns the interfaces that the options mean, and waits for one
-// if they say so. The error wraps [ErrCannotRun] if there is none.
+// if Options.Wait is set. The error wraps [ErrCannotRun] if there is none.
 func FindInterfaces(ctx context.Context, o Options) ([]netdev.Interface, error) {
 	t := &Tracer{options: o, selector: selector{o.Interfaces}}
 	return t.interfaces(ctx)

@@ -46,35 +46,47 @@ func attachFree(p *ebpf.Program, names driverNames) (link.Link, error) {
 	return link.Kprobe(names.free, p, nil)
 }
 
+// wantedHooks says which hooks of a backend are wanted.
+type wantedHooks struct {
+	driver    bool // packets of xen-netfront get a verdict and are not only counted
+	responses bool // packets that the backend rejected are counted, too
+	untyped   bool // the tracepoint's program does not know the types of its arguments
+}
+
 // hooksOf returns the hooks of a backend, those first that must be there before
-// a packet enters. driver: packets of xen-netfront get a verdict and are not only
-// counted. responses: packets that the backend rejected are counted, too.
-func hooksOf(b event.Backend, driver, responses bool) []hook {
-	var hooks []hook
+// a packet enters.
+func hooksOf(b event.Backend, wanted wantedHooks) []hook {
+	hooks := wanted.transmit(b)
+	if wanted.responses {
+		hooks = append(hooks, responseHooks()...)
+	}
+	return hooks
+}
+
+func (w wantedHooks) transmit(b event.Backend) []hook {
+	begin := hook{bpf.XentraceProgTracepointBeginTyped, attachTracing}
+	if w.untyped {
+		begin = hook{bpf.XentraceProgTracepointBegin, attachRaw("net_dev_start_xmit")}
+	}
 	switch {
 	case b == event.Fentry:
-		hooks = []hook{
+		return []hook{
 			{bpf.XentraceProgFentryFree, attachTracing},
 			{bpf.XentraceProgFentryBegin, attachTracing},
 		}
 	case b == event.Kprobe:
-		hooks = []hook{
+		return []hook{
 			{bpf.XentraceProgKprobeFree, attachFree},
 			{bpf.XentraceProgKprobeBegin, attachEntry},
 		}
-	case driver:
-		hooks = []hook{
+	case w.driver:
+		return []hook{
 			{bpf.XentraceProgTracepointConsume, attachRaw("consume_skb")},
 			{bpf.XentraceProgTracepointFree, attachRaw("kfree_skb")},
-			{bpf.XentraceProgTracepointBegin, attachRaw("net_dev_start_xmit")},
+			begin,
 		}
-	default:
-		hooks = []hook{{bpf.XentraceProgTracepointBegin, attachRaw("net_dev_start_xmit")}}
 	}
-	if responses {
-		hooks = append(hooks, responseHooks()...)
-	}
-	return hooks
+	return []hook{begin}
 }
 
 // responseHooks see the TX responses. They are fentry with the kprobe backend, too: the

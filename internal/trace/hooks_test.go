@@ -19,7 +19,7 @@ func TestHooksInDriver(t *testing.T) {
 	want := map[string]bool{bpf.XentraceProgKprobeBegin: true, bpf.XentraceProgKprobeFree: false,
 		bpf.XentraceProgFentryGcBegin: false, bpf.XentraceProgFentryGcEnd: false}
 	for _, backend := range []event.Backend{event.Fentry, event.Kprobe, event.Tracepoint} {
-		for _, h := range hooksOf(backend, true, true) {
+		for _, h := range hooksOf(backend, wantedHooks{driver: true, responses: true}) {
 			got, program := h.inDriver(), spec.Programs[h.program]
 			if got != (program.Type == ebpf.Kprobe && strings.HasPrefix(program.AttachTo, "xennet_")) {
 				t.Errorf("%s is attached to %s, and goes with the driver's module: %v", h.program, program.AttachTo, got)

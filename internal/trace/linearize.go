@@ -10,14 +10,14 @@ import (
 )
 
 // linearization is what the driver's code shows of packets over the limit. It is read
-// while the tracer already counts: the BPF programs need no answer.
+// while the tracer already counts: the BPF programs do not need it.
 type linearization struct {
 	once   sync.Once
-	known  chan struct{} // closed once answer is there
+	known  chan struct{} // closed once answer is set
 	answer netfront.Answer
 }
 
-// resolve sets the answer, if none is there yet, and reports whether it did.
+// resolve sets the answer unless it is set, and reports whether it did.
 func (l *linearization) resolve(answer netfront.Answer) bool {
 	first := false
 	l.once.Do(func() {
@@ -28,7 +28,7 @@ func (l *linearization) resolve(answer netfront.Answer) bool {
 	return first
 }
 
-// settle makes do without an answer.
+// settle gives up: the answer stays unknown.
 func (l *linearization) settle(evidence string) bool {
 	return l.resolve(netfront.Answer{Evidence: evidence})
 }
@@ -42,7 +42,7 @@ func (l *linearization) isKnown() bool {
 	}
 }
 
-// wait returns once the answer is there.
+// wait returns once the answer is set.
 func (l *linearization) wait(ctx context.Context) error {
 	if l.isKnown() {
 		return nil
@@ -53,6 +53,14 @@ func (l *linearization) wait(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// value returns the answer, Unknown while there is none.
+func (l *linearization) value() netfront.Linearization {
+	if !l.isKnown() {
+		return netfront.Unknown
+	}
+	return l.answer.Value
 }
 
 func isOpen(p *event.Packet) bool {
@@ -109,7 +117,7 @@ func (l *linearization) notice() event.Notice {
 }
 
 // A generation is the driver from one loading of its module to the next. Another
-// driver may have been loaded, so each has an answer of its own to what became of
+// driver may have been loaded, so each has its own answer to what became of
 // packets over the limit.
 type generation struct {
 	began uint64 // CLOCK_BOOTTIME; earlier packets are of the one before
@@ -180,7 +188,7 @@ const (
 )
 
 // pending holds packets whose cause or verdict depends on the driver's code while that is
-// being read, and all packets behind them, so that the order is kept.
+// being read, and all packets after them, so that the order is kept.
 type pending struct {
 	packets []pendingPacket // the first one waits for its driver
 	limit   int

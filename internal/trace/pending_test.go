@@ -229,6 +229,25 @@ func TestEndWhileTheAnswerIsPending(t *testing.T) {
 	}
 }
 
+// A Read whose context is another than that of the last one ends with its own.
+func TestEndOfAnotherContext(t *testing.T) {
+	r := newTestRing(t)
+	for range 2 {
+		ctx, cancel := context.WithCancel(t.Context())
+		_, end := r.read(ctx)
+		time.Sleep(3 * recheckDelay) // it sleeps for long now
+		cancel()
+		select {
+		case err := <-end:
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("Read ended with %v", err)
+			}
+		case <-time.After(idleDelay / 2):
+			t.Fatal("the end of the context did not end Read")
+		}
+	}
+}
+
 // After Stop, packets wait for an answer that comes in time, and not for ever.
 func TestStopWaitsForTheAnswerInTime(t *testing.T) {
 	over := event.Packet{Verdict: event.Dropped, Cause: event.TooManySlots}

@@ -4,13 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 
 	"xentrace/internal/kernel"
+	"xentrace/internal/netdev"
+	"xentrace/internal/sandbox"
 )
 
 // CheckKernel refuses a machine that no backend can run on. The error wraps
@@ -20,8 +25,8 @@ func CheckKernel() error {
 	if err != nil {
 		return err
 	}
-	if !release.HasRingBuffer() {
-		return fmt.Errorf("%w: kernel %s has no BPF ring buffer, which came with 5.8", ErrCannotRun, release)
+	if err := mounted(os.DirFS("/")); err != nil {
+		return fmt.Errorf("%w: %w", ErrCannotRun, err)
 	}
 	if realtime, err := kernel.IsRealtime(); err != nil {
 		return err
@@ -39,10 +44,10 @@ func CheckKernel() error {
 		}
 	}
 	if len(missing) > 0 && kernel.InUserNamespace() {
-		return fmt.Errorf("%w: this is a user namespace, as of a rootless container, whose root may not load BPF programs: run it as root on the machine itself", ErrCannotRun)
+		return fmt.Errorf("%w: this is a user namespace, as of a rootless container, whose root may not load BPF programs; run it as root on the machine itself", ErrCannotRun)
 	}
 	if len(missing) > 0 {
-		return fmt.Errorf("%w: missing privilege %s: run it as root, with sudo", ErrCannotRun, strings.Join(missing, ", "))
+		return fmt.Errorf("%w: missing privilege %s; run with sudo", ErrCannotRun, strings.Join(missing, ", "))
 	}
 	lockdown, err := kernel.ReadLockdown()
 	if err != nil {
@@ -54,7 +59,37 @@ func CheckKernel() error {
 	if !kernel.HasKernelTypes() {
 		return fmt.Errorf("%w: kernel %s has no BTF type information (/sys/kernel/btf/vmlinux): use a kernel built with CONFIG_DEBUG_INFO_BTF, as distributions ship them", ErrCannotRun, release)
 	}
+	if err := tryRingBuffer(); err != nil {
+		return fmt.Errorf("%w: kernel %s has no BPF ring buffer, which came with 5.8: %w", ErrCannotRun, release, err)
+	}
 	return nil
+}
+
+// mounted reports a machine, or a container, that does not show what everything else is read
+// from.
+func mounted(root fs.FS) error {
+	if _, err := fs.Stat(root, "proc/self"); err != nil {
+		return netdev.ErrNoProc
+	}
+	if _, err := fs.Stat(root, "sys/kernel"); err != nil {
+		return errors.New("there is no /sys: mount it (mount -t sysfs sysfs /sys)")
+	}
+	return nil
+}
+
+// tryRingBuffer makes one: distributions carry it back, as RHEL 8 to its 4.18. The error wraps
+// ebpf.ErrNotSupported or says EINVAL where the kernel does not know this type of map; what else
+// keeps it from being made is for the caller that needs it to report.
+func tryRingBuffer() error {
+	_ = rlimit.RemoveMemlock() // before 5.11 maps count against it
+	ring, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.RingBuf, MaxEntries: uint32(os.Getpagesize())})
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, ebpf.ErrNotSupported) {
+		return err
+	}
+	if err != nil {
+		return nil
+	}
+	return ring.Close()
 }
 
 // Explain adds the likely reason to an error of loading or attaching.
@@ -72,34 +107,58 @@ func Explain(err error) error {
 	return err
 }
 
-// DropPrivileges waits for the driver's code to be read and then drops, for the whole
-// process and for good, all privileges but those that its remaining work needs:
+// DropPrivileges waits for the driver's code to be read, then becomes the user and drops,
+// for the whole process and for good, all privileges but those in more and those that the
+// tracer's remaining work needs:
 //   - CAP_BPF and CAP_PERFMON to read maps and statistics, and to attach to a driver that
 //     is loaded again
 //   - CAP_SYSLOG to find that driver's code, and to name stacks
 //   - CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH to name functions of other users' programs
-//   - CAP_SYS_ADMIN and CAP_SYS_PTRACE for interfaces of other network namespaces
-//   - CAP_SYS_PTRACE where the owners of sockets have to be found in /proc
-func (t *Tracer) DropPrivileges(ctx context.Context) error {
+//   - CAP_SYS_ADMIN, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH for interfaces of other
+//     network namespaces
+//   - CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH where the owners of sockets have to be found
+//     in /proc
+func (t *Tracer) DropPrivileges(ctx context.Context, user kernel.User, more ...kernel.Capability) error {
 	if err := t.driver.generations.current().wait(ctx); err != nil {
 		return err
 	}
-	keep := append(t.driver.privileges(), t.holders.privileges()...)
+	keep := slices.Concat(more, t.driver.privileges(), t.holders.privileges())
 	if t.elsewhere != nil || t.calls != nil {
 		keep = append(keep, unix.CAP_SYSLOG)
 	}
 	if t.calls != nil {
 		keep = append(keep, unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH)
 	}
-	return KeepPrivileges(t.options.Interfaces, keep...)
+	return keepPrivileges(user, t.options.Interfaces, sandbox.Policy{Send: t.options.Probe, Directory: t.options.Writes}, keep)
 }
 
-// KeepPrivileges drops all privileges but those in more, CAP_BPF and CAP_PERFMON, and,
-// unless interfaces are named, CAP_SYS_ADMIN and CAP_SYS_PTRACE.
-func KeepPrivileges(interfaces []string, more ...kernel.Capability) error {
+// KeepPrivileges becomes the user and drops all privileges but CAP_BPF and CAP_PERFMON
+// and, unless interfaces are named, CAP_SYS_ADMIN to enter other network
+// namespaces and CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH to find them. A process that has
+// CAP_SYS_ADMIN in place of CAP_BPF or CAP_PERFMON keeps it.
+//
+// The system calls and files that are not needed are forbidden, see [sandbox.Enter].
+func KeepPrivileges(user kernel.User, interfaces []string) error {
+	return keepPrivileges(user, interfaces, sandbox.Policy{}, nil)
+}
+
+func keepPrivileges(user kernel.User, interfaces []string, policy sandbox.Policy, more []kernel.Capability) error {
 	keep := append([]kernel.Capability{unix.CAP_BPF, unix.CAP_PERFMON}, more...)
 	if len(interfaces) == 0 {
-		keep = append(keep, unix.CAP_SYS_ADMIN, unix.CAP_SYS_PTRACE)
+		keep = append(keep, unix.CAP_SYS_ADMIN, unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH)
 	}
-	return kernel.KeepOnly(keep...)
+	has, err := kernel.ReadCapabilities()
+	if err != nil {
+		return err
+	}
+	if !has.Has(unix.CAP_BPF) || !has.Has(unix.CAP_PERFMON) {
+		keep = append(keep, unix.CAP_SYS_ADMIN)
+	}
+	if err := kernel.Confine(user, keep...); err != nil {
+		return err
+	}
+	policy.Namespaces = slices.Contains(keep, unix.CAP_SYS_ADMIN)
+	policy.Processes = slices.Contains(keep, unix.CAP_SYS_PTRACE)
+	policy.Send = policy.Send || slices.Contains(keep, unix.CAP_NET_ADMIN)
+	return sandbox.Enter(policy)
 }

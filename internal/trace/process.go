@@ -51,7 +51,7 @@ type holderFinder struct {
 	refused    error // why there is none
 }
 
-// newHolderFinder loads the iterator. Without it, Holders says why.
+// newHolderFinder loads the iterator. Without it, Holders returns the reason.
 func newHolderFinder(types *kernel.Types) *holderFinder {
 	f := &holderFinder{}
 	if !inInitialPIDNamespace() {
@@ -75,13 +75,13 @@ func (f *holderFinder) load(types *kernel.Types) error {
 	return err
 }
 
-// privileges are those that finding holders takes alongside CAP_BPF and CAP_PERFMON:
-// without the iterator /proc is searched, where only CAP_SYS_PTRACE shows the files of all.
+// privileges are those that finding holders needs alongside CAP_BPF and CAP_PERFMON:
+// without the iterator /proc is searched, where only these two show the files of all.
 func (f *holderFinder) privileges() []kernel.Capability {
 	if f == nil || f.refused == nil {
 		return nil
 	}
-	return []kernel.Capability{unix.CAP_SYS_PTRACE}
+	return []kernel.Capability{unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH}
 }
 
 func (f *holderFinder) close() error {
@@ -93,9 +93,10 @@ func (f *holderFinder) close() error {
 	return err
 }
 
-// Holders returns the processes that hold the sockets of these inodes, which are at
-// most MaxHolderInodes, in no particular order; a process with several threads or
-// files leading there may be there more than once. It takes a walk through the
+// Holders returns processes that hold the sockets of these inodes, which are at most
+// MaxHolderInodes, in no particular order: of each socket at most 32, among them the one
+// that was started first unless it has more. A process may be there more than once if its
+// threads have file tables of their own. It takes a walk through the
 // files of all processes, in the kernel. The error wraps errors.ErrUnsupported where
 // the kernel has no such iterator, and where PIDs mean something else to the caller
 // than to the kernel, in a PID namespace.
@@ -114,7 +115,7 @@ func (f *holderFinder) find(inodes []uint64) ([]event.Holder, error) {
 	defer f.mu.Unlock()
 	wanted := f.collection.Maps[bpf.XentraceMapWantedSockets]
 	for _, inode := range inodes {
-		if err := wanted.Put(inode, uint8(1)); err != nil {
+		if err := wanted.Put(inode, bpf.XentraceWanted{}); err != nil {
 			return nil, fmt.Errorf("sockets to look for: %w", err)
 		}
 		defer func() { _ = wanted.Delete(inode) }() // it exists
@@ -123,40 +124,48 @@ func (f *holderFinder) find(inodes []uint64) ([]event.Holder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("holders of sockets: %w", err)
 	}
-	raw, err := readAll(visit)
+	holders, err := readHolders(visit)
 	if err := errors.Join(err, visit.Close()); err != nil {
 		return nil, fmt.Errorf("holders of sockets: %w", err)
 	}
-	return decodeHolders(raw)
+	return holders, nil
 }
 
-// readAll reads to the end. An iterator returns EAGAIN after a million files without
+const holderSize = int(unsafe.Sizeof(bpf.XentraceHolder{}))
+
+// readHolders reads to the end. An iterator returns EAGAIN after a million files without
 // output.
-func readAll(r io.Reader) ([]byte, error) {
-	var all []byte
+func readHolders(visit io.Reader) ([]event.Holder, error) {
+	var holders []event.Holder
+	buffer := make([]byte, 64*holderSize)
+	have := 0
 	for {
-		raw, err := io.ReadAll(r)
-		all = append(all, raw...)
-		if !errors.Is(err, syscall.EAGAIN) {
-			return all, err
+		n, err := visit.Read(buffer[have:])
+		have += n
+		whole := have / holderSize * holderSize
+		holders = appendHolders(holders, buffer[:whole])
+		have = copy(buffer, buffer[whole:have])
+		switch {
+		case err == nil, errors.Is(err, syscall.EAGAIN):
+		case !errors.Is(err, io.EOF):
+			return nil, err
+		case have > 0:
+			return nil, fmt.Errorf("%d bytes are left, which are no holder", have)
+		default:
+			return holders, nil
 		}
 	}
 }
 
-func decodeHolders(raw []byte) ([]event.Holder, error) {
-	const size = int(unsafe.Sizeof(bpf.XentraceHolder{}))
-	if len(raw)%size != 0 {
-		return nil, fmt.Errorf("holders of sockets: %d bytes, not a multiple of %d", len(raw), size)
-	}
-	holders := make([]event.Holder, 0, len(raw)/size)
+func appendHolders(holders []event.Holder, raw []byte) []event.Holder {
 	var one bpf.XentraceHolder
-	for ; len(raw) > 0; raw = raw[size:] {
-		copy(unsafe.Slice((*byte)(unsafe.Pointer(&one)), size), raw)
+	for ; len(raw) > 0; raw = raw[holderSize:] {
+		copy(unsafe.Slice((*byte)(unsafe.Pointer(&one)), holderSize), raw)
 		if task := decodeSender(&one.Process); task != nil {
 			holders = append(holders, event.Holder{Inode: one.Inode, Task: *task})
 		}
 	}
-	return holders, nil
+	return holders
 }
 
 // inInitialPIDNamespace reports whether PIDs mean the same to the caller as to the

@@ -1,12 +1,20 @@
 package trace
 
 import (
+	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strconv"
 	"syscall"
 	"testing"
+	"testing/iotest"
 	"time"
 	"unsafe"
 
@@ -81,8 +89,8 @@ func TestHoldersOfSockets(t *testing.T) {
 			t.Errorf("holder %+v, want this process, %s", h, comm)
 		}
 	}
-	if found[inodeOf(t, one)] != 1 || found[inodeOf(t, two)] != 2 || len(found) != 2 {
-		t.Errorf("%v, want one file for %d, two for %d", found, inodeOf(t, one), inodeOf(t, two))
+	if found[inodeOf(t, one)] != 1 || found[inodeOf(t, two)] != 1 || len(found) != 2 {
+		t.Errorf("%v, want this process once for %d and for %d", found, inodeOf(t, one), inodeOf(t, two))
 	}
 	// What was asked for before is forgotten.
 	if holders, err := f.find([]uint64{1}); err != nil || len(holders) != 0 {
@@ -95,12 +103,126 @@ func TestHoldersOfSockets(t *testing.T) {
 	}
 }
 
-func TestHoldersAreDecoded(t *testing.T) {
-	if _, err := decodeHolders(make([]byte, 47)); err == nil {
-		t.Error("a part of a holder is taken, want an error")
+// A process with very many descriptors of one socket costs no more than one with one.
+func TestHolderOfManyDescriptors(t *testing.T) {
+	f := finder(t)
+	const copies = 100_000
+	inode := holdSocket(t, copies)
+	if _, err := f.find([]uint64{1}); err != nil { // the first allocates what all share
+		t.Fatal(err)
 	}
-	if holders, err := decodeHolders(nil); err != nil || len(holders) != 0 {
-		t.Errorf("%v, %v, want none", holders, err)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	holders, err := f.find([]uint64{inode})
+	runtime.ReadMemStats(&after)
+	if err != nil || len(holders) != 2 {
+		t.Fatalf("%d holders, %v: want this process and the one with %d files", len(holders), err, copies)
+	}
+	if allocated := after.TotalAlloc - before.TotalAlloc; allocated > 64<<10 {
+		t.Errorf("%d bytes allocated, want at most 64 KiB", allocated)
+	}
+}
+
+// Of a socket that very many processes hold some are reported, with the oldest.
+func TestHoldersAreBounded(t *testing.T) {
+	f := finder(t)
+	socket := udpSocket(t)
+	file, err := socket.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	for range 40 {
+		startHolder(t, exec.Command("cat"), file)
+	}
+	holders, err := f.find([]uint64{inodeOf(t, socket)})
+	if err != nil || len(holders) < 16 || len(holders) > 32 {
+		t.Fatalf("%d holders, %v: want 16 to 32", len(holders), err)
+	}
+	own := slices.ContainsFunc(holders, func(h event.Holder) bool { return h.PID == os.Getpid() })
+	if !own {
+		t.Errorf("%+v: want this process among them, which was started first", holders)
+	}
+}
+
+// startHolder starts a process that holds the file as its descriptor 3, and ends with the test.
+func startHolder(t *testing.T, command *exec.Cmd, file *os.File) {
+	t.Helper()
+	command.ExtraFiles = []*os.File{file}
+	if _, err := command.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = command.Process.Kill()
+		_ = command.Wait()
+	})
+}
+
+const holdVariable = "XENTRACE_TEST_HOLD"
+
+// TestHoldSocket is the process of [holdSocket].
+func TestHoldSocket(t *testing.T) {
+	copies, err := strconv.Atoi(os.Getenv(holdVariable))
+	if err != nil {
+		t.Skip("is run by another test")
+	}
+	limit := unix.Rlimit{Cur: uint64(copies) + 100, Max: uint64(copies) + 100}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Log("fewer copies: ", err)
+	}
+	made := 0
+	for ; made < copies; made++ {
+		if _, err := unix.Dup(3); errors.Is(err, unix.EMFILE) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if made < 900 {
+		t.Fatalf("%d copies, want at least 900", made)
+	}
+	fmt.Println("ready")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+}
+
+// holdSocket has another process hold a socket of this one by so many descriptors.
+func holdSocket(t *testing.T, copies int) (inode uint64) {
+	t.Helper()
+	socket := udpSocket(t)
+	file, err := socket.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	command := exec.Command(os.Args[0], "-test.run=^TestHoldSocket$")
+	command.Env = append(os.Environ(), holdVariable+"="+strconv.Itoa(copies))
+	out, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	startHolder(t, command, file)
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "ready\n" {
+		t.Fatalf("the process that holds the socket printed %q, %v", line, err)
+	}
+	return inodeOf(t, socket)
+}
+
+func TestHoldersAreDecoded(t *testing.T) {
+	if _, err := readHolders(bytes.NewReader(make([]byte, holderSize-1))); err == nil {
+		t.Error("a part of a holder is accepted, want an error")
+	}
+	one := bpf.XentraceHolder{Inode: 7, Process: bpf.XentraceSender{Tgid: 9}}
+	raw := bytes.Repeat(unsafe.Slice((*byte)(unsafe.Pointer(&one)), holderSize), 1000)
+	for name, reader := range map[string]io.Reader{
+		"whole": bytes.NewReader(raw), "byte by byte": iotest.OneByteReader(bytes.NewReader(raw)),
+	} {
+		holders, err := readHolders(reader)
+		if err != nil || len(holders) != 1000 || holders[999].Inode != 7 || holders[999].PID != 9 {
+			t.Errorf("%s: %d holders, %v: want 1000", name, len(holders), err)
+		}
 	}
 }
 
@@ -136,8 +258,8 @@ func TestHoldersWithoutIterator(t *testing.T) {
 	if _, err := tracer.Holders([]uint64{1}); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("%v, want it unsupported", err)
 	}
-	if got := refused.privileges(); len(got) != 1 || got[0] != unix.CAP_SYS_PTRACE {
-		t.Errorf("privileges %v, want CAP_SYS_PTRACE", got)
+	if got := refused.privileges(); !slices.Equal(got, []kernel.Capability{unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH}) {
+		t.Errorf("privileges %v, want CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH", got)
 	}
 	if err := refused.close(); err != nil {
 		t.Error(err)

@@ -27,6 +27,7 @@ const (
 // whose cause depends on that are returned once it is known, in order.
 func (t *Tracer) Read(ctx context.Context) (event.Packet, error) {
 	wait := recheckDelay
+	t.wakeOn(ctx) // the reader may still wait as long as the last Read asked it to
 	for {
 		if packet, found := t.nextPending(); found {
 			return packet, nil

@@ -1,10 +1,14 @@
 package trace
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"xentrace/bpf"
 	"xentrace/internal/event"
@@ -14,7 +18,7 @@ import (
 // recordHeader is how long a packet record without fragments is, in bytes.
 const recordHeader = int(unsafe.Offsetof(bpf.XentracePacketEvent{}.Frags))
 
-// stackedRecord is where the stack is in a record that has one: behind the room for all
+// stackedRecord is the offset of the stack in a record that has one: after the space for all
 // fragments.
 const stackedRecord = int(unsafe.Sizeof(bpf.XentracePacketEvent{}))
 
@@ -61,7 +65,12 @@ func (d *recordDecoder) decodePacket(raw []byte) (event.Packet, error) {
 	if frags > len(record.Frags) || recordHeader+frags*int(unsafe.Sizeof(record.Frags[0])) > len(raw) {
 		return event.Packet{}, fmt.Errorf("packet record of %d bytes: too short for %d fragments", len(raw), frags)
 	}
-	if err := d.decodeCall(raw); err != nil {
+	behind, err := d.decodeCall(raw, recordHeader+frags*int(unsafe.Sizeof(record.Frags[0])))
+	if err != nil {
+		return event.Packet{}, err
+	}
+	header, err := decodeHeader(record, raw[behind:])
+	if err != nil {
 		return event.Packet{}, err
 	}
 	p := event.Packet{
@@ -79,7 +88,10 @@ func (d *recordDecoder) decodePacket(raw []byte) (event.Packet, error) {
 		Frags:      make([]event.Frag, frags),
 		GSOSize:    int(record.GsoSize),
 		GSOSegs:    int(record.GsoSegs),
-		Flow:       decodeFlow(record),
+		EtherType:  record.EtherType,
+		Header:     header,
+		Flow:       decodeFlow(&record.Flow),
+		Inner:      decodeInner(&record.Inner),
 		Socket:     decodeSocket(&record.Socket),
 		Sender:     decodeSender(&record.Sender),
 	}
@@ -89,30 +101,52 @@ func (d *recordDecoder) decodePacket(raw []byte) (event.Packet, error) {
 	if d.foreignPIDs {
 		p.Sender = nil
 	}
-	if record.Tcp.Present != 0 && record.Flow.HasSeq != 0 {
-		p.TCP = d.decodeTCP(record)
+	if record.Tcp.Present != 0 {
+		p.TCP = d.decodeTCP(&record.Tcp, &p)
 	}
 	return p, nil
 }
 
-func (d *recordDecoder) decodeCall(raw []byte) error {
+// decodeCall decodes the stack, if the record has one, and returns the offset in the record
+// after its fragments or its stack.
+func (d *recordDecoder) decodeCall(raw []byte, behindFrags int) (int, error) {
 	d.call.NrKernel, d.call.NrUser = 0, 0
-	if len(raw) <= stackedRecord {
-		return nil
+	if d.packet.Stacked == 0 {
+		return behindFrags, nil
 	}
-	if len(raw) < stackedRecord+int(unsafe.Sizeof(d.call)) {
-		return fmt.Errorf("packet record of %d bytes: too short for a stack", len(raw))
+	behind := stackedRecord + int(unsafe.Sizeof(d.call))
+	if len(raw) < behind {
+		return 0, fmt.Errorf("packet record of %d bytes: too short for a stack", len(raw))
 	}
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(&d.call)), int(unsafe.Sizeof(d.call))), raw[stackedRecord:])
 	if int(d.call.NrKernel) > len(d.call.Kernel) || int(d.call.NrUser) > len(d.call.User) {
-		return fmt.Errorf("packet record: stack of %d and %d frames, of at most %d and %d",
+		return 0, fmt.Errorf("packet record: stack of %d and %d frames, of at most %d and %d",
 			d.call.NrKernel, d.call.NrUser, len(d.call.Kernel), len(d.call.User))
 	}
-	return nil
+	return behind, nil
 }
 
-func decodeFlow(record *bpf.XentracePacketEvent) *event.Flow {
-	f := &record.Flow
+// noAddresses is the part of an Ethernet header before the type, with zero addresses.
+const noAddresses = 12
+
+// decodeHeader returns the packet's first bytes. A packet that begins with its network
+// header gets an Ethernet header without addresses.
+func decodeHeader(record *bpf.XentracePacketEvent, rest []byte) ([]byte, error) {
+	snapped := int(record.Snapped)
+	switch {
+	case snapped == 0:
+		return nil, nil
+	case snapped > len(rest):
+		return nil, fmt.Errorf("packet record: %d bytes of the packet, and the record has %d", snapped, len(rest))
+	case record.Linkless == 0:
+		return slices.Clone(rest[:snapped]), nil
+	}
+	header := make([]byte, noAddresses, noAddresses+2+snapped)
+	header = binary.BigEndian.AppendUint16(header, record.EtherType)
+	return append(header, rest[:snapped]...), nil
+}
+
+func decodeFlow(f *bpf.XentraceFlow) *event.Flow {
 	var source, destination netip.Addr
 	switch f.Family {
 	case 4:
@@ -134,13 +168,35 @@ func decodeFlow(record *bpf.XentracePacketEvent) *event.Flow {
 	}
 }
 
-func (d *recordDecoder) decodeTCP(record *bpf.XentracePacketEvent) *event.TCP {
-	tcp := decodeState(&record.Tcp, d.jiffy)
-	tcp.Seq = record.Flow.Seq
+// decodeInner returns the flow of a carried packet. Addresses of a socket may be IPv4 ones
+// that are written as IPv6.
+func decodeInner(f *bpf.XentraceFlow) *event.Flow {
+	flow := decodeFlow(f)
+	if flow != nil {
+		flow.Source = netip.AddrPortFrom(flow.Source.Addr().Unmap(), flow.Source.Port())
+		flow.Destination = netip.AddrPortFrom(flow.Destination.Addr().Unmap(), flow.Destination.Port())
+	}
+	return flow
+}
+
+// decodeTCP returns the state of the packet's socket; nil if the packet is not known to be
+// a segment of it.
+func (d *recordDecoder) decodeTCP(state *bpf.XentraceTcpState, p *event.Packet) *event.TCP {
+	tcp := decodeState(state, d.jiffy)
+	switch {
+	case p.Inner != nil && p.Inner.Proto == unix.IPPROTO_TCP && p.Inner.SeqKnown:
+		tcp.Seq = p.Inner.Seq
+	case p.Inner != nil && p.Inner.Proto == unix.IPPROTO_TCP:
+		tcp.Seq = tcp.SndUna
+	case p.Flow != nil && p.Flow.SeqKnown:
+		tcp.Seq = p.Flow.Seq
+	default:
+		return nil
+	}
 	return &tcp
 }
 
-// decodeState returns how a connection stands; its Seq is left out.
+// decodeState returns the state of a connection; its Seq is left out.
 func decodeState(t *bpf.XentraceTcpState, jiffy time.Duration) event.TCP {
 	return event.TCP{
 		State:       t.State,

@@ -1,7 +1,9 @@
 package trace
 
 import (
+	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -12,6 +14,8 @@ import (
 
 	"xentrace/bpf"
 	"xentrace/internal/event"
+	"xentrace/internal/output"
+	"xentrace/test/memory"
 )
 
 func newDecoder() *recordDecoder {
@@ -89,9 +93,38 @@ func TestDecodePacket(t *testing.T) {
 			e.Flow.HasSeq, e.Flow.Seq = 0, 0
 			p.Flow.Seq, p.Flow.SeqKnown, p.TCP = 0, false, nil
 		}},
+		{"in a tunnel", 2, func(e *bpf.XentracePacketEvent, p *event.Packet) {
+			e.Inner = e.Flow
+			e.Inner.Seq, e.Flow.Proto, e.Flow.HasSeq, e.Flow.Seq = 0xffffff10, 17, 0, 0
+			inner := *p.Flow
+			inner.Seq = 0xffffff10
+			p.Inner, p.TCP.Seq = &inner, 0xffffff10
+			p.Flow.Proto, p.Flow.SeqKnown, p.Flow.Seq = 17, false, 0
+		}},
+		{"encrypted, by an IPv6 socket with IPv4 addresses", 2, func(e *bpf.XentracePacketEvent, p *event.Packet) {
+			e.Inner.Family, e.Inner.Proto, e.Inner.Sport, e.Inner.Dport = 6, 6, 40001, 443
+			e.Inner.Saddr, e.Inner.Daddr = netip.MustParseAddr("::ffff:10.0.0.1").As16(), netip.MustParseAddr("::ffff:10.0.0.2").As16()
+			e.Flow.Proto, e.Flow.HasSeq, e.Flow.Seq, e.Tcp.SndUna = 50, 0, 0, 0xfffffe00
+			p.Inner = &event.Flow{Proto: 6, Source: netip.MustParseAddrPort("10.0.0.1:40001"), Destination: netip.MustParseAddrPort("10.0.0.2:443")}
+			p.Flow.Proto, p.Flow.SeqKnown, p.Flow.Seq = 50, false, 0
+			p.TCP.Seq, p.TCP.SndUna, p.TCP.SndQBytes = 0xfffffe00, 0xfffffe00, 0x300
+		}},
+		{"UDP in a tunnel that a TCP socket sent", 2, func(e *bpf.XentracePacketEvent, p *event.Packet) {
+			e.Inner = e.Flow
+			e.Inner.Proto, e.Inner.HasSeq, e.Inner.Seq = 17, 0, 0
+			e.Flow.Proto, e.Flow.HasSeq, e.Flow.Seq = 4, 0, 0
+			inner := *p.Flow
+			inner.Proto, inner.Seq, inner.SeqKnown = 17, 0, false
+			p.Inner, p.TCP = &inner, nil
+			p.Flow.Proto, p.Flow.SeqKnown, p.Flow.Seq = 4, false, 0
+		}},
 		{"linearized", 17, func(e *bpf.XentracePacketEvent, p *event.Packet) {
 			e.Verdict, e.Cause = bpf.XentraceVerdictVERDICT_LINEARIZED, bpf.XentraceCauseCAUSE_NONE
 			p.Verdict, p.Cause = event.Linearized, event.CauseNone
+		}},
+		{"EtherType without bytes of the packet", 0, func(e *bpf.XentracePacketEvent, p *event.Packet) {
+			e.EtherType, e.Linkless = 0x88cc, 1
+			p.EtherType = 0x88cc
 		}},
 		{"largest numbers", 1, func(e *bpf.XentracePacketEvent, p *event.Packet) {
 			e.Slots, e.Queue, e.GsoSize, e.GsoSegs, e.Len = 0xffff, 0xffff, 0xffff, 0xffff, 0xffffffff
@@ -108,6 +141,46 @@ func TestDecodePacket(t *testing.T) {
 			got, err := d.decodePacket(raw(event, test.frags))
 			if err != nil || !reflect.DeepEqual(got, want) {
 				t.Errorf("packet\n%+v\n%+v\n%+v, error %v, want\n%+v\n%+v\n%+v", got, got.Flow, got.TCP, err, want, want.Flow, want.TCP)
+			}
+		})
+	}
+}
+
+// The packet's first bytes are the end of the record, behind its fragments or its stack.
+func TestDecodeHeader(t *testing.T) {
+	packet := []byte{0x45, 0, 0, 1, 2, 3}
+	synthetic := append(make([]byte, 12), 0x08, 0x00, 0x45, 0, 0, 1, 2, 3)
+	for _, test := range []struct {
+		name     string
+		linkless uint8
+		stacked  uint8
+		frags    int
+		want     []byte
+	}{
+		{"link header there", 0, 0, 17, packet},
+		{"no fragments", 0, 0, 0, packet},
+		{"no link header", 1, 0, 17, synthetic},
+		{"behind a stack", 0, 1, 2, packet},
+		{"behind a stack, no link header", 1, 1, 45, synthetic},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			e := tcpEvent(test.frags)
+			e.EtherType, e.Linkless, e.Stacked, e.Snapped = 0x0800, test.linkless, test.stacked, uint16(len(packet))
+			record := raw(e, test.frags)
+			if test.stacked != 0 {
+				record = slices.Concat(raw(e, len(e.Frags)), make([]byte, unsafe.Sizeof(bpf.XentraceCallStack{})))
+			}
+			record = append(record, packet...)
+			p, err := newDecoder().decodePacket(record)
+			if err != nil || !bytes.Equal(p.Header, test.want) || len(p.Frags) != test.frags || p.EtherType != 0x0800 {
+				t.Fatalf("header % x, %d fragments, error %v, want % x, %d", p.Header, len(p.Frags), err, test.want, test.frags)
+			}
+			record[len(record)-1] = 99
+			if p.Header[len(p.Header)-1] != 3 {
+				t.Error("the header shares the ring's memory")
+			}
+			if _, err := newDecoder().decodePacket(record[:len(record)-1]); err == nil {
+				t.Error("no error for a header that is cut off")
 			}
 		})
 	}
@@ -178,40 +251,87 @@ func TestRecordsThatAreTooShort(t *testing.T) {
 }
 
 // Whatever comes out of the ring, decoding does not panic, and what is taken
-// tells just what the bytes say.
+// shows just what the bytes say.
 func FuzzRecord(f *testing.F) {
 	f.Add(raw(tcpEvent(17), 17))
 	f.Add(raw(tcpEvent(45), 45))
 	f.Add(raw(tcpEvent(0), 0))
 	f.Add(make([]byte, 1024))
 	f.Add([]byte{})
+	stacked := tcpEvent(2)
+	f.Add(append(raw(stacked, 45), make([]byte, unsafe.Sizeof(bpf.XentraceCallStack{}))...))
 	f.Fuzz(func(t *testing.T, record []byte) {
-		d := newDecoder()
-		if _, err := d.kind(record); err != nil {
-			if len(record) >= interfaceRecord {
-				t.Errorf("%d bytes: %v", len(record), err)
+		memory.Within(t, 1<<20, func() { decodeAny(t, record) })
+	})
+}
+
+func decodeAny(t *testing.T, record []byte) {
+	t.Helper()
+	d := newDecoder()
+	if _, err := d.kind(record); err != nil {
+		if len(record) >= interfaceRecord {
+			t.Errorf("%d bytes: %v", len(record), err)
+		}
+		return
+	}
+	if name := d.decodeInterface(record).Name; len(name) > 16 || strings.Contains(name, "\x00") {
+		t.Errorf("interface called %q", name)
+	}
+	p, err := d.decodePacket(record)
+	if err != nil {
+		return
+	}
+	word := func(at uintptr) int { return int(binary.NativeEndian.Uint32(record[at:])) }
+	var e bpf.XentracePacketEvent
+	if p.Len != word(unsafe.Offsetof(e.Len)) || len(p.Frags) != word(unsafe.Offsetof(e.NrFrags)) || len(p.Frags) > 45 {
+		t.Errorf("%d bytes, %d fragments of a record of %d bytes", p.Len, len(p.Frags), len(record))
+	}
+	for i, frag := range p.Frags {
+		if at := uintptr(recordHeader + 8*i); int(frag.Offset) != word(at) || int(frag.Size) != word(at+4) {
+			t.Errorf("fragment %d: %+v", i, frag)
+		}
+	}
+	if p.Verdict.String() == "" || p.TCP != nil && record[unsafe.Offsetof(e.Tcp)+unsafe.Offsetof(e.Tcp.Present)] == 0 {
+		t.Errorf("verdict %q, TCP state %+v", p.Verdict, p.TCP)
+	}
+	line := output.JSON{}.AppendPacket(nil, &p)
+	if !json.Valid(line) {
+		t.Errorf("not JSON: %s", line)
+	}
+	(&output.Text{}).AppendPacket(nil, &p)
+}
+
+// The same of a drop elsewhere.
+func FuzzElsewhere(f *testing.F) {
+	f.Add(append(make([]byte, elsewhereHeader), raw(tcpEvent(2), 2)...))
+	f.Add(make([]byte, elsewhereHeader))
+	f.Add(bytes.Repeat([]byte{0xff}, elsewhereHeader+2000))
+	f.Fuzz(func(t *testing.T, record []byte) {
+		memory.Within(t, 1<<20, func() {
+			d := newDecoder()
+			p, err := d.decodeElsewhere(record)
+			if err != nil {
+				return
 			}
-			return
-		}
-		if name := d.decodeInterface(record).Name; len(name) > 16 || strings.Contains(name, "\x00") {
-			t.Errorf("interface called %q", name)
-		}
-		p, err := d.decodePacket(record)
-		if err != nil {
-			return
-		}
-		word := func(at uintptr) int { return int(binary.NativeEndian.Uint32(record[at:])) }
-		var e bpf.XentracePacketEvent
-		if p.Len != word(unsafe.Offsetof(e.Len)) || len(p.Frags) != word(unsafe.Offsetof(e.NrFrags)) || len(p.Frags) > 45 {
-			t.Errorf("%d bytes, %d fragments of a record of %d bytes", p.Len, len(p.Frags), len(record))
-		}
-		for i, frag := range p.Frags {
-			if at := uintptr(recordHeader + 8*i); int(frag.Offset) != word(at) || int(frag.Size) != word(at+4) {
-				t.Errorf("fragment %d: %+v", i, frag)
+			if line := (output.JSON{}).AppendPacket(nil, &p); !json.Valid(line) {
+				t.Errorf("not JSON: %s", line)
 			}
-		}
-		if p.Verdict.String() == "" || p.TCP != nil && record[unsafe.Offsetof(e.Tcp)+unsafe.Offsetof(e.Tcp.Present)] == 0 {
-			t.Errorf("verdict %q, TCP state %+v", p.Verdict, p.TCP)
-		}
+			d.userCall()
+		})
+	})
+}
+
+// Whatever the iterator over files writes, a holder is as long as the record says.
+func FuzzHolders(f *testing.F) {
+	f.Add(make([]byte, 3*holderSize))
+	f.Add(bytes.Repeat([]byte{0xff}, 65*holderSize+1))
+	f.Add([]byte{1})
+	f.Fuzz(func(t *testing.T, records []byte) {
+		memory.Within(t, 1<<20+4*uint64(len(records)), func() {
+			holders, err := readHolders(bytes.NewReader(records))
+			if (err != nil) != (len(records)%holderSize != 0) || len(holders) > len(records)/holderSize {
+				t.Errorf("%d holders in %d bytes, error %v", len(holders), len(records), err)
+			}
+		})
 	})
 }

@@ -26,9 +26,20 @@ type watchedInterface struct {
 	gone        bool
 	driver      *generation // the driver's, as it was when the interface came
 
-	txDroppedBase  *uint64
-	txDroppedFinal *uint64
-	missing        string // why tx_dropped is not known
+	base, final readings // when counting began and ended
+	missing     string   // why tx_dropped is not known
+}
+
+// maxGone bounds the interfaces that are gone and have counts of their own: any user who may
+// make interfaces can have very many appear.
+const maxGone = 64
+
+// A folded is what was counted for interfaces that are gone and not listed any more, of one
+// driver.
+type folded struct {
+	counts
+	driver     string // empty if they had several
+	interfaces int
 }
 
 // registry holds the watched interfaces. It alone writes the BPF programs' table of them
@@ -44,7 +55,8 @@ type registry struct {
 
 	early     counts            // index 0: packets of interfaces that were not registered yet
 	lastEarly *watchedInterface // the one that the BPF programs reported last
-	full      bool              // an interface got no index, and is counted at index 0 for good
+	rest      map[*generation]*folded
+	full      bool // an interface got no index, and is counted at index 0 for good
 
 	known atomic.Pointer[map[deviceKey]knownInterface] // for records; replaced, never changed
 
@@ -56,6 +68,7 @@ func newRegistry(table, counters *ebpf.Map, drivers *generations) *registry {
 		table:    interfaceTable{table},
 		counters: counters,
 		active:   make(map[deviceKey]*watchedInterface),
+		rest:     make(map[*generation]*folded),
 		drivers:  drivers,
 	}
 	for slot := uint32(1); slot < counters.MaxEntries(); slot++ {
@@ -107,7 +120,7 @@ func (r *registry) add(ctx context.Context, i netdev.Interface, reportedByBPF bo
 		return false, fmt.Errorf("%d interfaces are watched already; its packets are counted with those of others that came too late", len(r.active))
 	}
 	w := &watchedInterface{Interface: i, slot: r.free[0], driver: r.drivers.current()}
-	w.readTxDropped(ctx, &w.txDroppedBase)
+	r.readKernel(ctx, w, &w.base)
 	if err := r.clear(w.slot); err != nil {
 		return false, err
 	}
@@ -169,7 +182,38 @@ func (r *registry) remove(key deviceKey) (netdev.Interface, bool, error) {
 	r.free = append(r.free, w.slot)
 	w.slot = 0
 	delete(r.active, key)
+	r.fold()
 	return w.Interface, true, nil
+}
+
+// fold adds the interface that is gone for longest to the rest, if more than maxGone are.
+func (r *registry) fold() {
+	if len(r.all)-len(r.active) <= maxGone {
+		return
+	}
+	n := slices.IndexFunc(r.all, func(w *watchedInterface) bool { return w.gone })
+	oldest := r.all[n]
+	r.all = slices.Delete(r.all, n, n+1)
+	f := r.rest[oldest.driver]
+	if f == nil {
+		f = &folded{driver: oldest.Driver}
+		r.rest[oldest.driver] = f
+	}
+	if f.driver != oldest.Driver {
+		f.driver = ""
+	}
+	f.interfaces++
+	f.add(&oldest.firstCounts)
+	f.add(&oldest.finalCounts)
+	r.publishKnown()
+}
+
+// unlisted returns how many interfaces are counted together.
+func (r *registry) unlisted() (n int) {
+	for _, f := range r.rest {
+		n += f.interfaces
+	}
+	return n
 }
 
 func (r *registry) anyNetfront() bool {
@@ -183,51 +227,67 @@ func (r *registry) anyNetfront() bool {
 	return false
 }
 
-// finish takes the final tx_dropped of every interface.
+// finish reads the final tx_dropped of every interface.
 func (r *registry) finish(ctx context.Context) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, w := range r.active {
-		w.readTxDropped(ctx, &w.txDroppedFinal)
+		r.readKernel(ctx, w, &w.final)
 	}
 }
 
-// rebase takes tx_dropped anew: counting begins now.
+// rebase reads tx_dropped again: counting begins now.
 func (r *registry) rebase(ctx context.Context) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, w := range r.active {
-		w.readTxDropped(ctx, &w.txDroppedBase)
+		r.readKernel(ctx, w, &w.base)
 	}
 }
 
-func (w *watchedInterface) readTxDropped(ctx context.Context, into **uint64) {
-	value, err := txDropped(ctx, w.Interface)
+// readings are counters that the kernel keeps; nil where they cannot be read.
+type readings struct {
+	txDropped *uint64
+	conntrack *netdev.Conntrack
+}
+
+// readKernel reads them. Those of connection tracking concern drops outside the driver.
+func (r *registry) readKernel(ctx context.Context, w *watchedInterface, into *readings) {
+	read, err := readKernel(ctx, w.Interface, r.elsewhere != nil)
 	if err != nil {
 		w.missing = err.Error()
 		return
 	}
-	*into = &value
+	*into = read
 }
 
-// txDropped reads the interface's own counter. The namespace is not kept open, which would
-// keep it alive.
-func txDropped(ctx context.Context, i netdev.Interface) (uint64, error) {
+// readKernel reads the counters. The namespace is not kept open, which would keep it alive.
+func readKernel(ctx context.Context, i netdev.Interface, conntrack bool) (readings, error) {
 	namespace, err := netdev.OpenNamespace(ctx, i.Namespace)
 	if err != nil {
-		return 0, err
+		return readings{}, err
 	}
+	var read readings
 	counters, err := namespace.Counters(i.Index)
-	if err := errors.Join(err, namespace.Close()); err != nil {
-		return 0, err
+	if err == nil && conntrack {
+		if counts, err := namespace.Conntrack(); err == nil {
+			read.conntrack = &counts
+		}
 	}
-	return counters.TxDropped, nil
+	if err := errors.Join(err, namespace.Close()); err != nil {
+		return readings{}, err
+	}
+	read.txDropped = &counters.TxDropped
+	return read, nil
 }
 
-// missing says why a tx_dropped is not known, if one is not.
+// missing returns why a tx_dropped is unknown, if one is.
 func (r *registry) missing() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if n := r.unlisted(); n > 0 {
+		return fmt.Sprintf("%d interfaces that are gone are counted together, as %q", n, restName)
+	}
 	i := slices.IndexFunc(r.all, func(w *watchedInterface) bool { return w.missing != "" })
 	if i < 0 {
 		return ""

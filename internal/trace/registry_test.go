@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -157,8 +158,58 @@ func TestPlacesAreGivenOutAgain(t *testing.T) {
 		last = slot
 	}
 	for n, life := range r.lives() {
-		if want := uint64(1); n > 0 && life.Packets != want {
+		want := uint64(1)
+		switch {
+		case n == 0: // the first is there still, and sent nothing
+			want = 0
+		case life.Index == 0:
+			want = uint64(3*places - 2 - maxGone)
+		}
+		if life.Packets != want {
 			t.Fatalf("life %d: %d packets, want %d", n, life.Packets, want)
 		}
+	}
+}
+
+// Any number of interfaces may come and go: the counts of the old ones are kept together, and
+// nothing is lost or counted twice, also between two snapshots.
+func TestLivesAreBounded(t *testing.T) {
+	r := newTestRegistry(t)
+	const lives = 500
+	var before event.Totals
+	var summed uint64
+	for n := range lives {
+		if n == lives/2 {
+			r.drivers.begin(1000, "unloaded").resolve(netfront.Answer{Value: netfront.Linearizes})
+		}
+		r.send(r.appears(2+n, false), 10, 3)
+		r.goes(2 + n)
+		var now event.Totals
+		for _, t := range r.lives() {
+			now.Interfaces = append(now.Interfaces, t.InterfaceTotals)
+		}
+		d := now.Since(&before)
+		for i := range d.Interfaces {
+			summed += d.Interfaces[i].Packets
+		}
+		before = now
+	}
+	all := r.lives()
+	if len(all) != maxGone+1 || len(r.all) != maxGone || len(*r.known.Load()) != maxGone {
+		t.Fatalf("%d entries, %d interfaces, %d known: want %d, and one for the rest", len(all), len(r.all), len(*r.known.Load()), maxGone)
+	}
+	rest := &all[maxGone]
+	var packets uint64
+	for _, i := range all {
+		packets += i.Packets
+	}
+	if rest.Name != restName || rest.Packets != 10*(lives-maxGone) || packets != 10*lives || summed != packets {
+		t.Errorf("%q has %d packets, all have %d, and the intervals %d", rest.Name, rest.Packets, packets, summed)
+	}
+	if many, failed := rest.Causes[event.TooManySlots], rest.Causes[event.LinearizeFailed]; many != 3*lives/2 || failed != 3*(lives/2-maxGone) {
+		t.Errorf("causes %v: want %d and %d", rest.Causes, 3*lives/2, 3*(lives/2-maxGone))
+	}
+	if missing := r.missing(); !strings.Contains(missing, "436 interfaces that are gone") {
+		t.Errorf("missing: %q", missing)
 	}
 }

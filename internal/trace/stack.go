@@ -111,7 +111,7 @@ func loadedModules() []byte {
 	return loaded
 }
 
-// firstDropping returns the first frame behind those of the freeing and of BPF.
+// firstDropping returns the first frame after those of the freeing and of BPF.
 func firstDropping(frames []kernel.Frame, addresses []uint64, location uint64) int {
 	inner := min(innerFrames, len(frames))
 	for i := inner - 1; i >= 0; i-- {
@@ -214,10 +214,22 @@ func (c *calls) userFrames(record *recordDecoder) []string {
 	}
 	names, known := c.recent[key]
 	if !known {
-		names = c.namer.Name(int(call.Tgid), record.packet.TimeNs, call.User[:call.NrUser])
+		names = c.namer.Name(record.userCall())
 		c.recent[key] = names
 	}
 	return slices.Clone(names)
+}
+
+// userCall is the program's part of the stack. Its work counts to the user of the socket,
+// which a process cannot change as it can its own.
+func (d *recordDecoder) userCall() *userstack.Call {
+	call := &userstack.Call{
+		PID: int(d.call.Tgid), UID: d.packet.Socket.Uid, At: d.packet.TimeNs, Addresses: d.call.User[:d.call.NrUser],
+	}
+	if d.packet.Sender.Tgid == d.call.Tgid {
+		call.Started = time.Duration(d.packet.Sender.Started)
+	}
+	return call
 }
 
 // interrupting are functions whose work is unrelated to the call below them: softirqs,

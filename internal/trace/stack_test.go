@@ -59,6 +59,7 @@ func TestStackBeginsAtDriver(t *testing.T) {
 
 func TestDecodeCall(t *testing.T) {
 	event := tcpEvent(3)
+	event.Stacked = 1
 	whole := unsafe.Slice((*byte)(unsafe.Pointer(event)), stackedRecord)
 	call := bpf.XentraceCallStack{Tgid: 77, NrKernel: 2, NrUser: 1}
 	call.Kernel[0], call.Kernel[1], call.User[0] = 1<<63, 1<<63+1, 5
@@ -69,7 +70,7 @@ func TestDecodeCall(t *testing.T) {
 	if err != nil || len(p.Frags) != 3 || d.call != call {
 		t.Errorf("%d fragments, call %+v, error %v", len(p.Frags), d.call, err)
 	}
-	if _, err := d.decodePacket(raw(event, 3)); err != nil || d.call.NrKernel != 0 || d.call.NrUser != 0 {
+	if _, err := d.decodePacket(raw(tcpEvent(3), 3)); err != nil || d.call.NrKernel != 0 || d.call.NrUser != 0 {
 		t.Errorf("a record without a stack: call %+v, error %v", d.call, err)
 	}
 	if _, err := d.decodePacket(stacked[:len(stacked)-1]); err == nil {

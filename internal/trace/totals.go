@@ -39,6 +39,9 @@ func (t *Tracer) Totals(ctx context.Context) (event.Totals, error) {
 	if !t.rejections.counted() {
 		totals.Missing["rejected"] = t.rejections.missing
 	}
+	if t.options.Rate > 0 {
+		totals.Suppressed = suppressedBy(counted)
+	}
 	t.fillReasons(&totals)
 	t.stuck.fill(&totals)
 	return totals, t.countLost(&totals)
@@ -80,7 +83,7 @@ func (t *Tracer) countLost(totals *event.Totals) error {
 	return nil
 }
 
-// lossCounters says which of its own losses this kernel counts.
+// lossCounters records which of its own losses this kernel counts.
 type lossCounters struct {
 	recursion bool
 	missed    bool

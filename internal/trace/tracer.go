@@ -22,15 +22,18 @@ import (
 )
 
 // ErrCannotRun marks errors that mean this machine cannot run the tracer as
-// asked: no privilege, lockdown, no BTF, no interface. The text says what is
+// asked: no privilege, lockdown, no BTF, no interface. The text names what is
 // missing and how to get it.
 var ErrCannotRun = errors.New("cannot run here")
 
-// DefaultRingBytes is the size of the ring buffer unless asked otherwise: room
-// for about 15,000 records of ordinary length.
+// DefaultRingBytes is the size of the ring buffer unless asked otherwise: room for 14,000
+// records of packets without fragments, 9,800 of 17 fragments.
 const DefaultRingBytes = 4 << 20
 
-// Options says what to trace and how.
+// MaxSnap is the largest Options.Snap, in bytes.
+const MaxSnap = 256 // MAX_SNAP in bpf/event.h
+
+// Options select what to trace and how.
 type Options struct {
 	// Interfaces names interfaces in the caller's network namespace. Empty
 	// means every interface driven by xen-netfront in any namespace, those that
@@ -44,7 +47,13 @@ type Options struct {
 	Wait       bool      // wait for an interface to appear instead of failing
 	Stacks     bool      // record the stack of the call that sent a packet
 	Rejected   bool      // hook the TX responses, too: packets that the backend rejected
+	Writes     string    // directory in which the caller makes files once privileges are dropped; empty for none
 	Probe      bool      // record every packet of one socket, see SetProbe
+	Snap       int       // record so many bytes of a packet, at most MaxSnap; 0 for none
+	// Rate limits the records: at most so many are made in any second, and those beyond are
+	// counted in Totals.Suppressed. Of 128 and more a quarter is reserved in 32 equal shares
+	// by user, so that the packets of one do not suppress all records of others. 0: no limit.
+	Rate int
 
 	// Notify receives what a user should know while the tracer runs. It is called from
 	// several goroutines, one at a time.
@@ -94,6 +103,12 @@ func Start(ctx context.Context, o Options) (*Tracer, error) {
 	if o.RingBytes == 0 {
 		o.RingBytes = DefaultRingBytes
 	}
+	if o.Snap < 0 || o.Snap > MaxSnap {
+		return nil, fmt.Errorf("bytes of each packet: %d: must be 0 to %d", o.Snap, MaxSnap)
+	}
+	if o.Rate < 0 || o.Rate > 0 && o.Probe {
+		return nil, fmt.Errorf("limit of records per second: %d: must be >= 0, and 0 for a probe", o.Rate)
+	}
 	if err := CheckKernel(); err != nil {
 		return nil, err
 	}
@@ -138,6 +153,9 @@ func (t *Tracer) start(ctx context.Context) error {
 	}
 	if t.options.Records {
 		t.holders = newHolderFinder(f.types)
+		if kernel.InPIDNamespace() {
+			t.notify(event.Notice{ID: event.NoticeOwnersUnavailable, Reason: "processes outside this PID namespace do not show; run on the machine itself (docker run --pid=host)"})
+		}
 	}
 	first := t.driver.generations.begin(0, "")
 	t.choice.HoldsDriver = (t.choice.Backend == event.Fentry || t.rejections.counted()) && t.driver.module.there
@@ -193,9 +211,9 @@ func (t *Tracer) interfaces(ctx context.Context) ([]netdev.Interface, error) {
 		t.notify(event.Notice{ID: event.NoticeWaiting})
 		return t.selector.wait(ctx)
 	case err != nil:
-		return nil, fmt.Errorf("%w: %w: name another one with -i, or give --wait to wait for it", ErrCannotRun, err)
+		return nil, fmt.Errorf("%w: %w; check the name, or use --wait", ErrCannotRun, err)
 	}
-	return nil, fmt.Errorf("%w: no interface is driven by xen-netfront: name one of another driver with -i to see what Xen would do to its packets, or give --wait to wait for one to appear", ErrCannotRun)
+	return nil, fmt.Errorf("%w: no xen-netfront interface found; use -i NAME for another driver, or --wait", ErrCannotRun)
 }
 
 func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error {
@@ -231,6 +249,13 @@ func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error
 	}
 	t.registry.rebase(ctx)
 	t.started = time.Now()
+	if t.options.Rate > 0 && t.options.Records {
+		limit, err := newRateLimit(maps[bpf.XentraceMapRates], t.options.Rate)
+		if err != nil {
+			return err
+		}
+		t.following.Go(func() { limit.keep(t.background) })
+	}
 	if err := t.attachment.enable(true); err != nil {
 		return err
 	}
@@ -251,7 +276,7 @@ func (t *Tracer) notify(n event.Notice) {
 	t.options.Notify(n)
 }
 
-// Stop ends the counting and takes the interfaces' final counters. Read then
+// Stop ends the counting and reads the interfaces' final counters. Read then
 // returns what is left, and after that io.EOF.
 func (t *Tracer) Stop(ctx context.Context) error {
 	if t.ended.Load() != nil {

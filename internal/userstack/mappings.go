@@ -1,129 +1,218 @@
 package userstack
 
 import (
-	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
-	"golang.org/x/sys/unix"
+	"xentrace/internal/procfs"
 )
 
-// maxMapsBytes bounds what is read of /proc/PID/maps: vm.max_map_count's default of
-// 65,530 mappings with ordinary names is less.
-const maxMapsBytes = 16 << 20
+const (
+	// maxMapsBytes bounds what is read of /proc/PID/maps: vm.max_map_count's default of
+	// 65,530 mappings with ordinary names is less.
+	maxMapsBytes = 16 << 20
+
+	// mappingsAge is how long mappings are believed. An address that is in none of them is
+	// looked for again after rereadAfter.
+	mappingsAge = time.Second
+	rereadAfter = 100 * time.Millisecond
+
+	// maxMappingsBytes bounds the cache, which is cleared when full.
+	maxMappingsBytes = 4 << 20
+	sizeOfProcess    = 256
+	sizeOfMapping    = 128 // without the path
+)
 
 type mapping struct {
 	start, end uint64
 	offset     uint64 // of its first byte in the file
 	inode      uint64 // 0 for one of no file
 	path       string // in the process's own root
+
+	file   *fileVersion // when it was last opened
+	failed bool         // it could not be opened
 }
 
-// readMappings returns the executable mapping of each address; nil where there is none.
-func readMappings(path string, addresses []uint64) ([]*mapping, error) {
+// A process is one whose frames were named, with those of its mappings that had addresses
+// asked for.
+type process struct {
+	started  time.Duration // since boot, in ticks
+	read     time.Time
+	mappings []*mapping
+}
+
+// find returns the mapping of each address, and whether all are known.
+func (p *process) find(addresses []uint64) (found []*mapping, all bool) {
+	found, all = make([]*mapping, len(addresses)), true
+	for i, address := range addresses {
+		for _, m := range p.mappings {
+			if m.holds(address) {
+				found[i] = m
+			}
+		}
+		all = all && found[i] != nil
+	}
+	return found, all
+}
+
+// holds reports whether a return address is of a call in the mapping, which may be its last
+// instruction.
+func (m *mapping) holds(address uint64) bool { return address > m.start && address <= m.end }
+
+// mappings returns the executable mapping of each address of a call; nil where there is
+// none, or where its user may not cause more to be read now.
+func (n *Namer) mappings(c *Call) []*mapping {
+	p, now := n.processes[c.PID], n.now()
+	if p != nil && (now.Sub(p.read) >= mappingsAge || !n.isSame(p, c)) {
+		p = nil
+	}
+	found := make([]*mapping, len(c.Addresses))
+	if p != nil {
+		known, all := p.find(c.Addresses)
+		if all || now.Sub(p.read) < rereadAfter {
+			return known
+		}
+		found = known
+	}
+	if !n.budget.allows(c.UID) {
+		return found
+	}
+	p, bytes, err := n.readProcess(c)
+	n.budget.charge(c.UID, workOfMaps*bytes+workOfFile)
+	if err != nil {
+		return make([]*mapping, len(c.Addresses))
+	}
+	n.remember(c.PID, p)
+	found, _ = p.find(c.Addresses)
+	return found
+}
+
+// isSame reports whether a call is of the process, whose PID may have been reused.
+func (n *Namer) isSame(p *process, c *Call) bool {
+	if c.Started != 0 {
+		return c.Started.Truncate(procfs.Tick) == p.started
+	}
+	started, err := n.running.StartTime(c.PID)
+	return err == nil && started == p.started && uint64(started) <= c.At
+}
+
+var errReused = errors.New("process exited, its PID was reused")
+
+// readProcess also returns how much it read.
+func (n *Namer) readProcess(c *Call) (*process, int, error) {
+	p := &process{read: n.now()}
+	type result struct {
+		mappings []*mapping
+		bytes    int
+	}
+	r, err := procfs.Guard(n.running, c.PID, func() (result, error) {
+		mappings, bytes, err := readMappings(n.running.Path(c.PID, "maps"), c.Addresses)
+		return result{mappings, bytes}, err
+	}, nil)
+	if err != nil {
+		return nil, r.bytes, err
+	}
+	// Afterwards: this reveals a PID that was reused in between.
+	if p.started, err = n.running.StartTime(c.PID); err != nil {
+		return nil, r.bytes, err
+	}
+	if uint64(p.started) > c.At || c.Started != 0 && c.Started.Truncate(procfs.Tick) != p.started {
+		return nil, r.bytes, errReused
+	}
+	p.mappings = r.mappings
+	return p, r.bytes, nil
+}
+
+// remember keeps what was read of a process, and what is known of its files: one that is
+// mapped at the same place is the same.
+func (n *Namer) remember(pid int, p *process) {
+	if old := n.processes[pid]; old != nil && old.started == p.started {
+		for _, m := range p.mappings {
+			m.inherit(old.mappings)
+		}
+	}
+	size := sizeOfProcess
+	for _, m := range p.mappings {
+		size += sizeOfMapping + len(m.path)
+	}
+	if n.cached += size; n.cached > maxMappingsBytes {
+		clear(n.processes)
+		n.cached = size
+	}
+	n.processes[pid] = p // the one before stays counted until all are cleared
+}
+
+func (m *mapping) inherit(mappings []*mapping) {
+	for _, old := range mappings {
+		if old.start == m.start && old.offset == m.offset && old.inode == m.inode && old.path == m.path {
+			m.file = old.file
+		}
+	}
+}
+
+// readMappings returns the executable mappings that addresses are in, and how many bytes it
+// read.
+func readMappings(path string, addresses []uint64) (found []*mapping, read int, err error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("mappings: %w", err)
+		return nil, 0, fmt.Errorf("mappings: %w", err)
 	}
 	defer file.Close()
-	found := make([]*mapping, len(addresses))
-	lines := bufio.NewScanner(io.LimitReader(file, maxMapsBytes))
-	lines.Buffer(nil, 16<<10) // a name is at most PATH_MAX long, and up to four times that if it is escaped
-	for lines.Scan() {
-		m, ok := parseMapping(lines.Text())
+	return parseMappings(io.LimitReader(file, maxMapsBytes), addresses)
+}
+
+func parseMappings(maps io.Reader, addresses []uint64) (found []*mapping, read int, err error) {
+	for line, err := range procfs.Lines(maps) {
+		if err != nil {
+			return nil, read, err
+		}
+		read += len(line) + 1
+		m, ok := parseRange(line)
 		if !ok {
 			continue
 		}
-		for i, address := range addresses {
-			if address > m.start && address <= m.end { // a call may be the last instruction
-				found[i] = &m
+		for _, address := range addresses {
+			if m.holds(address) {
+				if whole, ok := parseMapping(string(line)); ok {
+					found = append(found, whole)
+				}
+				break
 			}
 		}
 	}
-	return found, lines.Err()
+	return found, read, nil
 }
 
-func parseMapping(line string) (mapping, bool) {
+// parseRange parses the range of a mapping alone: few of them are asked for.
+func parseRange(line []byte) (m mapping, ok bool) {
+	addresses, _, _ := bytes.Cut(line, []byte{' '})
+	first, last, _ := bytes.Cut(addresses, []byte{'-'})
+	start, firstErr := strconv.ParseUint(string(first), 16, 64)
+	end, lastErr := strconv.ParseUint(string(last), 16, 64)
+	return mapping{start: start, end: end}, firstErr == nil && lastErr == nil
+}
+
+func parseMapping(line string) (*mapping, bool) {
 	fields := strings.SplitN(line, " ", 6)
 	if len(fields) < 6 || !strings.Contains(fields[1], "x") {
-		return mapping{}, false
+		return nil, false
 	}
-	first, last, _ := strings.Cut(fields[0], "-")
-	var m mapping
-	var errs [4]error
-	m.start, errs[0] = strconv.ParseUint(first, 16, 64)
-	m.end, errs[1] = strconv.ParseUint(last, 16, 64)
-	m.offset, errs[2] = strconv.ParseUint(fields[2], 16, 64)
-	m.inode, errs[3] = strconv.ParseUint(fields[4], 10, 64)
-	for _, err := range errs {
-		if err != nil {
-			return mapping{}, false
-		}
+	m, ok := parseRange([]byte(line))
+	var errs [2]error
+	m.offset, errs[0] = strconv.ParseUint(fields[2], 16, 64)
+	m.inode, errs[1] = strconv.ParseUint(fields[4], 10, 64)
+	if !ok || errs[0] != nil || errs[1] != nil {
+		return nil, false
 	}
 	m.path = strings.TrimSuffix(strings.TrimLeft(fields[5], " "), " (deleted)")
 	if m.path == "" {
 		m.path = "[anonymous]"
 	}
-	return m, true
-}
-
-// An openFile is a regular file, and what tells one version of it from another.
-type openFile struct {
-	*os.File
-	device, inode uint64
-	changed       unix.Timespec
-	size          int64
-}
-
-// open opens what is mapped there. The name is as seen from the root of this process
-// or, if it does not lead there, as in a container, from the root of that one: whichever
-// still is the file that was mapped. File systems that lie over others tell another
-// device for it than the mapping does, so the device is not compared.
-func (n *Namer) open(pid int, m *mapping) (*openFile, error) {
-	var errs []error
-	for _, root := range []string{n.process(pid, "root"), "/"} {
-		file, err := openBelow(root, m.path)
-		if err == nil && file.inode == m.inode {
-			return file, nil
-		}
-		if err == nil {
-			err = errors.Join(fmt.Errorf("%s: not the file that was mapped", m.path), file.Close())
-		}
-		errs = append(errs, err)
-	}
-	return nil, errors.Join(errs...)
-}
-
-func openBelow(root, path string) (*openFile, error) {
-	directory, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", root, err)
-	}
-	defer unix.Close(directory)
-	fd, err := unix.Openat2(directory, path, &unix.OpenHow{
-		// Not to be held up by a pipe that someone put in the file's place.
-		Flags:   unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return regular(os.NewFile(uintptr(fd), path))
-}
-
-// regular takes the file over; it closes any that is not regular.
-func regular(file *os.File) (*openFile, error) {
-	var stat unix.Stat_t
-	err := unix.Fstat(int(file.Fd()), &stat)
-	if err == nil && stat.Mode&unix.S_IFMT != unix.S_IFREG {
-		err = errors.New("not a regular file")
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", file.Name(), err), file.Close())
-	}
-	return &openFile{File: file, device: stat.Dev, inode: stat.Ino, changed: stat.Mtim, size: stat.Size}, nil
+	return &m, true
 }

@@ -2,13 +2,16 @@ package userstack
 
 import (
 	"bufio"
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"xentrace/test/memory"
 	"xentrace/test/need"
 )
 
@@ -33,6 +37,13 @@ var built string // the directory that the programs are in
 const buildID = "0123456789abcdef0123456789abcdef01234567"
 
 func run(m *testing.M) int {
+	if process := os.Getenv(sandboxedVariable); process != "" {
+		if err := nameInSandbox(process); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return 0
+	}
 	var err error
 	if built, err = os.MkdirTemp("", "userstack"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -111,6 +122,10 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *caller {
 	return c
 }
 
+func (c *caller) name(n *Namer) []string {
+	return n.Name(&Call{PID: c.pid, At: ever, Addresses: c.addresses})
+}
+
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
@@ -159,34 +174,35 @@ func TestFramesOfProcess(t *testing.T) {
 	path := program(t, "whole")
 	c := start(t, path, "")
 	n := New()
-	expect(t, n.Name(c.pid, ever, c.addresses), named(path)...)
-	expect(t, n.Name(c.pid, ever, c.addresses), named(path)...)
+	expect(t, c.name(n), named(path)...)
+	expect(t, c.name(n), named(path)...)
 	if n.searched != 3 {
 		t.Errorf("%d searches for 3 addresses that were asked for twice", n.searched)
 	}
-	expect(t, n.Name(c.pid, ever, []uint64{1}), `\[unknown\] 0x1`)
-	expect(t, n.Name(c.pid, ever, nil))
-	expect(t, n.Name(c.pid, 0, c.addresses), gone(c)...) // the number was another's at that time
+	expect(t, n.Name(&Call{PID: c.pid, At: ever, Addresses: []uint64{1}}), `\[unknown\] 0x1`)
+	expect(t, n.Name(&Call{PID: c.pid, At: ever}))
+	expect(t, n.Name(&Call{PID: c.pid, Addresses: c.addresses}), gone(c)...)                                     // the PID was another's at that time
+	expect(t, n.Name(&Call{PID: c.pid, At: ever, Started: time.Nanosecond, Addresses: c.addresses}), gone(c)...) // or of another process
 	c.end()
-	expect(t, n.Name(c.pid, ever, c.addresses), gone(c)...)
+	expect(t, c.name(n), gone(c)...)
 }
 
 func TestFramesOfPositionIndependentProgram(t *testing.T) {
 	path := program(t, "pie")
 	c := start(t, path, "")
-	expect(t, New().Name(c.pid, ever, c.addresses), named(path)...)
+	expect(t, c.name(New()), named(path)...)
 }
 
 func TestFramesWithoutSymbols(t *testing.T) {
 	path := program(t, "stripped")
 	c := start(t, path, "")
 	n := New()
-	expect(t, n.Name(c.pid, ever, c.addresses), bare(c, path)...)
+	expect(t, c.name(n), bare(c, path)...)
 	n = New()
 	n.debug = t.TempDir()
 	must(t, os.MkdirAll(n.debug+"/.build-id/"+buildID[:2], 0o755))
 	must(t, os.Rename(program(t, "whole"), n.debug+"/.build-id/"+buildID[:2]+"/"+buildID[2:]+".debug"))
-	expect(t, n.Name(c.pid, ever, c.addresses), named(path)...)
+	expect(t, c.name(n), named(path)...)
 }
 
 // With its own root, though in our mount namespace: the path is as we see it.
@@ -196,7 +212,7 @@ func TestFramesInAnotherRoot(t *testing.T) {
 	root := t.TempDir()
 	must(t, os.Rename(path, root+"/program"))
 	c := start(t, "/program", root)
-	expect(t, New().Name(c.pid, ever, c.addresses), named(root+"/program")...)
+	expect(t, c.name(New()), named(root+"/program")...)
 }
 
 // As in a container: the path is as the process sees it, and leads elsewhere outside.
@@ -208,7 +224,7 @@ func TestFramesInAnotherMountNamespace(t *testing.T) {
 	unshared := exec.Command("unshare", "--mount", "sh", "-ec",
 		`mount --bind "$0" "$0"; cd "$0"; mkdir old; pivot_root . old; exec /bin/caller`, root)
 	c := startCommand(t, unshared)
-	expect(t, New().Name(c.pid, ever, c.addresses), named("/bin/caller")...)
+	expect(t, c.name(New()), named("/bin/caller")...)
 }
 
 func TestFileIsNotTheOneMapped(t *testing.T) {
@@ -228,19 +244,9 @@ func TestFileIsNotTheOneMapped(t *testing.T) {
 			path := program(t, "whole")
 			c := start(t, path, "")
 			must(t, replace(path))
-			expect(t, New().Name(c.pid, ever, c.addresses), bare(c, path)...)
+			expect(t, c.name(New()), bare(c, path)...)
 		})
 	}
-}
-
-func TestSearchesAreLimited(t *testing.T) {
-	path := program(t, "whole")
-	c := start(t, path, "")
-	n := New()
-	n.since, n.searched = time.Now().Add(time.Hour), maxSearches
-	expect(t, n.Name(c.pid, ever, c.addresses), bare(c, path)...)
-	n.since = time.Time{}
-	expect(t, n.Name(c.pid, ever, c.addresses), named(path)...)
 }
 
 func FuzzImage(f *testing.F) {
@@ -248,41 +254,75 @@ func FuzzImage(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(seed[:4096], uint64(64))
 	f.Add(seed, uint64(128))
+	f.Add(seed[:4096], uint64(64))
+	sections := slices.Clone(seed)
+	sections[0x3a], sections[0x3b] = 0xff, 0xff // bytes of each
+	f.Add(sections, uint64(64))
 	f.Add([]byte("\x7fELF\x02\x01\x01"), uint64(0))
-	f.Fuzz(func(_ *testing.T, data []byte, address uint64) {
-		image, err := parseImage(strings.NewReader(string(data)), int64(len(data)))
-		if err != nil {
-			return
+	f.Fuzz(func(t *testing.T, data []byte, address uint64) {
+		memory.Within(t, 1<<20, func() {
+			image, err := parseImage(bytes.NewReader(data), int64(len(data)))
+			if err != nil {
+				return
+			}
+			image.addressOf(address)
+			image.buildID()
+			var found [2]symbol
+			image.find(elf.SHT_SYMTAB, []uint64{address, address + 1}, found[:])
+			image.find(elf.SHT_DYNSYM, []uint64{address, address + 1}, found[:])
+		})
+	})
+}
+
+// sparse makes a copy of a program in a file of 4 GiB that claims 1 GiB of names and of
+// symbols. It still runs.
+func sparse(t *testing.T) (path string) {
+	t.Helper()
+	path = program(t, "whole")
+	content, err := os.ReadFile(path)
+	must(t, err)
+	at := sectionTable(content)
+	for n := range int(binary.LittleEndian.Uint16(content[0x3c:])) {
+		header := content[at+64*n:]
+		if kind := elf.SectionType(binary.LittleEndian.Uint32(header[4:])); kind == elf.SHT_SYMTAB || kind == elf.SHT_STRTAB {
+			binary.LittleEndian.PutUint64(header[32:], 1<<30)
 		}
-		image.addressOf(address)
-		image.buildID()
-		for _, section := range image.Sections {
-			image.find(section.Type, address)
+	}
+	must(t, os.WriteFile(path, content, 0o755))
+	must(t, os.Truncate(path, maxFileBytes))
+	return path
+}
+
+func TestHostileTables(t *testing.T) {
+	file, err := os.Open(sparse(t))
+	must(t, err)
+	defer file.Close()
+	memory.Within(t, 1<<20, func() {
+		image, err := parseImage(file, maxFileBytes)
+		must(t, err)
+		var found [1]symbol
+		if image.find(elf.SHT_SYMTAB, []uint64{0x401000}, found[:]); found[0].name != "" {
+			t.Errorf("symbol %v in a table of 1 GiB", found[0])
+		}
+	})
+	if _, err := parseImage(file, maxFileBytes+1); err != errTooLarge {
+		t.Errorf("error is %v, want %v", err, errTooLarge)
+	}
+}
+
+// The same in a process of an unprivileged user: the 3.7-MiB program of the kind took 4.1 GB.
+func TestSparseProgramOfUnprivilegedUser(t *testing.T) {
+	need.Root(t, "to run a program as another user")
+	path := sparse(t)
+	must(t, os.Chmod(filepath.Dir(filepath.Dir(path)), 0o755))
+	c := startCommand(t, asNobodyInDirectory(exec.Command(path)))
+	n := New()
+	memory.Within(t, 4<<20, func() {
+		for range 20 {
+			expect(t, c.name(n), bare(c, path)...)
 		}
 	})
 }
 
-// A file without end that says of itself what it likes is not read for long.
-func TestHostileTables(t *testing.T) {
-	seed, err := os.ReadFile("../../bpf/xentrace_x86_bpfel.o")
-	must(t, err)
-	file := filepath.Join(t.TempDir(), "large")
-	must(t, os.WriteFile(file, seed, 0o644))
-	must(t, os.Truncate(file, maxFileBytes+1))
-	large, err := os.Open(file)
-	must(t, err)
-	defer large.Close()
-	if _, err := parseImage(large, maxFileBytes+1); err != errTooLarge {
-		t.Errorf("error is %v, want %v", err, errTooLarge)
-	}
-	many := append([]byte{}, seed...)
-	many[0x3c], many[0x3d] = 0xff, 0xff // sections
-	if _, err := parseImage(strings.NewReader(string(many)), int64(len(many))); err != errTooLarge {
-		t.Errorf("error is %v, want %v", err, errTooLarge)
-	}
-	if _, err := parseImage(io.NewSectionReader(large, 0, 10), 10); err == nil {
-		t.Error("a file of ten bytes is a program")
-	}
-}
+func sectionTable(file []byte) int { return int(binary.LittleEndian.Uint64(file[0x28:])) }

@@ -7,16 +7,18 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"xentrace/internal/elffile"
 )
 
 // Larger ones are not looked at: a name is not worth the time.
 const (
 	maxFileBytes  = 4 << 30
-	maxTableBytes = 32 << 20 // of symbols, 24 bytes each
-	maxSections   = 4096
-	maxSegments   = 512
-	maxNotes      = 4096 // bytes
-	maxNameBytes  = 512
+	maxTableBytes = 16 << 20 // of symbols, 24 bytes each
+	maxNotes      = 4096     // bytes
 	maxGap        = 64 << 10 // from a symbol without a size to an address in it
 )
 
@@ -25,29 +27,64 @@ type symbol struct {
 	offset uint64 // of the address in the function
 }
 
-// search looks for the function at an offset of the file: in its table of symbols, in
-// that of its debug file, and in what it offers to others.
-func (n *Namer) search(file *openFile, offset uint64) (symbol, bool) {
-	image, err := parseImage(file, file.size)
+// look opens the file of a mapping and searches it. It uses no cache: it may run in another
+// goroutine.
+func (n *Namer) look(pid int, m *mapping, offsets []uint64) (learned, error) {
+	file, err := n.open(pid, m)
 	if err != nil {
-		return symbol{}, false
+		return learned{}, err
 	}
-	address, ok := image.addressOf(offset)
-	if !ok {
-		return symbol{}, false
+	defer file.Close()
+	l := learned{file: file.fileVersion, offsets: offsets, symbols: make([]symbol, len(offsets))}
+	l.read = n.search(file, offsets, l.symbols)
+	return l, nil
+}
+
+// search looks for the functions at offsets of the file, which are return addresses: in its
+// table of symbols, in that of its debug file, and in what it offers to others. It returns
+// how many bytes it read.
+func (n *Namer) search(file *openFile, offsets []uint64, found []symbol) (read int) {
+	own := counted{file: file}
+	image, err := parseImage(&own, file.size)
+	if err != nil {
+		return own.read
 	}
-	if s, found := image.find(elf.SHT_SYMTAB, address); found {
-		return s, true
+	addresses := make([]uint64, len(offsets))
+	for i, offset := range offsets {
+		addresses[i], _ = image.addressOf(offset - 1)
 	}
-	if debug, err := n.openDebug(image.buildID()); err == nil {
-		defer debug.Close()
-		if image, err := parseImage(debug, debug.size); err == nil {
-			if s, found := image.find(elf.SHT_SYMTAB, address); found {
-				return s, true
+	image.find(elf.SHT_SYMTAB, addresses, found)
+	debug := counted{}
+	if anyUnnamed(found) {
+		if debug.file, err = n.openDebug(image.buildID()); err == nil {
+			defer debug.file.Close()
+			if image, err := parseImage(&debug, debug.file.size); err == nil {
+				image.find(elf.SHT_SYMTAB, addresses, found)
 			}
 		}
 	}
-	return image.find(elf.SHT_DYNSYM, address)
+	if anyUnnamed(found) {
+		image.find(elf.SHT_DYNSYM, addresses, found)
+	}
+	return own.read + debug.read
+}
+
+func anyUnnamed(found []symbol) bool {
+	return slices.ContainsFunc(found, func(s symbol) bool { return s.name == "" })
+}
+
+// counted counts what is read of a file, and each read as readWork bytes.
+type counted struct {
+	file *openFile
+	read int
+}
+
+const readWork = 512
+
+func (c *counted) ReadAt(b []byte, at int64) (int, error) {
+	n, err := c.file.ReadAt(b, at)
+	c.read += n + readWork
+	return n, err
 }
 
 func (n *Namer) openDebug(build []byte) (*openFile, error) {
@@ -55,17 +92,16 @@ func (n *Namer) openDebug(build []byte) (*openFile, error) {
 		return nil, os.ErrNotExist
 	}
 	name := hex.EncodeToString(build)
-	file, err := os.Open(n.debug + "/.build-id/" + name[:2] + "/" + name[2:] + ".debug")
+	path := n.debug + "/.build-id/" + name[:2] + "/" + name[2:] + ".debug" // often a link
+	place, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("debug file: %w", err)
 	}
-	return regular(file)
+	defer func() { _ = unix.Close(place) }()
+	return reopen(place, path, 0)
 }
 
-type image struct {
-	*elf.File
-	reader io.ReaderAt
-}
+type image struct{ *elffile.File }
 
 var errTooLarge = errors.New("larger than is looked at")
 
@@ -73,44 +109,18 @@ func parseImage(reader io.ReaderAt, size int64) (*image, error) {
 	if size > maxFileBytes {
 		return nil, errTooLarge
 	}
-	if err := checkOutline(reader); err != nil {
+	file, err := elffile.Read(reader, size)
+	if err != nil {
 		return nil, err
 	}
-	file, err := elf.NewFile(io.NewSectionReader(reader, 0, size))
-	if err != nil {
-		return nil, fmt.Errorf("ELF file: %w", err)
-	}
-	return &image{file, reader}, nil
-}
-
-// checkOutline refuses a file that says it has more sections than is sensible, before
-// room is made for them. One that has them counted elsewhere says 0.
-func checkOutline(reader io.ReaderAt) error {
-	var header [64]byte
-	if _, err := reader.ReadAt(header[:], 0); err != nil {
-		return fmt.Errorf("ELF header: %w", err)
-	}
-	segmentsAt, sectionsAt := 0x38, 0x3c
-	if elf.Class(header[elf.EI_CLASS]) == elf.ELFCLASS32 {
-		segmentsAt, sectionsAt = 0x2c, 0x30
-	}
-	number := func(at int) int {
-		if elf.Data(header[elf.EI_DATA]) == elf.ELFDATA2MSB {
-			return int(header[at])<<8 | int(header[at+1])
-		}
-		return int(header[at+1])<<8 | int(header[at])
-	}
-	if sections := number(sectionsAt); sections == 0 || sections > maxSections || number(segmentsAt) > maxSegments {
-		return errTooLarge
-	}
-	return nil
+	return &image{file}, nil
 }
 
 // addressOf returns where an offset of the file is loaded, before relocation.
 func (i *image) addressOf(offset uint64) (uint64, bool) {
-	for _, p := range i.Progs {
-		if p.Type == elf.PT_LOAD && offset >= p.Off && offset-p.Off < p.Filesz {
-			return offset - p.Off + p.Vaddr, true
+	for _, p := range i.Segments {
+		if p.Type == elf.PT_LOAD && offset >= p.Offset && offset-p.Offset < p.FileSize {
+			return offset - p.Offset + p.Address, true
 		}
 	}
 	return 0, false
@@ -118,109 +128,77 @@ func (i *image) addressOf(offset uint64) (uint64, bool) {
 
 // buildID returns the number that ties a program to its debug file; nil without one.
 func (i *image) buildID() []byte {
-	section := i.Section(".note.gnu.build-id")
-	if section == nil || section.Flags&elf.SHF_COMPRESSED != 0 || section.FileSize > maxNotes {
+	section := i.Named(".note.gnu.build-id")
+	if section == nil {
 		return nil
 	}
-	note := make([]byte, section.FileSize)
-	if _, err := i.reader.ReadAt(note, int64(section.Offset)); err != nil {
+	note, err := i.Content(section, maxNotes)
+	if err != nil {
 		return nil
 	}
 	const header = 16 // three numbers, and "GNU"
 	if len(note) <= header || string(note[12:16]) != "GNU\x00" {
 		return nil
 	}
-	length := i.ByteOrder.Uint32(note[4:])
+	length := i.Order.Uint32(note[4:])
 	if uint64(length) > uint64(len(note)-header) {
 		return nil
 	}
 	return note[header : header+length]
 }
 
-func (i *image) find(kind elf.SectionType, address uint64) (symbol, bool) {
-	table := i.SectionByType(kind)
-	if table == nil || table.Flags&elf.SHF_COMPRESSED != 0 || table.FileSize > maxTableBytes || table.Link >= uint32(len(i.Sections)) {
-		return symbol{}, false
+// find looks for the function that each address is in, unless found has it already; 0 is no
+// address.
+func (i *image) find(kind elf.SectionType, addresses []uint64, found []symbol) {
+	table := i.OfType(kind)
+	if table == nil || !table.HasContent() || table.Size > maxTableBytes {
+		return
 	}
-	names := i.Sections[table.Link]
-	if names.Type != elf.SHT_STRTAB || names.Flags&elf.SHF_COMPRESSED != 0 {
-		return symbol{}, false
+	names := i.Linked(table, elf.SHT_STRTAB)
+	if names == nil {
+		return
 	}
-	best, found := i.closest(table, address)
-	if !found {
-		return symbol{}, false
+	best, err := i.closest(table, addresses)
+	if err != nil {
+		return
 	}
-	name := i.name(names, best.name)
-	return symbol{name: name, offset: address - best.value}, name != ""
-}
-
-func (i *image) name(names *elf.Section, at uint32) string {
-	if uint64(at) >= names.FileSize {
-		return ""
-	}
-	text := make([]byte, min(maxNameBytes, names.FileSize-uint64(at)))
-	n, _ := i.reader.ReadAt(text, int64(names.Offset+uint64(at))) // what there is of it
-	for end, c := range text[:n] {
-		if c == 0 {
-			return string(text[:end])
+	for n, s := range best {
+		if found[n].name == "" && s.Name != 0 {
+			found[n] = symbol{name: i.String(names, s.Name), offset: addresses[n] - s.Value}
 		}
 	}
-	return ""
 }
 
-const tableChunk = 2048
-
-type entry struct {
-	name        uint32 // where it is in the table of names
-	value, size uint64
-}
-
-// closest returns the function that an address is in: of several the last that begins
-// before it, and of those at one place the first.
-func (i *image) closest(table *elf.Section, address uint64) (best entry, found bool) {
-	length := 24
-	if i.Class == elf.ELFCLASS32 {
-		length = 16
-	}
-	buffer := make([]byte, length*tableChunk)
-	rest := io.NewSectionReader(i.reader, int64(table.Offset), int64(table.FileSize))
-	for {
-		n, err := io.ReadFull(rest, buffer)
-		for at := 0; at+length <= n; at += length {
-			e, isFunction := i.entry(buffer[at : at+length])
-			if isFunction && e.holds(address) && (!found || e.value > best.value) {
-				best, found = e, true
+// closest returns the function that each address is in: of several the last that begins
+// before it, and of those at one place the first. One without a name is none.
+func (i *image) closest(table *elffile.Section, addresses []uint64) ([]elffile.Symbol, error) {
+	best := make([]elffile.Symbol, len(addresses))
+	err := i.Symbols(table, func(s elffile.Symbol) error {
+		if !isFunction(s) {
+			return nil
+		}
+		for n, address := range addresses {
+			if holds(s, address) && (best[n].Name == 0 || s.Value > best[n].Value) {
+				best[n] = s
 			}
 		}
-		if err != nil {
-			return best, found // the end, or what there is of a file that was cut off
-		}
-	}
+		return nil
+	})
+	return best, err
 }
 
-func (i *image) entry(raw []byte) (entry, bool) {
-	order := i.ByteOrder
-	e := entry{name: order.Uint32(raw)}
-	var info byte
-	var section uint16
-	if i.Class == elf.ELFCLASS32 {
-		e.value, e.size = uint64(order.Uint32(raw[4:])), uint64(order.Uint32(raw[8:]))
-		info, section = raw[12], order.Uint16(raw[14:])
-	} else {
-		info, section = raw[4], order.Uint16(raw[6:])
-		e.value, e.size = order.Uint64(raw[8:]), order.Uint64(raw[16:])
-	}
-	kind := elf.ST_TYPE(info)
-	function := kind == elf.STT_FUNC || kind == elf.STT_GNU_IFUNC || kind == elf.STT_NOTYPE && e.size == 0
-	return e, function && e.name != 0 && e.value != 0 && section != uint16(elf.SHN_UNDEF)
+func isFunction(s elffile.Symbol) bool {
+	kind := elf.ST_TYPE(s.Info)
+	function := kind == elf.STT_FUNC || kind == elf.STT_GNU_IFUNC || kind == elf.STT_NOTYPE && s.Size == 0
+	return function && s.Name != 0 && s.Value != 0 && s.Section != elf.SHN_UNDEF
 }
 
-func (e *entry) holds(address uint64) bool {
-	if address < e.value {
+func holds(s elffile.Symbol, address uint64) bool {
+	if address < s.Value {
 		return false
 	}
-	if e.size == 0 {
-		return address-e.value < maxGap
+	if s.Size == 0 {
+		return address-s.Value < maxGap
 	}
-	return address-e.value < e.size
+	return address-s.Value < s.Size
 }

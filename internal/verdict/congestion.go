@@ -41,17 +41,17 @@ var limitRules = []limitRule{
 	{
 		id: event.LimitRing, holds: ringHolds, evidence: ringEvidence,
 		meaning:  "The backend is the bottleneck: its TX responses are slow, so the TX ring or the send buffers of a few senders are full.",
-		remedies: []remedy.ID{remedy.BypassDevice, remedy.Dom0Weight, remedy.Dom0Pin, remedy.FewerPackets, remedy.OffloadOn, remedy.MaxQueues, remedy.QueuesBuiltIn, remedy.BackendQueues},
+		remedies: []remedy.ID{remedy.BypassDevice, remedy.Dom0Weight, remedy.Dom0Pin, remedy.SpuriousFix, remedy.SpuriousThreshold, remedy.SpuriousHost, remedy.FewerPackets, remedy.OffloadOn, remedy.MaxQueues, remedy.QueuesBuiltIn, remedy.QueuesSet, remedy.QueuesPending, remedy.BackendQueues},
 	},
 	{
 		id: event.LimitOneQueue, holds: oneQueueHolds, evidence: oneQueueEvidence,
 		meaning:  "One CPU is the bottleneck: it handles the interface's interrupts and is busy, the others are not.",
-		remedies: []remedy.ID{remedy.MaxQueues, remedy.QueuesBuiltIn, remedy.BackendQueues, remedy.RPS, remedy.Irqbalance, remedy.BypassDevice},
+		remedies: []remedy.ID{remedy.MaxQueues, remedy.QueuesBuiltIn, remedy.QueuesSet, remedy.QueuesPending, remedy.BackendQueues, remedy.RPS, remedy.Irqbalance, remedy.GetIrqbalance, remedy.SpuriousFix, remedy.SpuriousThreshold, remedy.BypassDevice},
 	},
 	{
 		id: event.LimitCopies, holds: copiesHold, evidence: copiesEvidence,
 		meaning:  "Copies are a bottleneck: the frontend copies packets before sending them.",
-		remedies: []remedy.ID{remedy.TrustBackend, remedy.SinglePages},
+		remedies: []remedy.ID{remedy.TrustSet, remedy.TrustBackend, remedy.SinglePages},
 	},
 	{
 		id: event.LimitSteal, holds: stealHolds, evidence: stealEvidence,
@@ -71,7 +71,10 @@ func OfCongestion(r *event.CongestionReport, f remedy.Facts) event.Judgment {
 	var used []string // up by packets, not by bytes
 	f.Interface, f.Queues = r.Name, len(r.Queues)
 	if r.TCP != nil && len(r.TCP.Listeners) > 0 {
-		f.Port = r.TCP.Listeners[0].Port
+		f.Port, f.Backlog = r.TCP.Listeners[0].Port, int(r.TCP.Listeners[0].Limit)
+	}
+	if r.Events != nil {
+		f.Spurious, f.SpuriousThreshold, f.Vif = ManySpurious(r.Events.Total, r.Events.Spurious), r.Events.Threshold, r.Events.Device
 	}
 	for _, rule := range limitRules {
 		if !rule.holds(r) {
@@ -100,6 +103,18 @@ func smallSentence(r *event.CongestionReport, limits []string) string {
 		s += fmt.Sprintf("; the ring was full %.0f %% of the time", 100*full)
 	}
 	return s + "."
+}
+
+// Spurious events are many from this number and share on.
+const (
+	spuriousSome = 1000
+	spuriousMany = 0.01
+)
+
+// ManySpurious reports whether so many events of an interface were spurious that the delays of
+// XSA-332 matter.
+func ManySpurious(events, spurious uint32) bool {
+	return spurious >= spuriousSome && event.Ratio(uint64(spurious), uint64(events)) >= spuriousMany
 }
 
 func ringHolds(r *event.CongestionReport) bool {
@@ -161,7 +176,7 @@ func ringEvidence(r *event.CongestionReport) []event.Fact {
 	if len(r.Total.Wake) > 0 && r.Total.Wake.Count() > 0 {
 		figures = append(figures, event.Fact{Key: "wake_p99_us", Value: r.Total.Wake.Quantile(0.99)})
 	}
-	return figures
+	return append(figures, eventEvidence(r)...)
 }
 
 func oneQueueEvidence(r *event.CongestionReport) []event.Fact {
@@ -172,7 +187,17 @@ func oneQueueEvidence(r *event.CongestionReport) []event.Fact {
 	if r.CPU.InterruptShare != nil {
 		figures = append(figures, event.Fact{Key: "interrupts_cpu", Value: r.CPU.InterruptsCPU}, event.Fact{Key: "interrupts_share", Value: share(*r.CPU.InterruptShare)})
 	}
-	return figures
+	return append(figures, eventEvidence(r)...)
+}
+
+// eventEvidence is there where events were spurious.
+func eventEvidence(r *event.CongestionReport) []event.Fact {
+	if r.Events == nil || r.Events.Spurious == 0 {
+		return nil
+	}
+	return []event.Fact{
+		{Key: "events", Value: r.Events.Total}, {Key: "spurious_events", Value: r.Events.Spurious}, {Key: "jiffies_eoi_delayed", Value: r.Events.DelayedJiffies},
+	}
 }
 
 func copiesEvidence(r *event.CongestionReport) []event.Fact {

@@ -134,6 +134,41 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// Spurious events are evidence of a full ring, and many of them have a remedy.
+func TestSpuriousEventsInCongestion(t *testing.T) {
+	for _, test := range []struct {
+		events *event.Events
+		fixed  bool
+		facts  int // of the evidence
+		advice string
+	}{
+		{nil, false, 0, ""},
+		{&event.Events{Total: 90000}, false, 0, ""},
+		{&event.Events{Device: "vif-0", Total: 90000, Spurious: 800, Threshold: 1}, false, 3, ""},
+		{&event.Events{Device: "vif-0", Total: 90000, Spurious: 9000, DelayedJiffies: 70, Threshold: 1}, false, 3, "spurious-fix spurious-threshold spurious-host"},
+		{&event.Events{Device: "vif-0", Total: 90000, Spurious: 9000, DelayedJiffies: 70, Threshold: 20}, true, 3, "spurious-host"},
+	} {
+		r := healthy()
+		r.Total.Stops, r.Queues[0].Full, r.Events = 40, pointer(100*time.Millisecond), test.events
+		limit := OfCongestion(r, remedy.Facts{SpuriousFix: test.fixed}).Limits[0]
+		count := 0
+		for _, fact := range limit.Evidence {
+			if fact.Key == "events" || fact.Key == "spurious_events" || fact.Key == "jiffies_eoi_delayed" {
+				count++
+			}
+		}
+		var advice []string
+		for _, a := range limit.Advice {
+			if strings.HasPrefix(a.ID, "spurious") {
+				advice = append(advice, a.ID)
+			}
+		}
+		if got := strings.Join(advice, " "); limit.ID != event.LimitRing || count != test.facts || got != test.advice {
+			t.Errorf("%+v: %s, %d facts, advice %q; want %d, %q", test.events, limit.ID, count, got, test.facts, test.advice)
+		}
+	}
+}
+
 func TestSmallPacketSentence(t *testing.T) {
 	r := healthy()
 	r.Total.Stops, r.Queues[0].Full = 40, pointer(410*time.Millisecond)

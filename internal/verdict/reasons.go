@@ -1,6 +1,7 @@
 package verdict
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -15,8 +16,8 @@ var (
 		Remedies: []remedy.ID{remedy.WatchElsewhere, remedy.QdiscState},
 	}
 	queueFull = Rule{
-		Meaning:  "The qdisc of the interface dropped the packet: its queue was full, or it limits the rate.",
-		Remedies: []remedy.ID{remedy.QdiscState, remedy.ClassState, remedy.QueueLength},
+		Meaning:  "The qdisc of the interface dropped the packet: its queue was full, it limits the rate, or the interface has no carrier.",
+		Remedies: []remedy.ID{remedy.QdiscState, remedy.ClassState, remedy.LinkState, remedy.QueueLength},
 	}
 	neighbour = Rule{
 		Meaning:  "The link-layer address of the next hop is unknown: it did not answer, or too many packets were queued for its answer.",
@@ -37,7 +38,10 @@ var (
 var reasonRules = map[string]Rule{
 	"QDISC_DROP":        queueFull,
 	"QDISC_BURST_DROP":  queueFull,
-	"NETFILTER_DROP":    {Meaning: "A netfilter rule, or connection tracking, dropped the packet.", Remedies: []remedy.ID{remedy.NFTRules, remedy.IPTablesRules}},
+	"NETFILTER_DROP":    {Meaning: "A netfilter rule, or connection tracking, dropped the packet.", Remedies: []remedy.ID{remedy.NFTRules, remedy.IPTablesRules, remedy.ConntrackState}},
+	"FULL_RING":         {Meaning: "The queue of a tun or tap interface is full: its reader is slower than its senders.", Remedies: []remedy.ID{remedy.LinkState}},
+	"TAP_TXFILTER":      {Meaning: "The filter of a tap interface, which its reader set (TUNSETTXFILTER), dropped the packet.", Remedies: []remedy.ID{remedy.LinkNesting}},
+	"TAP_FILTER":        {Meaning: "The BPF filter of a tap interface dropped the packet.", Remedies: []remedy.ID{remedy.LinkNesting}},
 	"TC_EGRESS":         {Meaning: "A tc filter on egress dropped the packet.", Remedies: []remedy.ID{remedy.EgressFilters}},
 	"BPF_CGROUP_EGRESS": {Meaning: "A BPF program of the sender's cgroup dropped the packet.", Remedies: []remedy.ID{remedy.CgroupPrograms}},
 	"NEIGH_FAILED":      neighbour,
@@ -73,7 +77,7 @@ func OfReason(reason string) Rule {
 		reason = "elsewhere"
 	default:
 		rule = unexplained
-		rule.Meaning = "The kernel dropped the packet before the driver, for the reason of this name in its source."
+		rule.Meaning = "The kernel, or the interface's own driver, dropped the packet for the reason of this name in the kernel's source."
 	}
 	rule.Name = reason
 	return rule
@@ -87,7 +91,7 @@ func Explain(totals *event.Totals, facts func(event.Device) remedy.Facts) []even
 		e.add(OfCause(cause), event.Dropped, func(t *event.InterfaceTotals) uint64 { return t.Causes[cause] })
 	}
 	for _, reason := range reasonsOf(totals) {
-		e.add(OfReason(reason), event.Dropped, func(t *event.InterfaceTotals) uint64 { return countOfReason(t, reason) })
+		e.add(ofReason(reason, totals), event.Dropped, func(t *event.InterfaceTotals) uint64 { return countOfReason(t, reason) })
 	}
 	e.add(OfVerdict(event.Rejected), event.Rejected, func(t *event.InterfaceTotals) uint64 {
 		if t.Rejected == nil {
@@ -104,6 +108,60 @@ func Explain(totals *event.Totals, facts func(event.Device) remedy.Facts) []even
 		return t.OverLimit
 	})
 	return e.all
+}
+
+// ofReason is the rule for a reason, with what the counters show of it.
+func ofReason(reason string, totals *event.Totals) Rule {
+	rule := OfReason(reason)
+	if reason == "NETFILTER_DROP" {
+		withConntrack(&rule, totals)
+	}
+	return rule
+}
+
+// withConntrack says what connection tracking dropped in the same time. Its counters are those of a
+// network namespace, whatever the interface.
+func withConntrack(rule *Rule, totals *event.Totals) {
+	spaces := make(map[uint32]*event.Conntrack)
+	drops, unknown := uint64(0), false
+	for i := range totals.Interfaces {
+		t := &totals.Interfaces[i]
+		if n := countOfReason(t, rule.Name); n != 0 {
+			drops, unknown = drops+n, unknown || t.Conntrack == nil
+			spaces[t.NetNS] = t.Conntrack
+		}
+	}
+	if unknown || drops == 0 {
+		return
+	}
+	var clashes, full uint64
+	for _, c := range spaces {
+		clashes += c.InsertFailed
+		if c.Dropped > c.InsertFailed { // drop includes insert_failed, at least on 6.18
+			full += c.Dropped - c.InsertFailed
+		}
+	}
+	rules := []remedy.ID{remedy.NFTRules, remedy.IPTablesRules}
+	if clashes+full == 0 {
+		rule.Meaning, rule.Remedies = "A netfilter rule dropped the packet: connection tracking dropped none in this time.", rules
+		return
+	}
+	var by []string
+	rule.Remedies = nil
+	if clashes > 0 {
+		by = append(by, fmt.Sprintf("%d for a connection that clashed with another (insert_failed)", clashes))
+		rule.Remedies = append(rule.Remedies, remedy.NATPorts)
+	}
+	if full > 0 {
+		by = append(by, fmt.Sprintf("%d because its table was full (drop)", full))
+		rule.Remedies = append(rule.Remedies, remedy.ConntrackMax)
+	}
+	rule.Remedies = append(rule.Remedies, remedy.ConntrackState)
+	rule.Meaning = "Connection tracking dropped packets in this time, " + strings.Join(by, ", ") + ", and not a netfilter rule."
+	if clashes+full < drops {
+		rule.Meaning = "Connection tracking dropped some of the packets, " + strings.Join(by, ", ") + "; netfilter rules dropped the others."
+		rule.Remedies = append(rule.Remedies, rules...)
+	}
 }
 
 type explainer struct {

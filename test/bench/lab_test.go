@@ -20,7 +20,7 @@ var (
 	farAddress  = netip.MustParsePrefix("10.97.0.2/24")
 )
 
-// lab is two network namespaces joined by a veth pair, and two processors: one
+// lab is two network namespaces joined by a veth pair, and two CPUs: one
 // for what sends, one for what reads.
 type lab struct {
 	tb                  testing.TB
@@ -73,7 +73,7 @@ func enter(tb testing.TB, n *network.Namespace) {
 	})
 }
 
-// processors returns two that this process may use; the same twice if there is one.
+// CPUs returns two that this process may use; the same twice if there is one.
 func processors(tb testing.TB) (sending, reading int) {
 	tb.Helper()
 	var allowed unix.CPUSet

@@ -9,7 +9,7 @@ import (
 )
 
 // xentrace is the program that is measured: what XENTRACE_BINARY names, or else
-// built from the sources beside.
+// built from the sources next to.
 var xentrace string
 
 // findings is what the benchmarks found, for the tables at the end.

@@ -27,7 +27,7 @@ func BenchmarkPackets(b *testing.B) {
 	}
 }
 
-// costRow makes a row of the table, and tells the goal.
+// costRow makes a row of the table, and shows the goal.
 func costRow(b *testing.B, kind traffic, costs map[string]samples) []string {
 	row := []string{kind.name}
 	for _, name := range []string{nothing, emptyRaw, histogram, watching, bpftraceJob} {

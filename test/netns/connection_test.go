@@ -118,7 +118,7 @@ func (c *connection) info() *unix.TCPInfo {
 func (c *connection) port() int { return c.conn.LocalAddr().(*net.TCPAddr).Port }
 
 // shrink makes the far interface take no packets above that MTU: the near one's
-// driver drops them, each time that they are sent again.
+// driver drops them, each time that they are retransmitted.
 func (l *lab) shrink(mtu int) {
 	l.t.Helper()
 	must(l.t, l.far.Namespace.Do(func() error {

@@ -90,7 +90,7 @@ func interfacesIn(t *testing.T, file *os.File) (names []string) {
 }
 
 // The demo as a whole: what it sends, its lines, its histogram and its closing
-// words tell of the same numbers.
+// words report the same numbers.
 func TestDemo(t *testing.T) {
 	need.Root(t, "to make network namespaces")
 	before := alone(t)
@@ -112,7 +112,7 @@ func TestDemo(t *testing.T) {
 		"- watch: 12 packets over the limit sent (6 UDP, 6 TCP); 12 counted, 12 records, 0 lost.\n",
 		"- hist: 60 packets over the limit sent (30 UDP, 30 TCP); 60 counted.\n",
 		"- all packets: 372 and 3100 by demo0's own counter; 372 and 3100 counted.\n",
-		"They are equal.",
+		"All counts are equal.",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("it does not say %q", want)
@@ -156,7 +156,7 @@ func TestDemoEndedEarly(t *testing.T) {
 		status int
 	}{
 		{"at once", "", unix.SIGINT, 0},
-		{"while it explains", "About 15 seconds", unix.SIGINT, 0},
+		{"while it explains", "This takes about 15 s", unix.SIGINT, 0},
 		{"while it watches", "demo0 over_limit", unix.SIGINT, 0},
 		{"SIGTERM", "demo0 over_limit", unix.SIGTERM, 0},
 		{"kill -9", "demo0 over_limit", unix.SIGKILL, -1},
@@ -191,7 +191,7 @@ func TestDemoEndedEarly(t *testing.T) {
 
 // checkDemoGone looks at what the demo leaves. orderly: it removed the network
 // itself, and said so; a killed one leaves that to the kernel, which waits for
-// the test to let go of the namespaces.
+// the test to released the namespaces.
 func checkDemoGone(t *testing.T, demo *program, namespaces []*os.File, before []string, orderly bool) {
 	t.Helper()
 	if after := surroundings(t); !slices.Equal(before, after) {
@@ -213,7 +213,7 @@ func checkDemoGone(t *testing.T, demo *program, namespaces []*os.File, before []
 // A reader that goes away ends the demo.
 func TestDemoWithoutReader(t *testing.T) {
 	need.Root(t, "to make network namespaces")
-	for _, after := range []string{"About 15 seconds", "TIME"} {
+	for _, after := range []string{"This takes about 15 s", "TIME"} {
 		t.Run(after, func(t *testing.T) {
 			before := alone(t)
 			read, write, err := os.Pipe()

@@ -107,7 +107,7 @@ func contains(stack []string, function string) bool {
 	return slices.ContainsFunc(stack, func(frame string) bool { return strings.HasPrefix(frame, function+"+0x") })
 }
 
-// What a queue drops is told of, packet by packet: sent is received and dropped.
+// What a queue drops is reported, packet by packet: sent is received and dropped.
 func TestQueueDropsAreToldOf(t *testing.T) {
 	const n = 400
 	l := newLab(t)
@@ -353,7 +353,7 @@ func TestDropsElsewhereAsText(t *testing.T) {
 	for _, part := range []string{
 		"near dropped elsewhere", from.String() + " > " + sink.Local().String() + " udp  TC_EGRESS in __dev_queue_xmit\n",
 		"\n             __dev_queue_xmit+0x", "\n             udp_sendmsg+0x",
-		"elsewhere   1  dropped before the driver: TC_EGRESS 1\n",
+		"elsewhere   1  dropped outside the driver: TC_EGRESS 1\n",
 		"\nTC_EGRESS (1): ", "  # tc -s filter show dev near egress\n",
 	} {
 		if !strings.Contains(said, part) {
@@ -362,7 +362,7 @@ func TestDropsElsewhereAsText(t *testing.T) {
 	}
 }
 
-// Every drop is counted, also those whose records found no room.
+// Every drop is counted, also those whose records found no space.
 func TestLostRecordsOfDropsElsewhere(t *testing.T) {
 	const n = 500
 	l := newLab(t)

@@ -24,7 +24,8 @@ func TestLeavesNothingBehind(t *testing.T) {
 		{"interrupt", unix.SIGINT, 0},
 		{"SIGTERM", unix.SIGTERM, 0},
 		{"kill -9", unix.SIGKILL, -1},
-		{"SIGQUIT", unix.SIGQUIT, 2},
+		{"SIGHUP", unix.SIGHUP, 0},
+		{"SIGQUIT", unix.SIGQUIT, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			l := newLab(t)
@@ -157,11 +158,11 @@ func TestRefusals(t *testing.T) {
 		status int
 		says   []string
 	}{
-		{"watch, not root", []string{"watch", "-i", "near"}, nobody, 3, []string{"cannot run here", "root"}},
-		{"hist, not root", []string{"hist", "-i", "near"}, nobody, 3, []string{"cannot run here", "root"}},
-		{"demo, not root", []string{"demo"}, nobody, 3, []string{"cannot run here", "root"}},
-		{"no such interface", []string{"watch", "-i", "nowhere"}, nil, 3, []string{"nowhere", "-i", "--wait"}},
-		{"no such interface for hist", []string{"hist", "-i", "nowhere"}, nil, 3, []string{"nowhere", "-i", "--wait"}},
+		{"watch, not root", []string{"watch", "-i", "near"}, nobody, 3, []string{"cannot run here", "run with sudo"}},
+		{"hist, not root", []string{"hist", "-i", "near"}, nobody, 3, []string{"cannot run here", "run with sudo"}},
+		{"demo, not root", []string{"demo"}, nobody, 3, []string{"cannot run here", "run with sudo"}},
+		{"no such interface", []string{"watch", "-i", "nowhere"}, nil, 3, []string{"nowhere", "not found", "--wait"}},
+		{"no such interface for hist", []string{"hist", "-i", "nowhere"}, nil, 3, []string{"nowhere", "not found", "--wait"}},
 		{"one of two interfaces", []string{"watch", "-i", "near", "-i", "nowhere", "-d", "1ms"}, nil, 3, []string{"nowhere"}},
 		{"no interface of xen-netfront", []string{"watch"}, nil, 3, []string{"xen-netfront", "-i", "--wait"}},
 		{"backend of another driver", []string{"watch", "-i", "near", "--backend", "fentry"}, nil, 3, []string{"near", "veth", "tracepoint"}},

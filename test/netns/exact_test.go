@@ -12,7 +12,7 @@ import (
 const perSize = 5
 
 // Packets built to be n slots, n from 2 to 34: the histogram shows just these,
-// and records tell of those above the limit only, by their own parts.
+// and records report those above the limit only, by their own parts.
 func TestSlotsAreExact(t *testing.T) {
 	for _, test := range []struct {
 		name, family string

@@ -62,7 +62,7 @@ func saidOf(lines []fixed, step string) *fixed {
 	return nil
 }
 
-// manySlots is told of the probe: it has 27 slots, or 28 where its head lies across two pages.
+// manySlots is reported the probe: it has 27 slots, or 28 where its head straddles two pages.
 var manySlots = regexp.MustCompile(`^A datagram to the default gateway, 10\.98\.0\.2, had 2[78] slots \(the limit is 18\)\. `)
 
 // After the change one datagram of many slots goes to the interface's own gateway, and

@@ -33,7 +33,8 @@ var wire = []struct {
 	{name: "802.1ad and 802.1Q tags", proto: "udp", ports: true,
 		rewrite: rewrite{at: 12, insert: []byte{0x88, 0xa8, 0x00, 0x64, 0x81, 0x00, 0x00, 0x2a}}},
 	{name: "tag beside the packet", proto: "udp", ports: true, rewrite: rewrite{tag: true}},
-	{name: "three tags", rewrite: rewrite{at: 12, insert: []byte{0x88, 0xa8, 0, 1, 0x81, 0, 0, 2, 0x81, 0, 0, 3}}},
+	{name: "three tags", proto: "udp", ports: true, rewrite: rewrite{at: 12, insert: []byte{0x88, 0xa8, 0, 1, 0x81, 0, 0, 2, 0x81, 0, 0, 3}}},
+	{name: "four tags", rewrite: rewrite{at: 12, insert: []byte{0x88, 0xa8, 0, 1, 0x81, 0, 0, 2, 0x81, 0, 0, 3, 0x81, 0, 0, 4}}},
 	{name: "IPv4 options", proto: "udp", ports: true,
 		rewrite: rewrite{at: behindIPv4, insert: []byte{1, 1, 1, 0}, patches: map[int16][]byte{atIPv4: {0x46}}}},
 	{name: "IPv4, first fragment", proto: "udp", ports: true, rewrite: rewrite{patches: map[int16][]byte{atFragment: {0x20, 0x00}}}},
@@ -64,7 +65,7 @@ var wire = []struct {
 }
 
 // Real packets on the wire, whose headers were changed on their way: the record
-// tells what the headers say.
+// reports what the headers say.
 func TestFlowIsTakenFromTheHeaders(t *testing.T) {
 	l := newLab(t)
 	v4 := l.udp(l.udpSink(farAddress.Addr()).Local(), rocket.Options{})

@@ -20,7 +20,7 @@ import (
 )
 
 // xentrace is the program under test: what XENTRACE_BINARY names, or else built
-// from the sources beside.
+// from the sources next to.
 var xentrace string
 
 func TestMain(m *testing.M) {

@@ -8,7 +8,7 @@ import (
 )
 
 // Of two thousand connections fifty hang: those are named, no other, and the tracer
-// stays small and leaves the processor alone.
+// stays small and leaves the CPU alone.
 func TestManyConnections(t *testing.T) {
 	const connections, troubled, measured = 2000, 50, 5 * time.Second
 	l := newLab(t)

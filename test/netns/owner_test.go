@@ -78,7 +78,7 @@ func TestOwnerOfDatagrams(t *testing.T) {
 	}
 }
 
-// Processes that are gone before anybody could look for them are known where the kernel tells
+// Processes that are gone before anybody could look for them are known where the kernel shows
 // process context from interrupts; elsewhere nobody is named, or the right one.
 func TestOwnerThatIsGone(t *testing.T) {
 	l := newLab(t)
@@ -174,7 +174,7 @@ func onlineCPUs(t *testing.T) int {
 	return set.Count()
 }
 
-// nearPackets is a tracer in this process, to see what the output does not tell.
+// nearPackets is a tracer in this process, to see what the output does not show.
 type nearPackets struct {
 	t      *testing.T
 	reader *owner.Reader

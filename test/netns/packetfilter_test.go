@@ -62,7 +62,7 @@ func filterMessage(kind int, flags int, family uint8, resource uint16, attribute
 	return request.Serialize()
 }
 
-// What the packet filter drops on the way out is told of before the packet has a
+// What the packet filter drops on the way out is reported before the packet has a
 // device, let alone a link header; what it drops on the way in is not.
 func TestPacketFilter(t *testing.T) {
 	const n = 20

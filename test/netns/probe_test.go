@@ -163,8 +163,8 @@ func TestProbeRefuses(t *testing.T) {
 		{"no such interface", []string{"-i", "near9"}, 3, `interface "near9" not found`},
 		{"two interfaces", []string{"-i", "near", "-i", "near2"}, 2, "only one"},
 		{"both families", []string{"-i", "near", "-4", "-6"}, 2, "exclude each other"},
-		{"nothing of xen-netfront", nil, 3, "no interface of this network namespace is driven by xen-netfront"},
-		{"a backend that does not attach", []string{"-i", "near", "--backend", "fentry"}, 3, "only the tracepoint backend sees other drivers"},
+		{"nothing of xen-netfront", nil, 3, "no xen-netfront interface is up in this network namespace"},
+		{"a backend that does not attach", []string{"-i", "near", "--backend", "fentry"}, 3, "only the tracepoint backend traces other drivers"},
 	} {
 		// Not a test of its own, whose goroutine would be in another namespace.
 		ran := tool.RunProbe(t, append([]string{xentrace, "probe"}, test.args...)...)
@@ -185,7 +185,7 @@ func TestProbeByNobody(t *testing.T) {
 	cmd := exec.Command(xentrace, "probe", "-i", "near")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	out, err := cmd.CombinedOutput()
-	if cmd.ProcessState.ExitCode() != 3 || !strings.Contains(string(out), "run it as root") {
+	if cmd.ProcessState.ExitCode() != 3 || !strings.Contains(string(out), "run with sudo") {
 		t.Errorf("%v, %q: want status 3 and a sentence", err, out)
 	}
 	if sent := transmitted(t, l.near) - before; sent != 0 {
@@ -314,7 +314,7 @@ func scatterGatherOff(t *testing.T) {
 	}
 }
 
-// headsCrossPages tells whether some small heads do on this kernel: those of a slab
+// headsCrossPages reports whether some small heads do on this kernel: those of a slab
 // cache of their own, if its objects are no power of two in size and its slabs not pages.
 func headsCrossPages(t *testing.T) bool {
 	t.Helper()
@@ -330,7 +330,7 @@ func headsCrossPages(t *testing.T) bool {
 	return false
 }
 
-// With scatter-gather off it finds a small datagram whose head lies across a page, where
+// With scatter-gather off it finds a small datagram whose head straddles a page boundary, where
 // there are such heads, and refuses to try for many slots.
 func TestProbeWithoutScatterGather(t *testing.T) {
 	l := newLab(t)

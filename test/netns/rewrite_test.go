@@ -17,7 +17,7 @@ type rewrite struct {
 	at      int              // offset at which bytes are inserted
 	insert  []byte           // inserted bytes
 	patches map[int16][]byte // then written over what is there, by offset
-	tag     bool             // put a VLAN tag beside the packet, as for hardware that inserts it
+	tag     bool             // put a VLAN tag next to the packet, as for hardware that inserts it
 }
 
 // strangeAddress is nobody's: the far end takes no notice of what is sent to it,

@@ -15,7 +15,7 @@ const (
 	ordinaryEach = 20  // datagrams, or segments, between two rockets
 )
 
-// origin tells whose rocket a record is of. UDP has no sequence number.
+// origin shows whose rocket a record is of. UDP has no sequence number.
 type origin struct {
 	proto, saddr, daddr string
 	sport, dport        int
@@ -26,7 +26,7 @@ type origin struct {
 // need with a head of one slot.
 type launched struct{ times, slots int }
 
-// A mixture is a sender of rockets with ordinary traffic beside it.
+// A mixture is a sender of rockets with ordinary traffic next to it.
 type mixture struct {
 	proto   string
 	rockets interface {
@@ -58,7 +58,7 @@ func (m *mixture) send(ctx context.Context) error {
 	return nil
 }
 
-// udpMixture sends rockets over UDP, and datagrams beside.
+// udpMixture sends rockets over UDP, and datagrams next to.
 func (l *lab) udpMixture(at netip.Addr) *mixture {
 	l.t.Helper()
 	sink := l.udpSink(at)
@@ -79,7 +79,7 @@ func (l *lab) tcpMixture(at netip.Addr) *mixture {
 }
 
 // Rockets among ordinary packets, from one thread after the other and from
-// several at once: each is told of once, and nothing else is.
+// several at once: each is reported once, and nothing else is.
 func TestRocketsAmongOrdinaryPackets(t *testing.T) {
 	v4, v6 := farAddress.Addr(), farAddress6.Addr()
 	for _, test := range []struct {

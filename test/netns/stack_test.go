@@ -8,6 +8,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"xentrace/test/process"
 	"xentrace/test/rocket"
 	"xentrace/test/tool"
 )
@@ -100,4 +101,41 @@ func forgetAddresses() error {
 		err = errors.Join(err, netlink.AddrDel(link, &addresses[i]))
 	}
 	return err
+}
+
+// A process of an unprivileged user with 65,000 mappings that loses 2,000 packets a second
+// hides none of another user's records, nor their stacks, and fills no memory.
+func TestStacksOfOneUserDoNotHideThoseOfAnother(t *testing.T) {
+	l := newLab(t)
+	remote := l.udpSink(farAddress.Addr()).Local().String()
+	watch := tool.Start(t, xentrace, "watch", "-i", "near", "-o", "json", "--stack")
+	hostile := process.Start(t, "hostile", nobody, "mappings", remote)
+	hostile.Line()
+	victim := process.Start(t, "victim", nobody-1, "threads", remote, "40")
+	for range 40 {
+		victim.Number()
+	}
+	output := watch.Stop()
+	victims, stacks, others := 0, 0, 0
+	for i := range output.Packets {
+		p := &output.Packets[i]
+		switch {
+		case p.Process == nil:
+			t.Errorf("a record without an owner: %s", p)
+		case p.Process.PID == hostile.PID():
+			others++
+		case p.Process.PID == victim.PID():
+			victims++
+			if slices.ContainsFunc(p.Stack, func(f string) bool { return strings.Contains(f, "/victim+0x") || strings.Contains(f, "/victim)") }) {
+				stacks++
+			}
+		}
+	}
+	if victims != 40 || stacks != 40 || others == 0 {
+		t.Errorf("%d of 40 records, %d with the program's part of the stack, beside %d of the other user", victims, stacks, others)
+	}
+	if limit := 100 << 10; output.MaxRSS > limit {
+		t.Errorf("%d KiB resident, limit is %d", output.MaxRSS, limit)
+	}
+	t.Logf("%d records of the hostile process, %d KiB resident", others, output.MaxRSS)
 }

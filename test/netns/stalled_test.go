@@ -19,14 +19,14 @@ import (
 
 // A connection hangs because the same segment is dropped each time that it is sent
 // again; then it goes on; then it is closed. All figures are the kernel's own, and
-// the connection beside it is never named.
+// the connection next to it is never named.
 func TestStalledConnection(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		at      netip.Addr
 		network string
 		family  string
-		queue   bool // else TCP is told of each drop, and does not count retransmissions
+		queue   bool // else TCP is reported each drop, and does not count retransmissions
 	}{
 		{"IPv4", farAddress.Addr(), "tcp4", "ipv4", true},
 		{"IPv6", farAddress6.Addr(), "tcp6", "ipv6", true},
@@ -56,7 +56,7 @@ func TestStalledConnection(t *testing.T) {
 	}
 }
 
-// stalled is what was told of a connection that hung, went on and was closed, and
+// stalled is what was reported a connection that hung, went on and was closed, and
 // what the kernel says of it.
 type stalled struct {
 	output      tool.Output
@@ -267,7 +267,7 @@ func TestEndsAreLookedForInTroubleOnly(t *testing.T) {
 	watch.Stop()
 }
 
-// linksOf returns what /proc tells of a process's BPF links.
+// linksOf returns what /proc reports a process's BPF links.
 func linksOf(t *testing.T, pid int) string {
 	t.Helper()
 	entries, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", pid))

@@ -15,6 +15,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"xentrace/internal/output"
 	"xentrace/test/rocket"
 	"xentrace/test/tool"
 )
@@ -163,8 +164,10 @@ func TestTextTellsOfLosses(t *testing.T) {
 	records := strings.Count(text, " over_limit ")
 	lost := s.sent - records
 	closing := lastLine(text)
-	want := fmt.Sprintf("%d packets seen, %d events, %d lost (ring %d, recursion 0, missed 0)", s.sent, records, lost, lost)
+	want := fmt.Sprintf("%s packets seen, %s events, %s lost (ring %s, recursion 0, missed 0)", grouped(s.sent), grouped(records), grouped(lost), grouped(lost))
 	if closing != want || lost < 9_000 {
 		t.Errorf("closing line %q, want %q", closing, want)
 	}
 }
+
+func grouped(n int) string { return output.Grouped(uint64(n)) }

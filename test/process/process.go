@@ -60,11 +60,13 @@ func run(kind string, args []string) error {
 		return child(args[0])
 	case "busy":
 		return busy(args[0])
+	case "mappings":
+		return mappings(args[0])
 	}
 	return errors.New("unknown")
 }
 
-// datagrams sends so many of too many slots, tells from where, and is gone.
+// datagrams sends so many of too many slots, shows from where, and is gone.
 func datagrams(remote, count string) (*rocket.UDP, error) {
 	n, err := strconv.Atoi(count)
 	if err != nil {
@@ -126,7 +128,7 @@ func worker(done chan<- worked, remote string) {
 	done <- worked{sender, err}
 }
 
-// segment sends one of too many slots, tells from where, and keeps its connection.
+// segment sends one of too many slots, shows from where, and keeps its connection.
 func segment(remote string) error {
 	sender, err := rocket.NewTCP(context.Background(), netip.MustParseAddrPort(remote), rocket.Options{})
 	if err != nil {

@@ -76,7 +76,7 @@ func NewExact(ctx context.Context, remote netip.AddrPort, opts Options) (*Exact,
 func (e *Exact) Local() netip.AddrPort { return addrPort(e.conn.LocalAddr()) }
 
 // Send hands over one datagram of that many slots, counting one for its head, and
-// waits until the kernel has let go of its memory. The payload is 16 bytes for
+// waits until the kernel has released its memory. The payload is 16 bytes for
 // each piece: one of two slots for each pair, one of one slot for an odd rest.
 func (e *Exact) Send(ctx context.Context, slots int) (Sent, error) {
 	return e.SendMany(ctx, slots, 1)
@@ -95,7 +95,7 @@ func (e *Exact) SendMany(ctx context.Context, slots, n int) (Sent, error) {
 	defer interruptible(ctx, e.conn)()
 	sent := Sent{Sent: rocket.Sent{Local: e.Local(), Remote: e.remote, Pieces: slots / 2, Length: slots / 2 * exactPiece, Slots: slots}}
 	for range n {
-		// Areas are free again only when all are: the kernel may let go of them in any order.
+		// Areas are free again only when all are: the kernel may released them in any order.
 		if e.waiting == exactAreas {
 			if err := e.waitReleased(ctx); err != nil {
 				return sent, fmt.Errorf("exact: %w", err)
@@ -160,7 +160,7 @@ func (e *Exact) send(pieces []unix.Iovec) error {
 	}
 }
 
-// waitReleased waits until the kernel has let go of all datagrams' memory.
+// waitReleased waits until the kernel has released all datagrams' memory.
 func (e *Exact) waitReleased(ctx context.Context) error {
 	for pause := 20 * time.Microsecond; e.waiting > 0; {
 		n, err := e.released()

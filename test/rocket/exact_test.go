@@ -22,7 +22,7 @@ func (p *pair) newExact(t *testing.T, remote netip.AddrPort) *Exact {
 	return sender
 }
 
-// hugePages tells whether the kernel gives them to who asks.
+// hugePages reports whether the kernel gives them to who asks.
 func hugePages(t *testing.T) bool {
 	t.Helper()
 	setting, err := os.ReadFile("/sys/kernel/mm/transparent_hugepage/enabled")

@@ -15,7 +15,7 @@ const mark = 0x78726b74 // "xrkt"
 // ErrForeign says that a payload is not one of this package's.
 var ErrForeign = errors.New("payload is not a rocket's")
 
-// CorruptError tells of the first byte that is not what was sent.
+// CorruptError reports the first byte that is not what was sent.
 type CorruptError struct {
 	Number   uint64 // of the datagram; 0 for a stream
 	Position uint64 // in the datagram or stream

@@ -61,7 +61,7 @@ func ended(ctx context.Context, err error) error {
 	return err
 }
 
-// returned tells whether an error of a datagram socket is one that an earlier
+// returned reports whether an error of a datagram socket is one that an earlier
 // datagram brought back, such as a port that nobody listens on.
 func returned(err error) bool {
 	return errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.EHOSTUNREACH)

@@ -108,7 +108,7 @@ func (c *Congestion) Limits() []string {
 	return ids
 }
 
-// Is tells whether the verdict is this alone.
+// Is reports whether the verdict is this alone.
 func (c *Congestion) Is(id string) bool { return slices.Equal(c.Limits(), []string{id}) }
 
 // StopText interrupts the program and returns what it wrote, whatever that is.

@@ -253,7 +253,7 @@ func TestCheckOffload(t *testing.T) {
 }
 
 // What ec2rl would say, by experiment: rockets are sent, and the driver's counter
-// tells whether it is right.
+// reports whether it is right.
 func TestCheckEC2RL(t *testing.T) {
 	const rockets, port = 10, 7008
 	sender, err := rocket.NewUDP(t.Context(), netip.AddrPortFrom(peerAddr(t, "ipv4"), port), rocket.Options{})

@@ -136,14 +136,14 @@ func TestCongestionOfAnAcceptQueue(t *testing.T) {
 	}
 }
 
-// One queue for two processors, with connections that keep the one of them busy that has
+// One queue for two CPUs, with connections that keep the one of them busy that has
 // its interrupts.
 func TestCongestionOfOneQueue(t *testing.T) {
 	if atoi(t, env(t, "XENTRACE_LAB_VCPUS")) < 2 {
 		t.Skip("one processor cannot be the busy one of several (--vcpus 2)")
 	}
 	defer reconnected(t, "max_queues", "1")()
-	// A server of one thread, on the processor that has the interrupts.
+	// A server of one thread, on the CPU that has the interrupts.
 	at := netip.AddrPortFrom(peerAddr(t, "ipv4"), echoPort)
 	cpu := interruptsCPU(t, func() {
 		for range 20 {
@@ -155,7 +155,7 @@ func TestCongestionOfOneQueue(t *testing.T) {
 	defer pin(t, 0, 1)
 	pin(t, cpu)
 	p := measure(t, func(ctx context.Context, t *testing.T) uint64 {
-		go func() { // what the server does beside its connections
+		go func() { // what the server does next to its connections
 			for ctx.Err() == nil {
 				runtime.Gosched()
 			}
@@ -184,7 +184,7 @@ func reconnected(t *testing.T, parameter, value string) (undo func()) {
 	return func() { set(was) }
 }
 
-// interruptsCPU returns the processor that had most of the interface's interrupts while
+// interruptsCPU returns the CPU that had most of the interface's interrupts while
 // something was done.
 func interruptsCPU(t *testing.T, do func()) int {
 	t.Helper()
@@ -209,7 +209,7 @@ func interruptsCPU(t *testing.T, do func()) int {
 	return 0
 }
 
-// pin keeps every thread of the test, and those to come, on these processors.
+// pin keeps every thread of the test, and those to come, on these CPUs.
 func pin(t *testing.T, cpus ...int) {
 	t.Helper()
 	var set unix.CPUSet

@@ -26,7 +26,7 @@ type pressure struct {
 	packets       uint64 // by the interface's counters
 	bytes         uint64
 	before, after []congestion.Ring
-	full          int // samples of a ring, while the load ran, that had no room
+	full          int // samples of a ring, while the load ran, that had no space
 	samples       int
 	most          uint32  // slots in use, in any sample
 	steal         float64 // by /proc/stat
@@ -157,7 +157,7 @@ func moduleTypes() bool {
 	return err == nil
 }
 
-// is checks what the limit is said to be. The guest shares its emulated processors with
+// is checks what the limit is said to be. The guest shares its emulated CPUs with
 // dom0 and whatever else runs on the machine: steal is one more limit when the kernel's
 // own counters say so, and not when they do not.
 func (p *pressure) is(t *testing.T, want ...event.LimitID) {
@@ -182,7 +182,7 @@ func (p *pressure) is(t *testing.T, want ...event.LimitID) {
 	}
 }
 
-// stolen reads the ticks that were stolen from all processors, and all ticks.
+// stolen reads the ticks that were stolen from all CPUs, and all ticks.
 func stolen(t *testing.T) (ticks, all float64) {
 	t.Helper()
 	line, _, _ := strings.Cut(readFile(t, "/proc/stat"), "\n")
@@ -230,7 +230,7 @@ func TestCongestionAgrees(t *testing.T) {
 		accepted = tcpCounter(t, "PassiveOpens") - accepted
 		p.agrees(t)
 		tcp := p.report.TCP
-		// With two processors one was once accepted before its change of state was seen.
+		// With two CPUs one was once accepted before its change of state was seen.
 		untimed := p.sent - min(p.sent, tcp.Accept.Count())
 		if p.sent != 200 || *tcp.Accepts != p.sent || accepted != p.sent || tcp.Accept.Count() > p.sent || untimed > 1+p.sent/200 {
 			t.Errorf("%d accepted, times of %d, for %d requests of dom0's and %d of the kernel's own count", *tcp.Accepts, tcp.Accept.Count(), p.sent, accepted)

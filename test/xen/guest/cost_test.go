@@ -46,7 +46,7 @@ func TestProgramsOfAnOrdinaryPacket(t *testing.T) {
 }
 
 // With --rejected two more programs run, for each run of xennet_tx_buf_gc and not for
-// each packet; what they take, beside that at the driver's entry.
+// each packet; what they take, next to that at the driver's entry.
 func TestRejectedCost(t *testing.T) {
 	const n, port = 2000, 7013
 	stats, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
@@ -191,7 +191,7 @@ func checkMaps(t *testing.T, info *ebpf.ProgramInfo) {
 func TestFigures(t *testing.T) {
 	const idle = 10 * time.Second
 	run := tool.Start(t, program(t), "watch", "-o", "json")
-	time.Sleep(4 * time.Second) // the driver's code is read beside the counting
+	time.Sleep(4 * time.Second) // the driver's code is read next to the counting
 	began := run.CPU()
 	time.Sleep(idle)
 	cpu := run.CPU() - began

@@ -33,7 +33,7 @@ var hooksOfDrops = []string{"tracepoint", "kprobe"}
 // what is the device in others.
 var queues = []string{"tbf rate 2mbit burst 2000 limit 12000", "netem limit 10 delay 20ms"}
 
-// Packets that a queueing discipline drops are told of, each once, and nothing else
+// Packets that a queueing discipline drops are reported, each once, and nothing else
 // is but the driver's own drops: thousands of good packets are freed "as dropped" by
 // the transmit completion meanwhile.
 func TestDropsElsewhere(t *testing.T) {

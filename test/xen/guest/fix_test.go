@@ -74,7 +74,7 @@ func became(t *testing.T, steps []fixed, name, status string) fixed {
 }
 
 // gatewayToProbe makes the peer the default gateway, if what this driver does with a
-// datagram of many slots after the fix is known: then fix has to tell of a probe.
+// datagram of many slots after the fix is known: then fix has to report a probe.
 func gatewayToProbe(t *testing.T) bool {
 	t.Helper()
 	switch env(t, "XENTRACE_LAB_DRIVER") {

@@ -35,7 +35,7 @@ func jumbo(t *testing.T) (back func()) {
 }
 
 // stuck is a connection with one segment on its way that needs more slots than there
-// are, however often it is sent again.
+// are, however often it is retransmitted.
 type stuck struct {
 	*rocket.TCP
 	dropped uint64 // by the interface, before
@@ -72,7 +72,7 @@ func newStuck(t *testing.T, family string) *stuck {
 	}
 }
 
-// total is what the kernel says of segments sent again.
+// total is what the kernel says of segments retransmitted.
 func (s *stuck) total(t *testing.T) uint32 {
 	t.Helper()
 	info, err := s.Stream().Info()
@@ -110,9 +110,9 @@ func (s *stuck) awaitAcknowledged(t *testing.T) time.Time {
 }
 
 // The complaint in full: a connection hangs because the same segment is dropped at
-// each retransmission; it is told of at the second drop, with the kernel's own
+// each retransmission; it is reported at the second drop, with the kernel's own
 // figures, and again when a smaller MTU has freed it, and when it is closed. The
-// connection beside it is not mentioned.
+// connection next to it is not mentioned.
 func TestStalledConnection(t *testing.T) {
 	drops := env(t, "XENTRACE_LAB_DRIVER") == "prefix"
 	for _, family := range []string{"ipv4", "ipv6"} {
@@ -194,7 +194,7 @@ func checkStall(t *testing.T, run *tool.Run, s *stuck, healthy *rocket.Stream) {
 	}
 }
 
-// forget takes out what is told of connections that the test gave up, which may have
+// forget takes out what is reported connections that the test gave up, which may have
 // lost packets too.
 func (s *stuck) forget(output *tool.Output) {
 	output.Flows = slices.DeleteFunc(output.Flows, func(f tool.FlowEvent) bool { return slices.Contains(s.broken, f.Flow.Sport) })
@@ -203,7 +203,7 @@ func (s *stuck) forget(output *tool.Output) {
 	})
 }
 
-// threeEvents returns what was told of the flow from a port: that it stalled,
+// threeEvents returns what was reported the flow from a port: that it stalled,
 // recovered and was closed, in this order, and nothing of any other.
 func threeEvents(t *testing.T, output *tool.Output, port int) (stalled, recovered, closed *tool.FlowEvent) {
 	t.Helper()
@@ -233,7 +233,7 @@ func secondDrop(t *testing.T, output *tool.Output, seq uint32) *tool.Packet {
 	return nil
 }
 
-// share returns how much of a processor the program takes meanwhile.
+// share returns how much of a CPU the program takes meanwhile.
 func share(run *tool.Run, meanwhile func()) float64 {
 	cpu, began := run.CPU(), time.Now()
 	meanwhile()
@@ -257,7 +257,7 @@ func connect(t *testing.T, n int) []net.Conn {
 }
 
 // Of two thousand connections fifty hang: those are named, no other, and the tracer
-// stays small and leaves the processor alone.
+// stays small and leaves the CPU alone.
 func TestManyConnections(t *testing.T) {
 	const connections, troubled, measured = 2000, 50, 5 * time.Second
 	if env(t, "XENTRACE_LAB_DRIVER") != "prefix" {
@@ -268,7 +268,7 @@ func TestManyConnections(t *testing.T) {
 	healthy := connect(t, connections-troubled)
 	t.Logf("%d connections in %v", len(healthy), time.Since(began))
 	run := tool.Start(t, program(t), "watch", "-o", "json")
-	time.Sleep(4 * time.Second) // the driver's code is read beside the counting
+	time.Sleep(4 * time.Second) // the driver's code is read next to the counting
 	resident := run.Resident()
 	began = time.Now()
 	idle := share(run, func() { time.Sleep(measured) })

@@ -39,7 +39,7 @@ func TestLabHasAQueueForEachProcessor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Dom0 has two processors, and so offers two queues at most.
+	// Dom0 has two CPUs, and so offers two queues at most.
 	if want = min(want, 2); len(queues) != want {
 		t.Errorf("%d transmit queues, want %d", len(queues), want)
 	}

@@ -17,7 +17,7 @@ import (
 const (
 	saysUnloaded = "xen-netfront was unloaded"
 	saysBack     = "xen-netfront is loaded again and watched"
-	saysHolds    = "this trace module cannot be unloaded"
+	saysHolds    = "this trace holds the driver's module"
 )
 
 // withoutFentry are the backends that do not hold the driver's module.

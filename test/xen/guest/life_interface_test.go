@@ -70,7 +70,7 @@ func TestLifeRenamed(t *testing.T) {
 }
 
 // The interface moves to another network namespace and back. It keeps its counters, and
-// is told of once for each stay.
+// is reported once for each stay.
 func TestLifeMovedToAnotherNamespace(t *testing.T) {
 	for _, backend := range backends(t) {
 		t.Run(backend, func(t *testing.T) {
@@ -139,7 +139,7 @@ func TestLifeSettings(t *testing.T) {
 	}
 }
 
-// What a processor counted before it went offline stays counted.
+// What a CPU counted before it went offline stays counted.
 func TestLifeProcessorOffline(t *testing.T) {
 	const online = "/sys/devices/system/cpu/cpu1/online"
 	if env(t, "XENTRACE_LAB_VCPUS") == "1" {

@@ -49,7 +49,7 @@ func onScreen(t *testing.T, columns, rows uint16) (*tool.Terminal, *exec.Cmd) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = watch.Process.Kill() })
-	terminal.Await(t, "flows with trouble: none", "q quit")
+	terminal.Await(t, "flows with losses: none", "q quit")
 	return terminal, watch
 }
 

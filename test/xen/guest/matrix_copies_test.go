@@ -23,7 +23,7 @@ func countCopies(t *testing.T) {
 	events := filepath.Join(tracing, "kprobe_events")
 	enable := filepath.Join(tracing, "events/lab", copyProbe, "enable")
 	// Nobody reads the events. Without this the scheduler's code would be patched too,
-	// which an emulated machine of two processors does not always survive.
+	// which an emulated machine of two CPUs does not always survive.
 	set(t, filepath.Join(tracing, "options/record-cmd"), "0")
 	set(t, events, fmt.Sprintf("p:lab/%s skb_copy_header", copyProbe))
 	set(t, enable, "1")

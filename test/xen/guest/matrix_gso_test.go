@@ -46,7 +46,7 @@ func packetSocket(t *testing.T) int {
 }
 
 // segment is one TCP segment of so many bytes, to be cut into pieces of size, with
-// the header that tells the kernel so (struct virtio_net_hdr).
+// the header that shows the kernel so (struct virtio_net_hdr).
 func segment(t *testing.T, r *row, length, size int) []byte {
 	t.Helper()
 	const ethernet, ip, tcp = 14, 20, 20

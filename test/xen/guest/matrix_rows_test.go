@@ -67,7 +67,7 @@ func mtu(to string) func(t *testing.T) func() {
 }
 
 // smallerSegments makes runs of TCP segments 48 KiB at most: of 64 KiB in four fragments
-// that straddle pages, an ordinary stream needs 19 slots now and then.
+// that straddle page boundaries, an ordinary stream needs 19 slots now and then.
 func smallerSegments(t *testing.T) func() {
 	before := shell(t, "ip -d -o link show dev "+ifname+" | grep -o 'gso_max_size [0-9]*'")
 	command(t, "ip", "link", "set", "dev", ifname, "gso_max_size", "49152")
@@ -86,7 +86,7 @@ func noSmallHeads(t *testing.T) string {
 		return ""
 	}
 	if !strings.Contains(readFile(t, "/proc/slabinfo"), "skbuff_small_head") {
-		return "the heads of small packets have sizes that are powers of two on this kernel (before 6.3): none straddles a page"
+		return "the heads of small packets have sizes that are powers of two on this kernel (before 6.3): none straddles a page boundary"
 	}
 	return "the heads of small packets do not cross pages with this kernel's slabs"
 }

@@ -187,7 +187,7 @@ func sessionFaults(s *cell.Session, output *tool.Output) []string {
 		}
 	}
 	// The kernel leaves a kprobe's program out while another runs on its processor; from
-	// 6.7 on it tells so, and xentrace says it.
+	// 6.7 on it shows so, and xentrace says it.
 	handed := s.TxPackets + s.TxDropped
 	fault(s.Counted > handed || s.Counted+s.Skipped < handed, "%d packets counted, %d said to be skipped: the interface sent %d and dropped %d",
 		s.Counted, s.Skipped, s.TxPackets, s.TxDropped)

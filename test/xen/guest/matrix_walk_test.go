@@ -55,7 +55,7 @@ type walk struct {
 }
 
 // walk sends a row's packets, and takes down what the interface, the peer and the
-// counter of copies tell of it.
+// counter of copies report it.
 func (r *row) walk(t *testing.T) *walk {
 	t.Helper()
 	w := &walk{row: r, said: map[string]uint64{}}
@@ -108,7 +108,7 @@ func (w *walk) lost() uint64 {
 	return 0
 }
 
-// attribute gives each record to the row whose packets it tells of. Another one is
+// attribute gives each record to the row whose packets it reports. Another one is
 // false, unless it is of a bounce that shows by itself why it was one; how many
 // bounces there were is checked for the run as a whole.
 func attribute(t *testing.T, s *cell.Session, walks []*walk, records []tool.Packet) {
@@ -253,7 +253,7 @@ func (v *judgement) report(t *testing.T) {
 	write(t, v.Cell)
 }
 
-// typed tells whether the driver's structures are known on this kernel.
+// typed reports whether the driver's structures are known on this kernel.
 func typed(t *testing.T) bool {
 	t.Helper()
 	_, err := os.Stat("/sys/kernel/btf/xen_netfront")

@@ -48,7 +48,7 @@ func inContainer(t *testing.T) (unit string, leave func()) {
 	return unit, func() { join(root) }
 }
 
-// tellsSenders reports whether the kernel side can tell process context from interrupts:
+// tellsSenders reports whether the BPF programs can show process context from interrupts:
 // Debian's 5.10 has no types of variables.
 func tellsSenders(t *testing.T) bool {
 	t.Helper()

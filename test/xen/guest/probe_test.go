@@ -91,7 +91,7 @@ func checkProbe(t *testing.T, backend string, wanted int, args ...string) *tool.
 }
 
 // Without anything said the probe goes out of the only interface of xen-netfront to
-// the default gateway, and tells what this driver does with it.
+// the default gateway, and reports what this driver does with it.
 func TestProbe(t *testing.T) {
 	defaultRoutes(t)
 	for _, backend := range backends(t) {
@@ -163,7 +163,7 @@ func TestProbeText(t *testing.T) {
 	}
 }
 
-// With scatter-gather off a small datagram whose head lies across a page is dropped,
+// With scatter-gather off a small datagram whose head straddles a page boundary is dropped,
 // where the kernel has such heads; else the probe says that it met none.
 func TestProbeScatterGatherOff(t *testing.T) {
 	scatterGather(t, "off")

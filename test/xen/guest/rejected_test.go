@@ -24,7 +24,7 @@ func needNoCheck(t *testing.T, fatal bool) {
 	}
 }
 
-// seesResponses tells whether a backend can know what was refused: by the driver's
+// seesResponses reports whether a backend can know what was refused: by the driver's
 // own structures, which take its BTF.
 func seesResponses(t *testing.T, backend string) bool {
 	t.Helper()

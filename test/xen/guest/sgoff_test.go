@@ -92,9 +92,9 @@ func checkScatterGather(t *testing.T, output *tool.Output, packets, dropped uint
 	}
 }
 
-// smallHeads tells whether this guest's small heads cross pages: the slab cache
+// smallHeads reports whether this guest's small heads cross pages: the slab cache
 // for them, whose objects are no power of two in size (6.3), shows it where two
-// processors make its slabs larger than a page.
+// CPUs make its slabs larger than a page.
 func smallHeads(t *testing.T) bool {
 	t.Helper()
 	var size int

@@ -201,7 +201,7 @@ func TestSoak(t *testing.T) {
 	maps := newMaps(t, before)
 	packets, dropped := counter(t, "tx_packets"), counter(t, "tx_dropped")
 	setUp(t, place{name: ifname})
-	time.Sleep(4 * time.Second) // the driver's code is read beside the counting
+	time.Sleep(4 * time.Second) // the driver's code is read next to the counting
 	used := inUse(t, maps)
 	var senders []soakSender
 	for cpu := range atoi(t, env(t, "XENTRACE_LAB_VCPUS")) {

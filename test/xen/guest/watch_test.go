@@ -44,7 +44,7 @@ func backends(t *testing.T) []string {
 	return []string{"fentry", "kprobe", "tracepoint"}
 }
 
-// program is xentrace, beside the tests.
+// program is xentrace, next to the tests.
 func program(t *testing.T) string {
 	t.Helper()
 	self, err := os.Executable()
@@ -235,7 +235,7 @@ func (m *measured) checkRecords(t *testing.T, verdict, cause string) {
 	}
 }
 
-// isSplit tells whether a record is of a part of a segment that left in parts.
+// isSplit reports whether a record is of a part of a segment that left in parts.
 func (s *traffic) isSplit(p *tool.Packet) bool {
 	return slices.ContainsFunc(s.split, func(sent rocket.Sent) bool {
 		return int(sent.Local.Port()) == p.Flow.Sport && p.TCP.Seq-sent.Seq < uint32(sent.Length)

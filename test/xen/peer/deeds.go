@@ -55,7 +55,7 @@ func (d *deeds) carryOut(arguments []string) {
 	}
 }
 
-// state tells what is being done, how many actions have ended, and what the last
+// state reports what is being done, how many actions have ended, and what the last
 // one said if it failed.
 func (d *deeds) state() (doing string, done int, failed string) {
 	d.mu.Lock()

@@ -1,5 +1,5 @@
 // Peer is the other end of the guest's link: it runs in dom0, receives what the
-// guest sends, and tells how much that was.
+// guest sends, and reports how much that was.
 //
 // On 10.44.0.1 and fd44::1 (in the guest: XENTRACE_PEER, XENTRACE_PEER6):
 //

@@ -6,7 +6,7 @@ import (
 	"io"
 )
 
-// kind tells what a frame carries.
+// kind reports what a frame carries.
 type kind byte
 
 const (

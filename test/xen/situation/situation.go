@@ -38,17 +38,17 @@ type Answer struct {
 // Traffic is what was sent, and by how much the interface's tx_dropped moved.
 type Traffic struct{ Sent, Dropped uint64 }
 
-// Lost tells whether packets are lost as the interface is set, which is what
+// Lost reports whether packets are lost as the interface is set, which is what
 // xennetsgmtu is about.
 func (s *Situation) Lost() bool { return s.OverLimit.Dropped+s.Small.Dropped > 0 }
 
-// Defective tells whether the driver has the defect that xennetrocket is about.
+// Defective reports whether the driver has the defect that xennetrocket is about.
 func (s *Situation) Defective() bool { return s.Defect.Dropped > 0 }
 
-// SGMTUIsRight tells whether xennetsgmtu's verdict is what the experiment showed.
+// SGMTUIsRight reports whether xennetsgmtu's verdict is what the experiment showed.
 func (s *Situation) SGMTUIsRight() bool { return (s.SGMTU.Verdict != "SUCCESS") == s.Lost() }
 
-// RocketIsRight tells whether xennetrocket's verdict is what the experiment showed.
+// RocketIsRight reports whether xennetrocket's verdict is what the experiment showed.
 func (s *Situation) RocketIsRight() bool { return (s.Rocket.Verdict != "SUCCESS") == s.Defective() }
 
 const word = "situation "

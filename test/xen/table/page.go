@@ -22,11 +22,18 @@ A mark stands for a backend, in the order fentry, kprobe, tracepoint:
 – such a cell cannot exist, for the reason in the note. There is no other mark: the
 run fails, and this page is not written, if a cell disagrees or is missing.
 
+- [Totals](#totals)
+- [Every cell](#every-cell): %s
+
 `
 
 // page writes the matrix as Markdown.
 func (m *matrix) page(out io.Writer) {
-	fmt.Fprintf(out, opening, "`", "`", "`", "`")
+	var links []string
+	for _, path := range cell.Paths {
+		links = append(links, fmt.Sprintf("[%s](#%s)", path.ID, path.ID))
+	}
+	fmt.Fprintf(out, opening, "`", "`", "`", "`", strings.Join(links, ", "))
 	notes := &notes{}
 	m.marks(out, notes)
 	notes.write(out)
@@ -124,7 +131,7 @@ func (m *matrix) totals(out io.Writer) {
 
 // details writes what was seen in every cell.
 func (m *matrix) details(out io.Writer) {
-	fmt.Fprint(out, "\n## Every cell\n\nPackets sent on the path and ordinary ones between them; how many took the path, by\nanother witness than xentrace; what xentrace reported; by how much the interface's\ncounters moved; and what the peer received.\n")
+	fmt.Fprint(out, "\n## Every cell\n\nPackets sent on the path and ordinary ones between them; how many took the path, counted\nwithout xentrace; what xentrace reported; how much the interface's counters increased; and\nwhat the peer received.\n")
 	for _, path := range cell.Paths {
 		fmt.Fprintf(out, "\n### %s\n\n%s. Driver: %s; %s.\n\n", path.ID, path.What, path.Driver, path.How)
 		fmt.Fprint(out, "| kernel | backend | sent | took the path | xentrace reported | tx_packets | tx_dropped | arrived |\n|---|---|---|---|---|---|---|---|\n")

@@ -8,7 +8,21 @@ import (
 	"syscall"
 )
 
-func main() { outer() }
+func main() {
+	if _, many := syscall.Getenv("MAPPINGS"); many {
+		mapOften()
+	}
+	outer()
+}
+
+// mapOften maps the program as often as the kernel allows. Every other mapping cannot be
+// written to, so that none is merged with the next.
+func mapOften() {
+	file, err := syscall.Open("/proc/self/exe", syscall.O_RDONLY, 0)
+	for n := 0; err == nil && n < 65_000; n++ {
+		_, err = syscall.Mmap(file, int64(n%2)*4096, 4096, syscall.PROT_READ|syscall.PROT_EXEC|n%2*syscall.PROT_WRITE, syscall.MAP_PRIVATE)
+	}
+}
 
 //go:noinline
 func outer() { inner(); _, _ = syscall.Write(1, nil) }

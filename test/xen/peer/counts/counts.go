@@ -1,4 +1,4 @@
-// Package counts is what the lab's peer tells about the traffic it received, and
+// Package counts is what the lab's peer shows about the traffic it received, and
 // the way to ask it.
 package counts
 

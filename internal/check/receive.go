@@ -1,0 +1,62 @@
+package check
+
+import (
+	"fmt"
+	"strings"
+
+	"xentrace/internal/event"
+	"xentrace/internal/remedy"
+	"xentrace/internal/verdict"
+)
+
+const (
+	someDropped = 100  // received packets; fewer show nothing
+	manyDropped = 0.01 // of those received
+)
+
+// receive judges the receiving side. rx_errors are the driver's: packets of the backend that are
+// malformed. rx_dropped are the network core's.
+func (m *Machine) receive(i *Interface) event.Finding {
+	f := about(i, Receive)
+	if i.Counters.Missing != "" {
+		f.Status, f.Message = event.Unknown, "Interface counters cannot be read: "+i.Counters.Missing+"."
+		return f
+	}
+	c := &i.Counters.Value
+	moved := c.Later.RxErrors - c.RxErrors
+	logged, _ := m.logged(i, received)
+	f.Evidence = []event.Fact{
+		{Key: "rx_packets", Value: c.Later.RxPackets}, {Key: "rx_errors", Value: c.Later.RxErrors}, {Key: "rx_errors_meanwhile", Value: moved},
+		{Key: "rx_dropped", Value: c.Later.RxDropped}, {Key: "logged", Value: logged},
+	}
+	var says []string
+	if c.Later.RxErrors > 0 {
+		f.Status = event.Warn
+		says = append(says, "The driver dropped "+verdict.Count(int(c.Later.RxErrors), "malformed packet")+" from the backend (rx_errors).")
+	}
+	if moved > 0 {
+		f.Status = event.Fail
+		says = append(says, fmt.Sprintf("%d of them while this command ran.", moved))
+	}
+	if logged > 0 {
+		f.Status = max(f.Status, event.Warn)
+		says = append(says, "The kernel log has "+verdict.Count(logged, "message")+" about malformed packets.")
+	}
+	if f.Status != event.OK {
+		f.Advice = m.advise(i, remedy.LogOfDriver, remedy.UpdateBackend)
+	}
+	dropped := c.Later.RxDropped
+	if share := event.Ratio(dropped, c.Later.RxPackets); dropped >= someDropped && share >= manyDropped {
+		f.Status = max(f.Status, event.Warn)
+		says = append(says, fmt.Sprintf("The network core dropped %d received packets, %.1f %% (rx_dropped): of a protocol or VLAN that nothing here handles, or its backlog was full.", dropped, 100*share))
+		f.Advice = event.AppendAdvice(f.Advice, m.advise(i, remedy.LinkState, remedy.BacklogState)...)
+	}
+	if len(says) == 0 {
+		says = []string{fmt.Sprintf("%d packets received, none counted as malformed; %d dropped by the network core. Buffers that could not be allocated are not counted.", c.Later.RxPackets, dropped)}
+		if m.Log.Missing != "" {
+			says = append(says, "The kernel log was not searched.")
+		}
+	}
+	f.Message = strings.Join(says, " ")
+	return f
+}

@@ -1,0 +1,253 @@
+package cli
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
+
+	"xentrace/internal/event"
+	"xentrace/internal/record"
+	"xentrace/internal/redact"
+	"xentrace/internal/report"
+	"xentrace/internal/session"
+)
+
+// A recorded is the recordings that a page or a comparison is made of.
+type recorded struct {
+	*app
+	command      string // that makes the page, as a shell accepts it
+	since, until record.Bound
+	redact       bool
+}
+
+func (r *recorded) flags(c *cobra.Command) {
+	parsed(c, &r.since, "since", "", "TIME", "", "leave out what came before: a time, or 10h before the end", parseMoment)
+	parsed(c, &r.until, "until", "", "TIME", "", "leave out what came after", parseMoment)
+	toggle(c, &r.redact, "redact", "", "replace addresses and names consistently")
+}
+
+// momentLayouts are those of a time of --since and --until; without a zone it is local.
+var momentLayouts = []string{time.RFC3339Nano, "2006-01-02 15:04:05", "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02T15:04", "2006-01-02"}
+
+// parseMoment reads a time, or a duration before the end of the recording.
+func parseMoment(text string) (record.Bound, error) {
+	if d, err := parseAge(text); err == nil && d > 0 {
+		return record.Bound{Before: d}, nil
+	}
+	for _, layout := range momentLayouts {
+		if at, err := time.ParseInLocation(layout, text, time.Local); err == nil {
+			return record.Bound{At: at}, nil
+		}
+	}
+	return record.Bound{}, errors.New("not a time such as 2026-11-27T02:00:00Z, nor a duration before the end such as 10h or 2d")
+}
+
+// mostDamage is how many damaged parts a page lists.
+const mostDamage = 10
+
+// collect reads recordings to their end. What it could not read is in the Damage of the
+// options.
+func (r *recorded) collect(ctx context.Context, redactor *redact.Redactor, paths ...string) (*report.Collector, report.Options, error) {
+	o := r.options()
+	damaged := 0
+	source, err := record.Open(ctx, paths, record.ReadOptions{Since: r.since, Until: r.until, Damaged: func(d record.Damage) {
+		if damaged++; damaged <= mostDamage {
+			o.Damage = append(o.Damage, "Not readable: "+r.shown(d.Path, fmt.Sprintf("%s: at byte %d", d.Path, d.Offset))+": "+d.Reason+".")
+		}
+	}})
+	if err != nil {
+		return nil, o, usageError{err}
+	}
+	collector := report.NewCollector()
+	_, err = session.Run(ctx, session.Options{
+		Source: source, Sink: redacting(collector, redactor),
+		Summarize: func(*event.Totals) *event.Summary { return source.Summary() },
+	})
+	if more := damaged - mostDamage; more > 0 {
+		o.Damage = append(o.Damage, fmt.Sprintf("%d more parts are not readable.", more))
+	}
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err == nil {
+		o.Files, err = r.files(paths)
+	}
+	return collector, o, err
+}
+
+func (r *recorded) options() report.Options {
+	return report.Options{Redacted: r.redact, Commands: []string{r.command}, Version: r.Build.Version}
+}
+
+// setCommand notes the command line, for the page; with --redact without what names files.
+func (r *recorded) setCommand(c *cobra.Command, paths []string) {
+	words := []string{"xentrace", c.Name()}
+	for _, path := range paths {
+		words = append(words, r.hidden(path))
+	}
+	c.Flags().Visit(func(f *pflag.Flag) {
+		name := "--" + f.Name
+		if f.Shorthand != "" {
+			name = "-" + f.Shorthand
+		}
+		words = append(words, name)
+		if f.NoOptDefVal == "" {
+			words = append(words, r.hidden(f.Value.String()))
+		}
+	})
+	r.command = strings.Join(words, " ")
+}
+
+func (r *recorded) hidden(word string) string {
+	if _, err := parseMoment(word); r.redact && err != nil {
+		return "..."
+	}
+	return quoted(word)
+}
+
+// quoted is an argument as a shell accepts it.
+func quoted(a string) string {
+	plain := func(c rune) bool {
+		return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || strings.ContainsRune("-_./:=+,%@", c)
+	}
+	if a != "" && strings.IndexFunc(a, func(c rune) bool { return !plain(c) }) < 0 {
+		return a
+	}
+	return "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+}
+
+// shown is text with a path in it, or with --redact "recording".
+func (r *recorded) shown(path, text string) string {
+	if r.redact {
+		return strings.ReplaceAll(text, path, "recording")
+	}
+	return text
+}
+
+// files hashes what was read.
+func (r *recorded) files(paths []string) (all []report.File, err error) {
+	for _, path := range paths {
+		names, err := record.Paths(path)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			file, err := hashed(name)
+			if err != nil {
+				return nil, err
+			}
+			if r.redact {
+				file.Path = fmt.Sprintf("recording %d", len(all)+1)
+			}
+			all = append(all, file)
+		}
+	}
+	return all, nil
+}
+
+func hashed(name string) (report.File, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return report.File{}, fmt.Errorf("recording: %w", err)
+	}
+	defer f.Close()
+	sum := sha256.New()
+	n, err := io.Copy(sum, f)
+	if err != nil {
+		return report.File{}, fmt.Errorf("recording: %w", err)
+	}
+	return report.File{Path: name, SHA256: fmt.Sprintf("%x", sum.Sum(nil)), Bytes: n}, nil
+}
+
+// redacting puts a redactor, if there is one, before a sink.
+func redacting(sink session.Sink, redactor *redact.Redactor) session.Sink {
+	if redactor == nil {
+		return sink
+	}
+	return redactedSink{sink, redactor}
+}
+
+type redactedSink struct {
+	session.Sink
+	redactor *redact.Redactor
+}
+
+func (s redactedSink) Emit(e event.Event) error { return s.Sink.Emit(s.redactor.Event(e)) }
+
+func (r *recorded) redactor() *redact.Redactor {
+	if !r.redact {
+		return nil
+	}
+	return redact.New()
+}
+
+// A pageFile is where a page is written when it is complete: a file that appears under its
+// name then, a file that is written in place, or standard output.
+type pageFile struct {
+	path   string
+	file   *os.File  // nil for standard output
+	rename bool      // file is a temporary one
+	fresh  bool      // file was not there before
+	stdout io.Writer // nil for a file
+}
+
+// createPage opens a page that only its owner may read. inPlace is for a process that can
+// rename no file later, since it is confined by then. The path "-" is standard output.
+func (r *recorded) createPage(path string, inPlace bool) (*pageFile, error) {
+	if path == "-" {
+		return &pageFile{path: "standard output", stdout: r.stdout()}, nil
+	}
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		return nil, usageError{fmt.Errorf("--write %s: not a regular file", path)}
+	}
+	p := &pageFile{path: path, rename: !inPlace, fresh: err != nil}
+	if inPlace {
+		p.file, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
+	} else {
+		p.file, err = os.CreateTemp(filepath.Dir(path), ".xentrace-*.html")
+	}
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--write: %w", err)}
+	}
+	return p, nil
+}
+
+// finish writes the page.
+func (p *pageFile) finish(page *report.Page) error {
+	if p.stdout != nil {
+		_, err := page.WriteTo(p.stdout)
+		return err
+	}
+	_, err := page.WriteTo(p.file)
+	err = errors.Join(err, p.file.Sync())
+	if err == nil && p.rename {
+		err = os.Rename(p.file.Name(), p.path)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot write %s: %w", p.path, err)
+	}
+	p.rename, p.fresh = false, false
+	return nil
+}
+
+// discard closes the file, and removes it unless it is finished.
+func (p *pageFile) discard() {
+	if p.file == nil {
+		return
+	}
+	_ = p.file.Close()
+	if p.rename || p.fresh {
+		_ = os.Remove(p.file.Name()) // a confined process cannot: an empty file is left
+	}
+}

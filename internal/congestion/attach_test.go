@@ -1,0 +1,38 @@
+package congestion
+
+import (
+	"testing"
+
+	"github.com/cilium/ebpf"
+
+	"xentrace/bpf"
+	"xentrace/internal/kernel"
+	"xentrace/test/need"
+)
+
+// Both programs of the tracepoint attach: the one that knows the types of its arguments,
+// and the one for kernels that refuse it.
+func TestTracepointPrograms(t *testing.T) {
+	need.Root(t, "to load BPF programs")
+	for _, test := range []struct {
+		untyped bool
+		program string
+		kind    ebpf.ProgramType
+	}{
+		{false, bpf.CongestionProgCongestionBeginTyped, ebpf.Tracing},
+		{true, bpf.CongestionProgCongestionBegin, ebpf.RawTracepoint},
+	} {
+		h := &hooks{missing: make(map[string]string), untyped: test.untyped}
+		h.configure(kernel.NewTypes(), sizes{interfaces: 1, queuesEach: 1}, false)
+		if err := h.start(); err != nil {
+			t.Errorf("%s: %v", test.program, err)
+			continue
+		}
+		if p := h.collection.Programs[test.program]; p == nil || p.Type() != test.kind || len(h.links) != 4 {
+			t.Errorf("program %v, %d links, want 4 and one of %s", p, len(h.links), test.program)
+		}
+		if err := h.close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

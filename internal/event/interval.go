@@ -1,0 +1,197 @@
+package event
+
+import (
+	"maps"
+	"slices"
+)
+
+// An Interval is what was counted since the interval before it, or since the start:
+// every count of its Totals is a difference. The sum of all intervals of a run is what
+// its summary counts.
+type Interval struct {
+	Totals
+	// Explained is what was counted and what helps, as of then.
+	Explained []Explanation
+}
+
+// Since returns what was counted after before, an earlier snapshot of the same run. Names,
+// states and reasons are those of t.
+func (t *Totals) Since(before *Totals) Totals {
+	d := *t
+	d.Duration -= before.Duration
+	d.Events = less(t.Events, before.Events)
+	d.Lost = Lost{less(t.Lost.Ring, before.Lost.Ring), lessKnown(t.Lost.Recursion, before.Lost.Recursion), lessKnown(t.Lost.Missed, before.Lost.Missed)}
+	d.Gaps = slices.DeleteFunc(slices.Clone(t.Gaps), func(g Gap) bool { return slices.Contains(before.Gaps, g) })
+	d.Suppressed = nil
+	for _, s := range t.Suppressed {
+		for _, old := range before.Suppressed {
+			if old.Verdict == s.Verdict && old.Cause == s.Cause {
+				s.Records = less(s.Records, old.Records)
+			}
+		}
+		d.Suppressed = append(d.Suppressed, s)
+	}
+	d.Interfaces = slices.Clone(t.Interfaces)
+	for i := range d.Interfaces {
+		if old := before.of(&d.Interfaces[i]); old != nil {
+			d.Interfaces[i].subtract(old)
+		}
+	}
+	// What was listed before and is not any more is in the entry without an interface.
+	if rest := d.of(&InterfaceTotals{}); rest != nil {
+		for i := range before.Interfaces {
+			if old := &before.Interfaces[i]; t.of(old) == nil {
+				rest.subtract(old)
+			}
+		}
+	}
+	return d
+}
+
+// Add adds an interval that came after all that t holds. Names, states and reasons become
+// those of the interval.
+func (t *Totals) Add(d *Totals) {
+	if t.Drops == "" {
+		t.Drops = d.Drops
+	}
+	t.Time = d.Time
+	t.Duration += d.Duration
+	t.Events += d.Events
+	t.Lost = Lost{t.Lost.Ring + d.Lost.Ring, plusKnown(t.Lost.Recursion, d.Lost.Recursion), plusKnown(t.Lost.Missed, d.Lost.Missed)}
+	t.addGaps(d.Gaps)
+	t.addSuppressed(d.Suppressed)
+	for i := range d.Interfaces {
+		n := &d.Interfaces[i]
+		known := t.of(n)
+		if known == nil {
+			added := *n
+			added.Reasons = maps.Clone(n.Reasons)
+			t.Interfaces = append(t.Interfaces, added)
+			continue
+		}
+		known.add(n)
+	}
+	if t.Missing == nil {
+		t.Missing = make(map[string]string)
+	}
+	maps.Copy(t.Missing, d.Missing)
+}
+
+// addGaps adds gaps; one that began in an earlier interval may have ended in this one.
+func (t *Totals) addGaps(gaps []Gap) {
+	for _, g := range gaps {
+		same := func(old Gap) bool { return old.From.Equal(g.From) && old.Reason == g.Reason }
+		if i := slices.IndexFunc(t.Gaps, same); i >= 0 {
+			t.Gaps[i] = g
+			continue
+		}
+		t.Gaps = append(t.Gaps, g)
+	}
+}
+
+func (t *Totals) addSuppressed(more []Suppressed) {
+	for _, s := range more {
+		same := func(old Suppressed) bool { return old.Verdict == s.Verdict && old.Cause == s.Cause }
+		if i := slices.IndexFunc(t.Suppressed, same); i >= 0 {
+			t.Suppressed[i].Records += s.Records
+			continue
+		}
+		t.Suppressed = append(t.Suppressed, s)
+	}
+}
+
+// of returns the counts of the same interface; nil if there are none.
+func (t *Totals) of(n *InterfaceTotals) *InterfaceTotals {
+	for i := range t.Interfaces {
+		if known := &t.Interfaces[i]; known.Index == n.Index && known.NetNS == n.NetNS {
+			return known
+		}
+	}
+	return nil
+}
+
+func (n *InterfaceTotals) subtract(old *InterfaceTotals) {
+	n.each(old, func(a *uint64, b uint64) { *a = less(*a, b) })
+	n.Rejected, n.TxDroppedDelta = lessKnown(n.Rejected, old.Rejected), lessKnown(n.TxDroppedDelta, old.TxDroppedDelta)
+	n.Stuck = lessKnown(n.Stuck, old.Stuck)
+	if n.Conntrack != nil && old.Conntrack != nil {
+		c, o := *n.Conntrack, old.Conntrack
+		n.Conntrack = &Conntrack{less(c.InsertFailed, o.InsertFailed), less(c.Dropped, o.Dropped), less(c.EarlyDropped, o.EarlyDropped)}
+	}
+	if n.Reasons != nil {
+		n.Reasons = maps.Clone(n.Reasons)
+		for reason, count := range old.Reasons {
+			if n.Reasons[reason] = less(n.Reasons[reason], count); n.Reasons[reason] == 0 {
+				delete(n.Reasons, reason)
+			}
+		}
+	}
+}
+
+func (n *InterfaceTotals) add(more *InterfaceTotals) {
+	n.each(more, func(a *uint64, b uint64) { *a += b })
+	n.Device, n.Driver, n.Backend, n.Queues = more.Device, more.Driver, more.Backend, more.Queues
+	n.Gone, n.StuckNow = more.Gone, more.StuckNow
+	n.Rejected, n.TxDroppedDelta = plusKnown(n.Rejected, more.Rejected), plusKnown(n.TxDroppedDelta, more.TxDroppedDelta)
+	n.Stuck = plusKnown(n.Stuck, more.Stuck)
+	if c := more.Conntrack; c != nil {
+		sum := *c
+		if n.Conntrack != nil {
+			sum = Conntrack{n.Conntrack.InsertFailed + c.InsertFailed, n.Conntrack.Dropped + c.Dropped, n.Conntrack.EarlyDropped + c.EarlyDropped}
+		}
+		n.Conntrack = &sum
+	}
+	if n.Reasons == nil && more.Reasons != nil {
+		n.Reasons = make(map[string]uint64)
+	}
+	for reason, count := range more.Reasons {
+		n.Reasons[reason] += count
+	}
+}
+
+// each calls f with every count and the same of another.
+func (n *InterfaceTotals) each(other *InterfaceTotals, f func(*uint64, uint64)) {
+	c, o := &n.Counts, &other.Counts
+	f(&c.Packets, o.Packets)
+	f(&c.Bytes, o.Bytes)
+	f(&c.OverLimit, o.OverLimit)
+	f(&c.Dropped, o.Dropped)
+	f(&c.Linearized, o.Linearized)
+	f(&c.Bounced, o.Bounced)
+	f(&c.RingLost, o.RingLost)
+	f(&c.Elsewhere, o.Elsewhere)
+	for i := range c.Slots {
+		f(&c.Slots[i], o.Slots[i])
+	}
+	for i := range c.Causes {
+		f(&c.Causes[i], o.Causes[i])
+	}
+}
+
+// less is a-b; 0 where a count went back, as that of an interface that came anew does.
+func less(a, b uint64) uint64 {
+	if a < b {
+		return 0
+	}
+	return a - b
+}
+
+func lessKnown[T ~uint64 | ~int64](a, b *T) *T {
+	if a == nil || b == nil {
+		return a
+	}
+	d := max(*a, *b) - *b
+	return &d
+}
+
+// plusKnown is a sum of what is known; nil if neither is.
+func plusKnown[T ~uint64 | ~int64](a, b *T) *T {
+	switch {
+	case a == nil:
+		return b
+	case b == nil:
+		return a
+	}
+	sum := *a + *b
+	return &sum
+}

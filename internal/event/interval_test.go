@@ -1,0 +1,63 @@
+package event
+
+import (
+	"reflect"
+	"testing"
+	"time"
+)
+
+func known[T any](v T) *T { return &v }
+
+func snapshot(at int, packets, dropped uint64, gaps ...Gap) Totals {
+	n := InterfaceTotals{Device: Device{"eth0", 2, 1}, Driver: "xen-netfront", Rejected: known(dropped / 2), TxDroppedDelta: known(dropped)}
+	n.Packets, n.Dropped, n.Elsewhere = packets, dropped, dropped
+	n.Slots[1], n.Slots[19], n.Causes[TooManySlots] = packets-dropped, dropped, dropped
+	n.Reasons = map[string]uint64{"NO_SOCKET": dropped}
+	n.Stuck = known(time.Duration(at) * time.Millisecond)
+	return Totals{
+		Time: time.Unix(int64(at), 0), Duration: time.Duration(at) * time.Second, Drops: DropsAll, Interfaces: []InterfaceTotals{n}, Events: dropped,
+		Lost: Lost{Ring: dropped / 4, Recursion: known(uint64(at))}, Gaps: gaps, Missing: map[string]string{"missed": "not counted"},
+		Suppressed: []Suppressed{{Dropped, TooManySlots, 3 * dropped}},
+	}
+}
+
+// The intervals of a run add up to its totals.
+func TestIntervalsAddUp(t *testing.T) {
+	open := Gap{From: time.Unix(15, 0), Reason: GapDriverUnloaded}
+	closed := open
+	closed.To = time.Unix(25, 0)
+	snapshots := []Totals{snapshot(10, 100, 4), snapshot(20, 250, 40, open), snapshot(30, 251, 40, closed)}
+	var sum, before Totals
+	for i := range snapshots {
+		d := snapshots[i].Since(&before)
+		if i == 1 && (d.Interfaces[0].Packets != 150 || *d.Interfaces[0].TxDroppedDelta != 36 || d.Interfaces[0].Reasons["NO_SOCKET"] != 36 ||
+			d.Suppressed[0].Records != 108 || d.Interfaces[0].Slots[19] != 36 || d.Duration != 10*time.Second || d.Events != 36) {
+			t.Errorf("second interval: %+v", d)
+		}
+		sum.Add(&d)
+		before = snapshots[i]
+	}
+	if !reflect.DeepEqual(sum, snapshots[2]) {
+		t.Errorf("sum of intervals:\n%+v\nwant\n%+v", sum, snapshots[2])
+	}
+}
+
+// A count that went back, of an interface that came anew under the same index, adds nothing.
+func TestIntervalOfACountThatWentBack(t *testing.T) {
+	first, second := snapshot(10, 100, 4), snapshot(20, 30, 1)
+	d := second.Since(&first)
+	if n := d.Interfaces[0]; n.Packets != 0 || n.Dropped != 0 || *n.TxDroppedDelta != 0 || len(n.Reasons) != 0 {
+		t.Errorf("%+v", n)
+	}
+}
+
+// An interface that is folded into the entry of all others is not counted twice.
+func TestIntervalOfAFoldedInterface(t *testing.T) {
+	first := snapshot(10, 100, 4)
+	second := snapshot(20, 130, 6)
+	second.Interfaces[0].Device = Device{Name: "(others)"}
+	d := second.Since(&first)
+	if n := d.Interfaces[0]; n.Packets != 30 || n.Dropped != 2 || n.Slots[19] != 2 || n.Reasons["NO_SOCKET"] != 2 {
+		t.Errorf("%d packets, %d dropped, %d of 19 slots, %v: want 30, 2, 2, 2", n.Packets, n.Dropped, n.Slots[19], n.Reasons)
+	}
+}

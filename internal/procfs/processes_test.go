@@ -1,0 +1,151 @@
+package procfs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// fakeProcesses is a procfs in which no process is.
+func fakeProcesses(t *testing.T) *Processes {
+	t.Helper()
+	p := NewProcesses(t.TempDir())
+	p.patience = 20 * time.Millisecond
+	return p
+}
+
+// add adds a process. The read of its stat waits until the test ends if it is to block.
+func (p *Processes) add(t *testing.T, pid int, user uint32, blocks bool) (release func()) {
+	t.Helper()
+	directory := filepath.Join(p.root, fmt.Sprint(pid))
+	if err := os.Mkdir(directory, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	status := fmt.Sprintf("Name:\ta\nUid:\t%d\t0\t0\t0\n", user)
+	if err := os.WriteFile(filepath.Join(directory, "status"), []byte(status), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	stat := filepath.Join(directory, "stat")
+	if !blocks {
+		if err := os.WriteFile(stat, []byte("7 (a) S "+strings.Repeat("1 ", 18)+"250 9"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return func() {}
+	}
+	if err := unix.Mkfifo(stat, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	release = func() {
+		// With a writer that ends at once the read ends, too.
+		if fd, err := unix.Open(stat, unix.O_WRONLY|unix.O_NONBLOCK, 0); err == nil {
+			unix.Close(fd)
+		}
+	}
+	t.Cleanup(release)
+	return release
+}
+
+func TestProcessThatNeverAnswers(t *testing.T) {
+	p := fakeProcesses(t)
+	release := p.add(t, 1, 1000, true)
+	p.add(t, 2, 1000, false)
+	for range 3 {
+		if _, err := p.StartTime(1); !errors.Is(err, ErrStuck) {
+			t.Fatalf("%v, want that it is stuck", err)
+		}
+		if got, err := p.StartTime(2); err != nil || got != 2500*time.Millisecond {
+			t.Fatalf("start time %v, %v: want 2.5 s", got, err)
+		}
+	}
+	if n := p.Stuck(); n != 1 {
+		t.Fatalf("%d abandoned reads, want 1", n)
+	}
+	for release(); p.Stuck() > 0; time.Sleep(time.Millisecond) {
+		release()
+	}
+	if a := p.users[1000]; a.stuck != 0 {
+		t.Errorf("the user has %d abandoned reads after all returned", a.stuck)
+	}
+}
+
+// Neither one user nor all together make xentrace abandon more reads than it allows, and
+// one user's processes do not prevent reads of another's.
+func TestAbandonedReadsAreBounded(t *testing.T) {
+	p := fakeProcesses(t)
+	for pid := range 20 {
+		p.add(t, pid, 1000, true)
+		if _, err := p.StartTime(pid); !errors.Is(err, ErrStuck) {
+			t.Fatalf("%v, want that it is stuck", err)
+		}
+	}
+	if n := p.Stuck(); n != maxStuckOfUser {
+		t.Errorf("%d abandoned reads of one user, want %d", n, maxStuckOfUser)
+	}
+	p.add(t, 99, 1001, false)
+	if _, err := p.StartTime(99); err != nil {
+		t.Errorf("another user's process: %v", err)
+	}
+	for pid := 100; pid < 200; pid++ {
+		p.add(t, pid, uint32(pid), true)
+		if _, err := p.StartTime(pid); !errors.Is(err, ErrStuck) {
+			t.Fatalf("%v, want that it is stuck", err)
+		}
+	}
+	if n := p.Stuck(); n != maxStuck {
+		t.Errorf("%d abandoned reads, want %d", n, maxStuck)
+	}
+}
+
+// Reads that take just less than allowed are bounded, too.
+func TestSlowReadsAreBounded(t *testing.T) {
+	p := fakeProcesses(t)
+	p.patience = time.Minute
+	p.add(t, 1, 1000, false)
+	slow := func() (int, error) { time.Sleep(maxWaited / 4); return 0, nil }
+	n := 0
+	for ; n < 100; n++ {
+		if _, err := Guard(p, 1, slow, nil); errors.Is(err, ErrStuck) {
+			break
+		}
+	}
+	if n != 4 {
+		t.Errorf("%d slow reads of one user, want 4", n)
+	}
+	p.users[1000].since = time.Now().Add(-waitWindow)
+	if _, err := p.StartTime(1); err != nil {
+		t.Errorf("after the window: %v", err)
+	}
+	if len(p.users) != 0 {
+		t.Errorf("%d accounts are kept, want none", len(p.users))
+	}
+}
+
+// What an abandoned read returns late is freed.
+func TestLateResultIsDiscarded(t *testing.T) {
+	p := fakeProcesses(t)
+	release, discarded := make(chan bool), make(chan int, 1)
+	_, err := Guard(p, 1, func() (int, error) { <-release; return 7, nil }, func(n int) { discarded <- n })
+	if !errors.Is(err, ErrStuck) {
+		t.Fatalf("%v, want that it is stuck", err)
+	}
+	close(release)
+	if n := <-discarded; n != 7 {
+		t.Errorf("discarded %d, want 7", n)
+	}
+}
+
+func TestRealUserOfThisProcess(t *testing.T) {
+	if got := Machine().realUser(os.Getpid()); got != uint32(os.Getuid()) {
+		t.Errorf("user %d, want %d", got, os.Getuid())
+	}
+	pids, err := Machine().List()
+	if err != nil || len(pids) == 0 || pids[0] > os.Getpid() {
+		t.Errorf("processes %v, %v: want some, in order", pids, err)
+	}
+}

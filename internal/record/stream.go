@@ -1,0 +1,171 @@
+package record
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+
+	"xentrace/internal/event"
+	"xentrace/internal/output"
+)
+
+// An item is an event that was read, or what cannot be read in its place.
+type item struct {
+	event  event.Event
+	damage *Damage
+}
+
+// A batch is the events of one chunk, once done is closed.
+type batch struct {
+	items []item
+	err   error // ends the stream
+	done  chan struct{}
+}
+
+// A stream reads the files of one recording in order. Parsing takes most of the time, so
+// each CPU parses a chunk of its own.
+type stream struct {
+	batches chan *batch
+	current []item
+}
+
+// A file is a part of a recording.
+type file struct {
+	path       string
+	compressed bool
+	open       func() (io.ReadCloser, error)
+}
+
+// openStream starts reading; the stream ends with ctx, or with its last file.
+func openStream(ctx context.Context, files []file) *stream {
+	workers := runtime.GOMAXPROCS(0)
+	s := &stream{batches: make(chan *batch, workers)}
+	go s.read(ctx, files, make(chan struct{}, workers))
+	return s
+}
+
+// next returns the next item; io.EOF behind the last.
+func (s *stream) next(ctx context.Context) (item, error) {
+	for len(s.current) == 0 {
+		select {
+		case <-ctx.Done():
+			return item{}, ctx.Err()
+		case b, more := <-s.batches:
+			if !more {
+				return item{}, io.EOF
+			}
+			<-b.done
+			if b.err != nil {
+				return item{}, b.err
+			}
+			s.current = b.items
+		}
+	}
+	first := s.current[0]
+	s.current = s.current[1:]
+	return first, nil
+}
+
+func (s *stream) read(ctx context.Context, files []file, slots chan struct{}) {
+	defer close(s.batches)
+	send := func(b *batch) error {
+		select {
+		case s.batches <- b:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	done := make(chan struct{})
+	close(done)
+	for _, f := range files {
+		err := f.read(func(c chunk) error {
+			select {
+			case slots <- struct{}{}:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			b := &batch{done: make(chan struct{})}
+			go func() {
+				defer close(b.done)
+				b.items = parse(f.path, c)
+				<-slots
+			}()
+			return send(b)
+		}, func(offset int64, reason string) {
+			_ = send(&batch{items: []item{{damage: &Damage{f.path, offset, reason}}}, done: done}) // reading ends with ctx, too
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			_ = send(&batch{err: fmt.Errorf("recording %s: %w", f.path, err), done: done})
+			return
+		}
+	}
+}
+
+func (f file) read(emit func(chunk) error, damaged func(int64, string)) error {
+	r, err := f.open()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = r.Close() }() // it was only read
+	return readLines(r, f.compressed, emit, damaged)
+}
+
+// parse reads the lines of a chunk.
+func parse(path string, c chunk) []item {
+	items := make([]item, 0, len(c.lines)/512+1)
+	offset := c.offset
+	for line := range bytes.Lines(c.lines) {
+		items = append(items, parseLine(path, offset, bytes.TrimRight(line, "\r\n"))...)
+		if c.plain {
+			offset += int64(len(line))
+		}
+	}
+	return items
+}
+
+// lineStart begins every line that xentrace writes.
+var lineStart = []byte(`{"type":"`)
+
+// parseLine reads a line. Behind damage in it another object may follow whose line break
+// was lost.
+func parseLine(path string, offset int64, line []byte) []item {
+	if len(line) == 0 {
+		return nil
+	}
+	e, err := parseObject(line)
+	switch {
+	case err == nil:
+		return []item{{event: e}}
+	case errors.Is(err, output.ErrUnknownType):
+		return nil
+	}
+	next := bytes.Index(line[1:], lineStart) + 1
+	if next == 0 {
+		return []item{{damage: &Damage{path, offset, "line: " + err.Error()}}}
+	}
+	items := []item{{damage: &Damage{path, offset, "line: " + err.Error()}}}
+	if e, err := parseObject(line[:next-1]); err == nil { // only the line break is damaged
+		items = []item{{event: e}, {damage: &Damage{path, offset + int64(next) - 1, "line break: damaged"}}}
+	}
+	return append(items, parseLine(path, offset+int64(next), line[next:])...)
+}
+
+// parseObject refuses what is JSON and no event. The limit of a packet's slots and other
+// numbers are not checked: a reader shows what was written.
+func parseObject(line []byte) (event.Event, error) {
+	e, err := output.Parse(line)
+	if err != nil {
+		return nil, err
+	}
+	if s, isStart := e.(*event.Start); isStart && s.Format > event.Format {
+		return nil, fmt.Errorf("format %d is newer than this xentrace reads (%d): update xentrace", s.Format, event.Format)
+	}
+	return e, nil
+}
