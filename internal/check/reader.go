@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -30,10 +31,12 @@ func Read(ctx context.Context, source Source, names []string) (*Machine, error) 
 	}
 	began := time.Now()
 	m := &Machine{
-		Release: source.Release, NetNS: links.NetNS, Interfaces: links.Judged, Others: links.Others, Unseen: links.Unseen,
+		Release: source.Release, NetNS: links.NetNS, Interfaces: slices.Clone(links.Judged), Others: links.Others, Unseen: links.Unseen,
 	}
 	var work sync.WaitGroup
-	if m.Vifs, m.Unbound = r.vifs(); m.concerned() { // what takes longest, side by side
+	m.Vifs, m.Unbound = r.vifs()
+	concerned := m.concerned()
+	if concerned { // what takes longest, side by side
 		work.Go(func() { m.Code.Live = r.liveCode(ctx) })
 		work.Go(func() { m.readFile(ctx, r) })
 		work.Go(func() { m.SharedInfo = tried(source.SharedInfo()) })
@@ -48,15 +51,15 @@ func Read(ctx context.Context, source Source, names []string) (*Machine, error) 
 	m.Facts = facts.Machine(source.Files)
 	m.Uptime = r.uptime()
 	m.Sources = r.readInterrupts()
-	r.readAffinity(m)
 	m.PCI = r.readPCI()
 	m.Grants = r.readGrantTable()
-	if m.concerned() {
+	if concerned {
 		m.Origins = r.readOrigins()
 	}
 	m.Forwards = r.line("proc/sys/net/ipv4/ip_forward") == "1"
 	r.readForEC2RL(m)
 	work.Wait()
+	r.readAffinity(m)
 	m.Slab.Value.Tail = m.SharedInfo.Value.Bytes
 	for n := range m.Interfaces {
 		if m.Interfaces[n].Namespace == m.NetNS { // whose interfaces /sys shows

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -87,6 +88,10 @@ func (p *process) detached() bool {
 const endless = "XENTRACE_FAKE_RECORDS=1000000000"
 
 func TestInterrupt(t *testing.T) {
+	// Children inherit an ignored SIGHUP, as of nohup, but not one that is handled.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	for _, c := range []struct {
 		command string
 		signal  syscall.Signal

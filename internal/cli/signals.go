@@ -44,7 +44,8 @@ func endAtSignal(ctx context.Context, cancel func(), signals <-chan os.Signal, n
 	var at time.Time
 	for s := range signals {
 		switch {
-		case first == nil && ctx.Err() == nil:
+		case first == nil && (ctx.Err() == nil || s == unix.SIGHUP):
+			// A run that ends because its terminal went away gets SIGHUP as well.
 			first, at = s, now()
 			cancel()
 		case (s == first || s == unix.SIGHUP) && now().Sub(at) < sameRequest:

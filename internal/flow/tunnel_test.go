@@ -40,7 +40,7 @@ func TestConnectionsInATunnel(t *testing.T) {
 	}
 }
 
-// Without its bytes a segment is known to be sent again when the timer has expired.
+// Without its bytes a segment is known to be retransmitted when the timer has expired.
 func TestEncryptedConnection(t *testing.T) {
 	table := NewTable(0, newFakeKernel())
 	s := &sender{port: 40000, address: 1, una: 1000}

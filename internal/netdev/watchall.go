@@ -20,7 +20,7 @@ const (
 
 	// Reading the namespaces takes at most 1/pollShare of the time, and reading one of
 	// them at most 1/(2*pollShare).
-	pollShare = 10
+	pollShare = 25
 )
 
 // WatchAll watches every network namespace, including later ones. The caller's own is

@@ -134,3 +134,8 @@ func flowsNote(s *event.FlowSummary) string {
 }
 
 func flowName(f *event.FlowHistory) string { return Endpoints(f.Proto, f.Source, f.Destination) }
+
+// FlowSentence describes a flow and its state in one line.
+func FlowSentence(f *event.FlowHistory) string {
+	return flowName(f) + " " + f.State.String() + ": " + flowWords(f)
+}

@@ -18,17 +18,18 @@ import (
 var ErrStuck = errors.New("the process does not let its files be read")
 
 const (
-	// patience is how long a read may take. It normally takes microseconds.
-	patience = 100 * time.Millisecond
+	// patience is how long a read may take. It normally takes microseconds, and tens of
+	// milliseconds where the machine is busy or emulated.
+	patience = 500 * time.Millisecond
 	// maxStuck bounds the abandoned reads, each of which holds a thread, and
 	// maxStuckOfUser those of one real user.
 	maxStuck       = 32
 	maxStuckOfUser = 4
 	// A user may make others wait this long in each waitWindow.
-	maxWaited  = time.Second
+	maxWaited  = 2 * time.Second
 	waitWindow = 10 * time.Second
 	// countedWait is the least wait that counts.
-	countedWait = 5 * time.Millisecond
+	countedWait = 50 * time.Millisecond
 )
 
 // Processes reads files of other processes. A process can make reads of its maps, stat,

@@ -2,6 +2,7 @@ package record
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -29,6 +30,9 @@ const (
 	// maxPending bounds the lines that wait for the disk: what comes then is counted.
 	maxPending = 8 << 20
 
+	// closeTimeout is how long Close waits for a disk that does not answer.
+	closeTimeout = 5 * time.Second
+
 	// maxWrite bounds the lines of one write, and so of a frame.
 	maxWrite = 256 << 10
 )
@@ -40,6 +44,8 @@ type Recorder struct {
 	notify func(event.Notice)
 	stop   chan struct{}
 	done   chan struct{}
+
+	patience time.Duration // of Close
 
 	mu      sync.Mutex
 	start   *event.Start
@@ -56,7 +62,7 @@ type Recorder struct {
 // NewRecorder returns a recorder; notify is called when writing pauses or resumes.
 // Nothing is written before Begin.
 func NewRecorder(store Store, notify func(event.Notice)) *Recorder {
-	return &Recorder{store: store, notify: notify, stop: make(chan struct{}), done: make(chan struct{})}
+	return &Recorder{store: store, notify: notify, stop: make(chan struct{}), done: make(chan struct{}), patience: closeTimeout}
 }
 
 // Begin starts writing: start is the first line of the recording, and with a time of its own
@@ -197,7 +203,11 @@ func (r *Recorder) Close() error {
 	r.mu.Unlock()
 	if begun {
 		close(r.stop)
-		<-r.done
+		select {
+		case <-r.done:
+		case <-time.After(r.patience):
+			return errors.New("recording: the disk does not answer; what was not written yet is lost")
+		}
 	}
 	err := r.err
 	if closed := r.store.close(); err == nil {

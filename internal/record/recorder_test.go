@@ -154,6 +154,24 @@ func TestErrorThatLasts(t *testing.T) {
 	}
 }
 
+// blocked is a store whose writes never return.
+type blocked struct{ Store }
+
+func (blocked) write([]byte, func(int) []byte) error { select {} }
+
+// A disk that does not answer delays neither Emit nor, for ever, the end.
+func TestDiskThatDoesNotAnswer(t *testing.T) {
+	r := NewRecorder(blocked{}, func(event.Notice) {})
+	r.patience = time.Millisecond
+	r.Begin(started(0))
+	for n := range 100 {
+		emit(t, r, packet(n, n))
+	}
+	if err := r.Close(); err == nil || !strings.Contains(err.Error(), "the disk does not answer") {
+		t.Errorf("%v, want that the disk does not answer", err)
+	}
+}
+
 // tmpfs mounts a small file system.
 func tmpfs(t *testing.T, size string) string {
 	t.Helper()

@@ -108,20 +108,8 @@ func (l *lab) storm(sender *rocket.TCP) (s stormed) {
 	for !exists(ready) {
 		time.Sleep(time.Millisecond)
 	}
-	hurry(l.tb, true)
-	began := time.Now()
-	for s.events < stormEvents {
-		// As many as are due, and no more.
-		if due := int(time.Since(began).Seconds() * stormPace); s.events > due {
-			time.Sleep(time.Duration(s.events-due) * time.Second / stormPace)
-		}
-		_, err := sender.Send(l.tb.Context())
-		must(l.tb, err)
-		s.events += stormClones
-	}
-	s.took = time.Since(began)
+	s.events, s.took = l.send(sender, stormEvents)
 	ended := time.Now()
-	hurry(l.tb, false)
 	soFar, err := output.Stat()
 	must(l.tb, err)
 	must(l.tb, cmd.Process.Signal(unix.SIGINT))
@@ -132,6 +120,25 @@ func (l *lab) storm(sender *rocket.TCP) (s stormed) {
 	s.count(l.tb, output.Name())
 	s.waiting = s.events - int(float64(soFar.Size())/float64(s.bytes)*float64(s.written))
 	return s
+}
+
+// send sends packets over the limit at the rate of the storm, and returns how many there were
+// and how long that took.
+func (l *lab) send(sender *rocket.TCP, least int) (events int, took time.Duration) {
+	l.tb.Helper()
+	hurry(l.tb, true)
+	defer hurry(l.tb, false)
+	began := time.Now()
+	for events < least {
+		// As many as are due, and no more.
+		if due := int(time.Since(began).Seconds() * stormPace); events > due {
+			time.Sleep(time.Duration(events-due) * time.Second / stormPace)
+		}
+		_, err := sender.Send(l.tb.Context())
+		must(l.tb, err)
+		events += stormClones
+	}
+	return events, time.Since(began)
 }
 
 // hurry has all threads of this process go before ordinary ones (SCHED_FIFO), or no

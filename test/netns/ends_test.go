@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,6 +17,10 @@ import (
 
 // However the program ends, it leaves nothing in the kernel.
 func TestLeavesNothingBehind(t *testing.T) {
+	// Children inherit an ignored SIGHUP, as of nohup, but not one that is handled.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, unix.SIGHUP)
+	defer signal.Stop(hangups)
 	for _, test := range []struct {
 		name   string
 		signal unix.Signal

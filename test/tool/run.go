@@ -27,6 +27,7 @@ type Run struct {
 	stdout spoken
 	stderr spoken
 	ended  chan error
+	peak   int // KiB
 
 	Ready time.Duration // from the start until every hook was attached
 }
@@ -39,7 +40,7 @@ type Output struct {
 	Stdout  string
 	Stderr  string
 	Status  int
-	MaxRSS  int           // largest resident memory, in KiB
+	MaxRSS  int           // largest resident memory until Stop, in KiB; 0 if it ended by itself
 	CPU     time.Duration // user and system time of the whole run
 }
 
@@ -95,10 +96,14 @@ func (r *Run) CPU() time.Duration {
 }
 
 // Resident returns the program's resident memory in KiB.
-func (r *Run) Resident() int {
+func (r *Run) Resident() int { return r.memory("VmRSS:") }
+
+// memory returns a line of /proc/PID/status in KiB. Unlike the rusage of an ended child, which
+// starts with the memory of the process that started it, VmHWM is the program's own peak.
+func (r *Run) memory(name string) int {
 	r.t.Helper()
 	for line := range strings.Lines(r.proc("status")) {
-		if value, found := strings.CutPrefix(line, "VmRSS:"); found {
+		if value, found := strings.CutPrefix(line, name); found {
 			n, err := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(value), " kB"))
 			if err != nil {
 				r.t.Fatal(err)
@@ -122,6 +127,12 @@ func (r *Run) proc(file string) string {
 // Stop interrupts the program and returns what it wrote, which must be JSON.
 func (r *Run) Stop() Output {
 	r.t.Helper()
+	select {
+	case err := <-r.ended: // by itself
+		r.ended <- err
+	default:
+		r.peak = r.memory("VmHWM:")
+	}
 	if err := r.cmd.Process.Signal(unix.SIGINT); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		r.t.Fatal(err)
 	}
@@ -136,12 +147,11 @@ func (r *Run) Wait() Output {
 	case <-time.After(patience):
 		r.t.Fatalf("not ended %v after the interrupt\n%s", patience, r.stderr.String())
 	}
-	usage := r.cmd.ProcessState.SysUsage().(*syscall.Rusage)
 	o := Output{
 		Stdout: r.stdout.String(),
 		Stderr: r.stderr.String(),
 		Status: r.cmd.ProcessState.ExitCode(),
-		MaxRSS: int(usage.Maxrss),
+		MaxRSS: r.peak,
 		CPU:    r.cmd.ProcessState.UserTime() + r.cmd.ProcessState.SystemTime(),
 	}
 	schema.Check(r.t, o.Stdout)

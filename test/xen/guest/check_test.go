@@ -221,6 +221,9 @@ func TestCheckScatterGatherOff(t *testing.T) {
 	}
 	dropped = counter(t, "tx_dropped") - dropped
 	evidence := c.findings["scatter_gather"].Evidence
+	if evidence["observed_packets"] == nil {
+		t.Fatalf("nothing was observed: %s %s", c.findings["scatter_gather"].Message, c.stderr)
+	}
 	if evidence["observed_sg_off"] != float64(dropped) || dropped == 0 && smallHeads(t) {
 		t.Errorf("%v dropped by observation, %d by the driver's counter", evidence["observed_sg_off"], dropped)
 	}

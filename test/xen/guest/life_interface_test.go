@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"xentrace/test/tool"
 )
 
 // setUp gives the interface at a place the lab's addresses and neighbours again.
@@ -91,8 +94,11 @@ func TestLifeMovedToAnotherNamespace(t *testing.T) {
 					namespaces[output.Packets[n].Netns]++
 				}
 			}
-			if len(namespaces) != 2 || len(output.Summary.Interfaces) != 3 {
-				t.Errorf("records by namespace %v, %d interfaces: want 10 and 5, in three stays", namespaces, len(output.Summary.Interfaces))
+			// Packets of the first moments of a stay, before the interface was found there, are
+			// counted in the entry of all others.
+			stays := slices.DeleteFunc(slices.Clone(output.Summary.Interfaces), func(i tool.Interface) bool { return i.Ifname == "(others)" })
+			if len(namespaces) != 2 || len(stays) != 3 {
+				t.Errorf("records by namespace %v, interfaces %+v: want 10 and 5, in three stays", namespaces, output.Summary.Interfaces)
 			}
 		})
 	}

@@ -298,7 +298,7 @@ func (r *soakRun) checkSoak(t *testing.T, i *tool.Interface, packets, dropped ui
 // ring buffer become resident as records reach them.
 func checkFlat(t *testing.T, samples []soakMemory) {
 	t.Helper()
-	if len(samples) < 12 {
+	if len(samples) < 4 { // one for each quarter
 		t.Fatalf("memory sampled %d times only", len(samples))
 	}
 	var quarters [4]soakMemory
