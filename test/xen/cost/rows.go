@@ -12,6 +12,9 @@ const (
 	Receive Traffic = "receive" // received: 64 bytes of payload
 )
 
+// Recordings in an argument of a row stands for an empty directory of each start.
+const Recordings = "RECORDINGS"
+
 // A Row is one thing that is attached while packets are sent and received. Either Hooks,
 // Args or Bpftrace says what.
 type Row struct {
@@ -36,14 +39,14 @@ func Rows() []Row {
 		{Name: "hist fentry", Args: []string{"hist", "-d", "0", "--backend", "fentry"}, Fentry: true},
 		{Name: "hist kprobe", Args: []string{"hist", "-d", "0", "--backend", "kprobe"}, Noisy: true},
 		{Name: "hist tracepoint", Args: []string{"hist", "-d", "0", "--backend", "tracepoint"}},
-		{Name: "watch fentry", Args: []string{"watch", "--backend", "fentry"}, Fentry: true, Main: true, Reports: true},
-		{Name: "watch kprobe", Args: []string{"watch", "--backend", "kprobe"}, Main: true, Reports: true, Noisy: true},
-		{Name: "watch tracepoint", Args: []string{"watch", "--backend", "tracepoint"}, Main: true, Reports: true},
+		{Name: "watch fentry", Args: []string{"watch", "-o", "json", "--backend", "fentry"}, Fentry: true, Main: true, Reports: true},
+		{Name: "watch kprobe", Args: []string{"watch", "-o", "json", "--backend", "kprobe"}, Main: true, Reports: true, Noisy: true},
+		{Name: "watch tracepoint", Args: []string{"watch", "-o", "json", "--backend", "tracepoint"}, Main: true, Reports: true},
 		{Name: "watch --rejected", Args: []string{"watch", "--rejected"}, Main: true},
 		{Name: "watch --drops all", Args: []string{"watch", "--drops", "all"}},
-		{Name: "watch -w", Args: []string{"watch", "--backend", "fentry", "-w", "/tmp/cost.jsonl.zst"}, Fentry: true},
-		{Name: "record fentry", Args: []string{"record", "--backend", "fentry", "--dir", "/tmp/cost"}, Fentry: true, Main: true},
-		{Name: "record kprobe", Args: []string{"record", "--backend", "kprobe", "--dir", "/tmp/cost"}, Noisy: true},
+		{Name: "watch -w", Args: []string{"watch", "--backend", "fentry", "-w", Recordings + "/cost.jsonl.zst"}, Fentry: true},
+		{Name: "record fentry", Args: []string{"record", "--backend", "fentry", "--dir", Recordings}, Fentry: true, Main: true},
+		{Name: "record kprobe", Args: []string{"record", "--backend", "kprobe", "--dir", Recordings}, Noisy: true},
 		{Name: "congestion", Args: []string{"congestion", "-d", "0"}, Main: true},
 		{Name: "bpftrace kprobe", Bpftrace: "kprobe", Noisy: true},
 		{Name: "bpftrace tracepoint", Bpftrace: "tracepoint"},

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/cilium/ebpf/link"
@@ -99,7 +101,11 @@ func (b *bench) start(ctx context.Context, argv []string) (*command, error) {
 	if err != nil {
 		return nil, err
 	}
-	argv = append(argv, "-o", "json", "--ready-file", filepath.Join(dir, "ready"))
+	argv, err = withRecordings(argv, dir)
+	if err != nil {
+		return nil, err
+	}
+	argv = append(argv, "--ready-file", filepath.Join(dir, "ready"))
 	process, err := os.StartProcess(argv[0], argv, &os.ProcAttr{Files: []*os.File{nil, output, output}})
 	if err != nil {
 		return nil, err
@@ -109,6 +115,20 @@ func (b *bench) start(ctx context.Context, argv []string) (*command, error) {
 		return nil, err
 	}
 	return c, c.measureStart(began)
+}
+
+// withRecordings returns the arguments with a new directory below dir where they have
+// cost.Recordings: a recording that exists is not overwritten.
+func withRecordings(argv []string, dir string) ([]string, error) {
+	recordings := filepath.Join(dir, "recordings")
+	if err := os.Mkdir(recordings, 0o700); err != nil {
+		return nil, err
+	}
+	argv = slices.Clone(argv)
+	for i := range argv {
+		argv[i] = strings.Replace(argv[i], cost.Recordings, recordings, 1)
+	}
+	return argv, nil
 }
 
 func watchDirectory(dir string) (int, error) {

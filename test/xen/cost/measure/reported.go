@@ -17,10 +17,11 @@ import (
 )
 
 // rockets is how many packets over the slot limit are sent.
-const rockets = 200
+const rockets = 50
 
-// settling is how long the last reports may take.
-const settling = 500 * time.Millisecond
+// settling is how long the driver's code may take to be read, and the last reports: none is
+// made before it is known what the driver does.
+const settling = 3 * time.Second
 
 // reported measures what a packet costs that the command reports.
 func (b *bench) reported(ctx context.Context, row cost.Row) (*cost.Report, error) {
