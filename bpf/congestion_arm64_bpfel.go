@@ -248,12 +248,14 @@ type CongestionTransmitState struct {
 	Queue     uint64
 	RspCons   uint32
 	Fence     uint32
-	SentNs    [256]uint64
+	Sent      [256]uint64
 }
 
 type CongestionTxQueueConfiguration struct {
 	_          structs.HostLayout
 	QueuesEach uint32
+	Exchange   uint8
+	Pad        [3]uint8
 }
 
 type CongestionWorkspace struct {

@@ -53,7 +53,7 @@ func newFront(t *testing.T, typed uint8, edits ...func(*ebpf.CollectionSpec, *ar
 	for name, value := range map[string]any{
 		CongestionVarConfig:        CongestionConfiguration{PageSize: 4096, PrivOffset: atFrontInfo - atDev, Consumed: 1, TypedReads: typed},
 		CongestionVarRingLayout:    fakeFront,
-		CongestionVarTxQueueConfig: CongestionTxQueueConfiguration{QueuesEach: 2},
+		CongestionVarTxQueueConfig: CongestionTxQueueConfiguration{QueuesEach: 2, Exchange: 1},
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			t.Fatal(err)
@@ -165,26 +165,42 @@ func forBothWays(t *testing.T, test func(*testing.T, *front)) {
 	}
 }
 
+// connected puts the queue's rsp_cons on record, as the programs do at their start.
+func (f *front) connected(responses uint32) {
+	f.t.Helper()
+	f.must(f.collection.Maps[CongestionMapTransmitStateOf].Put(uint32(2*fakePlace), CongestionTransmitState{Queue: f.at(atFrontQueue), RspCons: responses}))
+}
+
+// request puts a request's id on the ring.
+func (f *front) request(index uint32, id uint16) {
+	binary.NativeEndian.PutUint16(f.arena.memory[atFrontRing+64+index%256*12+8:], id)
+	f.arena.flush()
+}
+
+// respond puts responses on the ring and runs the hook of the driver that took them.
+func (f *front) respond(requests, from uint32, ids ...uint16) {
+	for i, id := range ids {
+		binary.NativeEndian.PutUint16(f.arena.memory[atFrontRing+64+(from+uint32(i))%256*12:], id)
+	}
+	f.indices(requests, from+uint32(len(ids)))
+	f.run(CongestionProgCongestionCompletion, f.at(atFrontQueue))
+}
+
 // A packet from the driver to the backend's response.
 func TestPressureOfFakePacket(t *testing.T) {
 	forBothWays(t, func(t *testing.T, f *front) {
-		f.must(f.collection.Maps[CongestionMapTransmitStateOf].Put(uint32(2*fakePlace), CongestionTransmitState{Queue: f.at(atFrontQueue), RspCons: 1004}))
+		f.connected(1004)
 		f.indices(1010, 1004)
 		f.begin()
 		f.run(CongestionProgCongestionNotify)
-		binary.NativeEndian.PutUint16(f.arena.memory[atFrontRing+64+1010%256*12+8:], 77) // the request's id
+		f.request(1010, 77)
 		f.indices(1012, 1004)
 		f.end(0)
-		if sent := f.state().SentNs; sent[77] == 0 {
-			t.Error("the time of the request is not noted under its id")
+		if sent := f.state().Sent[77]; sent == 0 || sent&responded != 0 {
+			t.Errorf("sent[77] is %#x, want the time of the request", sent)
 		}
 		// Seven answers to earlier requests and the first of the packet's.
-		for i := range uint32(7) {
-			binary.NativeEndian.PutUint16(f.arena.memory[atFrontRing+64+(1004+i)%256*12:], uint16(10+i))
-		}
-		binary.NativeEndian.PutUint16(f.arena.memory[atFrontRing+64+1011%256*12:], 77)
-		f.indices(1012, 1012)
-		f.run(CongestionProgCongestionCompletion, f.at(atFrontQueue))
+		f.respond(1012, 1004, 10, 11, 12, 13, 14, 15, 16, 77)
 		f.run(CongestionProgCongestionCompletion, f.at(atFrontQueue)) // finds nothing
 		c := f.counted()
 		if c.Packets != 1 || c.Bytes != 100 || c.Slots != 1 || c.Sizes[8] != 1 || c.SlotsEach[1] != 1 || c.Occupancy[4] != 1 {
@@ -193,8 +209,65 @@ func TestPressureOfFakePacket(t *testing.T) {
 		if c.Responses != 8 || c.ResponseRuns != 1 || c.Completions != 1 || c.CompletionNs == 0 || c.Notifications != 1 {
 			t.Errorf("responses %d in %d runs, completions %d of %d ns, notifications %d", c.Responses, c.ResponseRuns, c.Completions, c.CompletionNs, c.Notifications)
 		}
-		if f.state().SentNs[77] != 0 {
-			t.Error("the time of the request is still there")
+		if sent := f.state().Sent[77]; sent != responded|1012 {
+			t.Errorf("sent[77] is %#x, want a response at 1012", sent)
+		}
+	})
+}
+
+// responded is RESPONDED of tx_queue.h.
+const responded = 1 << 63
+
+// A response that is taken before the time of its packet is on record, behind one that the
+// backend still owes: the packet is counted, and no time stays for another packet.
+func TestResponseBeforeTheTimeIsRecorded(t *testing.T) {
+	forBothWays(t, func(t *testing.T, f *front) {
+		f.connected(1004)
+		f.indices(1010, 1004)
+		f.begin()
+		f.request(1010, 77)
+		f.respond(1011, 1004, 77)
+		f.end(0)
+		if c := f.counted(); c.Completions != 1 || c.CompletionNs == 0 || f.state().Sent[77] != 0 {
+			t.Errorf("%d completions of %d ns, sent[77] is %#x: want 1, and nothing", c.Completions, c.CompletionNs, f.state().Sent[77])
+		}
+	})
+}
+
+// Another CPU takes the response to an earlier request, and its id is used for the packet
+// that is on its way: the response is not this packet's.
+func TestResponseToAnEarlierUseOfTheID(t *testing.T) {
+	forBothWays(t, func(t *testing.T, f *front) {
+		f.connected(1004)
+		f.indices(1010, 1004)
+		f.begin()
+		f.respond(1010, 1004, 77)
+		f.request(1010, 77)
+		f.indices(1011, 1005)
+		f.end(0)
+		if c := f.counted(); c.Completions != 0 {
+			t.Errorf("%d completions before the response", c.Completions)
+		}
+		f.respond(1011, 1005, 77)
+		if c := f.counted(); c.Completions != 1 {
+			t.Errorf("%d completions, want 1", c.Completions)
+		}
+	})
+}
+
+// Times of an earlier connection of the frontend are forgotten with it.
+func TestConnectionForgetsTimes(t *testing.T) {
+	forBothWays(t, func(t *testing.T, f *front) {
+		f.connected(1004)
+		f.indices(1010, 1004)
+		f.begin()
+		f.request(1010, 77)
+		f.indices(1011, 1004)
+		f.end(0)
+		f.respond(5, 0, 3) // of a new ring
+		f.respond(5, 1, 77)
+		if c := f.counted(); c.Completions != 0 || c.Responses != 1 {
+			t.Errorf("%d completions, %d responses, want 0 and 1", c.Completions, c.Responses)
 		}
 	})
 }

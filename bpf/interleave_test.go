@@ -48,18 +48,6 @@ func sourceOf(all asm.Instructions) fmt.Stringer {
 // anyCall matches the first call of the helper.
 func anyCall(asm.Instructions, int) bool { return true }
 
-// readsBytes matches a call whose second argument is a constant.
-func readsBytes(size int64) func(asm.Instructions, int) bool {
-	return func(all asm.Instructions, call int) bool {
-		for i := call - 1; i >= 0; i-- {
-			if all[i].Dst == asm.R2 && all[i].OpCode.Class().IsALU() {
-				return all[i].OpCode.ALUOp() == asm.Mov && all[i].OpCode.Source() == asm.ImmSource && all[i].Constant == size
-			}
-		}
-		return false
-	}
-}
-
 // store writes to the arena.
 func (a *arena) store(at int, value int32, size asm.Size) asm.Instructions {
 	return asm.Instructions{

@@ -316,6 +316,9 @@ extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
 /* Memory that an interrupt or another CPU updates too. */
 #define ATOMIC_ADD(value, n) __sync_fetch_and_add(&(value), n)
 
+/* Stores, and gives what was there; a full barrier. Not before 5.12. */
+#define EXCHANGE(value, now) __sync_lock_test_and_set(&(value), now)
+
 /*
  * Caps a 64-bit variable at a constant. In assembly, because the verifiers of 5.10
  * and 6.1 lose what the compiler knows when it compares one copy of a value and

@@ -1,7 +1,6 @@
 package bpf
 
 import (
-	"encoding/binary"
 	"testing"
 	"time"
 	"unsafe"
@@ -52,24 +51,6 @@ func TestWakeBeforeTheStopIsNoted(t *testing.T) {
 		if c := f.counted(); c.Stops != 1 || c.Wakes != 1 || c.FullNs != 0 || f.state().StoppedNs != 0 {
 			t.Errorf("typed %d: %d stops, %d wakes, full for %d ns, stopped at %d: want one of each that took no time", typed, c.Stops, c.Wakes, c.FullNs, f.state().StoppedNs)
 		}
-	}
-}
-
-// A response that is taken between the look at rsp_cons and the note of the time does not
-// leave a time behind that another packet's response would be charged with.
-func TestResponseBeforeTheTimeIsNoted(t *testing.T) {
-	f := newFront(t, 0, func(spec *ebpf.CollectionSpec, a *arena) {
-		idSize := int64(2)
-		interleave(t, spec.Programs[CongestionProgCongestionEnd], asm.FnProbeReadKernel, readsBytes(idSize),
-			a.store(atFrontQueue+int(fakeFront.RspCons), 1012, asm.Word))
-	})
-	f.indices(1010, 1004)
-	f.begin()
-	binary.NativeEndian.PutUint16(f.arena.memory[atFrontRing+64+1010%256*12+8:], 77) // the request's id
-	f.indices(1012, 1004)
-	f.end(0)
-	if c := f.counted(); c.Completions != 1 || c.CompletionNs == 0 || f.state().SentNs[77] != 0 {
-		t.Errorf("%d completions of %d ns, sent at %d: want the completion counted and nothing left", c.Completions, c.CompletionNs, f.state().SentNs[77])
 	}
 }
 

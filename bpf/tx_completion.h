@@ -8,31 +8,46 @@
 
 #include "tx_queue.h"
 
-/* One response. Only that of a packet's first request has a time. Verified by itself. */
-__noinline int completed(__u64 ring, __u64 now, __u32 index, __u32 cons)
+/*
+ * One response, that was found when so many requests had been made. Only that of a
+ * packet's first request has a time. Verified by itself.
+ */
+__noinline int completed(__u64 ring, __u64 now, __u32 index, __u32 cons, __u32 req_prod_pvt)
 {
 	struct queue_counters *counters = queue_counters_find(index);
 	struct transmit_state *state = transmit_state_find(index);
 	__u32 entry; /* id, and above it the status */
 	__u64 sent;
 
+	if (!tx_queue_config.exchange)
+		return 0;
 	entry = word_at(ring + cons % RING_SLOTS * sizeof(struct ring_entry), config.typed_reads);
 	if (!counters || !state || (__s16)(entry >> 16) == RESPONSE_NULL)
 		return 0;
-	sent = READ_ONCE(state->sent_ns[entry % RING_SLOTS]);
-	if (!sent)
-		return 0;
-	WRITE_ONCE(state->sent_ns[entry % RING_SLOTS], 0);
-	completion_count(counters, now - sent);
+	sent = EXCHANGE(state->sent[entry % RING_SLOTS], RESPONDED | req_prod_pvt);
+	if (sent && !(sent & RESPONDED))
+		completion_count(counters, now - sent);
 	return 0;
 }
 
-__noinline int completed_all(__u64 ring, __u32 index, __u32 cons, __u32 count)
+__noinline int completed_all(__u64 ring, __u32 index, __u32 cons, __u32 count, __u32 req_prod_pvt)
 {
 	__u64 now = bpf_ktime_get_ns();
 
 	for (__u32 i = 0; i < RING_SLOTS && i < count; i++)
-		completed(ring, now, index, cons + i);
+		completed(ring, now, index, cons + i, req_prod_pvt);
+	return 0;
+}
+
+/* Requests of an earlier connection of the frontend have no responses in this one. */
+__noinline int sent_forget(__u32 index)
+{
+	struct transmit_state *state = transmit_state_find(index);
+
+	if (!state)
+		return 0;
+	for (__u32 i = 0; i < RING_SLOTS; i++)
+		WRITE_ONCE(state->sent[i], 0);
 	return 0;
 }
 
@@ -71,14 +86,16 @@ static __always_inline int completion_end(__u64 queue)
 	state->rsp_cons = indices.rsp_cons;
 	/* The first run, or the frontend was connected again. */
 	if (state->queue != queue || indices.rsp_cons - before > RING_SLOTS) {
-		state->queue = queue;
+		sent_forget(index);
+		WRITE_ONCE(state->queue, queue);
 		return 0;
 	}
 	if (indices.rsp_cons == before)
 		return 0;
 	counters->responses += indices.rsp_cons - before;
 	counters->response_runs++;
-	return completed_all(ring_of(queue), index, before, indices.rsp_cons - before);
+	return completed_all(ring_of(queue), index, before, indices.rsp_cons - before,
+			     indices.req_prod_pvt);
 }
 
 struct rings_now {

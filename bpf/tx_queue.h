@@ -11,6 +11,8 @@
 /* Fixed at load. */
 struct tx_queue_configuration {
 	__u32 queues_each; /* per interface; queues above share the last index */
+	__u8 exchange;	   /* the kernel has BPF's atomic exchange: since 5.12 */
+	__u8 pad[3];
 };
 
 const volatile struct tx_queue_configuration tx_queue_config = {.queues_each = 1};
@@ -52,12 +54,18 @@ MAP(queue_counters_of, PERCPU_ARRAY, 1, __u32, struct queue_counters);
 
 /* Of one transmit queue on all CPUs. */
 struct transmit_state {
-	__u64 stopped_ns;	   /* when the queue was found stopped; 0: it runs */
-	__u64 queue;		   /* struct netfront_queue that rsp_cons is of */
-	__u32 rsp_cons;		   /* at the end of the last run of xennet_tx_buf_gc() */
-	__u32 fence;		   /* see full_barrier() */
-	__u64 sent_ns[RING_SLOTS]; /* by the id of a packet's first request; 0: none */
+	__u64 stopped_ns;	/* when the queue was found stopped; 0: it runs */
+	__u64 queue;		/* struct netfront_queue that rsp_cons is of */
+	__u32 rsp_cons;		/* at the end of the last run of xennet_tx_buf_gc() */
+	__u32 fence;		/* see full_barrier() */
+	__u64 sent[RING_SLOTS]; /* by id of the request */
 };
+
+/*
+ * An entry of sent: when the packet whose first request has this id was sent, in ns. Or,
+ * with this bit, that a response with the id was taken, and the req_prod_pvt of that moment.
+ */
+#define RESPONDED (1ull << 63)
 
 MAP(transmit_state_of, ARRAY, 1, __u32, struct transmit_state);
 
@@ -119,6 +127,22 @@ static __always_inline struct queue_counters *queue_counters_find(__u32 index)
 static __always_inline struct transmit_state *transmit_state_find(__u32 index)
 {
 	return bpf_map_lookup_elem(&transmit_state_of, &index);
+}
+
+/*
+ * Empties a word that a transmit and the wake hook on another CPU may both find filled:
+ * with the exchange one of them gets the value and the other 0.
+ */
+static __always_inline __u64 take(__u64 *word)
+{
+	__u64 value = READ_ONCE(*word);
+
+	if (!value)
+		return 0;
+	if (tx_queue_config.exchange)
+		return EXCHANGE(*word, 0);
+	WRITE_ONCE(*word, 0);
+	return value;
 }
 
 static __always_inline struct queued_packet *packet_at(struct queue_cpu *cpu, __u64 depth)

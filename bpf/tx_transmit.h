@@ -118,10 +118,8 @@ static __always_inline bool queue_stopped(const struct queued_packet *packet)
 }
 
 /* Atomic, as all that xennet_tx_buf_gc() in a hard interrupt updates too. */
-static __always_inline void wake_count(struct transmit_state *state,
-				       struct queue_counters *counters, __u64 lasted)
+static __always_inline void wake_count(struct queue_counters *counters, __u64 lasted)
 {
-	WRITE_ONCE(state->stopped_ns, 0);
 	ATOMIC_ADD(counters->wakes, 1);
 	if (lasted) /* clang makes an atomic or of an addition of 0: not before 5.12 */
 		ATOMIC_ADD(counters->full_ns, lasted);
@@ -140,8 +138,7 @@ static __always_inline void full_barrier(struct transmit_state *state)
 /*
  * Whether the driver stopped the queue after this packet. The queue ran before it: a stop
  * still on record was woken before it was recorded, and took no time. So was one whose
- * queue runs again after the store. (Both sides may count such a wake: an exchange would
- * tell them apart, but BPF has none before 5.12.)
+ * queue runs again after the store. (Before 5.12 both sides may count such a wake.)
  */
 static __always_inline void stop_record(const struct queued_packet *packet,
 					struct transmit_state *state,
@@ -149,53 +146,41 @@ static __always_inline void stop_record(const struct queued_packet *packet,
 {
 	bool stopped = queue_stopped(packet);
 
-	if (READ_ONCE(state->stopped_ns))
-		wake_count(state, counters, 0);
+	if (take(&state->stopped_ns))
+		wake_count(counters, 0);
 	if (!stopped)
 		return;
 	counters->stops++;
 	WRITE_ONCE(state->stopped_ns, bpf_ktime_get_ns());
 	full_barrier(state);
-	if (!queue_stopped(packet) && READ_ONCE(state->stopped_ns))
-		wake_count(state, counters, 0);
-}
-
-/* Whether xennet_tx_buf_gc() took the response to the packet's first request. */
-static __always_inline bool response_taken(const struct queued_packet *packet,
-					   const struct ring_indices *indices)
-{
-	return (__s32)(indices->rsp_cons - packet->req_prod_pvt) > 0;
+	if (!queue_stopped(packet) && take(&state->stopped_ns))
+		wake_count(counters, 0);
 }
 
 /*
- * Records when the packet's first request was put on the ring, under its id. If the
- * response was taken before the store, its hook found no time: it is counted here. (Both
- * may count it if the hook runs at this moment.)
+ * Records when the packet's first request was put on the ring, under its id. The response
+ * may have been taken already: then more requests had been made than before this packet.
+ * (Responses come in any order: rsp_cons does not tell.) xennet_tx_buf_gc() and the driver's
+ * transmit function hold tx_lock, so that its hook sees no transmit half done.
  */
 static __noinline int sent_record(struct queued_packet *packet)
 {
 	struct queue_counters *counters = queue_counters_find(packet->index);
 	struct transmit_state *state = transmit_state_find(packet->index);
 	struct ring_indices indices;
-	__u64 *sent, ring;
-	__u16 id;
+	__u64 *sent, ring, before;
 
-	if (!state || !counters || indices_read(&indices, packet->netfront_queue) ||
+	if (!tx_queue_config.exchange || !state || !counters ||
+	    READ_ONCE(state->queue) != packet->netfront_queue ||
+	    indices_read(&indices, packet->netfront_queue) ||
 	    indices.req_prod_pvt == packet->req_prod_pvt)
 		return 0; /* not put on the ring */
-	if (response_taken(packet, &indices)) {
-		completion_count(counters, bpf_ktime_get_ns() - packet->begin_ns);
-		return 0;
-	}
 	ring = ring_of(packet->netfront_queue);
 	if (!ring)
 		return 0;
-	id = request_id(ring, packet->req_prod_pvt);
-	sent = &state->sent_ns[id % RING_SLOTS];
-	WRITE_ONCE(*sent, packet->begin_ns);
-	full_barrier(state);
-	if (indices_read(&indices, packet->netfront_queue) || !response_taken(packet, &indices) ||
-	    !READ_ONCE(*sent))
+	sent = &state->sent[request_id(ring, packet->req_prod_pvt) % RING_SLOTS];
+	before = EXCHANGE(*sent, packet->begin_ns);
+	if (!(before & RESPONDED) || (__s32)((__u32)before - packet->req_prod_pvt) <= 0)
 		return 0;
 	WRITE_ONCE(*sent, 0);
 	completion_count(counters, bpf_ktime_get_ns() - packet->begin_ns);
@@ -329,9 +314,11 @@ static __always_inline int queue_wake(struct netdev_queue *tx)
 	state = transmit_state_find(index);
 	if (!counters || !state)
 		return 0;
-	since = READ_ONCE(state->stopped_ns);
-	if (since && !is_stopped(BPF_CORE_READ(tx, state)))
-		wake_count(state, counters, bpf_ktime_get_ns() - since);
+	if (!READ_ONCE(state->stopped_ns) || is_stopped(BPF_CORE_READ(tx, state)))
+		return 0;
+	since = take(&state->stopped_ns);
+	if (since)
+		wake_count(counters, bpf_ktime_get_ns() - since);
 	return 0;
 }
 

@@ -120,9 +120,13 @@ func (h *hooks) configure(types *kernel.Types, room sizes, netfront bool) {
 		cfg.PrivOffset = int32(offset)
 	}
 	queues := room.interfaces * room.queuesEach
+	queueConfig := bpf.CongestionTxQueueConfiguration{QueuesEach: room.queuesEach}
+	if bpfload.HasExchange() {
+		queueConfig.Exchange = 1
+	}
 	h.selection = bpfload.Selection{
 		Types:     types.Cache(),
-		Variables: map[string]any{bpf.CongestionVarTxQueueConfig: bpf.CongestionTxQueueConfiguration{QueuesEach: room.queuesEach}},
+		Variables: map[string]any{bpf.CongestionVarTxQueueConfig: queueConfig},
 		MaxEntries: map[string]uint32{
 			bpf.CongestionMapQueueCountersOf:   queues,
 			bpf.CongestionMapTransmitStateOf:   queues,
@@ -131,6 +135,9 @@ func (h *hooks) configure(types *kernel.Types, room sizes, netfront bool) {
 	}
 	if netfront {
 		h.configureDriver(types, &cfg)
+		if _, known := h.missing[completions]; !known && queueConfig.Exchange == 0 {
+			h.missing[completions] = "this kernel's BPF programs have no atomic exchange: kernels have it from 5.12 on"
+		}
 	}
 	h.selection.Variables[bpf.CongestionVarConfig] = cfg
 	h.accept = bpf.CongestionProgCongestionAccept
