@@ -17,7 +17,7 @@ import (
 )
 
 // rockets is how many packets over the slot limit are sent.
-const rockets = 50
+const rockets = 200
 
 // settling is how long the driver's code may take to be read, and the last reports: none is
 // made before it is known what the driver does.
