@@ -29,8 +29,8 @@ func TestConfinedNamespaces(t *testing.T) {
 		t.Skip("is run by another test")
 	}
 	f := newHolderFinder(kernel.NewTypes())
-	if f.refused != nil {
-		t.Fatal(f.refused)
+	if err := f.loaded(); err != nil {
+		t.Fatal(err)
 	}
 	if err := KeepPrivileges(kernel.Nobody, nil); err != nil {
 		t.Fatal(err)
