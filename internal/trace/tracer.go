@@ -187,6 +187,7 @@ func (t *Tracer) readCode(g *generation, f *facts, driver bool) {
 			g.settle("the tracer ended before the driver's code was read")
 			return
 		}
+		debug.FreeOSMemory() // what starting took: more follows
 		if t.holders != nil {
 			_ = t.holders.loaded() // Holders returns it
 		}

@@ -28,8 +28,8 @@ type Samples struct {
 type Start struct {
 	Instructions []int64 `json:"instructions"` // of the process, from fork to its ready file
 	Elapsed      []int64 `json:"elapsed"`      // nanoseconds of the machine's clock, waits included
-	PeakKiB      int     `json:"peak_kib"`     // VmHWM when ready
 	SteadyKiB    int     `json:"steady_kib"`   // VmRSS after its packets were sent and 5 s had passed
+	PeakKiB      int     `json:"peak_kib"`     // VmHWM then
 }
 
 // Report is what each reported packet costs.

@@ -41,7 +41,7 @@ func Rows() []Row {
 		{Name: "hist tracepoint", Args: []string{"hist", "-d", "0", "--backend", "tracepoint"}},
 		{Name: "watch fentry", Args: []string{"watch", "-o", "json", "--backend", "fentry"}, Fentry: true, Main: true, Reports: true},
 		{Name: "watch kprobe", Args: []string{"watch", "-o", "json", "--backend", "kprobe"}, Main: true, Reports: true, Noisy: true},
-		{Name: "watch tracepoint", Args: []string{"watch", "-o", "json", "--backend", "tracepoint"}, Main: true, Reports: true},
+		{Name: "watch tracepoint", Args: []string{"watch", "--backend", "tracepoint"}, Main: true},
 		{Name: "watch --rejected", Args: []string{"watch", "--rejected"}, Main: true},
 		{Name: "watch --drops all", Args: []string{"watch", "--drops", "all"}},
 		{Name: "watch -w", Args: []string{"watch", "--backend", "fentry", "-w", Recordings + "/cost.jsonl.zst"}, Fentry: true},

@@ -76,7 +76,6 @@ type command struct {
 	dir     string
 	ready   int64 // instructions
 	elapsed int64 // nanoseconds
-	peak    int   // KiB
 	// again is when to repeat an interrupt: bpftrace 0.17 can miss one. 0 is never.
 	again time.Duration
 }
@@ -169,11 +168,7 @@ func (c *command) measureStart(began int64) error {
 		return err
 	}
 	now, err := clock(unix.CLOCK_MONOTONIC)
-	if err != nil {
-		return err
-	}
 	c.elapsed = now - began
-	c.peak, err = c.status("VmHWM:")
 	return err
 }
 
@@ -192,12 +187,16 @@ func (c *command) detach(result *cost.Result) error {
 	if err != nil {
 		return err
 	}
+	peak, err := c.status("VmHWM:")
+	if err != nil {
+		return err
+	}
 	if result.Start == nil {
 		result.Start = &cost.Start{}
 	}
 	s := result.Start
 	s.Instructions, s.Elapsed = append(s.Instructions, c.ready), append(s.Elapsed, c.elapsed)
-	s.PeakKiB, s.SteadyKiB = max(s.PeakKiB, c.peak), max(s.SteadyKiB, resident)
+	s.PeakKiB, s.SteadyKiB = max(s.PeakKiB, peak), max(s.SteadyKiB, resident)
 	if err := c.stop(); err != nil {
 		return err
 	}
