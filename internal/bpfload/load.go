@@ -138,8 +138,8 @@ func HasExchange() bool {
 	program, err := ebpf.NewProgramWithOptions(&ebpf.ProgramSpec{
 		Type: ebpf.RawTracepoint, License: "GPL",
 		Instructions: asm.Instructions{
-			asm.StoreImm(asm.RFP, -8, 0, asm.DWord),
 			asm.Mov.Imm(asm.R0, 0),
+			asm.StoreMem(asm.RFP, -8, asm.R0, asm.DWord),
 			asm.Xchg.Mem(asm.RFP, asm.R0, asm.DWord, -8),
 			asm.Mov.Imm(asm.R0, 0),
 			asm.Return(),

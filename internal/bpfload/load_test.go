@@ -6,6 +6,8 @@ import (
 	"github.com/cilium/ebpf"
 
 	"xentrace/bpf"
+	"xentrace/internal/kernel"
+	"xentrace/test/need"
 )
 
 func spec(t *testing.T) *ebpf.CollectionSpec {
@@ -82,5 +84,13 @@ func TestSet(t *testing.T) {
 	s.Variables[bpf.XentraceVarConfig] = struct{ Wrong [3]byte }{}
 	if err := s.set(one); err == nil {
 		t.Error("no error for a value of another size")
+	}
+}
+
+// Linux 5.12 brought both.
+func TestHasExchangeWhereRecursionIsCounted(t *testing.T) {
+	need.Root(t, "to load BPF programs")
+	if exchange, counts := HasExchange(), CountsRecursion(kernel.NewTypes()); exchange != counts {
+		t.Errorf("exchange %v, count of recursion %v", exchange, counts)
 	}
 }
