@@ -23,9 +23,9 @@ type Row struct {
 	Args     []string // of xentrace
 	Bpftrace string   // a script for the same job as hist: kprobe or tracepoint
 	Fentry   bool     // needs BTF of the driver's module
-	Main     bool     // measured in CI
+	Main     bool     // one of the few that --main measures and --check compares
 	Reports  bool     // also measured: the cost of each reported packet
-	Noisy    bool     // rounds differ by more than 3 %: not compared in CI
+	Noisy    bool     // rounds differ by more than 3 %: not compared
 }
 
 // Rows returns all rows in the order in which they are measured and printed.

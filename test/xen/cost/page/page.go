@@ -15,9 +15,10 @@ Instructions that a packet costs while xentrace is attached, measured with the r
 This page is the output of ` + "`make bench-xen`" + ` (see [test/xen](../test/xen/README.md#cost)). The change against the
 page as it was before stands in parentheses.
 
-- **least, median**: of 9 rounds; a round is the median of 12 bursts of 10 datagrams or 2 segments. A column without "median" is the least.
+- **least, median**: of the rounds; a round is the median of 12 bursts of 10 datagrams or 2 segments. A column without "median" is the least.
 - **received**: instructions of the NET_RX softirq per packet, in bursts of 10.
 - **until ready**: CPU time of the process from fork to its ready file, in instructions; the elapsed time includes waits.
+- **peak RSS**: of the whole run; the guest's binary is in memory too (a tmpfs), and the ring buffer of 4 MiB is mapped, and counted, twice.
 - **per reported packet**: run time of the BPF programs, and CPU time of the process with its system calls.
 
 `

@@ -13,7 +13,7 @@ type figure struct {
 	row, column string
 	value       float64
 	added       bool // over nothing attached: printed with a sign
-	compared    bool // by CI
+	compared    bool // by --check
 	digits      int
 }
 
@@ -28,6 +28,7 @@ type table struct {
 // section is what was measured on one kernel.
 type section struct {
 	kernel, uname string
+	rounds        int // with each row attached
 	tables        []table
 }
 
@@ -56,6 +57,7 @@ func newSection(kernel string, results []cost.Result) section {
 	start := table{title: "Start and memory", columns: []string{"command", columnReady, columnElapsed, columnPeak, columnSteady}}
 	report := table{title: "Instructions per reported packet", columns: []string{"command", columnBPF, columnUserspace}}
 	packets.addNothing(results)
+	rounds := 0
 	for _, r := range results {
 		row := rowNamed(r.Row)
 		if r.Missing != "" {
@@ -63,6 +65,9 @@ func newSection(kernel string, results []cost.Result) section {
 			continue
 		}
 		packets.addPackets(row, r)
+		if udp := r.Packets[cost.UDP]; udp != nil {
+			rounds = max(rounds, len(udp.With))
+		}
 		if r.Start != nil {
 			start.addStart(row, r)
 		}
@@ -72,7 +77,7 @@ func newSection(kernel string, results []cost.Result) section {
 				figure{row: r.Row, column: columnUserspace, value: float64(r.Report.Userspace)})
 		}
 	}
-	s := section{kernel: kernel, uname: results[0].Kernel}
+	s := section{kernel: kernel, uname: results[0].Kernel, rounds: rounds}
 	for _, t := range []table{packets, start, report} {
 		if len(t.figures) > 0 {
 			s.tables = append(s.tables, t)
@@ -174,7 +179,7 @@ func (s section) dearer(committed figures) (lines []string) {
 }
 
 func (s section) write(out io.Writer, committed figures) {
-	fmt.Fprintf(out, "## %s\n\n%s\n", s.kernel, s.uname)
+	fmt.Fprintf(out, "## %s\n\n%s, %d rounds\n", s.kernel, s.uname, s.rounds)
 	for _, t := range s.tables {
 		t.write(out, committed)
 	}
