@@ -61,8 +61,19 @@ build: go ## build ./xentrace and ./xentrace-exporter, static binaries
 demo: build ## see it work, on a veth pair of its own (needs root)
 	./xentrace demo
 
+# Where programs are looked for. Xen's tools have another xentrace, in /usr/sbin.
+SEARCHED := /usr/local/sbin /usr/local/bin /usr/sbin /usr/bin /sbin /bin
+
+# go version reads what a binary was built from and does not run it.
+.PHONY: no-other-xentrace
+no-other-xentrace: go
+	@$(if $(DESTDIR),,for file in $(wildcard $(addsuffix /xentrace,$(SEARCHED))); do \
+		$(GO) version -m "$$file" 2>/dev/null | grep '\<xentrace/cmd/xentrace$$' >/dev/null || { \
+			echo "xentrace: not installed: $$file is another program (Xen's tools have one of this name), and PATH would decide which of the two runs; remove it, or copy ./xentrace under another name" >&2; exit 1; }; \
+	done)
+
 .PHONY: install
-install: build ## install the programs, their manual pages and completions
+install: no-other-xentrace build ## install the programs, their manual pages and completions
 	install -d $(BIN) $(MAN1) $(BASH_COMPLETION) $(ZSH_COMPLETION) $(FISH_COMPLETION)
 	install -m 755 $(PROGRAMS) $(BIN)
 	install -D -m 644 NOTICE $(SHARE)/doc/xentrace/NOTICE
@@ -81,11 +92,26 @@ uninstall: ## remove what make install installed
 		$(PROGRAMS:%=$(BASH_COMPLETION)/%) $(PROGRAMS:%=$(ZSH_COMPLETION)/_%) $(PROGRAMS:%=$(FISH_COMPLETION)/%.fish) \
 		$(SHARE)/xentrace/xentrace.lua
 
+.PHONY: packages
+packages: go ## build deb and rpm packages into dist/ (needs no root)
+	packaging/build packages
+
+.PHONY: release
+release: go ## build all of a release into dist/: packages, tarballs, SBOMs, images, checksums
+	packaging/deps
+	packaging/build release
+
+.PHONY: test-packages
+test-packages: go ## install, upgrade and remove the packages in fresh roots, build twice, run the image (needs root)
+	packaging/deps
+	packaging/test
+
 .PHONY: deps
 deps: go ## install what building, testing and the lab need, on Debian 12
 	.ci/deps
 	.ci/parsers
 	.ci/browser
+	.ci/prometheus
 	test/xen/deps
 
 .PHONY: generate
@@ -103,7 +129,8 @@ notice: go ## write NOTICE, the licences of what is linked in
 .PHONY: test
 test: deps build ## all tests: Go, BPF on this kernel, and the Xen lab
 	XENTRACE_REQUIRE_ALL=1 $(GO) test -race ./...
-	XENTRACE_REQUIRE_ALL=1 CGO_ENABLED=0 $(GO) test ./cmd/... ./internal/sandbox # -race needs cgo, which cannot drop privileges
+	XENTRACE_REQUIRE_ALL=1 CGO_ENABLED=0 $(GO) test ./cmd/... ./internal/sandbox ./internal/kernel # -race needs cgo, which cannot drop privileges
+	XENTRACE_REQUIRE_ALL=1 CGO_ENABLED=0 $(GO) test -run WithoutRoot ./internal/trace
 	$(MAKE) --no-print-directory test-xen
 
 # How long each fuzz test runs; CI has less time.
@@ -112,6 +139,14 @@ FUZZTIME := 3m
 .PHONY: fuzz
 fuzz: go ## fuzz each parser for FUZZTIME=3m
 	.ci/fuzz $(FUZZTIME)
+
+# How long hostile programs run; make test has them run for a second.
+HOSTILE := 10m
+
+.PHONY: test-hostile
+test-hostile: build ## hostile programs of an ordinary user, interfaces that come and go, 1,000 namespaces for HOSTILE=10m (needs root)
+	XENTRACE_HOSTILE=$(HOSTILE) XENTRACE_BINARY=$(CURDIR)/xentrace $(GO) test ./test/netns -run '^(TestHostilePrograms|TestInterfaceThatComesAndGoes)$$' -v -count 1 -timeout 2h
+	XENTRACE_HOSTILE=$(HOSTILE) $(GO) test ./internal/netdev -run '^TestThousandNamespaces$$' -v -count 1 -timeout 2h
 
 .PHONY: test-xen
 test-xen: build ## the tests in a real Xen guest; KERNEL=, DRIVER=stock|prefix and RUN=REGEXP choose
@@ -173,6 +208,7 @@ bench: deps build ## what it costs, against an empty program and bpftrace (needs
 .PHONY: lint
 lint: go ## formatting, vet, staticcheck, shellcheck, clang-format, vagrant validate
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -d $$(git ls-files '*.go'); exit 1; }
+	shellcheck .ci/prometheus packaging/{build,changelog,deps,reproduce,test} packaging/container/build packaging/deb/{postinst,prerm,postrm}
 	$(GO) vet ./...
 	$(GO) vet -tags xenlab,matrix ./test/... ./internal/netfront
 	GOARCH=arm64 $(GO) vet ./...
@@ -180,9 +216,9 @@ lint: go ## formatting, vet, staticcheck, shellcheck, clang-format, vagrant vali
 	$(GO) tool staticcheck -tags xenlab,matrix ./test/... ./internal/netfront
 	$(CLANG_FORMAT) --dry-run --Werror bpf/*.c bpf/*.h
 	shellcheck .ci/run .ci/deps .ci/parsers .ci/browser .ci/fuzz test/bench/run internal/fix/testdata/*.sh internal/filter/expression/testdata/generate
-	cd test/xen && shellcheck -a -x run shell suite matrix ec2rl driver-files fetch driver deps init/* vagrant/*
+	cd test/xen && shellcheck -a -x run shell suite destroyed matrix ec2rl driver-files fetch driver deps init/* vagrant/*
 	VAGRANT_HOME=$(CURDIR)/build/vagrant/lint VAGRANT_DOTFILE_PATH=$(CURDIR)/build/vagrant/lint vagrant validate
 
 .PHONY: clean
 clean: ## remove what was built, but not the lab's cache
-	rm -rf $(PROGRAMS) build
+	rm -rf $(PROGRAMS) build dist

@@ -2,7 +2,6 @@ package bpf
 
 import (
 	"encoding/binary"
-	"errors"
 	"runtime"
 	"slices"
 	"testing"
@@ -20,7 +19,7 @@ const (
 	atTxQueue    = 0x10000 // struct netdev_queue
 	atListener   = 0x12000
 	atAccepted   = 0x14000
-	fakePlace    = 1 // of the interface
+	frontSlotID  = 1 // of the interface
 )
 
 var fakeFront = CongestionRingLayout{
@@ -65,15 +64,7 @@ func newFront(t *testing.T, typed uint8, edits ...func(*ebpf.CollectionSpec, *ar
 	for _, edit := range edits {
 		edit(spec, a)
 	}
-	collection, err := ebpf.NewCollection(spec)
-	var rejected *ebpf.VerifierError
-	if errors.As(err, &rejected) {
-		t.Fatalf("%+v", rejected)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(collection.Close)
+	collection := newCollection(t, spec)
 	f := &front{t, collection, a}
 	f.layOut()
 	return f
@@ -82,8 +73,8 @@ func newFront(t *testing.T, typed uint8, edits ...func(*ebpf.CollectionSpec, *ar
 func (f *front) layOut() {
 	f.t.Helper()
 	var index, netns uint32 = fakeIndex, fakeNetNS
-	place := (index ^ netns<<8) * 0x9e3779b1 >> 24
-	f.must(f.collection.Maps[CongestionMapInterfaces].Put(place, CongestionInterface{Ifindex: index, Netns: netns, Index: fakePlace, Netfront: 1}))
+	bucket := (index ^ netns<<8) * 0x9e3779b1 >> 24
+	f.must(f.collection.Maps[CongestionMapInterfaces].Put(bucket, CongestionInterface{Ifindex: index, Netns: netns, Index: frontSlotID, Netfront: 1}))
 	f.must(f.collection.Variables[CongestionVarNamespaces].Set([16]uint32{fakeNetNS}))
 	f.must(f.collection.Variables[CongestionVarEnabled].Set(uint32(1)))
 	f.put64(atFrontInfo, fakeFront.Queues, f.arena.address+atFrontQueue)
@@ -135,7 +126,7 @@ func (f *front) run(name string, arguments ...uint64) {
 	f.must(err)
 }
 
-func (f *front) at(place int) uint64 { return f.arena.address + uint64(place) }
+func (f *front) at(offset int) uint64 { return f.arena.address + uint64(offset) }
 
 func (f *front) begin() { f.run(CongestionProgCongestionBegin, f.at(atSkb), f.at(atDev)) }
 
@@ -143,18 +134,18 @@ func (f *front) end(status uint64) {
 	f.run(CongestionProgCongestionEnd, f.at(atSkb), status, f.at(atDev), 100)
 }
 
-// counted is what the queue's place holds, on the CPU that all runs on.
+// counted is what the queue's entry holds, on the CPU that all runs on.
 func (f *front) counted() CongestionQueueCounters {
 	f.t.Helper()
 	var all []CongestionQueueCounters
-	f.must(f.collection.Maps[CongestionMapQueueCountersOf].Lookup(uint32(2*fakePlace), &all))
+	f.must(f.collection.Maps[CongestionMapQueueCountersOf].Lookup(uint32(2*frontSlotID), &all))
 	return all[0]
 }
 
 func (f *front) state() CongestionTransmitState {
 	f.t.Helper()
 	var state CongestionTransmitState
-	f.must(f.collection.Maps[CongestionMapTransmitStateOf].Lookup(uint32(2*fakePlace), &state))
+	f.must(f.collection.Maps[CongestionMapTransmitStateOf].Lookup(uint32(2*frontSlotID), &state))
 	return state
 }
 
@@ -168,7 +159,7 @@ func forBothWays(t *testing.T, test func(*testing.T, *front)) {
 // connected puts the queue's rsp_cons on record, as the programs do at their start.
 func (f *front) connected(responses uint32) {
 	f.t.Helper()
-	f.must(f.collection.Maps[CongestionMapTransmitStateOf].Put(uint32(2*fakePlace), CongestionTransmitState{Queue: f.at(atFrontQueue), RspCons: responses}))
+	f.must(f.collection.Maps[CongestionMapTransmitStateOf].Put(uint32(2*frontSlotID), CongestionTransmitState{Queue: f.at(atFrontQueue), RspCons: responses}))
 }
 
 // request puts a request's id on the ring.
@@ -276,7 +267,7 @@ func TestConnectionForgetsTimes(t *testing.T) {
 func TestResponsesOnTwoCPUs(t *testing.T) {
 	need.That(t, runtime.NumCPU() > 1, "2 CPUs")
 	forBothWays(t, func(t *testing.T, f *front) {
-		f.must(f.collection.Maps[CongestionMapTransmitStateOf].Put(uint32(2*fakePlace), CongestionTransmitState{Queue: f.at(atFrontQueue)}))
+		f.must(f.collection.Maps[CongestionMapTransmitStateOf].Put(uint32(2*frontSlotID), CongestionTransmitState{Queue: f.at(atFrontQueue)}))
 		run := func(cpu, responses uint32) {
 			f.indices(300, responses)
 			options := &ebpf.RunOptions{Context: []uint64{f.at(atFrontQueue)}, CPU: cpu, Flags: 1 /* BPF_F_TEST_RUN_ON_CPU */}
@@ -287,7 +278,7 @@ func TestResponsesOnTwoCPUs(t *testing.T) {
 			run(step[0], step[1])
 		}
 		var all []CongestionQueueCounters
-		f.must(f.collection.Maps[CongestionMapQueueCountersOf].Lookup(uint32(2*fakePlace), &all))
+		f.must(f.collection.Maps[CongestionMapQueueCountersOf].Lookup(uint32(2*frontSlotID), &all))
 		if responses, runs := all[0].Responses+all[1].Responses, all[0].ResponseRuns+all[1].ResponseRuns; responses != 10 || runs != 4 {
 			t.Errorf("%d responses in %d runs, want 10 in 4", responses, runs)
 		}
@@ -398,7 +389,7 @@ func TestPollsAndFakeConnections(t *testing.T) {
 	f.run(CongestionProgCongestionPoll, f.at(atCopy), 64, 64)
 	f.run(CongestionProgCongestionPoll, f.at(atCopy), 3, 64)
 	var received []CongestionReceiveCounters
-	f.must(f.collection.Maps[CongestionMapReceiveCountersOf].Lookup(uint32(fakePlace), &received))
+	f.must(f.collection.Maps[CongestionMapReceiveCountersOf].Lookup(uint32(frontSlotID), &received))
 	if r := received[0]; r.Polls != 2 || r.Packets != 67 || r.Exhausted != 1 {
 		t.Errorf("%+v", r)
 	}

@@ -79,7 +79,9 @@ type CongestionCpuState struct {
 		Pad     uint32
 	}
 	Settling            uint32
+	Announced           uint32
 	UnregisteredPackets uint32
+	Pad                 uint32
 	Unregistered        struct {
 		_      structs.HostLayout
 		Header struct {
@@ -284,7 +286,8 @@ type CongestionWorkspace struct {
 		EtherType  uint16
 		Linkless   uint8
 		Stacked    uint8
-		Pad        uint16
+		BeforeNat  uint8
+		Pad        uint8
 		Tcp        struct {
 			_            structs.HostLayout
 			SndUna       uint32
@@ -392,6 +395,7 @@ const (
 	CongestionMapRingsNow                = "rings_now"
 	CongestionMapTcpCountersOf           = "tcp_counters_of"
 	CongestionMapTransmitStateOf         = "transmit_state_of"
+	CongestionMapUnsettled               = "unsettled"
 	CongestionMapWorkspaces              = "workspaces"
 	CongestionProgBeginRings             = "begin_rings"
 	CongestionProgCongestionAccept       = "congestion_accept"
@@ -490,6 +494,7 @@ type CongestionMapSpecs struct {
 	RingsNow          *ebpf.MapSpec `ebpf:"rings_now"`
 	TcpCountersOf     *ebpf.MapSpec `ebpf:"tcp_counters_of"`
 	TransmitStateOf   *ebpf.MapSpec `ebpf:"transmit_state_of"`
+	Unsettled         *ebpf.MapSpec `ebpf:"unsettled"`
 	Workspaces        *ebpf.MapSpec `ebpf:"workspaces"`
 }
 
@@ -540,6 +545,7 @@ type CongestionMaps struct {
 	RingsNow          *ebpf.Map `ebpf:"rings_now"`
 	TcpCountersOf     *ebpf.Map `ebpf:"tcp_counters_of"`
 	TransmitStateOf   *ebpf.Map `ebpf:"transmit_state_of"`
+	Unsettled         *ebpf.Map `ebpf:"unsettled"`
 	Workspaces        *ebpf.Map `ebpf:"workspaces"`
 }
 
@@ -559,6 +565,7 @@ func (m *CongestionMaps) Close() error {
 		m.RingsNow,
 		m.TcpCountersOf,
 		m.TransmitStateOf,
+		m.Unsettled,
 		m.Workspaces,
 	)
 }

@@ -28,7 +28,7 @@ const (
 	fakeIndex  = 7
 	fakeNetNS  = 4026531840
 	fakeXmit   = 0xffffffffc0001230
-	fakeSlotID = 3 // place in the counters
+	fakeSlotID = 3 // index of the counters
 )
 
 // arena is kernel memory that the test can write: the value of an array map,
@@ -209,8 +209,8 @@ func (a *arena) packet(at int, data uint64, headLen uint32, frags []fakeFrag) {
 	first, _ := a.offset("skb_shared_info", "frags")
 	for i, f := range frags {
 		// Both kinds of skb_frag_t: the page in 8 bytes, length, offset.
-		place := a.memory[atShared+first+i*16:]
-		binary.NativeEndian.PutUint32(place[8:], f[1])
-		binary.NativeEndian.PutUint32(place[12:], f[0])
+		frag := a.memory[atShared+first+i*16:]
+		binary.NativeEndian.PutUint32(frag[8:], f[1])
+		binary.NativeEndian.PutUint32(frag[12:], f[0])
 	}
 }

@@ -1,4 +1,4 @@
-// Package bpf holds the kernel side of xentrace: the C sources, the objects
+// Package bpf holds the BPF programs of xentrace: the C sources, the objects
 // compiled from them for each architecture, and the Go types that bpf2go writes
 // from them. One object serves every kernel from 5.10 on (CO-RE).
 package bpf

@@ -2,7 +2,6 @@ package bpf
 
 import (
 	"encoding/binary"
-	"errors"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -39,18 +38,21 @@ func loadPrograms(t *testing.T, a *arena, cfg XentraceConfiguration, others ...f
 	return loadSpec(t, a, spec)
 }
 
+// newCollection loads the programs and maps of a spec until the test ends.
+func newCollection(t testing.TB, spec *ebpf.CollectionSpec) *ebpf.Collection {
+	t.Helper()
+	collection, err := ebpf.NewCollection(spec)
+	if err != nil {
+		t.Fatalf("%+v", err) // of the verifier, all it printed
+	}
+	t.Cleanup(collection.Close)
+	return collection
+}
+
 // loadSpec loads what is left in the spec and lets the counting begin.
 func loadSpec(t testing.TB, a *arena, spec *ebpf.CollectionSpec) *programs {
 	t.Helper()
-	collection, err := ebpf.NewCollection(spec)
-	var rejected *ebpf.VerifierError
-	if errors.As(err, &rejected) {
-		t.Fatalf("%+v", rejected)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(collection.Close)
+	collection := newCollection(t, spec)
 	if err := collection.Variables[XentraceVarEnabled].Set(uint32(1)); err != nil {
 		t.Fatal(err)
 	}
@@ -66,9 +68,9 @@ func (p *programs) watch() { p.watchAs(fakeSlotID) }
 func (p *programs) watchAs(slot uint32) {
 	p.t.Helper()
 	var index, netns uint32 = fakeIndex, fakeNetNS
-	place := (index ^ netns<<8) * 0x9e3779b1 >> 24
+	bucket := (index ^ netns<<8) * 0x9e3779b1 >> 24
 	entry := XentraceInterface{Ifindex: index, Netns: netns, Index: slot, Netfront: 1}
-	if err := p.collection.Maps[XentraceMapInterfaces].Put(place, entry); err != nil {
+	if err := p.collection.Maps[XentraceMapInterfaces].Put(bucket, entry); err != nil {
 		p.t.Fatal(err)
 	}
 }
@@ -125,11 +127,11 @@ func (p *programs) consume(skb int) {
 }
 
 // counted returns what was counted at that index by all CPUs, and clears it.
-func (p *programs) counted(place uint32) XentraceCounters {
+func (p *programs) counted(slot uint32) XentraceCounters {
 	p.t.Helper()
 	var perCPU []XentraceCounters
 	counters := p.collection.Maps[XentraceMapCountersOf]
-	if err := counters.Lookup(place, &perCPU); err != nil {
+	if err := counters.Lookup(slot, &perCPU); err != nil {
 		p.t.Fatal(err)
 	}
 	var sum XentraceCounters
@@ -151,7 +153,7 @@ func (p *programs) counted(place uint32) XentraceCounters {
 			sum.Slots[i] += c.Slots[i]
 		}
 	}
-	if err := counters.Put(place, make([]XentraceCounters, len(perCPU))); err != nil {
+	if err := counters.Put(slot, make([]XentraceCounters, len(perCPU))); err != nil {
 		p.t.Fatal(err)
 	}
 	return sum

@@ -13,7 +13,7 @@ import (
 // Another CPU ends the stop between this one's look at it and its use.
 func TestWakeThatRacesWithAnother(t *testing.T) {
 	f := newFront(t, 0, func(spec *ebpf.CollectionSpec, _ *arena) {
-		interleave(t, spec.Programs[CongestionProgCongestionWake], asm.FnKtimeGetNs, anyCall, storeIn(CongestionMapTransmitStateOf, 2*fakePlace, 0))
+		interleave(t, spec.Programs[CongestionProgCongestionWake], asm.FnKtimeGetNs, anyCall, storeIn(CongestionMapTransmitStateOf, 2*frontSlotID, 0))
 	})
 	f.begin()
 	f.stop(true)

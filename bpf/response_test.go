@@ -77,7 +77,7 @@ func newRingOf(t testing.TB, cfg XentraceConfiguration, size int) *ring {
 	return r
 }
 
-func (r *ring) at(place int, offset uint32) []byte { return r.arena.memory[place+int(offset):] }
+func (r *ring) at(start int, offset uint32) []byte { return r.arena.memory[start+int(offset):] }
 
 // skb returns the address of one of the fake packets; 0 stands for none.
 func (r *ring) skb(n int) uint64 {

@@ -123,7 +123,9 @@ type XentraceCpuState struct {
 		Pad     uint32
 	}
 	Settling            uint32
+	Announced           uint32
 	UnregisteredPackets uint32
+	Pad                 uint32
 	Unregistered        XentraceInterfaceEvent
 	Frags               [2][45]struct {
 		_      structs.HostLayout
@@ -205,6 +207,9 @@ type XentraceHolder struct {
 	_       structs.HostLayout
 	Inode   uint64
 	Process XentraceSender
+	Flow    XentraceFlow
+	Uid     uint32
+	Pad     uint32
 }
 
 type XentraceInterface struct {
@@ -251,7 +256,8 @@ type XentracePacketEvent struct {
 	EtherType  uint16
 	Linkless   uint8
 	Stacked    uint8
-	Pad        uint16
+	BeforeNat  uint8
+	Pad        uint8
 	Tcp        XentraceTcpState
 	Socket     XentraceSocketIdentity
 	Sender     XentraceSender
@@ -419,6 +425,8 @@ const (
 	XentraceMapQueuesNow              = "queues_now"
 	XentraceMapRates                  = "rates"
 	XentraceMapReportedOf             = "reported_of"
+	XentraceMapUnsettled              = "unsettled"
+	XentraceMapWantedFlows            = "wanted_flows"
 	XentraceMapWantedSockets          = "wanted_sockets"
 	XentraceMapWorkspaces             = "workspaces"
 	XentraceProgConnectionEnd         = "connection_end"
@@ -444,6 +452,7 @@ const (
 	XentraceVarConfig                 = "config"
 	XentraceVarElsewhereConfig        = "elsewhere_config"
 	XentraceVarEnabled                = "enabled"
+	XentraceVarFlowsWanted            = "flows_wanted"
 	XentraceVarNetTxAction            = "net_tx_action"
 	XentraceVarNetfrontXmit           = "netfront_xmit"
 	XentraceVarProbeCookie            = "probe_cookie"
@@ -537,6 +546,8 @@ type XentraceMapSpecs struct {
 	QueuesNow           *ebpf.MapSpec `ebpf:"queues_now"`
 	Rates               *ebpf.MapSpec `ebpf:"rates"`
 	ReportedOf          *ebpf.MapSpec `ebpf:"reported_of"`
+	Unsettled           *ebpf.MapSpec `ebpf:"unsettled"`
+	WantedFlows         *ebpf.MapSpec `ebpf:"wanted_flows"`
 	WantedSockets       *ebpf.MapSpec `ebpf:"wanted_sockets"`
 	Workspaces          *ebpf.MapSpec `ebpf:"workspaces"`
 }
@@ -548,6 +559,7 @@ type XentraceVariableSpecs struct {
 	Config                *ebpf.VariableSpec `ebpf:"config"`
 	ElsewhereConfig       *ebpf.VariableSpec `ebpf:"elsewhere_config"`
 	Enabled               *ebpf.VariableSpec `ebpf:"enabled"`
+	FlowsWanted           *ebpf.VariableSpec `ebpf:"flows_wanted"`
 	NetTxAction           *ebpf.VariableSpec `ebpf:"net_tx_action"`
 	NetfrontXmit          *ebpf.VariableSpec `ebpf:"netfront_xmit"`
 	ProbeCookie           *ebpf.VariableSpec `ebpf:"probe_cookie"`
@@ -593,6 +605,8 @@ type XentraceMaps struct {
 	QueuesNow           *ebpf.Map `ebpf:"queues_now"`
 	Rates               *ebpf.Map `ebpf:"rates"`
 	ReportedOf          *ebpf.Map `ebpf:"reported_of"`
+	Unsettled           *ebpf.Map `ebpf:"unsettled"`
+	WantedFlows         *ebpf.Map `ebpf:"wanted_flows"`
 	WantedSockets       *ebpf.Map `ebpf:"wanted_sockets"`
 	Workspaces          *ebpf.Map `ebpf:"workspaces"`
 }
@@ -615,6 +629,8 @@ func (m *XentraceMaps) Close() error {
 		m.QueuesNow,
 		m.Rates,
 		m.ReportedOf,
+		m.Unsettled,
+		m.WantedFlows,
 		m.WantedSockets,
 		m.Workspaces,
 	)
@@ -627,6 +643,7 @@ type XentraceVariables struct {
 	Config                *ebpf.Variable `ebpf:"config"`
 	ElsewhereConfig       *ebpf.Variable `ebpf:"elsewhere_config"`
 	Enabled               *ebpf.Variable `ebpf:"enabled"`
+	FlowsWanted           *ebpf.Variable `ebpf:"flows_wanted"`
 	NetTxAction           *ebpf.Variable `ebpf:"net_tx_action"`
 	NetfrontXmit          *ebpf.Variable `ebpf:"netfront_xmit"`
 	ProbeCookie           *ebpf.Variable `ebpf:"probe_cookie"`

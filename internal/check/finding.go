@@ -44,7 +44,7 @@ func Worst(findings []event.Finding) event.Status {
 	return worst
 }
 
-// Judge says what the facts mean, what matters most first.
+// Judge reports what the facts mean, what matters most first.
 func Judge(m *Machine) []event.Finding {
 	var all []event.Finding
 	all = append(all, m.virtualization(), m.otherDrivers())

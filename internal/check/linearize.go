@@ -208,7 +208,7 @@ func (c *Code) unknown() string {
 	}
 }
 
-// standing says what the answer is based on, where that is not the running code alone.
+// standing reports what the answer is based on, where that is not the running code alone.
 func (c *Code) standing() string {
 	file := &c.File.Value
 	switch {

@@ -178,7 +178,7 @@ func (m *Machine) where(entries []LogEntry) string {
 	return text + ")"
 }
 
-// rocketMessage says what the message of packets over the limit means with this
+// rocketMessage reports what the message of packets over the limit means with this
 // driver.
 func (m *Machine) rocketMessage(message logMessage) logMessage {
 	switch m.Code.linearizes() {

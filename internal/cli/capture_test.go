@@ -66,6 +66,7 @@ func TestNoCaptureOnATerminal(t *testing.T) {
 }
 
 func TestExpressionOfWatch(t *testing.T) {
+	t.Parallel()
 	fake := newFake()
 	fake.records = 14 // two of seven are not TCP over IPv4
 	got := runWith(t, fake, strings.Fields("watch -d 300ms ip and tcp port 5001 and src net 10.0.0.0/8")...)
@@ -94,6 +95,25 @@ func TestExpressionInOneArgument(t *testing.T) {
 	}
 }
 
+// On a terminal a replay shows repeats of a packet as watch does; elsewhere it is complete.
+func TestReplayOnATerminal(t *testing.T) {
+	recording := filepath.Join(t.TempDir(), "x.jsonl")
+	fake := newFake()
+	fake.records = 21 // of two flows there are three packets each
+	runWith(t, fake, "watch", "-d", "300ms", "-w", recording)
+	piped := runWith(t, nil, "replay", recording)
+	terminal := tool.OpenTerminal(t, 160, 50)
+	var stderr strings.Builder
+	err := Run(t.Context(), []string{"replay", recording}, System{Stdout: terminal.Slave, Stderr: &stderr, Getenv: func(string) string { return "" }, Machine: fakeMachine})
+	terminal.AwaitThat(t, "the end", func(string) bool { return strings.Contains(terminal.Raw(), "21 events, 0 lost") })
+	if lines := strings.Count(piped.stdout, " dropped too_many_slots "); lines != 21 || strings.Contains(piped.stdout, " more in ") {
+		t.Errorf("%d lines in a pipe, want 21:\n%s", lines, piped.stdout)
+	}
+	if n := strings.Count(terminal.Raw(), "  2 more in 0.0 s"); err != nil || n != 2 {
+		t.Errorf("%v, %d lines with a count, want two:\n%s%s", err, n, terminal.Raw(), stderr.String())
+	}
+}
+
 // packetBlocks are the enhanced packet blocks of a capture file.
 func packetBlocks(file string) (blocks []string) {
 	for len(file) > 0 {
@@ -109,6 +129,7 @@ func packetBlocks(file string) (blocks []string) {
 // A capture of a replay has the packets of the live one, byte for byte; an expression
 // selects the same of them.
 func TestReplayWritesTheSameCapture(t *testing.T) {
+	t.Parallel()
 	recording := filepath.Join(t.TempDir(), "x.jsonl")
 	fake := newFake()
 	fake.records, fake.owned = 14, true

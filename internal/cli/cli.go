@@ -22,9 +22,9 @@ import (
 // Run executes one command line, args without the program's name. What it returns is for
 // Report and Status.
 //
-// SIGINT, SIGTERM, SIGHUP and SIGQUIT end a command with its summary; one that follows after
-// a second kills at once. SIGPIPE is ignored for the process, so that a write to a closed pipe
-// returns an error.
+// SIGINT, SIGTERM, SIGHUP and SIGQUIT end a command with its summary, within 2 s if standard
+// output or error is not read; one that follows after a second kills at once. SIGPIPE is
+// ignored for the process, so that a write to a closed pipe returns an error.
 func Run(ctx context.Context, args []string, system System) error {
 	return run(ctx, args, system, (*app).root)
 }
@@ -41,6 +41,7 @@ func run(ctx context.Context, args []string, system System, rootOf func(*app) *c
 	ctx, stop := withSignals(ctx)
 	defer stop()
 
+	system.ended = ctx.Done()
 	a := &app{System: system, interrupt: interrupt}
 	root := rootOf(a)
 	args = append([]string{}, args...) // nil would be those of the process
@@ -229,5 +230,7 @@ func Report(w io.Writer, err error) {
 	if onJournal(w, os.Getenv) {
 		priority = output.PriorityError
 	}
-	fmt.Fprintf(w, "%sxentrace: %s\n", priority, output.Printable(text))
+	ended := make(chan struct{})
+	close(ended) // whoever does not read standard error does not keep the process from ending
+	fmt.Fprintf(&abandoningWriter{Writer: w, ended: ended, grace: writeGrace}, "%sxentrace: %s\n", priority, output.Printable(text))
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"flag"
 	"io"
 	"net/netip"
 	"os"
@@ -22,11 +23,12 @@ import (
 // for what needs a process of its own: signals, closed pipes, terminals.
 func TestMain(m *testing.M) {
 	if os.Getenv("XENTRACE_FAKE") == "" {
+		_ = flag.Set("test.parallel", "8") // most of these tests wait for a process, not for a CPU
 		os.Exit(m.Run())
 	}
 	fake := fakeFromEnvironment()
 	err := Run(context.Background(), os.Args[1:], System{
-		Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, Start: fake.start,
+		Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, Start: fake.start, grace: fake.grace,
 	})
 	Report(os.Stderr, err)
 	if path := os.Getenv("XENTRACE_FAKE_CLOSED"); path != "" && fake.closed.Load() {
@@ -45,11 +47,12 @@ type fakeTracer struct {
 	before  func()        // called just before they are; may be nil
 	verdict event.Verdict
 	name    string
-	owned   bool   // every second packet has an owner
-	err     error  // of start
-	readErr error  // of Read, after all records
-	waits   bool   // no interface is there during startup
-	notice  string // interface that is gone a while after the start; "" for none
+	owned   bool          // every second packet has an owner
+	err     error         // of start
+	readErr error         // of Read, after all records
+	waits   bool          // no interface is there during startup
+	grace   time.Duration // of System
+	notice  string        // interface that is gone a while after the start; "" for none
 
 	began   time.Time
 	stop    chan struct{}
@@ -73,6 +76,7 @@ func fakeFromEnvironment() *fakeTracer {
 	if text := os.Getenv("XENTRACE_FAKE_READ_ERROR"); text != "" {
 		f.readErr = errors.New(text)
 	}
+	f.grace = time.Duration(number("XENTRACE_FAKE_GRACE_MS", 0)) * time.Millisecond
 	f.waits = os.Getenv("XENTRACE_FAKE_WAITS") != ""
 	f.notice = os.Getenv("XENTRACE_FAKE_NOTICE")
 	if os.Getenv("XENTRACE_FAKE_CANNOT") != "" {
@@ -160,6 +164,7 @@ func (f *fakeTracer) packet(n int) event.Packet {
 		p.Flow = &event.Flow{Proto: 6, Source: netip.MustParseAddrPort("[2001:db8:1234:5678::1]:443"), Destination: netip.MustParseAddrPort("[2001:db8::9]:5001")}
 	case n%7 == 5:
 		p.Flow, p.TCP = &event.Flow{Proto: 17, Source: netip.MustParseAddrPort("192.168.122.101:53"), Destination: netip.MustParseAddrPort("192.168.122.1:40000")}, nil
+		p.Socket = &event.Socket{Address: 1}
 	}
 	if f.owned && n%2 == 1 {
 		p.Process = &event.Process{PID: 1000 + n, Comm: "odd"}
@@ -195,7 +200,7 @@ func (f *fakeTracer) Stop(context.Context) error {
 	return nil
 }
 
-func (f *fakeTracer) Holders([]uint64) ([]event.Holder, error) { return nil, nil }
+func (f *fakeTracer) Holders(event.Wanted) ([]event.Holder, error) { return nil, nil }
 
 func (f *fakeTracer) Connections() flow.Kernel { return nil }
 

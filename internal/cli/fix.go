@@ -37,7 +37,8 @@ func (a *app) fixCommand() *cobra.Command {
 		Use: "fix [flags]", Short: "Plan, apply or revert the settings that stop drops",
 		Long: `Prints a plan: steps with command, effect and cost. Nothing changes without
 --apply, which carries out all steps or none, reads values back, watches for
-drops before and after, and probes each interface's default gateway. --revert
+drops before and after, and probes each interface's default gateway. ^C before
+the probe undoes the changes. --revert
 restores what was there before the first --apply. A step that does harm here is
 refused. Exits 1 if a step is refused, or if drops continue.
 
@@ -132,7 +133,8 @@ func (f *fixing) report(step event.FixStep) {
 // say writes a paragraph, in text only.
 func (f *fixing) say(format string, args ...any) {
 	if !f.json() && f.broken == nil {
-		f.broken = f.print(output.Printable(strings.TrimSuffix(output.Paragraph(fmt.Sprintf(format, args...), 0, f.columns(f.Stdout, reportWidth)), "\n")) + "\n")
+		text := output.Printable(fmt.Sprintf(format, args...))
+		f.broken = f.print(output.Paragraph(text, 0, f.columns(f.Stdout, reportWidth)))
 	}
 }
 
@@ -168,16 +170,23 @@ func examined(plan *fix.Plan) error {
 	return fmt.Errorf("%w: %s; run it on a Xen guest", trace.ErrCannotRun, none)
 }
 
-func (f *fixing) showPlan(ctx context.Context) error {
-	plan, err := f.plan(ctx)
-	if err != nil {
-		return err
+// planned makes the plan and shows its steps and how many files it would write.
+func (f *fixing) planned(ctx context.Context) (plan *fix.Plan, files int, err error) {
+	if plan, err = f.plan(ctx); err != nil {
+		return nil, 0, err
 	}
-	files, err := f.showSteps(plan)
-	if err != nil {
-		return err
+	if files, err = f.showSteps(plan); err != nil {
+		return nil, 0, err
 	}
 	f.sayRest(plan)
+	return plan, files, nil
+}
+
+func (f *fixing) showPlan(ctx context.Context) error {
+	plan, files, err := f.planned(ctx)
+	if err != nil {
+		return err
+	}
 	switch doable := len(plan.Doable()); {
 	case doable+files > 0:
 		f.say("Nothing is changed yet. --apply carries this out; --revert undoes it later.")
@@ -247,15 +256,10 @@ func (f *fixing) revertAll(ctx context.Context) error {
 }
 
 func (f *fixing) applyPlan(ctx context.Context) error {
-	plan, err := f.plan(ctx)
+	plan, files, err := f.planned(ctx)
 	if err != nil {
 		return err
 	}
-	files, err := f.showSteps(plan)
-	if err != nil {
-		return err
-	}
-	f.sayRest(plan)
 	if plan.Refused() {
 		f.say("Nothing was changed: a step is refused.")
 		return errFinding
@@ -273,16 +277,32 @@ func (f *fixing) applyPlan(ctx context.Context) error {
 	if err := f.fixer.Apply(ctx, plan, fix.Persistence(f.persist)); err != nil {
 		return f.unchanged(err)
 	}
-	lost := verifier.Probes(ctx)
 	ended := verifier.After(ctx)
 	if ctx.Err() != nil {
-		f.say("Interrupted. The changes stay.")
+		return f.undo(ctx)
+	}
+	lost := verifier.Probes(ctx)
+	if ctx.Err() != nil && !verifier.Confined() {
+		return f.undo(ctx)
+	}
+	verifier.Report()
+	if ctx.Err() != nil {
+		f.say("Interrupted. The changes stay: undoing them takes privileges that were dropped before the probe.")
 	}
 	f.say("Undo with: %s", f.fixer.RevertCommand())
-	if ctx.Err() == nil && !ended || lost {
+	if !ended || lost {
 		return errFinding
 	}
 	return nil
+}
+
+// undo takes the changes back after an interrupt.
+func (f *fixing) undo(ctx context.Context) error {
+	f.say("Interrupted.")
+	if err := f.fixer.Undo(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
+	return f.unchanged(ctx.Err())
 }
 
 // unchanged reports a run that was undone. An interrupt is no failure.

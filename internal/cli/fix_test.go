@@ -242,7 +242,8 @@ func TestFixIsRefused(t *testing.T) {
 
 // A file of something else is named, with what to do, and no lock file is left beside it.
 func TestFixOfAnotherStateFile(t *testing.T) {
-	for _, args := range []string{"--revert", "--apply", "--persist systemd"} {
+	t.Parallel()
+	for _, args := range []string{"--revert", "--apply --watch 1s", "--persist systemd"} {
 		path := filepath.Join(t.TempDir(), "passwd")
 		if err := os.WriteFile(path, []byte("root:x:0:0\n"), 0o600); err != nil {
 			t.Fatal(err)
@@ -301,4 +302,64 @@ func TestFixWithoutAXenInterface(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An interrupt at any time before the probe puts everything back; during the probe, without
+// privileges, it is reported that the changes stay.
+func TestFixInterruptedAfterTheChange(t *testing.T) {
+	for name, c := range map[string]struct {
+		args   string
+		at     string // what is reported when the interrupt comes
+		during bool   // the probe
+		on     bool   // the change stays
+		want   []string
+	}{
+		"before the watch": {"--watch 100ms", "verified sg-on", false, false, []string{"Interrupted.", "reverted restore-interface eth0", "All changes were undone."}},
+		"without a watch":  {"--watch 0", "verified sg-on", false, false, []string{"Interrupted.", "All changes were undone."}},
+		"during the probe": {"--watch 1ms", "", true, true, []string{"verified watch", "The changes stay: undoing them takes privileges", "Undo with: xentrace fix --revert --state "}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, state := newMendable(), filepath.Join(t.TempDir(), "fix.json")
+			before := fmt.Sprint(m)
+			ctx, interrupt := context.WithCancel(t.Context())
+			defer interrupt()
+			fake := newFake()
+			fake.records = 0
+			stdout := &interrupting{at: c.at, interrupt: interrupt}
+			var stderr bytes.Buffer
+			err := Run(ctx, append(strings.Fields("fix --apply --color never --state "+state), strings.Fields(c.args)...), System{
+				Stdout: stdout, Stderr: &stderr, Getenv: func(string) string { return "" }, Machine: fakeSource(m),
+				Changeable: func() (fix.Machine, error) { return m, nil },
+				Start:      fake.start,
+				Probe: func(ctx context.Context, _ probe.Tracer, _ uint32, _, _ int) (event.Probe, error) {
+					interrupt()
+					return event.Probe{}, ctx.Err()
+				},
+			})
+			_, missing := os.Stat(state)
+			if Status(err) != 0 || (fmt.Sprint(m) != before) != c.on || (missing == nil) != c.on {
+				t.Errorf("status %d, changed: %v, state file: %v\n%s", Status(err), fmt.Sprint(m) != before, missing, stdout.String())
+			}
+			text := strings.Join(strings.Fields(stdout.String()), " ") // as sentences are wrapped
+			for _, part := range c.want {
+				if !strings.Contains(text, part) {
+					t.Errorf("no %q in\n%s", part, stdout.String())
+				}
+			}
+		})
+	}
+}
+
+// interrupting is standard output of a command that is interrupted when it has written a text.
+type interrupting struct {
+	bytes.Buffer
+	at        string
+	interrupt func()
+}
+
+func (i *interrupting) Write(b []byte) (int, error) {
+	if i.at != "" && bytes.Contains(b, []byte(i.at)) {
+		i.interrupt()
+	}
+	return i.Buffer.Write(b)
 }

@@ -69,7 +69,7 @@ type tracing struct {
 func (a *app) newTracing() tracing {
 	return tracing{
 		app: a, writing: newWriting(), backend: string(event.Auto),
-		drops: string(event.DropsDriver), dropsHook: string(trace.DropsTracepoint), ringBytes: trace.DefaultRingBytes,
+		drops: string(event.DropsDriver), dropsHook: string(trace.DropsTracepoint), ringBytes: trace.DefaultRing(),
 		user: kernel.Nobody,
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
@@ -32,8 +33,8 @@ type Tracer interface {
 	// Read waits for the next record. It returns io.EOF once the tracer was
 	// stopped and all records were read.
 	Read(context.Context) (event.Packet, error)
-	// Holders returns the processes that hold the sockets of these inodes.
-	Holders(inodes []uint64) ([]event.Holder, error)
+	// Holders returns the processes that hold sockets.
+	Holders(event.Wanted) ([]event.Holder, error)
 	// Totals returns what was counted so far; after Stop, what was counted.
 	Totals(context.Context) (event.Totals, error)
 	// Connections reads the state of connections whose packets were read; nil where
@@ -87,6 +88,9 @@ type System struct {
 	// Changeable is what fix changes; Root is where it writes files, "" being /.
 	Changeable func() (fix.Machine, error)
 	Root       string
+
+	ended <-chan struct{} // closed once the command is interrupted
+	grace time.Duration   // of a blocked write after that; 0: writeGrace
 }
 
 func (s System) print(text string) error {
@@ -95,7 +99,7 @@ func (s System) print(text string) error {
 }
 
 // stdout is standard output with the error of a write explained, the same by every command.
-func (s System) stdout() io.Writer { return explainedWriter{s.Stdout} }
+func (s System) stdout() io.Writer { return explainedWriter{s.abandoning(s.Stdout)} }
 
 type explainedWriter struct{ io.Writer }
 
@@ -153,8 +157,7 @@ func (s System) blocks() bool {
 	return false
 }
 
-// lines is the sink of watch and hist. On a terminal repeats of a packet become a line, unless whole
-// stacks are asked for, which differ.
+// lines is the sink of watch and hist.
 func (t *tracing) lines(out io.Writer, histogram bool, totals *event.Totals) emitter {
 	if t.json() {
 		return output.NewJSON(out)
@@ -164,8 +167,14 @@ func (t *tracing) lines(out io.Writer, histogram bool, totals *event.Totals) emi
 	for i := range totals.Interfaces {
 		text.WidenTo(totals.Interfaces[i].Name)
 	}
-	if isTerminal(t.Stdout) && !text.Stacks {
-		return output.NewRepeats(out, text)
+	return t.packets(out, text, true)
+}
+
+// packets is the sink of text with packets in it. On a terminal repeats of a packet become a line,
+// unless whole stacks are asked for, which differ.
+func (s System) packets(out io.Writer, text *output.Text, live bool) emitter {
+	if isTerminal(s.Stdout) && !text.Stacks {
+		return output.NewRepeats(out, text, live)
 	}
 	return output.NewText(out, text)
 }
@@ -197,9 +206,9 @@ func (s System) console() *output.Console {
 		return output.NewJournal(s.Stderr)
 	}
 	if !isTerminal(s.Stderr) || s.Getenv("TERM") == "dumb" {
-		return output.NewConsole(s.Stderr, nil)
+		return output.NewConsole(s.abandoning(s.Stderr), nil)
 	}
-	return output.NewConsole(s.Stderr, func() int { return s.columns(s.Stderr, output.DefaultWidth) })
+	return output.NewConsole(s.abandoning(s.Stderr), func() int { return s.columns(s.Stderr, output.DefaultWidth) })
 }
 
 // onJournal reports whether systemd reads w for its journal: JOURNAL_STREAM names the file.

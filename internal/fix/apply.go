@@ -33,7 +33,8 @@ type Fixer struct {
 	Root    string              // of the files that make changes last; "" being /
 	Emit    func(event.FixStep) // called with each step once its status is known
 
-	between func() // see disk
+	between func()    // see disk
+	applied *applying // by the last Apply; nil if it changed nothing
 }
 
 // ErrNotUndone means that something failed, and that not all of what had been done
@@ -90,6 +91,33 @@ func (f *Fixer) Apply(ctx context.Context, plan *Plan, persist Persistence) (err
 	if err := run.do(ctx); err != nil {
 		return errors.Join(explain(err), run.undo(context.WithoutCancel(ctx)))
 	}
+	f.applied = run
+	return nil
+}
+
+// Undo takes back what the last Apply changed, and leaves what others before it changed. If
+// another run of fix came in between, or something fails, the error wraps [ErrNotUndone].
+func (f *Fixer) Undo(ctx context.Context) (err error) {
+	run := f.applied
+	if run == nil {
+		return nil
+	}
+	held, err := f.store().lock()
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrNotUndone, explain(err))
+	}
+	defer func() { err = errors.Join(err, held.release()) }()
+	now, err := f.store().load()
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrNotUndone, err)
+	case now == nil || !now.Written.Equal(run.next.Written):
+		return fmt.Errorf("%w: another run of fix has changed the state file since", ErrNotUndone)
+	}
+	if err := run.undo(ctx); err != nil {
+		return err
+	}
+	f.applied = nil
 	return nil
 }
 

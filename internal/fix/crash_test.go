@@ -279,14 +279,14 @@ func TestInterfaceGoneOrRenamed(t *testing.T) {
 	}
 	delete(m.devices, 2)
 	m.devices[3].identity.Name, m.devices[3].identity.Index, m.devices[3].identity.NetNS = "enX1", 77, 5
-	m.told = nil
+	m.emitted = nil
 	if err := m.fixer().Revert(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
 	if after := fmt.Sprint(m.devices[3].mtu, m.devices[3].features, m.sysctls); after != before {
 		t.Errorf("before %s, after %s", before, after)
 	}
-	said := fmt.Sprint(m.told)
+	said := fmt.Sprint(m.emitted)
 	for _, part := range []string{"The interface is gone", "It was eth1 and is enX1 in network namespace 5 by now"} {
 		if !strings.Contains(said, part) {
 			t.Errorf("no %q in %s", part, said)
@@ -351,5 +351,45 @@ func TestStateIsNotTrusted(t *testing.T) {
 				t.Error("something was changed")
 			}
 		})
+	}
+}
+
+// What a run changed is undone afterwards; what an earlier one changed stays, with its state.
+func TestUndoOfTheLastRun(t *testing.T) {
+	m := newFakeMachine(t)
+	m.spoil(t)
+	if err := m.fixer().Apply(t.Context(), m.plan(t, "sg-on"), ""); err != nil {
+		t.Fatal(err)
+	}
+	before := m.snapshot()
+	fixer := m.fixer()
+	if err := fixer.Apply(t.Context(), m.plan(t, "single-pages", "mtu-1400"), Udev); err != nil {
+		t.Fatal(err)
+	}
+	if err := fixer.Undo(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if after := m.snapshot(); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	}
+}
+
+// After another run in between nothing is undone: what it noted would be wrong.
+func TestUndoAfterAnotherRun(t *testing.T) {
+	m := newFakeMachine(t)
+	m.spoil(t)
+	fixer := m.fixer()
+	if err := fixer.Apply(t.Context(), m.plan(t, "single-pages"), ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.fixer().Apply(t.Context(), m.plan(t, "mtu-1400"), ""); err != nil {
+		t.Fatal(err)
+	}
+	before := m.snapshot()
+	if err := fixer.Undo(t.Context()); !errors.Is(err, ErrNotUndone) {
+		t.Errorf("%v, want that it is not undone", err)
+	}
+	if after := m.snapshot(); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
 	}
 }

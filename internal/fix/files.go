@@ -44,7 +44,7 @@ const (
 	absent  ownership = iota
 	ours              // and as it was written
 	edited            // ours, and changed since
-	foreign           // somebody else's
+	foreign           // another program's
 )
 
 func owner(text string) ownership {

@@ -48,8 +48,11 @@ type Verifier struct {
 	idents []Identity
 	first  window
 
+	concluded event.FixStep // of the watch; without a message if there is none
+
 	changed         []Identity // interfaces to probe
 	unprobed        string     // why some were not, in sentences
+	confined        bool
 	pauseDiscarding func()
 }
 
@@ -105,7 +108,7 @@ func (w *Verifier) discard() {
 func (w *Verifier) Close() {
 	w.pauseDiscarding()
 	if w.tracer != nil {
-		_ = w.tracer.Close() // what it counted has been told
+		_ = w.tracer.Close() // what it counted has been reported
 	}
 	w.cancel()
 }
@@ -123,7 +126,8 @@ func (w *Verifier) Before(ctx context.Context) (err error) {
 	return err
 }
 
-// After watches after the change and reports whether drops have ended.
+// After watches after the change and returns whether drops have ended. If ctx ends it
+// concludes nothing.
 func (w *Verifier) After(ctx context.Context) (ended bool) {
 	if w.Watch == 0 {
 		return true
@@ -132,26 +136,25 @@ func (w *Verifier) After(ctx context.Context) (ended bool) {
 	for n := range watchWindows {
 		last, err := w.window(ctx)
 		if ctx.Err() != nil {
-			w.emit(event.Applied, "Whether drops have ended is not known: interrupted.")
 			return false
 		}
 		if err != nil {
-			w.emit(event.Failed, "Whether drops have ended is not known: "+err.Error()+".")
+			w.conclude(event.Failed, "Whether drops have ended is not known: "+err.Error()+".")
 			return false
 		}
 		quiet := last.packets+last.dropped == 0 && w.first.dropped+between.dropped > 0
 		switch {
 		case last.dropped == 0 && !quiet:
-			w.emit(event.Verified, w.ended(last, between))
+			w.conclude(event.Verified, w.ended(last, between))
 			return true
 		case n < watchWindows-1:
 			between.dropped += last.dropped
 			continue
 		case quiet:
-			w.emit(event.Applied, fmt.Sprintf("Whether drops have ended is not known: nothing was sent in the last %v. Before the change: %s.", w.Watch, w.first))
+			w.conclude(event.Applied, fmt.Sprintf("Whether drops have ended is not known: nothing was sent in the last %v. Before the change: %s.", w.Watch, w.first))
 			return true
 		}
-		w.emit(event.Failed, fmt.Sprintf("Packets are still dropped: %s in the last %v. What was applied stays. xentrace watch shows each packet.", last, w.Watch))
+		w.conclude(event.Failed, fmt.Sprintf("Packets are still dropped: %s in the last %v. What was applied stays. xentrace watch shows each packet.", last, w.Watch))
 	}
 	return false
 }
@@ -174,8 +177,16 @@ func (w *Verifier) ended(last, between window) string {
 	return text
 }
 
-func (w *Verifier) emit(status event.FixStatus, message string) {
-	w.Fixer.Emit(event.FixStep{Name: "watch", Status: status, Message: message + w.unprobed})
+func (w *Verifier) conclude(status event.FixStatus, message string) {
+	w.concluded = event.FixStep{Name: "watch", Status: status, Message: message}
+}
+
+// Report reports what After concluded, and why what Probes did not probe was not.
+func (w *Verifier) Report() {
+	if step := w.concluded; step.Message != "" {
+		step.Message += w.unprobed
+		w.Fixer.Emit(step)
+	}
 }
 
 func (w *Verifier) window(ctx context.Context) (window, error) {
@@ -212,7 +223,7 @@ func (w *Verifier) count(ctx context.Context) (window, error) {
 	return window{sum.Packets, sum.Dropped, sum.Causes}, err
 }
 
-// String says how many packets were dropped, and why.
+// String reports how many packets were dropped, and why.
 func (w window) String() string {
 	text := fmt.Sprintf("%d of %d packets dropped", w.dropped, w.packets)
 	var causes []string
@@ -228,8 +239,8 @@ func (w window) String() string {
 }
 
 // Probes makes one probe out of each interface that was changed, to its own default
-// gateway, and reports what each found. Where none could be made, after says why, in what
-// it reports the watch.
+// gateway, and reports what each found. Where none could be made, Report says why. It comes
+// last: it drops the privileges that Undo needs.
 func (w *Verifier) Probes(ctx context.Context) (lost bool) {
 	switch {
 	case w.Watch == 0 || w.NoProbe || len(w.changed) == 0:
@@ -247,11 +258,15 @@ func (w *Verifier) Probes(ctx context.Context) (lost bool) {
 		w.unprobed = " No probe was made, since the privileges that it does not need could not be given up: " + err.Error() + "."
 		return false
 	}
+	w.confined = err == nil
 	for _, i := range w.changed {
 		lost = w.probe(ctx, i, smallHead) || lost
 	}
 	return lost
 }
+
+// Confined reports that Probes has dropped the privileges.
+func (w *Verifier) Confined() bool { return w.confined }
 
 func (w *Verifier) probe(ctx context.Context, i Identity, smallHead int) (lost bool) {
 	result, err := w.Probe(ctx, w.tracer, i.NetNS, i.Index, smallHead)

@@ -77,7 +77,6 @@ func TestWhatIsNoStall(t *testing.T) {
 		return p
 	}
 	bare := func(p *event.Packet) { p.Flow.SeqLength = 0 }
-	forwarded := func(p *event.Packet) { p.TCP, p.Socket = nil, nil }
 	listening := func(p *event.Packet) { p.TCP.State = tcpListen }
 	for _, test := range []struct {
 		name    string
@@ -87,7 +86,6 @@ func TestWhatIsNoStall(t *testing.T) {
 		{"something was acknowledged", []*event.Packet{s.drop(0, 3000), progress(2000)}},
 		{"it was acknowledged itself", []*event.Packet{s.drop(0, 3000), progress(3001)}},
 		{"bare acknowledgements", []*event.Packet{with(s.drop(0, 1000), bare), with(s.drop(0.2, 1000), bare)}},
-		{"forwarded", []*event.Packet{with(s.drop(0, 1000), forwarded), with(s.drop(0.2, 1000), forwarded)}},
 		{"of a listening socket", []*event.Packet{with(s.drop(0, 1000), listening), with(s.drop(0.2, 1000), listening)}},
 		{"linearized", []*event.Packet{s.packet(0, event.Linearized), s.packet(0.2, event.Linearized)}},
 		{"UDP", []*event.Packet{datagram(0, 1, event.Dropped), datagram(0.2, 1, event.Dropped)}},
@@ -134,7 +132,7 @@ func TestSecondStall(t *testing.T) {
 	}
 }
 
-// What the kernel told later is believed over a record that comes late.
+// What the kernel reported later is believed over a record that comes late.
 func TestLateRecord(t *testing.T) {
 	k := newFakeKernel()
 	table := NewTable(0, k)

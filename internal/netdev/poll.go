@@ -21,7 +21,7 @@ const skipStats = 1 << 3
 
 // A polled is a namespace as it was read last. Nothing of it is held open.
 type polled struct {
-	cookie uint64            // tells a namespace from a later one with its inode number; 0 before 5.14
+	cookie uint64            // distinguishes a namespace from a later one with its inode number; 0 before 5.14
 	known  map[int]Interface // reported state, by index
 }
 

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNoRoute says that the namespace has no way to an address.
+// ErrNoRoute reports that the namespace has no way to an address.
 var ErrNoRoute = errors.New("no route")
 
 // A Route is how packets to one address leave.

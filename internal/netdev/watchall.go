@@ -126,6 +126,7 @@ func (m *multiWatch) closeOwn() {
 
 // readAll lists the namespaces and reads those whose turn it is.
 func (m *multiWatch) readAll(ctx context.Context) {
+	began := time.Now()
 	found, err := Namespaces(ctx)
 	if err != nil {
 		m.unwatched[0] = err
@@ -133,7 +134,8 @@ func (m *multiWatch) readAll(ctx context.Context) {
 		return
 	}
 	delete(m.unwatched, 0)
-	m.read(ctx, found, m.interval/pollShare)
+	// At least as long as listing took: else most of the share would go to that.
+	m.read(ctx, found, max(m.interval/pollShare, time.Since(began)))
 }
 
 // read reads namespaces until budget has passed, if that is not 0.

@@ -158,7 +158,7 @@ func (f *File) Linearizes(ctx context.Context) (Answer, error) {
 	return linearizes(ctx, &f.Code)
 }
 
-// withoutDriver says why the file has no transmit function.
+// withoutDriver reports why the file has no transmit function.
 func (f *File) withoutDriver() string {
 	switch f.Module {
 	case "":

@@ -49,7 +49,19 @@ func sampleEvents() []event.FlowEvent {
 			f.State, f.StalledFor, f.StalledSince, f.Drops, f.Stalls, f.Causes[event.TooManySlots] = event.Closed, 0, time.Time{}, 1, 0, 1
 			f.TCP.SameSeq, f.TCP.SndQBytes = 1, 0
 		}),
+		with(time.Second, func(f *event.FlowHistory) { inferred(f) }),
+		with(9*time.Second, func(f *event.FlowHistory) {
+			inferred(f)
+			f.State, f.StalledFor = event.Recovered, time.Second
+		}),
 	}
+}
+
+// inferred makes it a forwarded connection behind NAT.
+func inferred(f *event.FlowHistory) {
+	f.Inferred, f.TCP = true, &event.FlowTCP{Seq: f.TCP.Seq, SameSeq: f.TCP.SameSeq}
+	f.Packet.BeforeNAT = tcpFlow("172.17.0.2:40000", "10.0.0.9:5001")
+	f.Packet.BeforeNAT.Seq, f.Packet.BeforeNAT.SeqKnown = 0, false
 }
 
 func sampleRun() *event.Summary {
@@ -187,5 +199,19 @@ func TestSummaryOfFlows(t *testing.T) {
 	}
 	if got.FlowsStalled == nil || *got.FlowsStalled != 3 || got.Lost.Flows == nil || *got.Lost.Flows != 2 || got.Missing["flows"]+got.Missing["flows_stalled"] != "" {
 		t.Errorf("%+v", got)
+	}
+}
+
+func TestFramesHaveNames(t *testing.T) {
+	for etherType, want := range map[uint16]string{
+		0: "not IP", 0x0806: "ARP", 0x88cc: "LLDP", 0x8809: "LACP", 0x8847: "MPLS", 0x8864: "PPPoE", 0x9100: "QinQ", 0x0026: "LLC", 0x05ff: "LLC",
+		0x0800: "IP, header incomplete", 0x86dd: "IP, header incomplete", 0x1234: "EtherType 0x1234", 0x0600: "EtherType 0x0600",
+	} {
+		if got := Frame(&event.Packet{EtherType: etherType}); got != want {
+			t.Errorf("0x%04x: %q, want %q", etherType, got, want)
+		}
+	}
+	if got := protocolName(4); got != "ipip" {
+		t.Errorf("protocol 4 is %q", got)
 	}
 }

@@ -40,7 +40,8 @@ type slowKernel struct {
 	release chan struct{} // each value lets one answer go
 }
 
-func (k *slowKernel) find(inodes []uint64) ([]event.Holder, error) {
+func (k *slowKernel) find(w event.Wanted) ([]event.Holder, error) {
+	inodes := w.Inodes
 	k.mu.Lock()
 	k.asked = append(k.asked, slices.Sorted(slices.Values(inodes)))
 	k.mu.Unlock()
@@ -165,7 +166,7 @@ func TestWaitingIsBounded(t *testing.T) {
 	r.lookingUp = false // no answer will come
 }
 
-// What waits at the end is settled before the end is told.
+// What waits at the end is settled before the end is reported.
 func TestEndOfReading(t *testing.T) {
 	r, s, k := newTestReader(t)
 	for range 2 {

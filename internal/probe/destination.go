@@ -43,7 +43,7 @@ type Destination struct {
 	NextHop netip.Addr // whose link address the packet needs: the gateway, or the address itself
 }
 
-// A RefusalError says why a probe is not sent to an address.
+// A RefusalError reports why a probe is not sent to an address.
 type RefusalError struct {
 	Address netip.Addr
 	Reason  string

@@ -111,7 +111,7 @@ func (p *Prober) neighbour() (netdev.Neighbour, error) {
 	return state, err
 }
 
-// silent says that the next hop does not show its link address.
+// silent reports that the next hop does not show its link address.
 func (p *Prober) silent() string {
 	hop, asks := p.options.Destination.NextHop, "neighbour solicitations"
 	if hop.Is4() {
@@ -120,7 +120,7 @@ func (p *Prober) silent() string {
 	return fmt.Sprintf("%s does not answer %s on interface %s, so that the kernel has no link address to send to, and the driver was handed nothing", hop, asks, p.options.Interface)
 }
 
-// notSeen says why the driver was not handed the datagram in time, as far as that is known.
+// notSeen reports why the driver was not handed the datagram in time, as far as that is known.
 func (p *Prober) notSeen() string {
 	state, err := p.neighbour()
 	if err == nil && (state == netdev.NeighbourAsked || state == netdev.NeighbourUnanswered) {

@@ -49,7 +49,7 @@ type Options struct {
 	SmallHead     int  // see [SmallHeadSize]; 0: read when it is needed
 }
 
-// ErrOutOfRange says that no datagram of so many slots can be made.
+// ErrOutOfRange reports that no datagram of so many slots can be made.
 var ErrOutOfRange = fmt.Errorf("can be %d to %d", rocket.MinSlots, rocket.MaxSlots)
 
 // CheckSlots fails with [ErrOutOfRange], or not at all. 0 asks for none in particular.
@@ -300,7 +300,7 @@ func (p *Prober) awaitAnswer(r *event.Probe) (next time.Duration, done bool) {
 	return answerPatience, false
 }
 
-// droppedBefore says where the kernel dropped a packet before the driver was handed it.
+// droppedBefore reports where the kernel dropped a packet before the driver was handed it.
 func droppedBefore(packet *event.Packet) string {
 	text := "the kernel dropped the datagram on its way to the driver"
 	if packet.Reason != "" {

@@ -139,7 +139,7 @@ func smallHeadSize(path string) int {
 	return defaultHeadSize
 }
 
-// describeSend says why a datagram could not be sent, where more is known than errno.
+// describeSend reports why a datagram could not be sent, where more is known than errno.
 func describeSend(err error) string {
 	switch {
 	case errors.Is(err, rocket.ErrSinglePages):

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -99,21 +100,51 @@ func (d *directory) takeLock() (err error) {
 	return nil
 }
 
-// give has the user own what is written.
+// give has the user own what is written. What others may have put there is not given away: a
+// directory that is in use for something else, as behind a symbolic link, or a hard link to
+// another file.
 func (d *directory) give() error {
 	if os.Geteuid() != 0 || d.uid == 0 {
 		return nil
+	}
+	info, err := d.root.Stat(".")
+	if err != nil {
+		return plain(err)
+	}
+	if owner := info.Sys().(*syscall.Stat_t).Uid; int(owner) != d.uid && (owner != 0 || d.others > 0) {
+		return fmt.Errorf("directory belongs to uid %d and is not only for recordings; chown it to uid %d, or choose another --dir", owner, d.uid)
 	}
 	names := []string{".", lockName}
 	for _, s := range d.finished {
 		names = append(names, s.name)
 	}
 	for _, name := range names {
-		if err := d.root.Lchown(name, d.uid, d.gid); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := d.giveOne(name); err != nil {
 			return fmt.Errorf("cannot give %s to uid %d: %w", name, d.uid, plain(err))
 		}
 	}
 	return nil
+}
+
+// giveOne changes the owner of the directory or of a file in it. The file is held open, so
+// that it is the one that was looked at.
+func (d *directory) giveOne(name string) error {
+	f, err := d.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }() // only its owner changes
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if stat := info.Sys().(*syscall.Stat_t); !info.IsDir() && (!info.Mode().IsRegular() || stat.Nlink != 1) {
+		return errors.New("not a file of its own")
+	}
+	return f.Chown(d.uid, d.gid)
 }
 
 func (d *directory) release() error {

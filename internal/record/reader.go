@@ -253,10 +253,27 @@ func (l *lineReader) add(lines []byte, offset int64) error {
 	} else if len(rest) > 0 {
 		l.part = bytes.Clone(rest)
 	}
-	if end == 0 {
-		return nil
+	return l.emitParts(lines[:end], offset)
+}
+
+// emitParts hands lines over, some at a time: events take many times the memory of their
+// lines, and a frame of some kilobytes may hold 128 MiB of these.
+func (l *lineReader) emitParts(lines []byte, offset int64) error {
+	for len(lines) > 0 {
+		n := len(lines)
+		if n > readBytes {
+			if n = bytes.LastIndexByte(lines[:readBytes], '\n') + 1; n == 0 { // one long line
+				n = bytes.IndexByte(lines, '\n') + 1
+			}
+		}
+		if n > maxLineBytes {
+			l.damaged(offset, fmt.Sprintf("line of more than %d bytes", maxLineBytes))
+		} else if err := l.emit(chunk{lines: lines[:n], offset: offset}); err != nil {
+			return err
+		}
+		lines = lines[n:]
 	}
-	return l.emit(chunk{lines: lines[:end], offset: offset})
+	return nil
 }
 
 // seek skips to where a frame may begin.

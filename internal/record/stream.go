@@ -133,28 +133,40 @@ func parse(path string, c chunk) []item {
 // lineStart begins every line that xentrace writes.
 var lineStart = []byte(`{"type":"`)
 
+// maxObjects bounds the objects that are looked for in one line, of which xentrace writes one:
+// a line may consist of nothing but what looks like the beginning of one.
+const maxObjects = 16
+
 // parseLine reads a line. Behind damage in it another object may follow whose line break
 // was lost.
-func parseLine(path string, offset int64, line []byte) []item {
-	if len(line) == 0 {
-		return nil
+func parseLine(path string, offset int64, line []byte) (items []item) {
+	for range maxObjects {
+		if len(line) == 0 {
+			return items
+		}
+		e, err := parseObject(line)
+		switch {
+		case err == nil:
+			return append(items, item{event: e})
+		case errors.Is(err, output.ErrUnknownType):
+			return items
+		}
+		next := bytes.Index(line[1:], lineStart) + 1
+		whole := error(nil)
+		if next > 0 {
+			e, whole = parseObject(line[:next-1])
+		}
+		if next > 0 && whole == nil { // only the line break is damaged
+			items = append(items, item{event: e}, item{damage: &Damage{path, offset + int64(next) - 1, "line break: damaged"}})
+		} else {
+			items = append(items, item{damage: &Damage{path, offset, "line: " + err.Error()}})
+		}
+		if next == 0 {
+			return items
+		}
+		offset, line = offset+int64(next), line[next:]
 	}
-	e, err := parseObject(line)
-	switch {
-	case err == nil:
-		return []item{{event: e}}
-	case errors.Is(err, output.ErrUnknownType):
-		return nil
-	}
-	next := bytes.Index(line[1:], lineStart) + 1
-	if next == 0 {
-		return []item{{damage: &Damage{path, offset, "line: " + err.Error()}}}
-	}
-	items := []item{{damage: &Damage{path, offset, "line: " + err.Error()}}}
-	if e, err := parseObject(line[:next-1]); err == nil { // only the line break is damaged
-		items = []item{{event: e}, {damage: &Damage{path, offset + int64(next) - 1, "line break: damaged"}}}
-	}
-	return append(items, parseLine(path, offset+int64(next), line[next:])...)
+	return append(items, item{damage: &Damage{path, offset, fmt.Sprintf("line: damaged in more than %d places", maxObjects)}})
 }
 
 // parseObject refuses what is JSON and no event. The limit of a packet's slots and other

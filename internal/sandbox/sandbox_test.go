@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -15,9 +14,14 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"xentrace/test/role"
 )
 
-const policyVariable = "XENTRACE_TEST_SANDBOX"
+func TestMain(m *testing.M) {
+	role.Main(map[string]role.Role{"sandboxed": tryAll})
+	os.Exit(m.Run())
+}
 
 // attempts are what a process may try, by the name in its output.
 var attempts = map[string]func() error{
@@ -93,16 +97,13 @@ var attempts = map[string]func() error{
 // listening is a socket that listens without blocking, opened before the sandbox is entered.
 var listening int
 
-func listen(t *testing.T) {
-	t.Helper()
+func listen() error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 1)); err != nil {
-		t.Fatal(err)
+		return err
 	}
 	listening = fd
+	return errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 1))
 }
 
 func opened(family, kind int) error {
@@ -113,16 +114,15 @@ func opened(family, kind int) error {
 	return err
 }
 
-// TestSandboxedProcess is the process of [sandboxed].
-func TestSandboxedProcess(t *testing.T) {
-	text := os.Getenv(policyVariable)
-	if text == "" {
-		t.Skip("is run by another test")
-	}
+// tryAll is the process of [sandboxed].
+func tryAll(args []string) error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		t.Fatal(err)
+		return err
 	}
-	listen(t)
+	if err := listen(); err != nil {
+		return err
+	}
+	text := args[0]
 	p := Policy{
 		Namespaces: strings.Contains(text, "namespaces"), Processes: strings.Contains(text, "processes"),
 		Send: strings.Contains(text, "send"), Serve: strings.Contains(text, "serve"),
@@ -132,7 +132,7 @@ func TestSandboxedProcess(t *testing.T) {
 	}
 	for range 2 {
 		if err := Enter(p); err != nil {
-			t.Fatal(err)
+			return err
 		}
 	}
 	for name, attempt := range attempts {
@@ -142,6 +142,7 @@ func TestSandboxedProcess(t *testing.T) {
 			fmt.Printf("possible %s:\n", name)
 		}
 	}
+	return nil
 }
 
 // sandboxed returns which attempts are refused to a process with this policy.
@@ -152,8 +153,8 @@ func sandboxed(t *testing.T, policy string) map[string]bool {
 		t.Fatal(err)
 	}
 	defer func() { _ = os.Remove(victim.Name()) }()
-	child := exec.Command(os.Args[0], "-test.run=^TestSandboxedProcess$")
-	child.Env = append(os.Environ(), policyVariable+"="+policy, "XENTRACE_TEST_VICTIM="+victim.Name())
+	child := role.Command("sandboxed", policy)
+	child.Env = append(child.Env, "XENTRACE_TEST_VICTIM="+victim.Name())
 	out, err := child.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -101,7 +101,7 @@ type Result struct {
 // it, emits the summary and closes both. An interrupt does not cut the end short. An error
 // of the sink is the last of the errors returned.
 func Run(ctx context.Context, o Options) (Result, error) {
-	s := &session{Options: o, pipeline: pipeline{flows: o.Flows, filter: o.Filter, sink: o.Sink, facts: o.Facts, summarize: o.Summarize}}
+	s := &session{Options: o, pipeline: pipeline{flows: o.Flows, filter: o.Filter, sink: o.Sink, facts: o.Facts, summarize: o.Summarize, added: make(chan struct{}, 1)}}
 	last := context.WithoutCancel(ctx)
 	running, abandon := context.WithCancel(last)
 	defer abandon()
@@ -283,8 +283,8 @@ type Tracer interface {
 	// Read waits for the next record. It returns io.EOF once the tracer was stopped and
 	// all records were read.
 	Read(context.Context) (event.Packet, error)
-	// Holders returns the processes that hold the sockets of these inodes.
-	Holders(inodes []uint64) ([]event.Holder, error)
+	// Holders returns the processes that hold sockets.
+	Holders(event.Wanted) ([]event.Holder, error)
 	Totals(context.Context) (event.Totals, error)
 	Stop(context.Context) error
 	Close() error

@@ -26,10 +26,6 @@ import (
 // missing and how to get it.
 var ErrCannotRun = errors.New("cannot run here")
 
-// DefaultRingBytes is the size of the ring buffer unless asked otherwise: room for 14,000
-// records of packets without fragments, 9,800 of 17 fragments.
-const DefaultRingBytes = 4 << 20
-
 // MaxSnap is the largest Options.Snap, in bytes.
 const MaxSnap = 256 // MAX_SNAP in bpf/event.h
 
@@ -43,7 +39,7 @@ type Options struct {
 	Records    bool // false: count only, no record is made
 	Drops      event.Drops
 	DropsHook  DropsHook // what reports drops outside the driver
-	RingBytes  int       // size of the ring buffer, a power of two and a multiple of the page size; 0 for the default
+	RingBytes  int       // size of the ring buffer, a power of two and a multiple of the page size; 0 for [DefaultRing]
 	Wait       bool      // wait for an interface to appear instead of failing
 	Stacks     bool      // record the stack of the call that sent a packet
 	Rejected   bool      // hook the TX responses, too: packets that the backend rejected
@@ -82,7 +78,9 @@ type Tracer struct {
 	reader      *ringbuf.Reader
 	decoder     recordDecoder
 	pending     pending
+	unsettled   *ringbuf.Reader // wakes settlePackets; nil: nothing is settled
 	record      ringbuf.Record
+	recordRead  chan struct{}   // holds one value if a record was read since it was received
 	waking      context.Context // the one whose end wakes the reader
 	stopWaking  func() bool
 
@@ -103,7 +101,7 @@ type Tracer struct {
 // lacks.
 func Start(ctx context.Context, o Options) (*Tracer, error) {
 	if o.RingBytes == 0 {
-		o.RingBytes = DefaultRingBytes
+		o.RingBytes = DefaultRing()
 	}
 	if o.Snap < 0 || o.Snap > MaxSnap {
 		return nil, fmt.Errorf("bytes of each packet: %d: must be 0 to %d", o.Snap, MaxSnap)
@@ -117,7 +115,7 @@ func Start(ctx context.Context, o Options) (*Tracer, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("limit of locked memory: %w", err)
 	}
-	t := &Tracer{options: o, selector: selector{o.Interfaces}, pending: pending{limit: maxPending}}
+	t := &Tracer{options: o, selector: selector{o.Interfaces}, pending: pending{limit: maxPending}, recordRead: make(chan struct{}, 1)}
 	// Not the caller's context: background work ends at Close.
 	t.background, t.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := t.start(ctx); err != nil {
@@ -256,13 +254,12 @@ func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error
 		if err != nil {
 			return err
 		}
-		t.following.Go(func() { limit.keep(t.background) })
+		t.following.Go(func() { limit.keep(t.background, t.recordRead) })
 	}
-	if err := t.attachment.enable(true); err != nil {
+	if err := t.startSettling(); err != nil {
 		return err
 	}
-	t.following.Go(func() { t.settlePackets(t.background) })
-	return nil
+	return t.attachment.enable(true)
 }
 
 // Choice returns the backend in use, and why the better ones are not.
@@ -287,7 +284,7 @@ func (t *Tracer) Stop(ctx context.Context) error {
 	if err := t.attachment.enable(false); err != nil {
 		return err
 	}
-	settled := t.attachment.settle()
+	_, settled := t.attachment.settle()
 	now := time.Now()
 	t.registry.finish(context.WithoutCancel(ctx))
 	t.ended.Store(&now)
@@ -300,10 +297,13 @@ func (t *Tracer) Stop(ctx context.Context) error {
 // Close detaches every hook and frees what the tracer holds.
 func (t *Tracer) Close() error {
 	t.cancel()
-	t.following.Wait()
 	var err error
+	if t.unsettled != nil {
+		err = t.unsettled.Close()
+	}
+	t.following.Wait()
 	if t.reader != nil {
-		err = t.reader.Close()
+		err = errors.Join(err, t.reader.Close())
 	}
 	if t.connections != nil {
 		err = errors.Join(err, t.connections.close())

@@ -62,7 +62,7 @@ func answerSentence(r *event.Probe) string {
 	return ""
 }
 
-// notReached says that no datagram had as many slots as it should.
+// notReached reports that no datagram had as many slots as it should.
 func notReached(r *event.Probe) string {
 	switch {
 	case r.ScatterGatherOff:

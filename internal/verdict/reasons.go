@@ -119,7 +119,7 @@ func ofReason(reason string, totals *event.Totals) Rule {
 	return rule
 }
 
-// withConntrack says what connection tracking dropped in the same time. Its counters are those of a
+// withConntrack reports what connection tracking dropped in the same time. Its counters are those of a
 // network namespace, whatever the interface.
 func withConntrack(rule *Rule, totals *event.Totals) {
 	spaces := make(map[uint32]*event.Conntrack)

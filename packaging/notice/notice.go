@@ -96,7 +96,7 @@ func linked(directory string) ([]*component, error) {
 	return components, nil
 }
 
-// licences returns the texts of the licence files beside the packages and above them, up
+// licences returns the texts of the licence files next to the packages and above them, up
 // to the root of the module.
 func (c *component) licences() ([]string, error) {
 	files := make(map[string]bool)

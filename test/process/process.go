@@ -60,10 +60,8 @@ func run(kind string, args []string) error {
 		return child(args[0])
 	case "busy":
 		return busy(args[0])
-	case "mappings":
-		return mappings(args[0])
 	}
-	return errors.New("unknown")
+	return hostile(kind, args)
 }
 
 // datagrams sends so many of too many slots, shows from where, and is gone.
@@ -373,4 +371,19 @@ func (p *Process) End() {
 		p.t.Fatal(err)
 	}
 	p.Wait()
+}
+
+// Count has one that counts end its counting, and returns the number.
+func (p *Process) Count() int {
+	p.t.Helper()
+	if err := p.stdin.Close(); err != nil {
+		p.t.Fatal(err)
+	}
+	return p.Number()
+}
+
+// Kill kills it and waits for its end.
+func (p *Process) Kill() {
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait()
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"xentrace/internal/event"
+	"xentrace/test/memory"
 )
 
 // What is refused is named with its column, and what to write instead.
@@ -205,7 +206,9 @@ func FuzzCompile(f *testing.F) {
 	}
 	frames := corpus(f)[:60]
 	f.Fuzz(func(t *testing.T, text string) {
-		e, err := Compile(text)
+		var e *Expression
+		var err error
+		memory.Within(t, 1<<20+4096*uint64(len(text)), func() { e, err = Compile(text) })
 		if err != nil {
 			if err.Error() == "" || strings.ContainsRune(err.Error(), '\n') && !strings.ContainsRune(text, '\n') {
 				t.Errorf("%q: error %q", text, err)

@@ -4,7 +4,7 @@ import (
 	"golang.org/x/net/bpf"
 )
 
-// A qualifiers says what a value is: the words before it.
+// A qualifiers is what a value is: the words before it.
 type qualifiers struct {
 	proto     string // "" if none is named
 	direction string // "src", "dst", "or", "and", or "" for either

@@ -143,7 +143,7 @@ func (p *parser) six(q *qualifiers, t token, prefix netip.Prefix) (node, error) 
 	return allOf{p.etherType(etherIPv6), q.either(at(p.net+8), at(p.net+24))}, nil
 }
 
-// withoutProto says that a protocol has no such value, and how to ask for both.
+// withoutProto reports that a protocol has no such value, and how to ask for both.
 func withoutProto(q *qualifiers, t token, what string) error {
 	rest := *q
 	rest.proto = ""

@@ -1,0 +1,85 @@
+package netns
+
+import (
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"xentrace/test/rocket"
+)
+
+const (
+	appearances      = 20                // without XENTRACE_HOSTILE
+	appearancePace   = time.Minute / 512 // with it
+	appearancesFirst = 100               // until memory is measured
+	maxGrowth        = 8 << 10           // KiB
+	comesNear        = "10.98.9.1/24"
+	comesFar         = "10.98.9.2/24"
+)
+
+// An interface that comes and goes 512 times a minute is watched every time, with 1,024
+// descriptors and in the same memory.
+func TestInterfaceThatComesAndGoes(t *testing.T) {
+	l := newLab(t)
+	duration := hostileTime(t)
+	port := l.udpSink(netip.IPv4Unspecified()).Local().Port()
+	l.join("comes", "goes", netip.MustParsePrefix(comesNear), netip.MustParsePrefix(comesFar))
+	watch := start(t, "watch", "-i", "near", "-i", "comes", "-o", "json")
+	must(t, unix.Prlimit(watch.cmd.Process.Pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1024, Max: 1024}, nil))
+	change(t, "comes", netlink.LinkDel)
+	began, came, resident, held := time.Now(), 0, 0, 0
+	for ; came < appearances || time.Since(began) < duration; came++ {
+		time.Sleep(time.Until(began.Add(time.Duration(came) * appearancePace * time.Duration(min(duration, 1)))))
+		l.comeAndGo(port, func() bool {
+			return strings.Count(watch.stderr.String(), "interface comes appeared and is watched") == came+1
+		})
+		if came == appearancesFirst {
+			resident, held = watch.status("VmRSS"), watch.descriptors()
+		}
+	}
+	grown, more := watch.status("VmRSS")-resident, watch.descriptors()-held
+	watch.stop()
+	s := summaryOf(t, watch.stdout.String())
+	seen := uint64(0)
+	for _, i := range s.Interfaces {
+		seen += i.OverLimit
+	}
+	if resident > 0 {
+		t.Logf("%d times in %v; %d interfaces in the summary; %d KiB after %d times, %d KiB and %d descriptors more at the end",
+			came, time.Since(began).Round(time.Second), len(s.Interfaces), resident, appearancesFirst, grown, more)
+	}
+	if seen != uint64(came) || s.Events != uint64(came) {
+		t.Errorf("%d packets over the limit, %d records: sent %d", seen, s.Events, came)
+	}
+	if resident > 0 && (grown > maxGrowth || more > 10) {
+		t.Errorf("limits are %d KiB, 10 descriptors", maxGrowth)
+	}
+}
+
+// comeAndGo makes an interface, sends a datagram of too many slots out of it once it is watched,
+// and removes it.
+func (l *lab) comeAndGo(port uint16, watched func() bool) {
+	l.t.Helper()
+	l.join("comes", "goes", netip.MustParsePrefix(comesNear), netip.MustParsePrefix(comesFar))
+	eventually(l.t, "comes is watched", watched)
+	sender, err := rocket.NewUDP(l.t.Context(), netip.AddrPortFrom(netip.MustParsePrefix(comesFar).Addr(), port), rocket.Options{})
+	must(l.t, err)
+	_, err = sender.Send(l.t.Context())
+	must(l.t, err)
+	must(l.t, sender.Close())
+	change(l.t, "comes", netlink.LinkDel)
+}
+
+// descriptors returns how many a program holds.
+func (p *program) descriptors() int {
+	p.t.Helper()
+	entries, err := os.ReadDir("/proc/" + strconv.Itoa(p.cmd.Process.Pid) + "/fd")
+	must(p.t, err)
+	return len(entries)
+}
