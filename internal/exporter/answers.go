@@ -43,7 +43,7 @@ func keepAnswers(h http.Handler) *answers {
 }
 
 func (a *answers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	format := expfmt.NegotiateIncludingOpenMetrics(r.Header)
+	format := expfmt.NegotiateAccept(r.Header, expfmt.DefaultOpenMetricsAcceptedFormats()...)
 	answer := a.young(format)
 	if answer == nil {
 		answer = &written{header: make(http.Header), status: http.StatusOK, at: a.now()}
