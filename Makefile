@@ -22,9 +22,10 @@ PREFIX := /usr/local
 BIN = $(DESTDIR)$(PREFIX)/bin
 SHARE = $(DESTDIR)$(PREFIX)/share
 MAN1 = $(SHARE)/man/man1
-BASH_COMPLETION = $(SHARE)/bash-completion/completions/xentrace
-ZSH_COMPLETION = $(SHARE)/zsh/site-functions/_xentrace
-FISH_COMPLETION = $(SHARE)/fish/vendor_completions.d/xentrace.fish
+BASH_COMPLETION = $(SHARE)/bash-completion/completions
+ZSH_COMPLETION = $(SHARE)/zsh/site-functions
+FISH_COMPLETION = $(SHARE)/fish/vendor_completions.d
+PROGRAMS := xentrace xentrace-exporter
 COMMANDS := watch hist record replay report compare check probe fix congestion demo version completion man
 
 # Under sudo the owner of the tree builds: one build cache, and nothing of root's in it.
@@ -53,35 +54,64 @@ go:
 # Not -buildmode=pie: without cgo, Go links a PIE that needs /lib64/ld-linux-x86-64.so.2
 # (Go 1.26), and the binary must run where there is none, as in an initramfs.
 .PHONY: build
-build: go ## build ./xentrace, one static binary
-	$(AS_OWNER) env CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o xentrace ./cmd/xentrace
+build: go ## build ./xentrace and ./xentrace-exporter, static binaries
+	$(AS_OWNER) env CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o . ./cmd/xentrace ./cmd/xentrace-exporter
 
 .PHONY: demo
 demo: build ## see it work, on a veth pair of its own (needs root)
 	./xentrace demo
 
+# Where programs are looked for. Xen's tools have another xentrace, in /usr/sbin.
+SEARCHED := /usr/local/sbin /usr/local/bin /usr/sbin /usr/bin /sbin /bin
+
+# go version reads what a binary was built from and does not run it.
+.PHONY: no-other-xentrace
+no-other-xentrace: go
+	@$(if $(DESTDIR),,for file in $(wildcard $(addsuffix /xentrace,$(SEARCHED))); do \
+		$(GO) version -m "$$file" 2>/dev/null | grep '\<xentrace/cmd/xentrace$$' >/dev/null || { \
+			echo "xentrace: not installed: $$file is another program (Xen's tools have one of this name), and PATH would decide which of the two runs; remove it, or copy ./xentrace under another name" >&2; exit 1; }; \
+	done)
+
 .PHONY: install
-install: build ## install the program, its manual pages and completions
-	install -D -m 755 xentrace $(BIN)/xentrace
+install: no-other-xentrace build ## install the programs, their manual pages and completions
+	install -d $(BIN) $(MAN1) $(BASH_COMPLETION) $(ZSH_COMPLETION) $(FISH_COMPLETION)
+	install -m 755 $(PROGRAMS) $(BIN)
 	install -D -m 644 NOTICE $(SHARE)/doc/xentrace/NOTICE
-	install -d $(MAN1) $(dir $(BASH_COMPLETION) $(ZSH_COMPLETION) $(FISH_COMPLETION))
-	./xentrace man > $(MAN1)/xentrace.1
+	for program in $(PROGRAMS); do \
+		./$$program man > $(MAN1)/$$program.1 && \
+		./$$program completion bash > $(BASH_COMPLETION)/$$program && \
+		./$$program completion zsh > $(ZSH_COMPLETION)/_$$program && \
+		./$$program completion fish > $(FISH_COMPLETION)/$$program.fish || exit 1; \
+	done
 	for command in $(COMMANDS); do ./xentrace man $$command > $(MAN1)/xentrace-$$command.1 || exit 1; done
-	./xentrace completion bash > $(BASH_COMPLETION)
-	./xentrace completion zsh > $(ZSH_COMPLETION)
-	./xentrace completion fish > $(FISH_COMPLETION)
 	install -D -m 644 packaging/xentrace.lua $(SHARE)/xentrace/xentrace.lua
 
 .PHONY: uninstall
 uninstall: ## remove what make install installed
-	rm -f $(BIN)/xentrace $(MAN1)/xentrace.1 $(COMMANDS:%=$(MAN1)/xentrace-%.1) \
-		$(BASH_COMPLETION) $(ZSH_COMPLETION) $(FISH_COMPLETION) $(SHARE)/xentrace/xentrace.lua
+	rm -f $(PROGRAMS:%=$(BIN)/%) $(PROGRAMS:%=$(MAN1)/%.1) $(COMMANDS:%=$(MAN1)/xentrace-%.1) \
+		$(PROGRAMS:%=$(BASH_COMPLETION)/%) $(PROGRAMS:%=$(ZSH_COMPLETION)/_%) $(PROGRAMS:%=$(FISH_COMPLETION)/%.fish) \
+		$(SHARE)/xentrace/xentrace.lua
+
+.PHONY: packages
+packages: go ## build deb and rpm packages into dist/ (needs no root)
+	packaging/build packages
+
+.PHONY: release
+release: go ## build all of a release into dist/: packages, tarballs, SBOMs, images, checksums
+	packaging/deps
+	packaging/build release
+
+.PHONY: test-packages
+test-packages: go ## install, upgrade and remove the packages in fresh roots, build twice, run the image (needs root)
+	packaging/deps
+	packaging/test
 
 .PHONY: deps
 deps: go ## install what building, testing and the lab need, on Debian 12
 	.ci/deps
 	.ci/parsers
 	.ci/browser
+	.ci/prometheus
 	test/xen/deps
 
 .PHONY: generate
@@ -178,6 +208,7 @@ bench: deps build ## what it costs, against an empty program and bpftrace (needs
 .PHONY: lint
 lint: go ## formatting, vet, staticcheck, shellcheck, clang-format, vagrant validate
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -d $$(git ls-files '*.go'); exit 1; }
+	shellcheck .ci/prometheus packaging/{build,changelog,deps,reproduce,test} packaging/container/build packaging/deb/{postinst,prerm,postrm}
 	$(GO) vet ./...
 	$(GO) vet -tags xenlab,matrix ./test/... ./internal/netfront
 	GOARCH=arm64 $(GO) vet ./...
@@ -190,4 +221,4 @@ lint: go ## formatting, vet, staticcheck, shellcheck, clang-format, vagrant vali
 
 .PHONY: clean
 clean: ## remove what was built, but not the lab's cache
-	rm -rf xentrace build
+	rm -rf $(PROGRAMS) build dist

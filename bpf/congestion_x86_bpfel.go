@@ -286,7 +286,8 @@ type CongestionWorkspace struct {
 		EtherType  uint16
 		Linkless   uint8
 		Stacked    uint8
-		Pad        uint16
+		BeforeNat  uint8
+		Pad        uint8
 		Tcp        struct {
 			_            structs.HostLayout
 			SndUna       uint32

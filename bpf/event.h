@@ -143,12 +143,17 @@ struct packet_event {
 	__u16 ether_type; /* after VLAN tags, 0 if unknown */
 	__u8 linkless;	  /* the packet begins with its network header */
 	__u8 stacked;	  /* the record has a call stack */
-	__u16 pad;
+	__u8 before_nat;
+	__u8 pad;
 	struct tcp_state tcp;
 	struct socket_identity socket;
 	struct sender sender;
 	struct flow flow;
-	struct flow inner; /* of the packet that this one carries; of family 0 if it is no tunnel */
+	/*
+	 * Of the packet that this one carries, else with before_nat the packet's own before NAT;
+	 * of family 0 for neither.
+	 */
+	struct flow inner;
 	struct event_frag frags[MAX_FRAGS];
 };
 

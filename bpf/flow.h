@@ -222,6 +222,25 @@ static __always_inline int is_full_tcp(struct sock *sk)
 	       BPF_CORE_READ(sk, sk_type) == SOCK_STREAM;
 }
 
+/* The addresses of a connected socket of TCP or UDP. */
+static __noinline int socket_flow(struct flow *flow, struct sock *sk)
+{
+	__builtin_memset(flow, 0, sizeof(*flow));
+	flow->proto = BPF_CORE_READ(sk, sk_protocol);
+	flow->sport = BPF_CORE_READ(sk, __sk_common.skc_num);
+	flow->dport = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET) {
+		flow->family = 4;
+		BPF_CORE_READ_INTO((__be32 *)flow->saddr, sk, __sk_common.skc_rcv_saddr);
+		BPF_CORE_READ_INTO((__be32 *)flow->daddr, sk, __sk_common.skc_daddr);
+	} else if (bpf_core_field_exists(sk->__sk_common.skc_v6_daddr)) {
+		flow->family = 6;
+		BPF_CORE_READ_INTO(&flow->saddr, sk, __sk_common.skc_v6_rcv_saddr);
+		BPF_CORE_READ_INTO(&flow->daddr, sk, __sk_common.skc_v6_daddr);
+	}
+	return 0;
+}
+
 /* All zero for another kind of socket, or none. */
 static __noinline int tcp_state_read(struct tcp_state *tcp, struct sock *sk)
 {

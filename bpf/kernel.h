@@ -171,7 +171,10 @@ struct sock_cgroup_data___5_15 {
 	__u64 val;
 };
 
+struct sock;
+
 struct socket {
+	struct sock *sk;
 	struct file *file; /* NULL: a socket of the kernel, or not given to a process yet */
 };
 
@@ -208,6 +211,7 @@ struct sk_buff {
 	struct net_device *dev;
 	struct sock *sk;
 	unsigned long _skb_refdst; /* lowest bit: whether a reference is held */
+	unsigned long _nfct;	   /* struct nf_conn, with enum ip_conntrack_info in 3 bits */
 	int skb_iif;		   /* the interface it was received on, or 0 */
 	__u8 pkt_type : 3;
 	refcount_t users;
@@ -224,6 +228,17 @@ struct sk_buff {
 };
 
 #define MAC_HEADER_UNSET 0xffff
+
+/* Connection tracking, in vmlinux or a module */
+
+struct nf_conntrack_tuple_hash {
+	void *hnnode; /* only its size is used: it ends with a tuple, see conntrack.h */
+};
+
+struct nf_conn {
+	unsigned long status;
+	struct nf_conntrack_tuple_hash tuplehash[2];
+};
 
 struct skb_shared_info {
 	__u8 nr_frags;
@@ -262,6 +277,7 @@ typedef struct {
 
 struct file {
 	struct inode *f_inode;
+	void *private_data; /* of a socket: its struct socket */
 	file_ref_t f_ref;
 };
 

@@ -152,6 +152,9 @@ static __noinline __u64 socket_read(struct socket_identity *identity, struct sk_
 struct holder {
 	__u64 inode;
 	struct sender process;
+	struct flow flow; /* read only if sockets are asked for by their addresses */
+	__u32 uid;	  /* likewise */
+	__u32 pad;
 };
 
 #define MAX_WANTED 1024
@@ -174,6 +177,15 @@ struct wanted {
 /* By inode. */
 MAP(wanted_sockets, HASH, MAX_WANTED, __u64, struct wanted);
 
+/*
+ * By addresses as a packet has them, without sequence numbers: of connections of this
+ * machine that another network namespace forwards.
+ */
+MAP(wanted_flows, HASH, MAX_WANTED, struct flow, struct wanted);
+
+/* Entries of wanted_flows: without any, no socket's addresses are read. */
+volatile __u32 flows_wanted;
+
 /* Whether to report a holder. */
 static __always_inline bool is_wanted(struct wanted *wanted, __u64 started)
 {
@@ -191,18 +203,54 @@ static __noinline int holder_fill(struct holder *holder, struct task_struct *tas
 	return process_read(&holder->process, task);
 }
 
+/* IPv4 of an IPv6 socket is IPv4 in packets. */
+static __always_inline void unmap(struct flow *flow)
+{
+	const __u32 *from = (void *)flow->saddr, *to = (void *)flow->daddr;
+
+	if (flow->family != 6 || to[0] || to[1] || to[2] != bpf_htonl(0xffff))
+		return;
+	flow->family = 4;
+	__builtin_memcpy(flow->saddr, &from[3], 4);
+	__builtin_memcpy(flow->daddr, &to[3], 4);
+	__builtin_memset(flow->saddr + 4, 0, 12);
+	__builtin_memset(flow->daddr + 4, 0, 12);
+}
+
+/* What is asked of a socket by its addresses. */
+static __noinline struct wanted *wanted_by_flow(struct holder *holder, struct file *file)
+{
+	struct socket *socket = BPF_CORE_READ(file, private_data);
+	struct sock *sk = BPF_CORE_READ(socket, sk);
+	unsigned short family;
+
+	if (!sk || !is_full_socket(sk))
+		return NULL;
+	family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	if (family != AF_INET && family != AF_INET6)
+		return NULL;
+	socket_flow(&holder->flow, sk);
+	unmap(&holder->flow);
+	holder->uid = BPF_CORE_READ(sk, sk_uid.val);
+	return bpf_map_lookup_elem(&wanted_flows, &holder->flow);
+}
+
 /* Run by a read of the iterator, for each open file of each process. */
 static __always_inline int holder_visit(struct bpf_iter__task_file *visit)
 {
 	struct task_struct *task = visit->task;
 	struct file *file = visit->file;
 	struct holder holder = {};
-	struct wanted *wanted;
+	struct wanted *wanted, *by_flow = NULL;
 
 	if (!task || !file || file->f_inode->i_sb->s_magic != SOCKFS_MAGIC)
 		return 0;
 	holder.inode = file->f_inode->i_ino;
 	wanted = bpf_map_lookup_elem(&wanted_sockets, &holder.inode);
+	if (flows_wanted)
+		by_flow = wanted_by_flow(&holder, file);
+	if (!wanted)
+		wanted = by_flow;
 	if (!wanted || wanted->holders >= MAX_HOLDERS)
 		return 0;
 	/* The files of a task are visited in a row: of a million duplicates all but one end here.

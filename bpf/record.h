@@ -5,6 +5,7 @@
 #ifndef XENTRACE_RECORD_H
 #define XENTRACE_RECORD_H
 
+#include "conntrack.h"
 #include "count.h"
 #include "owner.h"
 #include "rate.h"
@@ -121,6 +122,7 @@ static __noinline int capture(struct workspace *work, struct sk_buff *skb, __u32
 	flows_read(work, skb);
 	tcp_state_read(&event->tcp, sk);
 	connection_flow(event, sk);
+	original_read(event, skb);
 	sender_read(&event->sender, socket_read(&event->socket, skb));
 	return 0;
 }

@@ -123,25 +123,10 @@ static __always_inline void flows_read(struct workspace *work, struct sk_buff *s
 /* The connection of a packet that does not show it: its addresses by its socket. */
 static __noinline int connection_flow(struct packet_event *event, struct sock *sk)
 {
-	struct flow *flow = &event->inner;
-
 	if (!event->tcp.present || event->tcp.state == BPF_TCP_LISTEN ||
-	    event->flow.proto == IPPROTO_TCP || flow->proto == IPPROTO_TCP)
+	    event->flow.proto == IPPROTO_TCP || event->inner.proto == IPPROTO_TCP)
 		return 0;
-	__builtin_memset(flow, 0, sizeof(*flow));
-	flow->proto = IPPROTO_TCP;
-	flow->sport = BPF_CORE_READ(sk, __sk_common.skc_num);
-	flow->dport = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
-	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET) {
-		flow->family = 4;
-		BPF_CORE_READ_INTO((__be32 *)flow->saddr, sk, __sk_common.skc_rcv_saddr);
-		BPF_CORE_READ_INTO((__be32 *)flow->daddr, sk, __sk_common.skc_daddr);
-	} else if (bpf_core_field_exists(sk->__sk_common.skc_v6_daddr)) {
-		flow->family = 6;
-		BPF_CORE_READ_INTO(&flow->saddr, sk, __sk_common.skc_v6_rcv_saddr);
-		BPF_CORE_READ_INTO(&flow->daddr, sk, __sk_common.skc_v6_daddr);
-	}
-	return 0;
+	return socket_flow(&event->inner, sk);
 }
 
 #endif

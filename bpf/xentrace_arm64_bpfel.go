@@ -207,6 +207,9 @@ type XentraceHolder struct {
 	_       structs.HostLayout
 	Inode   uint64
 	Process XentraceSender
+	Flow    XentraceFlow
+	Uid     uint32
+	Pad     uint32
 }
 
 type XentraceInterface struct {
@@ -253,7 +256,8 @@ type XentracePacketEvent struct {
 	EtherType  uint16
 	Linkless   uint8
 	Stacked    uint8
-	Pad        uint16
+	BeforeNat  uint8
+	Pad        uint8
 	Tcp        XentraceTcpState
 	Socket     XentraceSocketIdentity
 	Sender     XentraceSender
@@ -422,6 +426,7 @@ const (
 	XentraceMapRates                  = "rates"
 	XentraceMapReportedOf             = "reported_of"
 	XentraceMapUnsettled              = "unsettled"
+	XentraceMapWantedFlows            = "wanted_flows"
 	XentraceMapWantedSockets          = "wanted_sockets"
 	XentraceMapWorkspaces             = "workspaces"
 	XentraceProgConnectionEnd         = "connection_end"
@@ -447,6 +452,7 @@ const (
 	XentraceVarConfig                 = "config"
 	XentraceVarElsewhereConfig        = "elsewhere_config"
 	XentraceVarEnabled                = "enabled"
+	XentraceVarFlowsWanted            = "flows_wanted"
 	XentraceVarNetTxAction            = "net_tx_action"
 	XentraceVarNetfrontXmit           = "netfront_xmit"
 	XentraceVarProbeCookie            = "probe_cookie"
@@ -541,6 +547,7 @@ type XentraceMapSpecs struct {
 	Rates               *ebpf.MapSpec `ebpf:"rates"`
 	ReportedOf          *ebpf.MapSpec `ebpf:"reported_of"`
 	Unsettled           *ebpf.MapSpec `ebpf:"unsettled"`
+	WantedFlows         *ebpf.MapSpec `ebpf:"wanted_flows"`
 	WantedSockets       *ebpf.MapSpec `ebpf:"wanted_sockets"`
 	Workspaces          *ebpf.MapSpec `ebpf:"workspaces"`
 }
@@ -552,6 +559,7 @@ type XentraceVariableSpecs struct {
 	Config                *ebpf.VariableSpec `ebpf:"config"`
 	ElsewhereConfig       *ebpf.VariableSpec `ebpf:"elsewhere_config"`
 	Enabled               *ebpf.VariableSpec `ebpf:"enabled"`
+	FlowsWanted           *ebpf.VariableSpec `ebpf:"flows_wanted"`
 	NetTxAction           *ebpf.VariableSpec `ebpf:"net_tx_action"`
 	NetfrontXmit          *ebpf.VariableSpec `ebpf:"netfront_xmit"`
 	ProbeCookie           *ebpf.VariableSpec `ebpf:"probe_cookie"`
@@ -598,6 +606,7 @@ type XentraceMaps struct {
 	Rates               *ebpf.Map `ebpf:"rates"`
 	ReportedOf          *ebpf.Map `ebpf:"reported_of"`
 	Unsettled           *ebpf.Map `ebpf:"unsettled"`
+	WantedFlows         *ebpf.Map `ebpf:"wanted_flows"`
 	WantedSockets       *ebpf.Map `ebpf:"wanted_sockets"`
 	Workspaces          *ebpf.Map `ebpf:"workspaces"`
 }
@@ -621,6 +630,7 @@ func (m *XentraceMaps) Close() error {
 		m.Rates,
 		m.ReportedOf,
 		m.Unsettled,
+		m.WantedFlows,
 		m.WantedSockets,
 		m.Workspaces,
 	)
@@ -633,6 +643,7 @@ type XentraceVariables struct {
 	Config                *ebpf.Variable `ebpf:"config"`
 	ElsewhereConfig       *ebpf.Variable `ebpf:"elsewhere_config"`
 	Enabled               *ebpf.Variable `ebpf:"enabled"`
+	FlowsWanted           *ebpf.Variable `ebpf:"flows_wanted"`
 	NetTxAction           *ebpf.Variable `ebpf:"net_tx_action"`
 	NetfrontXmit          *ebpf.Variable `ebpf:"netfront_xmit"`
 	ProbeCookie           *ebpf.Variable `ebpf:"probe_cookie"`

@@ -76,3 +76,6 @@ func (m *Machine) ofInterface(i *Interface) []event.Finding {
 func about(i *Interface, id event.FindingID) event.Finding {
 	return event.Finding{ID: id, Interface: i.Name, NetNS: i.Namespace}
 }
+
+// InterfaceFindings is how many findings an interface has at most.
+const InterfaceFindings = 11

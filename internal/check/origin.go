@@ -14,10 +14,13 @@ import (
 // interface comes up.
 type Origin struct {
 	Place     string // /etc/rc.local:3
-	Setting   string // sg, tso, gso or mtu
+	Setting   string // sg, tso or gso, which it turns off, mtu, or HighOrder
 	Interface string // that it names; empty for none, a pattern or a variable
-	MTU       int
+	Value     int    // of the MTU or the sysctl
 }
+
+// HighOrder is the sysctl that makes new page fragments single pages (5.3).
+const HighOrder = "net.core.high_order_alloc_disable"
 
 const (
 	maxOriginFiles = 2000
@@ -35,6 +38,7 @@ var originFiles = []string{
 	"etc/systemd/system/*.service", "etc/systemd/system/*.service.d/*.conf",
 	"etc/NetworkManager/system-connections/*", "run/NetworkManager/system-connections/*", "etc/NetworkManager/conf.d/*.conf", "etc/NetworkManager/dispatcher.d/*", "etc/NetworkManager/dispatcher.d/*/*",
 	"etc/netplan/*.yaml", "etc/sysconfig/network-scripts/ifcfg-*", "etc/sysconfig/network/ifcfg-*", "sbin/ifup-local",
+	"etc/sysctl.conf", "etc/sysctl.d/*.conf", "run/sysctl.d/*.conf", "usr/local/lib/sysctl.d/*.conf", "usr/lib/sysctl.d/*.conf",
 	"etc/cloud/cloud.cfg", "etc/cloud/cloud.cfg.d/*.cfg", "var/lib/cloud/instance/user-data.txt", "var/lib/cloud/instance/scripts/*", "var/lib/cloud/scripts/*/*",
 }
 
@@ -54,7 +58,10 @@ var (
 	offloadLine = regexp.MustCompile(`^(?:offload-|ethtool\.feature-|feature-)?([A-Za-z0-9-]+)\s*[=:\s]\s*"?(?:off|no|false|0)"?$`)
 	// "mtu 9001", "mtu: 9001", "MTU=9001", "MTUBytes=9001", ATTR{mtu}="9001".
 	mtuLine = regexp.MustCompile(`(?i)(?:^|[\s{"'])mtu(?:bytes)?\}?\s*[=:\s]=?\s*"?([0-9]+)\b`)
-	device  = regexp.MustCompile(`\bdev(?:ice)?\s+(\S+)`)
+	// As sysctl.d(5) has it, or a script.
+	highOrderLine = regexp.MustCompile(`(?:^-?|[\s"'])net[./]core[./]high_order_alloc_disable\s*=\s*"?([0-9]+)`)
+
+	device = regexp.MustCompile(`\bdev(?:ice)?\s+(\S+)`)
 )
 
 func (r *reader) readOrigins() []Origin {
@@ -107,9 +114,13 @@ func originsOf(text string) []Origin {
 	if fields := offloadLine.FindStringSubmatch(text); fields != nil && offloadNames[fields[1]] != "" {
 		found = append(found, Origin{Setting: offloadNames[fields[1]]})
 	}
+	if fields := highOrderLine.FindStringSubmatch(text); fields != nil {
+		value, _ := strconv.Atoi(fields[1])
+		found = append(found, Origin{Setting: HighOrder, Value: value})
+	}
 	if fields := mtuLine.FindStringSubmatch(text); fields != nil {
 		o := Origin{Setting: "mtu"}
-		o.MTU, _ = strconv.Atoi(fields[1])
+		o.Value, _ = strconv.Atoi(fields[1])
 		if named := device.FindStringSubmatch(text); named != nil {
 			o.Interface = literal(named[1])
 		}
@@ -127,12 +138,26 @@ func literal(word string) string {
 	return word
 }
 
+// Undoing returns the lines that set something else when the machine or the interface comes up:
+// of sg, tso and gso those that turn it off, of mtu and HighOrder those with another value. An
+// interface's name is empty for a setting of the machine.
+func (m *Machine) Undoing(ifname, setting string, value int) []Origin {
+	var found []Origin
+	for _, o := range m.Origins {
+		valued := setting == "mtu" || setting == HighOrder
+		if o.Setting == setting && (o.Interface == "" || o.Interface == ifname) && !(valued && o.Value == value) {
+			found = append(found, o)
+		}
+	}
+	return found
+}
+
 // origins are the lines that set one of the settings for an interface.
 func (m *Machine) origins(i *Interface, settings ...string) []string {
 	var places []string
 	for _, o := range m.Origins {
 		for _, setting := range settings {
-			if o.Setting == setting && (o.Interface == "" || o.Interface == i.Name) && (setting != "mtu" || o.MTU == i.MTU) {
+			if o.Setting == setting && (o.Interface == "" || o.Interface == i.Name) && (setting != "mtu" || o.Value == i.MTU) {
 				if n := len(places); n == 0 || places[n-1] != o.Place {
 					places = append(places, o.Place)
 				}

@@ -30,6 +30,10 @@ func TestWhatALineSets(t *testing.T) {
 		`MTU="9001"`:                                                          "mtu  9001",
 		`ATTR{mtu}="9001"`:                                                    "mtu  9001",
 		"ip link set dev eth0 mtu 65535":                                      "mtu eth0 65535",
+		"net.core.high_order_alloc_disable = 0":                               HighOrder + " ",
+		"-net/core/high_order_alloc_disable=1":                                HighOrder + "  1",
+		"sysctl -w net.core.high_order_alloc_disable=1":                       HighOrder + "  1",
+		"net.core.high_order_alloc_disable_more = 1":                          "",
 		"ethtool -K eth0 sg on tso on":                                        "",
 		"ethtool -k eth0 | grep off":                                          "",
 		"offload-tso on":                                                      "",
@@ -40,8 +44,8 @@ func TestWhatALineSets(t *testing.T) {
 		var got []string
 		for _, o := range originsOf(line) {
 			part := o.Setting + " " + o.Interface
-			if o.MTU != 0 {
-				part += " " + text(o.MTU)
+			if o.Value != 0 {
+				part += " " + text(o.Value)
 			}
 			got = append(got, part)
 		}

@@ -41,7 +41,7 @@ func attach(ctx context.Context, in *tracing, records bool, prepare func(*traced
 		return nil, err
 	}
 	defer ready.discard()
-	if t.recorder, err = in.recording.open(in.user, t.console.Notify); err != nil {
+	if t.recorder, err = in.recording.open(in.user, t.notifyOfRecording); err != nil {
 		return nil, err
 	}
 	if err := t.start(ctx, records); err != nil {
@@ -64,12 +64,17 @@ func attach(ctx context.Context, in *tracing, records bool, prepare func(*traced
 
 // notify writes a notice to standard error, to the recording and to who else wants it.
 func (t *traced) notify(n event.Notice) {
+	t.notifyOfRecording(n)
+	if t.recorder != nil {
+		_ = t.recorder.Emit(&n) // it never fails
+	}
+}
+
+// notifyOfRecording is notify for what the recording itself knows.
+func (t *traced) notifyOfRecording(n event.Notice) {
 	t.console.Notify(n)
 	if t.in.notices != nil {
 		_ = t.in.notices.Emit(&n) // its Close returns the error
-	}
-	if t.recorder != nil {
-		_ = t.recorder.Emit(&n) // it never fails
 	}
 }
 
@@ -100,6 +105,8 @@ func (t *traced) start(ctx context.Context, records bool) error {
 		Stacks:     in.stack,
 		Probe:      in.probe,
 		Writes:     in.recording.dir,
+		Serves:     in.serves,
+		Reads:      in.reads,
 		Snap:       in.recording.snap,
 		Rate:       in.recording.rate,
 		Notify:     t.wait.notify(t.notify),

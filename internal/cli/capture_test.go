@@ -95,6 +95,25 @@ func TestExpressionInOneArgument(t *testing.T) {
 	}
 }
 
+// On a terminal a replay shows repeats of a packet as watch does; elsewhere it is complete.
+func TestReplayOnATerminal(t *testing.T) {
+	recording := filepath.Join(t.TempDir(), "x.jsonl")
+	fake := newFake()
+	fake.records = 21 // of two flows there are three packets each
+	runWith(t, fake, "watch", "-d", "300ms", "-w", recording)
+	piped := runWith(t, nil, "replay", recording)
+	terminal := tool.OpenTerminal(t, 160, 50)
+	var stderr strings.Builder
+	err := Run(t.Context(), []string{"replay", recording}, System{Stdout: terminal.Slave, Stderr: &stderr, Getenv: func(string) string { return "" }, Machine: fakeMachine})
+	terminal.AwaitThat(t, "the end", func(string) bool { return strings.Contains(terminal.Raw(), "21 events, 0 lost") })
+	if lines := strings.Count(piped.stdout, " dropped too_many_slots "); lines != 21 || strings.Contains(piped.stdout, " more in ") {
+		t.Errorf("%d lines in a pipe, want 21:\n%s", lines, piped.stdout)
+	}
+	if n := strings.Count(terminal.Raw(), "  2 more in 0.0 s"); err != nil || n != 2 {
+		t.Errorf("%v, %d lines with a count, want two:\n%s%s", err, n, terminal.Raw(), stderr.String())
+	}
+}
+
 // packetBlocks are the enhanced packet blocks of a capture file.
 func packetBlocks(file string) (blocks []string) {
 	for len(file) > 0 {

@@ -15,6 +15,7 @@ import (
 	"xentrace/internal/check"
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
+	"xentrace/internal/output"
 	"xentrace/internal/trace"
 )
 
@@ -31,6 +32,7 @@ type checkOptions struct {
 
 func (a *app) checkCommand() *cobra.Command {
 	o := &checkOptions{app: a, writing: newWriting(), user: kernel.Nobody}
+	o.formats = append(o.formats, formatPrometheus, formatNagios)
 	c := &cobra.Command{
 		Use: "check [flags]", Short: "Check whether this machine is susceptible to drops, and to which",
 		Long: `Checks the driver's machine code, interface features, MTU, counters, kernel log,
@@ -40,6 +42,7 @@ if a finding is WARN or FAIL.`,
 		Args: none,
 		Example: `  sudo xentrace check
   sudo xentrace check --observe 5s -o json
+  sudo xentrace check -o nagios                      exits 0, 1, 2 or 3
   xentrace check --driver-file xen-netfront.ko.xz    needs no root, no Xen`,
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context()) },
 	}
@@ -61,16 +64,46 @@ func parseObservation(text string) (time.Duration, error) {
 	return d, err
 }
 
+// Formats of check for monitoring: node_exporter's textfile collector, and Nagios plugins.
+const (
+	formatPrometheus = "prometheus"
+	formatNagios     = "nagios"
+)
+
 func (o *checkOptions) run(ctx context.Context) error {
 	report, err := o.report(ctx)
-	if err != nil {
+	switch {
+	case o.format == formatNagios:
+		return o.printNagios(report, err)
+	case err != nil:
 		return err
+	case o.format == formatPrometheus:
+		return o.print(string(output.AppendPrometheus(nil, report.Findings, time.Now())))
 	}
 	if err := o.reportSink(&o.writing, o.verbose || o.driverFile != "", false).Emit(report); err != nil {
 		return err
 	}
 	if check.Worst(report.Findings) >= event.Warn {
 		return errFinding
+	}
+	return nil
+}
+
+// A nagiosStatus is what a Nagios plugin exits with.
+type nagiosStatus int
+
+func (nagiosStatus) Error() string { return "a finding is not OK" }
+
+// printNagios writes what was found, or why nothing was.
+func (o *checkOptions) printNagios(report *event.Report, failure error) error {
+	if failure != nil {
+		return errors.Join(nagiosStatus(output.MetricStatus(event.Unknown)), o.print(output.NagiosFailure(failure)))
+	}
+	if err := o.print(string(output.AppendNagios(nil, report.Findings))); err != nil {
+		return err
+	}
+	if status := output.MetricStatus(check.Worst(report.Findings)); status != 0 {
+		return nagiosStatus(status)
 	}
 	return nil
 }

@@ -191,3 +191,19 @@ func TestCheckOfADriverFile(t *testing.T) {
 		t.Errorf("status %d, %+v; want 0 and UNKNOWN", got.status, finding)
 	}
 }
+
+func TestCheckForMonitoring(t *testing.T) {
+	got := runWith(t, nil, "check", "-o", "prometheus")
+	if !strings.Contains(got.stdout, "\nxentrace_check_status{id=\"linearize\"} ") || got.status != 0 || got.stderr != "" {
+		t.Errorf("status %d: %s%s", got.status, got.stdout, got.stderr)
+	}
+	got = runWith(t, nil, "check", "-o", "nagios")
+	words := map[int]string{1: "WARNING", 2: "CRITICAL"}
+	if word := words[got.status]; word == "" || !strings.HasPrefix(got.stdout, "XENTRACE "+word+": ") || got.stderr != "" {
+		t.Errorf("status %d: %s%s", got.status, got.stdout, got.stderr)
+	}
+	got = runWith(t, nil, "check", "-o", "nagios", "-i", "eth7")
+	if got.status != 3 || !strings.HasPrefix(got.stdout, "XENTRACE UNKNOWN: cannot run here: ") || got.stderr != "" {
+		t.Errorf("no interface: status %d: %s%s", got.status, got.stdout, got.stderr)
+	}
+}

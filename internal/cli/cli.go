@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -22,9 +23,18 @@ import (
 // Report and Status.
 //
 // SIGINT, SIGTERM, SIGHUP and SIGQUIT end a command with its summary, within 2 s if standard
-// output or error is not read; one that follows after a second kills at once. SIGPIPE is ignored for the process, so that a write to a closed pipe
-// returns an error.
+// output or error is not read; one that follows after a second kills at once. SIGPIPE is
+// ignored for the process, so that a write to a closed pipe returns an error.
 func Run(ctx context.Context, args []string, system System) error {
+	return run(ctx, args, system, (*app).root)
+}
+
+// RunExporter executes the command line of xentrace-exporter likewise.
+func RunExporter(ctx context.Context, args []string, system System) error {
+	return run(ctx, args, system, (*app).exporterRoot)
+}
+
+func run(ctx context.Context, args []string, system System, rootOf func(*app) *cobra.Command) error {
 	signal.Ignore(unix.SIGPIPE)
 	ctx, interrupt := context.WithCancel(ctx)
 	defer interrupt()
@@ -33,7 +43,7 @@ func Run(ctx context.Context, args []string, system System) error {
 
 	system.ended = ctx.Done()
 	a := &app{System: system, interrupt: interrupt}
-	root := a.root()
+	root := rootOf(a)
 	args = append([]string{}, args...) // nil would be those of the process
 	if len(args) == 1 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
 		args = append(args, "") // complete an empty word
@@ -50,8 +60,11 @@ func explained(c *cobra.Command, err error) error {
 		return err
 	}
 	prefix, help := "", "xentrace help"
-	if c.HasParent() {
+	switch {
+	case c.HasParent():
 		prefix, help = c.Name()+": ", help+" "+c.Name()
+	case !c.HasAvailableSubCommands():
+		help = c.Name() + " --help"
 	}
 	if strings.HasPrefix(err.Error(), prefix) {
 		prefix = ""
@@ -80,14 +93,8 @@ func (a *app) root() *cobra.Command {
 			}
 			return usageError{fmt.Errorf("missing argument COMMAND: one of %s", strings.Join(commandNames(c), ", "))}
 		},
-		SilenceErrors: true, SilenceUsage: true, DisableFlagsInUseLine: true,
-		SuggestionsMinimumDistance: 2, CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
 	toggle(root, &version, "version", "", "same as xentrace version")
-	root.SetOut(a.stdout())
-	root.SetErr(a.Stderr)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.SetHelpFunc(func(c *cobra.Command, _ []string) { a.helped = a.help(c) })
 	help := a.helpCommand()
 	root.SetHelpCommand(help)
 	root.AddCommand(
@@ -96,13 +103,24 @@ func (a *app) root() *cobra.Command {
 		a.checkCommand(), a.probeCommand(), a.fixCommand(), a.congestionCommand(),
 		a.demoCommand(), a.versionCommand(), a.completionCommand(), a.manCommand(),
 	)
+	a.finish(root)
+	return root
+}
+
+// finish sets what all commands have in common.
+func (a *app) finish(root *cobra.Command) {
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.SuggestionsMinimumDistance, root.CompletionOptions = 2, cobra.CompletionOptions{DisableDefaultCmd: true}
+	root.SetOut(a.stdout())
+	root.SetErr(a.Stderr)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetHelpFunc(func(c *cobra.Command, _ []string) { a.helped = a.help(c) })
 	for _, c := range append(root.Commands(), root) {
 		c.DisableFlagsInUseLine = true
 		c.Flags().SortFlags = false
 		toggle(c, new(bool), "help", "h", "show this help") // cobra reads its value
 		_ = c.Flags().SetAnnotation("help", cobra.FlagSetByCobraAnnotation, []string{"true"})
 	}
-	return root
 }
 
 // commandNames lists the commands, in the order of the help.
@@ -183,7 +201,10 @@ var errFinding = errors.New("a drop was seen")
 // Status returns the exit status for what Run returned.
 func Status(err error) int {
 	var usage usageError
+	var nagios nagiosStatus
 	switch {
+	case errors.As(err, &nagios):
+		return int(nagios)
 	case err == nil, errors.Is(err, syscall.EPIPE):
 		return statusDone
 	case errors.Is(err, errFinding):
@@ -200,11 +221,16 @@ func Status(err error) int {
 // Report writes what Run returned in one line, unless there is nothing to report:
 // a reader of standard output that went away wants to hear no more.
 func Report(w io.Writer, err error) {
-	if err == nil || errors.Is(err, errFinding) || errors.Is(err, syscall.EPIPE) {
+	var nagios nagiosStatus
+	if err == nil || errors.Is(err, errFinding) || errors.As(err, &nagios) || errors.Is(err, syscall.EPIPE) {
 		return
 	}
 	text := strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
+	priority := ""
+	if onJournal(w, os.Getenv) {
+		priority = output.PriorityError
+	}
 	ended := make(chan struct{})
 	close(ended) // whoever does not read standard error does not keep the process from ending
-	fmt.Fprintf(&abandoningWriter{Writer: w, ended: ended, grace: writeGrace}, "xentrace: %s\n", output.Printable(text))
+	fmt.Fprintf(&abandoningWriter{Writer: w, ended: ended, grace: writeGrace}, "%sxentrace: %s\n", priority, output.Printable(text))
 }

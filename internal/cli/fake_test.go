@@ -120,6 +120,7 @@ func (f *fakeTracer) start(ctx context.Context, o trace.Options) (Tracer, error)
 
 func (f *fakeTracer) SetProbe(uint64) error  { return nil }
 func (f *fakeTracer) MissingAnswers() string { return "" }
+func (f *fakeTracer) Hooks() (int, int)      { return 2, 0 }
 
 func (f *fakeTracer) Choice() trace.Choice { return f.choice }
 
@@ -163,6 +164,7 @@ func (f *fakeTracer) packet(n int) event.Packet {
 		p.Flow = &event.Flow{Proto: 6, Source: netip.MustParseAddrPort("[2001:db8:1234:5678::1]:443"), Destination: netip.MustParseAddrPort("[2001:db8::9]:5001")}
 	case n%7 == 5:
 		p.Flow, p.TCP = &event.Flow{Proto: 17, Source: netip.MustParseAddrPort("192.168.122.101:53"), Destination: netip.MustParseAddrPort("192.168.122.1:40000")}, nil
+		p.Socket = &event.Socket{Address: 1}
 	}
 	if f.owned && n%2 == 1 {
 		p.Process = &event.Process{PID: 1000 + n, Comm: "odd"}
@@ -198,7 +200,7 @@ func (f *fakeTracer) Stop(context.Context) error {
 	return nil
 }
 
-func (f *fakeTracer) Holders([]uint64) ([]event.Holder, error) { return nil, nil }
+func (f *fakeTracer) Holders(event.Wanted) ([]event.Holder, error) { return nil, nil }
 
 func (f *fakeTracer) Connections() flow.Kernel { return nil }
 

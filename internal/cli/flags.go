@@ -18,6 +18,7 @@ import (
 	"xentrace/internal/filter"
 	"xentrace/internal/filter/expression"
 	"xentrace/internal/kernel"
+	"xentrace/internal/trace"
 )
 
 type value struct {
@@ -165,6 +166,9 @@ const maxRingBytes = 1 << 30
 
 // parseRingSize reads a size in bytes, KiB or MiB that a ring buffer can have.
 func parseRingSize(text string) (int, error) {
+	if text == "auto" {
+		return trace.DefaultRing(), nil
+	}
 	number, unit := text, 1
 	for suffix, bytes := range map[string]int{"KiB": 1 << 10, "MiB": 1 << 20} {
 		if rest, ok := strings.CutSuffix(text, suffix); ok {

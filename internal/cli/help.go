@@ -12,12 +12,22 @@ const about = "xentrace shows which packets xen-netfront drops, linearizes or bo
 
 const helpWidth = 80
 
-var exitStatuses = []struct{ status, means string }{
+type exitStatus struct{ status, means string }
+
+var exitStatuses = []exitStatus{
 	{"0", "done; also after an interrupt"},
 	{"1", "a finding: check has a WARN or FAIL, watch --exit-code saw a drop, probe lost a datagram, fix refused a step or drops continue"},
 	{"2", "usage error"},
 	{"3", "cannot run here (privilege, lockdown, no BTF, no interface); the message names what is missing"},
 	{"4", "internal error"},
+}
+
+// statusesOf are those that a command exits with; xentrace-exporter finds nothing.
+func statusesOf(c *cobra.Command) []exitStatus {
+	if c.Root().HasAvailableSubCommands() {
+		return exitStatuses
+	}
+	return slices.DeleteFunc(slices.Clone(exitStatuses), func(e exitStatus) bool { return e.status == "1" })
 }
 
 // helpCommand replaces cobra's, which exits with 0 for a command that does not exist.
@@ -56,13 +66,15 @@ func (a *app) help(c *cobra.Command) error {
 		b.WriteString(c.Long + "\n")
 	}
 	fmt.Fprintf(&b, "\nUsage: %s\n", c.UseLine())
-	if !c.HasParent() {
+	if c.HasAvailableSubCommands() {
 		b.WriteString("\nCommands:\n")
 		for _, command := range c.Commands() {
 			fmt.Fprintf(&b, "  %-12s%s\n", command.Name(), command.Short)
 		}
+	}
+	if !c.HasParent() {
 		b.WriteString("\nExit status:\n")
-		for _, e := range exitStatuses {
+		for _, e := range statusesOf(c) {
 			fmt.Fprintf(&b, "  %s  %s\n", e.status, strings.ReplaceAll(wrapped(e.means, 5), "\n", "\n     "))
 		}
 		b.WriteString("\n")
@@ -71,7 +83,7 @@ func (a *app) help(c *cobra.Command) error {
 	if c.Example != "" {
 		b.WriteString("\nExamples:\n" + c.Example + "\n")
 	}
-	if !c.HasParent() {
+	if c.HasAvailableSubCommands() {
 		b.WriteString("\nxentrace help COMMAND lists its flags.\n")
 	}
 	return a.print(strings.ReplaceAll(b.String(), "\n\n\n", "\n\n"))

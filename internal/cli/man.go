@@ -42,7 +42,7 @@ func (a *app) man(c *cobra.Command) error {
 		b.WriteString(c.Long)
 	}
 	define := func(term, means string) { b.WriteString(term + "\n:   " + means + ".\n\n") }
-	if !c.HasParent() {
+	if c.HasAvailableSubCommands() {
 		c.Short = "trace the Linux Xen network frontend"
 		b.WriteString("\n\nThis is not Xen's own xentrace for dom0, which records hypervisor trace buffers.\n")
 		b.WriteString("\n# COMMANDS\n")
@@ -57,7 +57,7 @@ func (a *app) man(c *cobra.Command) error {
 		f.Hidden = true // GenMan would list it without the name of its value
 	})
 	b.WriteString("# EXIT STATUS\n")
-	for _, e := range exitStatuses {
+	for _, e := range statusesOf(c) {
 		define("**"+e.status+"**", e.means)
 	}
 	b.WriteString("# ENVIRONMENT\n")

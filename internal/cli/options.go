@@ -56,6 +56,10 @@ type tracing struct {
 	recording recording
 	notices   session.Sink // is given notices; may be nil
 
+	serves bool            // accepts connections
+	reads  []string        // directories that it reads once attached
+	found  []event.Finding // of check, where it ran already
+
 	probe bool // for SetProbe
 
 	user kernel.User         // to become once attached
@@ -65,7 +69,7 @@ type tracing struct {
 func (a *app) newTracing() tracing {
 	return tracing{
 		app: a, writing: newWriting(), backend: string(event.Auto),
-		drops: string(event.DropsDriver), dropsHook: string(trace.DropsTracepoint), ringBytes: trace.DefaultRingBytes,
+		drops: string(event.DropsDriver), dropsHook: string(trace.DropsTracepoint), ringBytes: trace.DefaultRing(),
 		user: kernel.Nobody,
 	}
 }

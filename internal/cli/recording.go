@@ -37,6 +37,14 @@ func (r *recording) flags(c *cobra.Command) {
 	path(c, &r.path, "write", "w", "also record to this new file (.zst: compressed)")
 }
 
+// limitFlags bound a recording that lasts.
+func (r *recording) limitFlags(c *cobra.Command) {
+	parsed(c, &r.MaxBytes, "max-size", "", "BYTES", "256MiB", "limit of everything in the directory", parseMaxSize)
+	parsed(c, &r.MaxAge, "max-age", "", "TIME", "14d", "delete segments older than this; 0: never", parseAge)
+	parsed(c, &r.rate, "rate", "", "N", "1000", "records per second at most; the rest is counted; 0: no limit", parseRate)
+	parsed(c, &r.snap, "snap", "", "BYTES", "128", snapUsage, parseSnap)
+}
+
 // open opens the recorder; nil where nothing is recorded. A directory is the user's that the
 // command becomes.
 func (r *recording) open(user kernel.User, notify func(event.Notice)) (*record.Recorder, error) {
@@ -92,8 +100,16 @@ func (t *traced) describe(ctx context.Context) (*event.Start, error) {
 	return start, nil
 }
 
-// findings are those of xentrace check.
+// findings are those of xentrace check, as it found them first.
 func (t *tracing) findings(ctx context.Context) ([]event.Finding, error) {
+	if t.found != nil {
+		return t.found, nil
+	}
+	return t.check(ctx)
+}
+
+// check runs xentrace check.
+func (t *tracing) check(ctx context.Context) ([]event.Finding, error) {
 	source, err := t.Machine()
 	if err != nil {
 		return nil, err
@@ -161,10 +177,7 @@ If the disk is full or gone, recording pauses and resumes by itself.`,
 		},
 	}
 	path(c, &o.recording.dir, "dir", "", "directory of the recording; made if missing")
-	parsed(c, &o.recording.MaxBytes, "max-size", "", "BYTES", "256MiB", "limit of everything in the directory", parseMaxSize)
-	parsed(c, &o.recording.MaxAge, "max-age", "", "TIME", "14d", "delete segments older than this; 0: never", parseAge)
-	parsed(c, &o.recording.rate, "rate", "", "N", "1000", "records per second at most; the rest is counted; 0: no limit", parseRate)
-	parsed(c, &o.recording.snap, "snap", "", "BYTES", "128", snapUsage, parseSnap)
+	o.recording.limitFlags(c)
 	o.tracing.traceFlags(c)
 	toggle(c, &o.verbose, "verbose", "v", "more details on stderr")
 	readyFlag(c, &o.readyFile)

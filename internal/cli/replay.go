@@ -124,7 +124,7 @@ func (o *replayOptions) sink(out *output.Stream, console *output.Console) (*repl
 		sink.emitter = pcapng.New(out, nil)
 	case "text":
 		text = o.text(&o.writing, o.verbose || o.stack)
-		sink.emitter, sink.text = output.NewText(out, text), text
+		sink.emitter, sink.text = o.packets(out, text, false), text
 	}
 	return sink, text
 }

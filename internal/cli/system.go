@@ -11,11 +11,13 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"xentrace/internal/check"
 	"xentrace/internal/congestion"
 	"xentrace/internal/event"
+	"xentrace/internal/exporter/feed"
 	"xentrace/internal/fix"
 	"xentrace/internal/flow"
 	"xentrace/internal/kernel"
@@ -31,8 +33,8 @@ type Tracer interface {
 	// Read waits for the next record. It returns io.EOF once the tracer was
 	// stopped and all records were read.
 	Read(context.Context) (event.Packet, error)
-	// Holders returns the processes that hold the sockets of these inodes.
-	Holders(inodes []uint64) ([]event.Holder, error)
+	// Holders returns the processes that hold sockets.
+	Holders(event.Wanted) ([]event.Holder, error)
 	// Totals returns what was counted so far; after Stop, what was counted.
 	Totals(context.Context) (event.Totals, error)
 	// Connections reads the state of connections whose packets were read; nil where
@@ -40,6 +42,8 @@ type Tracer interface {
 	Connections() flow.Kernel
 	// SetProbe has every packet of the socket with this cookie reported.
 	SetProbe(cookie uint64) error
+	// Hooks returns how many hooks are attached, and how many should be and are not.
+	Hooks() (attached, missing int)
 	// MissingAnswers returns why TX responses are not seen; empty if they are.
 	MissingAnswers() string
 	// DropPrivileges becomes the user and drops all privileges that neither the tracer nor
@@ -70,6 +74,9 @@ type System struct {
 
 	// Measure attaches what congestion measures with.
 	Measure func(context.Context, congestion.Options) (Meter, error)
+
+	// Export listens as the options say, for xentrace-exporter.
+	Export func(context.Context, feed.Options) (Exporter, error)
 
 	// Machine is where check reads its facts.
 	Machine func() (check.Source, error)
@@ -150,8 +157,7 @@ func (s System) blocks() bool {
 	return false
 }
 
-// lines is the sink of watch and hist. On a terminal repeats of a packet become a line, unless whole
-// stacks are asked for, which differ.
+// lines is the sink of watch and hist.
 func (t *tracing) lines(out io.Writer, histogram bool, totals *event.Totals) emitter {
 	if t.json() {
 		return output.NewJSON(out)
@@ -161,8 +167,14 @@ func (t *tracing) lines(out io.Writer, histogram bool, totals *event.Totals) emi
 	for i := range totals.Interfaces {
 		text.WidenTo(totals.Interfaces[i].Name)
 	}
-	if isTerminal(t.Stdout) && !text.Stacks {
-		return output.NewRepeats(out, text)
+	return t.packets(out, text, true)
+}
+
+// packets is the sink of text with packets in it. On a terminal repeats of a packet become a line,
+// unless whole stacks are asked for, which differ.
+func (s System) packets(out io.Writer, text *output.Text, live bool) emitter {
+	if isTerminal(s.Stdout) && !text.Stacks {
+		return output.NewRepeats(out, text, live)
 	}
 	return output.NewText(out, text)
 }
@@ -190,8 +202,21 @@ func (s System) reportSink(w *writing, evidence, short bool) *output.Lines {
 // console returns standard error, with a status line where it is a terminal that can erase a
 // line.
 func (s System) console() *output.Console {
+	if onJournal(s.Stderr, s.Getenv) {
+		return output.NewJournal(s.abandoning(s.Stderr))
+	}
 	if !isTerminal(s.Stderr) || s.Getenv("TERM") == "dumb" {
 		return output.NewConsole(s.abandoning(s.Stderr), nil)
 	}
 	return output.NewConsole(s.abandoning(s.Stderr), func() int { return s.columns(s.Stderr, output.DefaultWidth) })
+}
+
+// onJournal reports whether systemd reads w for its journal: JOURNAL_STREAM names the file.
+func onJournal(w io.Writer, getenv func(string) string) bool {
+	f, isFile := w.(*os.File)
+	var stat unix.Stat_t
+	if stream := getenv("JOURNAL_STREAM"); isFile && stream != "" && unix.Fstat(int(f.Fd()), &stat) == nil {
+		return stream == fmt.Sprintf("%d:%d", stat.Dev, stat.Ino)
+	}
+	return false
 }

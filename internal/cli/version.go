@@ -47,7 +47,7 @@ type versionInfo struct {
 	Clang        *string `json:"clang"`
 	Architecture string  `json:"architecture"`
 	Kernel       string  `json:"kernel"`
-	BTF          bool    `json:"btf"` // of vmlinux
+	BTF          *bool   `json:"btf"` // of vmlinux; null where no /sys shows it
 }
 
 // versionOf collects what the linker, the Go tool and the kernel report.
@@ -66,7 +66,11 @@ func versionOf(build Build) (versionInfo, error) {
 	if err != nil {
 		return v, err
 	}
-	v.Kernel, v.BTF = release.Text, kernel.HasKernelTypes()
+	v.Kernel = release.Text
+	if kernel.ShowsTypes() {
+		has := kernel.HasKernelTypes()
+		v.BTF = &has
+	}
 	return v, nil
 }
 
@@ -105,9 +109,9 @@ func (v *versionInfo) text() string {
 	if v.Clang != nil {
 		clang = *v.Clang
 	}
-	btf := "no BTF"
-	if v.BTF {
-		btf = "with BTF"
+	btf := "BTF unknown (no /sys: mount -t sysfs sysfs /sys)"
+	if v.BTF != nil {
+		btf = map[bool]string{true: "with BTF", false: "no BTF"}[*v.BTF]
 	}
 	return fmt.Sprintf("xentrace %s\ncommit   %s\ngo       %s, %s\nclang    %s\nkernel   %s, %s\n",
 		v.Version, commit, strings.TrimPrefix(v.Go, "go"), v.Architecture, clang, v.Kernel, btf)

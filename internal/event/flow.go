@@ -53,7 +53,12 @@ type FlowHistory struct {
 	FirstDrop time.Time // zero without a drop
 	LastDrop  time.Time
 
-	TCP *FlowTCP // nil unless it is TCP with a socket of this machine
+	TCP *FlowTCP // nil unless it is TCP
+	// Inferred: the connection has no socket in this network namespace, and is known by the
+	// headers of its dropped packets alone. Of TCP only Seq and SameSeq are known. Stalled: the
+	// same sequence number was dropped again, and nothing higher in between. Recovered: it is
+	// not dropped any more, so it passed, or the sender gave up.
+	Inferred bool
 
 	StalledSince time.Time     // first drop of the sequence number at which it is stalled; zero if it never was
 	StalledFor   time.Duration // until now, or until it recovered or closed; of several stalls the last

@@ -75,3 +75,17 @@ const (
 	NoticeConnectionsUnavailable NoticeID = "connections_unavailable"
 	NoticeOwnersUnavailable      NoticeID = "owners_unavailable"
 )
+
+// NoticeIDs lists every id.
+func NoticeIDs() []NoticeID {
+	return []NoticeID{
+		NoticeWaiting, NoticeInterfaceAdded, NoticeInterfaceRemoved, NoticeInterfaceRenamed,
+		NoticeInterfaceMoved, NoticeInterfaceUnsupported, NoticeInterfaceFailed, NoticeNamespaceUnwatched,
+		NoticeDriverUnloaded, NoticeDriverReloaded, NoticeDriverAttachFailed, NoticeDriverDetachFailed,
+		NoticeDriverUnknown, NoticeSettleFailed, NoticeDriverHeld, NoticeLinearize,
+		NoticeUnmonitored, NoticeSuspended, NoticeClockStep, NoticeQueueStuck,
+		NoticeQueueRecovered, NoticeRecordingPaused, NoticeRecordingResumed, NoticeRecordsSuppressed,
+		NoticeStacksUnavailable, NoticeDropStacksUnavailable, NoticeRejectedUnavailable, NoticeSuspendUnavailable,
+		NoticeQueuesUnavailable, NoticeConnectionsUnavailable, NoticeOwnersUnavailable,
+	}
+}

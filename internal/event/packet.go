@@ -53,7 +53,10 @@ type Packet struct {
 	// Geneve, GRE, IPIP, SIT). Of a local connection whose packets do not show it, such as
 	// encrypted ones, it is that of the socket, without sequence numbers.
 	Inner *Flow
-	TCP   *TCP // nil unless the packet belongs to a full TCP socket of this machine
+	// BeforeNAT has the addresses that the packet came with, by connection tracking; nil
+	// without NAT, and where that is not known. It has no sequence number.
+	BeforeNAT *Flow
+	TCP       *TCP // nil unless the packet belongs to a full TCP socket of this machine
 
 	Socket *Socket // nil unless the packet belongs to a full socket of this machine
 
@@ -166,12 +169,20 @@ type Task struct {
 
 // A Holder is a process with a file descriptor of a socket.
 type Holder struct {
-	Inode uint64 // of the socket
+	Inode uint64  // of the socket
+	Flow  FlowKey // of the socket, without a namespace; zero unless flows were asked for
+	UID   uint32  // likewise, as Socket.UID
 	Task
 }
 
-// MaxHolderInodes is how many sockets the kernel can be asked about at once.
-const MaxHolderInodes = 1024
+// Wanted are the sockets whose holders are looked for, at most MaxWanted of each kind.
+type Wanted struct {
+	Inodes []uint64
+	Flows  []FlowKey // connected sockets in whichever network namespace: NetNS is 0
+}
+
+// MaxWanted is how many sockets of one kind the kernel can be asked about at once.
+const MaxWanted = 1024
 
 // ErrNotLoaded: the programs that read connections are not loaded, or not yet.
 var ErrNotLoaded = errors.New("programs that read connections are not loaded")

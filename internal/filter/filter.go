@@ -41,7 +41,7 @@ func (f *Filter) MatchOf(p *event.Packet, process *event.Process) bool {
 	return p.Slots >= f.MinSlots &&
 		(len(f.Verdicts) == 0 || slices.Contains(f.Verdicts, p.Verdict)) &&
 		(len(f.Causes) == 0 || slices.Contains(f.Causes, p.Cause)) &&
-		(f.matchFlow(p.Flow) || p.Inner != nil && f.matchFlow(p.Inner)) && f.matchProcess(process) &&
+		(f.matchFlow(p.Flow) || p.Inner != nil && f.matchFlow(p.Inner) || p.BeforeNAT != nil && f.matchFlow(p.BeforeNAT)) && f.matchProcess(process) &&
 		(f.Expression == nil || f.Expression.Match(p))
 }
 

@@ -40,6 +40,7 @@ type File struct {
 	Mode    fs.FileMode
 
 	before []byte // what was there, of ours; nil if nothing
+	of     string // interface; empty for the machine's settings
 }
 
 func (f *File) step() Step {
@@ -50,6 +51,7 @@ func (f *File) step() Step {
 	return step
 }
 
+// sysctlFile comes before what an administrator sets by hand, in 99-*.conf and sysctl.conf.
 const sysctlFile = "/etc/sysctl.d/60-xentrace-fix.conf"
 
 // A lasting is an interface with the commands that set it up.
@@ -81,7 +83,11 @@ func (f *Fixer) Preview(plan *Plan, persist Persistence) ([]Step, error) {
 	}
 	var steps []Step
 	for n := range files {
-		steps = append(steps, files[n].step())
+		step := files[n].step()
+		if files[n].Link == "" {
+			step.Message = undone(plan.machine, state, files[n].of)
+		}
+		steps = append(steps, step)
 	}
 	return steps, nil
 }
@@ -128,7 +134,10 @@ func (f *Fixer) render(persist Persistence, s *State) ([]File, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: --persist %s: %w", trace.ErrCannotRun, persist, err)
 		}
-		files = append(files, form.files(wish)...)
+		for _, file := range form.files(wish) {
+			file.of = wish.name
+			files = append(files, file)
+		}
 	}
 	for n := range files {
 		file := &files[n]

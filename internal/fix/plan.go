@@ -23,6 +23,7 @@ type Plan struct {
 	Unseen string
 
 	interfaces []Identity
+	machine    *check.Machine
 }
 
 // A Choice is what the user asked for.
@@ -34,7 +35,7 @@ type Choice struct {
 // NewPlan makes the plan from the facts that check read. findings are named in Plan.Left.
 func NewPlan(m *check.Machine, findings []event.Finding, choice Choice) (*Plan, error) {
 	p := &planner{machine: m, situations: situations(m), choice: choice}
-	plan := &Plan{Unseen: m.Unseen}
+	plan := &Plan{Unseen: m.Unseen, machine: m}
 	for _, s := range p.situations {
 		plan.interfaces = append(plan.interfaces, IdentityOf(s.iface.Interface))
 	}

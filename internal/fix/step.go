@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"xentrace/internal/check"
 	"xentrace/internal/event"
 	"xentrace/internal/remedy"
 )
@@ -47,8 +48,8 @@ var (
 	segmentation  = []string{"tx-tcp-segmentation", "tx-tcp-ecn-segmentation", "tx-tcp-mangleid-segmentation", "tx-tcp6-segmentation", "tx-generic-segmentation"}
 )
 
-// HighOrder is the switch that makes page fragments single pages (5.3).
-const HighOrder = "net.core.high_order_alloc_disable"
+// HighOrder is the switch that makes page fragments single pages.
+const HighOrder = check.HighOrder
 
 // actions are all that fix can do, in the order in which it is done: what keeps packets
 // within the limit comes before what lets larger ones through, and an MTU comes after the

@@ -70,3 +70,35 @@ func TestAdviceAndLayout(t *testing.T) {
 		})
 	}
 }
+
+// In a storm of drops the machine is asked once, when somebody wants to know what helps, and
+// again a second later.
+func TestAdviceIsFoundWhenAskedFor(t *testing.T) {
+	table := NewTable(0, nil)
+	asked := 0
+	table.Ask(func(event.Device) remedy.Facts { asked++; return remedy.Facts{Interface: "eth0", MTU: 1500} })
+	s := &sender{port: 1, address: 1, una: 1000}
+	for n := range 1000 {
+		none(t, table.Add(s.drop(float64(n)/2000, s.una+uint32(n))))
+	}
+	if asked != 0 {
+		t.Errorf("asked %d times before anybody wanted to know", asked)
+	}
+	if f := table.Snapshot(at(1))[0]; asked != 1 || len(f.Advice) == 0 {
+		t.Errorf("asked %d times, advice %+v: want once", asked, f.Advice)
+	}
+	none(t, table.Add(s.drop(0.9, s.una+5000)))
+	table.Snapshot(at(1))
+	none(t, table.Add(s.drop(1.1, s.una+6000)))
+	if f := table.Snapshot(at(2))[0]; asked != 2 || len(f.Advice) == 0 {
+		t.Errorf("asked %d times, want again after a second", asked)
+	}
+	p := s.drop(1.2, s.una+7000)
+	p.Cause = event.SGOff
+	none(t, table.Add(p))
+	none(t, table.Add(s.packet(1.3, event.Linearized))) // the advice goes by the drop before it
+	want := remedy.For(remedy.Facts{Interface: "eth0", MTU: 1500}, verdict.OfCause(event.SGOff).Remedies...)
+	if f := table.Snapshot(at(2))[0]; asked != 3 || !slices.Equal(f.Advice, want) {
+		t.Errorf("asked %d times, advice %+v, want %+v", asked, f.Advice, want)
+	}
+}

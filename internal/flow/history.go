@@ -21,9 +21,12 @@ const (
 type history struct {
 	flow      event.FlowHistory
 	dropped   droppedSeqs
+	advice    advice
 	layout    verdict.Layout
 	facts     func(event.Device) remedy.Facts // nil: nothing is known of the machine
 	stalledAt uint32                          // sequence number
+	repeat    time.Duration                   // between the last two drops of it, where that is inferred
+	repeated  time.Time                       // the last of them
 	total     uint32                          // total_retrans when last read
 	base      uint32                          // total_retrans at the first drop
 	based     bool                            // base is known
@@ -60,6 +63,9 @@ func (h *history) anotherSocket(p *event.Packet) bool {
 // add records a packet and returns what that changed.
 func (h *history) add(p *event.Packet) []event.FlowEvent {
 	f := &h.flow
+	if p.Verdict != event.Dropped {
+		h.advice.settle(f, h.facts) // by the drop before
+	}
 	f.Interface, f.Last, f.Packet = p.Interface, p.Time, *p
 	f.MinSlots, f.MaxSlots = min(f.MinSlots, p.Slots), max(f.MaxSlots, p.Slots)
 	if p.Process != nil {
@@ -72,6 +78,7 @@ func (h *history) add(p *event.Packet) []event.FlowEvent {
 	switch p.Verdict {
 	case event.Dropped:
 		h.addDrop(p)
+		h.advice.due(f)
 	case event.Linearized:
 		f.Linearized++
 	case event.Bounced:
@@ -81,8 +88,14 @@ func (h *history) add(p *event.Packet) []event.FlowEvent {
 	case event.OverLimit:
 		f.OverLimit++
 	}
+	if p.Verdict == event.Dropped && h.isInferred(p) {
+		return h.infer(p)
+	}
 	if !h.connected(p) || h.closed() {
 		return nil
+	}
+	if f.Inferred {
+		f.TCP, f.Inferred, f.State, h.dropped = nil, false, event.Troubled, nil
 	}
 	if p.Socket != nil {
 		h.address = p.Socket.Address
@@ -112,25 +125,9 @@ func (h *history) addDrop(p *event.Packet) {
 			f.Reasons = make(map[string]uint64)
 		}
 		f.Reasons[p.Reason]++
-		f.Advice = h.advice(p)
 		return
 	}
 	f.Causes[p.Cause]++
-	f.Advice = h.advice(p)
-}
-
-// advice returns what helps, best first: for a stalled flow, by the facts about the machine
-// and the segment.
-func (h *history) advice(p *event.Packet) []event.Advice {
-	facts := remedy.Facts{Interface: p.Interface.Name}
-	if h.facts != nil {
-		facts = h.facts(p.Interface)
-	}
-	if h.flow.State != event.Stalled || p.Layer == event.LayerElsewhere {
-		return remedy.For(facts, verdict.OfPacket(p).Remedies...)
-	}
-	facts.RecutFits = verdict.RecutFits(p)
-	return verdict.ForStall(facts, p.Cause)
 }
 
 // addSeq records the sequence number that was dropped. The flow stalls if it
@@ -151,7 +148,7 @@ func (h *history) addSeq(p *event.Packet) []event.FlowEvent {
 	}
 	f.State, f.StalledSince, h.stalledAt = event.Stalled, d.since, p.TCP.Seq
 	f.Stalls++
-	f.Advice = h.advice(p)
+	h.advice.due(f)
 	return []event.FlowEvent{h.event(p.Time)}
 }
 
@@ -223,6 +220,7 @@ func (h *history) event(at time.Time) event.FlowEvent {
 }
 
 func (h *history) snapshot(now time.Time) event.FlowHistory {
+	h.advice.settle(&h.flow, h.facts)
 	f := h.flow
 	f.Reasons = maps.Clone(f.Reasons)
 	f.Layout = h.layout.Sentence()
@@ -253,6 +251,7 @@ type droppedSeq struct {
 	still  int       // since snd_una moved last
 	sndUna uint32    // at the time
 	since  time.Time // first of those
+	last   time.Time
 }
 
 // droppedSeqs are those of one flow, the lowest first.
@@ -262,15 +261,15 @@ type droppedSeqs []droppedSeq
 func (s *droppedSeqs) note(seq, sndUna uint32, at time.Time) droppedSeq {
 	i, found := slices.BinarySearchFunc(*s, seq, func(d droppedSeq, seq uint32) int { return int(int32(d.seq - seq)) })
 	if !found {
-		d := droppedSeq{seq: seq, times: 1, still: 1, sndUna: sndUna, since: at}
+		d := droppedSeq{seq: seq, times: 1, still: 1, sndUna: sndUna, since: at, last: at}
 		if *s = slices.Insert(*s, i, d); len(*s) > mostSeqs {
 			*s = (*s)[:mostSeqs]
 		}
 		return d
 	}
 	d := &(*s)[i]
-	d.times++
-	if d.sndUna == sndUna {
+	d.times, d.last = d.times+1, at
+	if d.sndUna == sndUna && d.still > 0 {
 		d.still++
 	} else {
 		d.still, d.sndUna, d.since = 1, sndUna, at

@@ -14,7 +14,7 @@ type rank int
 const (
 	rankClosed    rank = iota // everything was reported
 	rankWhole                 // it lost no packet
-	rankUntracked             // it lost packets, and has no TCP socket here
+	rankUntracked             // it lost packets, has no TCP socket here and is not stalled
 	rankTracked               // evicted for another user only, by one who has more than a share
 	ranks
 )
@@ -28,7 +28,7 @@ func (h *history) rank() rank {
 		return rankClosed
 	case h.flow.Drops == 0:
 		return rankWhole
-	case h.flow.TCP == nil:
+	case h.flow.TCP == nil, h.flow.Inferred && h.flow.State != event.Stalled:
 		return rankUntracked
 	}
 	return rankTracked
@@ -89,6 +89,7 @@ func (t *Table) remove(h *history) {
 	t.letGo(h)
 	t.order[h.placed].list.Remove(h.element)
 	delete(t.flows, h.flow.FlowKey)
+	delete(t.inferred, h)
 	t.users.Remove(h.user)
 	if h.counted {
 		t.now--

@@ -31,7 +31,25 @@ func (t *Table) Following() bool {
 // Poll reads the state of connections that lost packets, and returns
 // what changed. Stalled ones are read each time; the others in turn, and
 // all of them as soon as one has ended.
+//
+// Those that are known by their headers alone are not stalled any more when nothing of
+// theirs is dropped for long.
 func (t *Table) Poll(now time.Time) []event.FlowEvent {
+	return append(t.endStalls(now), t.ask(now)...)
+}
+
+func (t *Table) endStalls(now time.Time) (events []event.FlowEvent) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for h := range t.inferred {
+		events = append(events, t.noted(h, h.goesOn(now))...)
+		t.place(h)
+	}
+	slices.SortFunc(events, func(a, b event.FlowEvent) int { return compareKeys(&a.Flow.FlowKey, &b.Flow.FlowKey) })
+	return events
+}
+
+func (t *Table) ask(now time.Time) []event.FlowEvent {
 	if t.kernel == nil {
 		return nil
 	}

@@ -33,7 +33,7 @@ type Kernel interface {
 
 // A Table keeps the history of flows that had trouble, a bounded number of them.
 // When it is full, a new flow replaces the least important one: one that
-// is closed, one that lost no packet, or one without a TCP socket here; where there
+// is closed, one that lost no packet, or one without a TCP socket here that is not stalled; where there
 // is none, one of the user who has the most. A user's own flow is not taken then.
 //
 // Its methods may be called from several goroutines.
@@ -44,7 +44,8 @@ type Table struct {
 
 	mu       sync.Mutex
 	flows    map[event.FlowKey]*history
-	bySocket map[uint64]*history // those whose socket is followed, by its address
+	bySocket map[uint64]*history   // those whose socket is followed, by its address
+	inferred map[*history]struct{} // those that are stalled as far as headers show
 	order    [ranks]order
 	users    share.Counts
 	refused  map[event.FlowKey]struct{} // flows not tracked because the table was full; bounded
@@ -64,7 +65,7 @@ func NewTable(limit int, kernel Kernel) *Table {
 	}
 	return &Table{
 		kernel: kernel, limit: limit,
-		flows: make(map[event.FlowKey]*history), bySocket: make(map[uint64]*history), refused: make(map[event.FlowKey]struct{}), users: share.Counts{},
+		flows: make(map[event.FlowKey]*history), bySocket: make(map[uint64]*history), inferred: make(map[*history]struct{}), refused: make(map[event.FlowKey]struct{}), users: share.Counts{},
 	}
 }
 
@@ -74,7 +75,7 @@ func (t *Table) Ask(ask func(event.Device) remedy.Facts) { t.facts = ask }
 
 // KeyOf returns the flow of a packet, and whether it has one: a packet that is
 // neither IPv4 nor IPv6 has none.
-// A segment of a local connection in a tunnel belongs to that connection.
+// A segment in a tunnel belongs to the connection that is in it.
 func KeyOf(p *event.Packet) (event.FlowKey, bool) {
 	f := flowOf(p)
 	if f == nil {
@@ -84,7 +85,7 @@ func KeyOf(p *event.Packet) (event.FlowKey, bool) {
 }
 
 func flowOf(p *event.Packet) *event.Flow {
-	if p.TCP != nil && p.Inner != nil && p.Inner.Proto == unix.IPPROTO_TCP {
+	if p.Inner != nil && p.Inner.Proto == unix.IPPROTO_TCP && (p.TCP != nil || p.Inner.SeqKnown) {
 		return p.Inner
 	}
 	return p.Flow
@@ -170,6 +171,11 @@ func (t *Table) noted(h *history, events []event.FlowEvent) []event.FlowEvent {
 	}
 	if stalled := h.flow.State == event.Stalled; stalled != h.counted {
 		h.counted = stalled
+		if stalled && h.flow.Inferred {
+			t.inferred[h] = struct{}{}
+		} else {
+			delete(t.inferred, h)
+		}
 		if stalled {
 			t.now++
 		} else {
@@ -184,6 +190,22 @@ func (t *Table) Counts() event.FlowCounts {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return event.FlowCounts{Flows: len(t.flows), Stalled: t.now, EverStalled: t.stalled, Lost: t.lost}
+}
+
+// Stalled returns how many flows are stalled, by the interface of their last packet.
+func (t *Table) Stalled() map[event.Device]int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	stalled := make(map[event.Device]int)
+	if t.now == 0 {
+		return stalled
+	}
+	for _, h := range t.flows {
+		if h.flow.State == event.Stalled {
+			stalled[h.flow.Interface]++
+		}
+	}
+	return stalled
 }
 
 // Snapshot returns the state of every flow, the worst first: those that are

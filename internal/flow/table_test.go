@@ -38,8 +38,14 @@ func TestStalledRecoveredClosed(t *testing.T) {
 			if c := table.Counts(); c.Stalled != 1 || c.EverStalled != 1 || c.Flows != 1 {
 				t.Errorf("counts %+v", c)
 			}
+			if by := table.Stalled(); len(by) != 1 || by[f.Interface] != 1 {
+				t.Errorf("stalled by interface: %v", by)
+			}
 			k.stands(s.address, 1, s.una+1448, 6)
 			f = only(t, table.Poll(at(1)), event.Recovered)
+			if by := table.Stalled(); len(by) != 0 {
+				t.Errorf("stalled by interface once recovered: %v", by)
+			}
 			if f.StalledFor != time.Second || f.Drops != 3 || f.TCP.Retransmits != 3 || f.Causes[event.TooManySlots] != 3 {
 				t.Errorf("recovered: %+v %+v", f, *f.TCP)
 			}
@@ -71,7 +77,6 @@ func TestWhatIsNoStall(t *testing.T) {
 		return p
 	}
 	bare := func(p *event.Packet) { p.Flow.SeqLength = 0 }
-	forwarded := func(p *event.Packet) { p.TCP, p.Socket = nil, nil }
 	listening := func(p *event.Packet) { p.TCP.State = tcpListen }
 	for _, test := range []struct {
 		name    string
@@ -81,7 +86,6 @@ func TestWhatIsNoStall(t *testing.T) {
 		{"something was acknowledged", []*event.Packet{s.drop(0, 3000), progress(2000)}},
 		{"it was acknowledged itself", []*event.Packet{s.drop(0, 3000), progress(3001)}},
 		{"bare acknowledgements", []*event.Packet{with(s.drop(0, 1000), bare), with(s.drop(0.2, 1000), bare)}},
-		{"forwarded", []*event.Packet{with(s.drop(0, 1000), forwarded), with(s.drop(0.2, 1000), forwarded)}},
 		{"of a listening socket", []*event.Packet{with(s.drop(0, 1000), listening), with(s.drop(0.2, 1000), listening)}},
 		{"linearized", []*event.Packet{s.packet(0, event.Linearized), s.packet(0.2, event.Linearized)}},
 		{"UDP", []*event.Packet{datagram(0, 1, event.Dropped), datagram(0.2, 1, event.Dropped)}},

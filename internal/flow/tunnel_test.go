@@ -55,10 +55,15 @@ func TestEncryptedConnection(t *testing.T) {
 	only(t, table.Add(encrypted(moved.packet(0.7, event.Dropped), 0)), event.Recovered)
 }
 
-// What is forwarded in a tunnel is the tunnel's flow, as no connection is known.
+// A segment that is forwarded in a tunnel belongs to the connection in it; what shows no segment
+// belongs to the tunnel.
 func TestForwardedTunnel(t *testing.T) {
 	p := tunnelled((&sender{port: 40000}).drop(0, 1000))
 	p.TCP, p.Socket = nil, nil
+	if key, ok := KeyOf(p); !ok || key.Proto != 6 || key.Source.Port() != 40000 {
+		t.Errorf("flow %+v, want the inner one", key)
+	}
+	p.Inner.SeqKnown = false
 	if key, ok := KeyOf(p); !ok || key.Proto != 17 {
 		t.Errorf("flow %+v, want the outer one", key)
 	}

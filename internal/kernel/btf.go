@@ -39,6 +39,9 @@ func (t *Types) Cache() *btf.Cache { return t.cache }
 // HasKernelTypes reports whether the kernel proper has BTF. It decodes nothing.
 func HasKernelTypes() bool { return hasTypes(btfDirectory, "vmlinux") }
 
+// ShowsTypes reports whether what shows types is mounted: without it the kernel may have them or not.
+func ShowsTypes() bool { return hasTypes(filepath.Dir(btfDirectory), "") }
+
 // HasModuleTypes reports whether a loaded module has BTF. Built-in drivers are
 // part of the kernel proper.
 func HasModuleTypes(module string) bool { return hasTypes(btfDirectory, module) }

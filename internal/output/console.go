@@ -16,6 +16,8 @@ type Console struct {
 	w     io.Writer
 	width func() int // nil: not a terminal, so no status line
 
+	priorities bool // each line begins with its priority, as the journal reads it
+
 	mu     sync.Mutex
 	status string
 	divert func(string) // shows sentences while the live screen has the terminal; else nil
@@ -28,10 +30,25 @@ func NewConsole(w io.Writer, width func() int) *Console {
 	return &Console{w: w, width: width}
 }
 
+// NewJournal returns a Console whose lines begin with their priority, see sd-daemon(3).
+func NewJournal(w io.Writer) *Console {
+	return &Console{w: w, priorities: true}
+}
+
+// Priorities of lines, see syslog(3).
+const (
+	PriorityError = "<3>" // of what ends a run
+
+	priorityWarning = "<4>"
+	priorityInfo    = "<6>"
+)
+
 const eraseLine = "\r\x1b[K"
 
 // Say writes one line; a terminal that is too narrow for it gets it in several.
-func (c *Console) Say(sentence string) {
+func (c *Console) Say(sentence string) { c.say(sentence, priorityInfo) }
+
+func (c *Console) say(sentence, priority string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.divert != nil {
@@ -41,14 +58,17 @@ func (c *Console) Say(sentence string) {
 			return
 		}
 	}
-	c.write(sentence)
+	c.write(sentence, priority)
 }
 
-func (c *Console) write(sentence string) {
+func (c *Console) write(sentence, priority string) {
 	c.erase()
 	sentence = "xentrace: " + Printable(sentence) + "\n"
 	if c.width != nil {
 		sentence = string(appendWrapped(nil, sentence, 0, c.width()))
+	}
+	if c.priorities {
+		sentence = priority + sentence
 	}
 	_, _ = io.WriteString(c.w, sentence)
 	c.draw()
@@ -67,7 +87,7 @@ func (c *Console) Divert(show func(string)) (end func()) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		for _, sentence := range c.kept {
-			c.write(sentence)
+			c.write(sentence, priorityInfo)
 		}
 		c.divert, c.kept = nil, nil
 	}
@@ -157,7 +177,18 @@ func StatusLine(before, now *event.Totals, left time.Duration) string {
 }
 
 // Notify writes a notice as a sentence.
-func (c *Console) Notify(n event.Notice) { c.Say(Sentence(&n)) }
+func (c *Console) Notify(n event.Notice) { c.say(Sentence(&n), priorityOf(n.ID)) }
+
+// priorityOf is that of a warning where packets, records or figures are missed.
+func priorityOf(id event.NoticeID) string {
+	switch id {
+	case event.NoticeUnmonitored, event.NoticeInterfaceFailed, event.NoticeInterfaceUnsupported, event.NoticeNamespaceUnwatched,
+		event.NoticeDriverAttachFailed, event.NoticeDriverDetachFailed, event.NoticeDriverUnknown, event.NoticeDriverUnloaded,
+		event.NoticeSettleFailed, event.NoticeQueueStuck, event.NoticeRecordingPaused, event.NoticeRecordsSuppressed:
+		return priorityWarning
+	}
+	return priorityInfo
+}
 
 var reasonSentences = map[event.NoticeID]string{
 	event.NoticeUnmonitored:            "packets are no longer counted: ",

@@ -59,10 +59,15 @@ func flowWords(f *event.FlowHistory) string {
 		if f.TCP.SameSeq > 1 {
 			parts = append(parts, fmt.Sprintf("%d of them at sequence number %d", f.TCP.SameSeq, f.TCP.Seq))
 		}
-		parts = append(parts, plural(uint64(f.TCP.Retransmits), "segment")+" retransmitted")
-		if f.TCP.SndQBytes != 0 || f.State == event.Stalled {
+		if !f.Inferred {
+			parts = append(parts, plural(uint64(f.TCP.Retransmits), "segment")+" retransmitted")
+		}
+		if !f.Inferred && (f.TCP.SndQBytes != 0 || f.State == event.Stalled) {
 			parts = append(parts, ByteSize(uint64(f.TCP.SndQBytes))+" unacknowledged")
 		}
+	}
+	if nat := f.Packet.BeforeNAT; nat != nil {
+		parts = append(parts, Endpoints(nat.Proto, nat.Source, nat.Destination)+" before NAT")
 	}
 	if f.Process != nil {
 		parts = append(parts, "sent by "+Escape(f.Process.Comm)+" (pid "+strconv.Itoa(f.Process.PID)+")")
@@ -75,6 +80,10 @@ func flowWords(f *event.FlowHistory) string {
 
 func sinceWords(f *event.FlowHistory) string {
 	switch {
+	case f.State == event.Stalled && f.Inferred:
+		return "stalled for " + Seconds(f.StalledFor) + " (inferred from headers)"
+	case f.State == event.Recovered && f.Inferred:
+		return "was stalled for " + Seconds(f.StalledFor) + ", then nothing was dropped (inferred from headers: it goes through, or its sender gave up)"
 	case f.State == event.Stalled:
 		return "nothing acknowledged for " + Seconds(f.StalledFor)
 	case f.State == event.Closed && f.StalledAtEnd:

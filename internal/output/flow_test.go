@@ -49,7 +49,19 @@ func sampleEvents() []event.FlowEvent {
 			f.State, f.StalledFor, f.StalledSince, f.Drops, f.Stalls, f.Causes[event.TooManySlots] = event.Closed, 0, time.Time{}, 1, 0, 1
 			f.TCP.SameSeq, f.TCP.SndQBytes = 1, 0
 		}),
+		with(time.Second, func(f *event.FlowHistory) { inferred(f) }),
+		with(9*time.Second, func(f *event.FlowHistory) {
+			inferred(f)
+			f.State, f.StalledFor = event.Recovered, time.Second
+		}),
 	}
+}
+
+// inferred makes it a forwarded connection behind NAT.
+func inferred(f *event.FlowHistory) {
+	f.Inferred, f.TCP = true, &event.FlowTCP{Seq: f.TCP.Seq, SameSeq: f.TCP.SameSeq}
+	f.Packet.BeforeNAT = tcpFlow("172.17.0.2:40000", "10.0.0.9:5001")
+	f.Packet.BeforeNAT.Seq, f.Packet.BeforeNAT.SeqKnown = 0, false
 }
 
 func sampleRun() *event.Summary {

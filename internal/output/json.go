@@ -53,6 +53,9 @@ func (JSON) AppendPacket(b []byte, p *event.Packet) []byte {
 	b = appendKnown(b, `,"seq":`, p.Flow != nil && p.Flow.SeqKnown, func() uint32 { return p.Flow.Seq })
 	b = appendKnown(b, `,"ethertype":`, p.EtherType != 0, func() uint32 { return uint32(p.EtherType) })
 	b = appendHeader(appendInner(b, p.Inner), p.Header)
+	if p.BeforeNAT != nil {
+		b = append(appendFlow(append(b, `,"before_nat":{"flow":`...), p.BeforeNAT), '}')
+	}
 	return append(b, "}\n"...)
 }
 
@@ -108,7 +111,34 @@ func appendTCP(b []byte, t *event.TCP) []byte {
 	return append(b, '}')
 }
 
-func appendTime(b []byte, t time.Time) []byte { return t.UTC().AppendFormat(b, jsonTime) }
+// appendTime is a third of the time of AppendFormat. A year of other than four digits, which
+// comes of no clock, is for that.
+func appendTime(b []byte, t time.Time) []byte {
+	t = t.UTC()
+	year, month, day := t.Date()
+	if year < 1000 || year > 9999 {
+		return t.AppendFormat(b, jsonTime)
+	}
+	hour, minute, second := t.Clock()
+	b = appendDigits(b, 4, year)
+	b = appendDigits(append(b, '-'), 2, int(month))
+	b = appendDigits(append(b, '-'), 2, day)
+	b = appendDigits(append(b, 'T'), 2, hour)
+	b = appendDigits(append(b, ':'), 2, minute)
+	b = appendDigits(append(b, ':'), 2, second)
+	b = appendDigits(append(b, '.'), 9, t.Nanosecond())
+	return append(b, 'Z')
+}
+
+// appendDigits appends the last digits of a number.
+func appendDigits(b []byte, digits, n int) []byte {
+	var text [9]byte
+	for i := digits - 1; i >= 0; i-- {
+		text[i] = byte('0' + n%10)
+		n /= 10
+	}
+	return append(b, text[:digits]...)
+}
 
 func appendInt(b []byte, key string, value int) []byte {
 	return strconv.AppendInt(append(b, key...), int64(value), 10)

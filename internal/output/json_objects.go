@@ -102,6 +102,12 @@ type historyObject struct {
 	Stalls       int            `json:"stalls"`
 	StalledAtEnd bool           `json:"stalled_at_end"`
 	Last         lastObject     `json:"last"`
+	Inferred     bool           `json:"inferred,omitempty"`
+	BeforeNAT    *carriedFlow   `json:"before_nat,omitempty"`
+}
+
+type carriedFlow struct {
+	Flow flowHeaders `json:"flow"`
 }
 
 // A lastObject is the last packet of a flow that went wrong, as far as filters ask for it.
@@ -131,7 +137,14 @@ func historyOf(f *event.FlowHistory) historyObject {
 		Stalls: f.Stalls, StalledAtEnd: f.StalledAtEnd,
 		Last: lastObject{p.Layer.String(), p.Verdict.String(), nullable(p.Cause.String()), p.Slots, p.Limit, p.Len, p.Header},
 	}
-	if t := f.TCP; t != nil {
+	if p.BeforeNAT != nil {
+		o.BeforeNAT = &carriedFlow{flowHeaders{p.BeforeNAT}}
+	}
+	switch t := f.TCP; {
+	case t == nil:
+	case f.Inferred:
+		o.Inferred, o.Seq, o.SameSeqDrops = true, &t.Seq, &t.SameSeq
+	default:
 		rto := t.RTO.Milliseconds()
 		o.Retransmits, o.Seq, o.SndQBytes, o.SameSeqDrops, o.RTOMS, o.Backoff = &t.Retransmits, &t.Seq, &t.SndQBytes, &t.SameSeq, &rto, &t.Backoff
 	}

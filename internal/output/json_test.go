@@ -45,6 +45,7 @@ type packetLine struct {
 	EtherType  *uint16      `json:"ethertype"`
 	Inner      *innerPart   `json:"inner"`
 	Header     []byte       `json:"header"`
+	BeforeNAT  *innerPart   `json:"before_nat,omitempty"`
 }
 
 type innerPart struct {
@@ -136,6 +137,9 @@ func line(p *event.Packet) packetLine {
 	}
 	if p.Inner != nil {
 		l.Inner = &innerPart{headersOfFlow(p.Inner)}
+	}
+	if p.BeforeNAT != nil {
+		l.BeforeNAT = &innerPart{headersOfFlow(p.BeforeNAT)}
 	}
 	if o := p.Process; o != nil {
 		l.Process = &processPart{PID: o.PID, Comm: o.Comm, UID: o.UID, Unit: orNull(o.Unit), Container: orNull(o.Container)}
@@ -445,6 +449,18 @@ func TestGapsInText(t *testing.T) {
 			if !strings.Contains(got, want) {
 				t.Errorf("%s\n%sdoes not say %q", name, got, want)
 			}
+		}
+	}
+}
+
+// Times are as RFC 3339 has them, whatever the moment.
+func TestTimesAreRFC3339(t *testing.T) {
+	for _, at := range []time.Time{
+		time.Unix(0, 0), time.Unix(1795766399, 999999999), time.Unix(1709164800, 1), time.Unix(951782400, 100000000), // 29 February
+		time.Date(2026, 12, 31, 23, 59, 59, 5, time.FixedZone("", -3600)), {}, time.Date(999, 1, 2, 3, 4, 5, 6, time.UTC), time.Date(12345, 1, 2, 3, 4, 5, 6, time.UTC),
+	} {
+		if got, want := string(appendTime(nil, at)), at.UTC().Format(jsonTime); got != want {
+			t.Errorf("%s, want %s", got, want)
 		}
 	}
 }

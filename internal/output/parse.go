@@ -95,10 +95,9 @@ type recordedPacket struct {
 	Stack      []string      `json:"stack"`
 	Seq        *uint32       `json:"seq"`
 	EtherType  uint16        `json:"ethertype"`
-	Inner      *struct {
-		Flow flowHeaders `json:"flow"`
-	} `json:"inner"`
-	Header []byte `json:"header"`
+	Inner      *carriedFlow  `json:"inner"`
+	Header     []byte        `json:"header"`
+	BeforeNAT  *carriedFlow  `json:"before_nat"`
 }
 
 type recordedTCP struct {
@@ -125,6 +124,9 @@ func (o *recordedPacket) event() (event.Event, error) {
 	}
 	if o.Inner != nil {
 		p.Inner = o.Inner.Flow.Flow
+	}
+	if o.BeforeNAT != nil {
+		p.BeforeNAT = o.BeforeNAT.Flow.Flow
 	}
 	var err error
 	if p.Layer, p.Verdict, p.Cause, err = parseVerdict(o.Layer, o.Verdict, o.Cause); err != nil {
@@ -209,7 +211,13 @@ func (o *historyObject) history(state event.FlowState) (event.FlowHistory, error
 			Retransmits: *o.Retransmits, Seq: *o.Seq, SndQBytes: *o.SndQBytes, SameSeq: *o.SameSeqDrops, RTO: milliseconds(*o.RTOMS), Backoff: *o.Backoff,
 		}
 	}
+	if o.Inferred && o.Seq != nil && o.SameSeqDrops != nil {
+		f.TCP, f.Inferred = &event.FlowTCP{Seq: *o.Seq, SameSeq: *o.SameSeqDrops}, true
+	}
 	f.Packet = event.Packet{Interface: f.Interface, Flow: o.Flow.Flow, Process: f.Process, Slots: o.Last.Slots, Limit: o.Last.Limit, Len: o.Last.Len, Header: o.Last.Header}
+	if o.BeforeNAT != nil {
+		f.Packet.BeforeNAT = o.BeforeNAT.Flow.Flow
+	}
 	if o.Last.Verdict == "" { // of a version that did not write it
 		return f, nil
 	}

@@ -73,6 +73,10 @@ func (c *cursor) tail(p *event.Packet) {
 		c.ok = c.ok && err == nil
 		p.Header = header
 	}
+	if c.skip(`,"before_nat":{"flow":`) {
+		p.BeforeNAT = c.flow("")
+		c.literal(`}`)
+	}
 	c.literal(`}`)
 }
 

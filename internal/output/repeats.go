@@ -26,6 +26,7 @@ type Repeats struct {
 	buffer []byte
 	open   map[repeatKey]*repeat
 	queue  []*repeat // the same, the oldest first
+	live   bool
 	timer  *time.Timer
 }
 
@@ -49,10 +50,10 @@ type repeat struct {
 	count  uint64 // since then
 }
 
-// NewRepeats returns a sink that writes text to out. A line with a count comes at the latest a
-// second after its first packet.
-func NewRepeats(out io.Writer, t *Text) *Repeats {
-	return &Repeats{text: t, out: out, open: make(map[repeatKey]*repeat)}
+// NewRepeats returns a sink that writes text to out. Live, a line with a count comes at the latest
+// a second after its first packet. Of a recording, only the packets' times count.
+func NewRepeats(out io.Writer, t *Text, live bool) *Repeats {
+	return &Repeats{text: t, out: out, open: make(map[repeatKey]*repeat), live: live}
 }
 
 func keyOf(p *event.Packet) repeatKey {
@@ -96,7 +97,7 @@ func (r *Repeats) add(p *event.Packet) {
 	o := &repeat{key: key, since: p.Time, opened: time.Now()}
 	r.open[key], r.queue = o, append(r.queue, o)
 	r.buffer = r.text.Append(r.buffer, p)
-	if r.timer == nil {
+	if r.live && r.timer == nil {
 		r.timer = time.AfterFunc(repeatWindow, r.expire)
 	}
 }

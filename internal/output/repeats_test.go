@@ -24,7 +24,7 @@ func dropAt(ms int, port uint16, cause event.Cause) *event.Packet {
 func repeatLines(t *testing.T, emit func(*Repeats)) []string {
 	t.Helper()
 	var out bytes.Buffer
-	emit(NewRepeats(&out, text(100)))
+	emit(NewRepeats(&out, text(100), true))
 	var lines []string
 	for line := range strings.Lines(out.String()) {
 		if !strings.HasPrefix(line, "TIME") {
@@ -76,6 +76,22 @@ func TestRepeatsAreNotHeldBack(t *testing.T) {
 		})
 		if want := "12:00:00.000 sg_off; 12:00:00.000 sg_off  4 more in 0.0 s"; strings.Join(got, "; ") != want {
 			t.Errorf("%q, want %q", got, want)
+		}
+	})
+}
+
+// Of a recording the clock does not matter: read slowly it gives the same lines.
+func TestRepeatsOfARecording(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		r := NewRepeats(&out, text(100), false)
+		for n := range 5 {
+			_ = r.Emit(dropAt(100*n, 1, event.SGOff))
+			time.Sleep(2 * repeatWindow)
+		}
+		_ = r.Emit(&event.Notice{})
+		if got := out.String(); strings.Count(got, "sg_off") != 2 || !strings.Contains(got, "  4 more in 0.4 s\n") {
+			t.Errorf("%q", got)
 		}
 	})
 }

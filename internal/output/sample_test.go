@@ -92,6 +92,11 @@ func samplePackets() []event.Packet {
 			p.Inner = tcpFlow("10.0.0.5:49152", "10.0.0.9:5001")
 			p.Inner.Seq, p.Inner.SeqKnown = 0, false
 		}),
+		with(func(p *event.Packet) { // forwarded, and masqueraded
+			p.TCP, p.Header, p.Process = nil, []byte{1, 2, 3}, nginx
+			p.BeforeNAT = tcpFlow("172.17.0.2:40000", "10.0.0.9:5001")
+			p.BeforeNAT.Seq, p.BeforeNAT.SeqKnown = 0, false
+		}),
 	}
 }
 

@@ -46,6 +46,7 @@ func (o *owners) learn(key cgroupKey, cgroup knownCgroup, now time.Time) {
 // same share.
 type question struct {
 	sockets map[uint64]lookup // holders of these, by inode
+	flows   map[event.FlowKey]struct{}
 	tasks   map[cgroupKey]taskLookup
 
 	ofSockets, ofTasks share.Counts
@@ -60,7 +61,7 @@ func (q *question) addSocket(s *event.Socket) bool {
 	if _, is := q.sockets[s.Inode]; is {
 		return true
 	}
-	if len(q.sockets) >= event.MaxHolderInodes && !yield(q.sockets, q.ofSockets, s.UID, func(l lookup) uint32 { return l.uid }) {
+	if len(q.sockets) >= event.MaxWanted && !yield(q.sockets, q.ofSockets, s.UID, func(l lookup) uint32 { return l.uid }) {
 		return false
 	}
 	q.sockets[s.Inode] = lookup{socketKey{s.Address, s.Inode}, s.UID}
@@ -68,13 +69,25 @@ func (q *question) addSocket(s *event.Socket) bool {
 	return true
 }
 
+// addFlow reports false if too many wait.
+func (q *question) addFlow(key event.FlowKey) bool {
+	if _, is := q.flows[key]; !is && len(q.flows) >= event.MaxWanted {
+		return false
+	}
+	q.flows[key] = struct{}{}
+	return true
+}
+
+// walks reports whether the files of all processes have to be visited.
+func (q *question) walks() bool { return len(q.sockets)+len(q.flows) > 0 }
+
 // addTask reports false if too many wait.
 func (q *question) addTask(task *event.Task, uid uint32) bool {
 	key := keyOf(task)
 	if _, is := q.tasks[key]; is {
 		return true
 	}
-	if len(q.tasks) >= event.MaxHolderInodes && !yield(q.tasks, q.ofTasks, uid, func(t taskLookup) uint32 { return t.uid }) {
+	if len(q.tasks) >= event.MaxWanted && !yield(q.tasks, q.ofTasks, uid, func(t taskLookup) uint32 { return t.uid }) {
 		return false
 	}
 	q.tasks[key] = taskLookup{*task, uid}
@@ -104,16 +117,17 @@ type lookup struct {
 }
 
 func newQuestion() question {
-	return question{make(map[uint64]lookup), make(map[cgroupKey]taskLookup), share.Counts{}, share.Counts{}}
+	return question{make(map[uint64]lookup), make(map[event.FlowKey]struct{}), make(map[cgroupKey]taskLookup), share.Counts{}, share.Counts{}}
 }
 
-// takePending returns what is to be looked up: sockets only if asked for.
+// takePending returns what is to be looked up: sockets and flows only if asked for.
 func (o *owners) takePending(sockets bool) question {
 	asked := newQuestion()
 	asked.tasks, o.pending.tasks = o.pending.tasks, asked.tasks
 	asked.ofTasks, o.pending.ofTasks = o.pending.ofTasks, asked.ofTasks
 	if sockets {
 		asked.sockets, o.pending.sockets = o.pending.sockets, asked.sockets
+		asked.flows, o.pending.flows = o.pending.flows, asked.flows
 		asked.ofSockets, o.pending.ofSockets = o.pending.ofSockets, asked.ofSockets
 	}
 	return asked
@@ -121,7 +135,8 @@ func (o *owners) takePending(sockets bool) question {
 
 // An answer is the result of a lookup.
 type answer struct {
-	holders map[uint64][]event.Task // by inode
+	holders map[uint64][]event.Task          // by inode
+	senders map[event.FlowKey][]event.Holder // of flows
 	cgroups map[cgroupKey]knownCgroup
 	walked  time.Duration // that finding the holders took
 }
@@ -130,11 +145,13 @@ type answer struct {
 // goroutine at a time, which may be another than that of the owners.
 type lookups struct {
 	cgroups  *cgroups
-	find     func(inodes []uint64) ([]event.Holder, error)
-	fallback func(inodes []uint64) ([]event.Holder, error)
+	find     finder
+	fallback func(inodes []uint64) ([]event.Holder, error) // which finds no senders of flows
 }
 
-func newLookups(find func([]uint64) ([]event.Holder, error)) lookups {
+type finder func(event.Wanted) ([]event.Holder, error)
+
+func newLookups(find finder) lookups {
 	return lookups{
 		cgroups:  newCgroups(),
 		find:     find,
@@ -145,12 +162,17 @@ func newLookups(find func([]uint64) ([]event.Holder, error)) lookups {
 // run finds holders of sockets, and the cgroups of processes and of the holders that
 // started first. After an error it finds no holders.
 func (l *lookups) run(asked question) (answer, error) {
-	a := answer{holders: make(map[uint64][]event.Task), cgroups: make(map[cgroupKey]knownCgroup)}
+	a := answer{holders: make(map[uint64][]event.Task), senders: make(map[event.FlowKey][]event.Holder), cgroups: make(map[cgroupKey]knownCgroup)}
 	began := time.Now()
-	holders, err := l.holders(asked.sockets)
+	holders, err := l.holders(&asked)
 	a.walked = time.Since(began)
 	for _, h := range holders {
-		a.holders[h.Inode] = append(a.holders[h.Inode], h.Task)
+		if _, is := asked.sockets[h.Inode]; is {
+			a.holders[h.Inode] = append(a.holders[h.Inode], h.Task)
+		}
+		if _, is := asked.flows[h.Flow]; is {
+			a.senders[h.Flow] = append(a.senders[h.Flow], h)
+		}
 	}
 	for key, task := range asked.tasks {
 		l.resolve(&a, key, &task.Task)
@@ -158,6 +180,10 @@ func (l *lookups) run(asked question) (answer, error) {
 	for _, tasks := range a.holders {
 		owner := choose(tasks, nil)
 		l.resolve(&a, keyOf(owner), owner)
+	}
+	for _, senders := range a.senders {
+		first := firstHolder(senders)
+		l.resolve(&a, keyOf(&first.Task), &first.Task)
 	}
 	return a, err
 }
@@ -170,17 +196,23 @@ func (l *lookups) resolve(a *answer, key cgroupKey, task *event.Task) {
 	a.cgroups[key] = knownCgroup{Cgroup: cgroup, settled: settled}
 }
 
-func (l *lookups) holders(sockets map[uint64]lookup) ([]event.Holder, error) {
-	if len(sockets) == 0 {
+func (l *lookups) holders(asked *question) ([]event.Holder, error) {
+	if !asked.walks() {
 		return nil, nil
 	}
-	inodes := make([]uint64, 0, len(sockets))
-	for inode := range sockets {
-		inodes = append(inodes, inode)
+	var w event.Wanted
+	for inode := range asked.sockets {
+		w.Inodes = append(w.Inodes, inode)
 	}
-	holders, err := l.find(inodes)
-	if errors.Is(err, errors.ErrUnsupported) {
-		return l.fallback(inodes)
+	for key := range asked.flows {
+		w.Flows = append(w.Flows, key)
 	}
-	return holders, err
+	holders, err := l.find(w)
+	switch {
+	case !errors.Is(err, errors.ErrUnsupported):
+		return holders, err
+	case len(w.Inodes) == 0:
+		return nil, nil
+	}
+	return l.fallback(w.Inodes)
 }

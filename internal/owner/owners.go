@@ -46,12 +46,17 @@ type owners struct {
 	inodes  map[uint64]uint64 // by address: of the last socket there that had a file
 	known   map[cgroupKey]knownCgroup
 	pending question
+
+	forwarded map[event.FlowKey]*forwarded
+
 	expired time.Time // last run of expire
 	lookups lookups
 }
 
-func newOwners(find func([]uint64) ([]event.Holder, error)) *owners {
+func newOwners(find finder) *owners {
 	return &owners{
+		forwarded: make(map[event.FlowKey]*forwarded),
+
 		sockets: make(map[socketKey]*socket),
 		inodes:  make(map[uint64]uint64),
 		known:   make(map[cgroupKey]knownCgroup),
@@ -64,7 +69,7 @@ func newOwners(find func([]uint64) ([]event.Holder, error)) *owners {
 // pending lookups may find out more.
 func (o *owners) complete(p *event.Packet, now time.Time) bool {
 	if p.Socket == nil {
-		return true
+		return o.completeForwarded(p, now)
 	}
 	if p.Socket.Inode == 0 {
 		o.completeOrphan(p, now)
@@ -170,6 +175,7 @@ func (o *owners) expire(now time.Time) {
 		clear(o.sockets)
 		clear(o.inodes)
 	}
+	o.expireForwarded(now)
 }
 
 func (o *owners) drop(key socketKey) {
@@ -200,6 +206,9 @@ func (o *owners) apply(asked question, a answer, now time.Time) {
 		process, _ := o.process(owner, lookup.uid, now)
 		o.keep(lookup.key, &socket{task: *owner, process: process, sent: sent}, now)
 	}
+	for key := range asked.flows {
+		o.learnForwarded(key, a.senders[key], now)
+	}
 }
 
 // choose returns the owner among the holders of a socket: the one seen sending, else the
@@ -211,11 +220,15 @@ func choose(holders []event.Task, known *socket) *event.Task {
 		if known != nil && known.sent && isSame(h, &known.task) {
 			return h
 		}
-		if first == nil || h.Started < first.Started || h.Started == first.Started && h.PID < first.PID {
+		if first == nil || startedBefore(h, first) {
 			first = h
 		}
 	}
 	return first
+}
+
+func startedBefore(a, b *event.Task) bool {
+	return a.Started < b.Started || a.Started == b.Started && a.PID < b.PID
 }
 
 // isSame reports whether two tasks are the same process; its name may have changed.

@@ -13,21 +13,27 @@ import (
 // kernel is a find function on processes that the test makes up.
 type kernel struct {
 	holders map[uint64][]event.Task
+	senders map[event.FlowKey][]event.Task
 	asked   [][]uint64
 	err     error
 	delay   time.Duration
 }
 
-func (k *kernel) find(inodes []uint64) ([]event.Holder, error) {
+func (k *kernel) find(w event.Wanted) ([]event.Holder, error) {
 	time.Sleep(k.delay)
-	k.asked = append(k.asked, inodes)
+	k.asked = append(k.asked, w.Inodes)
 	if k.err != nil {
 		return nil, k.err
 	}
 	var found []event.Holder
-	for _, inode := range inodes {
+	for _, inode := range w.Inodes {
 		for _, task := range k.holders[inode] {
 			found = append(found, event.Holder{Inode: inode, Task: task})
+		}
+	}
+	for _, key := range w.Flows {
+		for _, task := range k.senders[key] {
+			found = append(found, event.Holder{Inode: 9, Flow: key, UID: 33, Task: task})
 		}
 	}
 	return found, nil
@@ -125,7 +131,7 @@ func TestSenderIsOwner(t *testing.T) {
 func ask(t *testing.T, o *owners, now time.Time) {
 	t.Helper()
 	asked := o.takePending(true)
-	if len(asked.sockets)+len(asked.tasks) == 0 {
+	if !asked.walks() && len(asked.tasks) == 0 {
 		t.Fatal("nothing is pending, want a socket whose owner was known for long, or a task")
 	}
 	found, err := o.lookups.run(asked)
@@ -208,14 +214,14 @@ func TestKnownSocketsAreBounded(t *testing.T) {
 			t.Fatalf("%d sockets kept, want at most %d", len(o.sockets), maxSockets)
 		}
 	}
-	for n := range uint64(3 * event.MaxHolderInodes) {
+	for n := range uint64(3 * event.MaxWanted) {
 		o.complete(of(1<<32+n), began)
 	}
-	for n := range 3 * event.MaxHolderInodes {
+	for n := range 3 * event.MaxWanted {
 		o.complete(of(1, sentBy(event.Task{PID: 1000 + n})), began)
 	}
-	if len(o.pending.sockets) != event.MaxHolderInodes || len(o.pending.tasks) != event.MaxHolderInodes {
-		t.Errorf("%d sockets and %d tasks pending, want %d each", len(o.pending.sockets), len(o.pending.tasks), event.MaxHolderInodes)
+	if len(o.pending.sockets) != event.MaxWanted || len(o.pending.tasks) != event.MaxWanted {
+		t.Errorf("%d sockets and %d tasks pending, want %d each", len(o.pending.sockets), len(o.pending.tasks), event.MaxWanted)
 	}
 }
 
@@ -230,13 +236,13 @@ func TestLookupsAreSharedByUsers(t *testing.T) {
 		p.Socket.UID = uid
 		o.complete(p, began)
 	}
-	for n := range uint64(3 * event.MaxHolderInodes) {
+	for n := range uint64(3 * event.MaxWanted) {
 		ask(1000+n, 1000)
 	}
 	for n := range uint64(40) {
 		ask(100_000+n, 1001)
 	}
-	for n := range uint64(event.MaxHolderInodes) {
+	for n := range uint64(event.MaxWanted) {
 		ask(200_000+n, 1000)
 	}
 	sockets, tasks := 0, 0
@@ -250,7 +256,7 @@ func TestLookupsAreSharedByUsers(t *testing.T) {
 			tasks++
 		}
 	}
-	if sockets != 40 || tasks != 40 || len(o.pending.sockets) != event.MaxHolderInodes || len(o.pending.tasks) != event.MaxHolderInodes {
+	if sockets != 40 || tasks != 40 || len(o.pending.sockets) != event.MaxWanted || len(o.pending.tasks) != event.MaxWanted {
 		t.Errorf("%d sockets and %d processes of the second user are looked up, want 40; %d and %d of all", sockets, tasks, len(o.pending.sockets), len(o.pending.tasks))
 	}
 }

@@ -52,7 +52,7 @@ type result struct {
 
 // NewReader returns one that reads packets by read and finds holders of sockets by find,
 // as [trace.Tracer.Read] and [trace.Tracer.Holders] do.
-func NewReader(read func(context.Context) (event.Packet, error), find func([]uint64) ([]event.Holder, error)) *Reader {
+func NewReader(read func(context.Context) (event.Packet, error), find func(event.Wanted) ([]event.Holder, error)) *Reader {
 	return &Reader{read: read, owners: newOwners(find), now: time.Now, results: make(chan result, 1)}
 }
 
@@ -141,7 +141,7 @@ func (r *Reader) untilNext(ctx context.Context, now time.Time) context.Context {
 		return r.pause
 	}
 	next := r.waiting[0].until
-	if !r.lookingUp && len(r.owners.pending.sockets) > 0 && r.nextLookup.Before(next) {
+	if !r.lookingUp && r.owners.pending.walks() && r.nextLookup.Before(next) {
 		next = r.nextLookup
 	}
 	r.mu.Lock()
@@ -157,7 +157,7 @@ func (r *Reader) untilNext(ctx context.Context, now time.Time) context.Context {
 // wait if the last walk was too recent.
 func (r *Reader) startLookup(now time.Time) {
 	pending := &r.owners.pending
-	sockets := len(pending.sockets) > 0 && !now.Before(r.nextLookup)
+	sockets := pending.walks() && !now.Before(r.nextLookup)
 	if r.lookingUp || !sockets && len(pending.tasks) == 0 {
 		return
 	}
@@ -186,7 +186,7 @@ func (r *Reader) poll(now time.Time) {
 // settle completes the packets that waited for a result.
 func (r *Reader) settle(found result, now time.Time) {
 	r.lookingUp = false
-	if len(found.asked.sockets) > 0 {
+	if found.asked.walks() {
 		r.nextLookup = now.Add(max(lookupInterval, lookupPause*found.answer.walked))
 	}
 	r.owners.apply(found.asked, found.answer, now)
@@ -202,7 +202,7 @@ func (r *Reader) finish() {
 	if r.lookingUp {
 		r.settle(<-r.results, r.now())
 	}
-	if asked := r.owners.takePending(true); len(asked.sockets)+len(asked.tasks) > 0 {
+	if asked := r.owners.takePending(true); asked.walks() || len(asked.tasks) > 0 {
 		found, _ := r.owners.lookups.run(asked)
 		r.settle(result{asked, found}, r.now())
 	}

@@ -40,7 +40,8 @@ type slowKernel struct {
 	release chan struct{} // each value lets one answer go
 }
 
-func (k *slowKernel) find(inodes []uint64) ([]event.Holder, error) {
+func (k *slowKernel) find(w event.Wanted) ([]event.Holder, error) {
+	inodes := w.Inodes
 	k.mu.Lock()
 	k.asked = append(k.asked, slices.Sorted(slices.Values(inodes)))
 	k.mu.Unlock()

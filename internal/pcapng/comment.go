@@ -31,6 +31,9 @@ func packetComments(p *event.Packet, reconstructed bool) []string {
 	if p.Inner != nil {
 		comments = append(comments, "inner flow: "+output.Endpoints(p.Inner.Proto, p.Inner.Source, p.Inner.Destination))
 	}
+	if nat := p.BeforeNAT; nat != nil {
+		comments = append(comments, "before NAT: "+output.Endpoints(nat.Proto, nat.Source, nat.Destination))
+	}
 	if reconstructed {
 		comments = append(comments, reconstruction(p))
 	}

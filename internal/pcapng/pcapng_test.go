@@ -258,6 +258,7 @@ func TestComments(t *testing.T) {
 			p.Layer, p.Cause, p.Reason, p.Stack = event.LayerElsewhere, event.CauseNone, "QDISC_DROP", []string{"tbf_enqueue+0x10 [sch_tbf]"}
 		}), "dropped elsewhere, 35/18 slots, nginx[812]|drop reason: QDISC_DROP in tbf_enqueue [sch_tbf]"},
 		{"tunnel", change(func(p *event.Packet) { p.Inner = p.Flow }), "dropped: too_many_slots, 35/18 slots, nginx[812]|inner flow: 10.0.0.1:40000 > 10.0.0.9:5001 tcp"},
+		{"NAT", change(func(p *event.Packet) { p.BeforeNAT = p.Flow }), "dropped: too_many_slots, 35/18 slots, nginx[812]|before NAT: 10.0.0.1:40000 > 10.0.0.9:5001 tcp"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if got := strings.Join(packetComments(test.packet, false), "|"); got != test.want {

@@ -79,7 +79,7 @@ func (r *Redactor) Event(e event.Event) event.Event {
 }
 
 func (r *Redactor) packet(p event.Packet) event.Packet {
-	p.Flow, p.Inner = r.flow(p.Flow), r.flow(p.Inner)
+	p.Flow, p.Inner, p.BeforeNAT = r.flow(p.Flow), r.flow(p.Inner), r.flow(p.BeforeNAT)
 	p.Process = r.process(p.Process)
 	if p.Sender != nil {
 		sender := *p.Sender

@@ -25,12 +25,14 @@ var secrets = []string{"acme", "billing", "db7", "8.8.4", "172.16.9", "2a00:1450
 func secretPacket(source, destination string) *event.Packet {
 	return &event.Packet{
 		Time: time.Unix(1, 0), Interface: event.Device{Name: "eth0", Index: 2}, Verdict: event.Dropped, Cause: event.TooManySlots, Slots: 35, Limit: 18,
-		Flow:    &event.Flow{Proto: 6, Source: netip.MustParseAddrPort(source), Destination: netip.MustParseAddrPort(destination), Seq: 7, SeqKnown: true},
-		Inner:   &event.Flow{Proto: 17, Source: netip.MustParseAddrPort("[fd12:3456::9]:1"), Destination: netip.MustParseAddrPort("[2a00:1450::1]:2")},
-		Process: &event.Process{PID: 812, Comm: secretComm, UID: 33, Unit: secretUnit, Container: "0f1e2d3c"},
-		Sender:  &event.Task{PID: 812, Comm: secretComm},
-		Stack:   []string{"xennet_start_xmit+0x0 [xen_netfront]", "tcp_sendmsg+0x27", "pay_invoice+0x4d (/opt/acme/bin/acmed)", "[unknown] 0x7f01 (/opt/acme/bin/acmed+0x99)", "/opt/acme/lib/x.so"},
-		Header:  tcpFrame("172.16.9.5", "8.8.4.4"),
+		Flow:  &event.Flow{Proto: 6, Source: netip.MustParseAddrPort(source), Destination: netip.MustParseAddrPort(destination), Seq: 7, SeqKnown: true},
+		Inner: &event.Flow{Proto: 17, Source: netip.MustParseAddrPort("[fd12:3456::9]:1"), Destination: netip.MustParseAddrPort("[2a00:1450::1]:2")},
+
+		BeforeNAT: &event.Flow{Proto: 6, Source: netip.MustParseAddrPort("172.16.9.5:2"), Destination: netip.MustParseAddrPort("8.8.4.4:2")},
+		Process:   &event.Process{PID: 812, Comm: secretComm, UID: 33, Unit: secretUnit, Container: "0f1e2d3c"},
+		Sender:    &event.Task{PID: 812, Comm: secretComm},
+		Stack:     []string{"xennet_start_xmit+0x0 [xen_netfront]", "tcp_sendmsg+0x27", "pay_invoice+0x4d (/opt/acme/bin/acmed)", "[unknown] 0x7f01 (/opt/acme/bin/acmed+0x99)", "/opt/acme/lib/x.so"},
+		Header:    tcpFrame("172.16.9.5", "8.8.4.4"),
 	}
 }
 

@@ -51,7 +51,7 @@ func restrictFiles(p Policy) error {
 		return errno
 	}
 	defer func() { _ = unix.Close(int(fd)) }() // the domain stays
-	for _, path := range readable() {
+	for _, path := range append(readable(), p.Read...) {
 		if err := addRule(int(fd), path, rightsRead); err != nil {
 			return err
 		}

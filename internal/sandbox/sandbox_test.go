@@ -3,9 +3,11 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -62,8 +64,17 @@ var attempts = map[string]func() error{
 		}
 		return err
 	},
-	"ptrace": func() error { return unix.PtraceAttach(os.Getppid()) },
-	"mount":  func() error { return unix.Mount("none", "/proc", "tmpfs", 0, "") },
+	"accept": func() error {
+		fd, _, err := unix.Accept4(listening, unix.SOCK_CLOEXEC)
+		if err == nil || err == unix.EAGAIN {
+			_ = unix.Close(fd)
+			return nil
+		}
+		return err
+	},
+	"read a directory that is named": func() error { _, err := os.ReadFile(os.Getenv("XENTRACE_TEST_VICTIM")); return err },
+	"ptrace":                         func() error { return unix.PtraceAttach(os.Getppid()) },
+	"mount":                          func() error { return unix.Mount("none", "/proc", "tmpfs", 0, "") },
 	"threads": func() error {
 		done := make(chan error)
 		for range 20 { // more threads than there are now
@@ -83,6 +94,18 @@ var attempts = map[string]func() error{
 	},
 }
 
+// listening is a socket that listens without blocking, opened before the sandbox is entered.
+var listening int
+
+func listen() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	listening = fd
+	return errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 1))
+}
+
 func opened(family, kind int) error {
 	fd, err := unix.Socket(family, kind, 0)
 	if err == nil {
@@ -96,7 +119,17 @@ func tryAll(args []string) error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return err
 	}
-	p := Policy{Namespaces: strings.Contains(args[0], "namespaces"), Processes: strings.Contains(args[0], "processes"), Send: strings.Contains(args[0], "send")}
+	if err := listen(); err != nil {
+		return err
+	}
+	text := args[0]
+	p := Policy{
+		Namespaces: strings.Contains(text, "namespaces"), Processes: strings.Contains(text, "processes"),
+		Send: strings.Contains(text, "send"), Serve: strings.Contains(text, "serve"),
+	}
+	if strings.Contains(text, "read") {
+		p.Read = []string{filepath.Dir(os.Getenv("XENTRACE_TEST_VICTIM"))}
+	}
 	for range 2 {
 		if err := Enter(p); err != nil {
 			return err
@@ -148,10 +181,11 @@ func TestSandbox(t *testing.T) {
 		policy  string
 		refused []string
 	}{
-		{"none", append(always, "send", "read etc", "read parent's namespace")},
-		{"send", append(always, "read etc", "read parent's namespace")},
-		{"processes", append(always, "send")},
-		{"namespaces processes", append(always, "send")},
+		{"none", append(always, "send", "accept", "read etc", "read a directory that is named", "read parent's namespace")},
+		{"send", append(always, "read etc", "read a directory that is named", "read parent's namespace")},
+		{"serve read", append(always, "send", "read etc", "read parent's namespace")},
+		{"processes", append(always, "send", "accept")},
+		{"namespaces processes", append(always, "send", "accept")},
 	} {
 		t.Run(test.policy, func(t *testing.T) {
 			refused := sandboxed(t, test.policy)

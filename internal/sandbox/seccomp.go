@@ -17,6 +17,9 @@ type Policy struct {
 	Namespaces bool // enter other network namespaces
 	Processes  bool // read files of other users' processes
 	Send       bool // send packets
+	Serve      bool // accept connections on sockets that listen already
+	// Read are directories that are read besides those of every process.
+	Read []string
 	// Directory is where files are made, written and removed; empty for nowhere. It may be
 	// removed meanwhile and made again.
 	Directory string
@@ -119,6 +122,9 @@ func program(p Policy) []unix.SockFilter {
 	}
 	if p.Send {
 		calls = append(calls, sending...)
+	}
+	if p.Serve {
+		calls = append(calls, unix.SYS_ACCEPT4)
 	}
 	if p.Directory != "" {
 		calls = append(calls, writing...)

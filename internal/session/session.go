@@ -283,8 +283,8 @@ type Tracer interface {
 	// Read waits for the next record. It returns io.EOF once the tracer was stopped and
 	// all records were read.
 	Read(context.Context) (event.Packet, error)
-	// Holders returns the processes that hold the sockets of these inodes.
-	Holders(inodes []uint64) ([]event.Holder, error)
+	// Holders returns the processes that hold sockets.
+	Holders(event.Wanted) ([]event.Holder, error)
 	Totals(context.Context) (event.Totals, error)
 	Stop(context.Context) error
 	Close() error

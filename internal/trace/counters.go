@@ -117,8 +117,10 @@ func (r *registry) counted(ctx context.Context) ([]interfaceTotals, error) {
 		return nil, err
 	}
 	all := make([]interfaceTotals, 0, len(r.all)+1)
+	from := make(spaces)
+	defer func() { _ = from.close() }() // only read from
 	for _, w := range r.all {
-		t, err := r.interfaceTotals(ctx, w)
+		t, err := r.interfaceTotals(ctx, from, w)
 		if err != nil {
 			return nil, err
 		}
@@ -138,7 +140,7 @@ func (r *registry) counted(ctx context.Context) ([]interfaceTotals, error) {
 	return all, nil
 }
 
-func (r *registry) interfaceTotals(ctx context.Context, w *watchedInterface) (interfaceTotals, error) {
+func (r *registry) interfaceTotals(ctx context.Context, from spaces, w *watchedInterface) (interfaceTotals, error) {
 	sum := w.finalCounts
 	if !w.gone {
 		var err error
@@ -156,7 +158,7 @@ func (r *registry) interfaceTotals(ctx context.Context, w *watchedInterface) (in
 	}
 	final := w.final
 	if final.txDropped == nil && !w.gone {
-		r.readKernel(ctx, w, &final)
+		r.readKernel(ctx, from, w, &final)
 	}
 	if w.base.txDropped != nil && final.txDropped != nil {
 		delta := *final.txDropped - *w.base.txDropped

@@ -191,6 +191,7 @@ const (
 // being read, and all packets after them, so that the order is kept.
 type pending struct {
 	packets []pendingPacket // the first one waits for its driver
+	one     []pendingPacket // memory of a single packet, which is nearly always enough
 	limit   int
 }
 
@@ -204,7 +205,13 @@ func (p *pending) add(packet event.Packet, driver *linearization) {
 	if !isOpen(&packet) {
 		driver = nil
 	}
+	if p.packets == nil {
+		p.packets = p.one
+	}
 	p.packets = append(p.packets, pendingPacket{packet, driver})
+	if len(p.packets) == 1 && cap(p.packets) == 1 {
+		p.one = p.packets[:0]
+	}
 }
 
 func (p *pending) next() (event.Packet, bool) {

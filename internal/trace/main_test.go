@@ -44,7 +44,7 @@ func confinedNamespaces(args []string) error {
 	if loopback < 0 {
 		return fmt.Errorf("%v: want lo of network namespace %d", all, inum)
 	}
-	_, readErr := readKernel(context.Background(), all[loopback], false)
+	_, readErr := readKernel(context.Background(), make(spaces), all[loopback], false)
 	// Owners of sockets and a driver's return still work.
 	_, findErr := f.find([]uint64{1})
 	_, loadErr := loadPrograms(kernel.NewTypes(), "settle_packets")

@@ -129,7 +129,9 @@ func (t *Tracer) DropPrivileges(ctx context.Context, user kernel.User, more ...k
 	if t.calls != nil {
 		keep = append(keep, unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH)
 	}
-	return keepPrivileges(user, t.options.Interfaces, sandbox.Policy{Send: t.options.Probe, Directory: t.options.Writes}, keep)
+	return keepPrivileges(user, t.options.Interfaces, sandbox.Policy{
+		Send: t.options.Probe, Serve: t.options.Serves, Directory: t.options.Writes, Read: t.options.Reads,
+	}, keep)
 }
 
 // KeepPrivileges becomes the user and drops all privileges but CAP_BPF and CAP_PERFMON

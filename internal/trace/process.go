@@ -93,32 +93,29 @@ func (f *holderFinder) close() error {
 	return err
 }
 
-// Holders returns processes that hold the sockets of these inodes, which are at most
-// MaxHolderInodes, in no particular order: of each socket at most 32, among them the one
-// that was started first unless it has more. A process may be there more than once if its
+// Holders returns processes that hold the sockets wanted, in no particular order: of each
+// socket at most 32, among them the one that was started first unless it has more. A process may be there more than once if its
 // threads have file tables of their own. It takes a walk through the
 // files of all processes, in the kernel. The error wraps errors.ErrUnsupported where
 // the kernel has no such iterator, and where PIDs mean something else to the caller
 // than to the kernel, in a PID namespace.
-func (t *Tracer) Holders(inodes []uint64) ([]event.Holder, error) {
+func (t *Tracer) Holders(w event.Wanted) ([]event.Holder, error) {
 	if t.holders == nil {
 		return nil, fmt.Errorf("holders of sockets: %w: no records are made", errors.ErrUnsupported)
 	}
-	return t.holders.find(inodes)
+	return t.holders.find(w)
 }
 
-func (f *holderFinder) find(inodes []uint64) ([]event.Holder, error) {
+func (f *holderFinder) find(w event.Wanted) ([]event.Holder, error) {
 	if f.refused != nil {
 		return nil, fmt.Errorf("holders of sockets: %w: %w", errors.ErrUnsupported, f.refused)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	wanted := f.collection.Maps[bpf.XentraceMapWantedSockets]
-	for _, inode := range inodes {
-		if err := wanted.Put(inode, bpf.XentraceWanted{}); err != nil {
-			return nil, fmt.Errorf("sockets to look for: %w", err)
-		}
-		defer func() { _ = wanted.Delete(inode) }() // it exists
+	withdraw, err := f.ask(w)
+	defer withdraw()
+	if err != nil {
+		return nil, fmt.Errorf("sockets to look for: %w", err)
 	}
 	visit, err := f.iterator.Open()
 	if err != nil {
@@ -129,6 +126,37 @@ func (f *holderFinder) find(inodes []uint64) ([]event.Holder, error) {
 		return nil, fmt.Errorf("holders of sockets: %w", err)
 	}
 	return holders, nil
+}
+
+// ask has the next walk look for sockets, until withdraw.
+func (f *holderFinder) ask(w event.Wanted) (withdraw func(), err error) {
+	sockets, flows := f.collection.Maps[bpf.XentraceMapWantedSockets], f.collection.Maps[bpf.XentraceMapWantedFlows]
+	withdraw = func() {
+		for _, inode := range w.Inodes {
+			_ = sockets.Delete(inode) // it may not have come to be there
+		}
+		for _, flow := range w.Flows {
+			_ = flows.Delete(encodeFlow(flow))
+		}
+	}
+	for _, inode := range w.Inodes {
+		err = errors.Join(err, sockets.Put(inode, bpf.XentraceWanted{}))
+	}
+	for _, flow := range w.Flows {
+		err = errors.Join(err, flows.Put(encodeFlow(flow), bpf.XentraceWanted{}))
+	}
+	return withdraw, errors.Join(err, f.collection.Variables[bpf.XentraceVarFlowsWanted].Set(uint32(len(w.Flows))))
+}
+
+// encodeFlow is a flow as the BPF programs look it up.
+func encodeFlow(key event.FlowKey) bpf.XentraceFlow {
+	f := bpf.XentraceFlow{Proto: key.Proto, Sport: key.Source.Port(), Dport: key.Destination.Port(), Family: 6}
+	if key.Source.Addr().Is4() {
+		f.Family = 4
+	}
+	copy(f.Saddr[:], key.Source.Addr().AsSlice())
+	copy(f.Daddr[:], key.Destination.Addr().AsSlice())
+	return f
 }
 
 const holderSize = int(unsafe.Sizeof(bpf.XentraceHolder{}))
@@ -162,7 +190,11 @@ func appendHolders(holders []event.Holder, raw []byte) []event.Holder {
 	for ; len(raw) > 0; raw = raw[holderSize:] {
 		copy(unsafe.Slice((*byte)(unsafe.Pointer(&one)), holderSize), raw)
 		if task := decodeSender(&one.Process); task != nil {
-			holders = append(holders, event.Holder{Inode: one.Inode, Task: *task})
+			h := event.Holder{Inode: one.Inode, Task: *task}
+			if f := decodeFlow(&one.Flow); f != nil {
+				h.UID, h.Flow = one.Uid, event.FlowKey{Proto: f.Proto, Source: f.Source, Destination: f.Destination}
+			}
+			holders = append(holders, h)
 		}
 	}
 	return holders

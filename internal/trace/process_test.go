@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"runtime"
@@ -75,7 +76,7 @@ func TestHoldersOfSockets(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = twice.Close() }()
-	holders, err := f.find([]uint64{inodeOf(t, one), inodeOf(t, two), 1})
+	holders, err := f.find(event.Wanted{Inodes: []uint64{inodeOf(t, one), inodeOf(t, two), 1}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,12 +95,12 @@ func TestHoldersOfSockets(t *testing.T) {
 		t.Errorf("%v, want this process once for %d and for %d", found, inodeOf(t, one), inodeOf(t, two))
 	}
 	// What was asked for before is forgotten.
-	if holders, err := f.find([]uint64{1}); err != nil || len(holders) != 0 {
+	if holders, err := f.find(event.Wanted{Inodes: []uint64{1}}); err != nil || len(holders) != 0 {
 		t.Errorf("%v, %v: want nobody", holders, err)
 	}
 	inode := inodeOf(t, one)
 	_ = one.Close()
-	if holders, err := f.find([]uint64{inode}); err != nil || len(holders) != 0 {
+	if holders, err := f.find(event.Wanted{Inodes: []uint64{inode}}); err != nil || len(holders) != 0 {
 		t.Errorf("%v, %v: want nobody, the socket is closed", holders, err)
 	}
 }
@@ -109,12 +110,12 @@ func TestHolderOfManyDescriptors(t *testing.T) {
 	f := finder(t)
 	const copies = 100_000
 	inode := holdSocket(t, copies)
-	if _, err := f.find([]uint64{1}); err != nil { // the first allocates what all share
+	if _, err := f.find(event.Wanted{Inodes: []uint64{1}}); err != nil { // the first allocates what all share
 		t.Fatal(err)
 	}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	holders, err := f.find([]uint64{inode})
+	holders, err := f.find(event.Wanted{Inodes: []uint64{inode}})
 	runtime.ReadMemStats(&after)
 	if err != nil || len(holders) != 2 {
 		t.Fatalf("%d holders, %v: want this process and the one with %d files", len(holders), err, copies)
@@ -136,7 +137,7 @@ func TestHoldersAreBounded(t *testing.T) {
 	for range 40 {
 		startHolder(t, exec.Command("cat"), file)
 	}
-	holders, err := f.find([]uint64{inodeOf(t, socket)})
+	holders, err := f.find(event.Wanted{Inodes: []uint64{inodeOf(t, socket)}})
 	if err != nil || len(holders) < 16 || len(holders) > 32 {
 		t.Fatalf("%d holders, %v: want 16 to 32", len(holders), err)
 	}
@@ -239,7 +240,7 @@ func BenchmarkHolders(b *testing.B) {
 			inode := inodeOf(b, udpSocket(b))
 			b.ResetTimer()
 			for range b.N {
-				if holders, err := f.find([]uint64{inode}); err != nil || len(holders) != 1 {
+				if holders, err := f.find(event.Wanted{Inodes: []uint64{inode}}); err != nil || len(holders) != 1 {
 					b.Fatal(holders, err)
 				}
 			}
@@ -252,7 +253,7 @@ func BenchmarkHolders(b *testing.B) {
 func TestHoldersWithoutIterator(t *testing.T) {
 	refused := &holderFinder{refused: errors.New("no iterators here")}
 	tracer := &Tracer{holders: refused}
-	if _, err := tracer.Holders([]uint64{1}); !errors.Is(err, errors.ErrUnsupported) {
+	if _, err := tracer.Holders(event.Wanted{Inodes: []uint64{1}}); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("%v, want it unsupported", err)
 	}
 	if got := refused.privileges(); !slices.Equal(got, []kernel.Capability{unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH}) {
@@ -262,7 +263,7 @@ func TestHoldersWithoutIterator(t *testing.T) {
 		t.Error(err)
 	}
 	tracer.holders = nil // no records are made
-	if _, err := tracer.Holders([]uint64{1}); !errors.Is(err, errors.ErrUnsupported) || len(tracer.holders.privileges()) != 0 || tracer.holders.close() != nil {
+	if _, err := tracer.Holders(event.Wanted{Inodes: []uint64{1}}); !errors.Is(err, errors.ErrUnsupported) || len(tracer.holders.privileges()) != 0 || tracer.holders.close() != nil {
 		t.Errorf("%v without records, want it unsupported", err)
 	}
 }
@@ -286,4 +287,79 @@ func TestSenderIsDecoded(t *testing.T) {
 	if p, err := d.decodePacket(raw); err != nil || p.Sender != nil {
 		t.Errorf("sender %+v, %v, want none", p.Sender, err)
 	}
+}
+
+// A connected socket is found by its addresses, in whichever network namespace, as they are in
+// its packets.
+func TestHoldersByAddresses(t *testing.T) {
+	f := finder(t)
+	for _, test := range []struct{ name, network, listen string }{
+		{"IPv4", "tcp4", "127.0.0.1:0"},
+		{"IPv6", "tcp6", "[::1]:0"},
+		{"IPv4 of an IPv6 socket", "tcp", "127.0.0.1:0"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			listener, err := net.Listen("tcp", test.listen)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = listener.Close() }()
+			to := listener.Addr().(*net.TCPAddr).AddrPort()
+			if test.network == "tcp" {
+				to = netip.AddrPortFrom(netip.AddrFrom16(to.Addr().As16()), to.Port())
+			}
+			socket, err := unix.Socket(familyOf(to.Addr()), unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			file := os.NewFile(uintptr(socket), "socket")
+			defer func() { _ = file.Close() }()
+			if err := unix.Connect(socket, sockaddr(to)); err != nil {
+				t.Fatal(err)
+			}
+			key := event.FlowKey{Proto: unix.IPPROTO_TCP, Source: localOf(t, socket), Destination: netip.AddrPortFrom(to.Addr().Unmap(), to.Port())}
+			other := key
+			other.Source = netip.AddrPortFrom(key.Source.Addr(), key.Source.Port()^1)
+			holders, err := f.find(event.Wanted{Flows: []event.FlowKey{other, key}})
+			if err != nil || len(holders) != 1 || holders[0].PID != os.Getpid() || holders[0].Flow != key || int(holders[0].UID) != os.Getuid() {
+				t.Fatalf("%+v, %v: want this process once, by %+v", holders, err, key)
+			}
+			inode := holders[0].Inode
+			// Asked for both ways it is found once.
+			holders, err = f.find(event.Wanted{Inodes: []uint64{inode}, Flows: []event.FlowKey{key}})
+			if err != nil || len(holders) != 1 || holders[0].Inode != inode || holders[0].Flow != key {
+				t.Errorf("%+v, %v: want inode %d by %+v", holders, err, inode, key)
+			}
+			if holders, err := f.find(event.Wanted{Inodes: []uint64{inode}}); err != nil || len(holders) != 1 || holders[0].Flow != (event.FlowKey{}) {
+				t.Errorf("%+v, %v: want inode %d, and no addresses", holders, err, inode)
+			}
+		})
+	}
+}
+
+func familyOf(a netip.Addr) int {
+	if a.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}
+
+func sockaddr(a netip.AddrPort) unix.Sockaddr {
+	if a.Addr().Is4() {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+	}
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+}
+
+func localOf(t *testing.T, socket int) netip.AddrPort {
+	t.Helper()
+	name, err := unix.Getsockname(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if four, is := name.(*unix.SockaddrInet4); is {
+		return netip.AddrPortFrom(netip.AddrFrom4(four.Addr), uint16(four.Port))
+	}
+	six := name.(*unix.SockaddrInet6)
+	return netip.AddrPortFrom(netip.AddrFrom16(six.Addr).Unmap(), uint16(six.Port))
 }

@@ -91,9 +91,13 @@ func (d *recordDecoder) decodePacket(raw []byte) (event.Packet, error) {
 		EtherType:  record.EtherType,
 		Header:     header,
 		Flow:       decodeFlow(&record.Flow),
-		Inner:      decodeInner(&record.Inner),
 		Socket:     decodeSocket(&record.Socket),
 		Sender:     decodeSender(&record.Sender),
+	}
+	if record.BeforeNat != 0 {
+		p.BeforeNAT = decodeFlow(&record.Inner)
+	} else {
+		p.Inner = decodeInner(&record.Inner)
 	}
 	for i := range p.Frags {
 		p.Frags[i] = event.Frag{Offset: record.Frags[i].Offset, Size: record.Frags[i].Size}

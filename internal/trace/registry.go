@@ -2,7 +2,6 @@ package trace
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -120,7 +119,9 @@ func (r *registry) add(ctx context.Context, i netdev.Interface, reportedByBPF bo
 		return false, fmt.Errorf("%d interfaces are watched already; its packets are counted with those of others that came too late", len(r.active))
 	}
 	w := &watchedInterface{Interface: i, slot: r.free[0], driver: r.drivers.current()}
-	r.readKernel(ctx, w, &w.base)
+	from := make(spaces)
+	r.readKernel(ctx, from, w, &w.base)
+	_ = from.close() // only read from
 	if err := r.clear(w.slot); err != nil {
 		return false, err
 	}
@@ -229,20 +230,12 @@ func (r *registry) anyNetfront() bool {
 
 // finish reads the final tx_dropped of every interface.
 func (r *registry) finish(ctx context.Context) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, w := range r.active {
-		r.readKernel(ctx, w, &w.final)
-	}
+	r.readAll(ctx, func(w *watchedInterface) *readings { return &w.final })
 }
 
 // rebase reads tx_dropped again: counting begins now.
 func (r *registry) rebase(ctx context.Context) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, w := range r.active {
-		r.readKernel(ctx, w, &w.base)
-	}
+	r.readAll(ctx, func(w *watchedInterface) *readings { return &w.base })
 }
 
 // readings are counters that the kernel keeps; nil where they cannot be read.
@@ -252,8 +245,8 @@ type readings struct {
 }
 
 // readKernel reads them. Those of connection tracking concern drops outside the driver.
-func (r *registry) readKernel(ctx context.Context, w *watchedInterface, into *readings) {
-	read, err := readKernel(ctx, w.Interface, r.elsewhere != nil)
+func (r *registry) readKernel(ctx context.Context, from spaces, w *watchedInterface, into *readings) {
+	read, err := readKernel(ctx, from, w.Interface, r.elsewhere != nil)
 	if err != nil {
 		w.missing = err.Error()
 		return
@@ -261,24 +254,33 @@ func (r *registry) readKernel(ctx context.Context, w *watchedInterface, into *re
 	*into = read
 }
 
-// readKernel reads the counters. The namespace is not kept open, which would keep it alive.
-func readKernel(ctx context.Context, i netdev.Interface, conntrack bool) (readings, error) {
-	namespace, err := netdev.OpenNamespace(ctx, i.Namespace)
+func readKernel(ctx context.Context, from spaces, i netdev.Interface, conntrack bool) (readings, error) {
+	namespace, err := from.open(ctx, i.Namespace)
 	if err != nil {
 		return readings{}, err
 	}
-	var read readings
 	counters, err := namespace.Counters(i.Index)
-	if err == nil && conntrack {
+	if err != nil {
+		return readings{}, err
+	}
+	read := readings{txDropped: &counters.TxDropped}
+	if conntrack {
 		if counts, err := namespace.Conntrack(); err == nil {
 			read.conntrack = &counts
 		}
 	}
-	if err := errors.Join(err, namespace.Close()); err != nil {
-		return readings{}, err
-	}
-	read.txDropped = &counters.TxDropped
 	return read, nil
+}
+
+// readAll reads them of every interface that is there.
+func (r *registry) readAll(ctx context.Context, into func(*watchedInterface) *readings) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	from := make(spaces)
+	defer func() { _ = from.close() }() // only read from
+	for _, w := range r.active {
+		r.readKernel(ctx, from, w, into(w))
+	}
 }
 
 // missing returns why a tx_dropped is unknown, if one is.

@@ -83,6 +83,21 @@ func (t *Tracer) countLost(totals *event.Totals) error {
 	return nil
 }
 
+// Hooks returns how many hooks are attached, and how many should be and are not: those in
+// a driver that is not loaded.
+func (t *Tracer) Hooks() (attached, missing int) {
+	t.driver.mu.Lock() // hooks come and go with it
+	defer t.driver.mu.Unlock()
+	for i := range t.attachment.hooks {
+		if t.attachment.hooks[i].link != nil {
+			attached++
+		} else {
+			missing++
+		}
+	}
+	return attached, missing
+}
+
 // lossCounters records which of its own losses this kernel counts.
 type lossCounters struct {
 	recursion bool

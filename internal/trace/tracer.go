@@ -26,10 +26,6 @@ import (
 // missing and how to get it.
 var ErrCannotRun = errors.New("cannot run here")
 
-// DefaultRingBytes is the size of the ring buffer unless asked otherwise: room for 14,000
-// records of packets without fragments, 9,800 of 17 fragments.
-const DefaultRingBytes = 4 << 20
-
 // MaxSnap is the largest Options.Snap, in bytes.
 const MaxSnap = 256 // MAX_SNAP in bpf/event.h
 
@@ -43,12 +39,14 @@ type Options struct {
 	Records    bool // false: count only, no record is made
 	Drops      event.Drops
 	DropsHook  DropsHook // what reports drops outside the driver
-	RingBytes  int       // size of the ring buffer, a power of two and a multiple of the page size; 0 for the default
+	RingBytes  int       // size of the ring buffer, a power of two and a multiple of the page size; 0 for [DefaultRing]
 	Wait       bool      // wait for an interface to appear instead of failing
 	Stacks     bool      // record the stack of the call that sent a packet
 	Rejected   bool      // hook the TX responses, too: packets that the backend rejected
 	Writes     string    // directory in which the caller makes files once privileges are dropped; empty for none
 	Probe      bool      // record every packet of one socket, see SetProbe
+	Serves     bool      // the caller accepts connections once privileges are dropped
+	Reads      []string  // directories that the caller reads then
 	Snap       int       // record so many bytes of a packet, at most MaxSnap; 0 for none
 	// Rate limits the records: at most so many are made in any second, and those beyond are
 	// counted in Totals.Suppressed. Of 128 and more a quarter is reserved in 32 equal shares
@@ -103,7 +101,7 @@ type Tracer struct {
 // lacks.
 func Start(ctx context.Context, o Options) (*Tracer, error) {
 	if o.RingBytes == 0 {
-		o.RingBytes = DefaultRingBytes
+		o.RingBytes = DefaultRing()
 	}
 	if o.Snap < 0 || o.Snap > MaxSnap {
 		return nil, fmt.Errorf("bytes of each packet: %d: must be 0 to %d", o.Snap, MaxSnap)

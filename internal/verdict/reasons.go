@@ -206,3 +206,9 @@ func countOfReason(t *event.InterfaceTotals, reason string) uint64 {
 	}
 	return t.Reasons[reason]
 }
+
+// Reasons returns the drop reasons that have a rule of their own, in the order of the
+// alphabet. That of all others is not among them.
+func Reasons() []string {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(reasonRules)), func(reason string) bool { return reason == "other" })
+}

@@ -282,43 +282,6 @@ func linksOf(t *testing.T, pid int) string {
 	return all.String()
 }
 
-// A connection through this machine: its packets are dropped again and again, but how
-// it stands is known to the two ends only.
-func TestForwardedConnectionIsNotJudged(t *testing.T) {
-	l := newLab(t)
-	queueOf(t)
-	third := newNamespace(t)
-	beyond := network.End{Namespace: third, Name: "beyond", Addresses: []netip.Prefix{netip.MustParsePrefix("10.97.0.2/24")}}
-	in := network.End{Namespace: l.near.Namespace, Name: "in", Addresses: []netip.Prefix{netip.MustParsePrefix("10.97.0.1/24")}}
-	must(t, network.Join(in, beyond, 1500))
-	must(t, os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0))
-	must(t, third.Do(func() error { return netlink.RouteAdd(&netlink.Route{Gw: net.IPv4(10, 97, 0, 1)}) }))
-	must(t, l.far.Namespace.Do(func() error { return netlink.RouteAdd(&netlink.Route{Gw: net.IPv4(10, 98, 0, 1)}) }))
-	sink := l.tcpSink(farAddress.Addr())
-	var through *connection
-	must(t, third.Do(func() error {
-		conn, err := net.DialTCP("tcp4", nil, net.TCPAddrFromAddrPort(sink.Local()))
-		through = &connection{t: t, conn: conn}
-		return err
-	}))
-	defer func() { _ = through.conn.Close() }()
-	watch := watchAll(t)
-	dropped := droppedBy(t, l.near)
-	l.shrink(narrow)
-	through.write(much)
-	eventually(t, "third drop", func() bool { return droppedBy(t, l.near)-dropped > 2 })
-	dropped = droppedBy(t, l.near) - dropped
-	output := watch.Stop()
-	for _, p := range onlyElsewhere(t, &output, dropped) {
-		if p.TCP != nil || p.Flow.Sport != through.port() {
-			t.Errorf("record %s: want one of the connection from port %d, and no state", &p, through.port())
-		}
-	}
-	if len(output.Flows) != 0 || *output.Summary.FlowsStalled != 0 {
-		t.Errorf("%v, %d stalled: want none", output.Flows, *output.Summary.FlowsStalled)
-	}
-}
-
 // As people read it: a line for each event, with what would help below, and the list
 // of flows at the end.
 func TestStalledConnectionAsText(t *testing.T) {

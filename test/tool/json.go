@@ -190,6 +190,8 @@ type FlowEvent struct {
 	MaxSlots     int `json:"max_slots"`
 	Layout       *string
 	Advice       []struct{ Command, Effect, Cost *string }
+	Inferred     bool
+	BeforeNAT    *struct{ Flow Flow } `json:"before_nat"`
 }
 
 // String is the event as JSON, for messages.

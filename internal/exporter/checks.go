@@ -1,0 +1,81 @@
+package exporter
+
+import (
+	"context"
+	"time"
+
+	"xentrace/internal/check"
+	"xentrace/internal/event"
+)
+
+// checkInterval is how often check runs, besides the start and each load of the driver.
+const checkInterval = time.Hour
+
+type findingKey struct {
+	id event.FindingID
+	key
+}
+
+// checks holds the latest findings.
+type checks struct {
+	findings   map[findingKey]event.Status
+	at         time.Time
+	linearizes *bool // nil: unknown
+}
+
+// add replaces the findings. What a run cannot decide keeps its status: later runs have
+// fewer privileges than the first.
+func (c *checks) add(findings []event.Finding, at time.Time) {
+	before := c.findings
+	c.findings, c.at = make(map[findingKey]event.Status, len(findings)), at
+	for i := range findings {
+		f := &findings[i]
+		k := findingKey{f.ID, keyOf(event.Device{Name: f.Interface, NetNS: f.NetNS})}
+		status := f.Status
+		if known, was := before[k]; was && status == event.Unknown {
+			status = known
+		}
+		c.findings[k] = max(status, c.findings[k])
+		if f.ID == check.LinearizeCode && status != event.Unknown {
+			yes := status == event.OK
+			c.linearizes = &yes
+		}
+	}
+}
+
+// loaded takes in what the tracer found in the code of a driver that was loaded.
+func (c *checks) loaded(linearizes *bool) {
+	c.linearizes = linearizes
+	status := event.Unknown
+	if linearizes != nil {
+		status = event.Fail
+		if *linearizes {
+			status = event.OK
+		}
+	}
+	for k := range c.findings {
+		if k.id == check.LinearizeCode {
+			c.findings[k] = status
+		}
+	}
+}
+
+// followChecks runs check again and again until ctx ends.
+func (e *Exporter) followChecks(ctx context.Context, run func(context.Context) ([]event.Finding, error)) {
+	ticker := time.NewTicker(checkInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		case <-e.recheck:
+			ticker.Reset(checkInterval)
+		}
+		findings, err := run(ctx)
+		if err != nil {
+			continue // the time of the last check shows it
+		}
+		e.collector.found(findings, time.Now())
+	}
+}

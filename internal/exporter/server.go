@@ -1,0 +1,162 @@
+package exporter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/activation"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/exporter-toolkit/web"
+	"golang.org/x/net/netutil"
+
+	"xentrace/internal/exporter/feed"
+)
+
+// Bounds of what clients can use up. A scraper that does not read its answer loses its
+// connection after writeTimeout.
+const (
+	maxScrapes     = 4 // at once; more get 503
+	maxConnections = 128
+	maxHeaderBytes = 16 << 10
+
+	headerTimeout = 5 * time.Second
+	readRequest   = 10 * time.Second
+	writeTimeout  = 15 * time.Second
+	idleTimeout   = 3 * time.Minute // longer than between two scrapes
+)
+
+type server struct {
+	http      *http.Server
+	webConfig string
+	answers   *answers
+	ready     atomic.Bool
+}
+
+func newServer(o feed.Options, c prometheus.Collector) (*server, error) {
+	s := &server{webConfig: o.WebConfig}
+	if o.WebConfig != "" {
+		if err := web.Validate(o.WebConfig); err != nil {
+			return nil, fmt.Errorf("web config %s: %w", o.WebConfig, err)
+		}
+	}
+	metrics, err := s.metrics(c)
+	if err != nil {
+		return nil, fmt.Errorf("metrics: %w", err)
+	}
+	landing, err := landingPage(o.Version)
+	if err != nil {
+		return nil, fmt.Errorf("landing page: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", metrics)
+	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "healthy") })
+	mux.HandleFunc("GET /-/ready", s.answerReady)
+	mux.Handle("GET /", landing)
+	s.http = &http.Server{
+		Handler: mux, MaxHeaderBytes: maxHeaderBytes, ReadHeaderTimeout: headerTimeout, ReadTimeout: readRequest,
+		WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		ErrorLog: log.New(io.Discard, "", 0), // what clients do wrong would fill the journal
+	}
+	return s, nil
+}
+
+// metrics returns the handler of /metrics.
+func (s *server) metrics(c prometheus.Collector) (http.Handler, error) {
+	registry := prometheus.NewRegistry()
+	for _, c := range []prometheus.Collector{
+		c, cache(collectors.NewGoCollector()), cache(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})),
+	} {
+		if err := registry.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	s.answers = keepAnswers(promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		MaxRequestsInFlight: maxScrapes, EnableOpenMetrics: true, ErrorHandling: promhttp.ContinueOnError, Registry: registry,
+		DisableCompression: true, // 20 KB are less dear than compressing them
+	}))
+	return promhttp.InstrumentMetricHandler(registry, s.answers), nil
+}
+
+func landingPage(version string) (http.Handler, error) {
+	return web.NewLandingPage(web.LandingConfig{
+		Name: "xentrace-exporter", Description: "What xen-netfront does to packets.", Version: version, Profiling: "false",
+		Links: []web.LandingLinks{
+			{Address: "/metrics", Text: "Metrics"},
+			{Address: "/-/ready", Text: "Ready", Description: "200 once every hook is attached"},
+			{Address: "/-/healthy", Text: "Healthy"},
+		},
+	})
+}
+
+func (s *server) answerReady(w http.ResponseWriter, _ *http.Request) {
+	if s.ready.Load() {
+		answer(w, http.StatusOK, "ready")
+		return
+	}
+	answer(w, http.StatusServiceUnavailable, "not ready: waiting for an interface, attaching or ending")
+}
+
+func answer(w http.ResponseWriter, status int, sentence string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, sentence+"\n") // the client may be gone
+}
+
+// validate reads the web config as requests do: after privileges were dropped.
+func (s *server) validate() error {
+	if s.webConfig == "" {
+		return nil
+	}
+	if err := web.Validate(s.webConfig); err != nil {
+		return fmt.Errorf("web config %s: cannot be used by the user of --user: %w", s.webConfig, err)
+	}
+	return nil
+}
+
+// serve returns once the server was closed, or has failed.
+func (s *server) serve(listeners []net.Listener) error {
+	limited := make([]net.Listener, len(listeners))
+	for i, l := range listeners {
+		limited[i] = netutil.LimitListener(l, maxConnections)
+	}
+	err := web.ServeMultiple(limited, s.http, &web.FlagConfig{WebConfigFile: &s.webConfig}, slog.New(slog.DiscardHandler))
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+func (s *server) close() { _ = s.http.Close() } // what serve returns counts
+
+// listen opens the sockets.
+func listen(ctx context.Context, o feed.Options) ([]net.Listener, error) {
+	if o.Systemd {
+		listeners, err := activation.Listeners()
+		if err == nil && len(listeners) == 0 {
+			err = errors.New("systemd passed none; start it from a .socket unit")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("systemd sockets: %w", err)
+		}
+		return listeners, nil
+	}
+	var listeners []net.Listener
+	for _, address := range o.Listen {
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+		if err != nil {
+			return nil, errors.Join(err, closeAll(listeners))
+		}
+		listeners = append(listeners, l)
+	}
+	return listeners, nil
+}

@@ -1,0 +1,72 @@
+// Package packaging holds what is installed and how. Its test is of make install.
+package packaging
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"xentrace/test/need"
+)
+
+// make install goes on where xentrace itself is in PATH, and refuses where Xen's program of
+// that name is.
+func TestInstallRefusesToShadowAnotherXentrace(t *testing.T) {
+	need.Tool(t, "make")
+	for _, c := range []struct {
+		name    string
+		build   func(t *testing.T, path string)
+		destdir string
+		refused bool
+	}{
+		{"nothing is there", func(*testing.T, string) {}, "", false},
+		{"xentrace itself", buildXentrace, "", false},
+		{"another program", writeScript, "", true},
+		{"another program, but into a package", writeScript, "/nowhere", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			directory := t.TempDir()
+			path := filepath.Join(directory, "xentrace")
+			c.build(t, path)
+			out, err := exec.Command("make", "-C", "..", "no-other-xentrace", "SEARCHED="+directory, "DESTDIR="+c.destdir).CombinedOutput()
+			if (err != nil) != c.refused {
+				t.Errorf("make: %v: %s", err, out)
+			}
+			if c.refused && !strings.Contains(string(out), path+" is another program") {
+				t.Errorf("it prints %s", out)
+			}
+		})
+	}
+}
+
+func writeScript(t *testing.T, path string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// buildXentrace builds a program with the path of xentrace's main package.
+func buildXentrace(t *testing.T, path string) {
+	t.Helper()
+	module := t.TempDir()
+	main := filepath.Join(module, "cmd/xentrace")
+	if err := os.MkdirAll(main, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		filepath.Join(module, "go.mod"): "module xentrace\n",
+		filepath.Join(main, "main.go"):  "package main\n\nfunc main() {}\n",
+	} {
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	build := exec.Command("go", "build", "-o", path, "./cmd/xentrace")
+	build.Dir = module
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v: %s", err, out)
+	}
+}

@@ -1,0 +1,2 @@
+// Package systemd holds the units of xentrace. Its tests check them with systemd-analyze.
+package systemd
