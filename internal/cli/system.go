@@ -203,7 +203,7 @@ func (s System) reportSink(w *writing, evidence, short bool) *output.Lines {
 // line.
 func (s System) console() *output.Console {
 	if onJournal(s.Stderr, s.Getenv) {
-		return output.NewJournal(s.Stderr)
+		return output.NewJournal(s.abandoning(s.Stderr))
 	}
 	if !isTerminal(s.Stderr) || s.Getenv("TERM") == "dumb" {
 		return output.NewConsole(s.abandoning(s.Stderr), nil)
