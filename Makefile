@@ -99,7 +99,8 @@ notice: go ## write NOTICE, the licences of what is linked in
 .PHONY: test
 test: deps build ## all tests: Go, BPF on this kernel, and the Xen lab
 	XENTRACE_REQUIRE_ALL=1 $(GO) test -race ./...
-	XENTRACE_REQUIRE_ALL=1 CGO_ENABLED=0 $(GO) test ./cmd/... ./internal/sandbox # -race needs cgo, which cannot drop privileges
+	XENTRACE_REQUIRE_ALL=1 CGO_ENABLED=0 $(GO) test ./cmd/... ./internal/sandbox ./internal/kernel # -race needs cgo, which cannot drop privileges
+	XENTRACE_REQUIRE_ALL=1 CGO_ENABLED=0 $(GO) test -run WithoutRoot ./internal/trace
 	$(MAKE) --no-print-directory test-xen
 
 # How long each fuzz test runs; CI has less time.
@@ -181,7 +182,7 @@ lint: go ## formatting, vet, staticcheck, shellcheck, clang-format, vagrant vali
 	$(GO) tool staticcheck -tags xenlab,matrix ./test/... ./internal/netfront
 	$(CLANG_FORMAT) --dry-run --Werror bpf/*.c bpf/*.h
 	shellcheck .ci/run .ci/deps .ci/parsers .ci/browser .ci/fuzz test/bench/run internal/fix/testdata/*.sh internal/filter/expression/testdata/generate
-	cd test/xen && shellcheck -a -x run shell suite matrix bench ec2rl driver-files fetch driver deps init/* vagrant/*
+	cd test/xen && shellcheck -a -x run shell suite destroyed matrix bench ec2rl driver-files fetch driver deps init/* vagrant/*
 	VAGRANT_HOME=$(CURDIR)/build/vagrant/lint VAGRANT_DOTFILE_PATH=$(CURDIR)/build/vagrant/lint vagrant validate
 
 .PHONY: clean

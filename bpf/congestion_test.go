@@ -2,7 +2,6 @@ package bpf
 
 import (
 	"encoding/binary"
-	"errors"
 	"runtime"
 	"slices"
 	"testing"
@@ -65,15 +64,7 @@ func newFront(t *testing.T, typed uint8, edits ...func(*ebpf.CollectionSpec, *ar
 	for _, edit := range edits {
 		edit(spec, a)
 	}
-	collection, err := ebpf.NewCollection(spec)
-	var rejected *ebpf.VerifierError
-	if errors.As(err, &rejected) {
-		t.Fatalf("%+v", rejected)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(collection.Close)
+	collection := newCollection(t, spec)
 	f := &front{t, collection, a}
 	f.layOut()
 	return f

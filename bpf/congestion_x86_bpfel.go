@@ -79,7 +79,9 @@ type CongestionCpuState struct {
 		Pad     uint32
 	}
 	Settling            uint32
+	Announced           uint32
 	UnregisteredPackets uint32
+	Pad                 uint32
 	Unregistered        struct {
 		_      structs.HostLayout
 		Header struct {
@@ -393,6 +395,7 @@ const (
 	CongestionMapRingsNow                = "rings_now"
 	CongestionMapTcpCountersOf           = "tcp_counters_of"
 	CongestionMapTransmitStateOf         = "transmit_state_of"
+	CongestionMapUnsettled               = "unsettled"
 	CongestionMapWorkspaces              = "workspaces"
 	CongestionProgBeginRings             = "begin_rings"
 	CongestionProgCongestionAccept       = "congestion_accept"
@@ -491,6 +494,7 @@ type CongestionMapSpecs struct {
 	RingsNow          *ebpf.MapSpec `ebpf:"rings_now"`
 	TcpCountersOf     *ebpf.MapSpec `ebpf:"tcp_counters_of"`
 	TransmitStateOf   *ebpf.MapSpec `ebpf:"transmit_state_of"`
+	Unsettled         *ebpf.MapSpec `ebpf:"unsettled"`
 	Workspaces        *ebpf.MapSpec `ebpf:"workspaces"`
 }
 
@@ -541,6 +545,7 @@ type CongestionMaps struct {
 	RingsNow          *ebpf.Map `ebpf:"rings_now"`
 	TcpCountersOf     *ebpf.Map `ebpf:"tcp_counters_of"`
 	TransmitStateOf   *ebpf.Map `ebpf:"transmit_state_of"`
+	Unsettled         *ebpf.Map `ebpf:"unsettled"`
 	Workspaces        *ebpf.Map `ebpf:"workspaces"`
 }
 
@@ -560,6 +565,7 @@ func (m *CongestionMaps) Close() error {
 		m.RingsNow,
 		m.TcpCountersOf,
 		m.TransmitStateOf,
+		m.Unsettled,
 		m.Workspaces,
 	)
 }

@@ -279,7 +279,31 @@ func TestDropWithoutReason(t *testing.T) {
 	}
 }
 
-// The record tells where the packet was to leave, why and where it was dropped, and
+// recordOfDrop drops a packet of these bytes, which lie behind others in memory, and returns
+// its record and the bytes recorded after it.
+func (p *programs) recordOfDrop(reader *ringbuf.Reader, before, data []byte) (event XentraceElsewhereEvent, snapped []byte) {
+	p.t.Helper()
+	a := p.arena
+	a.set(atSkb, 0x0008, "sk_buff", "protocol") // ETH_P_IP in network order
+	at := int(a.page() + 256 - a.address)
+	copy(a.memory[at-len(before):], before)
+	copy(a.memory[at:], data)
+	a.flush()
+	p.dropAt(dropLocation, someReason)
+	reader.SetDeadline(time.Now().Add(5 * time.Second))
+	record, err := reader.Read()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	end := unsafe.Offsetof(event.Packet) + unsafe.Offsetof(event.Packet.Frags)
+	if len(record.RawSample) < int(end) {
+		p.t.Fatalf("record of %d bytes, want at least %d", len(record.RawSample), end)
+	}
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&event)), unsafe.Sizeof(event)), record.RawSample)
+	return event, record.RawSample[end:]
+}
+
+// The record has where the packet was to leave, why and where it was dropped, and
 // its flow, whether its link header is there or not.
 func TestRecordOfDropElsewhere(t *testing.T) {
 	a := newArena(t)
@@ -304,21 +328,7 @@ func TestRecordOfDropElsewhere(t *testing.T) {
 			clear(a.memory)
 			a.device()
 			a.way(c.way)
-			a.set(atSkb, 0x0008, "sk_buff", "protocol") // ETH_P_IP in network order
-			data := int(a.page() + 256 - a.address)
-			copy(a.memory[data:], c.bytes)
-			a.flush()
-			p.dropAt(dropLocation, someReason)
-			reader.SetDeadline(time.Now().Add(5 * time.Second))
-			record, err := reader.Read()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if want := int(unsafe.Offsetof(XentraceElsewhereEvent{}.Packet) + unsafe.Offsetof(XentracePacketEvent{}.Frags)); len(record.RawSample) < want {
-				t.Fatalf("record of %d bytes, want at least %d", len(record.RawSample), want)
-			}
-			var event XentraceElsewhereEvent
-			copy(unsafe.Slice((*byte)(unsafe.Pointer(&event)), unsafe.Sizeof(event)), record.RawSample)
+			event, _ := p.recordOfDrop(reader, nil, c.bytes)
 			head, flow := &event.Head, &event.Packet.Flow
 			if head.Header.Kind != XentraceEventKindEVENT_ELSEWHERE || head.Header.Ifindex != fakeIndex || head.Header.Netns != fakeNetNS {
 				t.Errorf("header %+v, want that of interface %d", head.Header, fakeIndex)

@@ -52,15 +52,17 @@ func drop(skb int) func(*stage) {
 	return func(s *stage) { s.p.free(skb) }
 }
 
-// fates are what can become of a packet, in the driver's own steps.
-var fates = []struct {
+// A fate is what becomes of a packet, in the driver's own steps.
+type fate struct {
 	name   string
 	frags  []fakeFrag
 	offset uint64
 	steps  []func(*stage)
 	want   XentraceCounters // slots and bytes are left out
 	cause  XentraceCause
-}{
+}
+
+var fates = []fate{
 	{name: "sent", frags: fitting},
 	{name: "linearized", frags: rocket, steps: []func(*stage){(*stage).linearize}, want: XentraceCounters{OverLimit: 1, Linearized: 1}},
 	{name: "not linearized", frags: rocket, steps: []func(*stage){drop(atSkb)},
@@ -124,6 +126,22 @@ func other(s *stage) {
 	s.a.flush()
 }
 
+// play has a packet meet its fate on a new device.
+func (p *programs) play(f *fate) {
+	p.t.Helper()
+	clear(p.arena.memory)
+	p.arena.device()
+	s := &stage{p: p, a: p.arena, frags: f.frags, offset: f.offset}
+	if f.offset == 0 {
+		s.offset = 256
+	}
+	s.begin()
+	for _, step := range f.steps {
+		step(s)
+	}
+	p.end(atSkb)
+}
+
 func TestFates(t *testing.T) {
 	a := newArena(t)
 	ways := waysOfReading(t, a)
@@ -135,17 +153,7 @@ func TestFates(t *testing.T) {
 		for _, f := range fates {
 			t.Run(f.name, func(t *testing.T) {
 				a.t, p.t = t, t
-				clear(a.memory)
-				a.device()
-				s := &stage{p: p, a: a, frags: f.frags, offset: f.offset}
-				if f.offset == 0 {
-					s.offset = 256
-				}
-				s.begin()
-				for _, step := range f.steps {
-					step(s)
-				}
-				p.end(atSkb)
+				p.play(&f)
 				p.free(atSkb) // the transmit completion: nothing is in flight any more
 				got := p.counted(fakeSlotID)
 				got.Slots, got.Bytes = f.want.Slots, 0

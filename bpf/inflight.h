@@ -140,6 +140,8 @@ static __always_inline int settle_all(void)
 
 	if (!cpu || cpu->settling)
 		return 0;
+	WRITE_ONCE(cpu->announced, 0);
+	barrier();
 	if (cpu->inflight[0].flags & INFLIGHT_PENDING && !in_flight(&cpu->inflight[0]))
 		settle_first(cpu);
 	if (cpu->inflight[1].flags & INFLIGHT_PENDING && !in_flight(&cpu->inflight[1]))
@@ -147,11 +149,24 @@ static __always_inline int settle_all(void)
 	return 0;
 }
 
-/* What could not be captured is not reported. */
-static __always_inline void pending_set(struct inflight *inflight)
+static __noinline int announce(struct cpu_state *cpu)
 {
-	if (inflight->flags & INFLIGHT_DECIDED)
-		inflight->flags |= INFLIGHT_PENDING;
+	__u32 number = bpf_get_smp_processor_id();
+
+	if (!bpf_ringbuf_output(&unsettled, &number, sizeof(number), BPF_RB_FORCE_WAKEUP))
+		WRITE_ONCE(cpu->announced, 1);
+	return 0;
+}
+
+/* What could not be captured is not reported. */
+static __always_inline void pending_set(struct cpu_state *cpu, struct inflight *inflight)
+{
+	if (!(inflight->flags & INFLIGHT_DECIDED))
+		return;
+	inflight->flags |= INFLIGHT_PENDING;
+	barrier();
+	if (!READ_ONCE(cpu->announced))
+		announce(cpu);
 }
 
 static __noinline int capture_inflight(void *ctx, struct cpu_state *cpu, struct sk_buff *skb,
@@ -237,7 +252,7 @@ static __always_inline int transmit_begin(void *ctx, struct sk_buff *skb, struct
 		return 0;
 	identify(inflight_at(cpu, slot), dev, LOAD(direct, skb, queue_mapping));
 	capture_inflight(ctx, cpu, skb, slot);
-	pending_set(inflight_at(cpu, slot));
+	pending_set(cpu, inflight_at(cpu, slot));
 	return 0;
 }
 
@@ -268,7 +283,7 @@ static __noinline int bounced(void *ctx, struct cpu_state *cpu, __u32 slot, stru
 		capture_inflight(ctx, cpu, skb, slot);
 	/* Every packet is bounced if the backend is not trusted: counted, not reported. */
 	if (straddles)
-		pending_set(inflight);
+		pending_set(cpu, inflight);
 	return 0;
 }
 

@@ -3,13 +3,8 @@ package bpf
 import (
 	"fmt"
 	"math/bits"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
-
-	"xentrace/test/need"
 )
 
 // Every bound of a bucket and what lies beside it, by the header compiled for the host.
@@ -24,22 +19,7 @@ func TestLog2HeaderOnHost(t *testing.T) {
 		fmt.Fprintf(&source, "\tprintf(\"%%llu\\n\", log2_bucket(%dull));\n", v)
 	}
 	source.WriteString("\treturn 0;\n}\n")
-	here, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	binary := filepath.Join(t.TempDir(), "log2")
-	need.Tool(t, "cc")
-	compile := exec.Command("cc", "-Wall", "-Wextra", "-Werror", "-I", here, "-x", "c", "-o", binary, "-")
-	compile.Stdin = strings.NewReader(source.String())
-	if out, err := compile.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	out, err := exec.Command(binary).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	lines := strings.Fields(string(out))
+	lines := runOnHost(t, source.String())
 	if len(lines) != len(values) {
 		t.Fatalf("%d lines for %d values", len(lines), len(values))
 	}

@@ -115,8 +115,10 @@ struct interface_cache {
 struct cpu_state {
 	struct inflight inflight[INFLIGHT_SLOTS];
 	struct interface_cache cache;
-	__u32 settling; /* the record of slot 0 is being sent */
+	__u32 settling;	 /* the record of slot 0 is being sent */
+	__u32 announced; /* userspace was woken to settle, and did not do so yet */
 	__u32 unregistered_packets;
+	__u32 pad;
 	struct interface_event unregistered;	      /* the last one reported */
 	struct frag frags[INFLIGHT_SLOTS][MAX_FRAGS]; /* as in the kernel, for one bulk read */
 };
@@ -152,5 +154,14 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 22);
 } events SEC(".maps");
+
+/*
+ * Wakes userspace to settle a packet, so that it does not poll: the number of the CPU, once
+ * until it has. Full: the next packet tries again. The size is that of the largest page.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 16);
+} unsettled SEC(".maps");
 
 #endif

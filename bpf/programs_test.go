@@ -2,7 +2,6 @@ package bpf
 
 import (
 	"encoding/binary"
-	"errors"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -39,18 +38,21 @@ func loadPrograms(t *testing.T, a *arena, cfg XentraceConfiguration, others ...f
 	return loadSpec(t, a, spec)
 }
 
+// newCollection loads the programs and maps of a spec until the test ends.
+func newCollection(t testing.TB, spec *ebpf.CollectionSpec) *ebpf.Collection {
+	t.Helper()
+	collection, err := ebpf.NewCollection(spec)
+	if err != nil {
+		t.Fatalf("%+v", err) // of the verifier, all it printed
+	}
+	t.Cleanup(collection.Close)
+	return collection
+}
+
 // loadSpec loads what is left in the spec and lets the counting begin.
 func loadSpec(t testing.TB, a *arena, spec *ebpf.CollectionSpec) *programs {
 	t.Helper()
-	collection, err := ebpf.NewCollection(spec)
-	var rejected *ebpf.VerifierError
-	if errors.As(err, &rejected) {
-		t.Fatalf("%+v", rejected)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(collection.Close)
+	collection := newCollection(t, spec)
 	if err := collection.Variables[XentraceVarEnabled].Set(uint32(1)); err != nil {
 		t.Fatal(err)
 	}

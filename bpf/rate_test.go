@@ -66,17 +66,7 @@ func TestRateOfFates(t *testing.T) {
 			t.Run(f.name, func(t *testing.T) {
 				a.t, p.t = t, t
 				p.limit(allowed, 0)
-				clear(a.memory)
-				a.device()
-				s := &stage{p: p, a: a, frags: f.frags, offset: f.offset}
-				if f.offset == 0 {
-					s.offset = 256
-				}
-				s.begin()
-				for _, step := range f.steps {
-					step(s)
-				}
-				p.end(atSkb)
+				p.play(&f)
 				got, records := p.counted(fakeSlotID), len(p.ring())
 				want := f.want
 				want.Slots, want.Bytes = got.Slots, got.Bytes

@@ -9,7 +9,7 @@ import (
 // settling is the programs with records on, and what is read of the ring buffer.
 type settling struct {
 	*stage
-	reader *ringbuf.Reader
+	reader, unsettled *ringbuf.Reader
 }
 
 func newSettling(t *testing.T) *settling {
@@ -18,13 +18,16 @@ func newSettling(t *testing.T) *settling {
 	p := loadPrograms(t, a, XentraceConfiguration{
 		PageSize: 4096, DriverHooks: 1, Records: 1, PrivOffset: -1, BrokenOffset: -1, BounceOffset: -1,
 	}, withAnyContextFree)
-	reader, err := ringbuf.NewReader(p.collection.Maps[XentraceMapEvents])
-	if err != nil {
-		t.Fatal(err)
+	s := &settling{stage: &stage{p: p, a: a, frags: rocket, offset: 256}}
+	for name, reader := range map[string]**ringbuf.Reader{XentraceMapEvents: &s.reader, XentraceMapUnsettled: &s.unsettled} {
+		var err error
+		if *reader, err = ringbuf.NewReader(p.collection.Maps[name]); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = (*reader).Close() })
 	}
-	t.Cleanup(func() { _ = reader.Close() })
 	a.device()
-	return &settling{&stage{p: p, a: a, frags: rocket, offset: 256}, reader}
+	return s
 }
 
 // want compares the records there are with these verdicts.
@@ -53,6 +56,7 @@ func TestSettling(t *testing.T) {
 	s := newSettling(t)
 	for name, test := range map[string]func(*testing.T, *settling){
 		"SettledByProgram":          settledByProgram,
+		"Announced":                 announced,
 		"SettledByTheNextPacket":    settledByTheNextPacket,
 		"SettledByItsDrop":          settledByItsDrop,
 		"SettledBounce":             settledBounce,
@@ -84,6 +88,46 @@ func settledByProgram(t *testing.T, s *settling) {
 	s.want("settled", linearizedVerdict)
 	s.p.settle()
 	s.want("settled again")
+}
+
+// Userspace is woken by the first packet that is to be settled, and again by the first one
+// after it settled.
+func announced(t *testing.T, s *settling) {
+	s.announcements() // of other tests
+	s.frags = fitting
+	s.begin()
+	s.p.lock(atSkb, -1)
+	s.wantAnnouncements("a packet that fits", 0)
+	s.frags = rocket
+	for range 3 {
+		s.begin()
+		s.p.lock(atSkb, -1)
+	}
+	s.wantAnnouncements("three over the limit", 1)
+	s.p.settle()
+	s.begin()
+	s.wantAnnouncements("over the limit after settling", 1)
+	s.p.lock(atSkb, -1)
+	s.p.settle()
+	s.wantAnnouncements("settled", 0)
+	s.want("settled", linearizedVerdict, linearizedVerdict, linearizedVerdict, linearizedVerdict)
+}
+
+func (s *settling) wantAnnouncements(when string, want int) {
+	s.p.t.Helper()
+	if count := s.announcements(); count != want {
+		s.p.t.Errorf("%s: %d announcements, want %d", when, count, want)
+	}
+}
+
+// announcements reads how often userspace was woken.
+func (s *settling) announcements() (count int) {
+	for ; s.unsettled.AvailableBytes() > 0; count++ {
+		if _, err := s.unsettled.Read(); err != nil {
+			s.p.t.Fatal(err)
+		}
+	}
+	return count
 }
 
 // The next packet of the CPU settles it too.

@@ -114,6 +114,27 @@ func nonZero(counts []uint64) map[int]uint64 {
 	return m
 }
 
+// runOnHost compiles a C program for the host and returns the lines that it prints.
+func runOnHost(t *testing.T, source string) []string {
+	t.Helper()
+	need.Tool(t, "cc")
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	binary := filepath.Join(t.TempDir(), "program")
+	compile := exec.Command("cc", "-Wall", "-Wextra", "-Werror", "-I", here, "-x", "c", "-o", binary, "-")
+	compile.Stdin = strings.NewReader(source)
+	if out, err := compile.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	out, err := exec.Command(binary).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Split(strings.TrimSpace(string(out)), "\n")
+}
+
 // The same arithmetic, compiled for the host.
 func TestSlotHeaderOnHost(t *testing.T) {
 	var source strings.Builder
@@ -127,22 +148,7 @@ func TestSlotHeaderOnHost(t *testing.T) {
 		fmt.Fprintf(&source, ", head_wants_bounce(%du, %du));\n", v.HeadOffset, v.PageSize)
 	}
 	source.WriteString("\treturn 0;\n}\n")
-	here, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	binary := filepath.Join(t.TempDir(), "slots")
-	need.Tool(t, "cc")
-	compile := exec.Command("cc", "-Wall", "-Wextra", "-Werror", "-I", here, "-x", "c", "-o", binary, "-")
-	compile.Stdin = strings.NewReader(source.String())
-	if out, err := compile.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	out, err := exec.Command(binary).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	lines := runOnHost(t, source.String())
 	if len(lines) != len(vectors) {
 		t.Fatalf("%d lines for %d vectors", len(lines), len(vectors))
 	}

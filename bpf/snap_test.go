@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"slices"
 	"testing"
-	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -111,20 +110,7 @@ func TestSnapElsewhere(t *testing.T) {
 			a.device()
 			a.otherDevice()
 			a.way(test.way)
-			a.set(atSkb, 0x0008, "sk_buff", "protocol")
-			data := int(a.page() + 256 - a.address)
-			copy(a.memory[data-len(test.before):], test.before)
-			copy(a.memory[data:], test.data)
-			a.flush()
-			p.dropAt(dropLocation, someReason)
-			reader.SetDeadline(time.Now().Add(5 * time.Second))
-			record, err := reader.Read()
-			if err != nil {
-				t.Fatal(err)
-			}
-			var event XentraceElsewhereEvent
-			copy(unsafe.Slice((*byte)(unsafe.Pointer(&event)), unsafe.Sizeof(event)), record.RawSample)
-			got := record.RawSample[unsafe.Offsetof(event.Packet)+unsafe.Offsetof(event.Packet.Frags):]
+			event, got := p.recordOfDrop(reader, test.before, test.data)
 			if !bytes.Equal(got, test.want) || event.Packet.Linkless != test.linkless || event.Packet.EtherType != 0x0800 {
 				t.Errorf("linkless %d, EtherType %#x, recorded % x\nwant %d, % x", event.Packet.Linkless, event.Packet.EtherType, got, test.linkless, test.want)
 			}

@@ -18,9 +18,7 @@ func TestTypedArguments(t *testing.T) {
 		t.Fatal(err)
 	}
 	typed := waysOfReading(t, newArena(t))
-	if len(typed) < 2 {
-		t.Skip("this kernel has no bpf_rdonly_cast")
-	}
+	need.That(t, len(typed) == 2, "a kernel with bpf_rdonly_cast (Linux 6.2)")
 	xentrace := map[string]any{
 		XentraceVarConfig:     XentraceConfiguration{PageSize: 4096, TypedReads: 1, DriverHooks: 1, Records: 1, Stacks: 1, Snap: 256, Rate: 1, PrivOffset: 64, BrokenOffset: 1, BounceOffset: 2},
 		XentraceVarRingLayout: fakeLayout,

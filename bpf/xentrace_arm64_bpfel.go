@@ -123,7 +123,9 @@ type XentraceCpuState struct {
 		Pad     uint32
 	}
 	Settling            uint32
+	Announced           uint32
 	UnregisteredPackets uint32
+	Pad                 uint32
 	Unregistered        XentraceInterfaceEvent
 	Frags               [2][45]struct {
 		_      structs.HostLayout
@@ -420,6 +422,7 @@ const (
 	XentraceMapQueuesNow              = "queues_now"
 	XentraceMapRates                  = "rates"
 	XentraceMapReportedOf             = "reported_of"
+	XentraceMapUnsettled              = "unsettled"
 	XentraceMapWantedSockets          = "wanted_sockets"
 	XentraceMapWorkspaces             = "workspaces"
 	XentraceProgConnectionEnd         = "connection_end"
@@ -538,6 +541,7 @@ type XentraceMapSpecs struct {
 	QueuesNow           *ebpf.MapSpec `ebpf:"queues_now"`
 	Rates               *ebpf.MapSpec `ebpf:"rates"`
 	ReportedOf          *ebpf.MapSpec `ebpf:"reported_of"`
+	Unsettled           *ebpf.MapSpec `ebpf:"unsettled"`
 	WantedSockets       *ebpf.MapSpec `ebpf:"wanted_sockets"`
 	Workspaces          *ebpf.MapSpec `ebpf:"workspaces"`
 }
@@ -594,6 +598,7 @@ type XentraceMaps struct {
 	QueuesNow           *ebpf.Map `ebpf:"queues_now"`
 	Rates               *ebpf.Map `ebpf:"rates"`
 	ReportedOf          *ebpf.Map `ebpf:"reported_of"`
+	Unsettled           *ebpf.Map `ebpf:"unsettled"`
 	WantedSockets       *ebpf.Map `ebpf:"wanted_sockets"`
 	Workspaces          *ebpf.Map `ebpf:"workspaces"`
 }
@@ -616,6 +621,7 @@ func (m *XentraceMaps) Close() error {
 		m.QueuesNow,
 		m.Rates,
 		m.ReportedOf,
+		m.Unsettled,
 		m.WantedSockets,
 		m.Workspaces,
 	)

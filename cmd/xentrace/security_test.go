@@ -83,10 +83,10 @@ func TestPrivilegesOnceAttached(t *testing.T) {
 	need.Root(t, "to attach")
 	near := link(t)
 	for _, r := range documented(t) {
+		if strings.HasPrefix(r.command, "check ") { // observes interfaces of xen-netfront only
+			continue
+		}
 		t.Run(r.command, func(t *testing.T) {
-			if strings.HasPrefix(r.command, "check ") {
-				t.Skip("observes interfaces of xen-netfront only")
-			}
 			process := run(t, near, r.command)
 			var got row
 			for deadline := time.Now().Add(time.Minute); got.seccomp != "2"; time.Sleep(10 * time.Millisecond) {

@@ -66,6 +66,7 @@ func TestNoCaptureOnATerminal(t *testing.T) {
 }
 
 func TestExpressionOfWatch(t *testing.T) {
+	t.Parallel()
 	fake := newFake()
 	fake.records = 14 // two of seven are not TCP over IPv4
 	got := runWith(t, fake, strings.Fields("watch -d 300ms ip and tcp port 5001 and src net 10.0.0.0/8")...)
@@ -109,6 +110,7 @@ func packetBlocks(file string) (blocks []string) {
 // A capture of a replay has the packets of the live one, byte for byte; an expression
 // selects the same of them.
 func TestReplayWritesTheSameCapture(t *testing.T) {
+	t.Parallel()
 	recording := filepath.Join(t.TempDir(), "x.jsonl")
 	fake := newFake()
 	fake.records, fake.owned = 14, true

@@ -70,7 +70,7 @@ func TestCheckInText(t *testing.T) {
 		}
 	}
 	if strings.Contains(got.stdout, "xennet_start_xmit+0x81a") {
-		t.Error("the evidence of what is OK is told without --verbose")
+		t.Error("the evidence of what is OK is reported without --verbose")
 	}
 	if warn, ok := strings.Index(got.stdout, "WARN"), strings.Index(got.stdout, "OK "); warn != 0 || ok < warn {
 		t.Errorf("what matters most does not come first:\n%s", got.stdout)
@@ -89,6 +89,7 @@ func TestCheckInText(t *testing.T) {
 }
 
 func TestCheckInJSON(t *testing.T) {
+	t.Parallel()
 	got := runWith(t, nil, "check", "-o", "json", "--ec2rl")
 	if got.status != 1 {
 		t.Errorf("status %d, want 1", got.status)

@@ -53,6 +53,10 @@ func (o *compareOptions) run(ctx context.Context, paths []string) error {
 	redactor := o.redactor() // of both: one name is one name
 	var sides [2]*report.Collector
 	var options report.Options
+	names := paths
+	if o.redact {
+		names = []string{"recording 1", "recording 2"}
+	}
 	for i, path := range paths {
 		collector, read, err := o.collect(ctx, redactor, path)
 		if err != nil {
@@ -61,14 +65,16 @@ func (o *compareOptions) run(ctx context.Context, paths []string) error {
 		sides[i] = collector
 		options.Files = append(options.Files, read.Files...)
 		options.Damage = append(options.Damage, read.Damage...)
+		for _, run := range read.Unfinished {
+			options.Unfinished = append(options.Unfinished, names[i]+": "+run)
+		}
 		options.Commands, options.Version, options.Redacted = read.Commands, read.Version, read.Redacted
-	}
-	names := paths
-	if o.redact {
-		names = []string{"recording 1", "recording 2"}
 	}
 	if err := o.write(report.Compare(sides[0], sides[1], names[0], names[1]), options); err != nil {
 		return err
+	}
+	for _, run := range options.Unfinished {
+		o.recorded.console().Say(run)
 	}
 	for _, damage := range options.Damage {
 		o.recorded.console().Say(damage)

@@ -58,6 +58,7 @@ func offered(t *testing.T, environment []string, shell ...string) []string {
 }
 
 func TestBashCompletes(t *testing.T) {
+	t.Parallel()
 	need.File(t, "/usr/share/bash-completion/bash_completion")
 	script, environment := installed(t, "bash")
 	const press = `source /usr/share/bash-completion/bash_completion; source "$1"
@@ -73,6 +74,7 @@ func TestBashCompletes(t *testing.T) {
 }
 
 func TestFishCompletes(t *testing.T) {
+	t.Parallel()
 	need.Tool(t, "fish")
 	script, environment := installed(t, "fish")
 	for line, want := range completions {
@@ -84,6 +86,7 @@ func TestFishCompletes(t *testing.T) {
 
 // zsh completes in its line editor only: on a terminal, where Tab is pressed.
 func TestZshCompletes(t *testing.T) {
+	t.Parallel()
 	need.Tool(t, "zsh")
 	script, environment := installed(t, "zsh")
 	terminal := tool.OpenTerminal(t, 100, 40)

@@ -23,7 +23,7 @@ import (
 // fakeMeter shows the same again and again.
 type fakeMeter struct {
 	options congestion.Options
-	told    int
+	reads   int
 	closed  bool
 }
 
@@ -34,7 +34,7 @@ func (f *fakeMeter) Missing() map[string]string {
 	return map[string]string{"accepts": "it is Tuesday"}
 }
 func (f *fakeMeter) Reports(context.Context) ([]event.CongestionReport, error) {
-	f.told++
+	f.reads++
 	return []event.CongestionReport{{
 		Time: time.Unix(1, 0), Name: "eth0", Driver: "xen-netfront", Duration: time.Second, Queues: make([]event.CongestionQueue, 2),
 		Total: event.CongestionQueue{Packets: 1000, Small: 1000}, Missing: map[string]string{"receive": "nobody looked"},
@@ -58,12 +58,13 @@ func (f *fakeMeter) run(t *testing.T, args ...string) (stdout string, err error)
 }
 
 func TestCongestion(t *testing.T) {
+	t.Parallel()
 	earlier := filepath.Join(t.TempDir(), "earlier.json")
 	for _, test := range []struct {
 		name  string
 		args  []string
 		parts []string
-		told  int
+		reads int
 	}{
 		{"text", []string{"-i", "eth0", "-d", "10ms"}, []string{"eth0: xen-netfront, 2 queues", "none: ", "1,000 packets", "not measured: receive: nobody looked"}, 1},
 		{"json", []string{"-d", "10ms", "-o", "json"}, []string{`{"type":"congestion","time":"`, `"ifname":"eth0"`, `"small_packet_share":1`, `"receive":null`, `"verdict":[{"id":"none"`}, 1},
@@ -72,8 +73,8 @@ func TestCongestion(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			f := &fakeMeter{}
 			got, err := f.run(t, test.args...)
-			if err != nil || f.told != test.told || !f.closed {
-				t.Errorf("%v, told %d times, closed %v", err, f.told, f.closed)
+			if err != nil || f.reads != test.reads || !f.closed {
+				t.Errorf("%v, read %d times, closed %v", err, f.reads, f.closed)
 			}
 			for _, part := range test.parts {
 				if !strings.Contains(got, part) {
@@ -110,7 +111,7 @@ func TestCongestionWaitsNoLongerThanItsDuration(t *testing.T) {
 func TestCongestionRefuses(t *testing.T) {
 	for _, args := range [][]string{{"--baseline", "/nowhere"}, {"--baseline", os.DevNull}, {"--backend", "kprobe"}, {"eth0"}} {
 		f := &fakeMeter{}
-		if _, err := f.run(t, args...); Status(err) != statusUsage || f.told != 0 {
+		if _, err := f.run(t, args...); Status(err) != statusUsage || f.reads != 0 {
 			t.Errorf("%v: %v", args, err)
 		}
 	}

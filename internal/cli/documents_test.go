@@ -216,6 +216,7 @@ func TestCompletes(t *testing.T) {
 }
 
 func TestManualPages(t *testing.T) {
+	t.Parallel()
 	need.Tool(t, "groff")
 	pages := map[string]string{"xentrace": runWith(t, nil, "man").stdout}
 	for _, name := range commandNames(commandLine().root()) {
@@ -264,6 +265,7 @@ func TestEveryManPageIsInstalled(t *testing.T) {
 
 // Each flag is in the man page with the words that the help has for it.
 func TestManAndHelpAgree(t *testing.T) {
+	t.Parallel()
 	need.Tool(t, "groff")
 	joined := func(text string) string { return strings.Join(strings.Fields(text), "") } // groff fills and breaks lines
 	for _, c := range append(commandLine().root().Commands(), commandLine().root()) {

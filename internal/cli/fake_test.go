@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"flag"
 	"io"
 	"net/netip"
 	"os"
@@ -22,6 +23,7 @@ import (
 // for what needs a process of its own: signals, closed pipes, terminals.
 func TestMain(m *testing.M) {
 	if os.Getenv("XENTRACE_FAKE") == "" {
+		_ = flag.Set("test.parallel", "8") // most of these tests wait for a process, not for a CPU
 		os.Exit(m.Run())
 	}
 	fake := fakeFromEnvironment()

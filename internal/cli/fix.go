@@ -168,16 +168,23 @@ func examined(plan *fix.Plan) error {
 	return fmt.Errorf("%w: %s; run it on a Xen guest", trace.ErrCannotRun, none)
 }
 
-func (f *fixing) showPlan(ctx context.Context) error {
-	plan, err := f.plan(ctx)
-	if err != nil {
-		return err
+// planned makes the plan and shows its steps and how many files it would write.
+func (f *fixing) planned(ctx context.Context) (plan *fix.Plan, files int, err error) {
+	if plan, err = f.plan(ctx); err != nil {
+		return nil, 0, err
 	}
-	files, err := f.showSteps(plan)
-	if err != nil {
-		return err
+	if files, err = f.showSteps(plan); err != nil {
+		return nil, 0, err
 	}
 	f.sayRest(plan)
+	return plan, files, nil
+}
+
+func (f *fixing) showPlan(ctx context.Context) error {
+	plan, files, err := f.planned(ctx)
+	if err != nil {
+		return err
+	}
 	switch doable := len(plan.Doable()); {
 	case doable+files > 0:
 		f.say("Nothing is changed yet. --apply carries this out; --revert undoes it later.")
@@ -247,15 +254,10 @@ func (f *fixing) revertAll(ctx context.Context) error {
 }
 
 func (f *fixing) applyPlan(ctx context.Context) error {
-	plan, err := f.plan(ctx)
+	plan, files, err := f.planned(ctx)
 	if err != nil {
 		return err
 	}
-	files, err := f.showSteps(plan)
-	if err != nil {
-		return err
-	}
-	f.sayRest(plan)
 	if plan.Refused() {
 		f.say("Nothing was changed: a step is refused.")
 		return errFinding

@@ -89,6 +89,7 @@ func fixProbing(t *testing.T, machine fix.Machine, m *mendable, r event.Probe, f
 }
 
 func TestFixTellsWhatAProbeFound(t *testing.T) {
+	t.Parallel()
 	seen := func(v event.Verdict, c event.Cause, slots, attempts int, reached bool) event.Probe {
 		return event.Probe{
 			Interface: event.Device{Name: "eth0"}, Netfront: true, Seen: true, Verdict: v, Cause: c, Slots: slots, Limit: 18,

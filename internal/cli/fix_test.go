@@ -242,7 +242,8 @@ func TestFixIsRefused(t *testing.T) {
 
 // A file of something else is named, with what to do, and no lock file is left beside it.
 func TestFixOfAnotherStateFile(t *testing.T) {
-	for _, args := range []string{"--revert", "--apply", "--persist systemd"} {
+	t.Parallel()
+	for _, args := range []string{"--revert", "--apply --watch 1s", "--persist systemd"} {
 		path := filepath.Join(t.TempDir(), "passwd")
 		if err := os.WriteFile(path, []byte("root:x:0:0\n"), 0o600); err != nil {
 			t.Fatal(err)

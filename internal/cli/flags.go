@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/bits"
 	"os"
+	"os/user"
 	"regexp"
 	"slices"
 	"strconv"
@@ -13,6 +14,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"xentrace/internal/filter"
+	"xentrace/internal/filter/expression"
+	"xentrace/internal/kernel"
 )
 
 type value struct {
@@ -179,4 +184,58 @@ func parseRingSize(text string) (int, error) {
 		return 0, fmt.Errorf("less than a page, which is %d bytes here", page)
 	}
 	return n * unit, nil
+}
+
+// userFlag chooses the user that a command becomes once attached.
+func userFlag(c *cobra.Command, to *kernel.User) {
+	initial := strconv.Itoa(to.UID)
+	if to.UID == 0 {
+		initial = "root"
+	}
+	parsed(c, to, "user", "", "USER", initial, "user to run as once attached", parseUser)
+}
+
+// parseUser reads a name or a uid. A uid without an entry in /etc/passwd has the gid of the
+// same number.
+func parseUser(text string) (kernel.User, error) {
+	found, err := user.Lookup(text)
+	if err != nil {
+		found, err = user.LookupId(text)
+	}
+	if err != nil {
+		const most = 1<<32 - 2 // the last one means "do not change"
+		uid, err := strconv.ParseUint(text, 10, 32)
+		if err != nil || uid > most {
+			return kernel.User{}, errors.New("no such user")
+		}
+		return kernel.User{UID: int(uid), GID: int(uid)}, nil
+	}
+	uid, err := strconv.Atoi(found.Uid)
+	if err != nil {
+		return kernel.User{}, errors.New("the user has no number")
+	}
+	gid, err := strconv.Atoi(found.Gid)
+	return kernel.User{UID: uid, GID: gid}, err
+}
+
+// expressionSnap is how many bytes of a packet are read for an expression: its headers.
+const expressionSnap = 96
+
+// expressionArgument accepts a pcap filter as the rest of the command line.
+func expressionArgument(f *filter.Filter) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error { return compileExpression(f, args) }
+}
+
+// compileExpression sets the filter's expression; words that are all empty are none.
+func compileExpression(f *filter.Filter, words []string) error {
+	text := strings.Join(words, " ")
+	if strings.TrimSpace(text) == "" {
+		return nil
+	}
+	compiled, err := expression.Compile(text)
+	if err != nil {
+		return usageError{fmt.Errorf("filter expression: %w", err)}
+	}
+	f.Expression = compiled
+	return nil
 }

@@ -78,6 +78,7 @@ func (l *liveRun) restored(t *testing.T) {
 }
 
 func TestLiveKeys(t *testing.T) {
+	t.Parallel()
 	l := startLive(t, 80, 24, []string{"XENTRACE_FAKE_RECORDS=40"})
 	screen := l.terminal.Await(t, "dropped           40", "flows with losses, by stalled time: 1 to 9 of 31")
 	for _, part := range []string{"xentrace watch   0:0", "backend kprobe", "packets        1,040", "eth0       xen-netfront", "lost 0 (ring 0, flows 0, recursion 0, missed 0)", "stalled now 0", "dropped too_many_slots", "[2001:db8:1234:5678::1]:443"} {
@@ -112,6 +113,7 @@ func TestLiveKeys(t *testing.T) {
 
 // The terminal is as it was before, and what there is to say is said there.
 func TestLiveGivesTheTerminalBack(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		environment []string
 		args        []string
@@ -145,6 +147,7 @@ func TestLiveGivesTheTerminalBack(t *testing.T) {
 
 // The terminal window is closed: nothing is left to restore, and the run ends.
 func TestLiveTerminalGoesAway(t *testing.T) {
+	t.Parallel()
 	l := startLive(t, 100, 30, []string{"XENTRACE_FAKE_RECORDS=20"})
 	l.terminal.Slave.Close()
 	l.terminal.Master.Close()
@@ -157,6 +160,7 @@ func TestLiveTerminalGoesAway(t *testing.T) {
 }
 
 func TestLiveFollowsAResize(t *testing.T) {
+	t.Parallel()
 	l := startLive(t, 80, 24, []string{"XENTRACE_FAKE_RECORDS=400"})
 	for _, c := range []struct {
 		columns, rows uint16
@@ -180,6 +184,7 @@ func TestLiveFollowsAResize(t *testing.T) {
 
 // In a shell: ^Z gives the terminal to the shell, fg takes it again.
 func TestLiveSuspends(t *testing.T) {
+	t.Parallel()
 	terminal := tool.OpenTerminal(t, 80, 24)
 	shell := exec.Command("bash", "--norc", "--noprofile", "--noediting", "-i")
 	shell.Env = append(os.Environ(), append(liveEnvironment, "XENTRACE_FAKE=1", "XENTRACE_FAKE_RECORDS=40", "PS1=ready> ", "HISTFILE=")...)
@@ -240,6 +245,7 @@ func TestLiveSuspends(t *testing.T) {
 
 // Filters choose flows and events; counts are of all packets.
 func TestLiveFilters(t *testing.T) {
+	t.Parallel()
 	l := startLive(t, 100, 30, []string{"XENTRACE_FAKE_RECORDS=40"}, "--port", "53")
 	screen := l.terminal.Await(t, "dropped           40", "flows with losses, by stalled time: 1, 30 filtered out", "192.168.122.101:53")
 	if strings.Contains(screen, "10.0.0.") || strings.Contains(screen, "2001:db8") {
@@ -249,6 +255,7 @@ func TestLiveFilters(t *testing.T) {
 
 // What is said meanwhile is shown on the screen, and stands behind it at the end.
 func TestLiveSentences(t *testing.T) {
+	t.Parallel()
 	l := startLive(t, 100, 30, []string{"XENTRACE_FAKE_NOTICE=eth1"})
 	l.terminal.Await(t, " interface eth1 is gone")
 	l.terminal.Press(t, "q")
@@ -258,6 +265,7 @@ func TestLiveSentences(t *testing.T) {
 }
 
 func TestLiveColours(t *testing.T) {
+	t.Parallel()
 	colour := regexp.MustCompile(`\x1b\[[0-9;]*3[0-7]m`)
 	for name, c := range map[string]struct {
 		environment []string
@@ -281,6 +289,7 @@ func TestLiveColours(t *testing.T) {
 }
 
 func TestLivePlainASCII(t *testing.T) {
+	t.Parallel()
 	l := startLive(t, 80, 24, []string{"LANG=C", "XENTRACE_FAKE_RECORDS=40"})
 	screen := l.terminal.Await(t, "-- last events ---")
 	if strings.ContainsFunc(screen, func(r rune) bool { return r > '~' }) {
@@ -292,7 +301,8 @@ func drawings(l *liveRun) int { return strings.Count(l.terminal.Raw(), tool.OneD
 
 // A storm neither keeps the reader from its ring nor redraws more often than need be.
 func TestLiveStorm(t *testing.T) {
-	const records = 300_000
+	t.Parallel()
+	const records = 100_000
 	began := time.Now()
 	l := startLive(t, 200, 60, []string{fmt.Sprintf("XENTRACE_FAKE_RECORDS=%d", records)}, "--count", fmt.Sprint(records))
 	status, _ := l.ended(t, output.Grouped(records)+" events, 0 lost")
@@ -307,6 +317,7 @@ func TestLiveStorm(t *testing.T) {
 }
 
 func TestLiveDrawsNothingWhileNothingChanges(t *testing.T) {
+	t.Parallel()
 	l := startLive(t, 80, 24, []string{"XENTRACE_FAKE_RECORDS=40"})
 	l.terminal.Await(t, "dropped           40")
 	l.terminal.Press(t, "p")
@@ -322,6 +333,7 @@ func TestLiveDrawsNothingWhileNothingChanges(t *testing.T) {
 }
 
 func TestLiveWithoutATerminalGoesOnInLines(t *testing.T) {
+	t.Parallel()
 	const sentence = "xentrace: --live needs a terminal on stdout and TERM set; printing lines instead\n"
 	got := runWith(t, newFake(), "watch", "--live", "-d", "10ms")
 	if got.status != 0 || strings.Count(got.stderr, sentence) != 1 || strings.Count(got.stdout, "dropped too_many_slots") != 3 {
@@ -337,6 +349,7 @@ func TestLiveWithoutATerminalGoesOnInLines(t *testing.T) {
 
 // Standard input is no terminal, as in a script: keys come from the one that is looked at.
 func TestLiveReadsKeysFromItsOwnTerminal(t *testing.T) {
+	t.Parallel()
 	terminal := tool.OpenTerminal(t, 80, 24)
 	l := &liveRun{terminal: terminal}
 	l.before = l.terminal.Modes(t)

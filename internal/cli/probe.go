@@ -33,7 +33,7 @@ func (a *app) probeCommand() *cobra.Command {
 (9) of the interface's default gateway, or to --to, and nowhere else. Reports
 whether the driver drops, linearizes or sends it, and whether the backend
 accepts it. A datagram with too few slots is retried, at most 32 times. With
-scatter-gather off, small datagrams are sent until one straddles a page boundary
+scatter-gather off, small datagrams are sent until one straddles a page
 boundary.
 
 Exits 1 if a datagram is lost, 3 if that is unknown.`,

@@ -128,6 +128,7 @@ func TestInterrupt(t *testing.T) {
 }
 
 func TestInterruptWhileAttaching(t *testing.T) {
+	t.Parallel()
 	p := newProcess(t, []string{"XENTRACE_FAKE_STARTUP_MS=60000"}, "watch", "--wait")
 	var stdout bytes.Buffer
 	p.Stdout = &stdout
@@ -149,6 +150,7 @@ func TestInterruptWhileAttaching(t *testing.T) {
 
 // JSON ends with a summary also where nothing was attached.
 func TestInterruptWhileWaitingInJSON(t *testing.T) {
+	t.Parallel()
 	for _, command := range []string{"watch", "hist"} {
 		p := newProcess(t, []string{"XENTRACE_FAKE_STARTUP_MS=60000", "XENTRACE_FAKE_WAITS=1"}, command, "--wait", "-o", "json")
 		var stdout bytes.Buffer
@@ -170,6 +172,7 @@ func TestInterruptWhileWaitingInJSON(t *testing.T) {
 
 // open(2) of a named pipe without a writer does not return.
 func TestInterruptWhileOpeningABaseline(t *testing.T) {
+	t.Parallel()
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
@@ -188,6 +191,7 @@ func TestInterruptWhileOpeningABaseline(t *testing.T) {
 // Standard output is a pipe that nobody reads: the end hangs, and the second
 // interrupt must not.
 func TestSecondInterruptKillsAtOnce(t *testing.T) {
+	t.Parallel()
 	p := newProcess(t, []string{endless}, "watch", "-o", "json")
 	stdout, err := p.StdoutPipe()
 	if err != nil {
@@ -209,6 +213,7 @@ func TestSecondInterruptKillsAtOnce(t *testing.T) {
 
 // A reader such as head goes away: no message, status 0, hooks detached.
 func TestReaderGoesAway(t *testing.T) {
+	t.Parallel()
 	for _, format := range []string{"text", "json"} {
 		t.Run(format, func(t *testing.T) {
 			p := newProcess(t, []string{"XENTRACE_FAKE_RECORDS=100000", "XENTRACE_FAKE_PACE_US=200"}, "watch", "-o", format)
@@ -235,6 +240,7 @@ func TestReaderGoesAway(t *testing.T) {
 }
 
 func TestReaderGoesAwayAfterADrop(t *testing.T) {
+	t.Parallel()
 	p := newProcess(t, []string{"XENTRACE_FAKE_RECORDS=100000", "XENTRACE_FAKE_PACE_US=200"}, "watch", "--exit-code")
 	stdout, err := p.StdoutPipe()
 	if err != nil {
@@ -248,6 +254,7 @@ func TestReaderGoesAwayAfterADrop(t *testing.T) {
 }
 
 func TestEveryTextGoesQuietlyIntoAClosedPipe(t *testing.T) {
+	t.Parallel()
 	for _, args := range []string{"help", "help watch", "version", "completion bash", "man", "watch --help"} {
 		read, write, err := os.Pipe()
 		if err != nil {
@@ -264,6 +271,7 @@ func TestEveryTextGoesQuietlyIntoAClosedPipe(t *testing.T) {
 }
 
 func TestStopAndContinue(t *testing.T) {
+	t.Parallel()
 	p := newProcess(t, []string{"XENTRACE_FAKE_RECORDS=300", "XENTRACE_FAKE_PACE_US=1000"}, "watch", "-o", "json", "-d", "700ms")
 	var stdout bytes.Buffer
 	p.Stdout = &stdout
@@ -284,7 +292,8 @@ func TestStopAndContinue(t *testing.T) {
 
 // A storm into a file must not take a write per record.
 func TestStormIntoAFile(t *testing.T) {
-	const records = 300_000
+	t.Parallel()
+	const records = 100_000
 	file, err := os.Create(filepath.Join(t.TempDir(), "events.json"))
 	if err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,8 +32,8 @@ type recorded struct {
 }
 
 func (r *recorded) flags(c *cobra.Command) {
-	parsed(c, &r.since, "since", "", "TIME", "", "leave out what came before: a time, or 10h before the end", parseMoment)
-	parsed(c, &r.until, "until", "", "TIME", "", "leave out what came after", parseMoment)
+	parsed(c, &r.since, "since", "", "TIME", "", "start at this time, or this long before the end (10h)", parseMoment)
+	parsed(c, &r.until, "until", "", "TIME", "", "stop at this time, or this long before the end", parseMoment)
 	toggle(c, &r.redact, "redact", "", "replace addresses and names consistently")
 }
 
@@ -73,16 +74,28 @@ func (r *recorded) collect(ctx context.Context, redactor *redact.Redactor, paths
 		Source: source, Sink: redacting(collector, redactor),
 		Summarize: func(*event.Totals) *event.Summary { return source.Summary() },
 	})
+	for _, run := range unfinishedSentences(source.Unfinished(), time.UTC) {
+		o.Unfinished = append(o.Unfinished, strings.ToUpper(run[:1])+run[1:]+".")
+	}
 	if more := damaged - mostDamage; more > 0 {
 		o.Damage = append(o.Damage, fmt.Sprintf("%d more parts are not readable.", more))
 	}
 	if err == nil {
 		err = ctx.Err()
 	}
+	if from, to, empty := source.Covered(); err == nil && empty && !from.IsZero() {
+		err = usageError{errors.New(nothingInRange(from, to, time.Local))}
+	}
 	if err == nil {
 		o.Files, err = r.files(paths)
 	}
 	return collector, o, err
+}
+
+// nothingInRange is why --since and --until leave nothing.
+func nothingInRange(from, to time.Time, zone *time.Location) string {
+	const layout = "2006-01-02 15:04:05"
+	return fmt.Sprintf("nothing was recorded in this range; the recording covers %s to %s", from.In(zone).Format(layout), to.In(zone).Format(layout))
 }
 
 func (r *recorded) options() report.Options {
@@ -218,7 +231,10 @@ func (r *recorded) createPage(path string, inPlace bool) (*pageFile, error) {
 		p.file, err = os.CreateTemp(filepath.Dir(path), ".xentrace-*.html")
 	}
 	if err != nil {
-		return nil, usageError{fmt.Errorf("--write: %w", err)}
+		if failure := (*fs.PathError)(nil); errors.As(err, &failure) {
+			err = failure.Err // its path may be that of the temporary file
+		}
+		return nil, usageError{fmt.Errorf("--write %s: %w", path, err)}
 	}
 	return p, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -81,13 +82,41 @@ func (o *replayOptions) run(ctx context.Context, args []string) error {
 		return err
 	}
 	console := o.console()
+	damages := 0
 	source, err := record.Open(ctx, paths, record.ReadOptions{Since: o.since, Until: o.until, Damaged: func(d record.Damage) {
-		console.Say("damaged: " + o.shown(d.Path, d.String()))
+		if damages++; damages <= mostDamage || o.verbose {
+			console.Say("damaged: " + o.shown(d.Path, d.String()))
+		}
 	}})
 	if err != nil {
 		return usageError{err}
 	}
 	out := output.NewStream(o.stdout())
+	sink, text := o.sink(out, console)
+	_, err = session.Run(ctx, session.Options{
+		Source: source, Sink: redacting(sink, o.redactor()), Filter: &o.filter, Count: o.count, Broken: out.Failed(),
+		Summarize: func(*event.Totals) *event.Summary {
+			if o.count > 0 {
+				reading, stop := unlessBroken(ctx, out.Failed())
+				_ = source.Drain(reading) // interrupted: the counts are of what was read
+				stop()
+			}
+			text.Histogram = source.Histogram()
+			summary := *source.Summary()
+			return &summary
+		},
+	})
+	for _, sentence := range unfinishedSentences(source.Unfinished(), time.Local) {
+		console.Say(sentence)
+	}
+	if err != nil {
+		return err
+	}
+	return o.sayWhatIsMissing(source, console)
+}
+
+// sink is what shows the events; text is its style, which JSON and pcapng do not use.
+func (o *replayOptions) sink(out *output.Stream, console *output.Console) (*replayed, *output.Text) {
 	sink := &replayed{emitter: output.NewJSON(out), Stream: out, console: console}
 	text := &output.Text{}
 	switch o.format {
@@ -97,22 +126,41 @@ func (o *replayOptions) run(ctx context.Context, args []string) error {
 		text = o.text(&o.writing, o.verbose || o.stack)
 		sink.emitter, sink.text = output.NewText(out, text), text
 	}
-	_, err = session.Run(ctx, session.Options{
-		Source: source, Sink: redacting(sink, o.redactor()), Filter: &o.filter, Count: o.count, Broken: out.Failed(),
-		Summarize: func(*event.Totals) *event.Summary {
-			text.Histogram = source.Histogram()
-			summary := *source.Summary()
-			return &summary
-		},
-	})
-	for _, end := range source.Unfinished() {
-		console.Say("a run has no summary after " + end.Local().Format("2006-01-02 15:04:05") + " (killed, or still running): counts are of its intervals of 10 s")
+	return sink, text
+}
+
+// unlessBroken is ctx until nobody reads the output any more.
+func unlessBroken(ctx context.Context, broken <-chan struct{}) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-broken:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
+// sayWhatIsMissing reports an empty range, and what could not be read, which is a finding.
+func (o *replayOptions) sayWhatIsMissing(source *record.Source, console *output.Console) error {
+	from, to, empty := source.Covered()
+	if empty && !from.IsZero() {
+		console.Say(nothingInRange(from, to, time.Local))
 	}
-	if n := source.Damages(); err == nil && n > 0 {
-		console.Say(fmt.Sprintf("damaged parts: %d; everything else was shown", n))
-		return errFinding
+	n := source.Damages()
+	if n == 0 {
+		return nil
 	}
-	return err
+	rest := "everything else was shown"
+	if from.IsZero() {
+		rest = "nothing can be read; is it a recording?"
+	}
+	if n > mostDamage && !o.verbose {
+		rest += fmt.Sprintf(" (-v lists all, not only the first %d)", mostDamage)
+	}
+	console.Say(fmt.Sprintf("damaged parts: %d; %s", n, rest))
+	return errFinding
 }
 
 // replayed is the sink of a replay: notices are sentences on standard error, as in the run.

@@ -104,7 +104,9 @@ func (o *reportOptions) finish(file *pageFile, collector *report.Collector, opti
 	if err != nil {
 		return err
 	}
-	o.recorded.console().Say("wrote " + file.path)
+	if file.stdout == nil {
+		o.recorded.console().Say("wrote " + file.path)
+	}
 	if len(options.Damage) > 0 {
 		for _, damage := range options.Damage {
 			o.recorded.console().Say(damage)

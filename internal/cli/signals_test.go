@@ -68,6 +68,7 @@ func TestSignalAfterTheEndKills(t *testing.T) {
 
 // timeout(1) sends its signal to the process and to the process group.
 func TestSignalSentTwiceEndsWithASummary(t *testing.T) {
+	t.Parallel()
 	p := newProcess(t, []string{"XENTRACE_FAKE_RECORDS=2000", "XENTRACE_FAKE_PACE_US=200"}, "watch", "-o", "json")
 	var stdout bytes.Buffer
 	p.Stdout = &stdout

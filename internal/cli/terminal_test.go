@@ -28,6 +28,7 @@ func onTerminal(t *testing.T, columns uint16, environment []string, args ...stri
 const paced = "XENTRACE_FAKE_PACE_US=100000"
 
 func TestTerminalHasColourAndAStatusLine(t *testing.T) {
+	t.Parallel()
 	got := onTerminal(t, 100, []string{"TERM=xterm", "NO_COLOR=", "LANG=C.UTF-8", "LC_ALL=", paced, "XENTRACE_FAKE_RECORDS=15"}, "watch", "-d", "2200ms")
 	for _, part := range []string{
 		"\x1b[1mTIME",
@@ -81,6 +82,7 @@ func rendered(s string) string {
 }
 
 func TestColourIsAMatterOfTaste(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		environment []string
 		color       string
@@ -116,6 +118,7 @@ func TestColourAlwaysInAPipe(t *testing.T) {
 }
 
 func TestTerminalFollowsAResize(t *testing.T) {
+	t.Parallel()
 	terminal := tool.OpenTerminal(t, 120, 30)
 	p := newProcess(t, []string{"TERM=xterm", paced, "XENTRACE_FAKE_RECORDS=12"}, "watch", "--count", "12", "--color", "never")
 	p.Stdout, p.Stderr = terminal.Slave, terminal.Slave
@@ -144,6 +147,7 @@ func TestTerminalFollowsAResize(t *testing.T) {
 }
 
 func TestTerminalGoesAway(t *testing.T) {
+	t.Parallel()
 	terminal := tool.OpenTerminal(t, 100, 30)
 	p := newProcess(t, []string{"TERM=xterm", paced, "XENTRACE_FAKE_RECORDS=100000"}, "watch")
 	p.Stdout, p.Stderr = terminal.Slave, terminal.Slave
@@ -160,6 +164,7 @@ func TestTerminalGoesAway(t *testing.T) {
 }
 
 func TestStatusLineIsOnStandardErrorAlone(t *testing.T) {
+	t.Parallel()
 	terminal := tool.OpenTerminal(t, 100, 30)
 	p := newProcess(t, []string{"TERM=xterm", "XENTRACE_FAKE_RECORDS=3"}, "watch", "-d", "1200ms", "-o", "json")
 	stdout, err := p.StdoutPipe()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"os"
 	"os/exec"
 	"slices"
 	"sync"
@@ -13,21 +12,18 @@ import (
 
 	"xentrace/internal/event"
 	"xentrace/internal/trace"
+	"xentrace/test/need"
 )
 
 // meterOf measures interfaces of this machine, or skips where it may not.
 func meterOf(t *testing.T, notify func(event.Notice), names ...string) *Meter {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
+	need.Root(t, "to attach")
 	m, err := Start(t.Context(), Options{Interfaces: names, Wait: true, Notify: notify})
-	if errors.Is(err, trace.ErrCannotRun) {
-		t.Skip(err)
-	}
-	if err != nil {
+	if !errors.Is(err, trace.ErrCannotRun) && err != nil {
 		t.Fatal(err)
 	}
+	need.Kernel(t, "what congestion attaches to", err)
 	t.Cleanup(func() {
 		if err := m.Close(); err != nil {
 			t.Error(err)
@@ -87,10 +83,11 @@ func TestReadersDoNotDisturbEachOther(t *testing.T) {
 
 // An interface that comes, is renamed and goes is followed as the kernel announces it.
 func TestInterfacesAreFollowed(t *testing.T) {
+	need.Tool(t, "ip")
 	ip := func(arguments ...string) {
 		t.Helper()
 		if out, err := exec.Command("ip", arguments...).CombinedOutput(); err != nil {
-			t.Skipf("ip %v: %v: %s", arguments, err, out)
+			t.Fatalf("ip %v: %v: %s", arguments, err, out)
 		}
 	}
 	var mu sync.Mutex

@@ -70,7 +70,7 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// What the machine lacks is told as such, what is broken is not.
+// What the machine lacks is reported as such, what is broken is not.
 func TestExplain(t *testing.T) {
 	for _, test := range []struct {
 		err    error
@@ -86,12 +86,12 @@ func TestExplain(t *testing.T) {
 	} {
 		got := explain(test.err)
 		if !errors.Is(got, test.err) || errors.Is(got, trace.ErrCannotRun) != test.cannot || got != nil && !strings.Contains(got.Error(), test.says) {
-			t.Errorf("%v is told as %v", test.err, got)
+			t.Errorf("%v is reported as %v", test.err, got)
 		}
 	}
 }
 
-// What ends a command ends the demo: a failure is told, an interrupt is none.
+// What ends a command ends the demo: a failure is reported, an interrupt is none.
 func TestRunEnds(t *testing.T) {
 	need.Root(t, "to make network namespaces")
 	broken := errors.New("broken")

@@ -140,15 +140,7 @@ func (t *Totals) Sum() InterfaceTotals {
 	var sum InterfaceTotals
 	for i := range t.Interfaces {
 		n := &t.Interfaces[i]
-		sum.Packets += n.Packets
-		sum.OverLimit += n.OverLimit
-		sum.Dropped += n.Dropped
-		sum.Linearized += n.Linearized
-		sum.Bounced += n.Bounced
-		sum.Elsewhere += n.Elsewhere
-		for cause, dropped := range n.Causes {
-			sum.Causes[cause] += dropped
-		}
+		sum.Each(&n.Counts, func(a *uint64, b uint64) { *a += b })
 		if n.Rejected != nil {
 			if sum.Rejected == nil {
 				sum.Rejected = new(uint64)

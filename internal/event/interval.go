@@ -111,7 +111,7 @@ func (t *Totals) of(n *InterfaceTotals) *InterfaceTotals {
 }
 
 func (n *InterfaceTotals) subtract(old *InterfaceTotals) {
-	n.each(old, func(a *uint64, b uint64) { *a = less(*a, b) })
+	n.Each(&old.Counts, func(a *uint64, b uint64) { *a = less(*a, b) })
 	n.Rejected, n.TxDroppedDelta = lessKnown(n.Rejected, old.Rejected), lessKnown(n.TxDroppedDelta, old.TxDroppedDelta)
 	n.Stuck = lessKnown(n.Stuck, old.Stuck)
 	if n.Conntrack != nil && old.Conntrack != nil {
@@ -129,7 +129,7 @@ func (n *InterfaceTotals) subtract(old *InterfaceTotals) {
 }
 
 func (n *InterfaceTotals) add(more *InterfaceTotals) {
-	n.each(more, func(a *uint64, b uint64) { *a += b })
+	n.Each(&more.Counts, func(a *uint64, b uint64) { *a += b })
 	n.Device, n.Driver, n.Backend, n.Queues = more.Device, more.Driver, more.Backend, more.Queues
 	n.Gone, n.StuckNow = more.Gone, more.StuckNow
 	n.Rejected, n.TxDroppedDelta = plusKnown(n.Rejected, more.Rejected), plusKnown(n.TxDroppedDelta, more.TxDroppedDelta)
@@ -149,9 +149,8 @@ func (n *InterfaceTotals) add(more *InterfaceTotals) {
 	}
 }
 
-// each calls f with every count and the same of another.
-func (n *InterfaceTotals) each(other *InterfaceTotals, f func(*uint64, uint64)) {
-	c, o := &n.Counts, &other.Counts
+// Each calls f with every count and the same of another.
+func (c *Counts) Each(o *Counts, f func(*uint64, uint64)) {
 	f(&c.Packets, o.Packets)
 	f(&c.Bytes, o.Bytes)
 	f(&c.OverLimit, o.OverLimit)

@@ -279,14 +279,14 @@ func TestInterfaceGoneOrRenamed(t *testing.T) {
 	}
 	delete(m.devices, 2)
 	m.devices[3].identity.Name, m.devices[3].identity.Index, m.devices[3].identity.NetNS = "enX1", 77, 5
-	m.told = nil
+	m.emitted = nil
 	if err := m.fixer().Revert(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
 	if after := fmt.Sprint(m.devices[3].mtu, m.devices[3].features, m.sysctls); after != before {
 		t.Errorf("before %s, after %s", before, after)
 	}
-	said := fmt.Sprint(m.told)
+	said := fmt.Sprint(m.emitted)
 	for _, part := range []string{"The interface is gone", "It was eth1 and is enX1 in network namespace 5 by now"} {
 		if !strings.Contains(said, part) {
 			t.Errorf("no %q in %s", part, said)

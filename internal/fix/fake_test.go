@@ -26,7 +26,7 @@ type fakeMachine struct {
 	root    string
 	sysctls map[string]string
 	devices map[int]*fakeDevice // by index
-	told    []event.FixStep
+	emitted []event.FixStep
 
 	points  int              // that were passed
 	crashAt int              // the point to crash at; 0 for none
@@ -84,7 +84,7 @@ func ownNamespace(t *testing.T) uint32 {
 func (m *fakeMachine) fixer() *Fixer {
 	return &Fixer{
 		Machine: m, Root: m.root, State: filepath.Join(m.root, "var", "fix.json"),
-		Emit: func(s event.FixStep) { m.told = append(m.told, s) }, between: m.point,
+		Emit: func(s event.FixStep) { m.emitted = append(m.emitted, s) }, between: m.point,
 	}
 }
 

@@ -17,38 +17,13 @@ import (
 	"xentrace/internal/event"
 	"xentrace/internal/netdev"
 	"xentrace/test/need"
+	"xentrace/test/role"
 )
 
-// What a process that a test starts is to do, in the network namespace it is in.
-const (
-	playsRole = "XENTRACE_FIX_ROLE"
-	killedAt  = "XENTRACE_FIX_KILLED_AT"
-	stateAt   = "XENTRACE_FIX_STATE"
-)
-
-// TestMain is the whole of such a process.
+// TestMain is also the processes of TestKilledForReal, in a network namespace of their own.
 func TestMain(m *testing.M) {
-	role := os.Getenv(playsRole)
-	if role == "" {
-		os.Exit(m.Run())
-	}
-	if err := play(role); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	os.Exit(0)
-}
-
-func play(role string) error {
-	v, err := onVeth(role == "survivor")
-	switch {
-	case err != nil:
-		return err
-	case role == "victim":
-		return v.die()
-	default:
-		return v.survive()
-	}
+	role.Main(map[string]role.Role{"survivor": survive, "victim": die})
+	os.Exit(m.Run())
 }
 
 // A veth is v0 of this network namespace, and what is to be done to it.
@@ -58,15 +33,18 @@ type veth struct {
 	identity Identity
 }
 
-// onVeth plans steps for v0, which it makes if asked to.
-func onVeth(makeIt bool) (*veth, error) {
-	if makeIt {
-		for _, words := range []string{"link add v0 mtu 9000 type veth peer name v1", "link set v0 up", "link set v1 up"} {
-			if out, err := exec.Command("ip", strings.Fields(words)...).CombinedOutput(); err != nil {
-				return nil, fmt.Errorf("ip %s: %w %s", words, err, out)
-			}
+// makeVeth makes v0 in this network namespace.
+func makeVeth() error {
+	for _, words := range []string{"link add v0 mtu 9000 type veth peer name v1", "link set v0 up", "link set v1 up"} {
+		if out, err := exec.Command("ip", strings.Fields(words)...).CombinedOutput(); err != nil {
+			return fmt.Errorf("ip %s: %w %s", words, err, out)
 		}
 	}
+	return nil
+}
+
+// onVeth plans steps for v0. What was there before goes into the file state.
+func onVeth(state string) (*veth, error) {
 	own, err := netdev.Current()
 	if err != nil {
 		return nil, err
@@ -77,7 +55,7 @@ func onVeth(makeIt bool) (*veth, error) {
 		return nil, err
 	}
 	v := &veth{identity: IdentityOf(i), plan: &Plan{}}
-	v.fixer = &Fixer{Machine: Running{}, State: os.Getenv(stateAt), Emit: func(s event.FixStep) { fmt.Printf("%s %s: %s\n", s.Status, s.Name, s.Message) }}
+	v.fixer = &Fixer{Machine: Running{}, State: state, Emit: func(s event.FixStep) { fmt.Printf("%s %s: %s\n", s.Status, s.Name, s.Message) }}
 	todo, err := chosen([]string{"sg-off", "tso-gso-off", "mtu-1400"})
 	for _, a := range todo {
 		v.plan.Steps = append(v.plan.Steps, Step{FixStep: event.FixStep{Name: a.name, Interface: "v0"}, identity: v.identity, change: a.change})
@@ -100,8 +78,12 @@ func (v *veth) snapshot(ctx context.Context) (string, error) {
 }
 
 // die applies the plan and is killed at a point of it, if it has so many.
-func (v *veth) die() error {
-	at, err := strconv.Atoi(os.Getenv(killedAt))
+func die(args []string) error {
+	v, err := onVeth(args[0])
+	if err != nil {
+		return err
+	}
+	at, err := strconv.Atoi(args[1])
 	if err != nil {
 		return err
 	}
@@ -115,15 +97,22 @@ func (v *veth) die() error {
 }
 
 // survive kills a process at each point and reverts.
-func (v *veth) survive() error {
+func survive(args []string) error {
 	ctx := context.Background()
+	if err := makeVeth(); err != nil {
+		return err
+	}
+	v, err := onVeth(args[0])
+	if err != nil {
+		return err
+	}
 	before, err := v.snapshot(ctx)
 	if err != nil {
 		return err
 	}
 	changed := 0
 	for at := 1; ; at++ {
-		out, err := self("victim", killedAt+"="+strconv.Itoa(at)).CombinedOutput()
+		out, err := role.Command("victim", args[0], strconv.Itoa(at)).CombinedOutput()
 		var exit *exec.ExitError
 		whole := err == nil
 		if !whole && (!errors.As(err, &exit) || exit.Exited()) {
@@ -152,19 +141,12 @@ func (v *veth) survive() error {
 	}
 }
 
-// self is a process of this binary with a role.
-func self(role string, environment ...string) *exec.Cmd {
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(append(os.Environ(), playsRole+"="+role), environment...)
-	return cmd
-}
-
 // A process on a real interface, killed between any two steps: a revert by another
 // gives back the very same features and MTU.
 func TestKilledForReal(t *testing.T) {
 	need.Root(t, "to make network namespaces")
 	need.Tool(t, "ip")
-	cmd := self("survivor", stateAt+"="+filepath.Join(t.TempDir(), "fix.json"))
+	cmd := role.Command("survivor", filepath.Join(t.TempDir(), "fix.json"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "killed everywhere") {

@@ -31,7 +31,7 @@ func (m *fakeMachine) starts(machine, boot string) {
 	}
 }
 
-func (m *fakeMachine) said() string { return fmt.Sprint(m.told) }
+func (m *fakeMachine) said() string { return fmt.Sprint(m.emitted) }
 
 func TestStateOfAnotherMachine(t *testing.T) {
 	m := newFakeMachine(t)
@@ -81,7 +81,7 @@ func TestStateOfAnotherBoot(t *testing.T) {
 			}
 			m.starts("one", "b")
 			c.restart(m)
-			m.told = nil
+			m.emitted = nil
 			if err := m.fixer().Revert(t.Context(), false); err != nil {
 				t.Fatal(err)
 			}
@@ -197,7 +197,7 @@ func TestRevertRefuses(t *testing.T) {
 				t.Errorf("removed, there was %s", before)
 			}
 			refused := 0
-			for _, step := range m.told {
+			for _, step := range m.emitted {
 				if step.Status == event.Refused {
 					refused++
 				}

@@ -68,8 +68,8 @@ func (f *found) off(features ...string) {
 	}
 }
 
-// told lists the steps with what they came to.
-func told(p *Plan) string {
+// listed lists the steps with what they came to.
+func listed(p *Plan) string {
 	var all []string
 	for _, s := range p.Steps {
 		all = append(all, strings.TrimSpace(fmt.Sprintf("%s %s %s", s.Status, s.Name, s.Interface)))
@@ -124,7 +124,7 @@ func TestPlan(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := told(plan); got != c.want {
+			if got := listed(plan); got != c.want {
 				t.Errorf("%s, want %s", got, c.want)
 			}
 			for _, s := range plan.Steps {
@@ -255,7 +255,7 @@ func TestFilesOfOthers(t *testing.T) {
 	if err := m.fixer().Revert(t.Context(), false); !errors.Is(err, ErrRefused) {
 		t.Errorf("reverted: %v", err)
 	}
-	if last := fmt.Sprint(m.told); !strings.Contains(last, "changed by hand") {
+	if last := fmt.Sprint(m.emitted); !strings.Contains(last, "changed by hand") {
 		t.Errorf("no reason in %s", last)
 	}
 	if kept, err := os.ReadFile(path); err != nil || !strings.HasSuffix(string(kept), "# mine\n") {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -224,3 +225,20 @@ func (s *store) failure(err error) error {
 	}
 	return fmt.Errorf("state file %s: %w", s.path, err)
 }
+
+// machineID identifies the installed system; empty if it has no machine-id(5).
+func (d *disk) machineID() string { return d.line("/etc/machine-id") }
+
+// bootID identifies the time since the kernel started.
+func (d *disk) bootID() string { return d.line("/proc/sys/kernel/random/boot_id") }
+
+func (d *disk) line(path string) string {
+	content, err := os.ReadFile(d.path(path))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(content))
+}
+
+// other reports that two ids are known and differ.
+func other(a, b string) bool { return a != "" && b != "" && a != b }

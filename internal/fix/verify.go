@@ -105,7 +105,7 @@ func (w *Verifier) discard() {
 func (w *Verifier) Close() {
 	w.pauseDiscarding()
 	if w.tracer != nil {
-		_ = w.tracer.Close() // what it counted has been told
+		_ = w.tracer.Close() // what it counted has been reported
 	}
 	w.cancel()
 }

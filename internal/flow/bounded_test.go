@@ -163,14 +163,14 @@ func TestMemoryIsBounded(t *testing.T) {
 		return m.HeapAlloc
 	}
 	before := lose(0, 40_000)
-	after := lose(40_000, 400_000)
+	after := lose(40_000, 160_000)
 	counts := table.Counts()
-	t.Logf("heap of %d KiB after 40,000 flows, %d KiB after 400,000; %d flows kept, %d lost", before>>10, after>>10, len(table.Snapshot(at(400_000))), counts.Lost)
+	t.Logf("heap of %d KiB after 40,000 flows, %d KiB after 160,000; %d flows kept, %d lost", before>>10, after>>10, len(table.Snapshot(at(160_000))), counts.Lost)
 	if after > before+before/10 {
-		t.Errorf("heap of %d KiB after 40,000 flows, %d KiB after 400,000", before>>10, after>>10)
+		t.Errorf("heap of %d KiB after 40,000 flows, %d KiB after 160,000", before>>10, after>>10)
 	}
-	if kept := uint64(len(table.Snapshot(at(400_000)))); kept != DefaultLimit || kept+counts.Lost < 400_000 {
-		t.Errorf("%d flows kept, %d lost, want %d of 400,000", kept, counts.Lost, DefaultLimit)
+	if kept := uint64(len(table.Snapshot(at(160_000)))); kept != DefaultLimit || kept+counts.Lost < 160_000 {
+		t.Errorf("%d flows kept, %d lost, want %d of 160,000", kept, counts.Lost, DefaultLimit)
 	}
 }
 

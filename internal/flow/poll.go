@@ -18,6 +18,16 @@ const (
 	mostAsked = 64
 )
 
+// Following reports whether there are connections for Poll to read.
+func (t *Table) Following() bool {
+	if t.kernel == nil {
+		return false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.bySocket) > 0
+}
+
 // Poll reads the state of connections that lost packets, and returns
 // what changed. Stalled ones are read each time; the others in turn, and
 // all of them as soon as one has ended.

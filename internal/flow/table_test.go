@@ -128,7 +128,7 @@ func TestSecondStall(t *testing.T) {
 	}
 }
 
-// What the kernel told later is believed over a record that comes late.
+// What the kernel reported later is believed over a record that comes late.
 func TestLateRecord(t *testing.T) {
 	k := newFakeKernel()
 	table := NewTable(0, k)

@@ -4,78 +4,22 @@ package kernel
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"xentrace/test/need"
+	"xentrace/test/role"
 )
 
-const confineVariable = "XENTRACE_TEST_CONFINE"
-
-// TestConfinedProcess is the process of [confined]: confining is for good.
-func TestConfinedProcess(t *testing.T) {
-	mode := os.Getenv(confineVariable)
-	if mode == "" {
-		t.Skip("is run by another test")
-	}
-	user := Nobody
-	if mode == "root" {
-		user = User{}
-	}
-	for range 2 { // as demo does
-		if err := Confine(user, unix.CAP_BPF, unix.CAP_SYSLOG); err != nil {
-			t.Fatal(err)
-		}
-	}
-	tasks, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, task := range tasks {
-		status, err := os.ReadFile("/proc/self/task/" + task.Name() + "/status")
-		if err != nil {
-			t.Fatal(err)
-		}
-		for line := range strings.Lines(string(status)) {
-			if key, value, _ := strings.Cut(strings.TrimSpace(line), ":"); strings.HasPrefix(key, "Cap") || key == "Uid" || key == "Gid" || key == "Groups" || key == "NoNewPrivs" {
-				fmt.Printf("%s %s %s\n", task.Name(), key, strings.Join(strings.Fields(value), " "))
-			}
-		}
-	}
-	bits, _ := unix.PrctlRetInt(unix.PR_GET_SECUREBITS, 0, 0, 0, 0)
-	dumpable, _ := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
-	fmt.Printf("0 securebits %#x\n0 dumpable %d\n", bits, dumpable)
-	for _, path := range []string{"/etc/shadow", "/proc/self/ns/net", "/proc/thread-self/ns/net"} {
-		if file, err := os.Open(path); err != nil {
-			fmt.Printf("0 open:%s %v\n", path, os.IsPermission(err))
-		} else {
-			_ = file.Close()
-			fmt.Printf("0 open:%s ok\n", path)
-		}
-	}
-	if out, err := exec.Command("/bin/cat", "/proc/self/status").Output(); err == nil {
-		_, rest, _ := strings.Cut(string(out), "CapPrm:\t")
-		fmt.Printf("0 child %s\n", rest[:16])
-	} else {
-		fmt.Printf("0 child %v\n", err)
-	}
-}
-
-// confined runs this test binary, or a copy, confined, by way of the commands before it, and returns what
-// each thread's status shows.
-func confined(t *testing.T, mode, binary string, before ...string) map[string][]string {
+// confined runs this test binary, or a copy, confined to a user, by way of the commands before it,
+// and returns what each thread's status shows.
+func confined(t *testing.T, user, binary string, before ...string) map[string][]string {
 	t.Helper()
 	need.Root(t, "to have privileges to drop")
-	args := append(before, binary, "-test.run=^TestConfinedProcess$")
-	child := exec.Command(args[0], args[1:]...)
-	child.Env = append(os.Environ(), confineVariable+"="+mode)
-	out, err := child.CombinedOutput()
+	out, err := role.CommandOf("confined", append(before, binary, user)...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -128,12 +72,9 @@ func TestConfineAsRoot(t *testing.T) {
 
 // A user with ambient capabilities has no CAP_SETUID and no CAP_SETPCAP, and needs none.
 func TestConfineUserWithAmbientCapabilities(t *testing.T) {
-	setpriv, err := exec.LookPath("setpriv")
-	if err != nil {
-		t.Skip("needs setpriv (util-linux)")
-	}
+	need.Tool(t, "setpriv")
 	capabilities := "+bpf,+perfmon,+syslog"
-	found := confined(t, "nobody", os.Args[0], setpriv, "--reuid=1234", "--regid=1234", "--clear-groups", "--inh-caps="+capabilities, "--ambient-caps="+capabilities)
+	found := confined(t, "nobody", os.Args[0], "setpriv", "--reuid=1234", "--regid=1234", "--clear-groups", "--inh-caps="+capabilities, "--ambient-caps="+capabilities)
 	wantAll(t, found, map[string]string{
 		"Uid": "1234 1234 1234 1234", "CapInh": "0000000000000000", "CapEff": keptSet, "CapAmb": "0000000000000000",
 		"NoNewPrivs": "1", "dumpable": "0", "child": "0000000000000000",
@@ -142,10 +83,8 @@ func TestConfineUserWithAmbientCapabilities(t *testing.T) {
 
 // What setcap gives to the file of a user without privileges is kept as far as it is needed.
 func TestConfineUserWithFileCapabilities(t *testing.T) {
-	setpriv, err := exec.LookPath("setpriv")
-	if err != nil {
-		t.Skip("needs setpriv (util-linux)")
-	}
+	need.Root(t, "to give capabilities to a file")
+	need.Tool(t, "setpriv", "setcap")
 	// Not t.TempDir, which only this user may enter.
 	directory, err := os.MkdirTemp("", "xentrace-confine-")
 	if err != nil {
@@ -158,8 +97,8 @@ func TestConfineUserWithFileCapabilities(t *testing.T) {
 		t.Fatal(err)
 	}
 	if out, err := exec.Command("setcap", "cap_bpf,cap_perfmon,cap_syslog=ep", binary).CombinedOutput(); err != nil {
-		t.Skipf("needs setcap: %v: %s", err, out)
+		t.Fatalf("setcap: %v: %s", err, out)
 	}
-	found := confined(t, "nobody", binary, setpriv, "--reuid=1234", "--regid=1234", "--clear-groups")
+	found := confined(t, "nobody", binary, "setpriv", "--reuid=1234", "--regid=1234", "--clear-groups")
 	wantAll(t, found, map[string]string{"Uid": "1234 1234 1234 1234", "CapEff": keptSet, "CapPrm": keptSet, "NoNewPrivs": "1", "child": "0000000000000000"})
 }

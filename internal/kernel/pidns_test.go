@@ -1,34 +1,32 @@
 package kernel
 
 import (
+	"fmt"
 	"os"
-	"os/exec"
-	"strings"
 	"testing"
+
+	"xentrace/test/need"
+	"xentrace/test/role"
 )
+
+// showPIDNamespace is the process of [TestInPIDNamespace].
+func showPIDNamespace([]string) error {
+	fmt.Println(map[bool]string{true: "inside", false: "outside"}[InPIDNamespace()])
+	return nil
+}
 
 // In a PID namespace of its own the process knows that it is in one.
 func TestInPIDNamespace(t *testing.T) {
-	if os.Getenv("XENTRACE_PIDNS") != "" {
-		_, _ = os.Stdout.WriteString(map[bool]string{true: "\ninside\n", false: "\noutside\n"}[InPIDNamespace()])
-		return
-	}
-	if os.Geteuid() != 0 {
-		t.Skip("not root")
-	}
-	if InPIDNamespace() {
-		t.Skip("the tests run in a PID namespace")
-	}
-	for _, test := range []struct {
-		command []string
-		want    string
-	}{{nil, "outside"}, {[]string{"unshare", "-pf", "--mount-proc"}, "inside"}} {
-		command := append(test.command, os.Args[0], "-test.run=^TestInPIDNamespace$")
-		run := exec.CommandContext(t.Context(), command[0], command[1:]...)
-		run.Env = append(os.Environ(), "XENTRACE_PIDNS=1")
-		output, err := run.CombinedOutput()
-		if err != nil || !strings.Contains(string(output), "\n"+test.want+"\n") {
-			t.Errorf("%v: %q, error %v; want %s", command, output, err, test.want)
+	need.Root(t, "to make a PID namespace")
+	need.Tool(t, "unshare")
+	need.That(t, !InPIDNamespace(), "the first PID namespace")
+	for want, line := range map[string][]string{
+		"outside": {os.Args[0]},
+		"inside":  {"unshare", "-pf", "--mount-proc", os.Args[0]},
+	} {
+		output, err := role.CommandOf("namespaced", line...).CombinedOutput()
+		if err != nil || string(output) != want+"\n" {
+			t.Errorf("%v: %q, error %v; want %s", line, output, err, want)
 		}
 	}
 }

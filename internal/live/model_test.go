@@ -213,7 +213,7 @@ func TestSorting(t *testing.T) {
 		for _, columns := range []int{80, 200} {
 			text := screenText(m, columns, 24)
 			if !strings.Contains(text, "by "+c.name+": 1 to ") || !strings.Contains(text, " "+c.column) {
-				t.Errorf("%s: not told, or no column %s:\n%s", c.name, c.column, text)
+				t.Errorf("%s: not reported, or no column %s:\n%s", c.name, c.column, text)
 			}
 			row, _ := chosen(m, columns, 24)
 			if !strings.Contains(row, c.worst.Source.String()) || !strings.Contains(row, c.cell) {

@@ -190,7 +190,7 @@ func sendFrames(t *testing.T, ns *Namespace, index, n, length int, bypass bool) 
 		data[0], data[12] = 0x02, 0x88 // a local address, an experimental protocol
 		for range n {
 			err := unix.Sendto(fd, data, 0, &unix.SockaddrLinklayer{Ifindex: index, Halen: 6})
-			// A drop is told as ENOBUFS.
+			// A drop is reported as ENOBUFS.
 			if err != nil && (!bypass || err != unix.ENOBUFS) {
 				return err
 			}

@@ -114,18 +114,18 @@ func watchLosing(t *testing.T) (ns *Namespace, iface Interface, events <-chan Ev
 	must(t, err)
 	must(t, unix.SetsockoptInt(int(w.fd(t)), unix.SOL_SOCKET, unix.SO_RCVBUF, 4096))
 	ctx, cancel := context.WithCancel(t.Context())
-	told := make(chan Event)
+	seen := make(chan Event)
 	go func() {
-		defer close(told)
-		w.run(ctx, told)
+		defer close(seen)
+		w.run(ctx, seen)
 	}()
-	until(t, told, func(e Event) bool { return e.Kind == Synced })
+	until(t, seen, func(e Event) bool { return e.Kind == Synced })
 	for i := range 200 {
 		must(t, ns.netlink.LinkSetMTU(link(iface), 1000+i))
 	}
-	return ns, iface, told, func() {
+	return ns, iface, seen, func() {
 		cancel()
-		for range told {
+		for range seen {
 		}
 		must(t, ns.Close())
 	}
@@ -222,7 +222,7 @@ func TestWatchAllFollowsNamespaces(t *testing.T) {
 		return e.Kind == Synced && e.Namespace == 0
 	})
 	if !seen[first.Inum] {
-		t.Errorf("lo of namespace %d was not told before the end of the start", first.Inum)
+		t.Errorf("lo of namespace %d was not reported before the end of the start", first.Inum)
 	}
 	in := func(p *process, kind EventKind, name string) func(Event) bool {
 		return func(e Event) bool { return e.Namespace == p.Inum && e.Kind == kind && e.Interface.Name == name }

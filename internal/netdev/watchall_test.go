@@ -10,6 +10,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"xentrace/test/need"
 )
 
 // watchAll watches until the end of the test, and returns once the start is over.
@@ -131,9 +133,7 @@ func TestNumberOfANamespaceIsReused(t *testing.T) {
 	p := polled{cookie: 1, known: map[int]Interface{1: {Name: "lo", Index: 1, Loopback: true}}}
 	events, err := p.poll(process.Found)
 	must(t, err)
-	if p.cookie <= 1 {
-		t.Skip("needs SO_NETNS_COOKIE (Linux 5.14)")
-	}
+	need.That(t, p.cookie > 1, "a kernel with SO_NETNS_COOKIE (Linux 5.14)")
 	if len(events) != 2 || events[0].Kind != Disappeared || events[1].Kind != Appeared {
 		t.Errorf("%+v: want that lo disappeared, and another appeared", events)
 	}

@@ -18,7 +18,7 @@ func TestFind(t *testing.T) {
 		err                   error
 	}{
 		{"a module", driverSymbols, "xen_netfront", 3, nil},
-		{"built in", strings.ReplaceAll(driverSymbols, "\t[xen_netfront]", ""), "", 2, nil}, // bounce_skb cannot be told from others
+		{"built in", strings.ReplaceAll(driverSymbols, "\t[xen_netfront]", ""), "", 2, nil}, // bounce_skb cannot be distinguished
 		{"built in and a module", "ffffffff81000000 t xennet_poll\n" + driverSymbols, "", 1, nil},
 		{"addresses are hidden", "0000000000000000 t xennet_start_xmit\t[xen_netfront]\n", "xen_netfront", 1, nil},
 		{"the backend is not it", "ffffffffc0100000 t xenvif_tx_action\t[xen_netback]\n", "", 0, ErrNotLoaded},

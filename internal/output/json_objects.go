@@ -257,10 +257,9 @@ func totalsOf(kind string, t *event.Totals, explained []event.Explanation) summa
 		Gaps: []gapObject{}, Filter: []string{}, Missing: map[string]string{},
 		Drops: t.Drops, Suppressed: []suppressedObject{}, Explained: []explanationObject{},
 	}
-	for _, key := range onlySummaries {
-		o.Missing[key] = "only watch tracks flows"
-		if kind == "interval" {
-			o.Missing[key] = "only summaries have it"
+	if kind != "interval" { // a quiet recording is mostly intervals, of which it would be a tenth
+		for _, key := range onlySummaries {
+			o.Missing[key] = "only watch tracks flows"
 		}
 	}
 	maps.Copy(o.Missing, t.Missing)

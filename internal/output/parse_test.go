@@ -59,6 +59,16 @@ func recordedEvents() []event.Event {
 	)
 }
 
+// An interval gives no reason for keys that no interval has: it is written every 10 s for ever.
+func TestIntervalWithoutReasonsForFlows(t *testing.T) {
+	line := string(Recording{}.Append(nil, sampleInterval()))
+	for _, key := range onlySummaries {
+		if !strings.Contains(line, `"`+key+`":null`) || strings.Contains(line, `"`+key+`":"`) {
+			t.Errorf("%s is not null, or has a reason:\n%s", key, line)
+		}
+	}
+}
+
 // Each line that is read back is written again as it was, as JSON and as text.
 func TestRecordedEventsAreReadBack(t *testing.T) {
 	for i, e := range recordedEvents() {

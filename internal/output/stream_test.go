@@ -128,7 +128,7 @@ func TestStreamTellsOfAClosedPipe(t *testing.T) {
 	select {
 	case <-s.Failed():
 	case <-time.After(5 * time.Second):
-		t.Fatal("no failure was told")
+		t.Fatal("no failure was reported")
 	}
 	if _, err := s.Write([]byte("line\n")); !errors.Is(err, syscall.EPIPE) {
 		t.Errorf("Write: %v, want EPIPE", err)

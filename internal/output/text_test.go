@@ -260,7 +260,7 @@ func TestNotesOfAnInterface(t *testing.T) {
 	}
 }
 
-func TestFilterIsTold(t *testing.T) {
+func TestFilterIsReported(t *testing.T) {
 	for _, test := range []struct {
 		filter  []string
 		leftOut uint64

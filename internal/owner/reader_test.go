@@ -165,7 +165,7 @@ func TestWaitingIsBounded(t *testing.T) {
 	r.lookingUp = false // no answer will come
 }
 
-// What waits at the end is settled before the end is told.
+// What waits at the end is settled before the end is reported.
 func TestEndOfReading(t *testing.T) {
 	r, s, k := newTestReader(t)
 	for range 2 {

@@ -42,8 +42,8 @@ func (f *fakeTracer) Read(ctx context.Context) (event.Packet, error) {
 func (f *fakeTracer) SetProbe(cookie uint64) error { f.cookie = cookie; return nil }
 func (f *fakeTracer) MissingAnswers() string       { return f.missing }
 
-// A told record is one that comes some time after its datagram was sent.
-type told struct {
+// A late record is one that comes some time after its datagram was sent.
+type reported struct {
 	packet event.Packet
 	after  time.Duration
 }
@@ -56,8 +56,8 @@ type fakeSenders struct {
 }
 
 type fate struct {
-	told []told
-	err  error // of sending
+	reported []reported
+	err      error // of sending
 }
 
 func (f *fakeSenders) next(kind string) (sender, error) {
@@ -88,7 +88,7 @@ func (f *fakeSender) Send(context.Context) error {
 		f.fates = f.fates[1:]
 	}
 	go func() {
-		for _, r := range now.told {
+		for _, r := range now.reported {
 			time.Sleep(r.after)
 			if r.packet.Socket == nil {
 				r.packet.Socket = &event.Socket{Cookie: f.cookie}
@@ -100,26 +100,26 @@ func (f *fakeSender) Send(context.Context) error {
 	return now.err
 }
 
-func record(v event.Verdict, c event.Cause, slots int) told {
-	return told{packet: event.Packet{Verdict: v, Cause: c, Slots: slots, Limit: 18, Len: 1162}}
+func record(v event.Verdict, c event.Cause, slots int) reported {
+	return reported{packet: event.Packet{Verdict: v, Cause: c, Slots: slots, Limit: 18, Len: 1162}}
 }
 
-func dropElsewhere(reason string, stack ...string) told {
-	return told{packet: event.Packet{Layer: event.LayerElsewhere, Verdict: event.Dropped, Reason: reason, Stack: stack}}
+func dropElsewhere(reason string, stack ...string) reported {
+	return reported{packet: event.Packet{Layer: event.LayerElsewhere, Verdict: event.Dropped, Reason: reason, Stack: stack}}
 }
 
 // foreign is another socket's packet.
-func foreign() told {
+func foreign() reported {
 	r := record(event.Dropped, event.TooManySlots, 30)
 	r.packet.Socket = &event.Socket{Cookie: 4711}
 	return r
 }
 
 // after has a record come later than the one before.
-func after(d time.Duration, r told) told { r.after = d; return r }
+func after(d time.Duration, r reported) reported { r.after = d; return r }
 
-func fates(all ...fate) []fate { return all }
-func fateOf(r ...told) fate    { return fate{told: r} }
+func fates(all ...fate) []fate  { return all }
+func fateOf(r ...reported) fate { return fate{reported: r} }
 
 var known = []netdev.Neighbour{netdev.NeighbourKnown}
 
@@ -190,17 +190,17 @@ func TestProbes(t *testing.T) {
 		{name: "as many as asked", options: asked(18), missing: "x", fates: fates(fateOf(record(event.Dropped, event.TooManySlots, 19)), fateOf(sent)),
 			want: event.Probe{Seen: true, Verdict: event.Sent, Slots: 18, Attempts: 2, Reached: true}, says: "x"},
 		{name: "scatter-gather off", options: Options{Interface: eth0}, missing: "x",
-			fates: fates(fateOf(slices.Repeat([]told{oneSlot}, headBurst)...), fateOf(oneSlot, oneSlot, record(event.Dropped, event.SGOff, 2))),
+			fates: fates(fateOf(slices.Repeat([]reported{oneSlot}, headBurst)...), fateOf(oneSlot, oneSlot, record(event.Dropped, event.SGOff, 2))),
 			want:  event.Probe{Seen: true, Verdict: event.Dropped, Cause: event.SGOff, Slots: 2, Attempts: 2, Reached: true}},
 		{name: "scatter-gather off, answers between", options: Options{Interface: eth0},
-			fates: fates(fateOf(append(slices.Repeat([]told{oneSlot, accepted}, headBurst-1), record(event.Dropped, event.SGOff, 2))...)),
+			fates: fates(fateOf(append(slices.Repeat([]reported{oneSlot, accepted}, headBurst-1), record(event.Dropped, event.SGOff, 2))...)),
 			want:  event.Probe{Seen: true, Verdict: event.Dropped, Cause: event.SGOff, Slots: 2, Attempts: 1, Reached: true}},
 		{name: "scatter-gather off, and no head across a page", options: Options{Interface: eth0}, missing: "x",
-			fates: fates(fateOf(slices.Repeat([]told{oneSlot}, headBurst)...)),
+			fates: fates(fateOf(slices.Repeat([]reported{oneSlot}, headBurst)...)),
 			want:  event.Probe{Seen: true, Verdict: event.Sent, Slots: 1, Attempts: 32}, says: "x"},
 		{name: "dropped before the driver", options: sgOn, fates: fates(fateOf(dropElsewhere("QDISC_DROP", "pfifo_enqueue+0x1"))),
 			want: event.Probe{Attempts: 1}, says: "for the reason QDISC_DROP, at pfifo_enqueue+0x1"},
-		{name: "refused by the kernel, which tells why", options: sgOn, fates: fates(fate{[]told{dropElsewhere("NETFILTER_DROP")}, os.ErrPermission}),
+		{name: "refused by the kernel, which tells why", options: sgOn, fates: fates(fate{[]reported{dropElsewhere("NETFILTER_DROP")}, os.ErrPermission}),
 			want: event.Probe{Attempts: 1}, says: "for the reason NETFILTER_DROP"},
 		{name: "refused by the kernel, which does not", options: sgOn, fates: fates(fate{nil, os.ErrPermission}),
 			want: event.Probe{Attempts: 1}, says: "as a packet filter may want it"},

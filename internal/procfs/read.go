@@ -1,12 +1,16 @@
+// Package procfs parses files of /proc that several packages read.
 package procfs
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"os"
+	"strconv"
+	"time"
 )
 
 // ErrTooLarge means that a file is over the limit of what is read of it.
@@ -57,4 +61,24 @@ func Lines(r io.Reader) iter.Seq2[[]byte, error] {
 			}
 		}
 	}
+}
+
+// Tick is the unit of times in /proc/PID/stat: USER_HZ is 100 on x86 and arm64.
+const Tick = 10 * time.Millisecond
+
+// StartTime returns starttime of /proc/PID/stat: when the process started, since boot
+// (CLOCK_BOOTTIME), in whole ticks.
+func StartTime(stat []byte) (time.Duration, bool) {
+	// Field 2 is the name in parentheses, which may contain anything.
+	_, rest, found := bytes.Cut(stat, []byte("("))
+	if !found {
+		return 0, false
+	}
+	const startTime = 22 - 3 // index of field 22 in a list that starts with field 3
+	fields := bytes.Fields(rest[bytes.LastIndexByte(rest, ')')+1:])
+	if len(fields) <= startTime {
+		return 0, false
+	}
+	ticks, err := strconv.ParseInt(string(fields[startTime]), 10, 64)
+	return time.Duration(ticks) * Tick, err == nil
 }

@@ -91,6 +91,9 @@ type single struct{ file *storedFile }
 func Create(path string) (Store, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
 	if errors.Is(err, fs.ErrExist) {
+		if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
+			return nil, fmt.Errorf("recording %s: not a regular file; choose another name", path)
+		}
 		return nil, fmt.Errorf("recording %s: file exists; remove it or choose another name", path)
 	}
 	if err != nil {

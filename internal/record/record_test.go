@@ -94,62 +94,118 @@ func small() []event.Event {
 	return []event.Event{started(0), packet(1, 31), packet(2, 32), interval(10, 2), packet(11, 33)}
 }
 
-// stored is a small recording, plain and compressed, and where each of its events ends.
+// oneOfEach is an event of each type that a recording holds, as short as they come: the
+// tests below take the square of their length.
+func oneOfEach(t *testing.T) []event.Event {
+	t.Helper()
+	count := interval(10, 1)
+	key := event.FlowKey{Proto: 6, Source: packet(1, 31).Flow.Source, Destination: packet(1, 31).Flow.Destination}
+	flow := &event.FlowEvent{Time: at(3), Flow: event.FlowHistory{FlowKey: key, State: event.Stalled, Drops: 2, TCP: &event.FlowTCP{Seq: 7}}}
+	whole := *packet(1, 31)
+	whole.Header, whole.Frags, whole.Stack = []byte("header"), []event.Frag{{Offset: 1, Size: 2}}, []string{"xennet_start_xmit"}
+	whole.TCP, whole.Inner, whole.Process = &event.TCP{Seq: 7}, whole.Flow, &event.Process{PID: 1, Comm: "nginx"}
+	flow.Flow.Packet = whole
+	all := []event.Event{
+		started(0), &whole, flow, &event.Notice{Time: at(4), ID: event.NoticeClockStep, StepMS: 1}, count,
+		&event.Summary{Totals: count.Totals, Explained: count.Explained, Flows: &event.FlowSummary{Flows: []event.FlowHistory{flow.Flow}}},
+	}
+	for i, e := range all {
+		if e.Type() != eventTypes[i] {
+			t.Fatalf("event %d is a %s, want a %s", i, e.Type(), eventTypes[i])
+		}
+	}
+	return all
+}
+
+// eventTypes are those of a recording.
+var eventTypes = [...]string{"start", "packet", "flow", "notice", "interval", "summary"}
+
+// stored is a small recording, plain or compressed, and where each of its events ends.
 func stored(t *testing.T, name string, events []event.Event) (content []byte, ends []int) {
 	t.Helper()
 	for n := range events {
-		if content = linesOf(events[:n+1]...); strings.HasSuffix(name, compressedSuffix) {
-			content = framesOf(t, 1, events[:n+1]...)
+		if strings.HasSuffix(name, compressedSuffix) {
+			content = append(content, framesOf(t, 1, events[n])...)
+		} else {
+			content = append(content, linesOf(events[n])...)
 		}
 		ends = append(ends, len(content))
 	}
 	return content, ends
 }
 
+// readBack reads a recording that is in memory: every event as a line, and the damage.
+func readBack(t *testing.T, name string, content []byte) (lines []string, damages []Damage) {
+	t.Helper()
+	err := readLines(bytes.NewReader(content), strings.HasSuffix(name, compressedSuffix), func(c chunk) error {
+		for _, i := range parse(name, c) {
+			if i.damage != nil {
+				damages = append(damages, *i.damage)
+			} else {
+				lines = append(lines, string(linesOf(i.event)))
+			}
+		}
+		return nil
+	}, func(offset int64, reason string) { damages = append(damages, Damage{name, offset, reason}) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lines, damages
+}
+
 var kinds = [...]string{"x.jsonl", "x.jsonl.zst"}
+
+// forEachType runs a test on recordings in which an event of each type is between two
+// others, plain and compressed.
+func forEachType(t *testing.T, test func(t *testing.T, name string, events []event.Event)) {
+	for n, e := range oneOfEach(t) {
+		for _, name := range kinds {
+			t.Run(eventTypes[n]+" in "+name, func(t *testing.T) {
+				before, after := &event.Notice{Time: at(1), ID: event.NoticeWaiting}, &event.Notice{Time: at(2), ID: event.NoticeWaiting}
+				test(t, name, []event.Event{before, e, after})
+			})
+		}
+	}
+}
 
 // Wherever a recording is cut off, its whole lines, or frames, are shown, and the cut is
 // reported once, with its place.
 func TestCutAnywhere(t *testing.T) {
-	events := small()
-	for _, name := range kinds {
+	forEachType(t, func(t *testing.T, name string, events []event.Event) {
 		content, ends := stored(t, name, events)
-		path := filepath.Join(t.TempDir(), name)
 		for cut := range len(content) + 1 {
 			whole, end := 0, 0
 			for whole < len(ends) && ends[whole] <= cut {
 				whole, end = whole+1, ends[whole]
 			}
-			lines, damages, _ := replay(t, ReadOptions{}, write(t, path, content[:cut]))
+			lines, damages := readBack(t, name, content[:cut])
 			if len(lines) != whole || (cut == end) != (len(damages) == 0) || len(damages) > 1 {
-				t.Fatalf("%s cut at %d of %d: %d events, want %d; damage %v", name, cut, len(content), len(lines), whole, damages)
+				t.Fatalf("cut at %d of %d: %d events, want %d; damage %v", cut, len(content), len(lines), whole, damages)
 			}
 			if cut != end && (damages[0].Offset != int64(end) || !strings.Contains(damages[0].Reason, "cut off")) {
-				t.Fatalf("%s cut at %d: %v, want a cut at %d", name, cut, damages[0], end)
+				t.Fatalf("cut at %d: %v, want a cut at %d", cut, damages[0], end)
 			}
 		}
-	}
+	})
 }
 
 // Whichever byte is flipped, every other event is shown as it was. What is damaged is
 // reported with its place, but for a byte of a plain line that leaves another valid line.
 func TestEachByteFlipped(t *testing.T) {
-	events := small()
-	var want []string
-	for _, e := range events {
-		want = append(want, string(linesOf(e)))
-	}
-	for _, name := range kinds {
+	forEachType(t, func(t *testing.T, name string, events []event.Event) {
+		var want []string
+		for _, e := range events {
+			want = append(want, string(linesOf(e)))
+		}
 		content, ends := stored(t, name, events)
-		path := filepath.Join(t.TempDir(), name)
 		for n := range content {
 			flipped := bytes.Clone(content)
 			flipped[n] ^= []byte{1, 0x80, 0xff}[n%3]
 			hit := slices.IndexFunc(ends, func(end int) bool { return n < end })
-			lines, damages, _ := replay(t, ReadOptions{}, write(t, path, flipped))
+			lines, damages := readBack(t, name, flipped)
 			for i, line := range want {
 				if i != hit && !slices.Contains(lines, line) {
-					t.Fatalf("%s, byte %d: event %d of %d is not shown; damage %v", name, n, i, len(want), damages)
+					t.Fatalf("byte %d: event %d of %d is not shown; damage %v", n, i, len(want), damages)
 				}
 			}
 			start := int64(0)
@@ -159,12 +215,12 @@ func TestEachByteFlipped(t *testing.T) {
 			shown := slices.Contains(lines, want[hit])
 			switch {
 			case len(damages) == 0 && !shown && (strings.HasSuffix(name, compressedSuffix) || len(lines) < len(want)-1):
-				t.Fatalf("%s, byte %d: no damage reported, %d events", name, n, len(lines))
+				t.Fatalf("byte %d: no damage reported, %d events", n, len(lines))
 			case len(damages) > 0 && (damages[0].Offset < start || damages[0].Offset >= int64(ends[hit])):
-				t.Fatalf("%s, byte %d: damage at %d, want it from %d to %d", name, n, damages[0].Offset, start, ends[hit])
+				t.Fatalf("byte %d: damage at %d, want it from %d to %d", n, damages[0].Offset, start, ends[hit])
 			}
 		}
-	}
+	})
 }
 
 // Recordings that were concatenated, compressed as a whole, or have metadata frames are read.
@@ -245,10 +301,11 @@ func TestClockThatWasSet(t *testing.T) {
 	second := started(40)
 	second.Time = at(40 - 3600)
 	other := write(t, filepath.Join(t.TempDir(), "y.jsonl"), linesOf(second, packet(45-3600, 24)))
-	lines, _, _ = replay(t, ReadOptions{}, other, path)
-	_ = other
-	if got := slotsOf(lines); got != "20 21 22 23 24" && got != "24 20 21 22 23" {
-		t.Errorf("merged packets of %s slots", got)
+	for _, paths := range [][]string{{other, path}, {path, other}} {
+		lines, _, _ = replay(t, ReadOptions{}, paths...)
+		if got := slotsOf(lines); got != "20 21 22 23 24" {
+			t.Errorf("merged packets of %s slots, want 20 21 22 23 24", got)
+		}
 	}
 }
 

@@ -42,6 +42,7 @@ const (
 type Recorder struct {
 	store  Store
 	notify func(event.Notice)
+	queued chan struct{} // holds one value if something was queued since it was read
 	stop   chan struct{}
 	done   chan struct{}
 
@@ -62,7 +63,10 @@ type Recorder struct {
 // NewRecorder returns a recorder; notify is called when writing pauses or resumes.
 // Nothing is written before Begin.
 func NewRecorder(store Store, notify func(event.Notice)) *Recorder {
-	return &Recorder{store: store, notify: notify, stop: make(chan struct{}), done: make(chan struct{}), patience: closeTimeout}
+	return &Recorder{
+		store: store, notify: notify, patience: closeTimeout,
+		queued: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
+	}
 }
 
 // Begin starts writing: start is the first line of the recording, and with a time of its own
@@ -86,8 +90,17 @@ func (r *Recorder) Emit(e event.Event) error {
 		r.lost++
 		return nil
 	}
-	r.pending = output.Recording{}.Append(r.pending, e)
+	r.queue(e)
 	return nil
+}
+
+// queue has a line written within flushInterval. Without one the recorder does not wake up.
+func (r *Recorder) queue(e event.Event) {
+	r.pending = output.Recording{}.Append(r.pending, e)
+	select {
+	case r.queued <- struct{}{}:
+	default:
+	}
 }
 
 // addInterval queues an interval; without space it is kept, so that counts stay whole.
@@ -103,24 +116,27 @@ func (r *Recorder) addInterval(i *event.Interval) {
 		return
 	}
 	r.held = nil
-	r.pending = output.Recording{}.Append(r.pending, i)
+	r.queue(i)
 }
 
 func (r *Recorder) run() {
 	defer close(r.done)
-	timer := time.NewTimer(0) // the start is written at once
-	defer timer.Stop()
 	for {
+		delay := retryInterval
+		if r.flush() { // the start is written at once
+			delay = flushInterval
+			select {
+			case <-r.stop:
+				r.flush()
+				return
+			case <-r.queued:
+			}
+		}
 		select {
 		case <-r.stop:
 			r.flush()
 			return
-		case <-timer.C:
-		}
-		if r.flush() {
-			timer.Reset(flushInterval)
-		} else {
-			timer.Reset(retryInterval)
+		case <-time.After(delay):
 		}
 	}
 }

@@ -47,6 +47,8 @@ type Source struct {
 	stopped   bool
 	summaries summaries
 	damages   int
+	from, to  time.Time // of all events that were read, in the range or not
+	any       bool      // one of them, other than a start or a summary, is in the range
 }
 
 // A boot is where the time of one boot begins: the first start of it that was read.
@@ -81,6 +83,9 @@ func Open(ctx context.Context, paths []string, o ReadOptions) (*Source, error) {
 			return nil, err
 		}
 		s.since, s.until = o.Since.moment(end), o.Until.moment(end)
+		if !s.until.IsZero() && s.since.After(s.until) {
+			return nil, fmt.Errorf("range ends before it begins: from %s to %s", stamp(s.since), stamp(s.until))
+		}
 		s.summaries.ranged = true
 	}
 	for _, files := range all {
@@ -88,6 +93,8 @@ func Open(ctx context.Context, paths []string, o ReadOptions) (*Source, error) {
 	}
 	return s, nil
 }
+
+func stamp(at time.Time) string { return at.Local().Format("2006-01-02 15:04:05") }
 
 // endOf returns the time of the last event of recordings; of a directory only the last two
 // segments are read for it: the last may hold nothing yet.
@@ -124,22 +131,70 @@ func (s *Source) Next(ctx context.Context) (event.Event, error) {
 		if stopped {
 			return nil, io.EOF
 		}
-		r, err := s.first(ctx)
+		e, shown, err := s.take(ctx)
 		if err != nil {
 			return nil, err
 		}
-		e, key := r.head, r.key
-		r.head = nil
-		if !s.inRange(e, key) {
-			continue
-		}
-		s.mu.Lock()
-		shown := s.summaries.add(r, e)
-		s.mu.Unlock()
 		if shown {
 			return e, nil
 		}
 	}
+}
+
+// Drain counts what is left, though Next was called for only some of it.
+func (s *Source) Drain(ctx context.Context) error {
+	for {
+		_, _, err := s.take(ctx)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// take counts the next event, and reports whether it is to be shown.
+func (s *Source) take(ctx context.Context) (e event.Event, shown bool, err error) {
+	r, err := s.first(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	e, key := r.head, r.key
+	r.head = nil
+	within := s.inRange(e, key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cover(e, within)
+	if !within {
+		s.summaries.pass(r, e)
+		return e, false, nil
+	}
+	return e, s.summaries.add(r, e), nil
+}
+
+// cover notes an event that was read.
+func (s *Source) cover(e event.Event, within bool) {
+	at := timeOf(e)
+	if s.from.IsZero() || at.Before(s.from) {
+		s.from = at
+	}
+	if at.After(s.to) {
+		s.to = at
+	}
+	switch e.(type) {
+	case *event.Start, *event.Summary:
+	default:
+		s.any = s.any || within
+	}
+}
+
+// Covered returns the times of the first and the last event that were read, zero if there
+// was none. empty reports that none of them is in the range, if there is one.
+func (s *Source) Covered() (from, to time.Time, empty bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.from, s.to, s.summaries.ranged && !s.any
 }
 
 // first returns the recording whose next event is the earliest.

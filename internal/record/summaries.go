@@ -1,7 +1,6 @@
 package record
 
 import (
-	"cmp"
 	"slices"
 	"time"
 
@@ -24,9 +23,19 @@ type run struct {
 	command   []string
 	end       time.Time // of the last event
 
-	flows   map[event.FlowKey]*event.FlowHistory // as last reported
-	stalled uint64
-	any     bool // a flow was reported, or a packet
+	flows  flows
+	closed *event.FlowSummary // of the flows, once another run began
+	any    bool               // a flow was reported, or a packet
+
+	countedTo time.Time // end of the last interval, in the range or not
+	uncounted uint64    // events in the range since then
+}
+
+// pass notes an event of a recording that is not in the range.
+func (s *summaries) pass(from *recording, e event.Event) {
+	if i, isInterval := e.(*event.Interval); isInterval && s.last[from] != nil {
+		s.last[from].countedTo = i.Time
+	}
 }
 
 // add records an event of a recording and reports whether it is to be shown.
@@ -37,7 +46,10 @@ func (s *summaries) add(from *recording, e event.Event) bool {
 	r := s.last[from]
 	start, isStart := e.(*event.Start)
 	if r == nil || r.summary != nil && !isStart || isStart && start.Segment <= 1 {
-		r = &run{flows: make(map[event.FlowKey]*event.FlowHistory)}
+		if r != nil {
+			r.close()
+		}
+		r = &run{}
 		s.runs, s.last[from] = append(s.runs, r), r
 	}
 	if at := timeOf(e); at.After(r.end) {
@@ -49,23 +61,25 @@ func (s *summaries) add(from *recording, e event.Event) bool {
 	case *event.Interval:
 		r.totals.Add(&e.Totals)
 		r.explained = addExplained(r.explained, e.Explained)
+		r.countedTo, r.uncounted = e.Time, 0
 	case *event.FlowEvent:
-		r.addFlow(&e.Flow)
+		r.flows.add(&e.Flow)
+		r.any, r.uncounted = true, r.uncounted+1
 	case *event.Packet:
-		r.any = true
+		r.any, r.uncounted = true, r.uncounted+1
 	case *event.Summary:
 		r.summary = e
+		if !s.ranged {
+			r.flows = flows{} // the summary has them
+		}
 		return false
 	}
 	return true
 }
 
-func (r *run) addFlow(f *event.FlowHistory) {
-	r.any = true
-	if f.State == event.Stalled {
-		r.stalled++
-	}
-	r.flows[f.FlowKey] = f
+// close frees what is kept of single flows.
+func (r *run) close() {
+	r.closed, r.flows = r.flows.summary(), flows{}
 }
 
 // whole reports whether the run's own summary counts what was asked for.
@@ -100,39 +114,11 @@ func (r *run) counted(whole bool) *event.Summary {
 		s.Time = r.end
 	}
 	if r.any || r.summary != nil && r.summary.Flows != nil {
-		s.Flows = &event.FlowSummary{FlowCounts: event.FlowCounts{Flows: len(r.flows), EverStalled: r.stalled}}
-		for _, f := range r.flows {
-			if f.State == event.Stalled {
-				s.Flows.Stalled++
-			}
-			s.Flows.Flows = append(s.Flows.Flows, *f)
+		if s.Flows = r.closed; s.Flows == nil {
+			s.Flows = r.flows.summary()
 		}
-		slices.SortFunc(s.Flows.Flows, func(a, b event.FlowHistory) int {
-			return cmp.Or(cmp.Compare(b.Drops, a.Drops), a.First.Compare(b.First), cmp.Compare(a.Source.String(), b.Source.String()))
-		})
-		s.Flows.Flows = s.Flows.Flows[:min(len(s.Flows.Flows), maxFlows)]
 	}
 	return s
-}
-
-// maxFlows is how many flows a summary lists.
-const maxFlows = 10
-
-func addFlows(sum, more *event.FlowSummary) *event.FlowSummary {
-	switch {
-	case more == nil:
-		return sum
-	case sum == nil:
-		sum = &event.FlowSummary{}
-	}
-	sum.FlowCounts.Flows += more.FlowCounts.Flows
-	sum.Stalled += more.Stalled
-	sum.EverStalled += more.EverStalled
-	sum.Lost += more.Lost
-	sum.Flows = append(sum.Flows, more.Flows...)
-	slices.SortStableFunc(sum.Flows, func(a, b event.FlowHistory) int { return cmp.Compare(b.Drops, a.Drops) })
-	sum.Flows = sum.Flows[:min(len(sum.Flows), maxFlows)]
-	return sum
 }
 
 // addExplained adds up explanations of the same thing, with the advice of both.
@@ -149,17 +135,24 @@ func addExplained(sum, more []event.Explanation) []event.Explanation {
 	return sum
 }
 
-// Unfinished returns when the runs end that have no summary: those that were killed, or are
-// still running. They are counted up to their last interval.
-func (s *Source) Unfinished() (ends []time.Time) {
+// An Unfinished is a run without a summary: it was killed, or is still running.
+type Unfinished struct {
+	End     time.Time // of its last event
+	Counted time.Time // end of its last interval, zero if it has none
+	Events  uint64    // packets and changes of flows since then: no count includes them
+}
+
+// Unfinished returns the runs without a summary; of a range only those with events in it that
+// no interval counts.
+func (s *Source) Unfinished() (all []Unfinished) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range s.summaries.runs {
-		if r.summary == nil && !s.summaries.ranged {
-			ends = append(ends, r.end)
+		if r.summary == nil && (!s.summaries.ranged || r.uncounted > 0) {
+			all = append(all, Unfinished{r.end, r.countedTo, r.uncounted})
 		}
 	}
-	return ends
+	return all
 }
 
 // Histogram reports whether all that was read are runs of xentrace hist.

@@ -336,19 +336,7 @@ func (c *Collector) interfaceOf(n *event.InterfaceTotals) *event.InterfaceTotals
 }
 
 func addCounts(to, n *event.InterfaceTotals) {
-	to.Packets += n.Packets
-	to.Bytes += n.Bytes
-	to.OverLimit += n.OverLimit
-	to.Dropped += n.Dropped
-	to.Linearized += n.Linearized
-	to.Bounced += n.Bounced
-	to.Elsewhere += n.Elsewhere
-	for i, packets := range n.Slots {
-		to.Slots[i] += packets
-	}
-	for i, packets := range n.Causes {
-		to.Causes[i] += packets
-	}
+	to.Each(&n.Counts, func(a *uint64, b uint64) { *a += b })
 	to.Rejected = sumOf(to.Rejected, n.Rejected)
 	to.TxDroppedDelta = sumOf(to.TxDroppedDelta, n.TxDroppedDelta)
 	if n.Stuck != nil {

@@ -26,8 +26,10 @@ type Options struct {
 	Files    []File   // that the events were read from; nil for a live run
 	Commands []string // that made the page, as a shell accepts them
 	Damage   []string // what of the files could not be read, sentences
-	Redacted bool     // addresses and names are replaced
-	Version  string   // of xentrace that makes the page
+	// Unfinished is what counts leave out of runs without a summary, sentences.
+	Unfinished []string
+	Redacted   bool   // addresses and names are replaced
+	Version    string // of xentrace that makes the page
 }
 
 // A File is a recording that a page was made from.

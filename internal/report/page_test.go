@@ -301,6 +301,9 @@ func TestStory(t *testing.T) {
 	dropped := intervalOf(midnight.Add(10*time.Second), 1000, 4)
 	stuck := intervalOf(midnight.Add(10*time.Second), 1000, 0)
 	stuck.Interfaces[0].Stuck = addressOf(4200 * time.Millisecond)
+	other := intervalOf(midnight.Add(10*time.Second), 1000, 0)
+	other.Interfaces[0].Driver, other.Interfaces[0].OverLimit = "veth", 9
+	other.Explained = []event.Explanation{{Name: "over_limit", Verdict: event.OverLimit, Count: 9, Meaning: "This driver sent the packet."}}
 	whole := &event.Summary{Totals: intervalOf(midnight.Add(20*time.Second), 1500, 6).Totals} // 500 packets more than the interval
 	whole.Duration = 20 * time.Second
 	for name, test := range map[string]struct {
@@ -321,6 +324,7 @@ func TestStory(t *testing.T) {
 		"stuck":      {[]event.Event{stuck}, []string{"STUCK A TX queue was stuck for 4.2 s", "eth0: a TX queue was full, and the backend accepted nothing, for 4.2 s."}},
 		"summary":    {[]event.Event{dropped, whole}, []string{"LOST 6 packets dropped", "In 20.0 s (eth0) the driver was handed 1,500 packets; 6 (0.4 % of them) were lost."}},
 		"linearized": {[]event.Event{linearized}, []string{"OK No packet lost; 7 packets over the slot limit linearized", "none was lost. No connection was affected."}},
+		"other":      {[]event.Event{other}, []string{"AT RISK 9 packets over the slot limit of xen-netfront (18)", "No connection was affected. This driver sent the packet."}},
 		"quiet":      {night(0, 0)[1:400], []string{"OK No packet lost", "Nothing needs to be done."}},
 		"at risk":    {night(0, 0)[:100], []string{"AT RISK No packet lost, but check found 1 fault", "check reported: This driver drops packets", "Run first apt-get"}},
 		"empty":      {nil, []string{"EMPTY Nothing was counted The recording holds no event."}},

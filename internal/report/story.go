@@ -197,6 +197,11 @@ func (c *Collector) why() string {
 	if c.timeline.sums[linearizedSeries] > 0 {
 		return "The driver linearizes packets over the slot limit (18) instead of dropping them."
 	}
+	for i := range c.explain {
+		if e := &c.explain[i]; e.Verdict == event.OverLimit {
+			return e.Meaning
+		}
+	}
 	return "Nothing needs to be done."
 }
 
@@ -263,6 +268,9 @@ func (c *Collector) caveats(o *Options) (all []string) {
 	add := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
 	for _, damage := range o.Damage {
 		add("%s", damage)
+	}
+	for _, run := range o.Unfinished {
+		add("%s", run)
 	}
 	for i := range c.interfaces {
 		if n := &c.interfaces[i]; n.Stuck != nil && *n.Stuck > 0 {

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"xentrace/internal/socket"
 )
 
 // bench is what the pieces of packets are put in place with: a thread of its own
@@ -45,7 +47,7 @@ func (b *bench) send(ctx context.Context, p plan, conn interface{ SetDeadline(ti
 		return err
 	}
 	err := b.run(func() error {
-		release := interruptible(ctx, conn)
+		release := socket.Interruptible(ctx, conn)
 		defer release()
 		if err := write(); err != nil {
 			return err
@@ -166,7 +168,7 @@ func newFiller(ctx context.Context) (*filler, error) {
 
 func connectFiller(ctx context.Context, address string) (*filler, error) {
 	large := func(_, _ string, conn syscall.RawConn) error {
-		return control(conn, func(fd int) error {
+		return socket.Control(conn, func(fd int) error {
 			// Before the connection is made, so that the window can be scaled.
 			return errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, fillerBuffer),
 				unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, fillerBuffer))
@@ -208,7 +210,7 @@ func connectFiller(ctx context.Context, address string) (*filler, error) {
 func (f *filler) write(n int) error {
 	for n > 0 {
 		taken := 0
-		err := control(f.raw, func(fd int) (err error) {
+		err := socket.Control(f.raw, func(fd int) (err error) {
 			taken, err = unix.SendmsgN(fd, f.data[:min(n, len(f.data))], nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 			return err
 		})
@@ -228,11 +230,11 @@ func (f *filler) write(n int) error {
 }
 
 func (f *filler) drain(ctx context.Context) error {
-	defer interruptible(ctx, f.reader)()
+	defer socket.Interruptible(ctx, f.reader)()
 	n, err := io.CopyN(io.Discard, f.reader, int64(f.unread))
 	f.unread -= int(n)
 	if err != nil {
-		return fmt.Errorf("loopback connection: %w", ended(ctx, err))
+		return fmt.Errorf("loopback connection: %w", socket.Ended(ctx, err))
 	}
 	return nil
 }

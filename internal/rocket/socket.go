@@ -20,16 +20,15 @@
 package rocket
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"syscall"
-	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"xentrace/internal/socket"
 )
 
 // Options shape the packets. The zero value is the usual packet.
@@ -86,7 +85,7 @@ func dialer(opts Options) *net.Dialer {
 		if opts.Device == "" {
 			return nil
 		}
-		return named(fmt.Sprintf("device %q", opts.Device), control(conn, func(fd int) error { return unix.BindToDevice(fd, opts.Device) }))
+		return named(fmt.Sprintf("device %q", opts.Device), socket.Control(conn, func(fd int) error { return unix.BindToDevice(fd, opts.Device) }))
 	}}
 }
 
@@ -98,19 +97,10 @@ func named(what string, err error) error {
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-// control runs fn with the descriptor, and returns its error.
-func control(conn syscall.RawConn, fn func(fd int) error) error {
-	var failure error
-	if err := conn.Control(func(fd uintptr) { failure = fn(int(fd)) }); err != nil {
-		return err
-	}
-	return failure
-}
-
 // cookie returns the number by which the kernel knows the socket as long as the
 // machine runs: SO_COOKIE, since 4.12.
 func cookie(conn syscall.RawConn) (cookie uint64, err error) {
-	err = control(conn, func(fd int) (err error) {
+	err = socket.Control(conn, func(fd int) (err error) {
 		cookie, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
 		return named("SO_COOKIE", err)
 	})
@@ -137,51 +127,4 @@ func send(conn syscall.RawConn, data []byte, flags int) error {
 		err = fmt.Errorf("%d of %d bytes taken", n, len(data))
 	}
 	return err
-}
-
-func addrPort(addr net.Addr) netip.AddrPort {
-	ap := addr.(interface{ AddrPort() netip.AddrPort }).AddrPort()
-	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-}
-
-// interruptible makes waiting on conn end when ctx does, until release is called.
-func interruptible(ctx context.Context, conn interface{ SetDeadline(time.Time) error }) (release func()) {
-	done := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(done)
-		conn.SetDeadline(time.Unix(1, 0))
-	})
-	return func() {
-		if !stop() {
-			<-done
-			conn.SetDeadline(time.Time{})
-		}
-	}
-}
-
-func ended(ctx context.Context, err error) error {
-	if err != nil && ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return err
-}
-
-// receiveDrops returns how many datagrams a socket's full receive buffer turned
-// away: SK_MEMINFO_DROPS of SO_MEMINFO, since 4.12.
-func receiveDrops(conn *net.UDPConn) (int, error) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var values [9]uint32
-	length := uint32(unsafe.Sizeof(values))
-	err = control(raw, func(fd int) error {
-		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
-			uintptr(unsafe.Pointer(&values)), uintptr(unsafe.Pointer(&length)), 0)
-		if errno != 0 {
-			return fmt.Errorf("SO_MEMINFO: %w", errno)
-		}
-		return nil
-	})
-	return int(values[8]), err
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"xentrace/internal/socket"
 )
 
 // ErrNotAcknowledged says that what was sent earlier is not acknowledged yet.
@@ -82,7 +84,7 @@ func (t *TCP) Send(ctx context.Context) (Sent, error) {
 		return err
 	})
 	if err != nil {
-		return Sent{}, fmt.Errorf("tcp: %w", ended(ctx, err))
+		return Sent{}, fmt.Errorf("tcp: %w", socket.Ended(ctx, err))
 	}
 	t.number++
 	return sent, nil
@@ -142,7 +144,7 @@ func newStream(ctx context.Context, remote netip.AddrPort, opts Options) (*Strea
 }
 
 // Local returns the connection's own address.
-func (s *Stream) Local() netip.AddrPort { return addrPort(s.LocalAddr()) }
+func (s *Stream) Local() netip.AddrPort { return socket.AddrPort(s.LocalAddr()) }
 
 // fits is an error unless one segment carries that many bytes, options deducted.
 func (s *Stream) fits(length int) error {
@@ -155,7 +157,7 @@ func (s *Stream) fits(length int) error {
 
 // Info asks for TCP_INFO.
 func (s *Stream) Info() (info *unix.TCPInfo, err error) {
-	err = control(s.raw, func(fd int) (err error) {
+	err = socket.Control(s.raw, func(fd int) (err error) {
 		info, err = unix.GetsockoptTCPInfo(fd, unix.SOL_TCP, unix.TCP_INFO)
 		return err
 	})
@@ -163,7 +165,7 @@ func (s *Stream) Info() (info *unix.TCPInfo, err error) {
 }
 
 func (s *Stream) cork(value int) error {
-	return control(s.raw, func(fd int) error {
+	return socket.Control(s.raw, func(fd int) error {
 		return named("TCP_CORK", unix.SetsockoptInt(fd, unix.SOL_TCP, unix.TCP_CORK, value))
 	})
 }
@@ -198,7 +200,7 @@ func (s *Stream) Segments(ctx context.Context, n, length int) error {
 
 // Unacknowledged returns how many bytes the far end has not acknowledged (SIOCOUTQ).
 func (s *Stream) Unacknowledged() (n int, err error) {
-	err = control(s.raw, func(fd int) error {
+	err = socket.Control(s.raw, func(fd int) error {
 		n, err = unix.IoctlGetInt(fd, unix.SIOCOUTQ)
 		return err
 	})

@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"xentrace/internal/socket"
 )
 
 // ErrSinglePages says that the kernel gave page fragments of a single page, in
@@ -70,7 +72,7 @@ func (u *UDP) dial(ctx context.Context) error {
 	}
 	u.conn = conn.(*net.UDPConn)
 	if u.raw, err = u.conn.SyscallConn(); err == nil {
-		err = control(u.raw, u.checkMTU)
+		err = socket.Control(u.raw, u.checkMTU)
 	}
 	if err != nil {
 		return errors.Join(err, u.conn.Close())
@@ -95,7 +97,7 @@ func (u *UDP) checkMTU(fd int) error {
 }
 
 // Local returns the address the datagrams come from.
-func (u *UDP) Local() netip.AddrPort { return addrPort(u.conn.LocalAddr()) }
+func (u *UDP) Local() netip.AddrPort { return socket.AddrPort(u.conn.LocalAddr()) }
 
 // Cookie returns the kernel's number of the socket, by which its packets are known.
 func (u *UDP) Cookie() (uint64, error) { return cookie(u.raw) }
@@ -112,7 +114,7 @@ func (u *UDP) Send(ctx context.Context) (Sent, error) {
 	fillDatagram(data, u.number)
 	err := u.bench.send(ctx, u.plan, u.conn, func() error { return u.write(data) })
 	if err != nil {
-		return Sent{}, fmt.Errorf("udp: %w", ended(ctx, err))
+		return Sent{}, fmt.Errorf("udp: %w", socket.Ended(ctx, err))
 	}
 	sent := Sent{
 		Local: u.Local(), Remote: u.remote, Length: len(data), Pieces: u.opts.Pieces,
@@ -130,12 +132,12 @@ func (u *UDP) write(data []byte) error {
 	// What is left in the socket would begin the next datagram. The kernel throws
 	// it away when a piece cannot be added: none fits a datagram of 65535 bytes.
 	// Past a deadline nothing may wait, but control does not.
-	_ = control(u.raw, func(fd int) error {
+	_ = socket.Control(u.raw, func(fd int) error {
 		_, err := unix.SendmsgN(fd, make([]byte, 65500), nil, nil, unix.MSG_MORE|unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 		return err
 	})
 	if errors.Is(err, unix.EMSGSIZE) {
-		if mtu := control(u.raw, u.checkMTU); mtu != nil {
+		if mtu := socket.Control(u.raw, u.checkMTU); mtu != nil {
 			return mtu
 		}
 		return ErrSinglePages
@@ -208,7 +210,7 @@ func NewDatagrams(ctx context.Context, remote netip.AddrPort, opts Options) (*Da
 }
 
 // Local returns the address the datagrams come from.
-func (d *Datagrams) Local() netip.AddrPort { return addrPort(d.conn.LocalAddr()) }
+func (d *Datagrams) Local() netip.AddrPort { return socket.AddrPort(d.conn.LocalAddr()) }
 
 // Cookie returns the kernel's number of the socket, by which its packets are known.
 func (d *Datagrams) Cookie() (uint64, error) {
@@ -224,13 +226,13 @@ func (d *Datagrams) Send(ctx context.Context, n, length int) error {
 	if length < HeaderLength {
 		return fmt.Errorf("udp: payload of %d bytes: need %d", length, HeaderLength)
 	}
-	defer interruptible(ctx, d.conn)()
+	defer socket.Interruptible(ctx, d.conn)()
 	data := make([]byte, length)
 	for range n {
 		fillDatagram(data, d.number)
 		err := pastReturned(func() error { _, err := d.conn.Write(data); return err })
 		if err != nil {
-			return fmt.Errorf("udp: datagram %d: %w", d.number, ended(ctx, err))
+			return fmt.Errorf("udp: datagram %d: %w", d.number, socket.Ended(ctx, err))
 		}
 		d.number++
 	}
@@ -277,7 +279,7 @@ func (h *Held) add(ctx context.Context, n, length int) error {
 	}
 	conn := receiver.(*net.UDPConn)
 	h.receivers = append(h.receivers, conn)
-	sender, err := NewDatagrams(ctx, addrPort(conn.LocalAddr()), Options{})
+	sender, err := NewDatagrams(ctx, socket.AddrPort(conn.LocalAddr()), Options{})
 	if err != nil {
 		return err
 	}
@@ -285,7 +287,7 @@ func (h *Held) add(ctx context.Context, n, length int) error {
 	if err := sender.Send(ctx, n, length); err != nil {
 		return err
 	}
-	refused, err := receiveDrops(conn)
+	refused, err := socket.ReceiveDrops(conn)
 	if err != nil {
 		return err
 	}

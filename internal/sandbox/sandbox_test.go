@@ -6,16 +6,20 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"xentrace/test/role"
 )
 
-const policyVariable = "XENTRACE_TEST_SANDBOX"
+func TestMain(m *testing.M) {
+	role.Main(map[string]role.Role{"sandboxed": tryAll})
+	os.Exit(m.Run())
+}
 
 // attempts are what a process may try, by the name in its output.
 var attempts = map[string]func() error{
@@ -87,19 +91,15 @@ func opened(family, kind int) error {
 	return err
 }
 
-// TestSandboxedProcess is the process of [sandboxed].
-func TestSandboxedProcess(t *testing.T) {
-	text := os.Getenv(policyVariable)
-	if text == "" {
-		t.Skip("is run by another test")
-	}
+// tryAll is the process of [sandboxed].
+func tryAll(args []string) error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		t.Fatal(err)
+		return err
 	}
-	p := Policy{Namespaces: strings.Contains(text, "namespaces"), Processes: strings.Contains(text, "processes"), Send: strings.Contains(text, "send")}
+	p := Policy{Namespaces: strings.Contains(args[0], "namespaces"), Processes: strings.Contains(args[0], "processes"), Send: strings.Contains(args[0], "send")}
 	for range 2 {
 		if err := Enter(p); err != nil {
-			t.Fatal(err)
+			return err
 		}
 	}
 	for name, attempt := range attempts {
@@ -109,6 +109,7 @@ func TestSandboxedProcess(t *testing.T) {
 			fmt.Printf("possible %s:\n", name)
 		}
 	}
+	return nil
 }
 
 // sandboxed returns which attempts are refused to a process with this policy.
@@ -119,8 +120,8 @@ func sandboxed(t *testing.T, policy string) map[string]bool {
 		t.Fatal(err)
 	}
 	defer func() { _ = os.Remove(victim.Name()) }()
-	child := exec.Command(os.Args[0], "-test.run=^TestSandboxedProcess$")
-	child.Env = append(os.Environ(), policyVariable+"="+policy, "XENTRACE_TEST_VICTIM="+victim.Name())
+	child := role.Command("sandboxed", policy)
+	child.Env = append(child.Env, "XENTRACE_TEST_VICTIM="+victim.Name())
 	out, err := child.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)

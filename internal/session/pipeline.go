@@ -25,6 +25,8 @@ type pipeline struct {
 	mu   sync.Mutex // of the sink, and of the order
 	sink Sink
 
+	added chan struct{} // holds one value if a packet came since it was read
+
 	packets int    // that passed the filter; the reading goroutine's
 	dropped bool   // one of them was dropped
 	leftOut uint64 // packets and flow events that did not pass
@@ -44,6 +46,10 @@ func (p *pipeline) add(e event.Event) error {
 	var changes []event.FlowEvent
 	if p.flows != nil {
 		changes = p.flows.Add(packet)
+		select {
+		case p.added <- struct{}{}:
+		default:
+		}
 	}
 	if p.filter != nil && !p.filter.Match(packet) {
 		p.leftOut++
@@ -82,25 +88,31 @@ func (p *pipeline) poll() error {
 	return p.emitFlows(p.flows.Poll(time.Now()))
 }
 
-// follow polls until ctx ends.
+// follow polls while there are connections to follow, until ctx ends. Without any it waits
+// for a packet: a quiet run does not wake up.
 func (p *pipeline) follow(ctx context.Context, warn func(string)) {
 	if p.flows == nil {
 		return
 	}
-	ticker := time.NewTicker(flow.PollInterval)
-	defer ticker.Stop()
 	for {
+		for p.flows.Following() {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(flow.PollInterval):
+			}
+			if err := p.poll(); err != nil {
+				return // closing the sink returns it
+			}
+			if err := p.flows.Err(); err != nil && warn != nil {
+				warn(fmt.Sprintf("state of some connections after a drop is unknown: %v", err))
+				warn = nil
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
-		}
-		if err := p.poll(); err != nil {
-			return // closing the sink returns it
-		}
-		if err := p.flows.Err(); err != nil && warn != nil {
-			warn(fmt.Sprintf("state of some connections after a drop is unknown: %v", err))
-			warn = nil
+		case <-p.added:
 		}
 	}
 }

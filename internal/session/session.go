@@ -101,7 +101,7 @@ type Result struct {
 // it, emits the summary and closes both. An interrupt does not cut the end short. An error
 // of the sink is the last of the errors returned.
 func Run(ctx context.Context, o Options) (Result, error) {
-	s := &session{Options: o, pipeline: pipeline{flows: o.Flows, filter: o.Filter, sink: o.Sink, facts: o.Facts, summarize: o.Summarize}}
+	s := &session{Options: o, pipeline: pipeline{flows: o.Flows, filter: o.Filter, sink: o.Sink, facts: o.Facts, summarize: o.Summarize, added: make(chan struct{}, 1)}}
 	last := context.WithoutCancel(ctx)
 	running, abandon := context.WithCancel(last)
 	defer abandon()

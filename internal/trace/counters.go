@@ -52,26 +52,13 @@ func countsOf(c *bpf.XentraceCounters) counts {
 
 // each applies f to every pair of numbers.
 func (c *counts) each(other *counts, f func(a *uint64, b uint64)) {
-	f(&c.Packets, other.Packets)
-	f(&c.Bytes, other.Bytes)
-	f(&c.OverLimit, other.OverLimit)
-	f(&c.Dropped, other.Dropped)
-	f(&c.Linearized, other.Linearized)
-	f(&c.Bounced, other.Bounced)
+	c.Each(&other.Counts, f)
 	f(&c.rejected, other.rejected)
-	f(&c.RingLost, other.RingLost)
-	f(&c.Elsewhere, other.Elsewhere)
 	for i := range c.reasons {
 		f(&c.reasons[i], other.reasons[i])
 	}
 	for i := range c.suppressed {
 		f(&c.suppressed[i], other.suppressed[i])
-	}
-	for i := range c.Causes {
-		f(&c.Causes[i], other.Causes[i])
-	}
-	for i := range c.Slots {
-		f(&c.Slots[i], other.Slots[i])
 	}
 }
 

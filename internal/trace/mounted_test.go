@@ -2,12 +2,12 @@ package trace
 
 import (
 	"errors"
-	"os"
 	"strings"
 	"testing"
 	"testing/fstest"
 
 	"xentrace/internal/netdev"
+	"xentrace/test/need"
 )
 
 func TestWhatIsNotMounted(t *testing.T) {
@@ -37,9 +37,7 @@ func TestWhatIsNotMounted(t *testing.T) {
 
 // Each kernel that the tests run on has one, whatever its release is.
 func TestRingBufferIsTried(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("not root")
-	}
+	need.Root(t, "to make BPF maps")
 	if err := tryRingBuffer(); err != nil {
 		t.Error(err)
 	}

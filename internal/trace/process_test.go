@@ -24,6 +24,7 @@ import (
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 	"xentrace/test/need"
+	"xentrace/test/role"
 )
 
 // inodeOf returns the inode of a socket of this process.
@@ -161,31 +162,28 @@ func startHolder(t *testing.T, command *exec.Cmd, file *os.File) {
 	})
 }
 
-const holdVariable = "XENTRACE_TEST_HOLD"
-
-// TestHoldSocket is the process of [holdSocket].
-func TestHoldSocket(t *testing.T) {
-	copies, err := strconv.Atoi(os.Getenv(holdVariable))
+// holdCopies is the process of [holdSocket]: it makes so many copies of descriptor 3.
+func holdCopies(args []string) error {
+	copies, err := strconv.Atoi(args[0])
 	if err != nil {
-		t.Skip("is run by another test")
+		return err
 	}
 	limit := unix.Rlimit{Cur: uint64(copies) + 100, Max: uint64(copies) + 100}
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		t.Log("fewer copies: ", err)
-	}
+	_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &limit) // where it is refused, fewer copies
 	made := 0
 	for ; made < copies; made++ {
 		if _, err := unix.Dup(3); errors.Is(err, unix.EMFILE) {
 			break
 		} else if err != nil {
-			t.Fatal(err)
+			return err
 		}
 	}
 	if made < 900 {
-		t.Fatalf("%d copies, want at least 900", made)
+		return fmt.Errorf("%d copies, want at least 900", made)
 	}
 	fmt.Println("ready")
-	_, _ = io.Copy(io.Discard, os.Stdin)
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
 }
 
 // holdSocket has another process hold a socket of this one by so many descriptors.
@@ -197,8 +195,7 @@ func holdSocket(t *testing.T, copies int) (inode uint64) {
 		t.Fatal(err)
 	}
 	defer func() { _ = file.Close() }()
-	command := exec.Command(os.Args[0], "-test.run=^TestHoldSocket$")
-	command.Env = append(os.Environ(), holdVariable+"="+strconv.Itoa(copies))
+	command := role.Command("holder", strconv.Itoa(copies))
 	out, err := command.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -250,7 +247,7 @@ func BenchmarkHolders(b *testing.B) {
 	}
 }
 
-// Where the iterator cannot be had, owners are searched for in /proc: callers are told, and
+// Where the iterator cannot be had, owners are searched for in /proc: callers get an error, and
 // the privilege for that is kept.
 func TestHoldersWithoutIterator(t *testing.T) {
 	refused := &holderFinder{refused: errors.New("no iterators here")}

@@ -71,6 +71,9 @@ func (w *rateWindow) limit(taken ratePools, now time.Time) ratePools {
 	return limit
 }
 
+// steady reports that no record was made for a period: the limit stays as it is until one is.
+func (w *rateWindow) steady() bool { return w.samples[0].taken == w.samples[len(w.samples)-1].taken }
+
 // rateLimit is the limit of records of the BPF programs.
 type rateLimit struct {
 	rates  *ebpf.Map
@@ -105,17 +108,23 @@ func (l *rateLimit) raise() error {
 	return l.set(limit)
 }
 
-// keep raises the limit until ctx ends.
-func (l *rateLimit) keep(ctx context.Context) {
-	ticker := time.NewTicker(rateInterval)
-	defer ticker.Stop()
+// keep raises the limit until ctx ends, while records are made: read holds a value if one
+// was read since that was received. Without records it does not wake up.
+func (l *rateLimit) keep(ctx context.Context, read <-chan struct{}) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-read:
 		}
-		_ = l.raise() // should it fail, more records are suppressed until the next time, and counted
+		// Should it fail, more records are suppressed until the next time, and counted.
+		for l.raise() != nil || !l.window.steady() {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(rateInterval):
+			}
+		}
 	}
 }
 

@@ -74,6 +74,30 @@ func TestRateOfAStorm(t *testing.T) {
 	}
 }
 
+// The limit is raised until no record was made for a period.
+func TestRateSteady(t *testing.T) {
+	w := newRateWindow(100)
+	now := time.Unix(1000, 0)
+	w.limit(ratePools{}, now)
+	if !w.steady() {
+		t.Error("not steady before the first record")
+	}
+	var taken ratePools
+	taken.Records[0] = 30
+	limit, steps := uint64(0), 0
+	for ; !w.steady() || steps == 0; steps++ {
+		now = now.Add(rateInterval)
+		limit = w.limit(taken, now).Records[0]
+	}
+	if limit != 130 || steps != 11 {
+		t.Errorf("steady after %d steps with %d records allowed, want 11 and 130", steps, limit)
+	}
+	taken.Records[0]++
+	if w.limit(taken, now.Add(time.Hour)); w.steady() {
+		t.Error("steady behind a record")
+	}
+}
+
 // What was not used is not saved up.
 func TestRateAfterQuiet(t *testing.T) {
 	w := newRateWindow(100)

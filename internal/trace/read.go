@@ -104,6 +104,10 @@ func (t *Tracer) wakeOn(ctx context.Context) {
 func (t *Tracer) wake() { _ = t.reader.Flush() } // fails only once closed
 
 func (t *Tracer) take(ctx context.Context, raw []byte) error {
+	select {
+	case t.recordRead <- struct{}{}:
+	default:
+	}
 	kind, err := t.decoder.kind(raw)
 	if err != nil {
 		return err

@@ -80,7 +80,9 @@ type Tracer struct {
 	reader      *ringbuf.Reader
 	decoder     recordDecoder
 	pending     pending
+	unsettled   *ringbuf.Reader // wakes settlePackets; nil: nothing is settled
 	record      ringbuf.Record
+	recordRead  chan struct{}   // holds one value if a record was read since it was received
 	waking      context.Context // the one whose end wakes the reader
 	stopWaking  func() bool
 
@@ -115,7 +117,7 @@ func Start(ctx context.Context, o Options) (*Tracer, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("limit of locked memory: %w", err)
 	}
-	t := &Tracer{options: o, selector: selector{o.Interfaces}, pending: pending{limit: maxPending}}
+	t := &Tracer{options: o, selector: selector{o.Interfaces}, pending: pending{limit: maxPending}, recordRead: make(chan struct{}, 1)}
 	// Not the caller's context: background work ends at Close.
 	t.background, t.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := t.start(ctx); err != nil {
@@ -268,13 +270,12 @@ func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error
 		if err != nil {
 			return err
 		}
-		t.following.Go(func() { limit.keep(t.background) })
+		t.following.Go(func() { limit.keep(t.background, t.recordRead) })
 	}
-	if err := t.attachment.enable(true); err != nil {
+	if err := t.startSettling(); err != nil {
 		return err
 	}
-	t.following.Go(func() { t.settlePackets(t.background) })
-	return nil
+	return t.attachment.enable(true)
 }
 
 // Choice returns the backend in use, and why the better ones are not.
@@ -299,7 +300,7 @@ func (t *Tracer) Stop(ctx context.Context) error {
 	if err := t.attachment.enable(false); err != nil {
 		return err
 	}
-	settled := t.attachment.settle()
+	_, settled := t.attachment.settle()
 	now := time.Now()
 	t.registry.finish(context.WithoutCancel(ctx))
 	t.ended.Store(&now)
@@ -312,10 +313,13 @@ func (t *Tracer) Stop(ctx context.Context) error {
 // Close detaches every hook and frees what the tracer holds.
 func (t *Tracer) Close() error {
 	t.cancel()
-	t.following.Wait()
 	var err error
+	if t.unsettled != nil {
+		err = t.unsettled.Close()
+	}
+	t.following.Wait()
 	if t.reader != nil {
-		err = t.reader.Close()
+		err = errors.Join(err, t.reader.Close())
 	}
 	if t.connections != nil {
 		err = errors.Join(err, t.connections.close())

@@ -21,6 +21,7 @@ import (
 
 	"xentrace/test/memory"
 	"xentrace/test/need"
+	"xentrace/test/role"
 )
 
 // ever is a time at which every process that is there has begun.
@@ -29,6 +30,7 @@ const ever = math.MaxUint64
 // TestMain builds the program that calls: with symbols, without, and to be loaded
 // anywhere.
 func TestMain(m *testing.M) {
+	role.Main(map[string]role.Role{"sandboxed": nameInSandbox})
 	os.Exit(run(m))
 }
 
@@ -37,13 +39,6 @@ var built string // the directory that the programs are in
 const buildID = "0123456789abcdef0123456789abcdef01234567"
 
 func run(m *testing.M) int {
-	if process := os.Getenv(sandboxedVariable); process != "" {
-		if err := nameInSandbox(process); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		return 0
-	}
 	var err error
 	if built, err = os.MkdirTemp("", "userstack"); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -2,8 +2,6 @@ package userstack
 
 import (
 	"fmt"
-	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -12,19 +10,18 @@ import (
 
 	"xentrace/internal/sandbox"
 	"xentrace/test/need"
+	"xentrace/test/role"
 )
 
-const sandboxedVariable = "XENTRACE_TEST_SANDBOXED" // PID and addresses
-
-// nameInSandbox prints frames as xentrace names them once attached.
-func nameInSandbox(process string) error {
-	words := strings.Fields(process)
-	pid, err := strconv.Atoi(words[0])
+// nameInSandbox prints the frames of a process as xentrace names them once attached,
+// given the PID and the addresses.
+func nameInSandbox(args []string) error {
+	pid, err := strconv.Atoi(args[0])
 	if err != nil {
 		return err
 	}
 	c := caller{pid: pid}
-	for _, word := range words[1:] {
+	for _, word := range args[1:] {
 		address, err := strconv.ParseUint(word, 10, 64)
 		if err != nil {
 			return err
@@ -48,13 +45,11 @@ func TestFramesAreNamedInTheSandbox(t *testing.T) {
 	need.Root(t, "to read the files of another process without being its parent")
 	path := program(t, "whole")
 	c := start(t, path, "")
-	child := exec.Command(os.Args[0])
-	process := strconv.Itoa(c.pid)
+	args := []string{strconv.Itoa(c.pid)}
 	for _, address := range c.addresses {
-		process += " " + strconv.FormatUint(address, 10)
+		args = append(args, strconv.FormatUint(address, 10))
 	}
-	child.Env = append(os.Environ(), sandboxedVariable+"="+process)
-	out, err := child.CombinedOutput()
+	out, err := role.Command("sandboxed", args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}

@@ -84,7 +84,7 @@ func TestLimits(t *testing.T) {
 			r.Queues = r.Queues[:1]
 			r.CPU.HottestBusy, r.CPU.RestBusy, r.CPU.InterruptShare, r.CPU.InterruptsCPU = 0.95, 0.1, pointer(1.0), 1
 		}, []event.LimitID{event.LimitNone}, false},
-		{"one queue whose interrupts are not told", func(r *event.CongestionReport) {
+		{"one queue whose interrupts are not reported", func(r *event.CongestionReport) {
 			r.Queues = r.Queues[:1]
 			r.CPU.HottestBusy, r.CPU.RestBusy, r.CPU.InterruptShare = 0.95, 0.1, nil
 		}, []event.LimitID{event.LimitOneQueue}, true},

@@ -175,7 +175,7 @@ func TestLayoutOfVectors(t *testing.T) {
 	if err := json.Unmarshal(text, &vectors); err != nil {
 		t.Fatal(err)
 	}
-	told := 0
+	reported := 0
 	for _, v := range vectors {
 		var frags []event.Frag
 		for _, frag := range v.Frags {
@@ -189,14 +189,14 @@ func TestLayoutOfVectors(t *testing.T) {
 			t.Errorf("%s: %q", v.Name, sentence)
 		}
 		if v.Rocket {
-			told++
+			reported++
 			if !strings.HasPrefix(sentence, "17 fragments of ") {
 				t.Errorf("%s: %q", v.Name, sentence)
 			}
 		}
 	}
-	if told != 2 {
-		t.Errorf("%d vectors are over the limit, want 2", told)
+	if reported != 2 {
+		t.Errorf("%d vectors are over the limit, want 2", reported)
 	}
 }
 

@@ -3,6 +3,11 @@ package need
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 )
 
@@ -40,5 +45,31 @@ func TestLackingSkipsOrFails(t *testing.T) {
 				t.Errorf("all required: skipped with %q, failed with %q, want it failed with %q", o.skipped, o.failed, test.says)
 			}
 		})
+	}
+}
+
+// A skip that is not made here is none that "make test" turns into a failure. The tests in
+// a guest are left out: which of them apply depends on the guest's driver.
+func TestNoTestSkipsByItself(t *testing.T) {
+	skip := regexp.MustCompile(`\b[bft]\.Skip(f|Now)?\(`)
+	files := 0
+	err := filepath.WalkDir("../..", func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && (entry.Name() == ".git" || path == "../../build" || path == "../../test/need" || path == "../../test/xen"):
+			return fs.SkipDir
+		case !strings.HasSuffix(path, ".go"):
+			return nil
+		}
+		files++
+		text, err := os.ReadFile(path)
+		if found := skip.Find(text); found != nil {
+			t.Errorf("%s: %s...), want a function of this package", path, found)
+		}
+		return err
+	})
+	if err != nil || files < 100 {
+		t.Errorf("%d files, error %v", files, err)
 	}
 }

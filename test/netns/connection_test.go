@@ -130,7 +130,7 @@ func (l *lab) shrink(mtu int) {
 	}))
 }
 
-// queueOf puts a queue before the near interface, so that TCP is not told at once what
+// queueOf puts a queue before the near interface, so that TCP does not learn at once what
 // the driver dropped; it waits for its timer then, as it does with xen-netfront.
 func queueOf(t *testing.T) {
 	t.Helper()

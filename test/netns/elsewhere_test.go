@@ -108,7 +108,7 @@ func contains(stack []string, function string) bool {
 }
 
 // What a queue drops is reported, packet by packet: sent is received and dropped.
-func TestQueueDropsAreToldOf(t *testing.T) {
+func TestQueueDropsAreReported(t *testing.T) {
 	const n = 400
 	l := newLab(t)
 	sink := l.udpSink(farAddress.Addr())
@@ -196,7 +196,7 @@ func TestFilterOnTheWayOut(t *testing.T) {
 
 // Packets that come in by the watched interface and are dropped are nobody's drops
 // on the way out: by a filter, and at a port where nobody listens.
-func TestReceivedPacketsAreNotToldOf(t *testing.T) {
+func TestReceivedPacketsAreNotReported(t *testing.T) {
 	const n = 50
 	for _, filtered := range []bool{false, true} {
 		t.Run(map[bool]string{false: "closed port", true: "filter on the way in"}[filtered], func(t *testing.T) {
@@ -303,7 +303,7 @@ func TestForwardedPackets(t *testing.T) {
 }
 
 // Whoever captures packets and does not keep up loses copies of them only.
-func TestCopiesForPacketSocketsAreNotToldOf(t *testing.T) {
+func TestCopiesForPacketSocketsAreNotReported(t *testing.T) {
 	const n = 400
 	l := newLab(t)
 	sink := l.udpSink(farAddress.Addr())
@@ -374,8 +374,8 @@ func TestLostRecordsOfDropsElsewhere(t *testing.T) {
 	must(t, unix.Kill(watch.PID(), unix.SIGCONT))
 	output := watch.Stop()
 	i := output.Only(t)
-	if told, lost := uint64(len(output.Packets)), output.Summary.Lost.Ring; told+lost != n || told == 0 || lost < n/2 {
-		t.Errorf("%d records, %d lost, want %d together and most lost", told, lost, n)
+	if reported, lost := uint64(len(output.Packets)), output.Summary.Lost.Ring; reported+lost != n || reported == 0 || lost < n/2 {
+		t.Errorf("%d records, %d lost, want %d together and most lost", reported, lost, n)
 	}
 	if i.Elsewhere == nil || *i.Elsewhere != n || i.Reasons["TC_EGRESS"] != n {
 		t.Errorf("%v dropped elsewhere, reasons %v, want %d", i.Elsewhere, i.Reasons, n)

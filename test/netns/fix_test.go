@@ -66,7 +66,7 @@ func saidOf(lines []fixed, step string) *fixed {
 var manySlots = regexp.MustCompile(`^A datagram to the default gateway, 10\.98\.0\.2, had 2[78] slots \(the limit is 18\)\. `)
 
 // After the change one datagram of many slots goes to the interface's own gateway, and
-// nothing else leaves; what became of it is told.
+// nothing else leaves; what became of it is reported.
 func TestFixProbes(t *testing.T) {
 	l := newLab(t)
 	defaultRoute(t, farAddress.Addr())

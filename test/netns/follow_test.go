@@ -65,8 +65,8 @@ func moveTo(n *network.Namespace) func(netlink.Link) error {
 	return func(l netlink.Link) error { return netlink.LinkSetNsFd(l, n.Fd()) }
 }
 
-// told is what one interface of the summary must say.
-type told struct {
+// tally is what one interface of the summary must say.
+type tally struct {
 	name               string
 	packets, overLimit uint64
 }
@@ -108,7 +108,7 @@ func TestInterfacesComeAndGo(t *testing.T) {
 	c.send(6, 8)
 	watch.stop()
 
-	checkTold(t, summaryOf(t, watch.stdout.String()), []told{
+	checkCounted(t, summaryOf(t, watch.stdout.String()), []tally{
 		{"renamed", 45, 5}, {"b", 24, 4}, {"m", 6, 1}, {"b", 12, 5}, {"a", 14, 6},
 	})
 	checkNames(t, recordsOf(t, watch.stdout.String()), []string{
@@ -116,7 +116,7 @@ func TestInterfacesComeAndGo(t *testing.T) {
 	})
 }
 
-func checkTold(t *testing.T, s tool.Summary, want []told) {
+func checkCounted(t *testing.T, s tool.Summary, want []tally) {
 	t.Helper()
 	if len(s.Interfaces) != len(want) {
 		t.Fatalf("%d interfaces in the summary, want %d: %+v", len(s.Interfaces), len(want), s.Interfaces)
@@ -124,7 +124,7 @@ func checkTold(t *testing.T, s tool.Summary, want []told) {
 	indexes := make(map[int]bool)
 	for n, w := range want {
 		i := s.Interfaces[n]
-		got := told{i.Ifname, i.Packets, i.OverLimit}
+		got := tally{i.Ifname, i.Packets, i.OverLimit}
 		if got != w || i.Counted() != i.Packets {
 			t.Errorf("interface %d: %+v, %d in the histogram: want %+v", n, got, i.Counted(), w)
 		}
@@ -155,5 +155,5 @@ func TestWaitsForAnInterface(t *testing.T) {
 	watch.saysOnStderr("watching late (veth) with backend tracepoint")
 	r.send(3, 4)
 	watch.stop()
-	checkTold(t, summaryOf(t, watch.stdout.String()), []told{{"late", 7, 3}})
+	checkCounted(t, summaryOf(t, watch.stdout.String()), []tally{{"late", 7, 3}})
 }

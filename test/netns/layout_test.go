@@ -10,7 +10,7 @@ import (
 	"xentrace/test/tool"
 )
 
-// asTraced returns what the record told of how the packet was made up.
+// asTraced returns what the record has of how the packet was made up.
 func asTraced(p *tool.Packet) event.Packet {
 	traced := event.Packet{
 		Verdict: event.OverLimit, Slots: p.Slots, Limit: p.Limit, Len: p.Len, HeadOffset: p.HeadOffset, HeadLen: p.HeadLen,

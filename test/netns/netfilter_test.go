@@ -11,20 +11,18 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"xentrace/test/need"
 	"xentrace/test/tool"
 )
 
 // ruleset loads nftables rules into the namespace that the test is in.
 func ruleset(t *testing.T, text string) {
 	t.Helper()
-	if _, err := exec.LookPath("nft"); err != nil {
-		t.Skip("no nft")
-	}
+	need.Tool(t, "nft")
 	cmd := exec.Command("nft", "-f", "-")
 	cmd.Stdin = strings.NewReader(text)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Skipf("nft: %v: %s", err, out)
-	}
+	out, err := cmd.CombinedOutput()
+	need.That(t, err == nil, "a kernel with nf_tables and NAT: %v: %s", err, out)
 }
 
 // watchText watches the near interface for drops anywhere, in text, and returns what is written

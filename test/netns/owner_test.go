@@ -125,7 +125,7 @@ const streamBytes = 64 << 20
 
 // Most segments of a connection are sent by an interrupt that brings an acknowledgement or by a
 // timer, on top of whatever runs: here the receiver, and processes that keep every processor
-// busy. Those are never told as owners.
+// busy. Those are never reported as owners.
 func TestOwnerOfWhatInterruptsSend(t *testing.T) {
 	l := newLab(t)
 	bigSegments(t)

@@ -93,7 +93,7 @@ func TestProbeOfSlots(t *testing.T) {
 	}
 }
 
-// Several are one line each, and its own packets are told from others of many slots.
+// Several are one line each, and its own packets are distinguished from others of many slots.
 func TestProbesAmongOtherTraffic(t *testing.T) {
 	l := newLab(t)
 	sink, others := l.udpSink(farAddress.Addr()), l.udpSink(farAddress.Addr())
@@ -248,7 +248,7 @@ func TestProbeFindsTheNeighbour(t *testing.T) {
 	}
 }
 
-// What does not reach the driver is told in a sentence and not guessed: status 3.
+// What does not reach the driver is reported in a sentence and not guessed: status 3.
 func TestProbeNotSeen(t *testing.T) {
 	for _, test := range []struct {
 		name   string

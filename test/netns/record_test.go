@@ -1,11 +1,13 @@
 package netns
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -104,4 +106,39 @@ func TestRecordAndKill(t *testing.T) {
 	if got := strings.Count(text, `"type":"packet"`); got != n+1 || len(segments) != 2 {
 		t.Errorf("%d packets in %d segments after a restart, want %d in 2", got, len(segments), n+1)
 	}
+}
+
+// A recorder that has nothing to record sleeps: after it started there is a second in which
+// it hardly runs. Timers that ran all the time made it 110 times a second.
+func TestQuietRecorder(t *testing.T) {
+	const most = 40
+	newLab(t)
+	record := start(t, "record", "-i", "near", "--dir", filepath.Join(t.TempDir(), "recording"))
+	least := most
+	for second := 0; second < 10 && least >= most; second++ {
+		before := wakeUps(t, record.cmd.Process.Pid)
+		time.Sleep(time.Second)
+		least = min(least, wakeUps(t, record.cmd.Process.Pid)-before)
+	}
+	if least >= most {
+		t.Errorf("at least %d wake-ups a second, want fewer than %d", least, most)
+	}
+	record.stop()
+}
+
+// wakeUps counts how often the threads of a process stopped waiting.
+func wakeUps(t *testing.T, pid int) (sum int) {
+	t.Helper()
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	must(t, err)
+	for _, file := range files {
+		status, err := os.ReadFile(file)
+		must(t, err)
+		_, rest, _ := strings.Cut(string(status), "\nvoluntary_ctxt_switches:")
+		n := 0
+		_, err = fmt.Sscan(rest, &n)
+		must(t, err)
+		sum += n
+	}
+	return sum
 }

@@ -170,7 +170,7 @@ func checkOrigins(t *testing.T, records []tool.Packet, senders []*mixture) {
 	}
 	for o, l := range left {
 		if l.times != 0 {
-			t.Errorf("%d of %+v not told of", l.times, o)
+			t.Errorf("%d of %+v not reported", l.times, o)
 		}
 	}
 }

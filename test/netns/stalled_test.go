@@ -31,7 +31,7 @@ func TestStalledConnection(t *testing.T) {
 		{"IPv4", farAddress.Addr(), "tcp4", "ipv4", true},
 		{"IPv6", farAddress6.Addr(), "tcp6", "ipv6", true},
 		{"IPv4 of an IPv6 socket", netip.AddrFrom16(farAddress.Addr().As16()), "", "ipv4", true},
-		{"TCP is told", farAddress.Addr(), "tcp4", "ipv4", false},
+		{"TCP learns of it", farAddress.Addr(), "tcp4", "ipv4", false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			l := newLab(t)
@@ -200,7 +200,7 @@ func flowEvents(t *testing.T, output *tool.Output, port int, want ...string) []*
 	return events
 }
 
-// A connection that is given up while it hangs: what was not acknowledged is told.
+// A connection that is given up while it hangs: what was not acknowledged is reported.
 func TestStalledConnectionEnds(t *testing.T) {
 	for _, test := range []struct {
 		name string

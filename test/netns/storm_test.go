@@ -152,7 +152,7 @@ func countLines(t *testing.T, r io.Reader) (c counted) {
 	return c
 }
 
-// What the ring lost is told to who reads the text, too.
+// What the ring lost is reported to who reads the text, too.
 func TestTextTellsOfLosses(t *testing.T) {
 	s := newStorm(t)
 	watch := start(t, "watch", "-i", "near", "--ring-size", "64KiB")

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"xentrace/internal/rocket"
+	"xentrace/internal/socket"
 )
 
 // slotSize is what one slot of a Xen ring holds.
@@ -64,7 +65,7 @@ func NewExact(ctx context.Context, remote netip.AddrPort, opts Options) (*Exact,
 	}
 	e := &Exact{remote: remote, page: page, conn: conn.(*net.UDPConn)}
 	if e.raw, err = e.conn.SyscallConn(); err == nil {
-		err = control(e.raw, func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ZEROCOPY, 1) })
+		err = socket.Control(e.raw, func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ZEROCOPY, 1) })
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("exact: SO_ZEROCOPY: %w", err), e.Close())
@@ -73,7 +74,7 @@ func NewExact(ctx context.Context, remote netip.AddrPort, opts Options) (*Exact,
 }
 
 // Local returns the address the datagrams come from.
-func (e *Exact) Local() netip.AddrPort { return addrPort(e.conn.LocalAddr()) }
+func (e *Exact) Local() netip.AddrPort { return socket.AddrPort(e.conn.LocalAddr()) }
 
 // Send hands over one datagram of that many slots, counting one for its head, and
 // waits until the kernel has released its memory. The payload is 16 bytes for
@@ -92,7 +93,7 @@ func (e *Exact) SendMany(ctx context.Context, slots, n int) (Sent, error) {
 	if e.closed {
 		return Sent{}, fmt.Errorf("exact: %w", ErrClosed)
 	}
-	defer interruptible(ctx, e.conn)()
+	defer socket.Interruptible(ctx, e.conn)()
 	sent := Sent{Sent: rocket.Sent{Local: e.Local(), Remote: e.remote, Pieces: slots / 2, Length: slots / 2 * exactPiece, Slots: slots}}
 	for range n {
 		// Areas are free again only when all are: the kernel may released them in any order.
@@ -102,7 +103,7 @@ func (e *Exact) SendMany(ctx context.Context, slots, n int) (Sent, error) {
 			}
 		}
 		if err := e.send(e.pieces(slots - 1)); err != nil {
-			return sent, fmt.Errorf("exact: datagram %d: %w", e.number, ended(ctx, err))
+			return sent, fmt.Errorf("exact: datagram %d: %w", e.number, socket.Ended(ctx, err))
 		}
 		sent.Number = e.number
 		e.number++

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"xentrace/internal/rocket"
+	"xentrace/internal/socket"
 )
 
 // Options shape the packets.
@@ -99,7 +100,7 @@ func NewTCP(ctx context.Context, remote netip.AddrPort, opts Options) (*TCP, err
 	if err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
-	t.firstKnown = control(raw, func(fd int) (err error) {
+	t.firstKnown = socket.Control(raw, func(fd int) (err error) {
 		t.first, err = nextSeq(fd)
 		return err
 	}) == nil

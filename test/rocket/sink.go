@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"xentrace/internal/socket"
 )
 
 // UDPSink receives datagrams of this package and checks every byte.
@@ -55,7 +57,7 @@ func (s *UDPSink) enlarge() error {
 		return err
 	}
 	const size = 32 << 20
-	return control(raw, func(fd int) error {
+	return socket.Control(raw, func(fd int) error {
 		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, size) == nil {
 			return nil
 		}
@@ -64,7 +66,7 @@ func (s *UDPSink) enlarge() error {
 }
 
 // Local returns the address it receives at.
-func (s *UDPSink) Local() netip.AddrPort { return addrPort(s.conn.LocalAddr()) }
+func (s *UDPSink) Local() netip.AddrPort { return socket.AddrPort(s.conn.LocalAddr()) }
 
 // receive runs until the socket is closed.
 func (s *UDPSink) receive() {
@@ -95,7 +97,7 @@ func (s *UDPSink) receive() {
 
 // Received returns what has been received until now.
 func (s *UDPSink) Received() UDPReceived {
-	refused, err := receiveDrops(s.conn)
+	refused, err := socket.ReceiveDrops(s.conn)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err == nil {
@@ -145,7 +147,7 @@ func NewTCPSink(ctx context.Context, at netip.AddrPort) (*TCPSink, error) {
 }
 
 // Local returns the address it accepts connections at.
-func (s *TCPSink) Local() netip.AddrPort { return addrPort(s.listener.Addr()) }
+func (s *TCPSink) Local() netip.AddrPort { return socket.AddrPort(s.listener.Addr()) }
 
 // accept runs until the listener is closed.
 func (s *TCPSink) accept() {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"xentrace/internal/socket"
 )
 
 // Stream sends ordinary TCP traffic whose every byte the receiver can check. It is not
@@ -33,13 +35,13 @@ func (s *Stream) Position() uint64 { return s.position }
 
 // Bulk sends n bytes as fast as the connection takes them.
 func (s *Stream) Bulk(ctx context.Context, n int64) error {
-	defer interruptible(ctx, s)()
+	defer socket.Interruptible(ctx, s)()
 	data := make([]byte, 256<<10)
 	for n > 0 {
 		written, err := s.write(data[:min(n, int64(len(data)))])
 		n -= int64(written)
 		if err != nil {
-			return fmt.Errorf("tcp: %w", ended(ctx, err))
+			return fmt.Errorf("tcp: %w", socket.Ended(ctx, err))
 		}
 	}
 	return nil
@@ -61,7 +63,7 @@ func (s *Stream) Segments(ctx context.Context, n, length int) error {
 		return err
 	}
 	var info *unix.TCPInfo
-	err = control(raw, func(fd int) (err error) {
+	err = socket.Control(raw, func(fd int) (err error) {
 		info, err = unix.GetsockoptTCPInfo(fd, unix.SOL_TCP, unix.TCP_INFO)
 		return err
 	})
@@ -88,7 +90,7 @@ func (s *Stream) WaitAcknowledged(ctx context.Context) error {
 	}
 	for pause := 20 * time.Microsecond; ; pause = min(2*pause, 2*time.Millisecond) {
 		var n int
-		err := control(raw, func(fd int) (err error) {
+		err := socket.Control(raw, func(fd int) (err error) {
 			n, err = unix.IoctlGetInt(fd, unix.SIOCOUTQ)
 			return err
 		})

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"xentrace/internal/socket"
 	"xentrace/test/leak"
 )
 
@@ -152,14 +153,14 @@ func TestSendAfterCancel(t *testing.T) {
 	}
 }
 
-// What the kernel sent before the cork was out is told.
+// What the kernel sent before the cork was out is reported.
 func TestTCPSplit(t *testing.T) {
 	p := newPair(t, 1500)
 	sink := p.tcpSink(t, farAddress)
 	sender := p.tcp(t, sink.Local(), Options{})
 	raw, err := sender.Stream().SyscallConn()
 	must(t, err)
-	must(t, control(raw, func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_TCP, unix.TCP_CORK, 1) }))
+	must(t, socket.Control(raw, func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_TCP, unix.TCP_CORK, 1) }))
 	data := make([]byte, 80)
 	fillPattern(data, 0, 0)
 	_, err = sender.Stream().Write(data)

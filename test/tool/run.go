@@ -111,7 +111,7 @@ func (r *Run) memory(name string) int {
 			return n
 		}
 	}
-	r.t.Fatal("resident memory is not told")
+	r.t.Fatal("resident memory is not reported")
 	return 0
 }
 

@@ -51,7 +51,7 @@ func (r *Run) Tells(words string, times int) {
 func (r *Run) TellsOf(event string, sport int) {
 	r.t.Helper()
 	words := []string{`{"type":"flow",`, `"event":"` + event + `"`, `"sport":` + strconv.Itoa(sport) + ","}
-	told := func() bool {
+	reported := func() bool {
 		for line := range strings.Lines(r.stdout.String()) {
 			if strings.HasSuffix(line, "\n") && !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(line, word) }) {
 				return true
@@ -59,7 +59,7 @@ func (r *Run) TellsOf(event string, sport int) {
 		}
 		return false
 	}
-	for began := time.Now(); !told(); time.Sleep(50 * time.Millisecond) {
+	for began := time.Now(); !reported(); time.Sleep(50 * time.Millisecond) {
 		if time.Since(began) > patience {
 			r.t.Fatalf("it did not tell of the flow from port %d that it %s within %v:\n%s", sport, event, patience, r.stdout.String())
 		}

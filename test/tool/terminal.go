@@ -93,7 +93,7 @@ func (p *Terminal) Raw() string {
 	return p.seen.String()
 }
 
-// Resize changes its size, of which its foreground processes are told.
+// Resize changes its size and signals its foreground processes.
 func (p *Terminal) Resize(t *testing.T, columns, rows uint16) {
 	t.Helper()
 	p.size = unix.Winsize{Col: columns, Row: rows}

@@ -20,7 +20,7 @@ import (
 )
 
 // A backend that takes nothing for some seconds, and one whose processor is taken from it:
-// the ring fills, and that is what is told.
+// the ring fills, and that is what is reported.
 func TestCongestionOfAFullRing(t *testing.T) {
 	const slow = 6 * time.Second
 	for _, test := range []struct {

@@ -176,7 +176,7 @@ func (p *pressure) is(t *testing.T, want ...event.LimitID) {
 		t.Errorf("limits %v, want %v", got, want)
 	}
 	if p.steal > 0.15 && !stolen || p.steal < 0.05 && stolen {
-		t.Errorf("steal is told of as a limit: %v, and /proc/stat has %.2f", stolen, p.steal)
+		t.Errorf("steal is reported as a limit: %v, and /proc/stat has %.2f", stolen, p.steal)
 	}
 }
 

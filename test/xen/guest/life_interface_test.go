@@ -49,11 +49,11 @@ func TestLifeRenamed(t *testing.T) {
 		t.Run(backend, func(t *testing.T) {
 			l := beginLife(t, backend)
 			l.traffic(5, 100)
-			l.told() // a record has the name that the interface has when it is read
+			l.reported() // a record has the name that the interface has when it is read
 			l.rename("xen7")
 			l.run.Says("is now called xen7", 1)
 			l.traffic(5, 100)
-			l.told()
+			l.reported()
 			l.rename(ifname)
 			l.run.Says("is now called "+ifname, 1)
 			l.traffic(5, 100)

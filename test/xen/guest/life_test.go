@@ -131,8 +131,8 @@ func (l *life) traffic(rockets, ordinary int) {
 	}
 }
 
-// told waits until there is a record of every packet of the traffic that is to have one.
-func (l *life) told() {
+// reported waits until there is a record of every packet of the traffic that is to have one.
+func (l *life) reported() {
 	l.t.Helper()
 	if l.drops {
 		l.run.Tells(`"verdict":"dropped"`, int(l.dropped))

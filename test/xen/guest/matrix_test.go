@@ -37,7 +37,7 @@ func TestMatrix(t *testing.T) {
 type group struct {
 	name      string
 	driver    string   // stock, or a variant's name
-	untrusted bool     // the frontend is told not to trust its backend
+	untrusted bool     // the frontend is set not to trust its backend
 	flags     []string // that the program is run with besides
 	rows      []row
 	// alone runs its rows in a way of its own instead.
@@ -156,7 +156,7 @@ func writeSession(t *testing.T, s cell.Session) {
 	}
 }
 
-// session is what the run as a whole told, and what the interface counted.
+// session is what the run as a whole reported, and what the interface counted.
 func (g *group) session(t *testing.T, backend string, output *tool.Output, moved interfaceCounters) cell.Session {
 	t.Helper()
 	i := output.Only(t)

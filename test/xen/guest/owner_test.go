@@ -112,5 +112,5 @@ func testOwner(t *testing.T, backend string) {
 			t.Errorf("%d records of %s (%d), want at least %d", counts[from], want.Comm, want.PID, least)
 		}
 	}
-	t.Logf("%s: %d records of the stuck connection, senders are told: %t", backend, counts[port], tellsSenders(t))
+	t.Logf("%s: %d records of the stuck connection, senders are reported: %t", backend, counts[port], tellsSenders(t))
 }

@@ -102,7 +102,7 @@ func (r *soakRun) take(line []byte) {
 		}
 		return
 	}
-	if p.Type == "flow" { // made of packets that are told of, too
+	if p.Type == "flow" { // made of packets that are reported, too
 		return
 	}
 	kind := p.Verdict + " " + text(p.Cause)
@@ -165,7 +165,7 @@ func (r *soakRun) memory(t *testing.T) (m soakMemory) {
 		}
 	}
 	if m.anonymous == 0 {
-		t.Fatal("resident memory is not told")
+		t.Fatal("resident memory is not reported")
 	}
 	return m
 }

@@ -55,7 +55,7 @@ func parseSettings(args []string) (settings, []string, error) {
 	return s, flags.Args(), nil
 }
 
-// session is one run of QEMU and what its console told.
+// session is one run of QEMU and what its console printed.
 type session struct {
 	settings
 	terminal terminal

@@ -11,7 +11,7 @@ import (
 // place is where a cell is in the matrix.
 type place struct{ path, kernel, backend string }
 
-// A matrix is what the runs told.
+// A matrix is what the runs reported.
 type matrix struct {
 	kernels  []string
 	cells    map[place]cell.Cell
@@ -113,7 +113,7 @@ func (m *matrix) sums(kernel string, of func(s *cell.Session) uint64) uint64 {
 	return sum
 }
 
-// causes are the causes of drops that any session told of, in order.
+// causes are the causes of drops that any session reported, in order.
 func (m *matrix) causes() []string {
 	var causes []string
 	for _, s := range m.sessions {

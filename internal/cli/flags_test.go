@@ -5,12 +5,12 @@ import (
 	"testing"
 
 	"xentrace/internal/kernel"
+	"xentrace/test/need"
 )
 
 func TestParseUser(t *testing.T) {
-	if _, err := user.Lookup("root"); err != nil {
-		t.Skip("needs /etc/passwd")
-	}
+	_, err := user.Lookup("root")
+	need.That(t, err == nil, "root in /etc/passwd")
 	for text, want := range map[string]kernel.User{
 		"root": {}, "0": {}, "4000000000": {UID: 4000000000, GID: 4000000000},
 	} {
