@@ -205,6 +205,11 @@ test-vagrant: | $(BOX) ## bring the Vagrantfile's machine up from that box, with
 bench: deps build ## what it costs, against an empty program and bpftrace (needs root)
 	test/bench/run
 
+.PHONY: bench-xen
+bench-xen: build ## what it costs in a Xen guest, in instructions, on KERNEL= or all; writes docs/cost.md
+	test/xen/deps
+	test/xen/bench --write docs/cost.md $(addprefix --kernel ,$(KERNEL))
+
 .PHONY: lint
 lint: go ## formatting, vet, staticcheck, shellcheck, clang-format, vagrant validate
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -d $$(git ls-files '*.go'); exit 1; }
@@ -216,7 +221,7 @@ lint: go ## formatting, vet, staticcheck, shellcheck, clang-format, vagrant vali
 	$(GO) tool staticcheck -tags xenlab,matrix ./test/... ./internal/netfront
 	$(CLANG_FORMAT) --dry-run --Werror bpf/*.c bpf/*.h
 	shellcheck .ci/run .ci/deps .ci/parsers .ci/browser .ci/fuzz test/bench/run internal/fix/testdata/*.sh internal/filter/expression/testdata/generate
-	cd test/xen && shellcheck -a -x run shell suite destroyed matrix ec2rl driver-files fetch driver deps init/* vagrant/*
+	cd test/xen && shellcheck -a -x run shell suite destroyed matrix bench ec2rl driver-files fetch driver deps init/* vagrant/*
 	VAGRANT_HOME=$(CURDIR)/build/vagrant/lint VAGRANT_DOTFILE_PATH=$(CURDIR)/build/vagrant/lint vagrant validate
 
 .PHONY: clean

@@ -375,6 +375,7 @@ type CongestionWorkspace struct {
 		Pad    uint32
 	}
 	Length uint64
+	Skb    uint64
 }
 
 // Names of all BPF objects in the ELF.

@@ -43,13 +43,22 @@ static __always_inline void connection_fill(struct connection *connection, struc
 }
 
 /*
- * The memory of a TCP socket stays one (SLAB_TYPESAFE_BY_RCU): a freed one reads as
- * closed, or as its successor. So whether it ended is read last.
+ * Answers one question. The memory of a TCP socket stays one (SLAB_TYPESAFE_BY_RCU): a freed
+ * one reads as closed, or as its successor. So whether it ended is read last. Not static:
+ * verified once, not for each question.
  */
-static __noinline int connection_read(struct connection *now, __u64 address)
+__noinline int connection_read(__u32 question)
 {
-	struct connection *last;
+	struct questions *questions = ONLY_ENTRY(asked);
+	struct connection *now, *last;
+	__u64 address;
 
+	if (!questions || question >= ASKED_CONNECTIONS)
+		return 1;
+	address = questions->sockets[question];
+	if (!address)
+		return 1;
+	now = &questions->connections[question];
 	connection_fill(now, (void *)address);
 	now->ended = 0;
 	last = bpf_map_lookup_elem(&followed, &address);
@@ -60,15 +69,9 @@ static __noinline int connection_read(struct connection *now, __u64 address)
 
 static __always_inline int connections_read(void)
 {
-	struct questions *questions = ONLY_ENTRY(asked);
-
-	if (!questions)
-		return -1;
-	for (__u32 i = 0; i < ASKED_CONNECTIONS; i++) {
-		if (!questions->sockets[i])
+	for (__u32 i = 0; i < ASKED_CONNECTIONS; i++)
+		if (connection_read(i))
 			break;
-		connection_read(&questions->connections[i], questions->sockets[i]);
-	}
 	return 0;
 }
 

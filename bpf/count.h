@@ -49,6 +49,16 @@ static __always_inline __u32 frag_slots_read(struct frag *to, __u64 frags, __u32
 }
 
 /*
+ * The same number, of which the verifier knows nothing: it would follow the rest of the
+ * program once for each number of fragments.
+ */
+static __always_inline __u32 forgotten(struct frag *space, __u32 slots)
+{
+	WRITE_ONCE(space->len, slots);
+	return READ_ONCE(space->len);
+}
+
+/*
  * frags has room for MAX_FRAGS. Without typed reads skb_is_nonlinear() decides whether
  * there are any: a probe read costs as much as everything else here. (It misses empty
  * fragments of a packet that has no others, which no kernel code makes.)
@@ -83,6 +93,7 @@ static __always_inline int layout_read(struct layout *layout, struct sk_buff *sk
 		layout->slots +=
 			frag_slots_read(frags, info + first,
 					BPF_CORE_READ((struct skb_shared_info *)info, nr_frags));
+	layout->slots = forgotten(frags, layout->slots);
 	return 0;
 }
 

@@ -181,7 +181,7 @@ static __noinline int capture_inflight(void *ctx, struct cpu_state *cpu, struct 
 		inflight->flags |= INFLIGHT_SUPPRESSED;
 		return 0;
 	}
-	capture_all(ctx, work, skb, inflight->slots);
+	capture_at(ctx, work, slot, skb, inflight->slots);
 	inflight->flags |= INFLIGHT_CAPTURED;
 	return 0;
 }
@@ -196,7 +196,7 @@ static __noinline int report_observed(void *ctx, struct sk_buff *skb, __u32 inde
 		return 0;
 	if (config.rate && !record_allowed(skb))
 		return suppressed(index, verdict, CAUSE_NONE);
-	capture_all(ctx, work, skb, slots);
+	capture_at(ctx, work, 0, skb, slots);
 	return emit(work, index, verdict, CAUSE_NONE);
 }
 

@@ -93,13 +93,26 @@ static __always_inline bool device_ready(struct net_device *dev)
 		       1;
 }
 
+/* Of one struct netdev_queue. Not static: verified once, not for each queue. */
+__noinline int queue_state_read(__u64 address, __u32 index)
+{
+	struct netdev_queue *queue = (void *)address;
+	struct queues *queues = ONLY_ENTRY(queues_now);
+
+	if (!queues || index >= MAX_QUEUES)
+		return 0;
+	queues->queue[index].trans_start = BPF_CORE_READ(queue, trans_start);
+	queues->queue[index].stopped = is_stopped(BPF_CORE_READ(queue, state));
+	return 0;
+}
+
 /* Returns 0 with the state in queues_now, 1 if there is no such interface. */
 static __always_inline int queues_read(__u32 ifindex, __u32 inum)
 {
 	struct net_device *dev = device_find(ifindex, inum);
 	struct queues *queues = ONLY_ENTRY(queues_now);
 	__u32 size = bpf_core_type_size(struct netdev_queue);
-	void *tx;
+	__u64 tx;
 
 	if (!queues)
 		return -1;
@@ -108,13 +121,9 @@ static __always_inline int queues_read(__u32 ifindex, __u32 inum)
 	queues->jiffies = bpf_jiffies64();
 	queues->ready = device_ready(dev);
 	queues->count = BPF_CORE_READ(dev, real_num_tx_queues);
-	tx = BPF_CORE_READ(dev, _tx);
-	for (__u32 i = 0; i < MAX_QUEUES && i < queues->count; i++, tx += size) {
-		struct netdev_queue *queue = tx;
-
-		queues->queue[i].trans_start = BPF_CORE_READ(queue, trans_start);
-		queues->queue[i].stopped = is_stopped(BPF_CORE_READ(queue, state));
-	}
+	tx = (__u64)BPF_CORE_READ(dev, _tx);
+	for (__u32 i = 0; i < MAX_QUEUES && i < queues->count; i++, tx += size)
+		queue_state_read(tx, i);
 	return 0;
 }
 

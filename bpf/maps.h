@@ -144,6 +144,7 @@ struct workspace {
 	struct frag frags[MAX_FRAGS];
 	struct cursor cursor; /* in a map its values are unknown: the verifier prunes more */
 	__u64 length;	      /* of the record so far */
+	__u64 skb;	      /* to capture, see capture_at() */
 };
 
 MAP(workspaces, PERCPU_ARRAY, INFLIGHT_SLOTS, __u32, struct workspace);

@@ -70,7 +70,21 @@ static __always_inline bool in_process(__u32 count)
 	return !(count & (NMI_MASK | HARDIRQ_MASK | SOFTIRQ_SERVING));
 }
 
-/* Whether a file is among the first of a table. Not static: verified once, not at each call. */
+/* Whether a file is in the chunk that was read. Not static: verified once, not at each call. */
+__noinline int chunk_holds(__u64 file)
+{
+	struct file_chunk *chunk = ONLY_ENTRY(file_chunks);
+	__u64 found = 0;
+
+	if (!chunk)
+		return 0;
+#pragma clang loop unroll(disable) /* unrolled it would take most of the stack */
+	for (__u32 n = 0; n < FILES_AT_ONCE; n++)
+		found |= 1 ^ nonzero(chunk->files[n] ^ file);
+	return found;
+}
+
+/* Whether a file is among the first of a table. Not static either. */
 __noinline int table_holds(__u64 table, __u32 length, __u64 file)
 {
 	struct file_chunk *chunk = ONLY_ENTRY(file_chunks);
@@ -78,23 +92,21 @@ __noinline int table_holds(__u64 table, __u32 length, __u64 file)
 	if (!chunk)
 		return 0;
 	for (__u32 i = 0; i < FILES_CHUNKS && i * FILES_AT_ONCE < length; i++) {
-		__u64 found = 0;
-
 		/* The length of a table is a multiple of 64. */
 		if (bpf_probe_read_kernel(chunk, sizeof(*chunk),
 					  (void *)(table + i * sizeof(*chunk))))
 			return 0;
-#pragma clang loop unroll(disable) /* unrolled it would take most of the stack */
-		for (__u32 n = 0; n < FILES_AT_ONCE; n++)
-			found |= 1 ^ nonzero(chunk->files[n] ^ file);
-		if (found)
+		if (chunk_holds(file))
 			return 1;
 	}
 	return 0;
 }
 
-/* Whether the current process certainly is the sender of a packet of this file. */
-static __noinline int is_sender(__u64 file)
+/*
+ * Whether the current process certainly is the sender of a packet of this file. Inline: calls
+ * nest 8 deep.
+ */
+static __always_inline int is_sender(__u64 file)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 	struct fdtable *table;

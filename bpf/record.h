@@ -172,6 +172,37 @@ static __always_inline void capture_all(void *ctx, struct workspace *work, struc
 		snap_capture(work, skb);
 }
 
+/* Not static: each is verified once, not at each call. */
+__noinline int capture_workspace(__u32 slot, __u32 slots)
+{
+	struct workspace *work = bpf_map_lookup_elem(&workspaces, &slot);
+
+	if (work)
+		capture(work, (void *)READ_ONCE(work->skb), slots);
+	return 0;
+}
+
+__noinline int snap_workspace(__u32 slot)
+{
+	struct workspace *work = bpf_map_lookup_elem(&workspaces, &slot);
+
+	if (work)
+		snap_capture(work, (void *)READ_ONCE(work->skb));
+	return 0;
+}
+
+/* The same into the workspace of a slot. Typed pointers are no arguments of such functions. */
+static __always_inline void capture_at(void *ctx, struct workspace *work, __u32 slot,
+				       struct sk_buff *skb, __u32 slots)
+{
+	WRITE_ONCE(work->skb, (__u64)skb);
+	capture_workspace(slot, slots);
+	if (config.stacks)
+		stack_capture(ctx, work);
+	if (config.snap)
+		snap_workspace(slot);
+}
+
 /* Slots of a captured packet, where they were not counted at its transmit. */
 static __noinline int captured_slots(struct packet_event *event)
 {

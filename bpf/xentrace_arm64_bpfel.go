@@ -403,6 +403,7 @@ type XentraceWorkspace struct {
 		Pad    uint32
 	}
 	Length uint64
+	Skb    uint64
 }
 
 // Names of all BPF objects in the ELF.

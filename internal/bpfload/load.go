@@ -4,6 +4,7 @@ package bpfload
 
 import (
 	"fmt"
+	"maps"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -29,13 +30,13 @@ type Selection struct {
 	NoLog  bool // do not load again for the verifier's log if loading fails
 }
 
-// Load loads a selection of the object that open returns.
+// Load loads a selection of the object that open returns, which is left as it is.
 func Load(open func() (*ebpf.CollectionSpec, error), s Selection) (*ebpf.Collection, error) {
 	spec, err := open()
 	if err != nil {
 		return nil, fmt.Errorf("BPF object: %w", err)
 	}
-	if err := s.trim(spec); err != nil {
+	if spec, err = s.trim(spec); err != nil {
 		return nil, err
 	}
 	if err := s.set(spec); err != nil {
@@ -56,13 +57,17 @@ func Load(open func() (*ebpf.CollectionSpec, error), s Selection) (*ebpf.Collect
 	return collection, nil
 }
 
-func (s *Selection) trim(spec *ebpf.CollectionSpec) error {
+// trim returns a copy of what is selected.
+func (s *Selection) trim(object *ebpf.CollectionSpec) (*ebpf.CollectionSpec, error) {
+	trimmed := *object
+	spec := &trimmed
+	spec.Maps, spec.Variables = maps.Clone(spec.Maps), maps.Clone(spec.Variables)
 	referenced := make(map[string]bool)
 	selected := make(map[string]*ebpf.ProgramSpec, len(s.Programs))
 	for n, name := range append(append([]string(nil), s.Programs...), s.MapsOf...) {
 		program := spec.Programs[name]
 		if program == nil {
-			return fmt.Errorf("BPF program %s: not in the object", name)
+			return nil, fmt.Errorf("BPF program %s: not in the object", name)
 		}
 		for i := range program.Instructions {
 			referenced[program.Instructions[i].Reference()] = true
@@ -82,7 +87,7 @@ func (s *Selection) trim(spec *ebpf.CollectionSpec) error {
 			delete(spec.Variables, name)
 		}
 	}
-	return nil
+	return spec.Copy(), nil
 }
 
 func (s *Selection) set(spec *ebpf.CollectionSpec) error {

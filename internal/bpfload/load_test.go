@@ -21,9 +21,11 @@ func spec(t *testing.T) *ebpf.CollectionSpec {
 
 // What is selected is left, with the maps that it refers to and those of programs to come.
 func TestTrim(t *testing.T) {
-	all, one := spec(t), spec(t)
+	all := spec(t)
+	programs, maps := len(all.Programs), len(all.Maps)
 	s := Selection{Programs: []string{bpf.XentraceProgReadCode}}
-	if err := s.trim(one); err != nil {
+	one, err := s.trim(all)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if len(one.Programs) != 1 || one.Programs[bpf.XentraceProgReadCode] == nil || one.Maps[bpf.XentraceMapCode] == nil || len(one.Maps) >= len(all.Maps) {
@@ -34,36 +36,43 @@ func TestTrim(t *testing.T) {
 			t.Errorf("variable %s is in map %s, which is not loaded", name, v.SectionName)
 		}
 	}
-	two := spec(t)
 	s.MapsOf = []string{bpf.XentraceProgReadQueues}
-	if err := s.trim(two); err != nil {
+	two, err := s.trim(all)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if len(two.Programs) != 1 || two.Maps[bpf.XentraceMapQueuesNow] == nil {
 		t.Errorf("%d programs, maps %v: want the map of the program to come", len(two.Programs), two.Maps)
 	}
-	if err := (&Selection{Programs: []string{"none"}}).trim(spec(t)); err == nil {
+	if _, err := (&Selection{Programs: []string{"none"}}).trim(all); err == nil {
 		t.Error("no error for a program that is not in the object")
+	}
+	if len(all.Programs) != programs || len(all.Maps) != maps {
+		t.Errorf("%d programs and %d maps are left in the object, want %d and %d", len(all.Programs), len(all.Maps), programs, maps)
 	}
 }
 
 // Values go where they are selected; those of maps and variables that are not are ignored.
 func TestSet(t *testing.T) {
-	one := spec(t)
+	all := spec(t)
 	s := Selection{
 		Programs:   []string{bpf.XentraceProgFentryFree},
 		AttachTo:   map[string]string{bpf.XentraceProgFentryFree: "a_function"},
-		Variables:  map[string]any{bpf.XentraceVarConfig: bpf.XentraceConfiguration{PageSize: 4096}},
+		Variables:  map[string]any{bpf.XentraceVarConfig: bpf.XentraceConfiguration{PageSize: 16384}},
 		MaxEntries: map[string]uint32{bpf.XentraceMapEvents: 1 << 16, bpf.XentraceMapCode: 7},
 	}
-	if err := s.trim(one); err != nil {
+	one, err := s.trim(all)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := s.set(one); err != nil {
 		t.Fatal(err)
 	}
 	var config bpf.XentraceConfiguration
-	if err := one.Variables[bpf.XentraceVarConfig].Get(&config); err != nil || config.PageSize != 4096 {
+	if err := all.Variables[bpf.XentraceVarConfig].Get(&config); err != nil || config.PageSize != 4096 || all.Maps[bpf.XentraceMapEvents].MaxEntries == 1<<16 {
+		t.Errorf("the object itself was changed: %v, %v, %v", config, all.Maps[bpf.XentraceMapEvents], err)
+	}
+	if err := one.Variables[bpf.XentraceVarConfig].Get(&config); err != nil || config.PageSize != 16384 {
 		t.Errorf("page size %d, %v", config.PageSize, err)
 	}
 	if got := one.Programs[bpf.XentraceProgFentryFree].AttachTo; got != "a_function" {

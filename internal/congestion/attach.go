@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sync"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -74,6 +75,7 @@ type sizes struct {
 // hooks are the attached BPF programs.
 type hooks struct {
 	counters
+	object    func() (*ebpf.CollectionSpec, error) // parsed once
 	selection bpfload.Selection
 	others    []*ebpf.Collection // one for each hook that need not be there
 	links     []link.Link
@@ -86,9 +88,17 @@ type hooks struct {
 	countsRecursion bool
 }
 
+func newHooks(types *kernel.Types) *hooks {
+	return &hooks{
+		object:          sync.OnceValues(bpf.LoadCongestion),
+		missing:         make(map[string]string),
+		countsRecursion: bpfload.CountsRecursion(types),
+	}
+}
+
 // attach loads and attaches everything that this kernel allows.
 func attach(types *kernel.Types, room sizes, netfront bool) (*hooks, error) {
-	h := &hooks{missing: make(map[string]string), countsRecursion: bpfload.CountsRecursion(types)}
+	h := newHooks(types)
 	h.configure(types, room, netfront)
 	err := h.start()
 	if err != nil {
@@ -106,6 +116,7 @@ func attach(types *kernel.Types, room sizes, netfront bool) (*hooks, error) {
 			h.missing[f.serves] = fmt.Sprintf("cannot attach to %s: %v", f.name, whyNot(err))
 		}
 	}
+	h.object, h.selection.Types = nil, nil // they take several MiB
 	return h, nil
 }
 
@@ -213,7 +224,7 @@ func (h *hooks) load() error {
 		s.MapsOf = append(s.MapsOf, f.program)
 	}
 	var err error
-	h.collection, err = bpfload.Load(bpf.LoadCongestion, s)
+	h.collection, err = bpfload.Load(h.object, s)
 	return err
 }
 
@@ -221,7 +232,7 @@ func (h *hooks) load() error {
 func (h *hooks) hook(program string) error {
 	s := h.selection
 	s.Programs, s.Shared = []string{program}, h.collection
-	collection, err := bpfload.Load(bpf.LoadCongestion, s)
+	collection, err := bpfload.Load(h.object, s)
 	if err != nil {
 		return err
 	}

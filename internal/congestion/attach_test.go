@@ -22,8 +22,10 @@ func TestTracepointPrograms(t *testing.T) {
 		{false, bpf.CongestionProgCongestionBeginTyped, ebpf.Tracing},
 		{true, bpf.CongestionProgCongestionBegin, ebpf.RawTracepoint},
 	} {
-		h := &hooks{missing: make(map[string]string), untyped: test.untyped}
-		h.configure(kernel.NewTypes(), sizes{interfaces: 1, queuesEach: 1}, false)
+		types := kernel.NewTypes()
+		h := newHooks(types)
+		h.untyped = test.untyped
+		h.configure(types, sizes{interfaces: 1, queuesEach: 1}, false)
 		if err := h.start(); err != nil {
 			t.Errorf("%s: %v", test.program, err)
 			continue

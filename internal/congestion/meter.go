@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -123,7 +124,17 @@ func (m *Meter) begin(ctx context.Context, interfaces []netdev.Interface) error 
 		defer done()
 		m.follow(events)
 	})
+	m.following.Go(func() { m.freeTypes(following) })
 	return nil
+}
+
+// freeTypes frees what starting took, once the caller has reported that the meter is ready.
+func (m *Meter) freeTypes(ctx context.Context) {
+	select {
+	case <-time.After(100 * time.Millisecond):
+		debug.FreeOSMemory()
+	case <-ctx.Done():
+	}
 }
 
 func (m *Meter) register(i netdev.Interface) error {

@@ -28,8 +28,8 @@ func confinedNamespaces(args []string) error {
 		return err
 	}
 	f := newHolderFinder(kernel.NewTypes())
-	if f.refused != nil {
-		return f.refused
+	if err := f.loaded(); err != nil {
+		return err
 	}
 	if err := KeepPrivileges(kernel.Nobody, nil); err != nil {
 		return err

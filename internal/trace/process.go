@@ -45,32 +45,43 @@ func decodeSender(s *bpf.XentraceSender) *event.Task {
 const initialPIDNamespace = "pid:[4026531836]"
 
 type holderFinder struct {
+	loading sync.Once
+	types   *kernel.Types // nil once it is loaded
+
 	mu         sync.Mutex
 	collection *ebpf.Collection
 	iterator   *link.Iter
 	refused    error // why there is none
 }
 
-// newHolderFinder loads the iterator. Without it, Holders returns the reason.
-func newHolderFinder(types *kernel.Types) *holderFinder {
-	f := &holderFinder{}
-	if !inInitialPIDNamespace() {
-		f.refused = errors.New("not in the initial PID namespace")
-		return f
-	}
-	f.refused = f.load(types)
-	return f
+// newHolderFinder loads nothing yet.
+func newHolderFinder(types *kernel.Types) *holderFinder { return &holderFinder{types: types} }
+
+// loaded loads the iterator unless it was tried before. Without it, it returns the reason.
+func (f *holderFinder) loaded() error {
+	f.loading.Do(func() {
+		switch {
+		case f.types == nil:
+		case !inInitialPIDNamespace():
+			f.refused = errors.New("not in the initial PID namespace")
+		default:
+			f.refused = f.load()
+		}
+		f.types = nil
+	})
+	return f.refused
 }
 
-func (f *holderFinder) load(types *kernel.Types) error {
+func (f *holderFinder) load() error {
 	var err error
-	f.collection, err = loadPrograms(types, bpf.XentraceProgFindHolders)
+	f.collection, err = loadPrograms(f.types, bpf.XentraceProgFindHolders)
 	if err != nil {
 		return err
 	}
 	f.iterator, err = link.AttachIter(link.IterOptions{Program: f.collection.Programs[bpf.XentraceProgFindHolders]})
 	if err != nil {
 		f.collection.Close()
+		f.iterator = nil
 	}
 	return err
 }
@@ -78,14 +89,18 @@ func (f *holderFinder) load(types *kernel.Types) error {
 // privileges are those that finding holders needs alongside CAP_BPF and CAP_PERFMON:
 // without the iterator /proc is searched, where only these two show the files of all.
 func (f *holderFinder) privileges() []kernel.Capability {
-	if f == nil || f.refused == nil {
+	if f == nil || f.loaded() == nil {
 		return nil
 	}
 	return []kernel.Capability{unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH}
 }
 
 func (f *holderFinder) close() error {
-	if f == nil || f.refused != nil {
+	if f == nil {
+		return nil
+	}
+	f.loading.Do(func() {}) // it is not loaded any more
+	if f.iterator == nil {
 		return nil
 	}
 	err := f.iterator.Close()
@@ -94,10 +109,10 @@ func (f *holderFinder) close() error {
 }
 
 // Holders returns processes that hold the sockets wanted, in no particular order: of each
-// socket at most 32, among them the one that was started first unless it has more. A process may be there more than once if its
-// threads have file tables of their own. It takes a walk through the
-// files of all processes, in the kernel. The error wraps errors.ErrUnsupported where
-// the kernel has no such iterator, and where PIDs mean something else to the caller
+// socket at most 32, among them the one that was started first unless it has more. A process
+// may be there more than once if its threads have file tables of their own. It takes a walk
+// through the files of all processes, in the kernel. The error wraps errors.ErrUnsupported
+// where the kernel has no such iterator, and where PIDs mean something else to the caller
 // than to the kernel, in a PID namespace.
 func (t *Tracer) Holders(w event.Wanted) ([]event.Holder, error) {
 	if t.holders == nil {
@@ -107,8 +122,8 @@ func (t *Tracer) Holders(w event.Wanted) ([]event.Holder, error) {
 }
 
 func (f *holderFinder) find(w event.Wanted) ([]event.Holder, error) {
-	if f.refused != nil {
-		return nil, fmt.Errorf("holders of sockets: %w: %w", errors.ErrUnsupported, f.refused)
+	if err := f.loaded(); err != nil {
+		return nil, fmt.Errorf("holders of sockets: %w: %w", errors.ErrUnsupported, err)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -47,8 +47,8 @@ func finder(t testing.TB) *holderFinder {
 	t.Helper()
 	need.Root(t, "to load BPF programs")
 	f := newHolderFinder(kernel.NewTypes())
-	if f.refused != nil {
-		t.Fatal(f.refused)
+	if err := f.loaded(); err != nil {
+		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		if err := f.close(); err != nil {

@@ -171,21 +171,35 @@ func (t *Tracer) start(ctx context.Context) error {
 	return nil
 }
 
+// learnDelay is how long what is only needed once packets are reported is put off: the
+// caller reports first that the tracer is ready.
+const learnDelay = 50 * time.Millisecond
+
+// readCode loads in the background what counting does not need. DropPrivileges waits for it.
 func (t *Tracer) readCode(g *generation, f *facts, driver bool) {
 	if !driver {
-		g.settle("no interface is driven by xen-netfront")
 		t.stuck.setMissing("only the queues of xen-netfront are polled")
-		t.following.Go(func() {
-			t.loadConnections(f.types)
-			f.types = nil
-			debug.FreeOSMemory()
-		})
-		return
 	}
 	t.following.Go(func() {
+		select {
+		case <-time.After(learnDelay):
+		case <-t.background.Done():
+			g.settle("the tracer ended before the driver's code was read")
+			return
+		}
+		debug.FreeOSMemory() // what starting took: more follows
+		if t.holders != nil {
+			_ = t.holders.loaded() // Holders returns it
+		}
 		t.loadConnections(f.types)
-		t.startStuckWatch(f.types)
-		t.readDriver(g, f)
+		if driver {
+			t.startStuckWatch(f.types)
+			t.readDriver(g, f)
+			return
+		}
+		g.settle("no interface is driven by xen-netfront")
+		f.types = nil
+		debug.FreeOSMemory()
 	})
 }
 

@@ -10,6 +10,7 @@ append=""
 netback=""
 keep=""
 fresh=""
+icount=""
 shell=""
 files=()
 environment=()
@@ -22,7 +23,7 @@ parse_options() {
 			usage
 			exit
 			;;
-		--shell | --fresh)
+		--shell | --fresh | --icount)
 			printf -v "${1#--}" yes
 			shift
 			continue

@@ -45,8 +45,13 @@ boot_command() {
 machine_command() {
 	local dir=$1 disk=$2
 	shift 2
-	printf '%s\n' qemu-system-x86_64 \
-		-accel tcg,thread=multi -cpu qemu64 -smp 2 -m "$memory" \
+	printf '%s\n' qemu-system-x86_64
+	if [[ -n $icount ]]; then
+		printf '%s\n' -accel tcg,thread=single -icount shift=0,sleep=off
+	else
+		printf '%s\n' -accel tcg,thread=multi
+	fi
+	printf '%s\n' -cpu qemu64 -smp 2 -m "$memory" \
 		-display none -nodefaults -no-reboot -nic none -parallel none -monitor none \
 		-qmp "unix:$dir/qmp,server=on,wait=off" \
 		-drive "file=$disk,format=raw,if=ide,cache=unsafe" \

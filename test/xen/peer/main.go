@@ -63,7 +63,7 @@ func serve(ctx context.Context) error {
 	}
 	c := control{ledger: &l, vif: vifDir, deeds: &deeds{
 		program: "toolstack",
-		own:     map[string]func([]string) error{"request": request},
+		own:     map[string]func([]string) error{"request": request, "stream": stream},
 	}}
 	if err := listenTCP(ctx, counts.ControlPort, c.answer); err != nil {
 		return err

@@ -1,0 +1,201 @@
+// Measure runs in the guest of a machine that counts instructions (test/xen/run
+// --icount): CLOCK_THREAD_CPUTIME_ID advances by 1 ns for each instruction. It prints one
+// cost.Result per row as a line of JSON.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"regexp"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"syscall"
+
+	"xentrace/test/xen/cost"
+)
+
+type settings struct {
+	rows    *regexp.Regexp
+	main    bool
+	program string
+	cycles  int
+}
+
+func main() {
+	var s settings
+	rows := flag.String("rows", "", "only rows that match this regular expression")
+	flag.BoolVar(&s.main, "main", false, "only the rows that CI compares")
+	flag.StringVar(&s.program, "program", "./xentrace", "the xentrace program")
+	flag.IntVar(&s.cycles, "cycles", 3, "how often each row is attached")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var err error
+	if s.rows, err = regexp.Compile(*rows); err == nil {
+		err = run(ctx, s)
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "measure: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+// run measures every row that was asked for, on a thread of its own.
+func run(ctx context.Context, s settings) error {
+	runtime.LockOSThread()
+	debug.SetGCPercent(-1)
+	if err := urgent(); err != nil {
+		return err
+	}
+	b, err := newBench(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	out := json.NewEncoder(os.Stdout)
+	for _, row := range cost.Rows() {
+		if s.main && !row.Main || !s.rows.MatchString(row.Name) {
+			continue
+		}
+		result, err := b.measure(ctx, row)
+		if err != nil {
+			return fmt.Errorf("%s: %w", row.Name, err)
+		}
+		result.Kernel = os.Getenv("XENTRACE_LAB_KERNEL")
+		if err := out.Encode(result); err != nil {
+			return err
+		}
+		runtime.GC()
+	}
+	return nil
+}
+
+// bench is everything that the rows share.
+type bench struct {
+	settings
+	meter  *softirqMeter
+	kinds  []sending
+	stream *receiver
+}
+
+func newBench(ctx context.Context, s settings) (*bench, error) {
+	b := &bench{settings: s}
+	udp, err := newUDP(os.Getenv("XENTRACE_PEER"))
+	if err != nil {
+		return nil, err
+	}
+	tcp, err := newTCP(os.Getenv("XENTRACE_PEER"))
+	if err != nil {
+		return nil, err
+	}
+	b.kinds = []sending{udp, tcp}
+	if b.meter, err = newSoftirqMeter(); err != nil {
+		return nil, err
+	}
+	if b.stream, err = newReceiver(os.Getenv("XENTRACE_PEER"), b.meter); err != nil {
+		return nil, err
+	}
+	// The first packets find cold caches and a small congestion window.
+	_, err = b.round(ctx)
+	return b, err
+}
+
+func (b *bench) close() {
+	b.meter.close()
+}
+
+// measure attaches a row several times, with rounds before, during and after.
+func (b *bench) measure(ctx context.Context, row cost.Row) (cost.Result, error) {
+	result := cost.Result{Row: row.Name, Packets: make(map[cost.Traffic]*cost.Samples)}
+	for _, kind := range []cost.Traffic{cost.UDP, cost.TCP, cost.Receive} {
+		result.Packets[kind] = &cost.Samples{}
+	}
+	for range b.cycles {
+		if err := b.without(ctx, &result); err != nil {
+			return result, err
+		}
+		if missing, err := b.with(ctx, row, &result); err != nil || missing != "" {
+			return cost.Result{Row: row.Name, Missing: missing}, err
+		}
+	}
+	if err := b.without(ctx, &result); err != nil || !row.Reports {
+		return result, err
+	}
+	var err error
+	result.Report, err = b.reported(ctx, row)
+	return result, err
+}
+
+const perCycle = 3 // rounds
+
+func (b *bench) without(ctx context.Context, result *cost.Result) error {
+	readings, err := b.rounds(ctx)
+	for kind, values := range readings {
+		s := result.Packets[kind]
+		s.Without = append(s.Without, values...)
+	}
+	return err
+}
+
+// with returns why the row cannot be attached on this kernel, if so.
+func (b *bench) with(ctx context.Context, row cost.Row, result *cost.Result) (missing string, err error) {
+	attached, missing, err := b.attach(ctx, row)
+	if err != nil || missing != "" {
+		return missing, err
+	}
+	readings, err := b.rounds(ctx)
+	if err != nil {
+		return "", err
+	}
+	for kind, values := range readings {
+		s := result.Packets[kind]
+		s.With = append(s.With, values...)
+	}
+	return "", attached.detach(result)
+}
+
+func (b *bench) rounds(ctx context.Context) (map[cost.Traffic][]float64, error) {
+	all := make(map[cost.Traffic][]float64)
+	for range perCycle {
+		one, err := b.round(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for kind, value := range one {
+			all[kind] = append(all[kind], value)
+		}
+	}
+	return all, nil
+}
+
+// round measures each kind of packet once.
+func (b *bench) round(ctx context.Context) (map[cost.Traffic]float64, error) {
+	readings := make(map[cost.Traffic]float64)
+	for _, kind := range b.kinds {
+		value, err := measureSending(kind)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", kind.kind(), err)
+		}
+		readings[kind.kind()] = value
+	}
+	value, err := b.stream.measure(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", cost.Receive, err)
+	}
+	readings[cost.Receive] = value
+	return readings, nil
+}
+
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	n := len(sorted)
+	if n == 0 {
+		return 0
+	}
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}
