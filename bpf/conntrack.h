@@ -47,7 +47,8 @@ static __noinline int original_read(struct packet_event *event, struct sk_buff *
 	struct flow *flow = &event->inner;
 
 	event->before_nat = 0;
-	if (!at || flow->family || !(BPF_CORE_READ(connection, status) & (IPS_SRC_NAT | IPS_DST_NAT)))
+	if (!at || flow->family ||
+	    !(BPF_CORE_READ(connection, status) & (IPS_SRC_NAT | IPS_DST_NAT)))
 		return 0;
 	at += bpf_core_field_offset(struct nf_conn, tuplehash) + size - sizeof(tuple);
 	if ((tracked & NFCT_INFO) >= IP_CT_IS_REPLY)

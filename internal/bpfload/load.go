@@ -132,22 +132,6 @@ func HasAddress(variable btf.TypeID) bool {
 	return err == nil && program.Close() == nil
 }
 
-// HasExchange reports whether programs may exchange a word of memory atomically
-// (BPF_XCHG, since 5.12).
-func HasExchange() bool {
-	program, err := ebpf.NewProgramWithOptions(&ebpf.ProgramSpec{
-		Type: ebpf.RawTracepoint, License: "GPL",
-		Instructions: asm.Instructions{
-			asm.Mov.Imm(asm.R0, 0),
-			asm.StoreMem(asm.RFP, -8, asm.R0, asm.DWord),
-			asm.Xchg.Mem(asm.RFP, asm.R0, asm.DWord, -8),
-			asm.Mov.Imm(asm.R0, 0),
-			asm.Return(),
-		},
-	}, ebpf.ProgramOptions{LogDisabled: true})
-	return err == nil && program.Close() == nil
-}
-
 // NoRecursionCount is why a kernel without CountsRecursion has no such count.
 const NoRecursionCount = "this kernel does not count program runs that it skipped for recursion"
 

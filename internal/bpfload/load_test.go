@@ -90,7 +90,7 @@ func TestSet(t *testing.T) {
 // Linux 5.12 brought both.
 func TestHasExchangeWhereRecursionIsCounted(t *testing.T) {
 	need.Root(t, "to load BPF programs")
-	if exchange, counts := HasExchange(), CountsRecursion(kernel.NewTypes()); exchange != counts {
+	if exchange, counts := bpf.HasExchange(), CountsRecursion(kernel.NewTypes()); exchange != counts {
 		t.Errorf("exchange %v, count of recursion %v", exchange, counts)
 	}
 }

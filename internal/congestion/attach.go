@@ -84,13 +84,22 @@ type hooks struct {
 	accept    string            // the program for this kernel's inet_csk_accept
 	free      string            // this kernel's any-context free
 	untyped   bool              // the kernel refuses programs that know a tracepoint's types
+	exchange  bool              // the kernel has BPF's atomic exchange
 
 	countsRecursion bool
 }
 
 func newHooks(types *kernel.Types) *hooks {
+	exchange := bpf.HasExchange()
 	return &hooks{
-		object:          sync.OnceValues(bpf.LoadCongestion),
+		exchange: exchange,
+		object: sync.OnceValues(func() (*ebpf.CollectionSpec, error) {
+			spec, err := bpf.LoadCongestion()
+			if err == nil && !exchange {
+				bpf.RemoveExchanges(spec.Programs)
+			}
+			return spec, err
+		}),
 		missing:         make(map[string]string),
 		countsRecursion: bpfload.CountsRecursion(types),
 	}
@@ -132,7 +141,7 @@ func (h *hooks) configure(types *kernel.Types, room sizes, netfront bool) {
 	}
 	queues := room.interfaces * room.queuesEach
 	queueConfig := bpf.CongestionTxQueueConfiguration{QueuesEach: room.queuesEach}
-	if bpfload.HasExchange() {
+	if h.exchange {
 		queueConfig.Exchange = 1
 	}
 	h.selection = bpfload.Selection{
@@ -146,7 +155,7 @@ func (h *hooks) configure(types *kernel.Types, room sizes, netfront bool) {
 	}
 	if netfront {
 		h.configureDriver(types, &cfg)
-		if _, known := h.missing[completions]; !known && queueConfig.Exchange == 0 {
+		if _, known := h.missing[completions]; !known && !h.exchange {
 			h.missing[completions] = "this kernel's BPF programs have no atomic exchange: kernels have it from 5.12 on"
 		}
 	}
