@@ -8,12 +8,14 @@ import (
 // HasExchange reports whether programs may exchange a word of memory atomically
 // (BPF_XCHG, since 5.12).
 func HasExchange() bool {
+	exchange := asm.Xchg.Mem(asm.RFP, asm.R0, asm.DWord, -8)
+	exchange.Constant = int64(asm.Xchg >> 8) // cilium/ebpf 0.22 leaves it 0, which is an addition
 	program, err := ebpf.NewProgramWithOptions(&ebpf.ProgramSpec{
 		Type: ebpf.RawTracepoint, License: "GPL",
 		Instructions: asm.Instructions{
 			asm.Mov.Imm(asm.R0, 0),
 			asm.StoreMem(asm.RFP, -8, asm.R0, asm.DWord),
-			asm.Xchg.Mem(asm.RFP, asm.R0, asm.DWord, -8),
+			exchange,
 			asm.Mov.Imm(asm.R0, 0),
 			asm.Return(),
 		},

@@ -25,7 +25,7 @@ run_in_guest() {
 	start="start $(($(stat -c %s "$dir/disk") / 1048576 + 1))"
 	truncate -s "$disk_size" "$dir/disk"
 	if [[ -n ${filesystem:-} ]]; then # of the disk from filesystem_mib on
-		dd if="$filesystem" of="$dir/disk" bs=1M seek="$filesystem_mib" conv=notrunc,sparse status=none
+		dd if="$filesystem" of="$dir/disk" bs=1M seek="${filesystem_mib:?}" conv=notrunc,sparse status=none
 	fi
 	if on_xen; then
 		run_on_xen "$start"
