@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math"
 	"os"
 	"strconv"
 	"time"
@@ -79,6 +80,9 @@ func StartTime(stat []byte) (time.Duration, bool) {
 	if len(fields) <= startTime {
 		return 0, false
 	}
-	ticks, err := strconv.ParseInt(string(fields[startTime]), 10, 64)
-	return time.Duration(ticks) * Tick, err == nil
+	ticks, err := strconv.ParseUint(string(fields[startTime]), 10, 64)
+	if err != nil || ticks > uint64(math.MaxInt64/Tick) {
+		return 0, false
+	}
+	return time.Duration(ticks) * Tick, true
 }

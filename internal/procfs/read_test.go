@@ -92,6 +92,7 @@ func FuzzStartTime(f *testing.F) {
 	f.Add([]byte("1 (" + strings.Repeat(")", 4096)))
 	f.Add([]byte("1 (a) S " + strings.Repeat("1 ", 4096)))
 	f.Add([]byte("1 (a) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 99999999999999999999 20"))
+	f.Add([]byte("1 (a) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 922700000000 20")) // ns overflow
 	f.Fuzz(func(t *testing.T, stat []byte) {
 		memory.Within(t, 1<<20+uint64(len(stat))*32, func() {
 			if started, ok := StartTime(stat); ok && started < 0 {
