@@ -21,6 +21,9 @@ const (
 	// patience is how long a read may take. It normally takes microseconds, and tens of
 	// milliseconds where the machine is busy or emulated.
 	patience = 500 * time.Millisecond
+	// patienceWithRoot is how long one of a process of root's may take: reads of PID 1 took
+	// over 500 ms on an overloaded machine, and every tracing command needs its namespaces.
+	patienceWithRoot = 10 * time.Second
 	// maxStuck bounds the abandoned reads, each of which holds a thread, and
 	// maxStuckOfUser those of one real user.
 	maxStuck       = 32
@@ -38,8 +41,9 @@ const (
 // abandoned after a deadline, and no read begins while that process or its user has too
 // many abandoned ones. Its methods may be called from several goroutines.
 type Processes struct {
-	root     string
-	patience time.Duration
+	root             string
+	patience         time.Duration
+	patienceWithRoot time.Duration
 
 	mu    sync.Mutex
 	stuck map[int]uint32 // PIDs of abandoned reads, and the real user of each
@@ -55,7 +59,7 @@ type account struct {
 
 // NewProcesses returns the processes of a procfs mounted at root.
 func NewProcesses(root string) *Processes {
-	return &Processes{root: root, patience: patience, stuck: make(map[int]uint32), users: make(map[uint32]*account)}
+	return &Processes{root: root, patience: patience, patienceWithRoot: patienceWithRoot, stuck: make(map[int]uint32), users: make(map[uint32]*account)}
 }
 
 // machine is shared: abandoned reads hold threads of this process, however many callers
@@ -154,13 +158,19 @@ func Guard[T any](p *Processes, pid int, read func() (T, error), discard func(T)
 	}()
 	timer := time.NewTimer(p.patience)
 	defer timer.Stop()
-	select {
-	case r := <-results:
-		p.charge(pid, time.Since(began))
-		return r.value, r.err
-	case <-timer.C:
+	for waiting := true; waiting; {
+		select {
+		case r := <-results:
+			p.charge(pid, time.Since(began))
+			return r.value, r.err
+		case <-timer.C:
+			more := p.patienceWithRoot - p.patience
+			if waiting = time.Since(began) < more && p.realUser(pid) == 0; waiting {
+				timer.Reset(more)
+			}
+		}
 	}
-	p.charge(pid, p.patience)
+	p.charge(pid, time.Since(began))
 	p.abandon(pid)
 	go func() {
 		r := <-results

@@ -16,7 +16,7 @@ import (
 func fakeProcesses(t *testing.T) *Processes {
 	t.Helper()
 	p := NewProcesses(t.TempDir())
-	p.patience = 20 * time.Millisecond
+	p.patience, p.patienceWithRoot = 20*time.Millisecond, 50*time.Millisecond
 	return p
 }
 
@@ -99,6 +99,29 @@ func TestAbandonedReadsAreBounded(t *testing.T) {
 	}
 	if n := p.Stuck(); n != maxStuck {
 		t.Errorf("%d abandoned reads, want %d", n, maxStuck)
+	}
+}
+
+// Users cannot slow down root's processes: an overloaded machine does.
+func TestRootHasMoreTime(t *testing.T) {
+	for user, want := range map[uint32]error{0: nil, 1000: ErrStuck} {
+		p := fakeProcesses(t)
+		p.patienceWithRoot = time.Hour
+		p.add(t, 1, user, false)
+		answer := make(chan struct{})
+		if want == nil {
+			time.AfterFunc(5*p.patience, func() { close(answer) })
+		} else {
+			t.Cleanup(func() { close(answer) })
+		}
+		if n, err := Guard(p, 1, func() (int, error) { <-answer; return 7, nil }, nil); !errors.Is(err, want) || err == nil && n != 7 {
+			t.Errorf("user %d: %d, error %v, want %v", user, n, err, want)
+		}
+	}
+	p := fakeProcesses(t)
+	p.add(t, 1, 0, true)
+	if _, err := p.StartTime(1); !errors.Is(err, ErrStuck) {
+		t.Errorf("root's process that never answers: %v", err)
 	}
 }
 
