@@ -208,7 +208,7 @@ func FuzzCompile(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		var e *Expression
 		var err error
-		memory.Within(t, 1<<20+4096*uint64(len(text)), func() { e, err = Compile(text) })
+		memory.Within(t, 8<<20+16<<10*uint64(len(text)), func() { e, err = Compile(text) }) // twice as much under -race
 		if err != nil {
 			if err.Error() == "" || strings.ContainsRune(err.Error(), '\n') && !strings.ContainsRune(text, '\n') {
 				t.Errorf("%q: error %q", text, err)
