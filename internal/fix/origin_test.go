@@ -5,16 +5,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"xentrace/internal/event"
 	"xentrace/internal/netdev"
 	"xentrace/internal/trace"
 	"xentrace/test/need"
+	"xentrace/test/unshared"
 )
 
 const bootFile = "proc/sys/kernel/random/boot_id"
@@ -255,21 +253,12 @@ func TestStateInADirectoryOfOthers(t *testing.T) {
 
 // /etc is that of the machine's own namespace, not of the one that fix runs in.
 func TestPersistInAnotherNamespace(t *testing.T) {
-	need.Root(t, "to make network namespaces")
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // and never unlocked: the thread ends in its namespace
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			t.Error(err)
-			return
-		}
+	unshared.Do(t, func() {
 		m := newFakeMachine(t)
 		before := m.snapshot()
 		err := m.fixer().Apply(t.Context(), m.plan(t, "sg-off"), Udev)
 		if !errors.Is(err, trace.ErrCannotRun) || !strings.Contains(err.Error(), "not the machine's own network namespace") || m.snapshot() != before {
 			t.Errorf("%v", err)
 		}
-	}()
-	<-done
+	})
 }

@@ -9,17 +9,16 @@ import (
 	"testing"
 	"time"
 
+	"xentrace/test/unshared"
+
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-
-	"xentrace/test/need"
 )
 
 // mountNamespaces makes network namespaces that are mounted below a directory, until the end
 // of the test.
 func mountNamespaces(t *testing.T, count int) []Found {
 	t.Helper()
-	need.Root(t, "to make network namespaces")
 	directory := t.TempDir()
 	found := make([]Found, count)
 	t.Cleanup(func() {
@@ -29,20 +28,17 @@ func mountNamespaces(t *testing.T, count int) []Found {
 			}
 		}
 	})
-	made := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with its goroutine
+	var err error
+	unshared.Do(t, func() {
 		for n := range found {
 			path := filepath.Join(directory, fmt.Sprintf("%d", n))
-			if err := mountNamespace(path); err != nil {
-				made <- err
+			if err = mountNamespace(path); err != nil {
 				return
 			}
 			found[n].Path = path
 		}
-		made <- nil
-	}()
-	must(t, <-made)
+	})
+	must(t, err)
 	for n := range found {
 		var stat unix.Stat_t
 		must(t, unix.Stat(found[n].Path, &stat))

@@ -58,3 +58,12 @@ func That(t testing.TB, there bool, format string, args ...any) {
 		t.Skipf("needs "+format, args...)
 	}
 }
+
+// Asked skips the test unless an environment variable asks for it, which the make target
+// sets: it takes too long for every run.
+func Asked(t testing.TB, variable, target string) {
+	t.Helper()
+	if os.Getenv(variable) == "" {
+		t.Skipf("%s runs it", target)
+	}
+}
