@@ -16,8 +16,20 @@ import (
 // holdings are the BPF objects that a process holds, by their ids.
 type holdings struct{ programs, links, maps []uint32 }
 
-// holdingsOf reads them from the process's descriptors.
+// holdingsOf waits until a process that watches holds all it needs, and returns that. What
+// only records need is loaded a moment after it is ready.
 func holdingsOf(t *testing.T, pid int) holdings {
+	t.Helper()
+	var h holdings
+	eventually(t, "the program of the tracepoint backend and the one that finds owners, a link for each, and their maps", func() bool {
+		h = readHoldings(t, pid)
+		return len(h.programs) >= 2 && len(h.links) == 2 && len(h.maps) >= 5
+	})
+	return h
+}
+
+// readHoldings reads them from the process's descriptors.
+func readHoldings(t *testing.T, pid int) holdings {
 	t.Helper()
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", pid))
 	must(t, err)
@@ -29,10 +41,6 @@ func holdingsOf(t *testing.T, pid int) holdings {
 		}
 		must(t, err)
 		h.add(string(text))
-	}
-	// Programs, their links, and counters, table, workspaces, transmits, ring, configuration.
-	if len(h.programs) < 2 || len(h.links) != 2 || len(h.maps) < 5 {
-		t.Fatalf("process %d holds %+v, want the program of the tracepoint backend and the one that finds owners, a link for each, and their maps", pid, h)
 	}
 	return h
 }
