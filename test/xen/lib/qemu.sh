@@ -8,7 +8,8 @@ memory=3G
 disk_size=1G
 
 # guest_config NAME FILES VIFSCRIPT DISK prints xl's configuration of the guest for the
-# settings in force; FILES is the directory of its kernel and ramdisk.
+# settings in force; FILES is the directory of its kernel and ramdisk. A guest whose kernel
+# hangs for 2 min dies: QEMU once went on to run a breakpoint that was not in memory any more.
 guest_config() {
 	cat <<-EOF
 		name = "$1"
@@ -17,7 +18,7 @@ guest_config() {
 		ramdisk = "$2/initrd"
 		memory = 1024
 		vcpus = $vcpus
-		extra = "console=hvc0 panic=-1 loglevel=6 $append"
+		extra = "console=hvc0 panic=-1 loglevel=6 softlockup_panic=1 watchdog_thresh=60 $append"
 		vif = ["script=$3,mac=$guest_mac,vifname=guest0"]
 		disk = ["$4"]
 		on_crash = "destroy"
