@@ -41,6 +41,7 @@ func TestLifeDriverReloaded(t *testing.T) {
 	for _, backend := range withoutFentry(t) {
 		t.Run(backend, func(t *testing.T) {
 			l := beginLife(t, backend)
+			l.run.Says(saysWhatDriverDoes(l.drops), 1) // a driver unloaded before is never read
 			l.traffic(10, 200)
 			last := l.total()
 			netfront(t, "unload")
