@@ -161,7 +161,7 @@ func TestReplayCount(t *testing.T) {
 	}
 }
 
-// What is no recording, or has nothing in the range, is told from a recording without packets.
+// What is no recording, or has nothing in the range, is distinguished from a recording without packets.
 func TestReplayOfNothing(t *testing.T) {
 	recording, other := recordingOf(t, "night.jsonl", 4), filepath.Join(t.TempDir(), "other")
 	if err := os.WriteFile(other, []byte(strings.Repeat("text\n", 30)), 0o600); err != nil {

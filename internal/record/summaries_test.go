@@ -46,7 +46,7 @@ func TestUnfinishedRuns(t *testing.T) {
 	}
 }
 
-// A range that is empty, or ends before it begins, is told from a recording without events.
+// A range that is empty, or ends before it begins, is distinguished from a recording without events.
 func TestRangesWithoutEvents(t *testing.T) {
 	path := write(t, filepath.Join(t.TempDir(), "x.jsonl"), linesOf(started(0), packet(1, 20), interval(10, 1)))
 	for name, c := range map[string]struct {
