@@ -82,10 +82,11 @@ func TestLifeMovedToAnotherNamespace(t *testing.T) {
 			command(t, "ip", "-n", "life", "link", "set", "lo", "up")
 			l := beginLife(t, backend)
 			l.traffic(5, 100)
-			l.move("life")
-			l.traffic(5, 100)
-			l.move("")
-			l.traffic(5, 100)
+			for stay, netns := range []string{"life", ""} {
+				l.move(netns)
+				l.traffic(5, 100)
+				l.found(stay + 1)
+			}
 			output := l.end(0)
 			noGap(t, &output)
 			namespaces := map[uint32]int{}
@@ -101,6 +102,21 @@ func TestLifeMovedToAnotherNamespace(t *testing.T) {
 				t.Errorf("records by namespace %v, interfaces %+v: want 10 and 5, in three stays", namespaces, output.Summary.Interfaces)
 			}
 		})
+	}
+}
+
+// found waits until the program found the interface in so many namespaces after its first: a
+// stay that ends before it is found has no entry of its own.
+func (l *life) found(stays int) {
+	l.t.Helper()
+	for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+		said := l.run.Said()
+		if strings.Count(said, "interface eth0 appeared")+strings.Count(said, "interface eth0 moved") >= stays {
+			return
+		}
+		if time.Since(began) > time.Minute {
+			l.t.Fatalf("it was not found in its namespace:\n%s", said)
+		}
 	}
 }
 
