@@ -15,7 +15,8 @@ func forwarded(seconds float64, seq uint32) *event.Packet {
 	return p
 }
 
-// A forwarded connection stalls as its packets show, and goes on when they are dropped no more.
+// A forwarded connection is stalled while the same segment is dropped, and recovers when it
+// no longer is.
 func TestForwardedConnectionStalls(t *testing.T) {
 	for _, test := range []struct {
 		name    string

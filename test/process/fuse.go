@@ -20,7 +20,7 @@ import (
 	"xentrace/test/rocket"
 )
 
-// A process whose memory a FUSE server does not let go of. The mount of the server, in a user
+// A process whose memory is on a FUSE server that never answers. The mount of the server, in a user
 // namespace, has files of a page. A process maps one, writes to the page, and maps something else over
 // it: the kernel then writes the page back with the process's mmap_lock held, and waits for
 // the answer of the server, which never comes. Whoever reads maps, cmdline or environ of the
