@@ -9,6 +9,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
+	"golang.org/x/sys/unix"
 
 	"xentrace/internal/kernel"
 )
@@ -50,11 +51,37 @@ func Load(open func() (*ebpf.CollectionSpec, error), s Selection) (*ebpf.Collect
 		}
 		spec.Variables = nil // the values are those of the shared maps
 	}
+	if err := reserve(len(spec.Maps) + len(spec.Programs) + whileLoading); err != nil {
+		return nil, fmt.Errorf("BPF programs: %w", err)
+	}
 	collection, err := ebpf.NewCollectionWithOptions(spec, options)
 	if err != nil {
 		return nil, fmt.Errorf("BPF programs: %w", err)
 	}
 	return collection, nil
+}
+
+// whileLoading is how many descriptors the library has open of its own: type information and
+// a feature test's map.
+const whileLoading = 4
+
+// reserve reports EMFILE or ENFILE if this process cannot open so many descriptors more: the
+// library takes a map of its feature tests that cannot be opened for a feature that the kernel
+// lacks.
+func reserve(descriptors int) (err error) {
+	first, err := unix.Open("/", unix.O_PATH|unix.O_CLOEXEC, 0)
+	opened := []int{first}
+	for err == nil && len(opened) < descriptors {
+		var next int
+		next, err = unix.FcntlInt(uintptr(first), unix.F_DUPFD_CLOEXEC, 0)
+		opened = append(opened, next)
+	}
+	for _, descriptor := range opened {
+		if descriptor >= 0 {
+			_ = unix.Close(descriptor)
+		}
+	}
+	return err
 }
 
 // trim returns a copy of what is selected.

@@ -211,11 +211,23 @@ func Status(err error) int {
 		return statusFinding
 	case errors.As(err, &usage):
 		return statusUsage
-	case errors.Is(err, trace.ErrCannotRun), errors.Is(err, netdev.ErrNoProc):
+	case errors.Is(err, trace.ErrCannotRun), errors.Is(err, netdev.ErrNoProc), moreDescriptors(err) != "":
 		return statusCannotRun
 	default:
 		return statusInternal
 	}
+}
+
+// moreDescriptors is what to do about an error that too many open files caused; "" for any other.
+func moreDescriptors(err error) string {
+	var limit syscall.Rlimit
+	switch {
+	case errors.Is(err, syscall.ENFILE):
+		return ": raise the machine's limit (sysctl fs.file-max)"
+	case errors.Is(err, syscall.EMFILE) && syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) == nil:
+		return fmt.Sprintf(": raise this process's limit of %d (ulimit -n)", limit.Cur)
+	}
+	return ""
 }
 
 // Report writes what Run returned in one line, unless there is nothing to report:
@@ -225,7 +237,7 @@ func Report(w io.Writer, err error) {
 	if err == nil || errors.Is(err, errFinding) || errors.As(err, &nagios) || errors.Is(err, syscall.EPIPE) {
 		return
 	}
-	text := strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
+	text := strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ") + moreDescriptors(err)
 	priority := ""
 	if onJournal(w, os.Getenv) {
 		priority = output.PriorityError

@@ -40,8 +40,8 @@ func (c *chooser) choose(ctx context.Context) (*attachment, Choice, error) {
 			choice.Backend = b
 			return a, choice, nil
 		}
-		if tooFew := tooFewDescriptors(err); tooFew != nil {
-			return nil, choice, tooFew
+		if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) { // which says nothing about the backend
+			return nil, choice, fmt.Errorf("%w: %w", ErrCannotRun, err)
 		}
 		choice.Refusals = append(choice.Refusals, Refusal{b, err})
 	}
@@ -50,18 +50,6 @@ func (c *chooser) choose(ctx context.Context) (*attachment, Choice, error) {
 		reasons = append(reasons, fmt.Sprintf("%s backend: %v", r.Backend, r.Err))
 	}
 	return nil, choice, fmt.Errorf("%w: %s", ErrCannotRun, strings.Join(reasons, "; "))
-}
-
-// tooFewDescriptors explains an error that says nothing about a backend; nil for any other.
-func tooFewDescriptors(err error) error {
-	if !errors.Is(err, unix.EMFILE) && !errors.Is(err, unix.ENFILE) {
-		return nil
-	}
-	var limit unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil || errors.Is(err, unix.ENFILE) {
-		return fmt.Errorf("%w: too many open files on this machine: raise fs.file-max: %w", ErrCannotRun, err)
-	}
-	return fmt.Errorf("%w: too many open files: raise this process's limit of %d (ulimit -n): %w", ErrCannotRun, limit.Cur, err)
 }
 
 func (c *chooser) anyNetfront() bool {

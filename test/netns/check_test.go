@@ -2,6 +2,7 @@ package netns
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -45,7 +46,6 @@ func TestCheckAnywhere(t *testing.T) {
 		{"without /sys, version", []string{"unshare", "-m", "sh", "-c", "mount -t tmpfs none /sys && exec " + xentrace + " version"}, nil, 0, "BTF unknown (no /sys: mount -t sysfs sysfs /sys)"},
 		{"without /sys, version as JSON", []string{"unshare", "-m", "sh", "-c", "mount -t tmpfs none /sys && exec " + xentrace + " version -o json"}, nil, 0, `"btf":null`},
 		{"with /sys, version", []string{xentrace, "version"}, nil, 0, ", with BTF"},
-		{"with few descriptors", []string{"sh", "-c", "ulimit -n 12 && exec " + xentrace + " watch -i lo -d 1s"}, nil, 3, "too many open files: raise this process's limit of 12 (ulimit -n)"},
 		{"under a release before the ring buffer's", []string{"setarch", runtimeArch(t), "--uname-2.6", xentrace, "hist", "-i", "lo", "-d", "100ms"}, nil, 0, "packets seen, 0 events"},
 		{"in a PID namespace, tracing", []string{"unshare", "-pf", "--mount-proc", xentrace, "watch", "-i", "lo", "-d", "100ms"}, nil, 0, "processes outside this PID namespace do not show"},
 		{"without a root to speak of", []string{"/xentrace", "check"}, &syscall.SysProcAttr{Chroot: emptyRoot(t)}, 3, "there is no /proc: mount it"},
@@ -73,6 +73,31 @@ func TestCheckAnywhere(t *testing.T) {
 			}
 			if took := time.Since(began); took > 30*time.Second { // less than one second, on an idle machine
 				t.Errorf("took %v", took)
+			}
+		})
+	}
+}
+
+// Wherever the limit of descriptors is met, the error names it, and nothing else is blamed.
+func TestFewDescriptors(t *testing.T) {
+	need.Root(t, "to trace")
+	for _, command := range []string{"watch", "congestion"} {
+		t.Run(command, func(t *testing.T) {
+			refused := 0
+			for limit := 10; limit <= 26; limit++ {
+				out, err := exec.Command("sh", "-c", fmt.Sprintf("ulimit -n %d && exec %s %s -i lo -d 100ms", limit, xentrace, command)).CombinedOutput()
+				if err == nil {
+					continue
+				}
+				refused++
+				var ended *exec.ExitError
+				says := fmt.Sprintf("too many open files: raise this process's limit of %d (ulimit -n)", limit)
+				if !errors.As(err, &ended) || ended.ExitCode() != 3 || !strings.Contains(string(out), says) || strings.Contains(string(out), "requires") || strings.Contains(string(out), "defect") {
+					t.Errorf("limit %d: %v, want status 3 and %q:\n%s", limit, err, says, out)
+				}
+			}
+			if refused < 8 {
+				t.Errorf("%d limits refused, want 8 at least", refused)
 			}
 		})
 	}
