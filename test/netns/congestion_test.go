@@ -212,7 +212,7 @@ func TestCongestionOutputs(t *testing.T) {
 	must(t, os.WriteFile(earlier, out, 0o644))
 	var keys map[string]json.RawMessage
 	must(t, json.Unmarshal(out, &keys))
-	for _, key := range strings.Fields("type time ifname ifindex netns driver duration_ms packets bytes packets_per_second queues size_bytes slots small_packet_share bytes_per_slot payload_bytes full_share completion_mean_us copied notifications_per_packet responses_per_run pps_bound pps_bound_share receive cpu tcp small_packet_congestion verdict baseline lost missing") {
+	for _, key := range strings.Fields("type time ifname ifindex netns driver duration_ms packets bytes packets_per_second queues size_bytes slots small_packet_share bytes_per_slot payload_bytes full_share completion_mean_us completion_sample copied notifications_per_packet responses_per_run pps_bound pps_bound_share receive cpu tcp small_packet_congestion verdict baseline lost missing") {
 		value, there := keys[key]
 		if !there {
 			t.Errorf("no key %s", key)
