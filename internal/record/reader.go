@@ -57,7 +57,7 @@ type input struct {
 	end    bool
 }
 
-const readBytes = 256 << 10
+const readBytes = 64 << 10
 
 // fill reads until there are n bytes, or the file ends.
 func (in *input) fill(n int) error {
