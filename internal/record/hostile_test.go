@@ -3,12 +3,17 @@ package record
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	"xentrace/internal/event"
 	"xentrace/test/memory"
 	"xentrace/test/need"
 )
@@ -131,5 +136,99 @@ func TestPlantedSegments(t *testing.T) {
 	}
 	if _, err := Open(context.Background(), []string{directory}, ReadOptions{}); err != nil {
 		t.Error(err)
+	}
+}
+
+// kept returns the bytes that are in use, what nobody refers to left out.
+func kept() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// A recording may have any number of runs, each of a boot of its own. What was read to its end
+// is added up and forgotten: 50 bytes for each run would be too much.
+func TestMemoryOfManyRuns(t *testing.T) {
+	const runs, limit = 50_000, 50 * 50_000
+	s := &Source{boots: boots{known: make(map[string]boot)}}
+	from := &recording{}
+	before := kept()
+	for n := range runs {
+		start := &event.Start{Time: at(n), Segment: 1, BootID: fmt.Sprint("boot-", n)}
+		s.align(from, start)
+		s.summaries.add(from, start)
+		s.summaries.add(from, &event.Packet{Time: at(n)})
+	}
+	used := int64(kept()) - int64(before)
+	unfinished := s.Unfinished()
+	if used > limit {
+		t.Errorf("%d bytes are kept of %d runs, limit is %d", used, runs, limit)
+	}
+	if unfinished.Before != runs-mostUnfinished || unfinished.Events != runs-mostUnfinished || len(unfinished.Last) != mostUnfinished || !unfinished.Last[2].End.Equal(at(runs-1)) {
+		t.Errorf("%+v, want %d runs with an event each", unfinished, runs)
+	}
+	if all := s.summaries.all(); all.runs != runs || !all.sum.Time.Equal(at(runs-1)) {
+		t.Errorf("%d runs until %v, want %d", all.runs, all.sum.Time, runs)
+	}
+	runtime.KeepAlive(s)
+}
+
+// A boot that is remembered places its runs; one that was forgotten is new.
+func TestForgottenBoots(t *testing.T) {
+	b := boots{known: make(map[string]boot)}
+	start := func(boot, second int) *event.Start {
+		return &event.Start{BootID: fmt.Sprint(boot), Time: at(second), Uptime: time.Duration(second) * time.Second}
+	}
+	for n := range mostBoots {
+		b.of(start(n, n))
+	}
+	if first := b.of(start(0, 7000)); !first.wall.Equal(at(0)) {
+		t.Errorf("the oldest is placed at %v, want %v", first.wall, at(0))
+	}
+	b.of(start(mostBoots, 8000))
+	if first := b.of(start(1, 9000)); !first.wall.Equal(at(1)) {
+		t.Errorf("the second is placed at %v, want %v", first.wall, at(1))
+	}
+	if first := b.of(start(0, 9000)); !first.wall.Equal(at(9000)) || len(b.known) != mostBoots || len(b.order) != mostBoots {
+		t.Errorf("the forgotten one is placed at %v, want %v; %d are known", first.wall, at(9000), len(b.known))
+	}
+	long := start(0, 1)
+	long.BootID = strings.Repeat("x", maxBootID+1)
+	if b.of(long); len(b.known) != mostBoots {
+		t.Error("a long name is kept")
+	}
+}
+
+// What runs counted is the same sum, in whatever order they end: one that is the only one that
+// counted has its own summary.
+func TestSumOfRuns(t *testing.T) {
+	young, counted := []event.Event{started(50)}, []event.Event{started(0), interval(10, 2)}
+	whole := append(slices.Clone(counted), &event.Summary{Totals: event.Totals{Time: at(11), Events: 77}, Filter: []string{"--pid 1"}})
+	for name, c := range map[string]struct {
+		runs    [][]event.Event
+		dropped uint64
+		events  uint64
+		own     bool
+		end     int
+	}{
+		"one":                              {[][]event.Event{whole}, 0, 77, true, 11},
+		"young":                            {[][]event.Event{young}, 0, 0, false, 50},
+		"young, then one":                  {[][]event.Event{young, whole}, 0, 77, true, 11},
+		"one, then young ones":             {[][]event.Event{whole, young, young}, 0, 77, true, 11},
+		"two":                              {[][]event.Event{whole, whole}, 0, 154, false, 11},
+		"one, and two that did not finish": {[][]event.Event{counted, whole, counted}, 4, 81, false, 11},
+	} {
+		s := &summaries{}
+		from := &recording{}
+		for _, e := range slices.Concat(c.runs...) {
+			s.add(from, e)
+		}
+		for range 2 { // it is asked for more than once
+			got := s.summary()
+			if got.Sum().Dropped != c.dropped || got.Events != c.events || (len(got.Filter) == 1) != c.own || !got.Time.Equal(at(c.end)) {
+				t.Errorf("%s: %d dropped, %d events, own is %v, until %v: want %+v", name, got.Sum().Dropped, got.Events, len(got.Filter) == 1, got.Time, c)
+			}
+		}
 	}
 }
