@@ -3,6 +3,7 @@ package record
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"xentrace/internal/event"
+	"xentrace/internal/output"
 	"xentrace/test/memory"
 	"xentrace/test/need"
 )
@@ -229,6 +231,71 @@ func TestSumOfRuns(t *testing.T) {
 			if got.Sum().Dropped != c.dropped || got.Events != c.events || (len(got.Filter) == 1) != c.own || !got.Time.Equal(at(c.end)) {
 				t.Errorf("%s: %d dropped, %d events, own is %v, until %v: want %+v", name, got.Sum().Dropped, got.Events, len(got.Filter) == 1, got.Time, c)
 			}
+		}
+	}
+}
+
+// What a line makes of memory is bounded by what it holds, not only by its length: an interface
+// is written with 2 bytes and takes 3 KiB.
+func TestDenseLines(t *testing.T) {
+	many := func(begin, value, end string) string {
+		return begin + strings.Repeat(value+",", (maxLineBytes-len(begin)-len(end))/(len(value)+1)-1) + value + end
+	}
+	text := func(n int) string { return `"` + strings.Repeat("a", n) + `"` }
+	for name, c := range map[string]struct{ line, reason string }{
+		"interfaces":      {many(`{"type":"interval","interfaces":[`, "{}", "]}"), "list of more than 2048 values"},
+		"nulls":           {many(`{"type":"summary","interfaces":[`, "null", "]}"), "list of more than 2048 values"},
+		"flows":           {many(`{"type":"summary","flows":[`, "{}", "]}"), "list of more than 32768 values"},
+		"advice of many":  {many(`{"type":"start","format":1,"check":[`, `{"advice":[{},{},{},{},{},{},{},{},{}]}`, "]}"), "list of more than 32768 values"},
+		"keys":            {many(`{"type":"interval","missing":{`, `"a":"b"`, "}}"), "more than 262144 values"},
+		"nested":          {`{"type":"start","check":` + strings.Repeat("[", 5000), "values nested more than 32 deep"},
+		"text":            {`{"type":"notice","id":"x","reason":` + text(maxText+1) + "}", "text of more than 16384 bytes"},
+		"key":             {`{"type":"notice","id":"x",` + text(5000) + ":1}", "text of more than 256 bytes"},
+		"notice":          {`{"type":"notice","id":"x","a":[` + text(maxText) + strings.Repeat(","+text(maxText), 4) + "]}", "notice of more than 65536 bytes"},
+		"type at the end": {`{"id":"x","a":[` + text(maxText) + strings.Repeat(","+text(maxText), 4) + `],"type":"notice"}`, "notice of more than 65536 bytes"},
+		"quotes":          {`{"type":"notice","id":"x","reason":"` + strings.Repeat(`\"[`, 3000) + `"}`, ""},
+		"unknown type":    {many(`{"type":"later","a":[`, "{}", "]}"), ""},
+	} {
+		if len(c.line) > maxLineBytes {
+			t.Errorf("%s: %d bytes", name, len(c.line))
+		}
+		line := []byte(c.line)
+		memory.Within(t, 4<<20, func() {
+			_, err := parseObject(line)
+			if reason := fmt.Sprint(err); c.reason != "" && reason != c.reason || c.reason == "" && err != nil && !errors.Is(err, output.ErrUnknownType) {
+				t.Errorf("%s: %v, want %q", name, err, c.reason)
+			}
+		})
+	}
+}
+
+// The largest that xentrace writes is read.
+func TestLargestLines(t *testing.T) {
+	summary, start := &event.Summary{}, &event.Start{Time: at(0), Format: event.Format}
+	for n := range 577 {
+		i := event.InterfaceTotals{Device: event.Device{Name: fmt.Sprint("interface-", n), Index: 1 + n, NetNS: 1}, Reasons: make(map[string]uint64)}
+		for slots := range i.Slots {
+			i.Slots[slots] = 1 << 40
+		}
+		for r := range 100 {
+			i.Reasons[fmt.Sprint("SKB_DROP_REASON_", r)] = 1 << 40
+		}
+		summary.Interfaces = append(summary.Interfaces, i)
+		start.Interfaces = append(start.Interfaces, event.StartInterface{Device: i.Device, Features: map[string]bool{"tx-scatter-gather": true}})
+		for f := range 12 {
+			start.Check = append(start.Check, event.Finding{ID: event.FindingID(fmt.Sprint(f)), Interface: i.Name, Advice: []event.Advice{{ID: "a", Command: "c"}, {ID: "b"}}})
+		}
+	}
+	frames := make([]string, 127)
+	for i := range frames {
+		frames[i] = strings.Repeat("p", 4096)
+	}
+	p := packet(1, 20)
+	p.Stack, p.Header = frames, make([]byte, 256)
+	for _, e := range []event.Event{summary, start, p} {
+		line := bytes.TrimSpace(linesOf(e))
+		if got, err := parseObject(line); err != nil || got.Type() != e.Type() {
+			t.Errorf("%s of %d bytes: %v", e.Type(), len(line), err)
 		}
 	}
 }
