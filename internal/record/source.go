@@ -41,7 +41,7 @@ type Source struct {
 	recordings   []*recording
 	since, until time.Time // zero: no bound
 	damaged      func(Damage)
-	boots        map[string]boot
+	boots        boots
 
 	stopping func()          // of Stop
 	stopped  <-chan struct{} // closed by it
@@ -51,12 +51,6 @@ type Source struct {
 	damages   int
 	from, to  time.Time // of all events that were read, in the range or not
 	any       bool      // one of them, other than a start or a summary, is in the range
-}
-
-// A boot is where the time of one boot begins: the first start of it that was read.
-type boot struct {
-	wall   time.Time
-	uptime time.Duration
 }
 
 // A recording is one of those that are merged: the segments of a directory, or a file.
@@ -71,7 +65,7 @@ type recording struct {
 // Open opens recordings: files, and directories of segments. Its errors name the path.
 func Open(ctx context.Context, paths []string, o ReadOptions) (*Source, error) {
 	stopped := make(chan struct{})
-	s := &Source{damaged: o.Damaged, boots: make(map[string]boot), stopped: stopped, stopping: sync.OnceFunc(func() { close(stopped) })}
+	s := &Source{damaged: o.Damaged, boots: boots{known: make(map[string]boot)}, stopped: stopped, stopping: sync.OnceFunc(func() { close(stopped) })}
 	var all [][]file
 	for _, path := range paths {
 		files, err := filesOf(path)
@@ -246,11 +240,7 @@ func (s *Source) align(r *recording, start *event.Start) {
 	if start.BootID == "" {
 		return
 	}
-	first, known := s.boots[start.BootID]
-	if !known {
-		s.boots[start.BootID] = boot{start.Time, start.Uptime}
-		return
-	}
+	first := s.boots.of(start)
 	r.clock.offset = first.wall.Add(start.Uptime - first.uptime).Sub(start.Time)
 }
 
