@@ -63,22 +63,22 @@ func Running() (Source, error) {
 		Log:        readLog,
 		Xenstore:   readXenstore,
 		Signature:  processorSignature,
-		Release:    release.Text,
+		Release:    release,
 	}, nil
 }
 
 // readLiveCode reads what the running driver does, or returns an error that says
 // what it takes to do so.
 func readLiveCode(ctx context.Context) (netfront.Answer, error) {
-	release, err := kernel.ReadRelease()
-	if err != nil {
-		return netfront.Answer{}, err
-	}
 	capabilities, err := kernel.ReadCapabilities()
 	if err != nil {
 		return netfront.Answer{}, err
 	}
-	for _, need := range capabilities.Missing(release) {
+	last, err := kernel.LastCapability()
+	if err != nil {
+		return netfront.Answer{}, err
+	}
+	for _, need := range capabilities.Missing(last) {
 		if need.Required {
 			return netfront.Answer{}, errNeedsRoot
 		}

@@ -37,8 +37,12 @@ func CheckKernel() error {
 	if err != nil {
 		return err
 	}
+	last, err := kernel.LastCapability()
+	if err != nil {
+		return err
+	}
 	var missing []string
-	for _, need := range capabilities.Missing(release) {
+	for _, need := range capabilities.Missing(last) {
 		if need.Required {
 			missing = append(missing, fmt.Sprintf("%s (%s)", need.Name, need.Reason))
 		}
