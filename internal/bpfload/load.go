@@ -27,7 +27,7 @@ type Selection struct {
 	Addresses map[int64]btf.TypeID
 
 	Shared *ebpf.Collection // its maps are used instead of new ones; may be nil
-	Types  *btf.Cache
+	Types  *kernel.Types
 	NoLog  bool // do not load again for the verifier's log if loading fails
 }
 
@@ -43,7 +43,7 @@ func Load(open func() (*ebpf.CollectionSpec, error), s Selection) (*ebpf.Collect
 	if err := s.set(spec); err != nil {
 		return nil, err
 	}
-	options := ebpf.CollectionOptions{Cache: s.Types, Programs: ebpf.ProgramOptions{LogDisabled: s.NoLog}}
+	options := ebpf.CollectionOptions{Cache: s.Types.Cache(), Programs: ebpf.ProgramOptions{LogDisabled: s.NoLog}}
 	if s.Shared != nil {
 		options.MapReplacements = make(map[string]*ebpf.Map)
 		for name := range spec.Maps {
@@ -140,6 +140,9 @@ func (s *Selection) set(spec *ebpf.CollectionSpec) error {
 				ins.Src, ins.Constant = pseudoBTFID, int64(variable)
 			}
 		}
+		if err := withoutFeatures(s.Types, name, program); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -166,7 +169,7 @@ const NoRecursionCount = "this kernel does not count program runs that it skippe
 // recursion: since 5.12, but those of kprobes only since 6.7.
 func CountsRecursion(types *kernel.Types) bool {
 	_, err := types.Field("", "bpf_prog_info", "recursion_misses")
-	return err == nil
+	return err == nil && !types.Lacks(kernel.RecursionCounts)
 }
 
 // RecursionMisses sums the program runs that the kernel skipped for recursion.

@@ -90,7 +90,7 @@ type hooks struct {
 }
 
 func newHooks(types *kernel.Types) *hooks {
-	exchange := bpf.HasExchange()
+	exchange := !types.Lacks(kernel.AtomicExchange) && bpf.HasExchange()
 	return &hooks{
 		exchange: exchange,
 		object: sync.OnceValues(func() (*ebpf.CollectionSpec, error) {
@@ -133,7 +133,7 @@ func attach(types *kernel.Types, room sizes, netfront bool) (*hooks, error) {
 // cannot be measured.
 func (h *hooks) configure(types *kernel.Types, room sizes, netfront bool) {
 	cfg := bpf.CongestionConfiguration{PageSize: uint32(os.Getpagesize()), PrivOffset: -1, BrokenOffset: -1, BounceOffset: -1}
-	if there, err := types.HasFunction("", "bpf_rdonly_cast"); err == nil && there {
+	if types.AllowsTypedReads() {
 		cfg.TypedReads = 1
 	}
 	if offset, err := types.NetdevPrivOffset(); err == nil {
@@ -145,7 +145,7 @@ func (h *hooks) configure(types *kernel.Types, room sizes, netfront bool) {
 		queueConfig.Exchange = 1
 	}
 	h.selection = bpfload.Selection{
-		Types:     types.Cache(),
+		Types:     types,
 		Variables: map[string]any{bpf.CongestionVarTxQueueConfig: queueConfig},
 		MaxEntries: map[string]uint32{
 			bpf.CongestionMapQueueCountersOf:   queues,
@@ -156,7 +156,7 @@ func (h *hooks) configure(types *kernel.Types, room sizes, netfront bool) {
 	if netfront {
 		h.configureDriver(types, &cfg)
 		if _, known := h.missing[completions]; !known && !h.exchange {
-			h.missing[completions] = "this kernel's BPF programs have no atomic exchange: kernels have it from 5.12 on"
+			h.missing[completions] = "this kernel's BPF programs have no atomic exchange"
 		}
 	}
 	h.selection.Variables[bpf.CongestionVarConfig] = cfg

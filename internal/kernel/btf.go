@@ -25,7 +25,8 @@ var (
 // Types are the running kernel's own types. Each set is decoded once, and the
 // cache serves loading as well: hand [Types.Cache] to ebpf.CollectionOptions.
 type Types struct {
-	cache *btf.Cache
+	cache   *btf.Cache
+	lacking map[Feature]bool // besides what the types show
 }
 
 // NewTypes reads nothing yet.
