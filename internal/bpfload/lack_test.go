@@ -149,7 +149,7 @@ func TestFeaturesPage(t *testing.T) {
 		}
 		rows++
 	}
-	if _, table, _ := strings.Cut(string(page), "|---|---|---|---|\n"); strings.Count(table, "\n| ")+1 != rows {
+	if _, table, _ := strings.Cut(string(page), "## Features\n\n| without | used for | instead | lost |\n|---|---|---|---|\n"); strings.Count(table, "\n| ")+1 != rows {
 		t.Errorf("%d rows, want %d", strings.Count(table, "\n| ")+1, rows)
 	}
 }

@@ -43,7 +43,7 @@ func Load(open func() (*ebpf.CollectionSpec, error), s Selection) (*ebpf.Collect
 	if err := s.set(spec); err != nil {
 		return nil, err
 	}
-	options := ebpf.CollectionOptions{Cache: s.Types.Cache(), Programs: ebpf.ProgramOptions{LogDisabled: s.NoLog}}
+	options := ebpf.CollectionOptions{Cache: s.Types.Cache(), Programs: ebpf.ProgramOptions{LogDisabled: s.NoLog, KernelTypes: s.Types.FromFile()}}
 	if s.Shared != nil {
 		options.MapReplacements = make(map[string]*ebpf.Map)
 		for name := range spec.Maps {

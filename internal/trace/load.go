@@ -45,7 +45,7 @@ type CodeReader struct {
 }
 
 // NewCodeReader loads the program. It needs CAP_BPF and CAP_PERFMON.
-func NewCodeReader() (*CodeReader, error) { return newCodeReader(kernel.NewTypes()) }
+func NewCodeReader(types *kernel.Types) (*CodeReader, error) { return newCodeReader(types) }
 
 func newCodeReader(types *kernel.Types) (*CodeReader, error) {
 	collection, err := loadPrograms(types, bpf.XentraceProgReadCode)
