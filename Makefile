@@ -90,7 +90,8 @@ install: no-other-xentrace build ## install the programs, their manual pages and
 uninstall: ## remove what make install installed
 	rm -f $(PROGRAMS:%=$(BIN)/%) $(PROGRAMS:%=$(MAN1)/%.1) $(COMMANDS:%=$(MAN1)/xentrace-%.1) \
 		$(PROGRAMS:%=$(BASH_COMPLETION)/%) $(PROGRAMS:%=$(ZSH_COMPLETION)/_%) $(PROGRAMS:%=$(FISH_COMPLETION)/%.fish) \
-		$(SHARE)/xentrace/xentrace.lua
+		$(SHARE)/xentrace/xentrace.lua $(SHARE)/doc/xentrace/NOTICE
+	rm -df $(SHARE)/xentrace $(SHARE)/doc/xentrace
 
 .PHONY: packages
 packages: go ## build deb and rpm packages into dist/ (needs no root)

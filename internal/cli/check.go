@@ -173,7 +173,7 @@ func fileReport(ctx context.Context, path string) (*event.Report, error) {
 		err = failure.Err // the path is named as it was given
 	}
 	if err != nil {
-		return nil, usageError{fmt.Errorf("driver file %s: %w", path, err)}
+		return nil, ofPath(fmt.Errorf("driver file %s: %w", path, err))
 	}
 	file.Path = path
 	return &event.Report{Findings: []event.Finding{check.OfFile(file)}}, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"slices"
@@ -91,9 +92,6 @@ application), or none.`,
 func (o *congestionOptions) run(ctx context.Context) error {
 	baseline, err := readBaseline(ctx, o.baseline)
 	if err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
 		return err
 	}
 	ready, err := prepareReadyFile(o.readyFile)
@@ -113,9 +111,6 @@ func (o *congestionOptions) run(ctx context.Context) error {
 		}
 	}
 	if err != nil {
-		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-			return nil
-		}
 		return err
 	}
 	o.duration = waited.rest(o.duration)
@@ -154,14 +149,18 @@ func readBaseline(ctx context.Context, path string) (congestion.Baseline, error)
 }
 
 func readBaselineFile(path string) (congestion.Baseline, error) {
+	var baseline congestion.Baseline
 	file, err := os.Open(path)
-	if err != nil {
-		return nil, usageError{fmt.Errorf("baseline: %w", err)}
+	if err == nil {
+		defer file.Close()
+		baseline, err = congestion.ReadBaseline(file)
 	}
-	defer file.Close()
-	baseline, err := congestion.ReadBaseline(file)
+	var failure *fs.PathError
+	if errors.As(err, &failure) {
+		err = failure.Err // the path is named as it was given
+	}
 	if err != nil {
-		return nil, usageError{fmt.Errorf("baseline %s: %w", path, err)}
+		return nil, ofPath(fmt.Errorf("baseline %s: %w", path, err))
 	}
 	return baseline, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"xentrace/bpf"
 	"xentrace/internal/bpfload"
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 	"xentrace/internal/netfront"
 	"xentrace/internal/trace"
@@ -140,7 +141,7 @@ func (h *hooks) configure(types *kernel.Types, room sizes, netfront bool) {
 		cfg.PrivOffset = int32(offset)
 	}
 	queues := room.interfaces * room.queuesEach
-	queueConfig := bpf.CongestionTxQueueConfiguration{QueuesEach: room.queuesEach}
+	queueConfig := bpf.CongestionTxQueueConfiguration{QueuesEach: room.queuesEach, CompletionSample: event.CompletionSample}
 	if h.exchange {
 		queueConfig.Exchange = 1
 	}

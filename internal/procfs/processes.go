@@ -293,6 +293,9 @@ func (p *Processes) charge(pid int, waited time.Duration) {
 		return
 	}
 	user := p.realUser(pid)
+	if user == 0 {
+		return // the machine is overloaded: without root's processes nothing could be traced
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.account(user).waited += waited

@@ -132,7 +132,13 @@ func TestSlowReadsAreBounded(t *testing.T) {
 	p := fakeProcesses(t)
 	p.patience = time.Minute
 	p.add(t, 1, 1000, false)
+	p.add(t, 2, 0, false)
 	slow := func() (int, error) { time.Sleep(maxWaited / 4); return 0, nil }
+	for range 5 {
+		if _, err := Guard(p, 2, slow, nil); err != nil {
+			t.Errorf("a slow read of root's: %v", err)
+		}
+	}
 	n := 0
 	for ; n < 100; n++ {
 		if _, err := Guard(p, 1, slow, nil); errors.Is(err, ErrStuck) {

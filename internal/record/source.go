@@ -41,20 +41,16 @@ type Source struct {
 	recordings   []*recording
 	since, until time.Time // zero: no bound
 	damaged      func(Damage)
-	boots        map[string]boot
+	boots        boots
+
+	stopping func()          // of Stop
+	stopped  <-chan struct{} // closed by it
 
 	mu        sync.Mutex
-	stopped   bool
 	summaries summaries
 	damages   int
 	from, to  time.Time // of all events that were read, in the range or not
 	any       bool      // one of them, other than a start or a summary, is in the range
-}
-
-// A boot is where the time of one boot begins: the first start of it that was read.
-type boot struct {
-	wall   time.Time
-	uptime time.Duration
 }
 
 // A recording is one of those that are merged: the segments of a directory, or a file.
@@ -68,7 +64,8 @@ type recording struct {
 
 // Open opens recordings: files, and directories of segments. Its errors name the path.
 func Open(ctx context.Context, paths []string, o ReadOptions) (*Source, error) {
-	s := &Source{damaged: o.Damaged, boots: make(map[string]boot)}
+	stopped := make(chan struct{})
+	s := &Source{damaged: o.Damaged, boots: boots{known: make(map[string]boot)}, stopped: stopped, stopping: sync.OnceFunc(func() { close(stopped) })}
 	var all [][]file
 	for _, path := range paths {
 		files, err := filesOf(path)
@@ -106,7 +103,7 @@ func endOf(ctx context.Context, all [][]file) (time.Time, error) {
 		var c clock
 		last := openStream(ctx, files[max(len(files)-2, 0):])
 		for {
-			i, err := last.next(ctx)
+			i, err := last.next(ctx, nil)
 			if errors.Is(err, io.EOF) {
 				break
 			}
@@ -125,13 +122,12 @@ func endOf(ctx context.Context, all [][]file) (time.Time, error) {
 // Next returns the next event in the range.
 func (s *Source) Next(ctx context.Context) (event.Event, error) {
 	for {
-		s.mu.Lock()
-		stopped := s.stopped
-		s.mu.Unlock()
-		if stopped {
+		select {
+		case <-s.stopped:
 			return nil, io.EOF
+		default:
 		}
-		e, shown, err := s.take(ctx)
+		e, shown, err := s.take(ctx, s.stopped)
 		if err != nil {
 			return nil, err
 		}
@@ -144,7 +140,7 @@ func (s *Source) Next(ctx context.Context) (event.Event, error) {
 // Drain counts what is left, though Next was called for only some of it.
 func (s *Source) Drain(ctx context.Context) error {
 	for {
-		_, _, err := s.take(ctx)
+		_, _, err := s.take(ctx, nil)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -154,9 +150,10 @@ func (s *Source) Drain(ctx context.Context) error {
 	}
 }
 
-// take counts the next event, and reports whether it is to be shown.
-func (s *Source) take(ctx context.Context) (e event.Event, shown bool, err error) {
-	r, err := s.first(ctx)
+// take counts the next event, and reports whether it is to be shown. It returns io.EOF once
+// stopped is closed.
+func (s *Source) take(ctx context.Context, stopped <-chan struct{}) (e event.Event, shown bool, err error) {
+	r, err := s.first(ctx, stopped)
 	if err != nil {
 		return nil, false, err
 	}
@@ -198,10 +195,10 @@ func (s *Source) Covered() (from, to time.Time, empty bool) {
 }
 
 // first returns the recording whose next event is the earliest.
-func (s *Source) first(ctx context.Context) (*recording, error) {
+func (s *Source) first(ctx context.Context, stopped <-chan struct{}) (*recording, error) {
 	var first *recording
 	for _, r := range s.recordings {
-		if err := s.advance(ctx, r); err != nil {
+		if err := s.advance(ctx, stopped, r); err != nil {
 			return nil, err
 		}
 		if r.head != nil && (first == nil || r.key.Before(first.key)) {
@@ -215,10 +212,12 @@ func (s *Source) first(ctx context.Context) (*recording, error) {
 }
 
 // advance reads the next event of a recording, if it is not there yet.
-func (s *Source) advance(ctx context.Context, r *recording) error {
+func (s *Source) advance(ctx context.Context, stopped <-chan struct{}, r *recording) error {
 	for r.head == nil && !r.ended {
-		i, err := r.stream.next(ctx)
+		i, err := r.stream.next(ctx, stopped)
 		switch {
+		case errors.Is(err, errStopped):
+			return io.EOF
 		case errors.Is(err, io.EOF):
 			r.ended = true
 		case err != nil:
@@ -241,11 +240,7 @@ func (s *Source) align(r *recording, start *event.Start) {
 	if start.BootID == "" {
 		return
 	}
-	first, known := s.boots[start.BootID]
-	if !known {
-		s.boots[start.BootID] = boot{start.Time, start.Uptime}
-		return
-	}
+	first := s.boots.of(start)
 	r.clock.offset = first.wall.Add(start.Uptime - first.uptime).Sub(start.Time)
 }
 
@@ -298,11 +293,9 @@ func (s *Source) Summary() *event.Summary {
 	return s.summaries.summary()
 }
 
-// Stop has Next return io.EOF.
+// Stop has Next return io.EOF, also where it waits for a file.
 func (s *Source) Stop(context.Context) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stopped = true
+	s.stopping()
 	return nil
 }
 

@@ -2,6 +2,7 @@ package trace
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -89,7 +90,7 @@ func (r *registry) totals(ctx context.Context) ([]interfaceTotals, error) {
 
 // restName is the name of the entry of all interfaces that have none of their own: those that
 // are gone for long, and those that came when too many were watched.
-const restName = "(others)"
+const restName = event.RestName
 
 // joined makes one entry of those without an interface, which come last.
 func joined(all []interfaceTotals) []interfaceTotals {
@@ -269,3 +270,32 @@ func (r *rejections) configure(s *bpfload.Selection) {
 
 // MissingAnswers returns why TX responses cannot be seen; empty if they can.
 func (t *Tracer) MissingAnswers() string { return t.rejections.missing }
+
+// spaces are the network namespaces whose counters are read at one moment, each opened
+// once: finding one may take a look at every process. They are not kept open, which would
+// keep them alive.
+type spaces map[uint32]openedSpace
+
+type openedSpace struct {
+	namespace *netdev.Namespace
+	err       error // of opening it
+}
+
+func (s spaces) open(ctx context.Context, inum uint32) (*netdev.Namespace, error) {
+	opened, known := s[inum]
+	if !known {
+		opened.namespace, opened.err = netdev.OpenNamespace(ctx, inum)
+		s[inum] = opened
+	}
+	return opened.namespace, opened.err
+}
+
+func (s spaces) close() error {
+	var err error
+	for _, opened := range s {
+		if opened.namespace != nil {
+			err = errors.Join(err, opened.namespace.Close())
+		}
+	}
+	return err
+}
