@@ -30,7 +30,7 @@ type Selection struct {
 
 	Edit   func(map[string]*ebpf.ProgramSpec) // changes the programs before they are loaded; may be nil
 	Shared *ebpf.Collection                   // its maps are used instead of new ones; may be nil
-	Types  *btf.Cache
+	Types  *kernel.Types
 	NoLog  bool // do not load again for the verifier's log if loading fails
 }
 
@@ -59,7 +59,7 @@ func (s *Selection) load(object []byte, log bool) (*ebpf.Collection, error) {
 	if err := s.set(spec); err != nil {
 		return nil, err
 	}
-	options := ebpf.CollectionOptions{Cache: s.Types, Programs: ebpf.ProgramOptions{LogDisabled: !log}}
+	options := ebpf.CollectionOptions{Cache: s.Types.Cache(), Programs: ebpf.ProgramOptions{LogDisabled: !log, KernelTypes: s.Types.FromFile()}}
 	if s.Shared != nil {
 		options.MapReplacements = make(map[string]*ebpf.Map)
 		for name := range spec.Maps {
@@ -148,6 +148,9 @@ func (s *Selection) set(spec *ebpf.CollectionSpec) error {
 				ins.Src, ins.Constant = pseudoBTFID, int64(variable)
 			}
 		}
+		if err := withoutFeatures(s.Types, name, program); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -174,7 +177,7 @@ const NoRecursionCount = "this kernel does not count program runs that it skippe
 // recursion: since 5.12, but those of kprobes only since 6.7.
 func CountsRecursion(types *kernel.Types) bool {
 	_, err := types.Field("", "bpf_prog_info", "recursion_misses")
-	return err == nil
+	return err == nil && !types.Lacks(kernel.RecursionCounts)
 }
 
 // RecursionMisses sums the program runs that the kernel skipped for recursion.

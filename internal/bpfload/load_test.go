@@ -7,7 +7,6 @@ import (
 
 	"xentrace/bpf"
 	"xentrace/internal/kernel"
-	"xentrace/test/need"
 )
 
 // whole is the object with all its programs.
@@ -59,6 +58,7 @@ func TestTrim(t *testing.T) {
 // Values go where they are selected; those of maps and variables that are not are ignored.
 func TestSet(t *testing.T) {
 	s := Selection{
+		Types:      kernel.NewTypes(),
 		Programs:   []string{bpf.XentraceProgFentryFree},
 		AttachTo:   map[string]string{bpf.XentraceProgFentryFree: "a_function"},
 		Variables:  map[string]any{bpf.XentraceVarConfig: bpf.XentraceConfiguration{PageSize: 16384}},
@@ -81,13 +81,5 @@ func TestSet(t *testing.T) {
 	s.Variables[bpf.XentraceVarConfig] = struct{ Wrong [3]byte }{}
 	if err := s.set(one); err == nil {
 		t.Error("no error for a value of another size")
-	}
-}
-
-// Linux 5.12 brought both.
-func TestHasExchangeWhereRecursionIsCounted(t *testing.T) {
-	need.Root(t, "to load BPF programs")
-	if exchange, counts := bpf.HasExchange(), CountsRecursion(kernel.NewTypes()); exchange != counts {
-		t.Errorf("exchange %v, count of recursion %v", exchange, counts)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/cilium/ebpf/btf"
 
 	"xentrace/bpf"
+	"xentrace/internal/kernel"
 	"xentrace/test/need"
 )
 
@@ -112,7 +113,7 @@ func TestLoadShowsLines(t *testing.T) {
 		first := &programs[bpf.XentraceProgReadCode].Instructions[0]
 		*first = asm.Mov.Reg(asm.R0, asm.R5).WithMetadata(first.Metadata) // R5 is not initialized
 	}
-	s := Selection{Programs: []string{bpf.XentraceProgReadCode}, Edit: broken}
+	s := Selection{Programs: []string{bpf.XentraceProgReadCode}, Edit: broken, Types: kernel.NewTypes()}
 	for _, silent := range []bool{true, false} {
 		s.NoLog = silent
 		_, err := Load(bpf.XentraceObject(), s)
@@ -153,7 +154,7 @@ func TestLoadWithComment(t *testing.T) {
 		second := &programs[bpf.XentraceProgReadCode].Instructions[1]
 		*second = second.WithSource(asm.Comment("poisoned"))
 	}
-	collection, err := Load(bpf.XentraceObject(), Selection{Programs: []string{bpf.XentraceProgReadCode}, Edit: comment, NoLog: true})
+	collection, err := Load(bpf.XentraceObject(), Selection{Programs: []string{bpf.XentraceProgReadCode}, Edit: comment, NoLog: true, Types: kernel.NewTypes()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -89,8 +89,9 @@ type hooks struct {
 }
 
 func newHooks(types *kernel.Types) *hooks {
+	exchange := !types.Lacks(kernel.AtomicExchange) && bpf.HasExchange()
 	return &hooks{
-		exchange:        bpf.HasExchange(),
+		exchange:        exchange,
 		missing:         make(map[string]string),
 		countsRecursion: bpfload.CountsRecursion(types),
 	}
@@ -124,7 +125,7 @@ func attach(types *kernel.Types, room sizes, netfront bool) (*hooks, error) {
 // cannot be measured.
 func (h *hooks) configure(types *kernel.Types, room sizes, netfront bool) {
 	cfg := bpf.CongestionConfiguration{PageSize: uint32(os.Getpagesize()), PrivOffset: -1, BrokenOffset: -1, BounceOffset: -1}
-	if there, err := types.HasFunction("", "bpf_rdonly_cast"); err == nil && there {
+	if types.AllowsTypedReads() {
 		cfg.TypedReads = 1
 	}
 	if offset, err := types.NetdevPrivOffset(); err == nil {
@@ -136,7 +137,7 @@ func (h *hooks) configure(types *kernel.Types, room sizes, netfront bool) {
 		queueConfig.Exchange = 1
 	}
 	h.selection = bpfload.Selection{
-		Types:     types.Cache(),
+		Types:     types,
 		Variables: map[string]any{bpf.CongestionVarTxQueueConfig: queueConfig},
 		MaxEntries: map[string]uint32{
 			bpf.CongestionMapQueueCountersOf:   queues,
@@ -150,7 +151,7 @@ func (h *hooks) configure(types *kernel.Types, room sizes, netfront bool) {
 	if netfront {
 		h.configureDriver(types, &cfg)
 		if _, known := h.missing[completions]; !known && !h.exchange {
-			h.missing[completions] = "this kernel's BPF programs have no atomic exchange: kernels have it from 5.12 on"
+			h.missing[completions] = "this kernel's BPF programs have no atomic exchange"
 		}
 	}
 	h.selection.Variables[bpf.CongestionVarConfig] = cfg

@@ -25,7 +25,9 @@ var (
 // Types are the running kernel's own types. Each set is decoded once, and the
 // cache serves loading as well: hand [Types.Cache] to ebpf.CollectionOptions.
 type Types struct {
-	cache *btf.Cache
+	cache   *btf.Cache
+	file    *typeFile        // nil: as the kernel itself shows them
+	lacking map[Feature]bool // besides what the types show
 }
 
 // NewTypes reads nothing yet.
@@ -33,8 +35,36 @@ func NewTypes() *Types {
 	return &Types{cache: btf.NewCache()}
 }
 
-// Cache is what the types are kept in.
+// Cache is what the kernel's own types are kept in.
 func (t *Types) Cache() *btf.Cache { return t.cache }
+
+// FromFile returns the kernel's types if they are of a file, and nil if the kernel shows them.
+func (t *Types) FromFile() *btf.Spec {
+	if t.file == nil {
+		return nil
+	}
+	return t.file.kernel
+}
+
+// Path is the file that the types were read from; empty if the kernel shows them.
+func (t *Types) Path() string {
+	if t.file == nil {
+		return ""
+	}
+	return "/" + t.file.path
+}
+
+// HasModule reports whether a loaded module's types are known.
+func (t *Types) HasModule(module string) bool {
+	if t.Lacks(ModuleTypes) {
+		return false
+	}
+	if t.file != nil {
+		_, err := t.file.module(module)
+		return err == nil
+	}
+	return HasModuleTypes(module)
+}
 
 // HasKernelTypes reports whether the kernel proper has BTF. It decodes nothing.
 func HasKernelTypes() bool { return hasTypes(btfDirectory, "vmlinux") }
@@ -53,6 +83,15 @@ func hasTypes(directory, name string) bool {
 
 // spec returns the types of a module, or of the kernel proper for an empty name.
 func (t *Types) Spec(module string) (*btf.Spec, error) {
+	if t.file != nil {
+		if module == "" {
+			return t.file.kernel, nil
+		}
+		return t.file.module(module)
+	}
+	if !HasKernelTypes() { // else the library takes any file that it finds
+		return nil, fmt.Errorf("kernel: %w", ErrNoTypes)
+	}
 	spec, err := t.cache.Kernel()
 	if err != nil {
 		return nil, fmt.Errorf("kernel: %w: %w", ErrNoTypes, err)

@@ -129,7 +129,7 @@ func FindTyped(types *kernel.Types) (module string, err error) {
 	if !moduleLoaded(Module) {
 		return "", ErrNotLoaded
 	}
-	if !kernel.HasModuleTypes(Module) {
+	if !types.HasModule(Module) {
 		return "", fmt.Errorf("module %s: %w", Module, kernel.ErrNoTypes)
 	}
 	there, err = types.HasFunction(Module, transmitFunction)

@@ -148,6 +148,9 @@ func (c *chooser) possible(ctx context.Context, b event.Backend) error {
 		return fmt.Errorf("interface %s is not driven by xen-netfront (%s): %w", i, driverName(i), errOtherDriver)
 	}
 	typesErr := c.facts.learnTypes()
+	if file := c.facts.types.Path(); b == event.Fentry && file != "" {
+		return fmt.Errorf("the kernel has no BTF of its own, which fentry needs; its types are from %s", file)
+	}
 	if b == event.Fentry {
 		return typesErr
 	}

@@ -55,12 +55,34 @@ func (a *attachment) settle() (open bool, err error) {
 	return open, nil
 }
 
+// trySettling runs the program once. A kernel that does not run programs of its type leaves
+// the settling to the next packet of each CPU, and the error wraps ebpf.ErrNotSupported.
+func (a *attachment) trySettling() error {
+	if !a.settles() {
+		return nil
+	}
+	program := a.collection.Programs[bpf.XentraceProgSettlePackets]
+	_, err := program.Run(&ebpf.RunOptions{Context: [1]uint64{}})
+	if errors.Is(err, ebpf.ErrNotSupported) {
+		delete(a.collection.Programs, bpf.XentraceProgSettlePackets)
+		return errors.Join(err, program.Close())
+	}
+	return err
+}
+
 // startSettling settles packets from now on, until Close.
 func (t *Tracer) startSettling() error {
+	err := t.attachment.trySettling()
+	if errors.Is(err, ebpf.ErrNotSupported) {
+		t.notify(event.Notice{ID: event.NoticeSettleFailed, Reason: err.Error()})
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("settle packets in flight: %w", err)
+	}
 	if !t.attachment.settles() {
 		return nil
 	}
-	var err error
 	if t.unsettled, err = ringread.New(t.attachment.collection.Maps[bpf.XentraceMapUnsettled]); err != nil {
 		return fmt.Errorf("ring buffer of packets in flight: %w", err)
 	}

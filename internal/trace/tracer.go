@@ -36,7 +36,8 @@ type Options struct {
 	// appear later too.
 	Interfaces []string
 	Backend    event.Backend
-	Records    bool // false: count only, no record is made
+	BTF        string // file of the kernel's types; empty for those it shows, or that are found
+	Records    bool   // false: count only, no record is made
 	Drops      event.Drops
 	DropsHook  DropsHook // what reports drops outside the driver
 	RingBytes  int       // size of the ring buffer, a power of two and a multiple of the page size; 0 for [DefaultRing]
@@ -73,6 +74,7 @@ type Tracer struct {
 	stuck       *stuckWatch
 	connections *Connections
 	holders     *holderFinder // nil unless records are made
+	fileTypes   *kernel.Types // nil: the kernel shows its types
 	attachment  *attachment
 	registry    *registry
 	reader      *ringread.Reader
@@ -109,7 +111,8 @@ func Start(ctx context.Context, o Options) (*Tracer, error) {
 	if o.Rate < 0 || o.Rate > 0 && o.Probe {
 		return nil, fmt.Errorf("limit of records per second: %d: must be >= 0, and 0 for a probe", o.Rate)
 	}
-	if err := CheckKernel(); err != nil {
+	types, err := CheckKernel(o.BTF)
+	if err != nil {
 		return nil, err
 	}
 	if err := rlimit.RemoveMemlock(); err != nil {
@@ -118,20 +121,23 @@ func Start(ctx context.Context, o Options) (*Tracer, error) {
 	t := &Tracer{options: o, selector: selector{o.Interfaces}, pending: pending{limit: maxPending}, recordRead: make(chan struct{}, 1)}
 	// Not the caller's context: background work ends at Close.
 	t.background, t.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	if err := t.start(ctx); err != nil {
+	if types.Path() != "" {
+		t.fileTypes = types
+	}
+	if err := t.start(ctx, types); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
 	return t, nil
 }
 
 // start does it. Close undoes what was done before an error.
-func (t *Tracer) start(ctx context.Context) error {
+func (t *Tracer) start(ctx context.Context, types *kernel.Types) error {
 	interfaces, err := t.interfaces(ctx)
 	if err != nil {
 		return err
 	}
 	moduleEvents := t.watchDriver(t.background)
-	f := &facts{types: kernel.NewTypes(), drops: t.options.Drops}
+	f := &facts{types: types, drops: t.options.Drops}
 	c := &chooser{options: t.options, interfaces: interfaces, facts: f}
 	t.attachment, t.choice, err = c.choose(ctx)
 	if err != nil {
