@@ -3,6 +3,7 @@ package trace
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/cilium/ebpf"
@@ -117,7 +118,7 @@ func (r *registry) counted(ctx context.Context) ([]interfaceTotals, error) {
 		return nil, err
 	}
 	all := make([]interfaceTotals, 0, len(r.all)+1)
-	from := make(spaces)
+	from := newSpaces(maps.Values(r.active))
 	defer func() { _ = from.close() }() // only read from
 	for _, w := range r.all {
 		t, err := r.interfaceTotals(ctx, from, w)
