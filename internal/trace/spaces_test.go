@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"xentrace/internal/demo/network"
 	"xentrace/internal/netdev"
 	"xentrace/test/need"
@@ -24,16 +26,21 @@ func TestCountersOfANamespaceAreReadOnce(t *testing.T) {
 	if err := network.Join(left, right, 1500); err != nil {
 		t.Fatal(err)
 	}
-	all, err := netdev.All(t.Context())
+	var stat unix.Stat_t
+	if err := unix.Fstat(namespace.Fd(), &stat); err != nil {
+		t.Fatal(err)
+	}
+	opened, err := netdev.OpenNamespace(t.Context(), uint32(stat.Ino))
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer func() { _ = opened.Close() }()
 	find := func(name string) *watchedInterface {
-		i := slices.IndexFunc(all, func(i netdev.Interface) bool { return i.Name == name && i.Kind == "veth" })
-		if i < 0 {
-			t.Fatalf("no %s in %v", name, all)
+		i, err := opened.ByName(name)
+		if err != nil {
+			t.Fatal(err)
 		}
-		return &watchedInterface{Interface: all[i]}
+		return &watchedInterface{Interface: i}
 	}
 	watched := []*watchedInterface{find("left"), find("right")}
 	from := newSpaces(slices.Values(watched))
