@@ -17,7 +17,7 @@ import (
 	"xentrace/internal/socket"
 )
 
-// bench is what the pieces of packets are put in place with: a thread of its own
+// bench is what the bytes of packets are put in place with: a thread of its own
 // and the connection that moves its page fragment on.
 type bench struct {
 	*thread

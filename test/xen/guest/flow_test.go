@@ -50,7 +50,7 @@ func newStuck(t *testing.T, family string) *stuck {
 	var broken []int
 	for {
 		sender, err := rocket.NewTCP(t.Context(), netip.AddrPortFrom(peerAddr(t, family), stalledPort),
-			rocket.Options{Pieces: 17, PieceLength: 512, NoWait: true})
+			rocket.Options{Writes: 17, WriteLength: 512, NoWait: true})
 		if err != nil {
 			t.Fatal(err)
 		}
