@@ -33,7 +33,7 @@ type Source struct {
 	// Xenstore returns what is at paths relative to this domain's own; of those
 	// that are not there, nothing.
 	Xenstore func(ctx context.Context, paths []string) (map[string]string, error)
-	// Signature is what the CPU says of its hypervisor.
+	// Signature is the hypervisor's, by CPUID.
 	Signature func() string
 	// Release is that of the running kernel.
 	Release string
@@ -67,7 +67,7 @@ func Running() (Source, error) {
 	}, nil
 }
 
-// readLiveCode reads what the running driver does, or returns an error that says
+// readLiveCode reads what the running driver does, or returns an error that names
 // what it takes to do so.
 func readLiveCode(ctx context.Context) (netfront.Answer, error) {
 	release, err := kernel.ReadRelease()
@@ -87,7 +87,7 @@ func readLiveCode(ctx context.Context) (netfront.Answer, error) {
 	if err != nil {
 		return netfront.Answer{}, err
 	}
-	_ = rlimit.RemoveMemlock() // if it is needed, loading says so
+	_ = rlimit.RemoveMemlock() // if it is needed, loading fails
 	reader, err := trace.NewCodeReader()
 	if errors.Is(err, fs.ErrPermission) {
 		if lockdown, lockdownErr := kernel.ReadLockdown(); lockdownErr == nil && lockdown.ForbidsTracing() {
@@ -200,7 +200,7 @@ func (l *Links) addNamespace(f netdev.Found) error {
 	return err
 }
 
-// look reads what else the kernel says of an interface.
+// look reads what else the kernel shows of an interface.
 func look(ns *netdev.Namespace, i netdev.Interface) Interface {
 	counters, err := ns.Counters(i.Index)
 	return Interface{

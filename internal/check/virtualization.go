@@ -26,7 +26,7 @@ const (
 	amazonVendor = "Amazon EC2"
 )
 
-// signatures are those of other hypervisors, by what CPUID leaf 0x40000000 says.
+// signatures are those of other hypervisors, by CPUID leaf 0x40000000.
 var signatures = map[string]string{
 	"KVMKVMKVM":    "KVM",
 	"TCGTCGTCGTCG": "QEMU",

@@ -58,7 +58,7 @@ type task struct {
 
 // Apply carries out the steps of the plan that are planned, all or nothing, reads
 // each value back, and writes the files that persist asks for. If something fails,
-// or the context ends, everything is as it was before, and the error says what
+// or the context ends, everything is as it was before, and the error reports what
 // failed. Errors that wrap trace.ErrCannotRun name what this machine does not
 // allow.
 //

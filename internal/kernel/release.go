@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Release is what uname -r says. It is for messages; facts about the kernel and the driver never
+// A Release is what uname -r prints. It is for messages; facts about the kernel and the driver never
 // come from it, since distributions carry changes back.
 type Release struct {
 	Major, Minor, Patch int

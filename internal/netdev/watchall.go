@@ -29,7 +29,7 @@ const (
 // So what happens there between two readings is not reported, and an interface that moves
 // from one of them to another disappears and appears.
 //
-// A [Failed] event with Namespace 0, or that of the only one, says that namespaces are not
+// A [Failed] event with Namespace 0, or that of the only one, means that namespaces are not
 // watched, and why. They are tried again at the next interval.
 //
 // The channel is closed when ctx ends. [Synced] with Namespace 0 follows the interfaces

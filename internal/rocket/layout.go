@@ -84,7 +84,7 @@ func newPlan(n, length, pageSize int) plan { return newSlotPlan(2*n, length, pag
 // What comes after uses the block up, and another one, to its last byte. So the
 // next packet begins at the start of a block in either case: the kernel takes a
 // new block since this is full, or this from its start since nobody uses it any
-// more (page_ref_count of 1). And if the fragment was not where this says, since
+// more (page_ref_count of 1). And if the fragment was elsewhere, since
 // the kernel had a single page only, the second case sets it right: no packet
 // keeps that last block, which is read back at once.
 func newSlotPlan(slots, length, pageSize int) plan {

@@ -91,7 +91,7 @@ func (t *TCP) Send(ctx context.Context) (Sent, error) {
 }
 
 // writeAll makes the writes and those between them, on a corked
-// connection and takes the cork out. split says that the kernel did so before: its
+// connection and takes the cork out. split: the kernel did so before: its
 // probe timer sends what is corked after one RTO, at least 200 ms.
 func (t *TCP) writeAll() (split bool, err error) {
 	if err := t.stream.cork(1); err != nil {

@@ -144,10 +144,10 @@ func (s *shape) pattern() *pattern {
 	return nil
 }
 
-// A pattern is one reason why packets need too many slots.
+// A pattern is one reason why packets need more slots than the limit.
 type pattern struct {
 	requires func(*shape) bool
-	says     string // what makes such packets, after a colon; "" if the numbers do not show it
+	cause    string // what makes such packets, after a colon; "" if the numbers do not show it
 }
 
 // usualFrags is MAX_SKB_FRAGS of kernels that are not configured for more.

@@ -1,4 +1,4 @@
-// Package verdict says in sentences what happened to a packet and why. The rules are data;
+// Package verdict puts in sentences what happened to a packet and why. The rules are data;
 // nothing here looks at the machine. Remedies are in package remedy, by ID.
 package verdict
 
