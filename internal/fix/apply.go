@@ -314,7 +314,7 @@ func (a *applying) undo(ctx context.Context) error {
 	return a.store().save(a.first)
 }
 
-// Counters returns what the interfaces' own counters say was sent and dropped, all
+// Counters returns what was sent and dropped by the interfaces' own counters, all
 // in all.
 func (f *Fixer) Counters(ctx context.Context, interfaces []Identity) (sent, dropped uint64, err error) {
 	for _, identity := range interfaces {

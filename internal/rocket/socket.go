@@ -43,7 +43,7 @@ type Options struct {
 	// Slots is how many slots a packet of UDP is to need, from [MinSlots] to
 	// [MaxSlots]; it sets the number of writes. If 0, Writes does.
 	Slots int
-	// Device is the interface to send from, whatever the routes say
+	// Device is the interface to send from, whatever the routes
 	// (SO_BINDTODEVICE, unprivileged since 5.7); the routes' choice if empty.
 	Device string
 	// NoWait makes TCP send at once though earlier segments are not acknowledged:
@@ -58,7 +58,7 @@ type Sent struct {
 	Writes        int    // that made it
 	Number        uint64 // counts what this sender sent, from 0; UDP payloads carry it
 	// Slots is how many slots the packet needs on a device with scatter-gather, if
-	// its head lies in one page and the kernel had blocks to give.
+	// its linear part is in one page and the kernel had blocks to give.
 	Slots int
 	// Position is the place of a TCP segment's first byte in the stream, from 0.
 	Position uint64

@@ -20,7 +20,7 @@ import (
 // ErrNotAcknowledged reports that what was sent earlier is not acknowledged yet.
 var ErrNotAcknowledged = errors.New("earlier segments are not acknowledged")
 
-// TCP sends segments that need many slots over one connection. Its headers lie in
+// TCP sends segments that need many slots over one connection. Its headers are in
 // the packet's head, each write across a slot boundary: by default 35 slots for
 // 1360 bytes.
 type TCP struct {

@@ -17,7 +17,7 @@ import (
 )
 
 // ErrSinglePages reports that the kernel gave page fragments of a single page, in
-// which nothing can lie across a boundary: a write becomes two fragments, and the
+// which nothing can straddle a boundary: a write becomes two fragments, and the
 // datagram more than a packet has. If memory was short for a moment only, the next
 // Send succeeds. Not every shortage shows: a packet may get fewer slots than meant.
 var ErrSinglePages = errors.New("page fragments are single pages (net.core.high_order_alloc_disable, or memory is short)")

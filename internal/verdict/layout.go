@@ -88,7 +88,7 @@ type shape struct {
 	straddling int  // fragments that touch one page more than their length needs
 	apart      int  // fragments that do not start where the previous one ends, in a block
 	largest    int  // bytes of a fragment
-	farthest   int  // where the last byte of a fragment lies in its compound page
+	farthest   int  // where the last byte of a fragment is in its compound page
 	headSlots  int  // of the linear part
 	segmented  bool // a packet that is to be segmented
 }

@@ -54,7 +54,7 @@ func (h *holdings) add(text string) {
 		}
 	}
 	switch {
-	case ids["link_id"] != 0: // it tells of its program too
+	case ids["link_id"] != 0: // it shows its program too
 		h.links = append(h.links, ids["link_id"])
 	case ids["prog_id"] != 0:
 		h.programs = append(h.programs, ids["prog_id"])

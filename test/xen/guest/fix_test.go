@@ -97,7 +97,7 @@ func provenByProbe(t *testing.T, steps []fixed) {
 		t.Errorf("the probe: %s; want %s", said, want)
 	}
 	if watched := text(became(t, steps, "watch", "verified").Message); strings.Contains(watched, "probe") {
-		t.Errorf("the watch tells of the probe, too: %s", watched)
+		t.Errorf("the watch reports the probe, too: %s", watched)
 	}
 }
 

@@ -16,8 +16,8 @@ import (
 	"testing"
 	"time"
 
-	"xentrace/test/role"
 	"xentrace/test/rocket"
+	"xentrace/test/role"
 )
 
 // soakSent is what one sender has handed to the kernel, and how often it could not: the

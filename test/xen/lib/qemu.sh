@@ -30,7 +30,7 @@ guest_config() {
 # dom0 ramdisk DIR/dom0.cpio. Xen and dom0 write to DIR/xen.log; the guest's console is
 # QEMU's stdin and stdout. MEMORY are QEMU's options for it.
 #
-# The CPU is qemu64: with AVX or SMAP, which -cpu max has, this emulation
+# The processor is qemu64: with AVX or SMAP, which -cpu max has, this emulation
 # corrupts a PV guest's vector registers or kills dom0. Hardware acceleration is not
 # used: where /dev/kvm exists in a virtual machine it often does not work.
 boot_command() {
