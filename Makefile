@@ -179,7 +179,7 @@ test-xen-ec2rl: build ## ec2rl's modules, check and real packets side by side, o
 SOAK := 10m
 
 .PHONY: test-xen-soak
-test-xen-soak: build ## traffic from two processors for SOAK=10m while the interface is toggled, in a Xen guest
+test-xen-soak: build ## traffic from two CPUs for SOAK=10m while the interface is toggled, in a Xen guest
 	test/xen/deps
 	test/xen/suite --timeout 1800 --kernel $(or $(KERNEL),6.1) --driver $(or $(DRIVER),prefix) --vcpus 2 \
 		--env XENTRACE_SOAK=$(SOAK) -- -test.run '^TestSoak$$' -test.timeout 30m

@@ -1,4 +1,4 @@
-// Package bpfload loads parts of the BPF objects, and says what the kernel counts of
+// Package bpfload loads parts of the BPF objects, and reads what the kernel counts of
 // program runs that it skipped.
 package bpfload
 

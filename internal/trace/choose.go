@@ -40,7 +40,7 @@ func (c *chooser) choose(ctx context.Context) (*attachment, Choice, error) {
 			choice.Backend = b
 			return a, choice, nil
 		}
-		if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) { // which says nothing about the backend
+		if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) { // no matter which backend
 			return nil, choice, fmt.Errorf("%w: %w", ErrCannotRun, err)
 		}
 		choice.Refusals = append(choice.Refusals, Refusal{b, err})

@@ -95,7 +95,7 @@ func mounted(root fs.FS) error {
 }
 
 // tryRingBuffer makes one: distributions carry it back, as RHEL 8 to its 4.18. The error wraps
-// ebpf.ErrNotSupported or says EINVAL where the kernel does not know this type of map; what else
+// ebpf.ErrNotSupported or EINVAL where the kernel does not know this type of map; what else
 // keeps it from being made is for the caller that needs it to report.
 func tryRingBuffer() error {
 	_ = rlimit.RemoveMemlock() // before 5.11 maps count against it

@@ -67,7 +67,7 @@ func Start(t testing.TB, command ...string) *Run {
 		select {
 		case err := <-r.ended:
 			t.Fatalf("%s: ended before it was ready: %v\n%s", strings.Join(command, " "), err, r.stderr.String())
-		case <-time.After(50 * time.Millisecond): // looking is dear on an emulated processor
+		case <-time.After(50 * time.Millisecond): // looking is dear on an emulated CPU
 		}
 		if time.Since(began) > patience {
 			t.Fatalf("%s: not ready after %v\n%s", strings.Join(command, " "), patience, r.stderr.String())

@@ -19,7 +19,7 @@ import (
 	"xentrace/internal/kernel"
 )
 
-// A backend that takes nothing for some seconds, and one whose processor is taken from it:
+// A backend that takes nothing for some seconds, and one whose CPU is taken from it:
 // the ring fills, and that is what is reported.
 func TestCongestionOfAFullRing(t *testing.T) {
 	const slow = 6 * time.Second
@@ -140,7 +140,7 @@ func TestCongestionOfAnAcceptQueue(t *testing.T) {
 // its interrupts.
 func TestCongestionOfOneQueue(t *testing.T) {
 	if atoi(t, env(t, "XENTRACE_LAB_VCPUS")) < 2 {
-		t.Skip("one processor cannot be the busy one of several (--vcpus 2)")
+		t.Skip("one CPU cannot be the busy one of several (--vcpus 2)")
 	}
 	defer reconnected(t, "max_queues", "1")()
 	// A server of one thread, on the CPU that has the interrupts.

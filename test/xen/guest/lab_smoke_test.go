@@ -30,7 +30,7 @@ func TestLabIsAXenGuest(t *testing.T) {
 	}
 }
 
-func TestLabHasAQueueForEachProcessor(t *testing.T) {
+func TestLabHasAQueueForEachCPU(t *testing.T) {
 	want, err := strconv.Atoi(env(t, "XENTRACE_LAB_VCPUS"))
 	if err != nil {
 		t.Fatal(err)

@@ -186,7 +186,7 @@ func sessionFaults(s *cell.Session, output *tool.Output) []string {
 			faults = append(faults, fmt.Sprintf(format, values...))
 		}
 	}
-	// The kernel leaves a kprobe's program out while another runs on its processor; from
+	// The kernel leaves a kprobe's program out while another runs on its CPU; from
 	// 6.7 on it shows so, and xentrace says it.
 	handed := s.TxPackets + s.TxDropped
 	fault(s.Counted > handed || s.Counted+s.Skipped < handed, "%d packets counted, %d said to be skipped: the interface sent %d and dropped %d",
