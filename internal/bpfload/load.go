@@ -30,7 +30,7 @@ type Selection struct {
 
 	Edit   func(map[string]*ebpf.ProgramSpec) // changes the programs before they are loaded; may be nil
 	Shared *ebpf.Collection                   // its maps are used instead of new ones; may be nil
-	Types  *btf.Cache
+	Types  *kernel.Types
 	NoLog  bool // do not load again for the verifier's log if loading fails
 }
 
@@ -59,7 +59,11 @@ func (s *Selection) load(object []byte, log bool) (*ebpf.Collection, error) {
 	if err := s.set(spec); err != nil {
 		return nil, err
 	}
-	options := ebpf.CollectionOptions{Cache: s.Types, Programs: ebpf.ProgramOptions{LogDisabled: !log}}
+	options := ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogDisabled: !log}}
+	if s.Types != nil {
+		options.Cache = s.Types.Cache()
+		options.Programs.KernelTypes, options.Programs.ExtraRelocationTargets = s.Types.Relocation()
+	}
 	if s.Shared != nil {
 		options.MapReplacements = make(map[string]*ebpf.Map)
 		for name := range spec.Maps {

@@ -135,7 +135,7 @@ func (h *hooks) configure(types *kernel.Types, room sizes, netfront bool) {
 		queueConfig.Exchange = 1
 	}
 	h.selection = bpfload.Selection{
-		Types:     types.Cache(),
+		Types:     types,
 		Variables: map[string]any{bpf.CongestionVarTxQueueConfig: queueConfig},
 		MaxEntries: map[string]uint32{
 			bpf.CongestionMapQueueCountersOf:   queues,

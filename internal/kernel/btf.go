@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
+	"sync"
 
 	"github.com/cilium/ebpf/btf"
 )
@@ -22,10 +24,12 @@ var (
 	ErrNoSuchType = errors.New("not among the kernel's types")
 )
 
-// Types are the running kernel's own types. Each set is decoded once, and the
-// cache serves loading as well: hand [Types.Cache] to ebpf.CollectionOptions.
+// Types are the running kernel's own types, as far as [typeNames] has them, and those of its
+// modules. They are decoded once, and serve loading as well: hand [Types.Cache] and
+// [Types.Relocation] to ebpf.CollectionOptions.
 type Types struct {
-	cache *btf.Cache
+	reading sync.Once
+	cache   *btf.Cache
 }
 
 // NewTypes reads nothing yet.
@@ -34,7 +38,29 @@ func NewTypes() *Types {
 }
 
 // Cache is what the types are kept in.
-func (t *Types) Cache() *btf.Cache { return t.cache }
+func (t *Types) Cache() *btf.Cache {
+	t.reading.Do(func() {
+		types, err := readSubset(btfDirectory, typeNames(), []string{driverModule, conntrackModule})
+		if err == nil && setKernel(t.cache, types) {
+			debug.FreeOSMemory() // reading takes twice what is left
+		}
+	})
+	return t.cache
+}
+
+// Relocation returns what programs are relocated by: the kernel's types, and those of modules. By
+// itself the library would take the types of every module there is. Both are nil where the kernel
+// has no types.
+func (t *Types) Relocation() (kernel *btf.Spec, modules []*btf.Spec) {
+	kernel, err := t.Cache().Kernel()
+	if err != nil {
+		return nil, nil
+	}
+	if conntrack, err := t.cache.Module(conntrackModule); err == nil {
+		modules = append(modules, conntrack)
+	}
+	return kernel, modules
+}
 
 // HasKernelTypes reports whether the kernel proper has BTF. It decodes nothing.
 func HasKernelTypes() bool { return hasTypes(btfDirectory, "vmlinux") }
@@ -51,9 +77,9 @@ func hasTypes(directory, name string) bool {
 	return err == nil
 }
 
-// spec returns the types of a module, or of the kernel proper for an empty name.
+// Spec returns the types of a module, or of the kernel proper for an empty name.
 func (t *Types) Spec(module string) (*btf.Spec, error) {
-	spec, err := t.cache.Kernel()
+	spec, err := t.Cache().Kernel()
 	if err != nil {
 		return nil, fmt.Errorf("kernel: %w: %w", ErrNoTypes, err)
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 func (f *facts) selection() bpfload.Selection {
-	return bpfload.Selection{Types: f.types.Cache(), Variables: make(map[string]any)}
+	return bpfload.Selection{Types: f.types, Variables: make(map[string]any)}
 }
 
 // load loads a selection, with plain loads through untyped pointers where this kernel
@@ -31,7 +31,7 @@ func load(s bpfload.Selection, cfg bpf.XentraceConfiguration) (*ebpf.Collection,
 }
 
 func loadPrograms(types *kernel.Types, programs ...string) (*ebpf.Collection, error) {
-	return bpfload.Load(bpf.XentraceObject(), bpfload.Selection{Programs: programs, Types: types.Cache()})
+	return bpfload.Load(bpf.XentraceObject(), bpfload.Selection{Programs: programs, Types: types})
 }
 
 // codeChunk is how much code the BPF program reads at once, in bytes.
