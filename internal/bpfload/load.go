@@ -59,7 +59,8 @@ func (s *Selection) load(object []byte, log bool) (*ebpf.Collection, error) {
 	if err := s.set(spec); err != nil {
 		return nil, err
 	}
-	options := ebpf.CollectionOptions{Cache: s.Types.Cache(), Programs: ebpf.ProgramOptions{LogDisabled: !log, KernelTypes: s.Types.FromFile()}}
+	options := ebpf.CollectionOptions{Cache: s.Types.Cache(), Programs: ebpf.ProgramOptions{LogDisabled: !log}}
+	options.Programs.KernelTypes, options.Programs.ExtraRelocationTargets = s.Types.Relocation()
 	if s.Shared != nil {
 		options.MapReplacements = make(map[string]*ebpf.Map)
 		for name := range spec.Maps {
