@@ -171,7 +171,12 @@ type redactedSink struct {
 	redactor *redact.Redactor
 }
 
-func (s redactedSink) Emit(e event.Event) error { return s.Sink.Emit(s.redactor.Event(e)) }
+func (s redactedSink) Emit(e event.Event) error {
+	if e = s.redactor.Event(e); e == nil {
+		return nil
+	}
+	return s.Sink.Emit(e)
+}
 
 func (r *recorded) redactor() *redact.Redactor {
 	if !r.redact {
