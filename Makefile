@@ -106,6 +106,11 @@ test-packages: go ## install, upgrade and remove the packages in fresh roots, bu
 	packaging/deps
 	packaging/test
 
+.PHONY: test-alerts
+test-alerts: build ## alerts of a real Prometheus and Alertmanager, for an exporter on a veth pair; takes a minute (needs root)
+	.ci/prometheus
+	XENTRACE_ALERTS=$(CURDIR)/xentrace-exporter $(GO) test ./packaging/prometheus -run '^TestAlertsOfALiveExporter$$' -v -count 1
+
 .PHONY: deps
 deps: go ## install what building, testing and the lab need, on Debian 12
 	.ci/deps
