@@ -138,9 +138,9 @@ func (l *liveLab) capture(path string) {
 	must(l.t, os.WriteFile(path, []byte(openMetrics(result)), 0o644))
 }
 
-// openMetrics is every fifth sample of series, without types.
+// openMetrics is every second sample of series, without types.
 func openMetrics(result []sample) string {
-	const every = 5
+	const every = 2
 	var series []string
 	for _, s := range result {
 		name, labels := s.Metric["__name__"], make([]string, 0, len(s.Metric))
