@@ -188,6 +188,15 @@ test-xen-soak: build ## traffic from two processors for SOAK=10m while the inter
 	test/xen/suite --timeout 1800 --kernel $(or $(KERNEL),6.1) --driver $(or $(DRIVER),prefix) --vcpus 2 \
 		--env XENTRACE_SOAK=$(SOAK) -- -test.run '^TestSoak$$' -test.timeout 30m
 
+# How long the exporter's soak takes: an hour, once in a while.
+EXPORTER_SOAK := 60s
+
+.PHONY: test-xen-exporter-soak
+test-xen-exporter-soak: build ## an exporter that records for EXPORTER_SOAK=60s under traffic, toggles, reloads and a full disk, in a Xen guest
+	test/xen/deps
+	test/xen/suite --timeout 7200 --kernel $(or $(KERNEL),6.1) --driver $(or $(DRIVER),prefix) --vcpus $(VCPUS) \
+		--file $(CURDIR)/xentrace-exporter --env XENTRACE_EXPORTER_SOAK=$(EXPORTER_SOAK) -- -test.run '^TestExporterSoak$$' -test.timeout 2h
+
 .PHONY: test-xen-shell
 test-xen-shell: build ## a shell in a Xen guest
 	test/xen/deps
