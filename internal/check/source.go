@@ -62,7 +62,7 @@ func Running() (Source, error) {
 		SharedInfo: kernel.NewTypes().SharedInfo,
 		Log:        readLog,
 		Xenstore:   readXenstore,
-		Signature:  processorSignature,
+		Signature:  cpuSignature,
 		Release:    release.Text,
 	}, nil
 }
