@@ -90,7 +90,8 @@ install: no-other-xentrace build ## install the programs, their manual pages and
 uninstall: ## remove what make install installed
 	rm -f $(PROGRAMS:%=$(BIN)/%) $(PROGRAMS:%=$(MAN1)/%.1) $(COMMANDS:%=$(MAN1)/xentrace-%.1) \
 		$(PROGRAMS:%=$(BASH_COMPLETION)/%) $(PROGRAMS:%=$(ZSH_COMPLETION)/_%) $(PROGRAMS:%=$(FISH_COMPLETION)/%.fish) \
-		$(SHARE)/xentrace/xentrace.lua
+		$(SHARE)/xentrace/xentrace.lua $(SHARE)/doc/xentrace/NOTICE
+	rm -df $(SHARE)/xentrace $(SHARE)/doc/xentrace
 
 .PHONY: packages
 packages: go ## build deb and rpm packages into dist/ (needs no root)
@@ -183,7 +184,7 @@ test-xen-ec2rl: build ## ec2rl's modules, check and real packets side by side, o
 SOAK := 10m
 
 .PHONY: test-xen-soak
-test-xen-soak: build ## traffic from two processors for SOAK=10m while the interface is toggled, in a Xen guest
+test-xen-soak: build ## traffic from two CPUs for SOAK=10m while the interface is toggled, in a Xen guest
 	test/xen/deps
 	test/xen/suite --timeout 1800 --kernel $(or $(KERNEL),6.1) --driver $(or $(DRIVER),prefix) --vcpus 2 \
 		--env XENTRACE_SOAK=$(SOAK) -- -test.run '^TestSoak$$' -test.timeout 30m

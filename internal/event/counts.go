@@ -127,6 +127,8 @@ type Totals struct {
 	Suppressed []Suppressed      // records held back by a rate limit; nil without one
 	Gaps       []Gap             // in the order in which they began
 	Missing    map[string]string // why a value above is nil, by its JSON key
+
+	moreGaps uint64 // that a sum had no space for
 }
 
 // AnyNetfront reports whether an interface of the Xen network frontend is watched.

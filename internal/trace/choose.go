@@ -40,7 +40,7 @@ func (c *chooser) choose(ctx context.Context) (*attachment, Choice, error) {
 			choice.Backend = b
 			return a, choice, nil
 		}
-		if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) { // which says nothing about the backend
+		if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) { // no matter which backend
 			return nil, choice, fmt.Errorf("%w: %w", ErrCannotRun, err)
 		}
 		choice.Refusals = append(choice.Refusals, Refusal{b, err})
@@ -148,6 +148,9 @@ func (c *chooser) possible(ctx context.Context, b event.Backend) error {
 		return fmt.Errorf("interface %s is not driven by xen-netfront (%s): %w", i, driverName(i), errOtherDriver)
 	}
 	typesErr := c.facts.learnTypes()
+	if file := c.facts.types.Path(); b == event.Fentry && file != "" {
+		return fmt.Errorf("the kernel has no BTF of its own, which fentry needs; its types are from %s", file)
+	}
 	if b == event.Fentry {
 		return typesErr
 	}

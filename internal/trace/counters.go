@@ -88,7 +88,7 @@ func (r *registry) totals(ctx context.Context) ([]interfaceTotals, error) {
 
 // restName is the name of the entry of all interfaces that have none of their own: those that
 // are gone for long, and those that came when too many were watched.
-const restName = "(others)"
+const restName = event.RestName
 
 // joined makes one entry of those without an interface, which come last.
 func joined(all []interfaceTotals) []interfaceTotals {

@@ -110,15 +110,13 @@ func (f *facts) linearizes(ctx context.Context) netfront.Answer {
 // are reported as unknown.
 func (f *facts) configuration() bpf.XentraceConfiguration {
 	c := bpf.XentraceConfiguration{
-		PageSize:     uint32(os.Getpagesize()),
-		Consumed:     uint32(f.free.Consumed),
-		PrivOffset:   -1,
-		BrokenOffset: -1,
-		BounceOffset: -1,
-		TypedReads:   f.typedReads(),
-	}
-	if f.consumeIsDrop {
-		c.ConsumeIsDrop = 1
+		PageSize:      uint32(os.Getpagesize()),
+		Consumed:      uint32(f.free.Consumed),
+		PrivOffset:    -1,
+		BrokenOffset:  -1,
+		BounceOffset:  -1,
+		ConsumeIsDrop: flag(f.consumeIsDrop),
+		TypedReads:    flag(f.types.AllowsTypedReads()),
 	}
 	if offset, err := f.types.NetdevPrivOffset(); err == nil {
 		c.PrivOffset = int32(offset)
@@ -138,11 +136,9 @@ func (f *facts) driverOffset(member string) int32 {
 	return int32(field.Offset)
 }
 
-// typedReads reports whether the kernel has bpf_rdonly_cast, which came with
-// 6.2. Whether a type of program may call it is found out by loading.
-func (f *facts) typedReads() uint8 {
-	if there, err := f.types.HasFunction("", "bpf_rdonly_cast"); err != nil || !there {
-		return 0
+func flag(on bool) uint8 {
+	if on {
+		return 1
 	}
-	return 1
+	return 0
 }

@@ -16,7 +16,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	role.Main(map[string]role.Role{"holder": holdCopies, "confined": confinedNamespaces})
+	role.Main(map[string]role.Role{"holder": holdCopies, "confined": confinedNamespaces, "typeless": traceWithoutTypes})
 	os.Exit(m.Run())
 }
 

@@ -163,8 +163,8 @@ func missedBy(l link.Link) uint64 {
 }
 
 func countsMissed(types *kernel.Types) bool {
-	spec, err := types.Cache().Kernel()
-	if err != nil {
+	spec, err := types.Spec("")
+	if err != nil || types.Lacks(kernel.MissedCounts) {
 		return false
 	}
 	var info *btf.Struct

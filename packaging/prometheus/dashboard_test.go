@@ -201,7 +201,7 @@ func TestDashboardLayout(t *testing.T) {
 		for x := panel.GridPos.X; x < panel.GridPos.X+panel.GridPos.W; x++ {
 			for y := panel.GridPos.Y; y < panel.GridPos.Y+panel.GridPos.H; y++ {
 				if other, there := at[[2]int{x, y}]; there || x >= 24 {
-					t.Fatalf("%s lies at column %d, row %d, where %q is", panel.Title, x, y, other)
+					t.Fatalf("%s is at column %d, row %d, where %q is", panel.Title, x, y, other)
 				}
 				at[[2]int{x, y}] = panel.Title
 			}

@@ -184,7 +184,7 @@ func soakLength(t *testing.T) time.Duration {
 	return length
 }
 
-// Mixed traffic from every processor while the interface is toggled. At the end every
+// Mixed traffic from every CPU while the interface is toggled. At the end every
 // packet and every drop was counted, nothing was reported that did not happen, and the
 // tracer is as large as before.
 //
