@@ -228,7 +228,7 @@ bench-xen: build ## what it costs in a Xen guest, in instructions, on KERNEL= or
 .PHONY: lint
 lint: go ## formatting, vet, staticcheck, shellcheck, clang-format, vagrant validate
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -d $$(git ls-files '*.go'); exit 1; }
-	shellcheck .ci/prometheus packaging/{build,changelog,deps,reproduce,test} packaging/container/build packaging/deb/{postinst,prerm,postrm}
+	shellcheck .ci/prometheus packaging/{boot,build,changelog,deps,reproduce,service,test} packaging/container/build packaging/deb/{postinst,prerm,postrm}
 	$(GO) vet ./...
 	$(GO) vet -tags xenlab,matrix ./test/... ./internal/netfront
 	GOARCH=arm64 $(GO) vet ./...

@@ -50,6 +50,14 @@ func situations() []situation {
 			g.without("sys")
 			g.interfaces = nil
 		}, "UNKNOWN driver", DriverOf, []string{"Network devices without a driver cannot be seen: there is no /sys/bus."}},
+		{"a Xen guest without interfaces, and with namespaces that cannot be read", func(g *guest) {
+			g.interfaces, g.unseen = nil, "too many open files"
+		}, "UNKNOWN driver", DriverOf, []string{"Other network namespaces were not checked: too many open files."}},
+		{"a KVM guest with namespaces that cannot be read", func(g *guest) {
+			g.without("sys/hypervisor")
+			g.without("sys/class/dmi")
+			g.signature, g.interfaces, g.unseen = "KVMKVMKVM", nil, "that needs root"
+		}, "", DriverOf, []string{"Other network namespaces were not checked: that needs root."}},
 		{"dom0", func(g *guest) {
 			g.write(map[string]string{"proc/xen/capabilities": "control_d", "sys/hypervisor/guest_type": "PV"})
 			g.interfaces = nil

@@ -61,7 +61,7 @@ func Running() (Source, error) {
 		Links:     readLinks,
 		Log:       readLog,
 		Xenstore:  readXenstore,
-		Signature: processorSignature,
+		Signature: cpuSignature,
 		Release:   release,
 	}.WithTypes(""), nil
 }

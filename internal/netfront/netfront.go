@@ -126,7 +126,7 @@ func FindTyped(types *kernel.Types) (module string, err error) {
 	if err != nil || there {
 		return "", err
 	}
-	if !moduleLoaded(Module) {
+	if !Loaded() {
 		return "", ErrNotLoaded
 	}
 	if !types.HasModule(Module) {
@@ -139,8 +139,9 @@ func FindTyped(types *kernel.Types) (module string, err error) {
 	return Module, err
 }
 
-func moduleLoaded(module string) bool {
-	_, err := os.Stat("/sys/module/" + module)
+// Loaded reports whether the driver is in the kernel. One that is built in shows by its parameters.
+func Loaded() bool {
+	_, err := os.Stat("/sys/module/" + Module)
 	return err == nil
 }
 

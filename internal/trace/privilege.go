@@ -70,7 +70,7 @@ func allowsTracing(release string) error {
 		return fmt.Errorf("%w: this is a user namespace, as of a rootless container, whose root may not load BPF programs; run it as root on the machine itself", ErrCannotRun)
 	}
 	if len(missing) > 0 {
-		return fmt.Errorf("%w: missing privilege %s; run with sudo", ErrCannotRun, strings.Join(missing, ", "))
+		return fmt.Errorf("%w: missing privilege %s; %s", ErrCannotRun, strings.Join(missing, ", "), kernel.HowToGain(os.Geteuid()))
 	}
 	lockdown, err := kernel.ReadLockdown()
 	if err != nil {
