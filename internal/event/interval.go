@@ -161,6 +161,7 @@ func (n *InterfaceTotals) subtract(old *InterfaceTotals) {
 func (n *InterfaceTotals) add(more *InterfaceTotals) {
 	n.Each(&more.Counts, func(a *uint64, b uint64) { *a += b })
 	n.Device, n.Driver, n.Backend, n.Queues = more.Device, more.Driver, more.Backend, more.Queues
+	n.XDP = more.XDP
 	n.Gone, n.StuckNow = more.Gone, more.StuckNow
 	n.Rejected, n.TxDroppedDelta = plusKnown(n.Rejected, more.Rejected), plusKnown(n.TxDroppedDelta, more.TxDroppedDelta)
 	n.Stuck = plusKnown(n.Stuck, more.Stuck)
@@ -192,6 +193,8 @@ func (c *Counts) Each(o *Counts, f func(*uint64, uint64)) {
 	f(&c.Bounced, o.Bounced)
 	f(&c.RingLost, o.RingLost)
 	f(&c.Elsewhere, o.Elsewhere)
+	f(&c.XDPPackets, o.XDPPackets)
+	f(&c.XDPDropped, o.XDPDropped)
 	for i := range c.Slots {
 		f(&c.Slots[i], o.Slots[i])
 	}
