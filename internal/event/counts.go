@@ -59,6 +59,8 @@ type Counts struct {
 	Causes     [NumCauses]uint64
 	RingLost   uint64 // records lost because the ring buffer was full
 	Elsewhere  uint64 // packets dropped outside the driver, if that was asked for
+	XDPPackets uint64 // frames that XDP programs sent; not among Packets, but in the interface's tx_packets
+	XDPDropped uint64 // those that the driver did not accept; in no counter of the interface
 }
 
 // InterfaceTotals is one watched interface and what was counted for it.
@@ -75,6 +77,7 @@ type InterfaceTotals struct {
 	// Rejected counts packets that the backend rejected after the driver had
 	// counted them as sent; nil where responses are not read.
 	Rejected *uint64
+	XDP      bool // frames of XDP programs are counted
 
 	// Stuck is for how long in all a TX queue was full while the backend consumed
 	// nothing; nil where that is not measured. StuckNow: a queue is stuck now.

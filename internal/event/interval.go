@@ -161,6 +161,7 @@ func (n *InterfaceTotals) subtract(old *InterfaceTotals) {
 func (n *InterfaceTotals) add(more *InterfaceTotals) {
 	n.Each(&more.Counts, Plus)
 	n.Device, n.Driver, n.Backend, n.Queues = more.Device, more.Driver, more.Backend, more.Queues
+	n.XDP = more.XDP
 	n.Gone, n.StuckNow = more.Gone, more.StuckNow
 	n.Rejected, n.TxDroppedDelta = plusKnown(n.Rejected, more.Rejected), plusKnown(n.TxDroppedDelta, more.TxDroppedDelta)
 	n.Stuck = plusKnown(n.Stuck, more.Stuck)
@@ -193,6 +194,8 @@ func (c *Counts) Each(o *Counts, f func(a, b uint64) uint64) {
 	c.Bounced = f(c.Bounced, o.Bounced)
 	c.RingLost = f(c.RingLost, o.RingLost)
 	c.Elsewhere = f(c.Elsewhere, o.Elsewhere)
+	c.XDPPackets = f(c.XDPPackets, o.XDPPackets)
+	c.XDPDropped = f(c.XDPDropped, o.XDPDropped)
 	for i := range c.Slots {
 		c.Slots[i] = f(c.Slots[i], o.Slots[i])
 	}

@@ -2,6 +2,7 @@ package trace
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -132,7 +133,7 @@ func (r *registry) counted(ctx context.Context) ([]interfaceTotals, error) {
 	if err != nil {
 		return nil, err
 	}
-	if others := others.minus(&r.early); others.Packets+others.Elsewhere != 0 {
+	if others := others.minus(&r.early); others.Packets+others.Elsewhere+others.XDPPackets+others.XDPDropped != 0 {
 		t := event.InterfaceTotals{Driver: netdev.DriverNetfront, Counts: others.Counts}
 		all = append(all, interfaceTotals{t, others.rejected, others.reasons, others.suppressed, r.drivers.lastRead()})
 	}
@@ -179,6 +180,11 @@ func (r *registry) clear(slot uint32) error {
 	if err := r.counters.Put(slot, make([]bpf.XentraceCounters, cpus)); err != nil {
 		return fmt.Errorf("counters of a new interface: %w", err)
 	}
+	if r.xdp != nil {
+		if err := r.xdp.Put(slot, make([]bpf.XentraceXdpCounters, cpus)); err != nil {
+			return fmt.Errorf("counters of a new interface: %w", err)
+		}
+	}
 	if r.elsewhere == nil {
 		return nil
 	}
@@ -198,7 +204,7 @@ func (r *registry) read(slot uint32) (counts, error) {
 		c := countsOf(&perCPU[i])
 		sum.add(&c)
 	}
-	return sum, r.readElsewhere(slot, &sum)
+	return sum, errors.Join(r.readElsewhere(slot, &sum), r.readXDP(slot, &sum))
 }
 
 // readElsewhere adds the drops outside the driver.

@@ -135,7 +135,7 @@ func (c *chooser) learnElsewhere(ctx context.Context) error {
 
 // hooks are those of the backend, and those for drops elsewhere.
 func (c *chooser) hooks(b event.Backend, untyped bool) []hook {
-	hooks := hooksOf(b, wantedHooks{driver: c.anyNetfront(), responses: c.rejections.counted(), untyped: untyped})
+	hooks := hooksOf(b, wantedHooks{driver: c.anyNetfront(), responses: c.rejections.counted(), xdp: c.facts.hasXDP(b), untyped: untyped})
 	if c.elsewhere != nil {
 		hooks = append(hooks, c.elsewhere.hooks()...)
 	}

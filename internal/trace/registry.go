@@ -49,6 +49,7 @@ type registry struct {
 	table     interfaceTable
 	counters  *ebpf.Map
 	elsewhere *ebpf.Map // counters of drops outside the driver; nil if they are not counted
+	xdp       *ebpf.Map // counters of frames of XDP; nil if they are not counted
 	active    map[deviceKey]*watchedInterface
 	all       []*watchedInterface // in the order in which they came
 	free      []uint32            // indices into the counters, the one longest free first

@@ -244,6 +244,7 @@ func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error
 	maps := t.attachment.collection.Maps
 	t.registry = newRegistry(maps[bpf.XentraceMapInterfaces], maps[bpf.XentraceMapCountersOf], &t.driver.generations)
 	t.registry.elsewhere = maps[bpf.XentraceMapElsewhereCountersOf]
+	t.registry.xdp = maps[bpf.XentraceMapXdpCountersOf]
 	for _, i := range interfaces {
 		if _, err := t.registry.add(ctx, i, false); err != nil {
 			return err
