@@ -69,7 +69,7 @@ func (r *recorded) collect(ctx context.Context, redactor *redact.Redactor, paths
 		}
 	}})
 	if err != nil {
-		return nil, o, usageError{err}
+		return nil, o, ofPath(err)
 	}
 	collector := report.NewCollector()
 	_, err = session.Run(ctx, session.Options{
@@ -215,7 +215,7 @@ func (r *recorded) createPage(path string, inPlace bool) (*pageFile, error) {
 		if failure := (*fs.PathError)(nil); errors.As(err, &failure) {
 			err = failure.Err // its path may be that of the temporary file
 		}
-		return nil, usageError{fmt.Errorf("--write %s: %w", path, err)}
+		return nil, ofPath(fmt.Errorf("--write %s: %w", path, err))
 	}
 	return p, nil
 }

@@ -152,6 +152,9 @@ func filesOf(path string) ([]file, error) {
 		return nil, fmt.Errorf("recording %s: %w", path, plain(err))
 	}
 	if !info.IsDir() {
+		if err := unix.Faccessat(unix.AT_FDCWD, path, unix.R_OK, unix.AT_EACCESS); err != nil {
+			return nil, fmt.Errorf("recording %s: %w", path, err)
+		}
 		return []file{fileAt(path)}, nil
 	}
 	entries, err := os.ReadDir(path)

@@ -46,8 +46,10 @@ type Source struct {
 	damaged      func(Damage)
 	boots        boots
 
+	stopping func()          // of Stop
+	stopped  <-chan struct{} // closed by it
+
 	mu        sync.Mutex
-	stopped   bool
 	summaries summaries
 	damages   int
 	from, to  time.Time // of all events that were read, in the range or not
@@ -65,7 +67,8 @@ type recording struct {
 
 // Open opens recordings: files, and directories of segments. Its errors name the path.
 func Open(ctx context.Context, paths []string, o ReadOptions) (*Source, error) {
-	s := &Source{damaged: o.Damaged, boots: boots{known: make(map[string]boot)}}
+	stopped := make(chan struct{})
+	s := &Source{damaged: o.Damaged, boots: boots{known: make(map[string]boot)}, stopped: stopped, stopping: sync.OnceFunc(func() { close(stopped) })}
 	var all [][]file
 	for _, path := range paths {
 		files, err := filesOf(path)
@@ -112,7 +115,7 @@ func endOf(ctx context.Context, all [][]file) (time.Time, error) {
 		var c clock
 		last := openStream(ctx, files[max(len(files)-2, 0):])
 		for {
-			i, err := last.next(ctx)
+			i, err := last.next(ctx, nil)
 			if errors.Is(err, io.EOF) {
 				break
 			}
@@ -131,13 +134,12 @@ func endOf(ctx context.Context, all [][]file) (time.Time, error) {
 // Next returns the next event in the range.
 func (s *Source) Next(ctx context.Context) (event.Event, error) {
 	for {
-		s.mu.Lock()
-		stopped := s.stopped
-		s.mu.Unlock()
-		if stopped {
+		select {
+		case <-s.stopped:
 			return nil, io.EOF
+		default:
 		}
-		e, shown, err := s.take(ctx)
+		e, shown, err := s.take(ctx, s.stopped)
 		if err != nil {
 			return nil, err
 		}
@@ -150,7 +152,7 @@ func (s *Source) Next(ctx context.Context) (event.Event, error) {
 // Drain counts what is left, though Next was called for only some of it.
 func (s *Source) Drain(ctx context.Context) error {
 	for {
-		_, _, err := s.take(ctx)
+		_, _, err := s.take(ctx, nil)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -160,9 +162,10 @@ func (s *Source) Drain(ctx context.Context) error {
 	}
 }
 
-// take counts the next event, and reports whether it is to be shown.
-func (s *Source) take(ctx context.Context) (e event.Event, shown bool, err error) {
-	r, err := s.first(ctx)
+// take counts the next event, and reports whether it is to be shown. It returns io.EOF once
+// stopped is closed.
+func (s *Source) take(ctx context.Context, stopped <-chan struct{}) (e event.Event, shown bool, err error) {
+	r, err := s.first(ctx, stopped)
 	if err != nil {
 		return nil, false, err
 	}
@@ -204,10 +207,10 @@ func (s *Source) Covered() (from, to time.Time, empty bool) {
 }
 
 // first returns the recording whose next event is the earliest.
-func (s *Source) first(ctx context.Context) (*recording, error) {
+func (s *Source) first(ctx context.Context, stopped <-chan struct{}) (*recording, error) {
 	var first *recording
 	for _, r := range s.recordings {
-		if err := s.advance(ctx, r); err != nil {
+		if err := s.advance(ctx, stopped, r); err != nil {
 			return nil, err
 		}
 		if r.head != nil && (first == nil || r.key.Before(first.key)) {
@@ -221,10 +224,12 @@ func (s *Source) first(ctx context.Context) (*recording, error) {
 }
 
 // advance reads the next event of a recording, if it is not there yet.
-func (s *Source) advance(ctx context.Context, r *recording) error {
+func (s *Source) advance(ctx context.Context, stopped <-chan struct{}, r *recording) error {
 	for r.head == nil && !r.ended {
-		i, err := r.stream.next(ctx)
+		i, err := r.stream.next(ctx, stopped)
 		switch {
+		case errors.Is(err, errStopped):
+			return io.EOF
 		case errors.Is(err, io.EOF):
 			r.ended = true
 		case err != nil:
@@ -300,11 +305,9 @@ func (s *Source) Summary() *event.Summary {
 	return s.summaries.summary()
 }
 
-// Stop has Next return io.EOF.
+// Stop has Next return io.EOF, also where it waits for a file.
 func (s *Source) Stop(context.Context) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stopped = true
+	s.stopping()
 	return nil
 }
 

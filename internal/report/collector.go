@@ -3,7 +3,6 @@
 package report
 
 import (
-	"iter"
 	"slices"
 	"time"
 
@@ -59,20 +58,6 @@ func NewCollector() *Collector {
 		timeline: *newTimeline(), table: table{all: make(map[event.FlowKey]*connection)},
 		suppressed: make(map[string]uint64), missing: make(map[string]string),
 	}
-}
-
-// Collect aggregates events until they end or one is an error, which it returns.
-func Collect(events iter.Seq2[event.Event, error]) (*Collector, error) {
-	c := NewCollector()
-	for e, err := range events {
-		if err != nil {
-			return nil, err
-		}
-		if err := c.Emit(e); err != nil {
-			return nil, err
-		}
-	}
-	return c, c.Close()
 }
 
 // Emit adds one event. Its error is always nil.
@@ -339,7 +324,7 @@ func (c *Collector) interfaceOf(n *event.InterfaceTotals) *event.InterfaceTotals
 }
 
 func addCounts(to, n *event.InterfaceTotals) {
-	to.Each(&n.Counts, func(a *uint64, b uint64) { *a += b })
+	to.Each(&n.Counts, event.Plus)
 	to.Rejected = sumOf(to.Rejected, n.Rejected)
 	to.TxDroppedDelta = sumOf(to.TxDroppedDelta, n.TxDroppedDelta)
 	if n.Stuck != nil {

@@ -3,6 +3,7 @@ package trace
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/cilium/ebpf"
@@ -50,25 +51,23 @@ func countsOf(c *bpf.XentraceCounters) counts {
 	return sum
 }
 
-// each applies f to every pair of numbers.
-func (c *counts) each(other *counts, f func(a *uint64, b uint64)) {
+// each sets every number to f of it and the same of another.
+func (c *counts) each(other *counts, f func(a, b uint64) uint64) {
 	c.Each(&other.Counts, f)
-	f(&c.rejected, other.rejected)
+	c.rejected = f(c.rejected, other.rejected)
 	for i := range c.reasons {
-		f(&c.reasons[i], other.reasons[i])
+		c.reasons[i] = f(c.reasons[i], other.reasons[i])
 	}
 	for i := range c.suppressed {
-		f(&c.suppressed[i], other.suppressed[i])
+		c.suppressed[i] = f(c.suppressed[i], other.suppressed[i])
 	}
 }
 
-func (c *counts) add(other *counts) {
-	c.each(other, func(a *uint64, b uint64) { *a += b })
-}
+func (c *counts) add(other *counts) { c.each(other, event.Plus) }
 
 func (c *counts) minus(other *counts) counts {
 	difference := *c
-	difference.each(other, func(a *uint64, b uint64) { *a -= b })
+	difference.each(other, func(a, b uint64) uint64 { return a - b })
 	return difference
 }
 
@@ -117,7 +116,7 @@ func (r *registry) counted(ctx context.Context) ([]interfaceTotals, error) {
 		return nil, err
 	}
 	all := make([]interfaceTotals, 0, len(r.all)+1)
-	from := make(spaces)
+	from := newSpaces(maps.Values(r.active))
 	defer func() { _ = from.close() }() // only read from
 	for _, w := range r.all {
 		t, err := r.interfaceTotals(ctx, from, w)
