@@ -90,7 +90,8 @@ install: no-other-xentrace build ## install the programs, their manual pages and
 uninstall: ## remove what make install installed
 	rm -f $(PROGRAMS:%=$(BIN)/%) $(PROGRAMS:%=$(MAN1)/%.1) $(COMMANDS:%=$(MAN1)/xentrace-%.1) \
 		$(PROGRAMS:%=$(BASH_COMPLETION)/%) $(PROGRAMS:%=$(ZSH_COMPLETION)/_%) $(PROGRAMS:%=$(FISH_COMPLETION)/%.fish) \
-		$(SHARE)/xentrace/xentrace.lua
+		$(SHARE)/xentrace/xentrace.lua $(SHARE)/doc/xentrace/NOTICE
+	rm -df $(SHARE)/xentrace $(SHARE)/doc/xentrace
 
 .PHONY: packages
 packages: go ## build deb and rpm packages into dist/ (needs no root)
@@ -105,6 +106,11 @@ release: go ## build all of a release into dist/: packages, tarballs, SBOMs, ima
 test-packages: go ## install, upgrade and remove the packages in fresh roots, build twice, run the image (needs root)
 	packaging/deps
 	packaging/test
+
+.PHONY: test-alerts
+test-alerts: build ## alerts of a real Prometheus and Alertmanager, for an exporter on a veth pair; takes a minute (needs root)
+	.ci/prometheus
+	XENTRACE_ALERTS=$(CURDIR)/xentrace-exporter $(GO) test ./packaging/prometheus -run '^TestAlertsOfALiveExporter$$' -v -count 1
 
 .PHONY: deps
 deps: go ## install what building, testing and the lab need, on Debian 12
@@ -182,6 +188,15 @@ test-xen-soak: build ## traffic from two CPUs for SOAK=10m while the interface i
 	test/xen/deps
 	test/xen/suite --timeout 1800 --kernel $(or $(KERNEL),6.1) --driver $(or $(DRIVER),prefix) --vcpus 2 \
 		--env XENTRACE_SOAK=$(SOAK) -- -test.run '^TestSoak$$' -test.timeout 30m
+
+# How long the exporter's soak takes: an hour, once in a while.
+EXPORTER_SOAK := 60s
+
+.PHONY: test-xen-exporter-soak
+test-xen-exporter-soak: build ## an exporter that records for EXPORTER_SOAK=60s under traffic, toggles, reloads and a full disk, in a Xen guest
+	test/xen/deps
+	test/xen/suite --timeout 7200 --kernel $(or $(KERNEL),6.1) --driver $(or $(DRIVER),prefix) --vcpus $(VCPUS) \
+		--file $(CURDIR)/xentrace-exporter --env XENTRACE_EXPORTER_SOAK=$(EXPORTER_SOAK) -- -test.run '^TestExporterSoak$$' -test.timeout 2h
 
 .PHONY: test-xen-shell
 test-xen-shell: build ## a shell in a Xen guest

@@ -58,4 +58,12 @@ static inline unsigned long long log2_bucket(unsigned long long value)
 	return bucket + step + nonzero(value >> step);
 }
 
+/* The same of numbers up to TABLED: 5 instructions instead of 37. */
+#define TABLED 256u
+
+static const unsigned char log2_buckets[TABLED + 1] = {
+	[1] = 1,	 [2] = 2,	  [3 ... 4] = 3,    [5 ... 8] = 4,     [9 ... 16] = 5,
+	[17 ... 32] = 6, [33 ... 64] = 7, [65 ... 128] = 8, [129 ... 256] = 9,
+};
+
 #endif

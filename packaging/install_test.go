@@ -41,6 +41,44 @@ func TestInstallRefusesToShadowAnotherXentrace(t *testing.T) {
 	}
 }
 
+// make uninstall removes all that make install installed, with the directories that only
+// xentrace has. Scripts stand for the programs.
+func TestUninstallLeavesNothing(t *testing.T) {
+	need.Tool(t, "make")
+	tree, root := t.TempDir(), t.TempDir()
+	for to, from := range map[string]string{"Makefile": "../Makefile", "NOTICE": "../NOTICE", "packaging/xentrace.lua": "xentrace.lua"} {
+		text, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(tree, to)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(tree, to), text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, program := range []string{"xentrace", "xentrace-exporter"} {
+		writeScript(t, filepath.Join(tree, program))
+	}
+	for _, c := range []struct {
+		target string
+		files  bool
+	}{{"install", true}, {"uninstall", false}} {
+		made, err := exec.Command("make", "-C", tree, "-o", "build", "-o", "no-other-xentrace", c.target, "DESTDIR="+root).CombinedOutput()
+		if err != nil {
+			t.Fatalf("make %s: %v: %s", c.target, err, made)
+		}
+		found, err := exec.Command("find", root, "-name", "*xentrace*").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if files := len(found) > 0; files != c.files {
+			t.Errorf("after make %s there is %q", c.target, found)
+		}
+	}
+}
+
 func writeScript(t *testing.T, path string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte("#!/bin/sh\n"), 0o755); err != nil {

@@ -135,6 +135,7 @@ func (m *Machine) FactsOf(i *Interface) remedy.Facts {
 	case netfront.Drops:
 		f.Linearizes = remedy.Off
 	}
+	f.SpuriousFix = f.SpuriousFix || m.Code.Live.Missing == "" && m.Code.Live.Value.LeavesResponses
 	f.Straddles = map[straddling]remedy.Setting{straddleNever: remedy.Off, straddleSome: remedy.On}[m.straddling()]
 	f.NoGrants = len(m.entries(noGrants, true)) > 0
 	if i == nil {

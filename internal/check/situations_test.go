@@ -9,6 +9,7 @@ import (
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
+	"xentrace/internal/remedy"
 )
 
 // A situation is a machine, what is not OK with it, and parts of what is said.
@@ -388,4 +389,26 @@ func everything(f *event.Finding) string {
 		all += " | " + strings.Join(slices.DeleteFunc([]string{a.Command, a.Effect, a.Cost}, func(s string) bool { return s == "" }), " | ")
 	}
 	return all
+}
+
+// A kernel with an old number has the fix of spurious interrupts if its driver's code shows it.
+func TestSpuriousFixOfTheRunningCode(t *testing.T) {
+	for leaves, want := range map[bool]int{false: 1, true: 0} {
+		g := newGuest()
+		g.write(map[string]string{
+			"sys/devices/vif-0/xenbus/spurious_events": "4500", "sys/devices/vif-0/xenbus/jiffies_eoi_delayed": "9000",
+			"proc/version": "Linux version 6.12.0-55.el10.x86_64 (x@y) (gcc) #1 SMP", "proc/sys/kernel/osrelease": "6.12.0-55.el10.x86_64\n",
+		})
+		g.live = linearizes
+		g.live.LeavesResponses = leaves
+		advised := 0
+		for _, a := range find(Judge(g.read(t)), EventChannels)[0].Advice {
+			if a.ID == string(remedy.SpuriousFix) {
+				advised++
+			}
+		}
+		if advised != want {
+			t.Errorf("the driver leaves responses: %v; advised to update %d times, want %d", leaves, advised, want)
+		}
+	}
 }

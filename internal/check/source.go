@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"sync"
 
 	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
@@ -56,29 +57,41 @@ func Running() (Source, error) {
 		return Source{}, err
 	}
 	return Source{
-		Files:      os.DirFS("/"),
-		Links:      readLinks,
-		LiveCode:   readLiveCode,
-		SharedInfo: kernel.NewTypes().SharedInfo,
-		Log:        readLog,
-		Xenstore:   readXenstore,
-		Signature:  cpuSignature,
-		Release:    release.Text,
-	}, nil
+		Files:     os.DirFS("/"),
+		Links:     readLinks,
+		Log:       readLog,
+		Xenstore:  readXenstore,
+		Signature: cpuSignature,
+		Release:   release,
+	}.WithTypes(""), nil
+}
+
+// WithTypes has the kernel's types read from a file: see [kernel.FindTypes].
+func (s Source) WithTypes(btf string) Source {
+	types := sync.OnceValues(func() (*kernel.Types, error) { return kernel.FindTypes(btf) })
+	s.SharedInfo = func() (kernel.SharedInfo, error) {
+		found, err := types()
+		if err != nil {
+			return kernel.SharedInfo{}, err
+		}
+		return found.SharedInfo()
+	}
+	s.LiveCode = func(ctx context.Context) (netfront.Answer, error) { return readLiveCode(ctx, types) }
+	return s
 }
 
 // readLiveCode reads what the running driver does, or returns an error that names
 // what it takes to do so.
-func readLiveCode(ctx context.Context) (netfront.Answer, error) {
-	release, err := kernel.ReadRelease()
-	if err != nil {
-		return netfront.Answer{}, err
-	}
+func readLiveCode(ctx context.Context, types func() (*kernel.Types, error)) (netfront.Answer, error) {
 	capabilities, err := kernel.ReadCapabilities()
 	if err != nil {
 		return netfront.Answer{}, err
 	}
-	for _, need := range capabilities.Missing(release) {
+	last, err := kernel.LastCapability()
+	if err != nil {
+		return netfront.Answer{}, err
+	}
+	for _, need := range capabilities.Missing(last) {
 		if need.Required {
 			return netfront.Answer{}, errNeedsRoot
 		}
@@ -88,7 +101,11 @@ func readLiveCode(ctx context.Context) (netfront.Answer, error) {
 		return netfront.Answer{}, err
 	}
 	_ = rlimit.RemoveMemlock() // if it is needed, loading fails
-	reader, err := trace.NewCodeReader()
+	found, err := types()
+	if err != nil {
+		found = kernel.NewTypes() // the program that reads code needs none of them
+	}
+	reader, err := trace.NewCodeReader(found)
 	if errors.Is(err, fs.ErrPermission) {
 		if lockdown, lockdownErr := kernel.ReadLockdown(); lockdownErr == nil && lockdown.ForbidsTracing() {
 			return netfront.Answer{}, errors.New("kernel lockdown forbids reading kernel memory")

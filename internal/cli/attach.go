@@ -96,6 +96,7 @@ func (t *traced) start(ctx context.Context, records bool) error {
 	tracer, err := in.Start(running, trace.Options{
 		Interfaces: in.interfaces,
 		Backend:    event.Backend(in.backend),
+		BTF:        in.btf,
 		Records:    records,
 		Drops:      event.Drops(in.drops),
 		DropsHook:  trace.DropsHook(in.dropsHook),

@@ -50,6 +50,9 @@ func run(ctx context.Context, args []string, system System, rootOf func(*app) *c
 	}
 	root.SetArgs(args)
 	command, err := root.ExecuteContextC(ctx)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) { // interrupted before there was anything to show
+		err = nil
+	}
 	return explained(command, errors.Join(err, a.helped))
 }
 
@@ -194,6 +197,17 @@ const (
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
+
+// ofPath is an error of a file that the user named: of usage, unless the machine or an
+// interrupt caused it.
+func ofPath(err error) error {
+	for _, other := range []error{context.Canceled, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOSPC, syscall.EDQUOT, syscall.EIO} {
+		if errors.Is(err, other) {
+			return err
+		}
+	}
+	return usageError{err}
+}
 
 // errFinding sets the exit status only.
 var errFinding = errors.New("a drop was seen")

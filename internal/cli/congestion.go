@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"slices"
@@ -42,6 +43,7 @@ type congestionOptions struct {
 	*app
 	writing
 	interfaces  []string
+	btf         string
 	wait        bool
 	duration    time.Duration // 0: until interrupted
 	limit       time.Duration // the duration, if it was given: bounds the wait too
@@ -76,6 +78,7 @@ application), or none.`,
 		},
 	}
 	interfaceFlag(c, &o.interfaces, "interface in this network namespace; without it, every xen-netfront interface")
+	btfFlag(c, &o.btf)
 	toggle(c, &o.wait, "wait", "", "wait for an interface instead of failing")
 	parsed(c, &o.duration, "duration", "d", "TIME", "10s; with --watch until interrupted", "stop after this time, e.g. 30s; 0: never", parseDuration)
 	toggle(c, &o.everySecond, "watch", "", "report every second")
@@ -89,9 +92,6 @@ application), or none.`,
 func (o *congestionOptions) run(ctx context.Context) error {
 	baseline, err := readBaseline(ctx, o.baseline)
 	if err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
 		return err
 	}
 	ready, err := prepareReadyFile(o.readyFile)
@@ -103,7 +103,7 @@ func (o *congestionOptions) run(ctx context.Context) error {
 	starting, giveUp := context.WithCancel(ctx)
 	defer giveUp()
 	waited := wait{limit: o.limit, giveUp: giveUp}
-	meter, err := o.Measure(starting, congestion.Options{Interfaces: o.interfaces, Wait: o.wait, Notify: waited.notify(console.Notify)})
+	meter, err := o.Measure(starting, congestion.Options{Interfaces: o.interfaces, BTF: o.btf, Wait: o.wait, Notify: waited.notify(console.Notify)})
 	if late := waited.end(); late != nil {
 		err = late
 		if meter != nil {
@@ -111,9 +111,6 @@ func (o *congestionOptions) run(ctx context.Context) error {
 		}
 	}
 	if err != nil {
-		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-			return nil
-		}
 		return err
 	}
 	o.duration = waited.rest(o.duration)
@@ -152,14 +149,18 @@ func readBaseline(ctx context.Context, path string) (congestion.Baseline, error)
 }
 
 func readBaselineFile(path string) (congestion.Baseline, error) {
+	var baseline congestion.Baseline
 	file, err := os.Open(path)
-	if err != nil {
-		return nil, usageError{fmt.Errorf("baseline: %w", err)}
+	if err == nil {
+		defer file.Close()
+		baseline, err = congestion.ReadBaseline(file)
 	}
-	defer file.Close()
-	baseline, err := congestion.ReadBaseline(file)
+	var failure *fs.PathError
+	if errors.As(err, &failure) {
+		err = failure.Err // the path is named as it was given
+	}
 	if err != nil {
-		return nil, usageError{fmt.Errorf("baseline %s: %w", path, err)}
+		return nil, ofPath(fmt.Errorf("baseline %s: %w", path, err))
 	}
 	return baseline, nil
 }

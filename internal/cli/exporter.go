@@ -200,7 +200,7 @@ func (o *exporterOptions) look(ctx context.Context, t *traced) (Meter, error) {
 	if !o.congestion {
 		return nil, nil
 	}
-	return o.Measure(ctx, congestion.Options{Interfaces: o.interfaces})
+	return o.Measure(ctx, congestion.Options{Interfaces: o.interfaces, BTF: o.btf})
 }
 
 func (o *exporterOptions) source(t *traced, flows feed.Flows, meter Meter) feed.Source {

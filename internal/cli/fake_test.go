@@ -39,20 +39,21 @@ func TestMain(m *testing.M) {
 
 // A fakeTracer makes records at a steady pace and counts them.
 type fakeTracer struct {
-	options trace.Options
-	choice  trace.Choice
-	records int           // how many it makes; it then waits to be stopped
-	pace    time.Duration // between two records
-	startup time.Duration // until hooks are attached
-	before  func()        // called just before they are; may be nil
-	verdict event.Verdict
-	name    string
-	owned   bool          // every second packet has an owner
-	err     error         // of start
-	readErr error         // of Read, after all records
-	waits   bool          // no interface is there during startup
-	grace   time.Duration // of System
-	notice  string        // interface that is gone a while after the start; "" for none
+	options  trace.Options
+	choice   trace.Choice
+	records  int           // how many it makes; it then waits to be stopped
+	pace     time.Duration // between two records
+	startup  time.Duration // until hooks are attached
+	before   func()        // called just before they are; may be nil
+	verdict  event.Verdict
+	name     string
+	owned    bool          // every second packet has an owner
+	err      error         // of start
+	readErr  error         // of Read, after all records
+	waits    bool          // no interface is there during startup
+	grace    time.Duration // of System
+	starting string        // a file that is made when it starts; "" for none
+	notice   string        // interface that is gone a while after the start; "" for none
 
 	began   time.Time
 	stop    chan struct{}
@@ -77,6 +78,7 @@ func fakeFromEnvironment() *fakeTracer {
 		f.readErr = errors.New(text)
 	}
 	f.grace = time.Duration(number("XENTRACE_FAKE_GRACE_MS", 0)) * time.Millisecond
+	f.starting = os.Getenv("XENTRACE_FAKE_STARTING")
 	f.waits = os.Getenv("XENTRACE_FAKE_WAITS") != ""
 	f.notice = os.Getenv("XENTRACE_FAKE_NOTICE")
 	if os.Getenv("XENTRACE_FAKE_CANNOT") != "" {
@@ -101,6 +103,11 @@ func (f *fakeTracer) start(ctx context.Context, o trace.Options) (Tracer, error)
 	}
 	if f.waits {
 		o.Notify(event.Notice{ID: event.NoticeWaiting})
+	}
+	if f.starting != "" {
+		if err := os.WriteFile(f.starting, nil, 0o600); err != nil {
+			return nil, err
+		}
 	}
 	select {
 	case <-ctx.Done():

@@ -28,11 +28,11 @@ func prepareReadyFile(path string) (*readyFile, error) {
 	if _, err := os.Lstat(path); err == nil {
 		return nil, usageError{r.exists()}
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		return nil, usageError{fmt.Errorf("ready file: %w", err)}
+		return nil, ofPath(fmt.Errorf("ready file: %w", err))
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".xentrace-ready-")
 	if err != nil {
-		return nil, usageError{fmt.Errorf("ready file %s: %w", path, errors.Unwrap(err))}
+		return nil, ofPath(fmt.Errorf("ready file %s: %w", path, errors.Unwrap(err)))
 	}
 	r.temporary = f.Name()
 	_, err = f.WriteString(strconv.Itoa(os.Getpid()) + "\n")

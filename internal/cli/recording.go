@@ -59,7 +59,7 @@ func (r *recording) open(user kernel.User, notify func(event.Notice)) (*record.R
 		return nil, nil
 	}
 	if err != nil {
-		return nil, usageError{err}
+		return nil, ofPath(err)
 	}
 	return record.NewRecorder(store, notify), nil
 }

@@ -89,7 +89,7 @@ func (o *replayOptions) run(ctx context.Context, args []string) error {
 		}
 	}})
 	if err != nil {
-		return usageError{err}
+		return ofPath(err)
 	}
 	out := output.NewStream(o.stdout())
 	sink, text := o.sink(out, console)

@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"xentrace/internal/trace"
 	"xentrace/test/schema"
@@ -129,7 +132,7 @@ func TestUsageErrors(t *testing.T) {
 		"both families":       {"probe -4 -6", []string{"probe: --ipv4 and --ipv6 exclude each other"}},
 		"two to probe":        {"probe -i a -i b", []string{"probe: --interface: only one can be probed at a time"}},
 		"apply and revert":    {"fix --apply --revert", []string{"fix: --apply and --revert exclude each other"}},
-		"no baseline":         {"congestion --baseline /nonexistent/x", []string{"congestion: baseline: open /nonexistent/x: no such file"}},
+		"no baseline":         {"congestion --baseline /nonexistent/x", []string{"congestion: baseline /nonexistent/x: no such file"}},
 		"too many interfaces": {"hist" + manyInterfaces(65), []string{`invalid argument "eth64"`, "more than 64 interfaces"}},
 		"rejected unheard of": {"watch --verdict rejected", []string{"watch: --verdict rejected: needs --rejected"}},
 		"escape":              {"wa\x1b[31m", []string{`"wa\x1b[31m"`}},
@@ -167,12 +170,41 @@ func TestStatus(t *testing.T) {
 		"usage":        {fmt.Errorf("x: %w", usageError{errors.New("y")}), 2},
 		"cannot run":   {fmt.Errorf("btf: %w", trace.ErrCannotRun), 3},
 		"anything":     {errors.New("x"), 4},
+		"path":         {ofPath(fmt.Errorf("x: %w", syscall.EACCES)), 2},
+		"descriptors":  {ofPath(fmt.Errorf("x: %w", syscall.EMFILE)), 3},
+		"no memory":    {ofPath(fmt.Errorf("x: %w", syscall.ENOMEM)), 4},
 		"joined":       {errors.Join(errors.New("x"), trace.ErrCannotRun), 3},
 		"file is full": {fmt.Errorf("cannot write to stdout: %w", io.ErrShortWrite), 4},
 	} {
 		if got := Status(c.err); got != c.want {
 			t.Errorf("%s: status %d, want %d", name, got, c.want)
 		}
+	}
+}
+
+// An interrupt ends a command that waits for a file, and is no error.
+func TestInterruptWhileReadingAFile(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	page := filepath.Join(t.TempDir(), "page.html")
+	for _, line := range []string{
+		"replay " + pipe, "replay /dev/zero", "replay --since 1h " + pipe, "replay --count 1 " + pipe, "report " + pipe + " -w " + page,
+		"report /dev/zero --since 1h -w " + page, "compare " + pipe + " " + pipe, "compare /dev/zero /dev/zero -o json", "congestion --baseline " + pipe,
+	} {
+		ctx, interrupt := context.WithCancel(t.Context())
+		timer := time.AfterFunc(30*time.Millisecond, interrupt)
+		var stderr bytes.Buffer
+		err := Run(ctx, strings.Fields(line), System{Stdout: io.Discard, Stderr: &stderr, Getenv: os.Getenv})
+		timer.Stop()
+		interrupt()
+		if Status(err) > 1 || strings.Contains(stderr.String(), "context") { // 1: /dev/zero is damaged
+			t.Errorf("%s: status %d, error %v, stderr %q", line, Status(err), err, stderr.String())
+		}
+	}
+	if end, err := os.OpenFile(pipe, os.O_RDWR|syscall.O_NONBLOCK, 0); err == nil { // whoever still opens it goes on
+		end.Close()
 	}
 }
 

@@ -77,7 +77,10 @@ func ReadBaseline(from io.Reader) (Baseline, error) {
 			return nil, fmt.Errorf("line %d: over %d interfaces", n, maxBaselines)
 		}
 	}
-	if err := lines.Err(); err != nil {
+	switch err := lines.Err(); {
+	case errors.Is(err, bufio.ErrTooLong):
+		return nil, fmt.Errorf("line of over %d bytes", maxBaselineLine)
+	case err != nil:
 		return nil, err
 	}
 	if len(all) == 0 {

@@ -50,7 +50,7 @@ func TestBaselineIsReadWithinLimits(t *testing.T) {
 		from io.Reader
 		want string
 	}{
-		"a line without end":  {repeated(long, 100), "too long"},
+		"a line without end":  {repeated(long, 100), "line of over 1048576 bytes"},
 		"too many interfaces": {strings.NewReader(interfaces.String()), "over 4096 interfaces"},
 		"long names":          {repeated(`{"type":"congestion","ifname":"`+long+`"}`+"\n", 100), "no line of type congestion"},
 	} {

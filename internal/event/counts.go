@@ -127,6 +127,8 @@ type Totals struct {
 	Suppressed []Suppressed      // records held back by a rate limit; nil without one
 	Gaps       []Gap             // in the order in which they began
 	Missing    map[string]string // why a value above is nil, by its JSON key
+
+	moreGaps uint64 // that a sum had no space for
 }
 
 // AnyNetfront reports whether an interface of the Xen network frontend is watched.
@@ -140,7 +142,7 @@ func (t *Totals) Sum() InterfaceTotals {
 	var sum InterfaceTotals
 	for i := range t.Interfaces {
 		n := &t.Interfaces[i]
-		sum.Each(&n.Counts, func(a *uint64, b uint64) { *a += b })
+		sum.Each(&n.Counts, Plus)
 		if n.Rejected != nil {
 			if sum.Rejected == nil {
 				sum.Rejected = new(uint64)

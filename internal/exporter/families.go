@@ -76,7 +76,7 @@ func (f *families) ofCongestion() {
 	f.occupancy = f.ofInterface("ring_occupancy_slots", "TX ring slots in use when a packet came.")
 	f.stops = f.ofInterface("queue_stops_total", "How often the driver stopped a TX queue because the ring was full.")
 	f.full = f.ofInterface("queue_full_seconds_total", "Seconds for which a TX queue was stopped because the ring was full.")
-	f.completion = f.ofInterface("tx_completion_seconds", "Time from the driver to the TX response.")
+	f.completion = f.ofInterface("tx_completion_seconds", "Time from the driver to the TX response, of 1 packet in 17.")
 	f.accepts = f.add("accepts_total", "Connections that applications accepted.", "netns")
 	f.accept = f.add("accept_seconds", "Time from the SYN-ACK to the accept.", "netns")
 	f.overflows = f.add("listen_overflows_total", "Connections that found the accept queue full.", "netns")

@@ -148,11 +148,11 @@ func readImage(file io.ReaderAt, size int64) (*File, error) {
 func (f *File) Linearizes(ctx context.Context) (Answer, error) {
 	entries := f.Symbols.Functions(transmitFunction)
 	if len(entries) == 0 {
-		return Answer{Unknown, f.withoutDriver()}, nil
+		return Answer{Evidence: f.withoutDriver()}, nil
 	}
 	for _, entry := range entries {
 		if !f.HasRelocations(entry.Address) {
-			return Answer{Unknown, "the file has no relocations for the code of " + transmitFunction}, nil
+			return Answer{Evidence: "the file has no relocations for the code of " + transmitFunction}, nil
 		}
 	}
 	return linearizes(ctx, &f.Code)

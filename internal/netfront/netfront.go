@@ -126,10 +126,10 @@ func FindTyped(types *kernel.Types) (module string, err error) {
 	if err != nil || there {
 		return "", err
 	}
-	if !moduleLoaded(Module) {
+	if !Loaded() {
 		return "", ErrNotLoaded
 	}
-	if !kernel.HasModuleTypes(Module) {
+	if !types.HasModule(Module) {
 		return "", fmt.Errorf("module %s: %w", Module, kernel.ErrNoTypes)
 	}
 	there, err = types.HasFunction(Module, transmitFunction)
@@ -139,8 +139,9 @@ func FindTyped(types *kernel.Types) (module string, err error) {
 	return Module, err
 }
 
-func moduleLoaded(module string) bool {
-	_, err := os.Stat("/sys/module/" + module)
+// Loaded reports whether the driver is in the kernel. One that is built in shows by its parameters.
+func Loaded() bool {
+	_, err := os.Stat("/sys/module/" + Module)
 	return err == nil
 }
 

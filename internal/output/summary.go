@@ -31,6 +31,9 @@ func (t *Text) appendEnd(b []byte, r *event.Summary) []byte {
 	for _, gap := range r.Gaps {
 		b = appendWrapped(b, t.gapSentence(gap), 0, t.width())
 	}
+	if more := r.Missing["gaps"]; more != "" {
+		b = appendWrapped(b, Escape(more), 0, t.width())
+	}
 	if len(r.Filter) > 0 {
 		b = appendWrapped(b, filterSentence(r), 0, t.width())
 	}

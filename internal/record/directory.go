@@ -78,8 +78,10 @@ func (d *directory) open() (err error) {
 	if d.root, err = os.OpenRoot(d.path); err != nil {
 		return plain(err)
 	}
-	if err := errors.Join(d.takeLock(), d.look(), d.give()); err != nil {
-		return errors.Join(err, d.release())
+	for _, step := range []func() error{d.takeLock, d.look, d.give} {
+		if err := step(); err != nil {
+			return errors.Join(err, d.release())
+		}
 	}
 	for _, s := range d.finished {
 		d.number = max(d.number, s.number)

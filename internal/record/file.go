@@ -152,6 +152,9 @@ func filesOf(path string) ([]file, error) {
 		return nil, fmt.Errorf("recording %s: %w", path, plain(err))
 	}
 	if !info.IsDir() {
+		if err := unix.Faccessat(unix.AT_FDCWD, path, unix.R_OK, unix.AT_EACCESS); err != nil {
+			return nil, fmt.Errorf("recording %s: %w", path, err)
+		}
 		return []file{fileAt(path)}, nil
 	}
 	entries, err := os.ReadDir(path)
@@ -175,17 +178,6 @@ func filesOf(path string) ([]file, error) {
 		files = append(files, fileAt(filepath.Join(path, name)))
 	}
 	return files, nil
-}
-
-// Paths returns the files that a recording is read from: itself, or the segments of a
-// directory in their order.
-func Paths(path string) ([]string, error) {
-	files, err := filesOf(path)
-	var paths []string
-	for _, f := range files {
-		paths = append(paths, f.path)
-	}
-	return paths, err
 }
 
 func fileAt(path string) file {

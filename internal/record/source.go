@@ -33,28 +33,27 @@ type ReadOptions struct {
 	Since, Until Bound
 	// Damaged is called with each part that cannot be read; may be nil.
 	Damaged func(Damage)
+	// Hash has Files return what was read.
+	Hash bool
 }
 
 // A Source reads recordings, several at once merged by time. It is a session's source: its
 // events are those of the recordings, in order, and Summary is what they counted.
 type Source struct {
 	recordings   []*recording
+	digests      []*digest // of all files, if they are hashed
 	since, until time.Time // zero: no bound
 	damaged      func(Damage)
-	boots        map[string]boot
+	boots        boots
+
+	stopping func()          // of Stop
+	stopped  <-chan struct{} // closed by it
 
 	mu        sync.Mutex
-	stopped   bool
 	summaries summaries
 	damages   int
 	from, to  time.Time // of all events that were read, in the range or not
 	any       bool      // one of them, other than a start or a summary, is in the range
-}
-
-// A boot is where the time of one boot begins: the first start of it that was read.
-type boot struct {
-	wall   time.Time
-	uptime time.Duration
 }
 
 // A recording is one of those that are merged: the segments of a directory, or a file.
@@ -68,7 +67,8 @@ type recording struct {
 
 // Open opens recordings: files, and directories of segments. Its errors name the path.
 func Open(ctx context.Context, paths []string, o ReadOptions) (*Source, error) {
-	s := &Source{damaged: o.Damaged, boots: make(map[string]boot)}
+	stopped := make(chan struct{})
+	s := &Source{damaged: o.Damaged, boots: boots{known: make(map[string]boot)}, stopped: stopped, stopping: sync.OnceFunc(func() { close(stopped) })}
 	var all [][]file
 	for _, path := range paths {
 		files, err := filesOf(path)
@@ -78,9 +78,12 @@ func Open(ctx context.Context, paths []string, o ReadOptions) (*Source, error) {
 		all = append(all, files)
 	}
 	if o.Since.set() || o.Until.set() {
-		end, err := endOf(ctx, all)
-		if err != nil {
-			return nil, err
+		var end time.Time
+		if o.Since.Before > 0 || o.Until.Before > 0 {
+			var err error
+			if end, err = endOf(ctx, all); err != nil {
+				return nil, err
+			}
 		}
 		s.since, s.until = o.Since.moment(end), o.Until.moment(end)
 		if !s.until.IsZero() && s.since.After(s.until) {
@@ -89,6 +92,9 @@ func Open(ctx context.Context, paths []string, o ReadOptions) (*Source, error) {
 		s.summaries.ranged = true
 	}
 	for _, files := range all {
+		if o.Hash {
+			s.digests = append(s.digests, digestsOf(files)...)
+		}
 		s.recordings = append(s.recordings, &recording{stream: openStream(ctx, files)})
 	}
 	return s, nil
@@ -103,10 +109,13 @@ func endOf(ctx context.Context, all [][]file) (time.Time, error) {
 	defer cancel()
 	var end time.Time
 	for _, files := range all {
+		if err := readableTwice(files); err != nil {
+			return end, err
+		}
 		var c clock
 		last := openStream(ctx, files[max(len(files)-2, 0):])
 		for {
-			i, err := last.next(ctx)
+			i, err := last.next(ctx, nil)
 			if errors.Is(err, io.EOF) {
 				break
 			}
@@ -125,13 +134,12 @@ func endOf(ctx context.Context, all [][]file) (time.Time, error) {
 // Next returns the next event in the range.
 func (s *Source) Next(ctx context.Context) (event.Event, error) {
 	for {
-		s.mu.Lock()
-		stopped := s.stopped
-		s.mu.Unlock()
-		if stopped {
+		select {
+		case <-s.stopped:
 			return nil, io.EOF
+		default:
 		}
-		e, shown, err := s.take(ctx)
+		e, shown, err := s.take(ctx, s.stopped)
 		if err != nil {
 			return nil, err
 		}
@@ -144,7 +152,7 @@ func (s *Source) Next(ctx context.Context) (event.Event, error) {
 // Drain counts what is left, though Next was called for only some of it.
 func (s *Source) Drain(ctx context.Context) error {
 	for {
-		_, _, err := s.take(ctx)
+		_, _, err := s.take(ctx, nil)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -154,9 +162,10 @@ func (s *Source) Drain(ctx context.Context) error {
 	}
 }
 
-// take counts the next event, and reports whether it is to be shown.
-func (s *Source) take(ctx context.Context) (e event.Event, shown bool, err error) {
-	r, err := s.first(ctx)
+// take counts the next event, and reports whether it is to be shown. It returns io.EOF once
+// stopped is closed.
+func (s *Source) take(ctx context.Context, stopped <-chan struct{}) (e event.Event, shown bool, err error) {
+	r, err := s.first(ctx, stopped)
 	if err != nil {
 		return nil, false, err
 	}
@@ -198,10 +207,10 @@ func (s *Source) Covered() (from, to time.Time, empty bool) {
 }
 
 // first returns the recording whose next event is the earliest.
-func (s *Source) first(ctx context.Context) (*recording, error) {
+func (s *Source) first(ctx context.Context, stopped <-chan struct{}) (*recording, error) {
 	var first *recording
 	for _, r := range s.recordings {
-		if err := s.advance(ctx, r); err != nil {
+		if err := s.advance(ctx, stopped, r); err != nil {
 			return nil, err
 		}
 		if r.head != nil && (first == nil || r.key.Before(first.key)) {
@@ -215,10 +224,12 @@ func (s *Source) first(ctx context.Context) (*recording, error) {
 }
 
 // advance reads the next event of a recording, if it is not there yet.
-func (s *Source) advance(ctx context.Context, r *recording) error {
+func (s *Source) advance(ctx context.Context, stopped <-chan struct{}, r *recording) error {
 	for r.head == nil && !r.ended {
-		i, err := r.stream.next(ctx)
+		i, err := r.stream.next(ctx, stopped)
 		switch {
+		case errors.Is(err, errStopped):
+			return io.EOF
 		case errors.Is(err, io.EOF):
 			r.ended = true
 		case err != nil:
@@ -241,11 +252,7 @@ func (s *Source) align(r *recording, start *event.Start) {
 	if start.BootID == "" {
 		return
 	}
-	first, known := s.boots[start.BootID]
-	if !known {
-		s.boots[start.BootID] = boot{start.Time, start.Uptime}
-		return
-	}
+	first := s.boots.of(start)
 	r.clock.offset = first.wall.Add(start.Uptime - first.uptime).Sub(start.Time)
 }
 
@@ -298,11 +305,9 @@ func (s *Source) Summary() *event.Summary {
 	return s.summaries.summary()
 }
 
-// Stop has Next return io.EOF.
+// Stop has Next return io.EOF, also where it waits for a file.
 func (s *Source) Stop(context.Context) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stopped = true
+	s.stopping()
 	return nil
 }
 

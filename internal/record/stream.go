@@ -47,10 +47,15 @@ func openStream(ctx context.Context, files []file) *stream {
 	return s
 }
 
-// next returns the next item; io.EOF behind the last.
-func (s *stream) next(ctx context.Context) (item, error) {
+// errStopped ends the reading of a file that has more, or that may never have any.
+var errStopped = errors.New("stopped")
+
+// next returns the next item; io.EOF behind the last, errStopped once stopped is closed.
+func (s *stream) next(ctx context.Context, stopped <-chan struct{}) (item, error) {
 	for len(s.current) == 0 {
 		select {
+		case <-stopped:
+			return item{}, errStopped
 		case <-ctx.Done():
 			return item{}, ctx.Err()
 		case b, more := <-s.batches:
@@ -82,7 +87,7 @@ func (s *stream) read(ctx context.Context, files []file, slots chan struct{}) {
 	done := make(chan struct{})
 	close(done)
 	for _, f := range files {
-		err := f.read(func(c chunk) error {
+		err := f.read(ctx, func(c chunk) error {
 			select {
 			case slots <- struct{}{}:
 			case <-ctx.Done():
@@ -108,13 +113,26 @@ func (s *stream) read(ctx context.Context, files []file, slots chan struct{}) {
 	}
 }
 
-func (f file) read(emit func(chunk) error, damaged func(int64, string)) error {
+func (f file) read(ctx context.Context, emit func(chunk) error, damaged func(int64, string)) error {
 	r, err := f.open()
 	if err != nil {
 		return err
 	}
 	defer func() { _ = r.Close() }() // it was only read
-	return readLines(r, f.compressed, emit, damaged)
+	return readLines(readerUntil{ctx, r}, f.compressed, emit, damaged)
+}
+
+// A readerUntil ends with its context: a file may have no end, nor anything to emit.
+type readerUntil struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (r readerUntil) Read(b []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.Reader.Read(b)
 }
 
 // parse reads the lines of a chunk.
@@ -172,9 +190,15 @@ func parseLine(path string, offset int64, line []byte) (items []item) {
 // parseObject refuses what is JSON and no event. The limit of a packet's slots and other
 // numbers are not checked: a reader shows what was written.
 func parseObject(line []byte) (event.Event, error) {
+	if reason := tooDense(line); reason != "" {
+		return nil, errors.New(reason)
+	}
 	e, err := output.Parse(line)
 	if err != nil {
 		return nil, err
+	}
+	if most := maxLineOf[e.Type()]; len(line) > most {
+		return nil, fmt.Errorf("%s of more than %d bytes", e.Type(), most)
 	}
 	if s, isStart := e.(*event.Start); isStart && s.Format > event.Format {
 		return nil, fmt.Errorf("format %d is newer than this xentrace reads (%d): update xentrace", s.Format, event.Format)

@@ -28,6 +28,8 @@ func (t *Tracer) Totals(ctx context.Context) (event.Totals, error) {
 		Events:   t.events.Load(),
 		Gaps:     t.gaps.list(),
 		Missing:  make(map[string]string),
+
+		Interfaces: make([]event.InterfaceTotals, 0, len(counted)),
 	}
 	for i := range counted {
 		totals.Interfaces = append(totals.Interfaces, t.interfaceTotals(&counted[i]))
@@ -161,8 +163,8 @@ func missedBy(l link.Link) uint64 {
 }
 
 func countsMissed(types *kernel.Types) bool {
-	spec, err := types.Cache().Kernel()
-	if err != nil {
+	spec, err := types.Spec("")
+	if err != nil || types.Lacks(kernel.MissedCounts) {
 		return false
 	}
 	var info *btf.Struct

@@ -18,7 +18,7 @@ import (
 
 // patience is how long the program may take to attach or to end. Emulated
 // machines are slow.
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
 
 // A Run is the program, running.
 type Run struct {

@@ -42,7 +42,7 @@ func TestCongestionOfAFullRing(t *testing.T) {
 			if p.report.Total.Stops == 0 || p.report.Total.Wake.Quantile(1) < test.longest || !p.judgment.SmallPackets {
 				t.Errorf("%d stops, wakes %v, small packets %v", p.report.Total.Stops, p.report.Total.Wake, p.judgment.SmallPackets)
 			}
-			if moduleTypes() && (p.full == 0 || p.report.Total.Occupancy[9] == 0) {
+			if driverTypes() && (p.full == 0 || p.report.Total.Occupancy[9] == 0) {
 				t.Errorf("%d of %d samples full, occupancy %v", p.full, p.samples, p.report.Total.Occupancy)
 			}
 		})
@@ -79,7 +79,7 @@ func TestCongestionOfASlowBackend(t *testing.T) {
 	p.agrees(t)
 	p.is(t, event.LimitRing)
 	// Without the driver's BTF (5.10) that is not known; there the ring is full.
-	if longest := p.report.Total.Latency.Quantile(1); moduleTypes() && longest < uint64(slow.Microseconds()/2) {
+	if longest := p.report.Total.Latency.Quantile(1); driverTypes() && longest < uint64(slow.Microseconds()/2) {
 		t.Errorf("%d us to an answer at most", longest)
 	}
 }
