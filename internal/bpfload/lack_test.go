@@ -1,6 +1,7 @@
 package bpfload
 
 import (
+	"bytes"
 	"os"
 	"slices"
 	"strings"
@@ -66,21 +67,21 @@ func TestEveryProgramWithoutEachFeature(t *testing.T) {
 		t.Fatal(err)
 	}
 	own := kernel.NewTypes()
-	for object, open := range map[string]func() (*ebpf.CollectionSpec, error){"xentrace": bpf.LoadXentrace, "congestion": bpf.LoadCongestion} {
-		all, err := open()
+	for object, file := range map[string][]byte{"xentrace": bpf.XentraceObject(), "congestion": bpf.CongestionObject()} {
+		all, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(file))
 		if err != nil {
 			t.Fatal(err)
 		}
 		refused := map[kernel.Feature]int{}
 		for name, p := range all.Programs {
-			if err := loadAlone(all, own, name); err != nil {
+			if err := loadAlone(file, all, own, name); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 			for _, use := range kernel.Features() {
 				if !changes(use.Feature, p) {
 					continue
 				}
-				err := loadAlone(all, own.Without(use.Feature), name)
+				err := loadAlone(file, all, own.Without(use.Feature), name)
 				if use.Feature == kernel.TypedReads && typedArguments[name] {
 					continue
 				}
@@ -101,31 +102,45 @@ func TestEveryProgramWithoutEachFeature(t *testing.T) {
 
 // loadAlone loads one program as its users do. Programs on functions are loaded for a
 // tracepoint with the same kinds of arguments: this kernel may lack the function.
-func loadAlone(all *ebpf.CollectionSpec, types *kernel.Types, name string) error {
-	object := all.Copy()
-	if types.Lacks(kernel.AtomicExchange) {
-		bpf.RemoveExchanges(object.Programs)
-	}
+func loadAlone(file []byte, all *ebpf.CollectionSpec, types *kernel.Types, name string) error {
+	p, accept := all.Programs[name], strings.HasPrefix(name, bpf.CongestionProgCongestionAccept) // which has more arguments
+	onFunction := p.AttachType == ebpf.AttachTraceFEntry || p.AttachType == ebpf.AttachTraceFExit
 	s := Selection{Programs: []string{name}, Types: types, NoLog: true, Variables: map[string]any{}}
-	if types.AllowsTypedReads() && object.Programs[name].Type == ebpf.Tracing && !strings.HasPrefix(name, bpf.CongestionProgCongestionAccept) {
-		s.Variables[bpf.XentraceVarConfig] = typedConfiguration(object)
+	if types.AllowsTypedReads() && p.Type == ebpf.Tracing && !accept {
+		s.Variables[bpf.XentraceVarConfig] = typedConfiguration(all)
 	}
-	if p := object.Programs[name]; p.AttachType == ebpf.AttachTraceFEntry || p.AttachType == ebpf.AttachTraceFExit {
-		if err := withoutFeatures(types, name, p); err != nil {
-			return err
+	removeExchanges := func(programs map[string]*ebpf.ProgramSpec) {
+		if types.Lacks(kernel.AtomicExchange) {
+			bpf.RemoveExchanges(programs)
 		}
-		if strings.HasPrefix(name, bpf.CongestionProgCongestionAccept) { // which has more arguments
-			p.Type, p.AttachType, p.AttachTo = ebpf.RawTracepoint, ebpf.AttachNone, ""
-		} else {
-			p.Type, p.AttachType, p.AttachTo = ebpf.Tracing, ebpf.AttachTraceRawTp, "net_dev_start_xmit"
+	}
+	if onFunction {
+		alone := p.Copy()
+		removeExchanges(map[string]*ebpf.ProgramSpec{name: alone})
+		if err := withoutFeatures(types, name, alone); err != nil {
+			return err
 		}
 		s.Types = types.Without() // whether the tracepoint is typed is not the question
 	}
-	collection, err := Load(func() (*ebpf.CollectionSpec, error) { return object, nil }, s)
+	s.Edit = func(programs map[string]*ebpf.ProgramSpec) {
+		removeExchanges(programs)
+		switch p := programs[name]; {
+		case onFunction && accept:
+			p.Type, p.AttachType, p.AttachTo = ebpf.RawTracepoint, ebpf.AttachNone, ""
+		case onFunction:
+			p.Type, p.AttachType, p.AttachTo = ebpf.Tracing, ebpf.AttachTraceRawTp, "net_dev_start_xmit"
+		}
+	}
+	collection, err := Load(file, s)
 	if err == nil {
 		collection.Close()
 	}
 	return err
+}
+
+// hasMoreArguments reports whether a program reads arguments that the tracepoint has not.
+func hasMoreArguments(name string) bool {
+	return strings.HasPrefix(name, bpf.CongestionProgCongestionAccept) || name == bpf.XentraceProgFexitXdp
 }
 
 func typedConfiguration(object *ebpf.CollectionSpec) any {

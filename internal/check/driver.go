@@ -42,9 +42,9 @@ func (m *Machine) otherDrivers() event.Finding {
 	}
 	if m.NoBus {
 		f.Message += " Network devices without a driver cannot be seen: there is no /sys/bus."
-		if m.Hypervisor.isXen() && !m.Hypervisor.Dom0 {
-			f.Status = event.Unknown
-		}
+	}
+	if f.Status == event.OK && (m.NoBus || m.Unseen != "") && m.Hypervisor.isXen() && !m.Hypervisor.Dom0 {
+		f.Status = event.Unknown
 	}
 	var names []string
 	for _, i := range m.Others {

@@ -81,7 +81,7 @@ type Interface struct {
 	Path     string // through which its network namespace is reached
 	Features Known[netdev.Features]
 	Counters Known[Counters]
-	Trusted  Known[Trust] // what xenstore says
+	Trusted  Known[Trust] // by xenstore
 	Observed *Observation // nil unless asked for
 	Events   Known[netdev.EventChannels]
 	Backend  Known[Backend] // of netfront; zero where xenstore does not name it

@@ -50,6 +50,14 @@ func situations() []situation {
 			g.without("sys")
 			g.interfaces = nil
 		}, "UNKNOWN driver", DriverOf, []string{"Network devices without a driver cannot be seen: there is no /sys/bus."}},
+		{"a Xen guest without interfaces, and with namespaces that cannot be read", func(g *guest) {
+			g.interfaces, g.unseen = nil, "too many open files"
+		}, "UNKNOWN driver", DriverOf, []string{"Other network namespaces were not checked: too many open files."}},
+		{"a KVM guest with namespaces that cannot be read", func(g *guest) {
+			g.without("sys/hypervisor")
+			g.without("sys/class/dmi")
+			g.signature, g.interfaces, g.unseen = "KVMKVMKVM", nil, "that needs root"
+		}, "", DriverOf, []string{"Other network namespaces were not checked: that needs root."}},
 		{"dom0", func(g *guest) {
 			g.write(map[string]string{"proc/xen/capabilities": "control_d", "sys/hypervisor/guest_type": "PV"})
 			g.interfaces = nil
@@ -71,11 +79,11 @@ func situations() []situation {
 			g.write(map[string]string{"sys/kernel/slab/skbuff_small_head/slab_size": "576", "sys/kernel/slab/skbuff_small_head/objs_per_slab": "14"})
 			g.turnOff("sg")
 		}, "FAIL scatter_gather", ScatterGather, []string{"1 of 14 objects of 576 bytes"}},
-		{"scatter-gather off on 7.2, one processor", func(g *guest) {
+		{"scatter-gather off on 7.2, one CPU", func(g *guest) {
 			g.write(map[string]string{"sys/kernel/slab/skbuff_small_head/slab_size": "704", "sys/kernel/slab/skbuff_small_head/objs_per_slab": "11"})
 			g.turnOff("sg")
 		}, "WARN scatter_gather", ScatterGather, []string{"still fit 1 slot", "small_heads_crossing 0"}},
-		{"scatter-gather off, one processor, a slab of one page", func(g *guest) {
+		{"scatter-gather off, one CPU, a slab of one page", func(g *guest) {
 			g.write(map[string]string{"sys/kernel/slab/skbuff_small_head/slab_size": "640", "sys/kernel/slab/skbuff_small_head/objs_per_slab": "6"})
 			g.turnOff("sg")
 		}, "WARN scatter_gather", ScatterGather, []string{"small_heads_in_slab 6, small_heads_crossing 0"}},
@@ -225,7 +233,7 @@ func situations() []situation {
 			g.offer(keyTSO, "0")
 			g.offer(keyTSO6, "0")
 		}, "", Offload, []string{"TSO and TSO for IPv6 are off, and the backend does not offer"}},
-		{"all interrupts on one processor", func(g *guest) {
+		{"all interrupts on one CPU", func(g *guest) {
 			g.write(map[string]string{"proc/interrupts": "  CPU0 CPU1\n 72: 50000 1 xen-dyn -event eth0-q0-tx\n 73: 60000 0 xen-dyn -event eth0-q0-rx\n 74: 0 90000 xen-dyn -event eth01"})
 		}, "WARN interrupts", Interrupts, []string{"All 2 interrupts of the interface go to CPU 0", "echo 2 > /proc/irq/73/smp_affinity", "count 110001"}},
 		{"all interrupts on CPU 2, and CPU 1 offline", func(g *guest) {

@@ -34,7 +34,7 @@ type Source struct {
 	// Xenstore returns what is at paths relative to this domain's own; of those
 	// that are not there, nothing.
 	Xenstore func(ctx context.Context, paths []string) (map[string]string, error)
-	// Signature is what the CPU says of its hypervisor.
+	// Signature is the hypervisor's, by CPUID.
 	Signature func() string
 	// Release is that of the running kernel.
 	Release string
@@ -61,7 +61,7 @@ func Running() (Source, error) {
 		Links:     readLinks,
 		Log:       readLog,
 		Xenstore:  readXenstore,
-		Signature: processorSignature,
+		Signature: cpuSignature,
 		Release:   release,
 	}.WithTypes(""), nil
 }
@@ -80,7 +80,7 @@ func (s Source) WithTypes(btf string) Source {
 	return s
 }
 
-// readLiveCode reads what the running driver does, or returns an error that says
+// readLiveCode reads what the running driver does, or returns an error that names
 // what it takes to do so.
 func readLiveCode(ctx context.Context, types func() (*kernel.Types, error)) (netfront.Answer, error) {
 	capabilities, err := kernel.ReadCapabilities()
@@ -100,7 +100,7 @@ func readLiveCode(ctx context.Context, types func() (*kernel.Types, error)) (net
 	if err != nil {
 		return netfront.Answer{}, err
 	}
-	_ = rlimit.RemoveMemlock() // if it is needed, loading says so
+	_ = rlimit.RemoveMemlock() // if it is needed, loading fails
 	found, err := types()
 	if err != nil {
 		found = kernel.NewTypes() // the program that reads code needs none of them
@@ -217,7 +217,7 @@ func (l *Links) addNamespace(f netdev.Found) error {
 	return err
 }
 
-// look reads what else the kernel says of an interface.
+// look reads what else the kernel shows of an interface.
 func look(ns *netdev.Namespace, i netdev.Interface) Interface {
 	counters, err := ns.Counters(i.Index)
 	return Interface{

@@ -31,7 +31,7 @@ type traced struct {
 	recorder *record.Recorder // nil: nothing is recorded
 }
 
-// attach starts a tracer as the flags say, announces it, and drops privileges once prepare,
+// attach starts a tracer as the flags ask, announces it, and drops privileges once prepare,
 // which may be nil, has opened what needs them. It returns nil and no error if it was
 // interrupted meanwhile.
 func attach(ctx context.Context, in *tracing, records bool, prepare func(*traced)) (*traced, error) {

@@ -85,13 +85,15 @@ func TestPages(t *testing.T) {
 	}
 }
 
+// helpRows are those of a terminal that help fits.
+const helpRows = 50
+
 // Help fits a small terminal, and names every flag.
 func TestHelp(t *testing.T) {
-	const rows = 50
 	all := runWith(t, nil, "help")
 	check := func(name, text string) {
 		t.Helper()
-		if n := strings.Count(text, "\n"); n > rows {
+		if n := strings.Count(text, "\n"); n > helpRows {
 			t.Errorf("help %s has %d rows", name, n)
 		}
 		for line := range strings.Lines(text) {

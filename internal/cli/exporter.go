@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -83,9 +85,9 @@ Waits for an interface if none is there. SIGTERM ends it.`,
 }
 
 func (o *exporterOptions) serveFlags(c *cobra.Command) {
-	list(c, &o.serve.Listen, "web.listen-address", "", "ADDRESS", "address to listen on; default "+defaultListen, cobra.NoFileCompletions, parseAddress)
-	path(c, &o.serve.WebConfig, "web.config.file", "", "TLS and basic auth settings (exporter-toolkit format)")
-	toggle(c, &o.serve.Systemd, "web.systemd-socket", "", "listen on the sockets that systemd passes instead")
+	list(c, &o.serve.Listen, "web.listen-address", "", "ADDR", "address to listen on; default "+defaultListen, cobra.NoFileCompletions, parseAddress)
+	path(c, &o.serve.WebConfig, "web.config.file", "", "TLS and basic auth (exporter-toolkit format)")
+	toggle(c, &o.serve.Systemd, "web.systemd-socket", "", "listen on sockets from systemd instead")
 }
 
 func (o *exporterOptions) countFlags(c *cobra.Command) {
@@ -99,14 +101,18 @@ func (o *exporterOptions) countFlags(c *cobra.Command) {
 }
 
 func (o *exporterOptions) recordFlags(c *cobra.Command) {
-	path(c, &o.recording.dir, "record", "", "also record to this directory, as xentrace record")
+	path(c, &o.recording.dir, "record", "", "also record to this directory")
 	o.recording.limitFlags(c)
 }
 
 // parseAddress accepts HOST:PORT, either of which may be empty or a name.
 func parseAddress(text string) (string, error) {
-	if _, _, err := net.SplitHostPort(text); err != nil {
+	_, port, err := net.SplitHostPort(text)
+	if err != nil {
 		return "", errors.New("not an address such as 127.0.0.1:10118 or :10118")
+	}
+	if n, err := strconv.Atoi(port); n < 0 || n > math.MaxUint16 || errors.Is(err, strconv.ErrRange) {
+		return "", errors.New("port: not a number from 0 to 65535")
 	}
 	return text, nil
 }
@@ -114,6 +120,9 @@ func parseAddress(text string) (string, error) {
 func (o *exporterOptions) run(ctx context.Context) error {
 	if err := o.prepare(); err != nil {
 		return err
+	}
+	if info, err := os.Stat(o.serve.WebConfig); err == nil && !info.Mode().IsRegular() {
+		return usageError{fmt.Errorf("--web.config.file %s: not a regular file", o.serve.WebConfig)}
 	}
 	exporter, err := o.Export(ctx, o.serve)
 	if err != nil {

@@ -153,9 +153,12 @@ func closedChannel() chan struct{} {
 
 func TestExporterUsageErrors(t *testing.T) {
 	for args, want := range map[string]string{
-		"eth0":                       `unexpected argument "eth0"; see xentrace-exporter --help`,
-		"--frob":                     "unknown flag: --frob; see xentrace-exporter --help",
-		"--web.listen-address 10118": "not an address such as 127.0.0.1:10118 or :10118",
+		"eth0":                        `unexpected argument "eth0"; see xentrace-exporter --help`,
+		"--frob":                      "unknown flag: --frob; see xentrace-exporter --help",
+		"--web.listen-address 10118":  "not an address such as 127.0.0.1:10118 or :10118",
+		"--web.listen-address :65536": "port: not a number from 0 to 65535",
+		"--web.listen-address :99999999999999999999":   "port: not a number from 0 to 65535",
+		"--web.config.file /dev/zero":                  "--web.config.file /dev/zero: not a regular file",
 		"--web.systemd-socket --web.listen-address :1": "exclude each other",
 		"--record x --max-size 1":                      "must be at least 1MiB",
 	} {
@@ -180,6 +183,9 @@ func TestExporterUser(t *testing.T) {
 
 func TestExporterHelp(t *testing.T) {
 	help := exportWith(t, newFake(), &fakeExporter{}, "--help").stdout
+	if n := strings.Count(help, "\n"); n > helpRows {
+		t.Errorf("help has %d rows", n)
+	}
 	for line := range strings.Lines(help) {
 		if len(line) > helpWidth+1 {
 			t.Errorf("%q is too wide", line)

@@ -76,7 +76,7 @@ type System struct {
 	// Measure attaches what congestion measures with.
 	Measure func(context.Context, congestion.Options) (Meter, error)
 
-	// Export listens as the options say, for xentrace-exporter.
+	// Export listens as the options ask, for xentrace-exporter.
 	Export func(context.Context, feed.Options) (Exporter, error)
 
 	// Machine is where check reads its facts.

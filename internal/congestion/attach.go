@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"sync"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -76,7 +75,6 @@ type sizes struct {
 // hooks are the attached BPF programs.
 type hooks struct {
 	counters
-	object    func() (*ebpf.CollectionSpec, error) // parsed once
 	selection bpfload.Selection
 	others    []*ebpf.Collection // one for each hook that need not be there
 	links     []link.Link
@@ -93,14 +91,7 @@ type hooks struct {
 func newHooks(types *kernel.Types) *hooks {
 	exchange := !types.Lacks(kernel.AtomicExchange) && bpf.HasExchange()
 	return &hooks{
-		exchange: exchange,
-		object: sync.OnceValues(func() (*ebpf.CollectionSpec, error) {
-			spec, err := bpf.LoadCongestion()
-			if err == nil && !exchange {
-				bpf.RemoveExchanges(spec.Programs)
-			}
-			return spec, err
-		}),
+		exchange:        exchange,
 		missing:         make(map[string]string),
 		countsRecursion: bpfload.CountsRecursion(types),
 	}
@@ -126,7 +117,7 @@ func attach(types *kernel.Types, room sizes, netfront bool) (*hooks, error) {
 			h.missing[f.serves] = fmt.Sprintf("cannot attach to %s: %v", f.name, whyNot(err))
 		}
 	}
-	h.object, h.selection.Types = nil, nil // they take several MiB
+	h.selection.Types = nil // they take several MiB
 	return h, nil
 }
 
@@ -153,6 +144,9 @@ func (h *hooks) configure(types *kernel.Types, room sizes, netfront bool) {
 			bpf.CongestionMapTransmitStateOf:   queues,
 			bpf.CongestionMapReceiveCountersOf: room.interfaces,
 		},
+	}
+	if !h.exchange {
+		h.selection.Edit = func(programs map[string]*ebpf.ProgramSpec) { bpf.RemoveExchanges(programs) }
 	}
 	if netfront {
 		h.configureDriver(types, &cfg)
@@ -234,7 +228,7 @@ func (h *hooks) load() error {
 		s.MapsOf = append(s.MapsOf, f.program)
 	}
 	var err error
-	h.collection, err = bpfload.Load(h.object, s)
+	h.collection, err = bpfload.Load(bpf.CongestionObject(), s)
 	return err
 }
 
@@ -242,7 +236,7 @@ func (h *hooks) load() error {
 func (h *hooks) hook(program string) error {
 	s := h.selection
 	s.Programs, s.Shared = []string{program}, h.collection
-	collection, err := bpfload.Load(h.object, s)
+	collection, err := bpfload.Load(bpf.CongestionObject(), s)
 	if err != nil {
 		return err
 	}

@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"xentrace/internal/demo/network"
 	"xentrace/internal/event"
+	"xentrace/internal/kernel"
 	"xentrace/internal/rocket"
 	"xentrace/internal/trace"
 )
@@ -65,7 +67,7 @@ func Run(ctx context.Context, o Options) error {
 func explain(err error) error {
 	switch {
 	case errors.Is(err, unix.EPERM) && !errors.Is(err, trace.ErrCannotRun):
-		return fmt.Errorf("%w: %w; run with sudo", trace.ErrCannotRun, err)
+		return fmt.Errorf("%w: %w; %s", trace.ErrCannotRun, err, kernel.HowToGain(os.Geteuid()))
 	case errors.Is(err, unix.EOPNOTSUPP):
 		return fmt.Errorf("%w: %w: this kernel lacks veth interfaces, or its module veth is not installed", trace.ErrCannotRun, err)
 	case errors.Is(err, rocket.ErrSinglePages):

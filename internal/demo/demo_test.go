@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"xentrace/internal/event"
+	"xentrace/internal/kernel"
 	"xentrace/internal/rocket"
 	"xentrace/internal/trace"
 	"xentrace/test/need"
@@ -78,7 +80,7 @@ func TestExplain(t *testing.T) {
 		says   string
 	}{
 		{nil, false, ""},
-		{fmt.Errorf("unshare: %w", unix.EPERM), true, "run with sudo"},
+		{fmt.Errorf("unshare: %w", unix.EPERM), true, kernel.HowToGain(os.Geteuid())},
 		{fmt.Errorf("%w: no privilege: %w", trace.ErrCannotRun, unix.EPERM), true, "no privilege"},
 		{fmt.Errorf("veth pair: %w", unix.EOPNOTSUPP), true, "module veth"},
 		{fmt.Errorf("udp: %w", rocket.ErrSinglePages), true, "high_order_alloc_disable"},
@@ -124,7 +126,7 @@ func TestRunEnds(t *testing.T) {
 					return event.Totals{}, test.watch(ctx, interrupt, attached)
 				},
 				Hist: func(context.Context, string, func()) (event.Totals, error) {
-					t.Error("it goes on with the histogram")
+					t.Error("it continues with the histogram")
 					return event.Totals{}, nil
 				},
 			})

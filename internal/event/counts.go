@@ -145,7 +145,7 @@ func (t *Totals) Sum() InterfaceTotals {
 	var sum InterfaceTotals
 	for i := range t.Interfaces {
 		n := &t.Interfaces[i]
-		sum.Each(&n.Counts, func(a *uint64, b uint64) { *a += b })
+		sum.Each(&n.Counts, Plus)
 		if n.Rejected != nil {
 			if sum.Rejected == nil {
 				sum.Rejected = new(uint64)

@@ -141,7 +141,7 @@ func (t *Totals) of(n *InterfaceTotals) *InterfaceTotals {
 }
 
 func (n *InterfaceTotals) subtract(old *InterfaceTotals) {
-	n.Each(&old.Counts, func(a *uint64, b uint64) { *a = less(*a, b) })
+	n.Each(&old.Counts, less)
 	n.Rejected, n.TxDroppedDelta = lessKnown(n.Rejected, old.Rejected), lessKnown(n.TxDroppedDelta, old.TxDroppedDelta)
 	n.Stuck = lessKnown(n.Stuck, old.Stuck)
 	if n.Conntrack != nil && old.Conntrack != nil {
@@ -159,7 +159,7 @@ func (n *InterfaceTotals) subtract(old *InterfaceTotals) {
 }
 
 func (n *InterfaceTotals) add(more *InterfaceTotals) {
-	n.Each(&more.Counts, func(a *uint64, b uint64) { *a += b })
+	n.Each(&more.Counts, Plus)
 	n.Device, n.Driver, n.Backend, n.Queues = more.Device, more.Driver, more.Backend, more.Queues
 	n.XDP = more.XDP
 	n.Gone, n.StuckNow = more.Gone, more.StuckNow
@@ -183,25 +183,29 @@ func (n *InterfaceTotals) add(more *InterfaceTotals) {
 	}
 }
 
-// Each calls f with every count and the same of another.
-func (c *Counts) Each(o *Counts, f func(*uint64, uint64)) {
-	f(&c.Packets, o.Packets)
-	f(&c.Bytes, o.Bytes)
-	f(&c.OverLimit, o.OverLimit)
-	f(&c.Dropped, o.Dropped)
-	f(&c.Linearized, o.Linearized)
-	f(&c.Bounced, o.Bounced)
-	f(&c.RingLost, o.RingLost)
-	f(&c.Elsewhere, o.Elsewhere)
-	f(&c.XDPPackets, o.XDPPackets)
-	f(&c.XDPDropped, o.XDPDropped)
+// Each sets every count to f of it and the same of another. Pointers to counts would move
+// both to the heap.
+func (c *Counts) Each(o *Counts, f func(a, b uint64) uint64) {
+	c.Packets = f(c.Packets, o.Packets)
+	c.Bytes = f(c.Bytes, o.Bytes)
+	c.OverLimit = f(c.OverLimit, o.OverLimit)
+	c.Dropped = f(c.Dropped, o.Dropped)
+	c.Linearized = f(c.Linearized, o.Linearized)
+	c.Bounced = f(c.Bounced, o.Bounced)
+	c.RingLost = f(c.RingLost, o.RingLost)
+	c.Elsewhere = f(c.Elsewhere, o.Elsewhere)
+	c.XDPPackets = f(c.XDPPackets, o.XDPPackets)
+	c.XDPDropped = f(c.XDPDropped, o.XDPDropped)
 	for i := range c.Slots {
-		f(&c.Slots[i], o.Slots[i])
+		c.Slots[i] = f(c.Slots[i], o.Slots[i])
 	}
 	for i := range c.Causes {
-		f(&c.Causes[i], o.Causes[i])
+		c.Causes[i] = f(c.Causes[i], o.Causes[i])
 	}
 }
+
+// Plus is a+b, for [Counts.Each].
+func Plus(a, b uint64) uint64 { return a + b }
 
 // less is a-b; 0 where a count went back, as that of an interface that came anew does.
 func less(a, b uint64) uint64 {

@@ -90,7 +90,7 @@ func Open() (Machine, error) {
 		return nil, err
 	}
 	if !capabilities.Has(unix.CAP_NET_ADMIN) {
-		return nil, fmt.Errorf("%w: missing privilege CAP_NET_ADMIN, to change the features and the MTU of an interface; run with sudo", trace.ErrCannotRun)
+		return nil, fmt.Errorf("%w: missing privilege CAP_NET_ADMIN, to change the features and the MTU of an interface; %s", trace.ErrCannotRun, kernel.HowToGain(os.Geteuid()))
 	}
 	return Running{}, nil
 }

@@ -38,12 +38,21 @@ func NewTypes() *Types {
 // Cache is what the kernel's own types are kept in.
 func (t *Types) Cache() *btf.Cache { return t.cache }
 
-// FromFile returns the kernel's types if they are of a file, and nil if the kernel shows them.
-func (t *Types) FromFile() *btf.Spec {
-	if t.file == nil {
-		return nil
+// conntrackModule is where nf_conn is, unless it is built in.
+const conntrackModule = "nf_conntrack"
+
+// Relocation returns what programs are relocated by: the kernel's types, and those of modules. By
+// itself the library would take the types of every module there is. Both are nil where the kernel
+// has no types.
+func (t *Types) Relocation() (kernel *btf.Spec, modules []*btf.Spec) {
+	kernel, err := t.Spec("")
+	if err != nil {
+		return nil, nil
 	}
-	return t.file.kernel
+	if conntrack, err := t.Spec(conntrackModule); err == nil {
+		modules = append(modules, conntrack)
+	}
+	return kernel, modules
 }
 
 // Path is the file that the types were read from; empty if the kernel shows them.

@@ -81,6 +81,14 @@ func threadCapabilities() (Capabilities, error) {
 	return Capabilities(uint64(data[1].Effective)<<32 | uint64(data[0].Effective)), nil
 }
 
+// HowToGain is what a user with this ID does about a missing capability.
+func HowToGain(uid int) string {
+	if uid != 0 {
+		return "run with sudo"
+	}
+	return "root lacks it here: add it to the container (--cap-add) or to the systemd unit (CapabilityBoundingSet=)"
+}
+
 // Has reports whether the set holds the capability itself.
 func (c Capabilities) Has(capability Capability) bool {
 	return c>>uint(capability)&1 == 1

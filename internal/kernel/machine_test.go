@@ -91,6 +91,15 @@ func capabilitiesOf(list ...Capability) Capabilities {
 	return set
 }
 
+// Root without a capability is in a container or a confined unit, where sudo changes nothing.
+func TestHowToGain(t *testing.T) {
+	for uid, want := range map[int]string{1000: "run with sudo", 0: "--cap-add"} {
+		if how := HowToGain(uid); !strings.Contains(how, want) || strings.Contains(how, "sudo") == (uid == 0) {
+			t.Errorf("uid %d: %s", uid, how)
+		}
+	}
+}
+
 func TestMissingCapabilities(t *testing.T) {
 	all := capabilitiesOf(unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_SYS_ADMIN, unix.CAP_NET_ADMIN, unix.CAP_SYSLOG, unix.CAP_SYS_RESOURCE)
 	for _, test := range []struct {

@@ -49,7 +49,7 @@ func (s Symbol) Base() string {
 	return base
 }
 
-// Where says in words where the symbol lives.
+// Where describes where the symbol is.
 func (s Symbol) Where() string {
 	if s.Module == "" {
 		return "vmlinux"

@@ -30,7 +30,7 @@ const (
 // from one of them to another disappears and appears. A namespace that a process makes for
 // itself when it is no longer young is found at one of the next ten intervals.
 //
-// A [Failed] event with Namespace 0, or that of the only one, says that namespaces are not
+// A [Failed] event with Namespace 0, or that of the only one, means that namespaces are not
 // watched, and why. They are tried again at the next interval.
 //
 // The channel is closed when ctx ends. [Synced] with Namespace 0 follows the interfaces

@@ -19,7 +19,7 @@ const (
 	// of distributions have less than 20 MiB.
 	maxUnpackedBytes = 128 << 20
 	// maxWindowBytes bounds the dictionary (xz) or window (zstd), which a decoder allocates
-	// as the file says. "xz -9" takes this much, distributions 8 MiB at most.
+	// as the file asks. "xz -9" takes this much, distributions 8 MiB at most.
 	maxWindowBytes = 64 << 20
 	// unpackedChunk is how much of what is unpacked is allocated at a time.
 	unpackedChunk = 1 << 20

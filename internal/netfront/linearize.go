@@ -24,7 +24,7 @@ const (
 type Linearization uint8
 
 const (
-	// Unknown means that the code did not show it; the evidence says why.
+	// Unknown means that the code did not show it; the evidence has the reason.
 	Unknown Linearization = iota
 	// Linearizes means that the driver copies the packet into one buffer and sends it
 	// ("Fix handling packets on compound pages with skb_linearize", 3.17).

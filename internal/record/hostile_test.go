@@ -132,9 +132,9 @@ func TestPlantedSegments(t *testing.T) {
 	try(t, os.WriteFile(directory+"/xentrace-00000001-a.jsonl", linesOf(small()...), 0o600))
 	try(t, syscall.Mkfifo(directory+"/xentrace-00000002-a.jsonl", 0o600))
 	try(t, os.Symlink("/dev/zero", directory+"/xentrace-00000003-a.jsonl"))
-	paths, err := Paths(directory)
-	if err != nil || len(paths) != 1 || filepath.Base(paths[0]) != "xentrace-00000001-a.jsonl" {
-		t.Errorf("%v, %v: want the first", paths, err)
+	files, err := filesOf(directory)
+	if err != nil || len(files) != 1 || filepath.Base(files[0].path) != "xentrace-00000001-a.jsonl" {
+		t.Errorf("%v, %v: want the first", files, err)
 	}
 	if _, err := Open(context.Background(), []string{directory}, ReadOptions{}); err != nil {
 		t.Error(err)

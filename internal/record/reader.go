@@ -29,7 +29,7 @@ type chunk struct {
 	plain  bool  // offset counts bytes of lines, too
 }
 
-// readLines reads a recording and hands over whole lines; compressed is what its name says,
+// readLines reads a recording and hands over whole lines; compressed is by its name,
 // the content may know better. damaged is called with what cannot be read. Memory is bounded
 // whatever the file holds.
 func readLines(r io.Reader, compressed bool, emit func(chunk) error, damaged func(offset int64, reason string)) error {

@@ -33,12 +33,15 @@ type ReadOptions struct {
 	Since, Until Bound
 	// Damaged is called with each part that cannot be read; may be nil.
 	Damaged func(Damage)
+	// Hash has Files return what was read.
+	Hash bool
 }
 
 // A Source reads recordings, several at once merged by time. It is a session's source: its
 // events are those of the recordings, in order, and Summary is what they counted.
 type Source struct {
 	recordings   []*recording
+	digests      []*digest // of all files, if they are hashed
 	since, until time.Time // zero: no bound
 	damaged      func(Damage)
 	boots        boots
@@ -75,9 +78,12 @@ func Open(ctx context.Context, paths []string, o ReadOptions) (*Source, error) {
 		all = append(all, files)
 	}
 	if o.Since.set() || o.Until.set() {
-		end, err := endOf(ctx, all)
-		if err != nil {
-			return nil, err
+		var end time.Time
+		if o.Since.Before > 0 || o.Until.Before > 0 {
+			var err error
+			if end, err = endOf(ctx, all); err != nil {
+				return nil, err
+			}
 		}
 		s.since, s.until = o.Since.moment(end), o.Until.moment(end)
 		if !s.until.IsZero() && s.since.After(s.until) {
@@ -86,6 +92,9 @@ func Open(ctx context.Context, paths []string, o ReadOptions) (*Source, error) {
 		s.summaries.ranged = true
 	}
 	for _, files := range all {
+		if o.Hash {
+			s.digests = append(s.digests, digestsOf(files)...)
+		}
 		s.recordings = append(s.recordings, &recording{stream: openStream(ctx, files)})
 	}
 	return s, nil
@@ -100,6 +109,9 @@ func endOf(ctx context.Context, all [][]file) (time.Time, error) {
 	defer cancel()
 	var end time.Time
 	for _, files := range all {
+		if err := readableTwice(files); err != nil {
+			return end, err
+		}
 		var c clock
 		last := openStream(ctx, files[max(len(files)-2, 0):])
 		for {

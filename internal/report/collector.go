@@ -324,7 +324,7 @@ func (c *Collector) interfaceOf(n *event.InterfaceTotals) *event.InterfaceTotals
 }
 
 func addCounts(to, n *event.InterfaceTotals) {
-	to.Each(&n.Counts, func(a *uint64, b uint64) { *a += b })
+	to.Each(&n.Counts, event.Plus)
 	to.Rejected = sumOf(to.Rejected, n.Rejected)
 	to.TxDroppedDelta = sumOf(to.TxDroppedDelta, n.TxDroppedDelta)
 	if n.Stuck != nil {

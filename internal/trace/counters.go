@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/cilium/ebpf"
@@ -51,25 +52,23 @@ func countsOf(c *bpf.XentraceCounters) counts {
 	return sum
 }
 
-// each applies f to every pair of numbers.
-func (c *counts) each(other *counts, f func(a *uint64, b uint64)) {
+// each sets every number to f of it and the same of another.
+func (c *counts) each(other *counts, f func(a, b uint64) uint64) {
 	c.Each(&other.Counts, f)
-	f(&c.rejected, other.rejected)
+	c.rejected = f(c.rejected, other.rejected)
 	for i := range c.reasons {
-		f(&c.reasons[i], other.reasons[i])
+		c.reasons[i] = f(c.reasons[i], other.reasons[i])
 	}
 	for i := range c.suppressed {
-		f(&c.suppressed[i], other.suppressed[i])
+		c.suppressed[i] = f(c.suppressed[i], other.suppressed[i])
 	}
 }
 
-func (c *counts) add(other *counts) {
-	c.each(other, func(a *uint64, b uint64) { *a += b })
-}
+func (c *counts) add(other *counts) { c.each(other, event.Plus) }
 
 func (c *counts) minus(other *counts) counts {
 	difference := *c
-	difference.each(other, func(a *uint64, b uint64) { *a -= b })
+	difference.each(other, func(a, b uint64) uint64 { return a - b })
 	return difference
 }
 
@@ -118,7 +117,7 @@ func (r *registry) counted(ctx context.Context) ([]interfaceTotals, error) {
 		return nil, err
 	}
 	all := make([]interfaceTotals, 0, len(r.all)+1)
-	from := make(spaces)
+	from := newSpaces(maps.Values(r.active))
 	defer func() { _ = from.close() }() // only read from
 	for _, w := range r.all {
 		t, err := r.interfaceTotals(ctx, from, w)
@@ -205,7 +204,8 @@ func (r *registry) read(slot uint32) (counts, error) {
 		c := countsOf(&perCPU[i])
 		sum.add(&c)
 	}
-	return sum, errors.Join(r.readElsewhere(slot, &sum), r.readXDP(slot, &sum))
+	err := errors.Join(r.readElsewhere(slot, &sum), r.readXDP(slot, &sum))
+	return sum, err
 }
 
 // readElsewhere adds the drops outside the driver.
@@ -275,32 +275,3 @@ func (r *rejections) configure(s *bpfload.Selection) {
 
 // MissingAnswers returns why TX responses cannot be seen; empty if they can.
 func (t *Tracer) MissingAnswers() string { return t.rejections.missing }
-
-// spaces are the network namespaces whose counters are read at one moment, each opened
-// once: finding one may take a look at every process. They are not kept open, which would
-// keep them alive.
-type spaces map[uint32]openedSpace
-
-type openedSpace struct {
-	namespace *netdev.Namespace
-	err       error // of opening it
-}
-
-func (s spaces) open(ctx context.Context, inum uint32) (*netdev.Namespace, error) {
-	opened, known := s[inum]
-	if !known {
-		opened.namespace, opened.err = netdev.OpenNamespace(ctx, inum)
-		s[inum] = opened
-	}
-	return opened.namespace, opened.err
-}
-
-func (s spaces) close() error {
-	var err error
-	for _, opened := range s {
-		if opened.namespace != nil {
-			err = errors.Join(err, opened.namespace.Close())
-		}
-	}
-	return err
-}

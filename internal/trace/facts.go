@@ -21,7 +21,7 @@ type facts struct {
 	free   netfront.AnyContextFree
 
 	symbols  *kernel.Symbols // nil until they are read
-	transmit uint64          // address of xennet_start_xmit, 0 if not known
+	transmit uint64          // address of xennet_start_xmit, 0 if not known: backends that hook it do without
 
 	// This kernel frees dropped packets as if they were consumed; needed where
 	// the tracepoints stand in for the any-context free.
@@ -69,6 +69,18 @@ func (f *facts) learnSymbols() (err error) {
 	f.transmit = transmit.Address
 	f.free, err = netfront.FindAnyContextFree(f.symbols, f.types)
 	return err
+}
+
+// learnNames finds the functions that kprobes are attached to. The kernel takes as long to print its
+// symbols as all else at the start, so the types have to do where the driver is loaded; drops
+// elsewhere need the symbols in any case.
+func (f *facts) learnNames(loaded bool) (err error) {
+	if loaded && f.drops != event.DropsAll {
+		if f.free, err = netfront.FindAnyContextFreeByType(f.types); err == nil {
+			return nil
+		}
+	}
+	return f.learnSymbols()
 }
 
 // learnFrees finds out how this kernel frees dropped packets. If the code does not show

@@ -21,17 +21,17 @@ func load(s bpfload.Selection, cfg bpf.XentraceConfiguration) (*ebpf.Collection,
 	s.Variables[bpf.XentraceVarConfig] = cfg
 	if cfg.TypedReads != 0 {
 		s.NoLog = true
-		if collection, err := bpfload.Load(bpf.LoadXentrace, s); err == nil {
+		if collection, err := bpfload.Load(bpf.XentraceObject(), s); err == nil {
 			return collection, nil
 		}
 		cfg.TypedReads, s.NoLog = 0, false
 		s.Variables[bpf.XentraceVarConfig] = cfg
 	}
-	return bpfload.Load(bpf.LoadXentrace, s)
+	return bpfload.Load(bpf.XentraceObject(), s)
 }
 
 func loadPrograms(types *kernel.Types, programs ...string) (*ebpf.Collection, error) {
-	return bpfload.Load(bpf.LoadXentrace, bpfload.Selection{Programs: programs, Types: types})
+	return bpfload.Load(bpf.XentraceObject(), bpfload.Selection{Programs: programs, Types: types})
 }
 
 // codeChunk is how much code the BPF program reads at once, in bytes.

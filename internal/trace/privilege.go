@@ -70,7 +70,7 @@ func allowsTracing(release string) error {
 		return fmt.Errorf("%w: this is a user namespace, as of a rootless container, whose root may not load BPF programs; run it as root on the machine itself", ErrCannotRun)
 	}
 	if len(missing) > 0 {
-		return fmt.Errorf("%w: missing privilege %s; run with sudo", ErrCannotRun, strings.Join(missing, ", "))
+		return fmt.Errorf("%w: missing privilege %s; %s", ErrCannotRun, strings.Join(missing, ", "), kernel.HowToGain(os.Geteuid()))
 	}
 	lockdown, err := kernel.ReadLockdown()
 	if err != nil {
@@ -95,7 +95,7 @@ func mounted(root fs.FS) error {
 }
 
 // tryRingBuffer makes one: distributions carry it back, as RHEL 8 to its 4.18. The error wraps
-// ebpf.ErrNotSupported or says EINVAL where the kernel does not know this type of map; what else
+// ebpf.ErrNotSupported or EINVAL where the kernel does not know this type of map; what else
 // keeps it from being made is for the caller that needs it to report.
 func tryRingBuffer() error {
 	_ = rlimit.RemoveMemlock() // before 5.11 maps count against it

@@ -8,11 +8,11 @@ import (
 	"os"
 	"time"
 
-	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 
 	"xentrace/bpf"
 	"xentrace/internal/event"
+	"xentrace/internal/ringread"
 )
 
 // DefaultRingBytes is the size of the ring buffer, unless asked otherwise, of machines with up
@@ -64,18 +64,18 @@ func (t *Tracer) Read(ctx context.Context) (event.Packet, error) {
 		}
 		err := t.reader.ReadInto(&t.record)
 		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, ringbuf.ErrFlushed):
+		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, ringread.ErrFlushed):
 			if err := t.pause(ctx, wait); err != nil {
 				return event.Packet{}, err
 			}
 			wait = idleDelay
 			continue
-		case errors.Is(err, ringbuf.ErrClosed):
+		case errors.Is(err, os.ErrClosed):
 			return event.Packet{}, io.EOF
 		case err != nil:
 			return event.Packet{}, fmt.Errorf("ring buffer: %w", err)
 		}
-		if err := t.take(ctx, t.record.RawSample); err != nil {
+		if err := t.take(ctx, t.record); err != nil {
 			return event.Packet{}, err
 		}
 		wait = recheckDelay
@@ -100,7 +100,7 @@ func (t *Tracer) nextPending() (event.Packet, bool) {
 // pause sets how long the reader waits for the next record, now that there is none. It
 // returns io.EOF after Stop.
 func (t *Tracer) pause(ctx context.Context, wait time.Duration) error {
-	if t.ended.Load() != nil && t.reader.AvailableBytes() == 0 {
+	if t.ended.Load() != nil && t.reader.Available() == 0 {
 		if len(t.pending.packets) == 0 {
 			return io.EOF
 		}

@@ -7,11 +7,11 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 
 	"xentrace/bpf"
 	"xentrace/internal/event"
+	"xentrace/internal/ringread"
 )
 
 // settleInterval is how long the record of a packet over the limit that was not dropped
@@ -83,7 +83,7 @@ func (t *Tracer) startSettling() error {
 	if !t.attachment.settles() {
 		return nil
 	}
-	if t.unsettled, err = ringbuf.NewReader(t.attachment.collection.Maps[bpf.XentraceMapUnsettled]); err != nil {
+	if t.unsettled, err = ringread.New(t.attachment.collection.Maps[bpf.XentraceMapUnsettled]); err != nil {
 		return fmt.Errorf("ring buffer of packets in flight: %w", err)
 	}
 	t.following.Go(func() { t.settlePackets(t.background) })
@@ -93,12 +93,12 @@ func (t *Tracer) startSettling() error {
 // settlePackets does so until ctx ends. The BPF programs wake it when a packet is pending, so
 // that a quiet run does not wake up.
 func (t *Tracer) settlePackets(ctx context.Context) {
-	var cpu ringbuf.Record
+	var cpu []byte
 	for {
 		if err := t.unsettled.ReadInto(&cpu); err != nil {
 			return // Close
 		}
-		if t.unsettled.AvailableBytes() > 0 {
+		if t.unsettled.Available() > 0 {
 			continue
 		}
 		for open := true; open; {

@@ -29,6 +29,8 @@ func (t *Tracer) Totals(ctx context.Context) (event.Totals, error) {
 		Events:   t.events.Load(),
 		Gaps:     t.gaps.list(),
 		Missing:  make(map[string]string),
+
+		Interfaces: make([]event.InterfaceTotals, 0, len(counted)),
 	}
 	noXDP := t.missingXDP()
 	if noXDP != "" {

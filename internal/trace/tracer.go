@@ -12,13 +12,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cilium/ebpf/ringbuf"
 	"github.com/cilium/ebpf/rlimit"
 
 	"xentrace/bpf"
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
+	"xentrace/internal/ringread"
 )
 
 // ErrCannotRun marks errors that mean this machine cannot run the tracer as
@@ -77,11 +77,11 @@ type Tracer struct {
 	fileTypes   *kernel.Types // nil: the kernel shows its types
 	attachment  *attachment
 	registry    *registry
-	reader      *ringbuf.Reader
+	reader      *ringread.Reader
 	decoder     recordDecoder
 	pending     pending
-	unsettled   *ringbuf.Reader // wakes settlePackets; nil: nothing is settled
-	record      ringbuf.Record
+	unsettled   *ringread.Reader // wakes settlePackets; nil: nothing is settled
+	record      []byte
 	recordRead  chan struct{}   // holds one value if a record was read since it was received
 	waking      context.Context // the one whose end wakes the reader
 	stopWaking  func() bool
@@ -253,7 +253,7 @@ func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error
 	t.decoder = recordDecoder{jiffy: time.Second / time.Duration(ticks), wallTime: (&kernelClock{}).wallTime, foreignPIDs: !inInitialPIDNamespace()}
 	t.stuck = newStuckWatch(t.decoder.jiffy)
 	t.connections = newConnections(t.decoder.jiffy)
-	if t.reader, err = ringbuf.NewReader(maps[bpf.XentraceMapEvents]); err != nil {
+	if t.reader, err = ringread.New(maps[bpf.XentraceMapEvents]); err != nil {
 		return fmt.Errorf("ring buffer: %w", err)
 	}
 	t.reader.SetDeadline(time.Now()) // the first Read polls before it waits

@@ -47,7 +47,7 @@ func BenchmarkRecord(b *testing.B) {
 		var sent []uint64 // by the interface, in each half
 		for half := range 2 {
 			before := l.transmitted()
-			n, lasted := l.send(sender, stormSeconds/2*stormPace)
+			n, lasted := l.send(sender, stormSeconds/2*stormPace, stormPace)
 			events, took, sent = events+n, took+lasted, append(sent, l.transmitted()-before)
 			time.Sleep(time.Until(began.Add(time.Duration(half+1)*recordInterval + time.Second)))
 		}

@@ -73,7 +73,7 @@ func TestCongestionCountsToThePacket(t *testing.T) {
 			if len(c.Queues) != 1 || q.Packets != c.Packets || q.Bytes != c.Bytes || q.Busy != 0 || q.Stops != 0 || q.Occupancy != nil || c.PpsBound != nil {
 				t.Errorf("queues %+v", c.Queues)
 			}
-			// A head may lie across two pages: one slot more.
+			// A head may straddle a page boundary: one slot more.
 			if q.Slots != c.Slots[1]+2*c.Slots[2] || c.Slots[1]+c.Slots[2] != c.Packets {
 				t.Errorf("%d slots, %v", q.Slots, c.Slots)
 			}

@@ -5,7 +5,6 @@ package guest
 import (
 	"context"
 	"net/netip"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -124,7 +123,7 @@ func (p *pressure) agrees(t *testing.T) {
 	if total.Full == nil || total.Notifications == nil || total.Copied == nil || r.TCP == nil || r.TCP.Accepts == nil {
 		t.Fatalf("not measured: %v", r.Missing)
 	}
-	if !moduleTypes() {
+	if !driverTypes() {
 		for _, key := range []string{"occupancy", "completion_us", "pps_bound"} {
 			if !strings.Contains(r.Missing[key], "BTF") {
 				t.Errorf("%s is missing for %q", key, r.Missing[key])
@@ -151,11 +150,6 @@ func (p *pressure) agrees(t *testing.T) {
 	if b := r.Bound; b == nil || b.PacketsPerSecond <= 0 || b.Share <= 0 {
 		t.Errorf("bound %+v", r.Bound)
 	}
-}
-
-func moduleTypes() bool {
-	_, err := os.Stat("/sys/kernel/btf/xen_netfront")
-	return err == nil
 }
 
 // is checks what the limit is said to be. The guest shares its emulated CPUs with
@@ -205,7 +199,7 @@ func TestCongestionAgrees(t *testing.T) {
 		if share := p.report.Total.SmallShare(); share != 1 {
 			t.Errorf("%v of the packets are small, want all", share)
 		}
-		if moduleTypes() && uint64(p.most) > 2*p.report.Total.Occupancy.Quantile(1) {
+		if driverTypes() && uint64(p.most) > 2*p.report.Total.Occupancy.Quantile(1) {
 			t.Errorf("%d slots in use in a sample, and at most %d at a packet", p.most, p.report.Total.Occupancy.Quantile(1))
 		}
 	})
