@@ -15,15 +15,26 @@ struct layout {
 };
 
 /* Length and offset of a fragment are the second word of both kinds of skb_frag_t. */
+static __always_inline __u32 word_slots(__u64 frag)
+{
+	return slots_of(frag >> 32, (__u32)frag);
+}
+
+/* By fours: the loop and the casts are a third of the instructions otherwise. */
 static __always_inline __u32 frag_slots_typed(__u64 frags, __u32 nr_frags)
 {
-	__u32 slots = 0;
+	__u64 before = bpf_core_field_offset(struct rusage, ru_maxrss);
+	__u32 slots = 0, i = 0;
 
-	for (__u32 i = 0; i < MAX_FRAGS && i < nr_frags; i++) {
-		__u64 frag = words_at(frags + i * sizeof(struct frag))->tv_nsec;
+	for (; i + 4 <= MAX_FRAGS && i + 4 <= nr_frags; i += 4) {
+		struct rusage *four =
+			TYPED(struct rusage, (void *)(frags + i * sizeof(struct frag) - before));
 
-		slots += slots_of(frag >> 32, (__u32)frag);
+		slots += word_slots(four->ru_ixrss) + word_slots(four->ru_isrss) +
+			 word_slots(four->ru_majflt) + word_slots(four->ru_inblock);
 	}
+	for (; i < MAX_FRAGS && i < nr_frags; i++)
+		slots += word_slots(words_at(frags + i * sizeof(struct frag))->tv_nsec);
 	return slots;
 }
 

@@ -26,9 +26,7 @@
  */
 static inline unsigned int slots_of(unsigned int offset, unsigned int size)
 {
-	unsigned long long end = (unsigned long long)(offset & (XEN_PAGE_SIZE - 1)) + size;
-
-	return (unsigned int)((end + XEN_PAGE_SIZE - 1) / XEN_PAGE_SIZE);
+	return ((offset & (XEN_PAGE_SIZE - 1)) + size + XEN_PAGE_SIZE - 1) / XEN_PAGE_SIZE;
 }
 
 /* The head is granted page by page of the kernel, which may be larger than Xen's. */

@@ -16,6 +16,7 @@ import (
 	"xentrace/internal/event"
 	"xentrace/internal/flow"
 	"xentrace/internal/kernel"
+	"xentrace/internal/netfront"
 	"xentrace/internal/trace"
 )
 
@@ -125,7 +126,16 @@ func (f *fakeTracer) start(ctx context.Context, o trace.Options) (Tracer, error)
 	return f, nil
 }
 
-func (f *fakeTracer) SetProbe(uint64) error  { return nil }
+func (f *fakeTracer) SetProbe(uint64) error { return nil }
+
+func (f *fakeTracer) DriverCode(context.Context) (netfront.Answer, error) {
+	return netfront.Answer{Value: netfront.Linearizes, Evidence: "xennet_start_xmit+0x81a calls __pskb_pull_tail"}, nil
+}
+
+func (f *fakeTracer) SharedInfo() (kernel.SharedInfo, error) {
+	return kernel.SharedInfo{MaxFrags: 17, Bytes: 320}, nil
+}
+
 func (f *fakeTracer) MissingAnswers() string { return "" }
 func (f *fakeTracer) Hooks() (int, int)      { return 2, 0 }
 

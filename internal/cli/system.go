@@ -22,6 +22,7 @@ import (
 	"xentrace/internal/fix"
 	"xentrace/internal/flow"
 	"xentrace/internal/kernel"
+	"xentrace/internal/netfront"
 	"xentrace/internal/output"
 	"xentrace/internal/probe"
 	"xentrace/internal/trace"
@@ -47,6 +48,10 @@ type Tracer interface {
 	Hooks() (attached, missing int)
 	// MissingAnswers returns why TX responses are not seen; empty if they are.
 	MissingAnswers() string
+	// DriverCode waits for what the driver's code shows, which the tracer reads in any case.
+	DriverCode(context.Context) (netfront.Answer, error)
+	// SharedInfo is what the kernel keeps at the end of every head.
+	SharedInfo() (kernel.SharedInfo, error)
 	// DropPrivileges becomes the user and drops all privileges that neither the tracer nor
 	// the caller needs, who names its own.
 	DropPrivileges(context.Context, kernel.User, ...kernel.Capability) error

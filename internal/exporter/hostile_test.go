@@ -58,7 +58,7 @@ func TestSlowClients(t *testing.T) {
 				if !test.losesIt {
 					continue
 				}
-				// Only a client that the server let go of gets to the end.
+				// Only a client whose connection the server closed gets to the end.
 				_ = client.SetReadDeadline(time.Now().Add(time.Minute))
 				if _, err := io.Copy(io.Discard, client); errors.Is(err, os.ErrDeadlineExceeded) {
 					t.Error("the server keeps a slow client")

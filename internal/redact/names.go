@@ -57,7 +57,7 @@ func keyOf(name string) string {
 }
 
 // commonDevice matches the names that kernels, udev, hypervisors and container engines give:
-// they say what an interface is, and nothing of whose it is. The name with a hardware address,
+// they show the kind of an interface and not its owner. The name with a hardware address,
 // enx001122334455, is not among them.
 var commonDevice = regexp.MustCompile(`^(lo|\(others\)|` +
 	`(eth|eno|ens|enX|wlan|vif|xenbr|virbr|br|bond|team|docker|tun|tap|wg|dummy|ifb|vlan|sit|gre|gretap|erspan|ip6tnl|tunl|ip6gre|vxlan|geneve|macvlan|ipvlan|cni)[0-9]+([.:-][0-9]+){0,2}(-emu)?|` +

@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"context"
 	"errors"
 	"testing"
 
@@ -47,5 +48,21 @@ func TestLearnNames(t *testing.T) {
 		if err != nil || f.free.Symbol.Name != want.Symbol.Name || f.free.Consumed != want.Consumed {
 			t.Errorf("%s: %+v, want %+v by the symbols, %v", test.name, f.free, want, err)
 		}
+	}
+}
+
+// What the driver's code shows is waited for.
+func TestDriverCode(t *testing.T) {
+	var tracer Tracer
+	generation := tracer.driver.generations.begin(0, "")
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := tracer.DriverCode(over); !errors.Is(err, context.Canceled) {
+		t.Errorf("before it is read: %v, want %v", err, context.Canceled)
+	}
+	want := netfront.Answer{Value: netfront.Drops, Evidence: "no call"}
+	go generation.resolve(want)
+	if got, err := tracer.DriverCode(t.Context()); err != nil || got != want {
+		t.Errorf("%+v, %v, want %+v", got, err, want)
 	}
 }

@@ -86,6 +86,9 @@ type Tracer struct {
 	waking      context.Context // the one whose end wakes the reader
 	stopWaking  func() bool
 
+	sharedInfo    kernel.SharedInfo
+	sharedMissing error // why it is not known
+
 	started time.Time
 	ended   atomic.Pointer[time.Time] // set by Stop
 	events  atomic.Uint64             // records delivered
@@ -153,6 +156,7 @@ func (t *Tracer) start(ctx context.Context, types *kernel.Types) error {
 			t.notify(event.Notice{ID: event.NoticeStacksUnavailable, Reason: err.Error()})
 		}
 	}
+	t.sharedInfo, t.sharedMissing = f.types.SharedInfo()
 	t.rejections = c.rejections
 	if t.options.Rejected && !t.options.Probe && !t.rejections.counted() {
 		t.notify(event.Notice{ID: event.NoticeRejectedUnavailable, Reason: t.rejections.missing})

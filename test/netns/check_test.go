@@ -39,7 +39,7 @@ func TestCheckAnywhere(t *testing.T) {
 		{"in a container", container("check"), nil, 0, "OK driver: No interface is driven by xen-netfront: these checks do not apply. Other network namespaces were not checked: that needs root."},
 		{"in a container, beside ec2rl", container("check --ec2rl"), nil, 0, "SUCCESS xennetrocket"},
 		{"in a container, observing", container("check --observe 1s"), nil, 3, "--observe: no xen-netfront interface found"},
-		{"in a container, tracing", container("watch -d 1s"), nil, 3, "missing privilege CAP_BPF"},
+		{"in a container, tracing", container("watch -d 1s"), nil, 3, "root lacks it here: add it to the container (--cap-add)"},
 		{"without /proc", []string{"unshare", "-m", "sh", "-c", "mount -t tmpfs none /proc && exec " + xentrace + " check"}, nil, 3, "there is no /proc: mount it"},
 		{"without /proc, tracing", []string{"unshare", "-m", "sh", "-c", "mount -t tmpfs none /proc && exec " + xentrace + " watch -i lo -d 1s"}, nil, 3, "there is no /proc: mount it"},
 		{"without /sys, tracing", []string{"unshare", "-m", "sh", "-c", "mount -t tmpfs none /sys && exec " + xentrace + " watch -i lo -d 1s"}, nil, 3, "there is no /sys: mount it"},
