@@ -103,10 +103,10 @@ func TestEveryProgramWithoutEachFeature(t *testing.T) {
 // loadAlone loads one program as its users do. Programs on functions are loaded for a
 // tracepoint with the same kinds of arguments: this kernel may lack the function.
 func loadAlone(file []byte, all *ebpf.CollectionSpec, types *kernel.Types, name string) error {
-	p, accept := all.Programs[name], strings.HasPrefix(name, bpf.CongestionProgCongestionAccept) // which has more arguments
+	p, more := all.Programs[name], hasMoreArguments(name)
 	onFunction := p.AttachType == ebpf.AttachTraceFEntry || p.AttachType == ebpf.AttachTraceFExit
 	s := Selection{Programs: []string{name}, Types: types, NoLog: true, Variables: map[string]any{}}
-	if types.AllowsTypedReads() && p.Type == ebpf.Tracing && !accept {
+	if types.AllowsTypedReads() && p.Type == ebpf.Tracing && !more {
 		s.Variables[bpf.XentraceVarConfig] = typedConfiguration(all)
 	}
 	removeExchanges := func(programs map[string]*ebpf.ProgramSpec) {
@@ -125,7 +125,7 @@ func loadAlone(file []byte, all *ebpf.CollectionSpec, types *kernel.Types, name 
 	s.Edit = func(programs map[string]*ebpf.ProgramSpec) {
 		removeExchanges(programs)
 		switch p := programs[name]; {
-		case onFunction && accept:
+		case onFunction && more:
 			p.Type, p.AttachType, p.AttachTo = ebpf.RawTracepoint, ebpf.AttachNone, ""
 		case onFunction:
 			p.Type, p.AttachType, p.AttachTo = ebpf.Tracing, ebpf.AttachTraceRawTp, "net_dev_start_xmit"
@@ -136,6 +136,11 @@ func loadAlone(file []byte, all *ebpf.CollectionSpec, types *kernel.Types, name 
 		collection.Close()
 	}
 	return err
+}
+
+// hasMoreArguments reports whether a program reads arguments that the tracepoint has not.
+func hasMoreArguments(name string) bool {
+	return strings.HasPrefix(name, bpf.CongestionProgCongestionAccept) || name == bpf.XentraceProgFexitXdp
 }
 
 func typedConfiguration(object *ebpf.CollectionSpec) any {

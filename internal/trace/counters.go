@@ -204,7 +204,8 @@ func (r *registry) read(slot uint32) (counts, error) {
 		c := countsOf(&perCPU[i])
 		sum.add(&c)
 	}
-	return sum, errors.Join(r.readElsewhere(slot, &sum), r.readXDP(slot, &sum))
+	err := errors.Join(r.readElsewhere(slot, &sum), r.readXDP(slot, &sum))
+	return sum, err
 }
 
 // readElsewhere adds the drops outside the driver.
