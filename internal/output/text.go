@@ -88,10 +88,7 @@ func (t *Text) appendHeader(b []byte) []byte {
 func (t *Text) AppendPacket(b []byte, p *event.Packet) []byte {
 	b, used := t.appendColumns(b, p.Time, p.Interface.Name, VerdictWords(p), verdictColour(p.Verdict), p.Slots, p.Limit, strconv.Itoa(p.Len))
 	start := len(b)
-	b = t.appendFlow(b, p, used)
-	if p.Inner != nil {
-		b = t.appendWords(b, "(inner "+Endpoints(p.Inner.Proto, p.Inner.Source, p.Inner.Destination)+")", used, start)
-	}
+	b = t.appendInner(t.appendFlow(b, p, used), p.Inner, used, start)
 	if p.Process != nil {
 		b = t.appendWords(b, Escape(p.Process.Comm)+"("+strconv.Itoa(p.Process.PID)+")", used, start)
 	}
@@ -155,6 +152,14 @@ func (t *Text) appendFlow(b []byte, p *event.Packet, used int) []byte {
 		rest = rest[1:] // it starts with the arrow now
 	}
 	return append(b, rest...)
+}
+
+// appendInner appends what a tunnel carries, if the packet is one.
+func (t *Text) appendInner(b []byte, inner *event.Flow, used, start int) []byte {
+	if inner == nil {
+		return b
+	}
+	return t.appendWords(b, "(inner "+Endpoints(inner.Proto, inner.Source, inner.Destination)+")", used, start)
 }
 
 // appendWords appends words after a flow that begins at start, in column used: on the same
