@@ -107,6 +107,11 @@ test-packages: go ## install, upgrade and remove the packages in fresh roots, bu
 	packaging/deps
 	packaging/test
 
+.PHONY: test-alerts
+test-alerts: build ## alerts of a real Prometheus and Alertmanager, for an exporter on a veth pair; takes a minute (needs root)
+	.ci/prometheus
+	XENTRACE_ALERTS=$(CURDIR)/xentrace-exporter $(GO) test ./packaging/prometheus -run '^TestAlertsOfALiveExporter$$' -v -count 1
+
 .PHONY: deps
 deps: go ## install what building, testing and the lab need, on Debian 12
 	.ci/deps
@@ -179,10 +184,19 @@ test-xen-ec2rl: build ## ec2rl's modules, check and real packets side by side, o
 SOAK := 10m
 
 .PHONY: test-xen-soak
-test-xen-soak: build ## traffic from two processors for SOAK=10m while the interface is toggled, in a Xen guest
+test-xen-soak: build ## traffic from two CPUs for SOAK=10m while the interface is toggled, in a Xen guest
 	test/xen/deps
 	test/xen/suite --timeout 1800 --kernel $(or $(KERNEL),6.1) --driver $(or $(DRIVER),prefix) --vcpus 2 \
 		--env XENTRACE_SOAK=$(SOAK) -- -test.run '^TestSoak$$' -test.timeout 30m
+
+# How long the exporter's soak takes: an hour, once in a while.
+EXPORTER_SOAK := 60s
+
+.PHONY: test-xen-exporter-soak
+test-xen-exporter-soak: build ## an exporter that records for EXPORTER_SOAK=60s under traffic, toggles, reloads and a full disk, in a Xen guest
+	test/xen/deps
+	test/xen/suite --timeout 7200 --kernel $(or $(KERNEL),6.1) --driver $(or $(DRIVER),prefix) --vcpus $(VCPUS) \
+		--file $(CURDIR)/xentrace-exporter --env XENTRACE_EXPORTER_SOAK=$(EXPORTER_SOAK) -- -test.run '^TestExporterSoak$$' -test.timeout 2h
 
 .PHONY: test-xen-shell
 test-xen-shell: build ## a shell in a Xen guest
@@ -214,7 +228,7 @@ bench-xen: build ## what it costs in a Xen guest, in instructions, on KERNEL= or
 .PHONY: lint
 lint: go ## formatting, vet, staticcheck, shellcheck, clang-format, vagrant validate
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -d $$(git ls-files '*.go'); exit 1; }
-	shellcheck .ci/prometheus packaging/{build,changelog,deps,reproduce,test} packaging/container/build packaging/deb/{postinst,prerm,postrm}
+	shellcheck .ci/prometheus packaging/{boot,build,changelog,deps,reproduce,service,test} packaging/container/build packaging/deb/{postinst,prerm,postrm}
 	$(GO) vet ./...
 	$(GO) vet -tags xenlab,matrix ./test/... ./internal/netfront
 	GOARCH=arm64 $(GO) vet ./...

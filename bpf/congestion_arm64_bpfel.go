@@ -155,6 +155,8 @@ type CongestionQueueCpu struct {
 	Completed uint64
 	RspCons   uint32
 	Depth     uint32
+	Untimed   uint32
+	Pad       uint32
 	Cache     struct {
 		_       structs.HostLayout
 		Dev     uint64
@@ -169,17 +171,17 @@ type CongestionQueueCpu struct {
 		Skb           uint64
 		Dev           uint64
 		NetfrontQueue uint64
+		Ring          CongestionRingIndices
 		BeginNs       uint64
 		Index         uint32
 		Queue         uint32
 		Len           uint32
 		Slots         uint32
 		Payload       uint32
-		ReqProdPvt    uint32
 		Netfront      uint8
 		Bounced       uint8
 		Dropped       uint8
-		Pad           [5]uint8
+		Pad           uint8
 	}
 	Frags [4][45]struct {
 		_      structs.HostLayout
@@ -250,14 +252,17 @@ type CongestionTransmitState struct {
 	Queue     uint64
 	RspCons   uint32
 	Fence     uint32
+	Timed     uint32
+	Pad       uint32
 	Sent      [256]uint64
 }
 
 type CongestionTxQueueConfiguration struct {
-	_          structs.HostLayout
-	QueuesEach uint32
-	Exchange   uint8
-	Pad        [3]uint8
+	_                structs.HostLayout
+	QueuesEach       uint32
+	CompletionSample uint32
+	Exchange         uint8
+	Pad              [3]uint8
 }
 
 type CongestionWorkspace struct {

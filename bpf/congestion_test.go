@@ -50,7 +50,7 @@ func newFront(t *testing.T, typed uint8, edits ...func(*ebpf.CollectionSpec, *ar
 	for _, program := range spec.Programs {
 		program.Type, program.AttachType, program.AttachTo = ebpf.RawTracepoint, ebpf.AttachNone, ""
 	}
-	queues := CongestionTxQueueConfiguration{QueuesEach: 2}
+	queues := CongestionTxQueueConfiguration{QueuesEach: 2, CompletionSample: every}
 	if HasExchange() {
 		queues.Exchange = 1
 	} else {
@@ -295,6 +295,7 @@ func TestResponsesOnTwoCPUs(t *testing.T) {
 // A queue that is stopped behind a packet, and woken.
 func TestPressureOfFakeStop(t *testing.T) {
 	forBothWays(t, func(t *testing.T, f *front) {
+		f.indices(230, 0)
 		f.begin()
 		f.stop(true)
 		f.end(0)
@@ -431,6 +432,7 @@ func TestPollsAndFakeConnections(t *testing.T) {
 // and took no time.
 func TestPressureOfFakeStopThatWasWoken(t *testing.T) {
 	f := newFront(t, 0)
+	f.indices(230, 0)
 	f.begin()
 	f.stop(true)
 	f.end(0)

@@ -9,7 +9,7 @@ import (
 	"github.com/cilium/ebpf/ringbuf"
 )
 
-// More pieces of the arena: another interface, which nobody watches, and routes.
+// More of the arena: another interface, which nobody watches, and routes.
 const (
 	atOtherDev   = 0xb000
 	atRoute      = 0xf000 // struct dst_entry
@@ -20,7 +20,7 @@ const (
 	someReason   = 64
 )
 
-// A fakeWay is what an sk_buff tells of where it came from and goes.
+// A fakeWay is what an sk_buff shows of where it came from and goes.
 type fakeWay struct {
 	dev    int // index in the arena, 0 for none
 	route  int // device of the route, 0 for none
@@ -168,7 +168,7 @@ func TestWhichDropsElsewhere(t *testing.T) {
 			if got := p.elsewhere(fakeSlotID); got.Dropped != want || got.Reasons[someReason] != want {
 				t.Errorf("counted %d, %d of reason %d, want %d", got.Dropped, got.Reasons[someReason], someReason, want)
 			}
-			// The transmit completion tells of the same packet, which was sent.
+			// The transmit completion reports the same packet, which was sent.
 			p.dropAt(completionAt, 2)
 			if got := p.elsewhere(fakeSlotID); got.Dropped != 0 {
 				t.Errorf("a sent packet was counted as dropped")

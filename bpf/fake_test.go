@@ -12,7 +12,7 @@ import (
 	"xentrace/test/need"
 )
 
-// Where the pieces of a fake packet lie in the arena, in bytes.
+// Where the parts of a fake packet are in the arena, in bytes.
 const (
 	arenaSize  = 1 << 18
 	atSkb      = 0x0000
@@ -65,7 +65,7 @@ func newArenaOf(t testing.TB, size int) *arena {
 	return &arena{t: t, fake: fake, memory: make([]byte, size), address: addressOf(t, fake), types: types}
 }
 
-// addressOf has a program tell where the map's value lies in the kernel.
+// addressOf has a program return where the map's value is in the kernel.
 func addressOf(t testing.TB, fake *ebpf.Map) uint64 {
 	t.Helper()
 	published, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
@@ -105,7 +105,7 @@ func (a *arena) flush() {
 	}
 }
 
-// offset returns where a member lies in a kernel type, members of anonymous
+// offset returns where a member is in a kernel type, members of anonymous
 // ones included, and how long it is.
 func (a *arena) offset(structure string, path ...string) (offset, size int) {
 	a.t.Helper()
@@ -150,7 +150,7 @@ func findMember(t btf.Type, name string) (btf.Member, int, bool) {
 	return btf.Member{}, 0, false
 }
 
-// set writes a member of the kernel type that lies at that place.
+// set writes a member of the kernel type at that address.
 func (a *arena) set(at int, value uint64, structure string, path ...string) {
 	a.t.Helper()
 	offset, size := a.offset(structure, path...)

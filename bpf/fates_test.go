@@ -116,7 +116,7 @@ func gso(s *stage) {
 	s.a.flush()
 }
 
-// The driver's private flags lie at the offsets that the configuration gives.
+// The driver's private flags are at the offsets that the configuration gives.
 func broken(s *stage)    { s.a.memory[atPriv+1] = 1; s.a.flush() }
 func untrusted(s *stage) { s.a.memory[atPriv+2] = 1; s.a.flush() }
 

@@ -160,7 +160,7 @@ var headers = []struct {
 	{"head ends in an extension header", join(ethernet(0x86dd), ipv6(0), extension(6, 0)[:7]), 6, 0, false, false},
 }
 
-// tracer runs the program that tells of packets over the limit.
+// tracer runs the program that reports packets over the limit.
 type tracer struct {
 	*programs
 	reader *ringbuf.Reader

@@ -215,6 +215,58 @@ static __always_inline void inflight_set(struct inflight *inflight, struct sk_bu
 	inflight->flags = flags;
 }
 
+/* Whether slot 0 is taken. */
+static __always_inline bool crowded(const struct cpu_state *cpu)
+{
+	return cpu->settling || cpu->inflight[0].flags & INFLIGHT_PENDING;
+}
+
+/*
+ * 0 that the compiler does not know. A function that returns nothing else is compiled to leave
+ * r0 as it is: "cannot return stack pointer to the caller".
+ */
+static __always_inline int done(void)
+{
+	int zero = 0;
+
+	barrier_var(zero);
+	return zero;
+}
+
+/* Counts a packet, and sets its slot. Returns its flags. Its stack is left before more calls. */
+static __noinline int inflight_count(struct cpu_state *cpu, struct sk_buff *skb, __u32 slot,
+				     __u32 index)
+{
+	struct counters *counters = bpf_map_lookup_elem(&counters_of, &index);
+	struct layout layout;
+	__u32 flags;
+
+	if (!counters || layout_read(&layout, skb, cpu->frags[slot & 1], false))
+		return 0;
+	count(counters, &layout);
+	flags = flags_of(skb, &layout);
+	if (flags & INFLIGHT_OVER_LIMIT)
+		counters->linearized++; /* until it is dropped */
+	inflight_set(inflight_at(cpu, slot), skb, &layout, index, flags);
+	return flags;
+}
+
+/* A packet that is to be reported, or that finds slot 0 taken. */
+static __noinline int transmit_unusual(void *ctx, struct cpu_state *cpu, struct sk_buff *skb,
+				       struct net_device *dev, __u32 index)
+{
+	__u32 queue = BPF_CORE_READ(skb, queue_mapping), slot = 0;
+
+	if (crowded(cpu))
+		slot = slot_settled(cpu, (__u64)dev, queue);
+	if (!inflight_count(cpu, skb, slot, index) || !config.records)
+		return done();
+	identify(inflight_at(cpu, slot), dev, queue);
+	capture_inflight(ctx, cpu, skb, slot);
+	pending_set(cpu, inflight_at(cpu, slot));
+	return done();
+}
+
 /* in_driver: the hook is on xennet_start_xmit() itself. */
 static __always_inline int transmit_begin(void *ctx, struct sk_buff *skb, struct net_device *dev,
 					  const bool in_driver, const bool direct)
@@ -223,8 +275,8 @@ static __always_inline int transmit_begin(void *ctx, struct sk_buff *skb, struct
 	const struct interface *interface;
 	struct counters *counters;
 	struct layout layout;
-	__u32 slot = 0, index, flags;
-	bool judged, reported;
+	__u32 index;
+	bool judged;
 
 	if (!enabled || !cpu)
 		return 0;
@@ -233,26 +285,20 @@ static __always_inline int transmit_begin(void *ctx, struct sk_buff *skb, struct
 		return 0;
 	index = interface->index;
 	judged = config.driver_hooks && (in_driver || interface->netfront);
+	if (judged && (config.probe || crowded(cpu)))
+		return transmit_unusual(ctx, cpu, skb, dev, index);
+	if (layout_read(&layout, skb, cpu->frags[0], direct))
+		return 0;
+	if (judged && layout.slots > SLOT_LIMIT)
+		return transmit_unusual(ctx, cpu, skb, dev, index);
 	counters = bpf_map_lookup_elem(&counters_of, &index);
 	if (!counters)
 		return 0;
-	if (judged && (cpu->settling || cpu->inflight[0].flags & INFLIGHT_PENDING))
-		slot = slot_settled(cpu, (__u64)dev, LOAD(direct, skb, queue_mapping));
-	if (layout_read(&layout, skb, cpu->frags[slot & 1], direct))
-		return 0;
 	count(counters, &layout);
-	flags = flags_of(skb, &layout);
-	reported = config.records && flags;
-	if (!judged)
-		return reported ? report_observed(ctx, skb, index, layout.slots) : 0;
-	if (flags & INFLIGHT_OVER_LIMIT)
-		counters->linearized++; /* until it is dropped */
-	inflight_set(inflight_at(cpu, slot), skb, &layout, index, flags);
-	if (!reported)
-		return 0;
-	identify(inflight_at(cpu, slot), dev, LOAD(direct, skb, queue_mapping));
-	capture_inflight(ctx, cpu, skb, slot);
-	pending_set(cpu, inflight_at(cpu, slot));
+	if (judged)
+		inflight_set(&cpu->inflight[0], skb, &layout, index, 0);
+	else if (config.records && flags_of(skb, &layout))
+		return report_observed(ctx, skb, index, layout.slots);
 	return 0;
 }
 

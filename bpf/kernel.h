@@ -71,6 +71,18 @@ struct timespec64 {
 	long tv_nsec;
 };
 
+/* 14 longs in a row in every kernel, of which these are the first: see frag_slots_typed(). */
+struct rusage {
+	long ru_maxrss;
+	long ru_ixrss;
+	long ru_idrss;
+	long ru_isrss;
+	long ru_minflt;
+	long ru_majflt;
+	long ru_nswap;
+	long ru_inblock;
+};
+
 /* Network devices */
 
 struct ns_common {

@@ -18,6 +18,10 @@ func TestLog2HeaderOnHost(t *testing.T) {
 	for _, v := range values {
 		fmt.Fprintf(&source, "\tprintf(\"%%llu\\n\", log2_bucket(%dull));\n", v)
 	}
+	for v := range uint64(257) { // by the table
+		values = append(values, v)
+		fmt.Fprintf(&source, "\tprintf(\"%%d\\n\", log2_buckets[%d]);\n", v)
+	}
 	source.WriteString("\treturn 0;\n}\n")
 	lines := runOnHost(t, source.String())
 	if len(lines) != len(values) {

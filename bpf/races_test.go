@@ -15,6 +15,7 @@ func TestWakeThatRacesWithAnother(t *testing.T) {
 	f := newFront(t, 0, func(spec *ebpf.CollectionSpec, _ *arena) {
 		interleave(t, spec.Programs[CongestionProgCongestionWake], asm.FnKtimeGetNs, anyCall, storeIn(CongestionMapTransmitStateOf, 2*frontSlotID, 0))
 	})
+	f.indices(230, 0)
 	f.begin()
 	f.stop(true)
 	f.end(0)
@@ -28,6 +29,7 @@ func TestWakeThatRacesWithAnother(t *testing.T) {
 // A wake whose hook comes only after the next stop leaves that stop alone.
 func TestWakeAfterTheNextStop(t *testing.T) {
 	f := newFront(t, 0)
+	f.indices(230, 0)
 	f.begin()
 	f.stop(true)
 	f.end(0)
@@ -45,6 +47,7 @@ func TestWakeBeforeTheStopIsNoted(t *testing.T) {
 			state, _ := a.offset("netdev_queue", "state")
 			interleave(t, spec.Programs[CongestionProgCongestionEnd], asm.FnKtimeGetNs, anyCall, a.store(atTxQueue+state, 0, asm.DWord))
 		})
+		f.indices(230, 0)
 		f.begin()
 		f.stop(true)
 		f.end(0)
@@ -74,7 +77,7 @@ func TestCountersOfTwoContextsAreAtomic(t *testing.T) {
 	}{
 		{congestion.Programs[CongestionProgCongestionEnd], "sent_record", "completions", unsafe.Offsetof(queue.Completions)},
 		{congestion.Programs[CongestionProgCongestionEnd], "sent_record", "completion_ns", unsafe.Offsetof(queue.CompletionNs)},
-		{congestion.Programs[CongestionProgCongestionCompletion], "completed", "completions", unsafe.Offsetof(queue.Completions)},
+		{congestion.Programs[CongestionProgCongestionCompletion], "timed_end", "completions", unsafe.Offsetof(queue.Completions)},
 		{congestion.Programs[CongestionProgCongestionEnd], "congestion_end", "wakes", unsafe.Offsetof(queue.Wakes)},
 		{congestion.Programs[CongestionProgCongestionWake], "congestion_wake", "full_ns", unsafe.Offsetof(queue.FullNs)},
 		{congestion.Programs[CongestionProgCongestionNotify], "congestion_notify", "notifications", unsafe.Offsetof(queue.Notifications)},

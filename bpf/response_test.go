@@ -30,7 +30,7 @@ var fakeLayout = XentraceRingLayout{
 type ring struct {
 	*programs
 	reader *ringbuf.Reader
-	queue  int // where it lies in the arena
+	queue  int // where it is in the arena
 }
 
 // newRing loads the programs of xennet_tx_buf_gc. They are fentry programs, which

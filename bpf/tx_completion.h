@@ -8,13 +8,22 @@
 
 #include "tx_queue.h"
 
-/*
- * One response, that was found when so many requests had been made. Only that of a
- * packet's first request has a time. Verified by itself.
- */
-__noinline int completed(__u64 ring, __u64 now, __u32 index, __u32 cons, __u32 req_prod_pvt)
+/* The response to a timed packet's first request. */
+static __noinline int timed_end(__u32 index, __u64 sent)
 {
 	struct queue_counters *counters = queue_counters_find(index);
+	struct transmit_state *state = transmit_state_find(index);
+
+	if (!counters || !state)
+		return 0;
+	timed_add(state, -1);
+	completion_count(counters, bpf_ktime_get_ns() - sent);
+	return 0;
+}
+
+/* One response, that was found when so many requests had been made. Verified by itself. */
+__noinline int completed(__u64 ring, __u32 index, __u32 cons, __u32 req_prod_pvt)
+{
 	struct transmit_state *state = transmit_state_find(index);
 	__u32 entry; /* id, and above it the status */
 	__u64 sent;
@@ -22,20 +31,16 @@ __noinline int completed(__u64 ring, __u64 now, __u32 index, __u32 cons, __u32 r
 	if (!tx_queue_config.exchange)
 		return 0;
 	entry = word_at(ring + cons % RING_SLOTS * sizeof(struct ring_entry), config.typed_reads);
-	if (!counters || !state || (__s16)(entry >> 16) == RESPONSE_NULL)
+	if (!state || (__s16)(entry >> 16) == RESPONSE_NULL)
 		return 0;
 	sent = EXCHANGE(state->sent[entry % RING_SLOTS], RESPONDED | req_prod_pvt);
-	if (sent && !(sent & RESPONDED))
-		completion_count(counters, now - sent);
-	return 0;
+	return is_time(sent) ? timed_end(index, sent) : 0;
 }
 
 __noinline int completed_all(__u64 ring, __u32 index, __u32 cons, __u32 count, __u32 req_prod_pvt)
 {
-	__u64 now = bpf_ktime_get_ns();
-
 	for (__u32 i = 0; i < RING_SLOTS && i < count; i++)
-		completed(ring, now, index, cons + i, req_prod_pvt);
+		completed(ring, index, cons + i, req_prod_pvt);
 	return 0;
 }
 
@@ -44,10 +49,11 @@ __noinline int sent_forget(__u32 index)
 {
 	struct transmit_state *state = transmit_state_find(index);
 
-	if (!state)
+	if (!state || !tx_queue_config.exchange)
 		return 0;
 	for (__u32 i = 0; i < RING_SLOTS; i++)
-		WRITE_ONCE(state->sent[i], 0);
+		if (is_time(EXCHANGE(state->sent[i], 0)))
+			timed_add(state, -1);
 	return 0;
 }
 
@@ -59,6 +65,18 @@ static __always_inline bool nothing_responded(struct queue_cpu *cpu, __u64 queue
 	cpu->completed = queue;
 	cpu->rsp_cons = rsp_cons;
 	return false;
+}
+
+/* netdev_priv() backwards, which needs half as many reads as queue_interface(). */
+static __always_inline struct interface *interface_completed(struct queue_cpu *cpu, __u64 queue)
+{
+	__u64 dev = word_at(queue + ring_layout.info, config.typed_reads) - config.priv_offset;
+
+	if (config.priv_offset < 0)
+		return queue_interface(queue);
+	if (config.typed_reads)
+		return interface_cached(&cpu->cache, TYPED(struct net_device, (void *)dev), true);
+	return interface_cached(&cpu->cache, (void *)dev, false);
 }
 
 /* xennet_tx_buf_gc() has returned. */
@@ -74,7 +92,7 @@ static __always_inline int completion_end(__u64 queue)
 	if (!enabled || !cpu || indices_read(&indices, queue) ||
 	    nothing_responded(cpu, queue, indices.rsp_cons))
 		return 0;
-	interface = queue_interface(queue);
+	interface = interface_completed(cpu, queue);
 	if (!interface)
 		return 0;
 	index = index_of(interface, queue_u32(queue, ring_layout.id));
@@ -94,6 +112,9 @@ static __always_inline int completion_end(__u64 queue)
 		return 0;
 	counters->responses += indices.rsp_cons - before;
 	counters->response_runs++;
+	/* A packet that is timed from now on is put on the ring after this. */
+	if (!READ_ONCE(state->timed))
+		return 0;
 	return completed_all(ring_of(queue), index, before, indices.rsp_cons - before,
 			     indices.req_prod_pvt);
 }

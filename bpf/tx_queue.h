@@ -11,11 +11,17 @@
 /* Fixed at load. */
 struct tx_queue_configuration {
 	__u32 queues_each; /* per interface; queues above share the last index */
-	__u8 exchange;	   /* the kernel has BPF's atomic exchange: since 5.12 */
+	/*
+	 * One packet in so many is timed: where Xen emulates the TSC, reading the clock costs
+	 * 1,300 instructions.
+	 */
+	__u32 completion_sample;
+	__u8 exchange; /* the kernel has BPF's atomic exchange: since 5.12 */
 	__u8 pad[3];
 };
 
-const volatile struct tx_queue_configuration tx_queue_config = {.queues_each = 1};
+const volatile struct tx_queue_configuration tx_queue_config = {.queues_each = 1,
+								.completion_sample = 1};
 
 /* Bounds of the buckets: 0, 1, 2, 4 and so on; the last also counts what is above. */
 #define SIZE_BUCKETS 18	     /* bytes, to 65,536 */
@@ -40,7 +46,7 @@ struct queue_counters {
 	__u64 full_ns; /* of the stops that have ended */
 	__u64 responses;
 	__u64 response_runs; /* runs of xennet_tx_buf_gc() that found any */
-	__u64 completions;   /* packets whose latency is known */
+	__u64 completions;   /* timed packets that got their response */
 	__u64 completion_ns;
 	__u64 sizes[SIZE_BUCKETS];
 	__u64 slots_each[SLOTS_BUCKETS];
@@ -54,16 +60,19 @@ MAP(queue_counters_of, PERCPU_ARRAY, 1, __u32, struct queue_counters);
 
 /* Of one transmit queue on all CPUs. */
 struct transmit_state {
-	__u64 stopped_ns;	/* when the queue was found stopped; 0: it runs */
-	__u64 queue;		/* struct netfront_queue that rsp_cons is of */
-	__u32 rsp_cons;		/* at the end of the last run of xennet_tx_buf_gc() */
-	__u32 fence;		/* see full_barrier() */
+	__u64 stopped_ns; /* when the queue was found stopped; 0: it runs */
+	__u64 queue;	  /* struct netfront_queue that rsp_cons is of */
+	__u32 rsp_cons;	  /* at the end of the last run of xennet_tx_buf_gc() */
+	__u32 fence;	  /* see full_barrier() */
+	__u32 timed;	  /* see timed_add() */
+	__u32 pad;
 	__u64 sent[RING_SLOTS]; /* by id of the request */
 };
 
 /*
- * An entry of sent: when the packet whose first request has this id was sent, in ns. Or,
- * with this bit, that a response with the id was taken, and the req_prod_pvt of that moment.
+ * An entry of sent: when the timed packet whose first request has this id was sent, in ns.
+ * Or, with this bit, that a response with the id was taken while a packet was timed, and
+ * the req_prod_pvt of that moment.
  */
 #define RESPONDED (1ull << 63)
 
@@ -78,22 +87,28 @@ struct receive_counters {
 
 MAP(receive_counters_of, PERCPU_ARRAY, 1, __u32, struct receive_counters);
 
+/* One read: userspace checked that they are adjacent. */
+struct ring_indices {
+	__u32 req_prod_pvt;
+	__u32 rsp_cons;
+};
+
 /* A packet between net_dev_start_xmit and net_dev_xmit. */
 struct queued_packet {
 	__u64 skb;
 	__u64 dev;
 	__u64 netfront_queue; /* 0: unknown */
-	__u64 begin_ns;
-	__u32 index; /* into queue_counters_of */
+	struct ring_indices ring;
+	__u64 begin_ns; /* 0: not timed */
+	__u32 index;	/* into queue_counters_of */
 	__u32 queue;
 	__u32 len;
 	__u32 slots;
 	__u32 payload;
-	__u32 req_prod_pvt;
 	__u8 netfront;
 	__u8 bounced;
 	__u8 dropped;
-	__u8 pad[5];
+	__u8 pad;
 };
 
 /* Nested transmits of one CPU: stacked devices, netpoll in an interrupt. */
@@ -104,6 +119,8 @@ struct queue_cpu {
 	__u64 completed; /* struct netfront_queue that rsp_cons is of */
 	__u32 rsp_cons;	 /* when xennet_tx_buf_gc() last returned here */
 	__u32 depth;
+	__u32 untimed; /* packets until one is timed */
+	__u32 pad;
 	struct interface_cache cache;
 	struct queued_packet packets[MAX_INFLIGHT];
 	struct frag frags[MAX_INFLIGHT][MAX_FRAGS]; /* as in the kernel, for one bulk read */
@@ -111,13 +128,30 @@ struct queue_cpu {
 
 MAP(queue_cpus, PERCPU_ARRAY, 1, __u32, struct queue_cpu);
 
-#define BUCKET(histogram, value)                                                                   \
+#define BUCKET(histogram, value) BUCKET_AT(histogram, log2_bucket(value))
+
+#define BUCKET_AT(histogram, number)                                                               \
 	({                                                                                         \
-		__u64 bucket = log2_bucket(value);                                                 \
+		__u64 bucket = number;                                                             \
                                                                                                    \
 		AT_MOST(bucket, sizeof(histogram) / sizeof((histogram)[0]) - 1);                   \
 		&(histogram)[bucket];                                                              \
 	})
+
+/* log2_bucket() by its table, which ends at 65,536. */
+static __always_inline __u64 tabled_bucket(__u64 value)
+{
+	__u64 above = 0;
+
+	if (value > TABLED) {
+		value = (value + TABLED - 1) / TABLED;
+		above = 8; /* log2(TABLED) */
+	}
+	AT_MOST(value, TABLED);
+	return log2_buckets[value] + above;
+}
+
+#define TABLED_BUCKET(histogram, value) BUCKET_AT(histogram, tabled_bucket(value))
 
 static __always_inline struct queue_counters *queue_counters_find(__u32 index)
 {
@@ -169,12 +203,6 @@ static __always_inline __u32 index_of(const struct interface *interface, __u32 q
 	return interface->index * tx_queue_config.queues_each + (queue < last ? queue : last);
 }
 
-/* One read: userspace checked that they are adjacent. */
-struct ring_indices {
-	__u32 req_prod_pvt;
-	__u32 rsp_cons;
-};
-
 /* A typed load of memory that is gone gives 0: queues are there while one transmits. */
 static __always_inline int indices_read(struct ring_indices *indices, __u64 queue)
 {
@@ -197,6 +225,21 @@ static __always_inline __u64 netfront_queue_of(struct net_device *dev, __u32 que
 		return 0;
 	queues = word_at((__u64)dev + config.priv_offset + ring_layout.queues, config.typed_reads);
 	return queues ? queues + (__u64)queue * ring_layout.queue_size : 0;
+}
+
+/*
+ * How many timed packets have no response yet: before the driver's entry 1 is added, and
+ * taken off by who finds the packet's end. While it is 0 no response is looked at, so it
+ * may be too high, as it is once the end of a timed packet was missed, but not too low.
+ */
+static __always_inline void timed_add(struct transmit_state *state, __s32 n)
+{
+	ATOMIC_ADD(state->timed, n);
+}
+
+static __always_inline bool is_time(__u64 sent)
+{
+	return sent && !(sent & RESPONDED);
 }
 
 /* Atomic: xennet_tx_buf_gc() in a hard interrupt counts too. */

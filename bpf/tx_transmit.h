@@ -43,24 +43,55 @@ static __always_inline __u32 payload_of(struct sk_buff *skb, const struct layout
 }
 
 /* How full the ring is when the packet comes. */
-static __always_inline void occupancy_count(struct queued_packet *packet,
-					    struct queue_counters *counters, struct net_device *dev)
+static __always_inline void ring_read(struct queued_packet *packet, struct net_device *dev)
 {
-	struct ring_indices indices;
 	__u64 queue = netfront_queue_of(dev, packet->queue);
 
-	if (!queue || indices_read(&indices, queue))
-		return;
-	packet->netfront_queue = queue;
-	packet->req_prod_pvt = indices.req_prod_pvt;
+	if (queue && !indices_read(&packet->ring, queue))
+		packet->netfront_queue = queue;
+}
+
+static __always_inline __u32 slots_used(const struct queued_packet *packet)
+{
+	return packet->ring.req_prod_pvt - packet->ring.rsp_cons;
+}
+
+static __noinline int timed_begin(struct queued_packet *packet)
+{
+	struct transmit_state *state = transmit_state_find(packet->index);
+
+	if (!state)
+		return 0;
+	timed_add(state, 1);
 	packet->begin_ns = bpf_ktime_get_ns();
-	(*BUCKET(counters->occupancy, indices.req_prod_pvt - indices.rsp_cons))++;
+	return 0;
+}
+
+/* A timed packet that was not put on the ring, or whose end was missed. */
+static __noinline int timed_cancel(struct queued_packet *packet)
+{
+	struct transmit_state *state = transmit_state_find(packet->index);
+
+	if (state)
+		timed_add(state, -1);
+	packet->begin_ns = 0;
+	return 0;
+}
+
+/* Times one packet in completion_sample, the first one too. */
+static __always_inline void timed_choose(struct queue_cpu *cpu, struct queued_packet *packet)
+{
+	if (cpu->untimed) {
+		cpu->untimed--;
+		return;
+	}
+	cpu->untimed = tx_queue_config.completion_sample - 1;
+	timed_begin(packet);
 }
 
 static __always_inline int queue_begin(struct sk_buff *skb, struct net_device *dev,
 				       const bool direct)
 {
-	struct queue_counters *counters;
 	struct queued_packet *packet;
 	struct interface *interface;
 	struct queue_cpu *cpu;
@@ -79,9 +110,6 @@ static __always_inline int queue_begin(struct sk_buff *skb, struct net_device *d
 	packet = packet_at(cpu, depth);
 	packet->queue = LOAD(direct, skb, queue_mapping);
 	packet->index = index_of(interface, packet->queue);
-	counters = queue_counters_find(packet->index);
-	if (!counters)
-		return 0;
 	cpu->depth = depth + 1;
 	packet->skb = (__u64)skb;
 	packet->dev = (__u64)dev;
@@ -92,8 +120,12 @@ static __always_inline int queue_begin(struct sk_buff *skb, struct net_device *d
 	packet->bounced = 0;
 	packet->dropped = 0;
 	packet->netfront_queue = 0;
-	if (interface->netfront)
-		occupancy_count(packet, counters, dev);
+	packet->begin_ns = 0;
+	if (!interface->netfront)
+		return 0;
+	ring_read(packet, dev);
+	if (packet->netfront_queue && tx_queue_config.exchange)
+		timed_choose(cpu, packet);
 	return 0;
 }
 
@@ -135,6 +167,12 @@ static __always_inline void full_barrier(struct transmit_state *state)
 	ATOMIC_ADD(state->fence, 1);
 }
 
+/* xen-netfront stops a queue from 237 slots in use on (5.10 to 7.2), not at half of the ring. */
+static __always_inline bool may_stop(const struct queued_packet *packet)
+{
+	return !packet->netfront_queue || slots_used(packet) + packet->slots > RING_SLOTS / 2;
+}
+
 /*
  * Whether the driver stopped the queue after this packet. The queue ran before it: a stop
  * still on record was woken before it was recorded, and took no time. So was one whose
@@ -144,7 +182,7 @@ static __always_inline void stop_record(const struct queued_packet *packet,
 					struct transmit_state *state,
 					struct queue_counters *counters)
 {
-	bool stopped = queue_stopped(packet);
+	bool stopped = may_stop(packet) && queue_stopped(packet);
 
 	if (take(&state->stopped_ns))
 		wake_count(counters, 0);
@@ -158,7 +196,7 @@ static __always_inline void stop_record(const struct queued_packet *packet,
 }
 
 /*
- * Records when the packet's first request was put on the ring, under its id. The response
+ * Records when a timed packet's first request was put on the ring, under its id. The response
  * may have been taken already: then more requests had been made than before this packet.
  * (Responses come in any order: rsp_cons does not tell.) xennet_tx_buf_gc() and the driver's
  * transmit function hold tx_lock, so that its hook sees no transmit half done.
@@ -169,20 +207,22 @@ static __noinline int sent_record(struct queued_packet *packet)
 	struct transmit_state *state = transmit_state_find(packet->index);
 	struct ring_indices indices;
 	__u64 *sent, ring, before;
+	__u32 first = packet->ring.req_prod_pvt;
 
-	if (!tx_queue_config.exchange || !state || !counters ||
-	    READ_ONCE(state->queue) != packet->netfront_queue ||
-	    indices_read(&indices, packet->netfront_queue) ||
-	    indices.req_prod_pvt == packet->req_prod_pvt)
-		return 0; /* not put on the ring */
+	if (!tx_queue_config.exchange || !state || !counters)
+		return 0;
 	ring = ring_of(packet->netfront_queue);
-	if (!ring)
-		return 0;
-	sent = &state->sent[request_id(ring, packet->req_prod_pvt) % RING_SLOTS];
+	if (!ring || READ_ONCE(state->queue) != packet->netfront_queue ||
+	    indices_read(&indices, packet->netfront_queue) || indices.req_prod_pvt == first)
+		return timed_cancel(packet); /* not put on the ring */
+	sent = &state->sent[request_id(ring, first) % RING_SLOTS];
 	before = EXCHANGE(*sent, packet->begin_ns);
-	if (!(before & RESPONDED) || (__s32)((__u32)before - packet->req_prod_pvt) <= 0)
+	if (is_time(before)) /* of a packet that got no response */
+		timed_add(state, -1);
+	if (!(before & RESPONDED) || (__s32)((__u32)before - first) <= 0)
 		return 0;
-	WRITE_ONCE(*sent, 0);
+	if (is_time(EXCHANGE(*sent, 0)))
+		timed_add(state, -1);
 	completion_count(counters, bpf_ktime_get_ns() - packet->begin_ns);
 	return 0;
 }
@@ -195,10 +235,12 @@ static __always_inline void packet_count(const struct queued_packet *packet,
 	counters->payload += packet->payload;
 	counters->slots += packet->slots;
 	counters->small_packets += packet->payload < SMALL_PAYLOAD;
-	(*BUCKET(counters->sizes, packet->len))++;
-	(*BUCKET(counters->slots_each, packet->slots))++;
+	(*TABLED_BUCKET(counters->sizes, packet->len))++;
+	(*TABLED_BUCKET(counters->slots_each, packet->slots))++;
 	if (!packet->netfront)
 		return;
+	if (packet->netfront_queue)
+		(*TABLED_BUCKET(counters->occupancy, slots_used(packet)))++;
 	counters->bounced += packet->bounced;
 	counters->dropped += packet->dropped;
 	if (packet->slots > SLOT_LIMIT && !packet->dropped)
@@ -221,6 +263,8 @@ static __always_inline struct queued_packet *packet_take(struct queue_cpu *cpu, 
 		cpu->depth = depth - 1;
 		if (packet->skb == skb && packet->dev == dev)
 			return packet;
+		if (packet->begin_ns)
+			timed_cancel(packet);
 	}
 	return NULL;
 }
@@ -245,12 +289,10 @@ static __always_inline int queue_end(__u64 skb, __s32 status, __u64 dev)
 	stop_record(packet, state, counters);
 	if (status > NET_XMIT_MASK) {
 		counters->busy++;
-		return 0;
+		return packet->begin_ns ? timed_cancel(packet) : 0;
 	}
 	packet_count(packet, counters);
-	if (packet->netfront_queue)
-		sent_record(packet);
-	return 0;
+	return packet->begin_ns ? sent_record(packet) : 0;
 }
 
 /* The any-context free: of a packet that is dropped, or of the original of a copy. */

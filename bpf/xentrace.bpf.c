@@ -8,6 +8,7 @@
 #include "elsewhere.h"
 #include "inspect.h"
 #include "rejected.h"
+#include "xdp.h"
 #include <bpf/bpf_tracing.h>
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -108,6 +109,27 @@ SEC("kprobe/kfree_skb_list_reason")
 int BPF_KPROBE(kprobe_elsewhere_list, struct sk_buff *first, __u32 reason)
 {
 	return elsewhere_called_list(ctx, first, reason);
+}
+
+/* Frames of XDP programs, with the backend of the same name. */
+
+SEC("fexit/xennet_xdp_xmit")
+int BPF_PROG(fexit_xdp, struct net_device *dev, int n, void *frames, __u32 flags, int sent)
+{
+	return xdp_sent(dev, n, sent);
+}
+
+SEC("kprobe/xennet_xdp_xmit")
+int BPF_KPROBE(kprobe_xdp, struct net_device *dev, int n)
+{
+	return xdp_begin(dev, n);
+}
+
+/* Those that are redirected: arguments since 58aa94f922c1 (5.6). */
+SEC("raw_tp/xdp_devmap_xmit")
+int BPF_PROG(tracepoint_xdp, void *from, struct net_device *to, int sent, int dropped)
+{
+	return xdp_count(to, sent, dropped, false);
 }
 
 /* Attached while a connection is in trouble. */

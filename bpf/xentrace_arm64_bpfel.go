@@ -406,6 +406,12 @@ type XentraceWorkspace struct {
 	Skb    uint64
 }
 
+type XentraceXdpCounters struct {
+	_       structs.HostLayout
+	Packets uint64
+	Dropped uint64
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -430,18 +436,21 @@ const (
 	XentraceMapWantedFlows            = "wanted_flows"
 	XentraceMapWantedSockets          = "wanted_sockets"
 	XentraceMapWorkspaces             = "workspaces"
+	XentraceMapXdpCountersOf          = "xdp_counters_of"
 	XentraceProgConnectionEnd         = "connection_end"
 	XentraceProgElsewhereFree         = "elsewhere_free"
 	XentraceProgFentryBegin           = "fentry_begin"
 	XentraceProgFentryFree            = "fentry_free"
 	XentraceProgFentryGcBegin         = "fentry_gc_begin"
 	XentraceProgFentryGcEnd           = "fentry_gc_end"
+	XentraceProgFexitXdp              = "fexit_xdp"
 	XentraceProgFindHolders           = "find_holders"
 	XentraceProgKprobeBegin           = "kprobe_begin"
 	XentraceProgKprobeElsewhere       = "kprobe_elsewhere"
 	XentraceProgKprobeElsewhereList   = "kprobe_elsewhere_list"
 	XentraceProgKprobeElsewhereSocket = "kprobe_elsewhere_socket"
 	XentraceProgKprobeFree            = "kprobe_free"
+	XentraceProgKprobeXdp             = "kprobe_xdp"
 	XentraceProgReadCode              = "read_code"
 	XentraceProgReadConnections       = "read_connections"
 	XentraceProgReadQueues            = "read_queues"
@@ -450,6 +459,7 @@ const (
 	XentraceProgTracepointBeginTyped  = "tracepoint_begin_typed"
 	XentraceProgTracepointConsume     = "tracepoint_consume"
 	XentraceProgTracepointFree        = "tracepoint_free"
+	XentraceProgTracepointXdp         = "tracepoint_xdp"
 	XentraceVarConfig                 = "config"
 	XentraceVarElsewhereConfig        = "elsewhere_config"
 	XentraceVarEnabled                = "enabled"
@@ -511,12 +521,14 @@ type XentraceProgramSpecs struct {
 	FentryFree            *ebpf.ProgramSpec `ebpf:"fentry_free"`
 	FentryGcBegin         *ebpf.ProgramSpec `ebpf:"fentry_gc_begin"`
 	FentryGcEnd           *ebpf.ProgramSpec `ebpf:"fentry_gc_end"`
+	FexitXdp              *ebpf.ProgramSpec `ebpf:"fexit_xdp"`
 	FindHolders           *ebpf.ProgramSpec `ebpf:"find_holders"`
 	KprobeBegin           *ebpf.ProgramSpec `ebpf:"kprobe_begin"`
 	KprobeElsewhere       *ebpf.ProgramSpec `ebpf:"kprobe_elsewhere"`
 	KprobeElsewhereList   *ebpf.ProgramSpec `ebpf:"kprobe_elsewhere_list"`
 	KprobeElsewhereSocket *ebpf.ProgramSpec `ebpf:"kprobe_elsewhere_socket"`
 	KprobeFree            *ebpf.ProgramSpec `ebpf:"kprobe_free"`
+	KprobeXdp             *ebpf.ProgramSpec `ebpf:"kprobe_xdp"`
 	ReadCode              *ebpf.ProgramSpec `ebpf:"read_code"`
 	ReadConnections       *ebpf.ProgramSpec `ebpf:"read_connections"`
 	ReadQueues            *ebpf.ProgramSpec `ebpf:"read_queues"`
@@ -525,6 +537,7 @@ type XentraceProgramSpecs struct {
 	TracepointBeginTyped  *ebpf.ProgramSpec `ebpf:"tracepoint_begin_typed"`
 	TracepointConsume     *ebpf.ProgramSpec `ebpf:"tracepoint_consume"`
 	TracepointFree        *ebpf.ProgramSpec `ebpf:"tracepoint_free"`
+	TracepointXdp         *ebpf.ProgramSpec `ebpf:"tracepoint_xdp"`
 }
 
 // XentraceMapSpecs contains maps before they are loaded into the kernel.
@@ -551,6 +564,7 @@ type XentraceMapSpecs struct {
 	WantedFlows         *ebpf.MapSpec `ebpf:"wanted_flows"`
 	WantedSockets       *ebpf.MapSpec `ebpf:"wanted_sockets"`
 	Workspaces          *ebpf.MapSpec `ebpf:"workspaces"`
+	XdpCountersOf       *ebpf.MapSpec `ebpf:"xdp_counters_of"`
 }
 
 // XentraceVariableSpecs contains global variables before they are loaded into the kernel.
@@ -610,6 +624,7 @@ type XentraceMaps struct {
 	WantedFlows         *ebpf.Map `ebpf:"wanted_flows"`
 	WantedSockets       *ebpf.Map `ebpf:"wanted_sockets"`
 	Workspaces          *ebpf.Map `ebpf:"workspaces"`
+	XdpCountersOf       *ebpf.Map `ebpf:"xdp_counters_of"`
 }
 
 func (m *XentraceMaps) Close() error {
@@ -634,6 +649,7 @@ func (m *XentraceMaps) Close() error {
 		m.WantedFlows,
 		m.WantedSockets,
 		m.Workspaces,
+		m.XdpCountersOf,
 	)
 }
 
@@ -664,12 +680,14 @@ type XentracePrograms struct {
 	FentryFree            *ebpf.Program `ebpf:"fentry_free"`
 	FentryGcBegin         *ebpf.Program `ebpf:"fentry_gc_begin"`
 	FentryGcEnd           *ebpf.Program `ebpf:"fentry_gc_end"`
+	FexitXdp              *ebpf.Program `ebpf:"fexit_xdp"`
 	FindHolders           *ebpf.Program `ebpf:"find_holders"`
 	KprobeBegin           *ebpf.Program `ebpf:"kprobe_begin"`
 	KprobeElsewhere       *ebpf.Program `ebpf:"kprobe_elsewhere"`
 	KprobeElsewhereList   *ebpf.Program `ebpf:"kprobe_elsewhere_list"`
 	KprobeElsewhereSocket *ebpf.Program `ebpf:"kprobe_elsewhere_socket"`
 	KprobeFree            *ebpf.Program `ebpf:"kprobe_free"`
+	KprobeXdp             *ebpf.Program `ebpf:"kprobe_xdp"`
 	ReadCode              *ebpf.Program `ebpf:"read_code"`
 	ReadConnections       *ebpf.Program `ebpf:"read_connections"`
 	ReadQueues            *ebpf.Program `ebpf:"read_queues"`
@@ -678,6 +696,7 @@ type XentracePrograms struct {
 	TracepointBeginTyped  *ebpf.Program `ebpf:"tracepoint_begin_typed"`
 	TracepointConsume     *ebpf.Program `ebpf:"tracepoint_consume"`
 	TracepointFree        *ebpf.Program `ebpf:"tracepoint_free"`
+	TracepointXdp         *ebpf.Program `ebpf:"tracepoint_xdp"`
 }
 
 func (p *XentracePrograms) Close() error {
@@ -688,12 +707,14 @@ func (p *XentracePrograms) Close() error {
 		p.FentryFree,
 		p.FentryGcBegin,
 		p.FentryGcEnd,
+		p.FexitXdp,
 		p.FindHolders,
 		p.KprobeBegin,
 		p.KprobeElsewhere,
 		p.KprobeElsewhereList,
 		p.KprobeElsewhereSocket,
 		p.KprobeFree,
+		p.KprobeXdp,
 		p.ReadCode,
 		p.ReadConnections,
 		p.ReadQueues,
@@ -702,6 +723,7 @@ func (p *XentracePrograms) Close() error {
 		p.TracepointBeginTyped,
 		p.TracepointConsume,
 		p.TracepointFree,
+		p.TracepointXdp,
 	)
 }
 

@@ -11,7 +11,7 @@ import (
 	"xentrace/test/need"
 )
 
-// make install goes on where xentrace itself is in PATH, and refuses where Xen's program of
+// make install continues where xentrace itself is in PATH, and refuses where Xen's program of
 // that name is.
 func TestInstallRefusesToShadowAnotherXentrace(t *testing.T) {
 	need.Tool(t, "make")

@@ -15,9 +15,9 @@ import (
 	"time"
 )
 
-// certificate makes a web config with a certificate, and returns its path. Other users can
-// read it.
-func certificate(t *testing.T) string {
+// certificate makes a web config with a certificate and more settings, and returns its path.
+// Other users can read it.
+func certificate(t *testing.T, settings string) string {
 	t.Helper()
 	secret, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -39,7 +39,7 @@ func certificate(t *testing.T) string {
 	for name, text := range map[string]string{
 		"cert.pem": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: signed})),
 		"key.pem":  string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded})),
-		"web.yml":  "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n",
+		"web.yml":  "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n" + settings,
 	} {
 		if err := os.WriteFile(filepath.Join(directory, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)

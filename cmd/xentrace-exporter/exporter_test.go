@@ -45,6 +45,8 @@ type lab struct {
 	stderr    bytes.Buffer
 	client    *http.Client
 	scheme    string
+
+	user, password string // of basic auth; empty for none
 }
 
 func newLab(t *testing.T) *lab {
@@ -86,8 +88,14 @@ func (l *lab) join() {
 // start starts the exporter, and waits until it is ready.
 func (l *lab) start(args ...string) {
 	l.t.Helper()
-	l.process = exec.Command(os.Args[0], append([]string{"-i", "near", "--backend", "tracepoint"}, args...)...)
-	l.process.Env, l.process.Stderr = append(os.Environ(), runVariable+"=1"), &l.stderr
+	l.begin(exec.Command(os.Args[0], args...))
+}
+
+// begin starts a command that has the exporter's flags as its last arguments.
+func (l *lab) begin(c *exec.Cmd) {
+	l.t.Helper()
+	l.process, c.Args = c, append(c.Args, "-i", "near", "--backend", "tracepoint")
+	c.Env, c.Stderr = append(os.Environ(), runVariable+"=1"), &l.stderr
 	if err := l.near.Namespace.Do(l.process.Start); err != nil {
 		l.t.Fatal(err)
 	}
@@ -116,9 +124,20 @@ func (l *lab) eventually(what string, is func() bool) {
 	}
 }
 
+func (l *lab) get(path string) (*http.Response, error) {
+	request, err := http.NewRequest(http.MethodGet, l.scheme+"://127.0.0.1:10118"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	if l.user != "" {
+		request.SetBasicAuth(l.user, l.password)
+	}
+	return l.client.Do(request)
+}
+
 // status is that of a page; 0 if there is no answer.
 func (l *lab) status(path string) int {
-	response, err := l.client.Get(l.scheme + "://127.0.0.1:10118" + path)
+	response, err := l.get(path)
 	if err != nil {
 		return 0
 	}
@@ -140,7 +159,7 @@ func (l *lab) current(name, labels string) float64 {
 // metric returns the sum of all series of a metric whose labels include a text.
 func (l *lab) metric(name, labels string) (sum float64) {
 	l.t.Helper()
-	response, err := l.client.Get(l.scheme + "://127.0.0.1:10118/metrics")
+	response, err := l.get("/metrics")
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -276,7 +295,7 @@ func recorded(t *testing.T, directory string) string {
 func TestPrivilegesOnceReady(t *testing.T) {
 	l := newLab(t)
 	l.scheme = "https"
-	l.start("--web.config.file", certificate(t), "--congestion", "--drops", "all")
+	l.start("--web.config.file", certificate(t, ""), "--congestion", "--drops", "all")
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", l.process.Process.Pid))
 	if err != nil {
 		t.Fatal(err)

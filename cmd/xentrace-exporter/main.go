@@ -9,57 +9,23 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"xentrace/bpf"
-	"xentrace/internal/check"
 	"xentrace/internal/cli"
-	"xentrace/internal/congestion"
 	"xentrace/internal/exporter"
 	"xentrace/internal/exporter/feed"
-	"xentrace/internal/flow"
-	"xentrace/internal/trace"
 )
 
-// Set by the linker, with -X main.version=... and -X main.commit=...; where it
-// does not, what the Go tool recorded is printed.
+// Set by the linker, with -X main.version=... and -X main.commit=...
 var version, commit string
 
 func main() {
 	if os.Getenv("NOTIFY_SOCKET") != "" {
 		signal.Ignore(unix.SIGHUP) // there is nothing to read again
 	}
-	err := cli.RunExporter(context.Background(), os.Args[1:], cli.System{
-		Stdout:  os.Stdout,
-		Stderr:  os.Stderr,
-		Getenv:  os.Getenv,
-		Start:   start,
-		Measure: measure,
-		Export:  export,
-		Machine: check.Running,
-
-		Build: cli.Build{Version: version, Commit: commit, Clang: bpf.ClangVersion},
-	})
+	system := cli.Running(version, commit)
+	system.Export = export
+	err := cli.RunExporter(context.Background(), os.Args[1:], system)
 	cli.Report(os.Stderr, err)
 	os.Exit(cli.Status(err))
-}
-
-func start(ctx context.Context, options trace.Options) (cli.Tracer, error) {
-	tracer, err := trace.Start(ctx, options)
-	if err != nil {
-		return nil, err
-	}
-	return attached{tracer}, nil
-}
-
-type attached struct{ *trace.Tracer }
-
-func (a attached) Connections() flow.Kernel { return a.Tracer.Connections() }
-
-func measure(ctx context.Context, options congestion.Options) (cli.Meter, error) {
-	meter, err := congestion.Start(ctx, options)
-	if err != nil {
-		return nil, err
-	}
-	return meter.NewReader(), nil
 }
 
 func export(ctx context.Context, options feed.Options) (cli.Exporter, error) {

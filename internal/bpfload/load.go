@@ -1,10 +1,12 @@
-// Package bpfload loads parts of the BPF objects, and says what the kernel counts of
+// Package bpfload loads parts of the BPF objects, and reads what the kernel counts of
 // program runs that it skipped.
 package bpfload
 
 import (
+	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -26,24 +28,39 @@ type Selection struct {
 	// 64-bit constant that stands for it in the object.
 	Addresses map[int64]btf.TypeID
 
-	Shared *ebpf.Collection // its maps are used instead of new ones; may be nil
-	Types  *btf.Cache
+	Edit   func(map[string]*ebpf.ProgramSpec) // changes the programs before they are loaded; may be nil
+	Shared *ebpf.Collection                   // its maps are used instead of new ones; may be nil
+	Types  *kernel.Types
 	NoLog  bool // do not load again for the verifier's log if loading fails
 }
 
-// Load loads a selection of the object that open returns, which is left as it is.
-func Load(open func() (*ebpf.CollectionSpec, error), s Selection) (*ebpf.Collection, error) {
-	spec, err := open()
-	if err != nil {
-		return nil, fmt.Errorf("BPF object: %w", err)
+// Load loads a selection of an object.
+func Load(object []byte, s Selection) (*ebpf.Collection, error) {
+	collection, err := s.load(object, false)
+	if refused := (*ebpf.VerifierError)(nil); s.NoLog || !errors.As(err, &refused) {
+		return collection, err
 	}
-	if spec, err = s.trim(spec); err != nil {
+	// Source lines take a third of the time and memory of loading, and show in the log only.
+	return s.load(object, true)
+}
+
+// load does so, with the verifier's log in the error or without.
+func (s *Selection) load(object []byte, log bool) (*ebpf.Collection, error) {
+	spec, err := parse(object, s.named(), log)
+	if err != nil {
 		return nil, err
+	}
+	if err := s.trim(spec); err != nil {
+		return nil, err
+	}
+	if s.Edit != nil {
+		s.Edit(spec.Programs)
 	}
 	if err := s.set(spec); err != nil {
 		return nil, err
 	}
-	options := ebpf.CollectionOptions{Cache: s.Types, Programs: ebpf.ProgramOptions{LogDisabled: s.NoLog}}
+	options := ebpf.CollectionOptions{Cache: s.Types.Cache(), Programs: ebpf.ProgramOptions{LogDisabled: !log}}
+	options.Programs.KernelTypes, options.Programs.ExtraRelocationTargets = s.Types.Relocation()
 	if s.Shared != nil {
 		options.MapReplacements = make(map[string]*ebpf.Map)
 		for name := range spec.Maps {
@@ -60,6 +77,9 @@ func Load(open func() (*ebpf.CollectionSpec, error), s Selection) (*ebpf.Collect
 	}
 	return collection, nil
 }
+
+// named returns the programs that are parsed.
+func (s *Selection) named() []string { return append(slices.Clone(s.Programs), s.MapsOf...) }
 
 // whileLoading is how many descriptors the library has open of its own: type information and
 // a feature test's map.
@@ -84,17 +104,14 @@ func reserve(descriptors int) (err error) {
 	return err
 }
 
-// trim returns a copy of what is selected.
-func (s *Selection) trim(object *ebpf.CollectionSpec) (*ebpf.CollectionSpec, error) {
-	trimmed := *object
-	spec := &trimmed
-	spec.Maps, spec.Variables = maps.Clone(spec.Maps), maps.Clone(spec.Variables)
+// trim leaves what is selected.
+func (s *Selection) trim(spec *ebpf.CollectionSpec) error {
 	referenced := make(map[string]bool)
 	selected := make(map[string]*ebpf.ProgramSpec, len(s.Programs))
-	for n, name := range append(append([]string(nil), s.Programs...), s.MapsOf...) {
+	for n, name := range s.named() {
 		program := spec.Programs[name]
 		if program == nil {
-			return nil, fmt.Errorf("BPF program %s: not in the object", name)
+			return fmt.Errorf("BPF program %s: not in the object", name)
 		}
 		for i := range program.Instructions {
 			referenced[program.Instructions[i].Reference()] = true
@@ -104,17 +121,9 @@ func (s *Selection) trim(object *ebpf.CollectionSpec) (*ebpf.CollectionSpec, err
 		}
 	}
 	spec.Programs = selected
-	for name := range spec.Maps {
-		if !referenced[name] {
-			delete(spec.Maps, name)
-		}
-	}
-	for name, v := range spec.Variables {
-		if !referenced[v.SectionName] {
-			delete(spec.Variables, name)
-		}
-	}
-	return spec.Copy(), nil
+	maps.DeleteFunc(spec.Maps, func(name string, _ *ebpf.MapSpec) bool { return !referenced[name] })
+	maps.DeleteFunc(spec.Variables, func(_ string, v *ebpf.VariableSpec) bool { return !referenced[v.SectionName] })
+	return nil
 }
 
 func (s *Selection) set(spec *ebpf.CollectionSpec) error {
@@ -139,6 +148,9 @@ func (s *Selection) set(spec *ebpf.CollectionSpec) error {
 			if variable, ok := s.Addresses[ins.Constant]; ok && ins.OpCode == asm.LoadImmOp(asm.DWord) {
 				ins.Src, ins.Constant = pseudoBTFID, int64(variable)
 			}
+		}
+		if err := withoutFeatures(s.Types, name, program); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -166,7 +178,7 @@ const NoRecursionCount = "this kernel does not count program runs that it skippe
 // recursion: since 5.12, but those of kprobes only since 6.7.
 func CountsRecursion(types *kernel.Types) bool {
 	_, err := types.Field("", "bpf_prog_info", "recursion_misses")
-	return err == nil
+	return err == nil && !types.Lacks(kernel.RecursionCounts)
 }
 
 // RecursionMisses sums the program runs that the kernel skipped for recursion.

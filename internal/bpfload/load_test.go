@@ -7,10 +7,10 @@ import (
 
 	"xentrace/bpf"
 	"xentrace/internal/kernel"
-	"xentrace/test/need"
 )
 
-func spec(t *testing.T) *ebpf.CollectionSpec {
+// whole is the object with all its programs.
+func whole(t *testing.T) *ebpf.CollectionSpec {
 	t.Helper()
 	s, err := bpf.LoadXentrace()
 	if err != nil {
@@ -19,15 +19,24 @@ func spec(t *testing.T) *ebpf.CollectionSpec {
 	return s
 }
 
-// What is selected is left, with the maps that it refers to and those of programs to come.
-func TestTrim(t *testing.T) {
-	all := spec(t)
-	programs, maps := len(all.Programs), len(all.Maps)
-	s := Selection{Programs: []string{bpf.XentraceProgReadCode}}
-	one, err := s.trim(all)
+// selected is what is left of the object.
+func selected(t *testing.T, s *Selection) *ebpf.CollectionSpec {
+	t.Helper()
+	spec, err := parse(bpf.XentraceObject(), s.named(), false)
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := s.trim(spec); err != nil {
+		t.Fatal(err)
+	}
+	return spec
+}
+
+// What is selected is left, with the maps that it refers to and those of programs to come.
+func TestTrim(t *testing.T) {
+	all := whole(t)
+	s := Selection{Programs: []string{bpf.XentraceProgReadCode}}
+	one := selected(t, &s)
 	if len(one.Programs) != 1 || one.Programs[bpf.XentraceProgReadCode] == nil || one.Maps[bpf.XentraceMapCode] == nil || len(one.Maps) >= len(all.Maps) {
 		t.Errorf("%d programs, %d maps of %d", len(one.Programs), len(one.Maps), len(all.Maps))
 	}
@@ -37,41 +46,29 @@ func TestTrim(t *testing.T) {
 		}
 	}
 	s.MapsOf = []string{bpf.XentraceProgReadQueues}
-	two, err := s.trim(all)
-	if err != nil {
-		t.Fatal(err)
-	}
+	two := selected(t, &s)
 	if len(two.Programs) != 1 || two.Maps[bpf.XentraceMapQueuesNow] == nil {
 		t.Errorf("%d programs, maps %v: want the map of the program to come", len(two.Programs), two.Maps)
 	}
-	if _, err := (&Selection{Programs: []string{"none"}}).trim(all); err == nil {
+	if err := (&Selection{Programs: []string{"none"}}).trim(all); err == nil {
 		t.Error("no error for a program that is not in the object")
-	}
-	if len(all.Programs) != programs || len(all.Maps) != maps {
-		t.Errorf("%d programs and %d maps are left in the object, want %d and %d", len(all.Programs), len(all.Maps), programs, maps)
 	}
 }
 
 // Values go where they are selected; those of maps and variables that are not are ignored.
 func TestSet(t *testing.T) {
-	all := spec(t)
 	s := Selection{
+		Types:      kernel.NewTypes(),
 		Programs:   []string{bpf.XentraceProgFentryFree},
 		AttachTo:   map[string]string{bpf.XentraceProgFentryFree: "a_function"},
 		Variables:  map[string]any{bpf.XentraceVarConfig: bpf.XentraceConfiguration{PageSize: 16384}},
 		MaxEntries: map[string]uint32{bpf.XentraceMapEvents: 1 << 16, bpf.XentraceMapCode: 7},
 	}
-	one, err := s.trim(all)
-	if err != nil {
-		t.Fatal(err)
-	}
+	one := selected(t, &s)
 	if err := s.set(one); err != nil {
 		t.Fatal(err)
 	}
 	var config bpf.XentraceConfiguration
-	if err := all.Variables[bpf.XentraceVarConfig].Get(&config); err != nil || config.PageSize != 4096 || all.Maps[bpf.XentraceMapEvents].MaxEntries == 1<<16 {
-		t.Errorf("the object itself was changed: %v, %v, %v", config, all.Maps[bpf.XentraceMapEvents], err)
-	}
 	if err := one.Variables[bpf.XentraceVarConfig].Get(&config); err != nil || config.PageSize != 16384 {
 		t.Errorf("page size %d, %v", config.PageSize, err)
 	}
@@ -84,13 +81,5 @@ func TestSet(t *testing.T) {
 	s.Variables[bpf.XentraceVarConfig] = struct{ Wrong [3]byte }{}
 	if err := s.set(one); err == nil {
 		t.Error("no error for a value of another size")
-	}
-}
-
-// Linux 5.12 brought both.
-func TestHasExchangeWhereRecursionIsCounted(t *testing.T) {
-	need.Root(t, "to load BPF programs")
-	if exchange, counts := bpf.HasExchange(), CountsRecursion(kernel.NewTypes()); exchange != counts {
-		t.Errorf("exchange %v, count of recursion %v", exchange, counts)
 	}
 }

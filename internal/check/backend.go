@@ -78,7 +78,7 @@ func withBackend(f remedy.Facts, b *Known[Backend]) remedy.Facts {
 }
 
 // checksum compares what the ends accept. netfront sends blank checksums of IPv4 whatever the
-// backend says, and of IPv6 where the backend accepts them.
+// backend offers, and of IPv6 where the backend accepts them.
 func (m *Machine) checksum(i *Interface) event.Finding {
 	f := about(i, Checksum)
 	if i.Backend.Missing != "" || i.Backend.Value.MaxQueues == 0 {

@@ -30,7 +30,7 @@ const (
 	Unsupported
 )
 
-// readTrust reads the driver's parameter and what the host says of each
+// readTrust reads the driver's parameter and what the host reports of each
 // interface. Either is enough.
 func (r *reader) readTrust(ctx context.Context, m *Machine) {
 	m.Trusted = r.trustParameter()

@@ -141,3 +141,15 @@ func TestReadEndsWithTheContext(t *testing.T) {
 		t.Errorf("error %v, want %v", err, context.Canceled)
 	}
 }
+
+// The kernel's types come from the file that is named, and code is read without any.
+func TestTypesOfAFile(t *testing.T) {
+	source, err := Running()
+	if err != nil {
+		t.Fatal(err)
+	}
+	source = source.WithTypes("/nowhere/vmlinux")
+	if _, err := source.SharedInfo(); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "kernel types of /nowhere/vmlinux") {
+		t.Errorf("error %v", err)
+	}
+}

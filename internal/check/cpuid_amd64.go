@@ -7,10 +7,10 @@ import (
 
 func cpuid(leaf uint32) (a, b, c, d uint32)
 
-// processorSignature asks the CPU for its hypervisor's name. Xen may stand
+// cpuSignature asks the CPU for its hypervisor's name. Xen may stand
 // behind another hypervisor's leaves, which it offers for Windows. A PV guest
 // sees the physical CPU, which has no such leaf.
-func processorSignature() string {
+func cpuSignature() string {
 	const hypervisorBit, first, last, step = 1 << 31, 0x40000000, 0x40010000, 0x100
 	if _, _, c, _ := cpuid(1); c&hypervisorBit == 0 {
 		return ""

@@ -2,5 +2,5 @@
 
 package check
 
-// processorSignature is empty: only x86 has such a thing.
-func processorSignature() string { return "" }
+// cpuSignature is empty: only x86 has such a thing.
+func cpuSignature() string { return "" }

@@ -36,7 +36,7 @@ func (r *reader) readForEC2RL(m *Machine) {
 	}
 }
 
-// EC2RL reports what the two modules of ec2rl that are about this driver would say.
+// EC2RL reports what the two modules of ec2rl that are about this driver would report.
 func EC2RL(m *Machine) []event.Opinion {
 	var all []event.Opinion
 	for i := range m.Interfaces {

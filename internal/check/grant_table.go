@@ -11,7 +11,7 @@ import (
 	"xentrace/internal/remedy"
 )
 
-// A GrantTable is what decides how an HVM guest reaches its grant table. It lies in the memory BAR
+// A GrantTable is what decides how an HVM guest reaches its grant table. It is in the memory BAR
 // of the Xen platform PCI device, which firmware covers with an uncached MTRR. On Intel CPUs Xen
 // overrides that for guests without passed-through devices; on AMD CPUs nothing does.
 type GrantTable struct {

@@ -90,7 +90,7 @@ func readLogFrom(ctx context.Context, whence int) ([]string, error) {
 		n, err := unix.Read(fd, buffer)
 		left -= max(n, 0)
 		switch {
-		case errors.Is(err, unix.EPIPE), errors.Is(err, unix.EINTR): // overwritten just now: the next read goes on
+		case errors.Is(err, unix.EPIPE), errors.Is(err, unix.EINTR): // overwritten just now: the next read skips it
 		case errors.Is(err, unix.EAGAIN):
 			return records, nil
 		case err != nil:

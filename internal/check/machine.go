@@ -81,7 +81,7 @@ type Interface struct {
 	Path     string // through which its network namespace is reached
 	Features Known[netdev.Features]
 	Counters Known[Counters]
-	Trusted  Known[Trust] // what xenstore says
+	Trusted  Known[Trust] // by xenstore
 	Observed *Observation // nil unless asked for
 	Events   Known[netdev.EventChannels]
 	Backend  Known[Backend] // of netfront; zero where xenstore does not name it
@@ -135,6 +135,7 @@ func (m *Machine) FactsOf(i *Interface) remedy.Facts {
 	case netfront.Drops:
 		f.Linearizes = remedy.Off
 	}
+	f.SpuriousFix = f.SpuriousFix || m.Code.Live.Missing == "" && m.Code.Live.Value.LeavesResponses
 	f.Straddles = map[straddling]remedy.Setting{straddleNever: remedy.Off, straddleSome: remedy.On}[m.straddling()]
 	f.NoGrants = len(m.entries(noGrants, true)) > 0
 	if i == nil {

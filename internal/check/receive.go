@@ -30,18 +30,18 @@ func (m *Machine) receive(i *Interface) event.Finding {
 		{Key: "rx_packets", Value: c.Later.RxPackets}, {Key: "rx_errors", Value: c.Later.RxErrors}, {Key: "rx_errors_meanwhile", Value: moved},
 		{Key: "rx_dropped", Value: c.Later.RxDropped}, {Key: "logged", Value: logged},
 	}
-	var says []string
+	var sentences []string
 	if c.Later.RxErrors > 0 {
 		f.Status = event.Warn
-		says = append(says, "The driver dropped "+verdict.Count(int(c.Later.RxErrors), "malformed packet")+" from the backend (rx_errors).")
+		sentences = append(sentences, "The driver dropped "+verdict.Count(int(c.Later.RxErrors), "malformed packet")+" from the backend (rx_errors).")
 	}
 	if moved > 0 {
 		f.Status = event.Fail
-		says = append(says, fmt.Sprintf("%d of them while this command ran.", moved))
+		sentences = append(sentences, fmt.Sprintf("%d of them while this command ran.", moved))
 	}
 	if logged > 0 {
 		f.Status = max(f.Status, event.Warn)
-		says = append(says, "The kernel log has "+verdict.Count(logged, "message")+" about malformed packets.")
+		sentences = append(sentences, "The kernel log has "+verdict.Count(logged, "message")+" about malformed packets.")
 	}
 	if f.Status != event.OK {
 		f.Advice = m.advise(i, remedy.LogOfDriver, remedy.UpdateBackend)
@@ -49,16 +49,16 @@ func (m *Machine) receive(i *Interface) event.Finding {
 	dropped := c.Later.RxDropped
 	if share := event.Ratio(dropped, c.Later.RxPackets); dropped >= someDropped && share >= manyDropped {
 		f.Status = max(f.Status, event.Warn)
-		says = append(says, fmt.Sprintf("The network core dropped %d received packets, %.1f %% (rx_dropped): of a protocol or VLAN that nothing here handles, or its backlog was full.", dropped, 100*share))
+		sentences = append(sentences, fmt.Sprintf("The network core dropped %d received packets, %.1f %% (rx_dropped): of a protocol or VLAN that nothing here handles, or its backlog was full.", dropped, 100*share))
 		f.Advice = event.AppendAdvice(f.Advice, m.advise(i, remedy.LinkState, remedy.BacklogState)...)
 	}
-	if len(says) == 0 {
-		says = []string{fmt.Sprintf("%d packets received, none counted as malformed; %d dropped by the network core. Buffers that could not be allocated are not counted.", c.Later.RxPackets, dropped)}
+	if len(sentences) == 0 {
+		sentences = []string{fmt.Sprintf("%d packets received, none counted as malformed; %d dropped by the network core. Buffers that could not be allocated are not counted.", c.Later.RxPackets, dropped)}
 		if m.Log.Missing != "" {
-			says = append(says, "The kernel log was not searched.")
+			sentences = append(sentences, "The kernel log was not searched.")
 		}
 	}
-	f.Message = strings.Join(says, " ")
+	f.Message = strings.Join(sentences, " ")
 	return f
 }
 

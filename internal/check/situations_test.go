@@ -9,6 +9,7 @@ import (
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
+	"xentrace/internal/remedy"
 )
 
 // A situation is a machine, what is not OK with it, and parts of what is said.
@@ -78,11 +79,11 @@ func situations() []situation {
 			g.write(map[string]string{"sys/kernel/slab/skbuff_small_head/slab_size": "576", "sys/kernel/slab/skbuff_small_head/objs_per_slab": "14"})
 			g.turnOff("sg")
 		}, "FAIL scatter_gather", ScatterGather, []string{"1 of 14 objects of 576 bytes"}},
-		{"scatter-gather off on 7.2, one processor", func(g *guest) {
+		{"scatter-gather off on 7.2, one CPU", func(g *guest) {
 			g.write(map[string]string{"sys/kernel/slab/skbuff_small_head/slab_size": "704", "sys/kernel/slab/skbuff_small_head/objs_per_slab": "11"})
 			g.turnOff("sg")
 		}, "WARN scatter_gather", ScatterGather, []string{"still fit 1 slot", "small_heads_crossing 0"}},
-		{"scatter-gather off, one processor, a slab of one page", func(g *guest) {
+		{"scatter-gather off, one CPU, a slab of one page", func(g *guest) {
 			g.write(map[string]string{"sys/kernel/slab/skbuff_small_head/slab_size": "640", "sys/kernel/slab/skbuff_small_head/objs_per_slab": "6"})
 			g.turnOff("sg")
 		}, "WARN scatter_gather", ScatterGather, []string{"small_heads_in_slab 6, small_heads_crossing 0"}},
@@ -232,7 +233,7 @@ func situations() []situation {
 			g.offer(keyTSO, "0")
 			g.offer(keyTSO6, "0")
 		}, "", Offload, []string{"TSO and TSO for IPv6 are off, and the backend does not offer"}},
-		{"all interrupts on one processor", func(g *guest) {
+		{"all interrupts on one CPU", func(g *guest) {
 			g.write(map[string]string{"proc/interrupts": "  CPU0 CPU1\n 72: 50000 1 xen-dyn -event eth0-q0-tx\n 73: 60000 0 xen-dyn -event eth0-q0-rx\n 74: 0 90000 xen-dyn -event eth01"})
 		}, "WARN interrupts", Interrupts, []string{"All 2 interrupts of the interface go to CPU 0", "echo 2 > /proc/irq/73/smp_affinity", "count 110001"}},
 		{"all interrupts on CPU 2, and CPU 1 offline", func(g *guest) {
@@ -396,4 +397,26 @@ func everything(f *event.Finding) string {
 		all += " | " + strings.Join(slices.DeleteFunc([]string{a.Command, a.Effect, a.Cost}, func(s string) bool { return s == "" }), " | ")
 	}
 	return all
+}
+
+// A kernel with an old number has the fix of spurious interrupts if its driver's code shows it.
+func TestSpuriousFixOfTheRunningCode(t *testing.T) {
+	for leaves, want := range map[bool]int{false: 1, true: 0} {
+		g := newGuest()
+		g.write(map[string]string{
+			"sys/devices/vif-0/xenbus/spurious_events": "4500", "sys/devices/vif-0/xenbus/jiffies_eoi_delayed": "9000",
+			"proc/version": "Linux version 6.12.0-55.el10.x86_64 (x@y) (gcc) #1 SMP", "proc/sys/kernel/osrelease": "6.12.0-55.el10.x86_64\n",
+		})
+		g.live = linearizes
+		g.live.LeavesResponses = leaves
+		advised := 0
+		for _, a := range find(Judge(g.read(t)), EventChannels)[0].Advice {
+			if a.ID == string(remedy.SpuriousFix) {
+				advised++
+			}
+		}
+		if advised != want {
+			t.Errorf("the driver leaves responses: %v; advised to update %d times, want %d", leaves, advised, want)
+		}
+	}
 }

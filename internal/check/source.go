@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"sync"
 
 	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
@@ -33,7 +34,7 @@ type Source struct {
 	// Xenstore returns what is at paths relative to this domain's own; of those
 	// that are not there, nothing.
 	Xenstore func(ctx context.Context, paths []string) (map[string]string, error)
-	// Signature is what the CPU says of its hypervisor.
+	// Signature is the hypervisor's, by CPUID.
 	Signature func() string
 	// Release is that of the running kernel.
 	Release string
@@ -56,29 +57,41 @@ func Running() (Source, error) {
 		return Source{}, err
 	}
 	return Source{
-		Files:      os.DirFS("/"),
-		Links:      readLinks,
-		LiveCode:   readLiveCode,
-		SharedInfo: kernel.NewTypes().SharedInfo,
-		Log:        readLog,
-		Xenstore:   readXenstore,
-		Signature:  processorSignature,
-		Release:    release.Text,
-	}, nil
+		Files:     os.DirFS("/"),
+		Links:     readLinks,
+		Log:       readLog,
+		Xenstore:  readXenstore,
+		Signature: cpuSignature,
+		Release:   release,
+	}.WithTypes(""), nil
 }
 
-// readLiveCode reads what the running driver does, or returns an error that says
-// what it takes to do so.
-func readLiveCode(ctx context.Context) (netfront.Answer, error) {
-	release, err := kernel.ReadRelease()
-	if err != nil {
-		return netfront.Answer{}, err
+// WithTypes has the kernel's types read from a file: see [kernel.FindTypes].
+func (s Source) WithTypes(btf string) Source {
+	types := sync.OnceValues(func() (*kernel.Types, error) { return kernel.FindTypes(btf) })
+	s.SharedInfo = func() (kernel.SharedInfo, error) {
+		found, err := types()
+		if err != nil {
+			return kernel.SharedInfo{}, err
+		}
+		return found.SharedInfo()
 	}
+	s.LiveCode = func(ctx context.Context) (netfront.Answer, error) { return readLiveCode(ctx, types) }
+	return s
+}
+
+// readLiveCode reads what the running driver does, or returns an error that names
+// what it takes to do so.
+func readLiveCode(ctx context.Context, types func() (*kernel.Types, error)) (netfront.Answer, error) {
 	capabilities, err := kernel.ReadCapabilities()
 	if err != nil {
 		return netfront.Answer{}, err
 	}
-	for _, need := range capabilities.Missing(release) {
+	last, err := kernel.LastCapability()
+	if err != nil {
+		return netfront.Answer{}, err
+	}
+	for _, need := range capabilities.Missing(last) {
 		if need.Required {
 			return netfront.Answer{}, errNeedsRoot
 		}
@@ -87,8 +100,12 @@ func readLiveCode(ctx context.Context) (netfront.Answer, error) {
 	if err != nil {
 		return netfront.Answer{}, err
 	}
-	_ = rlimit.RemoveMemlock() // if it is needed, loading says so
-	reader, err := trace.NewCodeReader()
+	_ = rlimit.RemoveMemlock() // if it is needed, loading fails
+	found, err := types()
+	if err != nil {
+		found = kernel.NewTypes() // the program that reads code needs none of them
+	}
+	reader, err := trace.NewCodeReader(found)
 	if errors.Is(err, fs.ErrPermission) {
 		if lockdown, lockdownErr := kernel.ReadLockdown(); lockdownErr == nil && lockdown.ForbidsTracing() {
 			return netfront.Answer{}, errors.New("kernel lockdown forbids reading kernel memory")
@@ -200,7 +217,7 @@ func (l *Links) addNamespace(f netdev.Found) error {
 	return err
 }
 
-// look reads what else the kernel says of an interface.
+// look reads what else the kernel shows of an interface.
 func look(ns *netdev.Namespace, i netdev.Interface) Interface {
 	counters, err := ns.Counters(i.Index)
 	return Interface{

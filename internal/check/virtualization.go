@@ -26,7 +26,7 @@ const (
 	amazonVendor = "Amazon EC2"
 )
 
-// signatures are those of other hypervisors, by what CPUID leaf 0x40000000 says.
+// signatures are those of other hypervisors, by CPUID leaf 0x40000000.
 var signatures = map[string]string{
 	"KVMKVMKVM":    "KVM",
 	"TCGTCGTCGTCG": "QEMU",
@@ -43,7 +43,7 @@ func (h *Hypervisor) isXen() bool {
 
 func (h *Hypervisor) isNitro() bool { return h.Vendor == amazonVendor && !h.isXen() }
 
-// readHypervisor reads what the kernel, the firmware and the CPU say.
+// readHypervisor reads what the kernel, the firmware and the CPU report.
 func (r *reader) readHypervisor() Hypervisor {
 	h := Hypervisor{
 		Type: r.line("sys/hypervisor/type"), GuestType: r.line("sys/hypervisor/guest_type"),

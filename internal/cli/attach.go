@@ -31,7 +31,7 @@ type traced struct {
 	recorder *record.Recorder // nil: nothing is recorded
 }
 
-// attach starts a tracer as the flags say, announces it, and drops privileges once prepare,
+// attach starts a tracer as the flags ask, announces it, and drops privileges once prepare,
 // which may be nil, has opened what needs them. It returns nil and no error if it was
 // interrupted meanwhile.
 func attach(ctx context.Context, in *tracing, records bool, prepare func(*traced)) (*traced, error) {
@@ -96,6 +96,7 @@ func (t *traced) start(ctx context.Context, records bool) error {
 	tracer, err := in.Start(running, trace.Options{
 		Interfaces: in.interfaces,
 		Backend:    event.Backend(in.backend),
+		BTF:        in.btf,
 		Records:    records,
 		Drops:      event.Drops(in.drops),
 		DropsHook:  trace.DropsHook(in.dropsHook),

@@ -26,7 +26,7 @@ func (s System) refuseTerminal(w *writing) error {
 }
 
 // chooseSnap has as many bytes of a packet read as the output and the filter need, unless
-// --snap says how many.
+// --snap sets how many.
 func (o *watchOptions) chooseSnap(c *cobra.Command) error {
 	e := o.filter.Expression
 	if c.Flags().Changed("snap") {

@@ -24,6 +24,7 @@ type checkOptions struct {
 	writing
 	interfaces []string
 	driverFile string
+	btf        string
 	ec2rl      bool
 	observe    time.Duration
 	readyFile  string
@@ -48,6 +49,7 @@ if a finding is WARN or FAIL.`,
 	}
 	interfaceFlag(c, &o.interfaces, "interface in this network namespace; without it, every xen-netfront interface")
 	path(c, &o.driverFile, "driver-file", "", "check only this driver: a module (.ko, .xz, .zst, .gz) or vmlinux")
+	btfFlag(c, &o.btf)
 	toggle(c, &o.ec2rl, "ec2rl", "", "also show what EC2 Rescue for Linux would report")
 	parsed(c, &o.observe, "observe", "", "TIME", "", "also trace this long; count packets that straddle a page boundary (root)", parseObservation)
 	readyFlag(c, &o.readyFile)
@@ -122,6 +124,9 @@ func (o *checkOptions) report(ctx context.Context) (*event.Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.btf != "" {
+		source = source.WithTypes(o.btf)
+	}
 	if o.observe > 0 {
 		if err := o.anyToObserve(ctx, source); err != nil {
 			return nil, err
@@ -191,7 +196,7 @@ func (o *checkOptions) observeFor(ctx context.Context) (*observation, error) {
 		return nil, err
 	}
 	defer ready.discard()
-	tracer, err := o.Start(ctx, trace.Options{Interfaces: o.interfaces, Backend: event.Auto})
+	tracer, err := o.Start(ctx, trace.Options{Interfaces: o.interfaces, Backend: event.Auto, BTF: o.btf})
 	if err != nil {
 		return &observation{err: err}, nil
 	}

@@ -43,6 +43,7 @@ type congestionOptions struct {
 	*app
 	writing
 	interfaces  []string
+	btf         string
 	wait        bool
 	duration    time.Duration // 0: until interrupted
 	limit       time.Duration // the duration, if it was given: bounds the wait too
@@ -77,6 +78,7 @@ application), or none.`,
 		},
 	}
 	interfaceFlag(c, &o.interfaces, "interface in this network namespace; without it, every xen-netfront interface")
+	btfFlag(c, &o.btf)
 	toggle(c, &o.wait, "wait", "", "wait for an interface instead of failing")
 	parsed(c, &o.duration, "duration", "d", "TIME", "10s; with --watch until interrupted", "stop after this time, e.g. 30s; 0: never", parseDuration)
 	toggle(c, &o.everySecond, "watch", "", "report every second")
@@ -101,7 +103,7 @@ func (o *congestionOptions) run(ctx context.Context) error {
 	starting, giveUp := context.WithCancel(ctx)
 	defer giveUp()
 	waited := wait{limit: o.limit, giveUp: giveUp}
-	meter, err := o.Measure(starting, congestion.Options{Interfaces: o.interfaces, Wait: o.wait, Notify: waited.notify(console.Notify)})
+	meter, err := o.Measure(starting, congestion.Options{Interfaces: o.interfaces, BTF: o.btf, Wait: o.wait, Notify: waited.notify(console.Notify)})
 	if late := waited.end(); late != nil {
 		err = late
 		if meter != nil {

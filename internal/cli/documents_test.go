@@ -85,13 +85,15 @@ func TestPages(t *testing.T) {
 	}
 }
 
+// helpRows are those of a terminal that help fits.
+const helpRows = 50
+
 // Help fits a small terminal, and names every flag.
 func TestHelp(t *testing.T) {
-	const rows = 50
 	all := runWith(t, nil, "help")
 	check := func(name, text string) {
 		t.Helper()
-		if n := strings.Count(text, "\n"); n > rows {
+		if n := strings.Count(text, "\n"); n > helpRows {
 			t.Errorf("help %s has %d rows", name, n)
 		}
 		for line := range strings.Lines(text) {
@@ -313,7 +315,7 @@ func TestVersion(t *testing.T) {
 	}
 	for key, want := range map[string]any{
 		"type": "version", "version": "1.2.3", "commit": "0123abc", "clang": "19.1.7", "go": runtime.Version(),
-		"kernel": release.Text, "btf": kernel.HasKernelTypes(), "architecture": runtime.GOARCH,
+		"kernel": release, "btf": kernel.HasKernelTypes(), "architecture": runtime.GOARCH,
 	} {
 		if got[key] != want {
 			t.Errorf("%s is %v, want %v", key, got[key], want)
@@ -323,7 +325,7 @@ func TestVersion(t *testing.T) {
 		t.Error("no key modified")
 	}
 	text := v.text()
-	for _, part := range []string{"xentrace 1.2.3\n", "commit   0123abc", "clang    19.1.7\n", "kernel   " + release.Text + ", "} {
+	for _, part := range []string{"xentrace 1.2.3\n", "commit   0123abc", "clang    19.1.7\n", "kernel   " + release + ", "} {
 		if !strings.Contains(text, part) {
 			t.Errorf("no %q in %s", part, text)
 		}
@@ -332,7 +334,7 @@ func TestVersion(t *testing.T) {
 	if err := json.Unmarshal([]byte(printed), &got); err != nil || got["type"] != "version" || strings.Count(printed, "\n") != 1 {
 		t.Errorf("version -o json prints %q (%v)", printed, err)
 	}
-	if plain := runWith(t, nil, "--version").stdout; !strings.Contains(plain, "kernel   "+release.Text) {
+	if plain := runWith(t, nil, "--version").stdout; !strings.Contains(plain, "kernel   "+release) {
 		t.Errorf("--version prints %q", plain)
 	}
 }

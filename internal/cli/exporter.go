@@ -85,9 +85,9 @@ Waits for an interface if none is there. SIGTERM ends it.`,
 }
 
 func (o *exporterOptions) serveFlags(c *cobra.Command) {
-	list(c, &o.serve.Listen, "web.listen-address", "", "ADDRESS", "address to listen on; default "+defaultListen, cobra.NoFileCompletions, parseAddress)
-	path(c, &o.serve.WebConfig, "web.config.file", "", "TLS and basic auth settings (exporter-toolkit format)")
-	toggle(c, &o.serve.Systemd, "web.systemd-socket", "", "listen on the sockets that systemd passes instead")
+	list(c, &o.serve.Listen, "web.listen-address", "", "ADDR", "address to listen on; default "+defaultListen, cobra.NoFileCompletions, parseAddress)
+	path(c, &o.serve.WebConfig, "web.config.file", "", "TLS and basic auth (exporter-toolkit format)")
+	toggle(c, &o.serve.Systemd, "web.systemd-socket", "", "listen on sockets from systemd instead")
 }
 
 func (o *exporterOptions) countFlags(c *cobra.Command) {
@@ -101,7 +101,7 @@ func (o *exporterOptions) countFlags(c *cobra.Command) {
 }
 
 func (o *exporterOptions) recordFlags(c *cobra.Command) {
-	path(c, &o.recording.dir, "record", "", "also record to this directory, as xentrace record")
+	path(c, &o.recording.dir, "record", "", "also record to this directory")
 	o.recording.limitFlags(c)
 }
 
@@ -209,7 +209,7 @@ func (o *exporterOptions) look(ctx context.Context, t *traced) (Meter, error) {
 	if !o.congestion {
 		return nil, nil
 	}
-	return o.Measure(ctx, congestion.Options{Interfaces: o.interfaces})
+	return o.Measure(ctx, congestion.Options{Interfaces: o.interfaces, BTF: o.btf})
 }
 
 func (o *exporterOptions) source(t *traced, flows feed.Flows, meter Meter) feed.Source {

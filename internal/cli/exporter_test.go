@@ -183,6 +183,9 @@ func TestExporterUser(t *testing.T) {
 
 func TestExporterHelp(t *testing.T) {
 	help := exportWith(t, newFake(), &fakeExporter{}, "--help").stdout
+	if n := strings.Count(help, "\n"); n > helpRows {
+		t.Errorf("help has %d rows", n)
+	}
 	for line := range strings.Lines(help) {
 		if len(line) > helpWidth+1 {
 			t.Errorf("%q is too wide", line)

@@ -16,6 +16,7 @@ import (
 	"xentrace/internal/event"
 	"xentrace/internal/flow"
 	"xentrace/internal/kernel"
+	"xentrace/internal/netfront"
 	"xentrace/internal/trace"
 )
 
@@ -39,20 +40,21 @@ func TestMain(m *testing.M) {
 
 // A fakeTracer makes records at a steady pace and counts them.
 type fakeTracer struct {
-	options trace.Options
-	choice  trace.Choice
-	records int           // how many it makes; it then waits to be stopped
-	pace    time.Duration // between two records
-	startup time.Duration // until hooks are attached
-	before  func()        // called just before they are; may be nil
-	verdict event.Verdict
-	name    string
-	owned   bool          // every second packet has an owner
-	err     error         // of start
-	readErr error         // of Read, after all records
-	waits   bool          // no interface is there during startup
-	grace   time.Duration // of System
-	notice  string        // interface that is gone a while after the start; "" for none
+	options  trace.Options
+	choice   trace.Choice
+	records  int           // how many it makes; it then waits to be stopped
+	pace     time.Duration // between two records
+	startup  time.Duration // until hooks are attached
+	before   func()        // called just before they are; may be nil
+	verdict  event.Verdict
+	name     string
+	owned    bool          // every second packet has an owner
+	err      error         // of start
+	readErr  error         // of Read, after all records
+	waits    bool          // no interface is there during startup
+	grace    time.Duration // of System
+	starting string        // a file that is made when it starts; "" for none
+	notice   string        // interface that is gone a while after the start; "" for none
 
 	began   time.Time
 	stop    chan struct{}
@@ -77,6 +79,7 @@ func fakeFromEnvironment() *fakeTracer {
 		f.readErr = errors.New(text)
 	}
 	f.grace = time.Duration(number("XENTRACE_FAKE_GRACE_MS", 0)) * time.Millisecond
+	f.starting = os.Getenv("XENTRACE_FAKE_STARTING")
 	f.waits = os.Getenv("XENTRACE_FAKE_WAITS") != ""
 	f.notice = os.Getenv("XENTRACE_FAKE_NOTICE")
 	if os.Getenv("XENTRACE_FAKE_CANNOT") != "" {
@@ -102,6 +105,11 @@ func (f *fakeTracer) start(ctx context.Context, o trace.Options) (Tracer, error)
 	if f.waits {
 		o.Notify(event.Notice{ID: event.NoticeWaiting})
 	}
+	if f.starting != "" {
+		if err := os.WriteFile(f.starting, nil, 0o600); err != nil {
+			return nil, err
+		}
+	}
 	select {
 	case <-ctx.Done():
 		return nil, ctx.Err()
@@ -118,7 +126,16 @@ func (f *fakeTracer) start(ctx context.Context, o trace.Options) (Tracer, error)
 	return f, nil
 }
 
-func (f *fakeTracer) SetProbe(uint64) error  { return nil }
+func (f *fakeTracer) SetProbe(uint64) error { return nil }
+
+func (f *fakeTracer) DriverCode(context.Context) (netfront.Answer, error) {
+	return netfront.Answer{Value: netfront.Linearizes, Evidence: "xennet_start_xmit+0x81a calls __pskb_pull_tail"}, nil
+}
+
+func (f *fakeTracer) SharedInfo() (kernel.SharedInfo, error) {
+	return kernel.SharedInfo{MaxFrags: 17, Bytes: 320}, nil
+}
+
 func (f *fakeTracer) MissingAnswers() string { return "" }
 func (f *fakeTracer) Hooks() (int, int)      { return 2, 0 }
 

@@ -150,7 +150,7 @@ func TestFixTellsWhatAProbeFound(t *testing.T) {
 				t.Errorf("%v\nwant %s and %q", line, c.line, c.says)
 			}
 			if strings.Contains(fmt.Sprint(watch["message"]), "probe") {
-				t.Errorf("the watch tells of the probe, too: %v", watch)
+				t.Errorf("the watch reports the probe, too: %v", watch)
 			}
 		})
 	}

@@ -136,7 +136,7 @@ func TestFixPlansAppliesAndReverts(t *testing.T) {
 	}
 }
 
-// A tracer that goes on counting drops.
+// A tracer that keeps counting drops.
 type dropping struct {
 	*fakeTracer
 	until  int // calls of Totals

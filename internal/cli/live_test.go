@@ -111,7 +111,7 @@ func TestLiveKeys(t *testing.T) {
 	}
 }
 
-// The terminal is as it was before, and what there is to say is said there.
+// The terminal is as it was before, and the errors and the summary are printed there.
 func TestLiveGivesTheTerminalBack(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

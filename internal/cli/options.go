@@ -45,6 +45,7 @@ type tracing struct {
 	duration   time.Duration // 0: until interrupted
 	limit      time.Duration // the duration, if it was given: bounds the wait too
 	backend    string
+	btf        string
 	rejected   bool
 	readyFile  string
 
@@ -101,7 +102,12 @@ func (t *tracing) durationFlag(c *cobra.Command, usage string) {
 }
 
 func (t *tracing) backendFlag(c *cobra.Command) {
+	btfFlag(c, &t.btf)
 	word(c, &t.backend, "backend", "", "NAME", "how to attach", "auto", "fentry", "kprobe", "tracepoint")
+}
+
+func btfFlag(c *cobra.Command, to *string) {
+	path(c, to, "btf", "", "read the kernel's types from this vmlinux or BTF")
 }
 
 func (t *tracing) outputFlags(c *cobra.Command) {

@@ -10,10 +10,13 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"xentrace/test/schema"
 )
@@ -21,19 +24,21 @@ import (
 // A process is this test binary being xentrace on a fake tracer.
 type process struct {
 	*exec.Cmd
-	stderr bytes.Buffer
-	ready  string
-	closed string
+	stderr   bytes.Buffer
+	ready    string
+	starting string
+	closed   string
 }
 
 func newProcess(t *testing.T, environment []string, args ...string) *process {
 	t.Helper()
 	p := &process{
-		Cmd:    exec.Command(os.Args[0], args...),
-		ready:  filepath.Join(t.TempDir(), "ready"),
-		closed: filepath.Join(t.TempDir(), "closed"),
+		Cmd:      exec.Command(os.Args[0], args...),
+		ready:    filepath.Join(t.TempDir(), "ready"),
+		starting: filepath.Join(t.TempDir(), "starting"),
+		closed:   filepath.Join(t.TempDir(), "closed"),
 	}
-	p.Env = append(os.Environ(), "XENTRACE_FAKE=1", "XENTRACE_FAKE_CLOSED="+p.closed)
+	p.Env = append(os.Environ(), "XENTRACE_FAKE=1", "XENTRACE_FAKE_STARTING="+p.starting, "XENTRACE_FAKE_CLOSED="+p.closed)
 	p.Env = append(p.Env, environment...)
 	p.Stderr = &p.stderr
 	if args[0] == "watch" || args[0] == "hist" {
@@ -45,18 +50,45 @@ func newProcess(t *testing.T, environment []string, args ...string) *process {
 // attached starts the process and waits until it has attached.
 func (p *process) attached(t *testing.T) {
 	t.Helper()
+	p.started(t)
+	p.await(t, "attached", func() bool { return exists(p.ready) })
+}
+
+// started starts the process.
+func (p *process) started(t *testing.T) {
+	t.Helper()
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = p.Process.Kill() })
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
-		if _, err := os.Stat(p.ready); err == nil {
-			return
-		}
+}
+
+// await waits until the process has come that far.
+func (p *process) await(t *testing.T, what string, there func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !there(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not attached after a minute; stderr: %s", p.stderr.String())
+			t.Fatalf("not %s after a minute; stderr: %s", what, p.stderr.String())
 		}
 	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// calls reports whether one of its threads waits in a system call.
+func (p *process) calls(t *testing.T, number int) bool {
+	t.Helper()
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", p.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.ContainsFunc(files, func(file string) bool {
+		text, err := os.ReadFile(file)
+		return err == nil && strings.HasPrefix(string(text), fmt.Sprint(number, " "))
+	})
 }
 
 // wait returns how the process ended, and fails if it does not within a minute.
@@ -132,10 +164,8 @@ func TestInterruptWhileAttaching(t *testing.T) {
 	p := newProcess(t, []string{"XENTRACE_FAKE_STARTUP_MS=60000"}, "watch", "--wait")
 	var stdout bytes.Buffer
 	p.Stdout = &stdout
-	if err := p.Start(); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(time.Second) // until it listens for signals
+	p.started(t)
+	p.await(t, "starting", func() bool { return exists(p.starting) })
 	p.signal(t, syscall.SIGINT)
 	if status := p.wait(t); !status.Exited() || status.ExitStatus() != 0 {
 		t.Errorf("ended with %v", status)
@@ -155,10 +185,8 @@ func TestInterruptWhileWaitingInJSON(t *testing.T) {
 		p := newProcess(t, []string{"XENTRACE_FAKE_STARTUP_MS=60000", "XENTRACE_FAKE_WAITS=1"}, command, "--wait", "-o", "json")
 		var stdout bytes.Buffer
 		p.Stdout = &stdout
-		if err := p.Start(); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Second) // until it listens for signals
+		p.started(t)
+		p.await(t, "starting", func() bool { return exists(p.starting) })
 		p.signal(t, syscall.SIGINT)
 		if status := p.wait(t); !status.Exited() || status.ExitStatus() != 0 {
 			t.Errorf("%s: ended with %v", command, status)
@@ -178,10 +206,8 @@ func TestInterruptWhileOpeningABaseline(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := newProcess(t, nil, "congestion", "--baseline", pipe)
-	if err := p.Start(); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(time.Second) // until it listens for signals
+	p.started(t)
+	p.await(t, "opening the baseline", func() bool { return p.calls(t, unix.SYS_OPENAT) })
 	p.signal(t, syscall.SIGINT)
 	if status := p.wait(t); !status.Exited() || status.ExitStatus() != 0 || p.stderr.Len() != 0 {
 		t.Errorf("ended with %v; stderr %s", status, p.stderr.String())

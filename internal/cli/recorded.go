@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -60,8 +59,11 @@ const mostDamage = 10
 // options.
 func (r *recorded) collect(ctx context.Context, redactor *redact.Redactor, paths ...string) (*report.Collector, report.Options, error) {
 	o := r.options()
+	if n := len(paths); n > maxRecordings {
+		return nil, o, usageError{fmt.Errorf("%d paths: at most %d", n, maxRecordings)}
+	}
 	damaged := 0
-	source, err := record.Open(ctx, paths, record.ReadOptions{Since: r.since, Until: r.until, Damaged: func(d record.Damage) {
+	source, err := record.Open(ctx, paths, record.ReadOptions{Since: r.since, Until: r.until, Hash: true, Damaged: func(d record.Damage) {
 		if damaged++; damaged <= mostDamage {
 			o.Damage = append(o.Damage, "Not readable: "+r.shown(d.Path, fmt.Sprintf("%s: at byte %d", d.Path, d.Offset))+": "+d.Reason+".")
 		}
@@ -86,9 +88,7 @@ func (r *recorded) collect(ctx context.Context, redactor *redact.Redactor, paths
 	if from, to, empty := source.Covered(); err == nil && empty && !from.IsZero() {
 		err = usageError{errors.New(nothingInRange(from, to, time.Local))}
 	}
-	if err == nil {
-		o.Files, err = r.files(paths)
-	}
+	o.Files = r.files(source)
 	return collector, o, err
 }
 
@@ -147,39 +147,15 @@ func (r *recorded) shown(path, text string) string {
 	return text
 }
 
-// files hashes what was read.
-func (r *recorded) files(paths []string) (all []report.File, err error) {
-	for _, path := range paths {
-		names, err := record.Paths(path)
-		if err != nil {
-			return nil, err
+// files are those that were read.
+func (r *recorded) files(source *record.Source) (all []report.File) {
+	for i, f := range source.Files() {
+		if r.redact {
+			f.Path = fmt.Sprintf("recording %d", i+1)
 		}
-		for _, name := range names {
-			file, err := hashed(name)
-			if err != nil {
-				return nil, err
-			}
-			if r.redact {
-				file.Path = fmt.Sprintf("recording %d", len(all)+1)
-			}
-			all = append(all, file)
-		}
+		all = append(all, report.File(f))
 	}
-	return all, nil
-}
-
-func hashed(name string) (report.File, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return report.File{}, fmt.Errorf("recording: %w", err)
-	}
-	defer f.Close()
-	sum := sha256.New()
-	n, err := io.Copy(sum, f)
-	if err != nil {
-		return report.File{}, fmt.Errorf("recording: %w", err)
-	}
-	return report.File{Path: name, SHA256: fmt.Sprintf("%x", sum.Sum(nil)), Bytes: n}, nil
+	return all
 }
 
 // redacting puts a redactor, if there is one, before a sink.
@@ -195,7 +171,12 @@ type redactedSink struct {
 	redactor *redact.Redactor
 }
 
-func (s redactedSink) Emit(e event.Event) error { return s.Sink.Emit(s.redactor.Event(e)) }
+func (s redactedSink) Emit(e event.Event) error {
+	if e = s.redactor.Event(e); e == nil {
+		return nil
+	}
+	return s.Sink.Emit(e)
+}
 
 func (r *recorded) redactor() *redact.Redactor {
 	if !r.redact {

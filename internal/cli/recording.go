@@ -91,7 +91,7 @@ func (t *traced) describe(ctx context.Context) (*event.Start, error) {
 	if start.Version = v.Version; v.Commit != nil {
 		start.Commit = *v.Commit
 	}
-	if start.Check, err = t.in.findings(ctx); err != nil {
+	if start.Check, err = t.findings(ctx, &totals); err != nil {
 		t.console.Say(fmt.Sprintf("the findings of check are missing: %v", err))
 	}
 	for i := range start.Interfaces {
@@ -100,12 +100,20 @@ func (t *traced) describe(ctx context.Context) (*event.Start, error) {
 	return start, nil
 }
 
-// findings are those of xentrace check, as it found them first.
-func (t *tracing) findings(ctx context.Context) ([]event.Finding, error) {
-	if t.found != nil {
-		return t.found, nil
+// findings are those of xentrace check, as it found them first. What the tracer knows is not read
+// again: the kernel's types and symbols take most of the time of a start.
+func (t *traced) findings(ctx context.Context, totals *event.Totals) ([]event.Finding, error) {
+	if t.in.found != nil {
+		return t.in.found, nil
 	}
-	return t.check(ctx)
+	source, err := t.in.Machine()
+	if err != nil {
+		return nil, err
+	}
+	if totals.AnyNetfront() { // else the driver's code is not read
+		source.LiveCode, source.SharedInfo = t.tracer.DriverCode, t.tracer.SharedInfo
+	}
+	return t.in.judge(ctx, source)
 }
 
 // check runs xentrace check.
@@ -114,6 +122,10 @@ func (t *tracing) check(ctx context.Context) ([]event.Finding, error) {
 	if err != nil {
 		return nil, err
 	}
+	return t.judge(ctx, source)
+}
+
+func (t *tracing) judge(ctx context.Context, source check.Source) ([]event.Finding, error) {
 	machine, err := check.Read(ctx, source, t.interfaces)
 	if err != nil {
 		return nil, err

@@ -137,11 +137,11 @@ func TestReplayOfAKilledRun(t *testing.T) {
 
 func TestUnfinishedSentences(t *testing.T) {
 	at := func(minute int) time.Time { return time.Date(2026, 11, 27, 2, minute, 0, 0, time.UTC) }
-	var runs []record.Unfinished
-	for n := range 6 {
-		runs = append(runs, record.Unfinished{End: at(10 - n), Counted: at(9 - n), Events: uint64(1000 * n)})
+	runs := record.UnfinishedRuns{Before: 3, Events: 12_000}
+	for n := range 3 {
+		runs.Last = append(runs.Last, record.Unfinished{End: at(8 + n), Counted: at(7 + n), Events: uint64(1000 * (2 - n))})
 	}
-	runs[1].Counted = time.Time{}
+	runs.Last[1].Counted = time.Time{}
 	want := []string{
 		"3 runs without a summary before; 12,000 events not counted",
 		"run ended at 2026-11-27 02:08:00 without a summary (killed, or still running): counts end at its last interval, 2026-11-27 02:07:00; 2,000 events after it shown, not counted",

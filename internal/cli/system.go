@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
+	"xentrace/bpf"
 	"xentrace/internal/check"
 	"xentrace/internal/congestion"
 	"xentrace/internal/event"
@@ -21,6 +22,7 @@ import (
 	"xentrace/internal/fix"
 	"xentrace/internal/flow"
 	"xentrace/internal/kernel"
+	"xentrace/internal/netfront"
 	"xentrace/internal/output"
 	"xentrace/internal/probe"
 	"xentrace/internal/trace"
@@ -46,6 +48,10 @@ type Tracer interface {
 	Hooks() (attached, missing int)
 	// MissingAnswers returns why TX responses are not seen; empty if they are.
 	MissingAnswers() string
+	// DriverCode waits for what the driver's code shows, which the tracer reads in any case.
+	DriverCode(context.Context) (netfront.Answer, error)
+	// SharedInfo is what the kernel keeps at the end of every head.
+	SharedInfo() (kernel.SharedInfo, error)
 	// DropPrivileges becomes the user and drops all privileges that neither the tracer nor
 	// the caller needs, who names its own.
 	DropPrivileges(context.Context, kernel.User, ...kernel.Capability) error
@@ -75,7 +81,7 @@ type System struct {
 	// Measure attaches what congestion measures with.
 	Measure func(context.Context, congestion.Options) (Meter, error)
 
-	// Export listens as the options say, for xentrace-exporter.
+	// Export listens as the options ask, for xentrace-exporter.
 	Export func(context.Context, feed.Options) (Exporter, error)
 
 	// Machine is where check reads its facts.
@@ -92,6 +98,34 @@ type System struct {
 	ended <-chan struct{} // closed once the command is interrupted
 	grace time.Duration   // of a blocked write after that; 0: writeGrace
 }
+
+// Running returns the System of this process on the running kernel. Version and commit are
+// what the linker set; where it set none, what the Go tool recorded is printed.
+func Running(version, commit string) System {
+	return System{
+		Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv,
+		Build:   Build{Version: version, Commit: commit, Clang: bpf.ClangVersion},
+		Machine: check.Running,
+		Start: func(ctx context.Context, options trace.Options) (Tracer, error) {
+			tracer, err := trace.Start(ctx, options)
+			if err != nil {
+				return nil, err
+			}
+			return attached{tracer}, nil
+		},
+		Measure: func(ctx context.Context, options congestion.Options) (Meter, error) {
+			meter, err := congestion.Start(ctx, options)
+			if err != nil {
+				return nil, err
+			}
+			return meter.NewReader(), nil
+		},
+	}
+}
+
+type attached struct{ *trace.Tracer }
+
+func (a attached) Connections() flow.Kernel { return a.Tracer.Connections() }
 
 func (s System) print(text string) error {
 	_, err := io.WriteString(s.stdout(), text)

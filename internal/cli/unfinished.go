@@ -2,29 +2,18 @@ package cli
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"xentrace/internal/output"
 	"xentrace/internal/record"
 )
 
-// mostUnfinished is how many runs without a summary are reported one by one, the last ones.
-const mostUnfinished = 3
-
 // unfinishedSentences say what counts leave out of runs that have no summary.
-func unfinishedSentences(runs []record.Unfinished, zone *time.Location) (all []string) {
-	runs = slices.Clone(runs)
-	slices.SortStableFunc(runs, func(a, b record.Unfinished) int { return a.End.Compare(b.End) })
-	if more := len(runs) - mostUnfinished; more > 0 {
-		events := uint64(0)
-		for _, r := range runs[:more] {
-			events += r.Events
-		}
-		all = append(all, fmt.Sprintf("%s without a summary before; %s not counted", amount(uint64(more), "run"), amount(events, "event")))
-		runs = runs[more:]
+func unfinishedSentences(runs record.UnfinishedRuns, zone *time.Location) (all []string) {
+	if runs.Before > 0 {
+		all = append(all, fmt.Sprintf("%s without a summary before; %s not counted", amount(runs.Before, "run"), amount(runs.Events, "event")))
 	}
-	for _, r := range runs {
+	for _, r := range runs.Last {
 		all = append(all, unfinishedSentence(r, zone))
 	}
 	return all

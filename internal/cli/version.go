@@ -66,7 +66,7 @@ func versionOf(build Build) (versionInfo, error) {
 	if err != nil {
 		return v, err
 	}
-	v.Kernel = release.Text
+	v.Kernel = release
 	if kernel.ShowsTypes() {
 		has := kernel.HasKernelTypes()
 		v.BTF = &has

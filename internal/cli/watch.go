@@ -53,7 +53,7 @@ Filters and EXPRESSION, a pcap filter, select what is printed, not what counts.`
 
 // eventFlags choose what is reported.
 func (o *watchOptions) eventFlags(c *cobra.Command) {
-	word(c, &o.drops, "drops", "", "WHICH", "drops to report: driver, all (also outside the driver)", string(event.DropsDriver), string(event.DropsAll))
+	word(c, &o.drops, "drops", "", "WHICH", "drops: driver, all (elsewhere too)", string(event.DropsDriver), string(event.DropsAll))
 	word(c, &o.dropsHook, "drops-hook", "", "NAME", "hook of --drops all", string(trace.DropsTracepoint), string(trace.DropsKprobe))
 	toggle(c, &o.stack, "stack", "", "with the kernel and user stack of the sender")
 	parsed(c, &o.ringBytes, "ring-size", "", "BYTES", "auto", "ring buffer size, e.g. 16MiB", parseRingSize)

@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"sync"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 
 	"xentrace/bpf"
 	"xentrace/internal/bpfload"
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 	"xentrace/internal/netfront"
 	"xentrace/internal/trace"
@@ -75,7 +75,6 @@ type sizes struct {
 // hooks are the attached BPF programs.
 type hooks struct {
 	counters
-	object    func() (*ebpf.CollectionSpec, error) // parsed once
 	selection bpfload.Selection
 	others    []*ebpf.Collection // one for each hook that need not be there
 	links     []link.Link
@@ -90,16 +89,9 @@ type hooks struct {
 }
 
 func newHooks(types *kernel.Types) *hooks {
-	exchange := bpf.HasExchange()
+	exchange := !types.Lacks(kernel.AtomicExchange) && bpf.HasExchange()
 	return &hooks{
-		exchange: exchange,
-		object: sync.OnceValues(func() (*ebpf.CollectionSpec, error) {
-			spec, err := bpf.LoadCongestion()
-			if err == nil && !exchange {
-				bpf.RemoveExchanges(spec.Programs)
-			}
-			return spec, err
-		}),
+		exchange:        exchange,
 		missing:         make(map[string]string),
 		countsRecursion: bpfload.CountsRecursion(types),
 	}
@@ -125,7 +117,7 @@ func attach(types *kernel.Types, room sizes, netfront bool) (*hooks, error) {
 			h.missing[f.serves] = fmt.Sprintf("cannot attach to %s: %v", f.name, whyNot(err))
 		}
 	}
-	h.object, h.selection.Types = nil, nil // they take several MiB
+	h.selection.Types = nil // they take several MiB
 	return h, nil
 }
 
@@ -133,19 +125,19 @@ func attach(types *kernel.Types, room sizes, netfront bool) (*hooks, error) {
 // cannot be measured.
 func (h *hooks) configure(types *kernel.Types, room sizes, netfront bool) {
 	cfg := bpf.CongestionConfiguration{PageSize: uint32(os.Getpagesize()), PrivOffset: -1, BrokenOffset: -1, BounceOffset: -1}
-	if there, err := types.HasFunction("", "bpf_rdonly_cast"); err == nil && there {
+	if types.AllowsTypedReads() {
 		cfg.TypedReads = 1
 	}
 	if offset, err := types.NetdevPrivOffset(); err == nil {
 		cfg.PrivOffset = int32(offset)
 	}
 	queues := room.interfaces * room.queuesEach
-	queueConfig := bpf.CongestionTxQueueConfiguration{QueuesEach: room.queuesEach}
+	queueConfig := bpf.CongestionTxQueueConfiguration{QueuesEach: room.queuesEach, CompletionSample: event.CompletionSample}
 	if h.exchange {
 		queueConfig.Exchange = 1
 	}
 	h.selection = bpfload.Selection{
-		Types:     types.Cache(),
+		Types:     types,
 		Variables: map[string]any{bpf.CongestionVarTxQueueConfig: queueConfig},
 		MaxEntries: map[string]uint32{
 			bpf.CongestionMapQueueCountersOf:   queues,
@@ -153,10 +145,13 @@ func (h *hooks) configure(types *kernel.Types, room sizes, netfront bool) {
 			bpf.CongestionMapReceiveCountersOf: room.interfaces,
 		},
 	}
+	if !h.exchange {
+		h.selection.Edit = func(programs map[string]*ebpf.ProgramSpec) { bpf.RemoveExchanges(programs) }
+	}
 	if netfront {
 		h.configureDriver(types, &cfg)
 		if _, known := h.missing[completions]; !known && !h.exchange {
-			h.missing[completions] = "this kernel's BPF programs have no atomic exchange: kernels have it from 5.12 on"
+			h.missing[completions] = "this kernel's BPF programs have no atomic exchange"
 		}
 	}
 	h.selection.Variables[bpf.CongestionVarConfig] = cfg
@@ -233,7 +228,7 @@ func (h *hooks) load() error {
 		s.MapsOf = append(s.MapsOf, f.program)
 	}
 	var err error
-	h.collection, err = bpfload.Load(h.object, s)
+	h.collection, err = bpfload.Load(bpf.CongestionObject(), s)
 	return err
 }
 
@@ -241,7 +236,7 @@ func (h *hooks) load() error {
 func (h *hooks) hook(program string) error {
 	s := h.selection
 	s.Programs, s.Shared = []string{program}, h.collection
-	collection, err := bpfload.Load(h.object, s)
+	collection, err := bpfload.Load(bpf.CongestionObject(), s)
 	if err != nil {
 		return err
 	}

@@ -16,13 +16,17 @@ func TestTracepointPrograms(t *testing.T) {
 	need.Root(t, "to load BPF programs")
 	for _, test := range []struct {
 		untyped bool
+		lacking []kernel.Feature
 		program string
 		kind    ebpf.ProgramType
 	}{
-		{false, bpf.CongestionProgCongestionBeginTyped, ebpf.Tracing},
-		{true, bpf.CongestionProgCongestionBegin, ebpf.RawTracepoint},
+		{false, nil, bpf.CongestionProgCongestionBeginTyped, ebpf.Tracing},
+		{true, nil, bpf.CongestionProgCongestionBegin, ebpf.RawTracepoint},
+		{true, []kernel.Feature{kernel.TypedTracepoints}, bpf.CongestionProgCongestionBegin, ebpf.RawTracepoint},
+		{false, []kernel.Feature{kernel.AtomicExchange}, bpf.CongestionProgCongestionBeginTyped, ebpf.Tracing},
+		{true, []kernel.Feature{kernel.TypedReads}, bpf.CongestionProgCongestionBegin, ebpf.RawTracepoint},
 	} {
-		types := kernel.NewTypes()
+		types := kernel.NewTypes().Without(test.lacking...)
 		h := newHooks(types)
 		h.untyped = test.untyped
 		h.configure(types, sizes{interfaces: 1, queuesEach: 1}, false)

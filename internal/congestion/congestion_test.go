@@ -42,7 +42,7 @@ func TestStopThatGoesOn(t *testing.T) {
 	}
 }
 
-func TestProcessors(t *testing.T) {
+func TestCPUs(t *testing.T) {
 	parse := func(text string) []cpuTimes {
 		cpus, err := parseCPUs(text)
 		if err != nil {

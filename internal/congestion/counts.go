@@ -17,11 +17,11 @@ import (
 
 // queueCounts is what was counted for one transmit queue since the start.
 type queueCounts struct {
-	packets, bytes, payload, small, slots     uint64
-	bounced, linearized, dropped, busy        uint64
-	notifications, stops, wakes, fullNs       uint64
-	responses, runs, completions, completedNs uint64
-	sizes, pieces, occupancy, wake, latency   event.Log2
+	packets, bytes, payload, small, slots      uint64
+	bounced, linearized, dropped, busy         uint64
+	notifications, stops, wakes, fullNs        uint64
+	responses, runs, completions, completedNs  uint64
+	sizes, slotsEach, occupancy, wake, latency event.Log2
 }
 
 func countsOf(r *bpf.CongestionQueueCounters) queueCounts {
@@ -30,7 +30,7 @@ func countsOf(r *bpf.CongestionQueueCounters) queueCounts {
 		bounced: r.Bounced, linearized: r.Linearized, dropped: r.Dropped, busy: r.Busy,
 		notifications: r.Notifications, stops: r.Stops, wakes: r.Wakes, fullNs: r.FullNs,
 		responses: r.Responses, runs: r.ResponseRuns, completions: r.Completions, completedNs: r.CompletionNs,
-		sizes: r.Sizes[:], pieces: r.SlotsEach[:], occupancy: r.Occupancy[:], wake: r.WakeUs[:], latency: r.CompletionUs[:],
+		sizes: r.Sizes[:], slotsEach: r.SlotsEach[:], occupancy: r.Occupancy[:], wake: r.WakeUs[:], latency: r.CompletionUs[:],
 	}
 }
 
@@ -62,7 +62,7 @@ func (c *queueCounts) each(o *queueCounts, number func(a *uint64, b uint64), his
 		number(pair.a, pair.b)
 	}
 	histogram(&c.sizes, o.sizes)
-	histogram(&c.pieces, o.pieces)
+	histogram(&c.slotsEach, o.slotsEach)
 	histogram(&c.occupancy, o.occupancy)
 	histogram(&c.wake, o.wake)
 	histogram(&c.latency, o.latency)

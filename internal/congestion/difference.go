@@ -35,7 +35,7 @@ func (m *Meter) report(n int, before, now *Snapshot) event.CongestionReport {
 		total.plus(&counts)
 	}
 	r.Total = m.queue(&total, i.IsNetfront())
-	r.Sizes, r.Slots = total.sizes, total.pieces
+	r.Sizes, r.Slots = total.sizes, total.slotsEach
 	m.whyMissing(&r, i)
 	received := now.receive[n]
 	if n < len(before.receive) {

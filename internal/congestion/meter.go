@@ -39,7 +39,8 @@ type Options struct {
 	// Interfaces names interfaces in the caller's network namespace. Empty means every
 	// interface driven by xen-netfront in any namespace, those that appear later too.
 	Interfaces []string
-	Wait       bool // wait for an interface to appear instead of failing
+	Wait       bool   // wait for an interface to appear instead of failing
+	BTF        string // file of the kernel's types; empty for those it shows, or that are found
 
 	// Notify receives what a user should know, in one goroutine at a time.
 	Notify func(event.Notice)
@@ -68,7 +69,8 @@ type measured struct {
 // Start attaches. It returns once every hook that this kernel allows is attached.
 // Errors that wrap [trace.ErrCannotRun] name what this machine lacks.
 func Start(ctx context.Context, o Options) (*Meter, error) {
-	if err := trace.CheckKernel(); err != nil {
+	types, err := trace.CheckKernel(o.BTF)
+	if err != nil {
 		return nil, err
 	}
 	if err := rlimit.RemoveMemlock(); err != nil {
@@ -80,7 +82,7 @@ func Start(ctx context.Context, o Options) (*Meter, error) {
 	}
 	m := &Meter{options: o, room: roomFor(interfaces, len(o.Interfaces) > 0)}
 	netfront := slices.ContainsFunc(interfaces, netdev.Interface.IsNetfront)
-	if m.hooks, err = attach(kernel.NewTypes(), m.room, netfront); err != nil {
+	if m.hooks, err = attach(types, m.room, netfront); err != nil {
 		return nil, fmt.Errorf("%w: %w", trace.ErrCannotRun, err)
 	}
 	if err := m.begin(ctx, interfaces); err != nil {

@@ -126,7 +126,7 @@ func TestRunEnds(t *testing.T) {
 					return event.Totals{}, test.watch(ctx, interrupt, attached)
 				},
 				Hist: func(context.Context, string, func()) (event.Totals, error) {
-					t.Error("it goes on with the histogram")
+					t.Error("it continues with the histogram")
 					return event.Totals{}, nil
 				},
 			})

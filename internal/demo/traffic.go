@@ -22,8 +22,8 @@ const (
 // How many writes make each packet: each takes two slots, but for UDP's first, and the
 // head one. The first three are over the limit.
 var (
-	udpPieces = []int{10, 12, 14, 8, 4}
-	tcpPieces = []int{9, 12, 17, 7, 2}
+	udpWrites = []int{10, 12, 14, 8, 4}
+	tcpWrites = []int{9, 12, 17, 7, 2}
 )
 
 const overLimitKinds = 3
@@ -104,13 +104,13 @@ func (t *traffic) connect(ctx context.Context, udp, tcp netip.AddrPort) (err err
 		return err
 	}
 	t.all = append(t.all, t.datagrams)
-	for i := range udpPieces {
-		u, err := rocket.NewUDP(ctx, udp, rocket.Options{Pieces: udpPieces[i]})
+	for i := range udpWrites {
+		u, err := rocket.NewUDP(ctx, udp, rocket.Options{Writes: udpWrites[i]})
 		if err != nil {
 			return err
 		}
 		t.rockets, t.all = append(t.rockets, u), append(t.all, u)
-		c, err := rocket.NewTCP(ctx, tcp, rocket.Options{Pieces: tcpPieces[i]})
+		c, err := rocket.NewTCP(ctx, tcp, rocket.Options{Writes: tcpWrites[i]})
 		if err != nil {
 			return err
 		}

@@ -23,7 +23,7 @@ const (
 )
 
 // ErrMalformed means that a file is not an ELF file, contradicts itself or is over a limit.
-// The text says which.
+// The text names it.
 var ErrMalformed = errors.New("malformed ELF file")
 
 func malformed(format string, args ...any) error {

@@ -9,6 +9,10 @@ import (
 // that is too full for the largest packet, 256 less 18 and 1 (5.10 to 7.2).
 const UsableSlots = 237
 
+// CompletionSample is how many packets there are for each one whose completion time is
+// measured. A prime, so that these meet every position in a burst.
+const CompletionSample = 17
+
 // A CongestionReport is what was measured on one interface in some time. What is nil could not be
 // measured here; Missing has the reason, by the name that the JSON output has for it.
 type CongestionReport struct {
@@ -51,9 +55,9 @@ type CongestionQueue struct {
 	Wake  Log2           // microseconds from a stop to the wake
 
 	Occupancy     Log2 // slots in use when a packet came
-	Latency       Log2 // microseconds from the driver to the backend's response
+	Latency       Log2 // microseconds from the driver to the backend's response, of one packet in CompletionSample
 	MeanLatency   *time.Duration
-	Completed     uint64  // packets whose latency is known
+	Completed     uint64  // packets in Latency
 	Responses     *uint64 // of the backend, one for a slot
 	Runs          *uint64 // of the driver's looking for responses that found any
 	Notifications *uint64 // of the backend

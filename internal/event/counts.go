@@ -59,6 +59,8 @@ type Counts struct {
 	Causes     [NumCauses]uint64
 	RingLost   uint64 // records lost because the ring buffer was full
 	Elsewhere  uint64 // packets dropped outside the driver, if that was asked for
+	XDPPackets uint64 // frames that XDP programs sent; not among Packets, but in the interface's tx_packets
+	XDPDropped uint64 // those that the driver did not accept; in no counter of the interface
 }
 
 // InterfaceTotals is one watched interface and what was counted for it.
@@ -75,6 +77,7 @@ type InterfaceTotals struct {
 	// Rejected counts packets that the backend rejected after the driver had
 	// counted them as sent; nil where responses are not read.
 	Rejected *uint64
+	XDP      bool // frames of XDP programs are counted
 
 	// Stuck is for how long in all a TX queue was full while the backend consumed
 	// nothing; nil where that is not measured. StuckNow: a queue is stuck now.
@@ -127,6 +130,8 @@ type Totals struct {
 	Suppressed []Suppressed      // records held back by a rate limit; nil without one
 	Gaps       []Gap             // in the order in which they began
 	Missing    map[string]string // why a value above is nil, by its JSON key
+
+	moreGaps uint64 // that a sum had no space for
 }
 
 // AnyNetfront reports whether an interface of the Xen network frontend is watched.
@@ -140,7 +145,7 @@ func (t *Totals) Sum() InterfaceTotals {
 	var sum InterfaceTotals
 	for i := range t.Interfaces {
 		n := &t.Interfaces[i]
-		sum.Each(&n.Counts, func(a *uint64, b uint64) { *a += b })
+		sum.Each(&n.Counts, Plus)
 		if n.Rejected != nil {
 			if sum.Rejected == nil {
 				sum.Rejected = new(uint64)

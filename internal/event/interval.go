@@ -1,9 +1,22 @@
 package event
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 )
+
+// Bounds of a sum, whatever is added. A run reports less of each.
+const (
+	mostSummed  = 2048 // interfaces; later ones are counted together
+	mostGaps    = 1024 // later ones are counted in Missing
+	mostReasons = 256  // of one interface; later ones are counted together
+	mostMissing = 64   // keys
+)
+
+// RestName is the name of what is counted together since there is no space for entries of
+// its own.
+const RestName = "(others)"
 
 // An Interval is what was counted since the interval before it, or since the start:
 // every count of its Totals is a difference. The sum of all intervals of a run is what
@@ -49,7 +62,7 @@ func (t *Totals) Since(before *Totals) Totals {
 }
 
 // Add adds an interval that came after all that t holds. Names, states and reasons become
-// those of the interval.
+// those of the interval. The memory of t is bounded.
 func (t *Totals) Add(d *Totals) {
 	if t.Drops == "" {
 		t.Drops = d.Drops
@@ -58,34 +71,51 @@ func (t *Totals) Add(d *Totals) {
 	t.Duration += d.Duration
 	t.Events += d.Events
 	t.Lost = Lost{t.Lost.Ring + d.Lost.Ring, plusKnown(t.Lost.Recursion, d.Lost.Recursion), plusKnown(t.Lost.Missed, d.Lost.Missed)}
-	t.addGaps(d.Gaps)
 	t.addSuppressed(d.Suppressed)
 	for i := range d.Interfaces {
-		n := &d.Interfaces[i]
-		known := t.of(n)
-		if known == nil {
-			added := *n
-			added.Reasons = maps.Clone(n.Reasons)
-			t.Interfaces = append(t.Interfaces, added)
-			continue
-		}
-		known.add(n)
+		t.addInterface(&d.Interfaces[i])
 	}
 	if t.Missing == nil {
 		t.Missing = make(map[string]string)
 	}
-	maps.Copy(t.Missing, d.Missing)
+	for key, why := range d.Missing {
+		if _, known := t.Missing[key]; known || len(t.Missing) < mostMissing {
+			t.Missing[key] = why
+		}
+	}
+	t.addGaps(d.Gaps, d.moreGaps)
+}
+
+func (t *Totals) addInterface(n *InterfaceTotals) {
+	known := t.of(n)
+	if known == nil && len(t.Interfaces) >= mostSummed {
+		rest := *n
+		rest.Device, rest.Driver, rest.Gone = Device{Name: RestName}, "", false
+		n, known = &rest, t.of(&rest)
+	}
+	if known == nil {
+		t.Interfaces = append(t.Interfaces, InterfaceTotals{})
+		known = &t.Interfaces[len(t.Interfaces)-1]
+	}
+	known.add(n)
 }
 
 // addGaps adds gaps; one that began in an earlier interval may have ended in this one.
-func (t *Totals) addGaps(gaps []Gap) {
+func (t *Totals) addGaps(gaps []Gap, more uint64) {
+	t.moreGaps += more
 	for _, g := range gaps {
 		same := func(old Gap) bool { return old.From.Equal(g.From) && old.Reason == g.Reason }
-		if i := slices.IndexFunc(t.Gaps, same); i >= 0 {
+		switch i := slices.IndexFunc(t.Gaps, same); {
+		case i >= 0:
 			t.Gaps[i] = g
-			continue
+		case len(t.Gaps) < mostGaps:
+			t.Gaps = append(t.Gaps, g)
+		default:
+			t.moreGaps++
 		}
-		t.Gaps = append(t.Gaps, g)
+	}
+	if t.moreGaps > 0 {
+		t.Missing["gaps"] = fmt.Sprintf("%d more unmonitored intervals are not listed", t.moreGaps)
 	}
 }
 
@@ -111,7 +141,7 @@ func (t *Totals) of(n *InterfaceTotals) *InterfaceTotals {
 }
 
 func (n *InterfaceTotals) subtract(old *InterfaceTotals) {
-	n.Each(&old.Counts, func(a *uint64, b uint64) { *a = less(*a, b) })
+	n.Each(&old.Counts, less)
 	n.Rejected, n.TxDroppedDelta = lessKnown(n.Rejected, old.Rejected), lessKnown(n.TxDroppedDelta, old.TxDroppedDelta)
 	n.Stuck = lessKnown(n.Stuck, old.Stuck)
 	if n.Conntrack != nil && old.Conntrack != nil {
@@ -129,8 +159,9 @@ func (n *InterfaceTotals) subtract(old *InterfaceTotals) {
 }
 
 func (n *InterfaceTotals) add(more *InterfaceTotals) {
-	n.Each(&more.Counts, func(a *uint64, b uint64) { *a += b })
+	n.Each(&more.Counts, Plus)
 	n.Device, n.Driver, n.Backend, n.Queues = more.Device, more.Driver, more.Backend, more.Queues
+	n.XDP = more.XDP
 	n.Gone, n.StuckNow = more.Gone, more.StuckNow
 	n.Rejected, n.TxDroppedDelta = plusKnown(n.Rejected, more.Rejected), plusKnown(n.TxDroppedDelta, more.TxDroppedDelta)
 	n.Stuck = plusKnown(n.Stuck, more.Stuck)
@@ -145,27 +176,36 @@ func (n *InterfaceTotals) add(more *InterfaceTotals) {
 		n.Reasons = make(map[string]uint64)
 	}
 	for reason, count := range more.Reasons {
+		if _, known := n.Reasons[reason]; !known && len(n.Reasons) >= mostReasons {
+			reason = RestName
+		}
 		n.Reasons[reason] += count
 	}
 }
 
-// Each calls f with every count and the same of another.
-func (c *Counts) Each(o *Counts, f func(*uint64, uint64)) {
-	f(&c.Packets, o.Packets)
-	f(&c.Bytes, o.Bytes)
-	f(&c.OverLimit, o.OverLimit)
-	f(&c.Dropped, o.Dropped)
-	f(&c.Linearized, o.Linearized)
-	f(&c.Bounced, o.Bounced)
-	f(&c.RingLost, o.RingLost)
-	f(&c.Elsewhere, o.Elsewhere)
+// Each sets every count to f of it and the same of another. Pointers to counts would move
+// both to the heap.
+func (c *Counts) Each(o *Counts, f func(a, b uint64) uint64) {
+	c.Packets = f(c.Packets, o.Packets)
+	c.Bytes = f(c.Bytes, o.Bytes)
+	c.OverLimit = f(c.OverLimit, o.OverLimit)
+	c.Dropped = f(c.Dropped, o.Dropped)
+	c.Linearized = f(c.Linearized, o.Linearized)
+	c.Bounced = f(c.Bounced, o.Bounced)
+	c.RingLost = f(c.RingLost, o.RingLost)
+	c.Elsewhere = f(c.Elsewhere, o.Elsewhere)
+	c.XDPPackets = f(c.XDPPackets, o.XDPPackets)
+	c.XDPDropped = f(c.XDPDropped, o.XDPDropped)
 	for i := range c.Slots {
-		f(&c.Slots[i], o.Slots[i])
+		c.Slots[i] = f(c.Slots[i], o.Slots[i])
 	}
 	for i := range c.Causes {
-		f(&c.Causes[i], o.Causes[i])
+		c.Causes[i] = f(c.Causes[i], o.Causes[i])
 	}
 }
+
+// Plus is a+b, for [Counts.Each].
+func Plus(a, b uint64) uint64 { return a + b }
 
 // less is a-b; 0 where a count went back, as that of an interface that came anew does.
 func less(a, b uint64) uint64 {

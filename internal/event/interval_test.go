@@ -1,6 +1,7 @@
 package event
 
 import (
+	"fmt"
 	"reflect"
 	"testing"
 	"time"
@@ -59,5 +60,55 @@ func TestIntervalOfAFoldedInterface(t *testing.T) {
 	d := second.Since(&first)
 	if n := d.Interfaces[0]; n.Packets != 30 || n.Dropped != 2 || n.Slots[19] != 2 || n.Reasons["NO_SOCKET"] != 2 {
 		t.Errorf("%d packets, %d dropped, %d of 19 slots, %v: want 30, 2, 2, 2", n.Packets, n.Dropped, n.Slots[19], n.Reasons)
+	}
+}
+
+// A sum of whatever was recorded is bounded: what has no entry of its own is counted.
+func TestASumIsBounded(t *testing.T) {
+	const interfaces, each = 2 * mostSummed, 128
+	var sum Totals
+	for first := 0; first < interfaces; first += each {
+		d := Totals{Missing: map[string]string{fmt.Sprint(first): "x"}}
+		for i := first; i < first+each; i++ {
+			n := InterfaceTotals{Device: Device{fmt.Sprint("e", i), 1 + i, 1}, Reasons: map[string]uint64{fmt.Sprint(i): 2}}
+			n.Packets = 3
+			d.Interfaces = append(d.Interfaces, n)
+			d.Gaps = append(d.Gaps, Gap{From: time.Unix(int64(i), 0), Reason: GapSuspended})
+		}
+		sum.Add(&d)
+	}
+	reasons := uint64(0)
+	for i := range sum.Interfaces {
+		n := &sum.Interfaces[i]
+		if len(n.Reasons) > mostReasons+1 {
+			t.Errorf("%s: %d reasons", n.Name, len(n.Reasons))
+		}
+		for _, count := range n.Reasons {
+			reasons += count
+		}
+	}
+	if rest := sum.of(&InterfaceTotals{}); len(sum.Interfaces) != mostSummed+1 || rest == nil || rest.Name != RestName || rest.Packets != 3*(interfaces-mostSummed) {
+		t.Fatalf("%d interfaces, the rest %+v", len(sum.Interfaces), rest)
+	}
+	if packets := sum.Sum().Packets; packets != 3*interfaces || reasons != 2*interfaces {
+		t.Errorf("%d packets, %d with a reason; want %d, %d", packets, reasons, 3*interfaces, 2*interfaces)
+	}
+	want := fmt.Sprintf("%d more unmonitored intervals are not listed", interfaces-mostGaps)
+	if len(sum.Gaps) != mostGaps || sum.Missing["gaps"] != want || len(sum.Missing) > mostMissing+1 {
+		t.Errorf("%d gaps, %d missing, %q; want %q", len(sum.Gaps), len(sum.Missing), sum.Missing["gaps"], want)
+	}
+}
+
+// Adding counts up allocates nothing: totals of many interfaces are read for each scrape.
+func TestCountsAreAddedInPlace(t *testing.T) {
+	var sum, more Counts
+	more.Packets, more.Slots[3], more.Causes[1] = 2, 2, 1
+	allocated := testing.AllocsPerRun(10, func() {
+		total := sum // on the stack unless Each lets it escape
+		total.Each(&more, Plus)
+		sum = total
+	})
+	if allocated != 0 || sum.Packets != 22 || sum.Slots[3] != 22 || sum.Causes[1] != 11 {
+		t.Errorf("%g allocations, sum %+v", allocated, sum)
 	}
 }

@@ -3,6 +3,7 @@ package exporter
 import (
 	"bytes"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -10,8 +11,8 @@ import (
 )
 
 // answerAge is how old an answer may be. No scraper comes so often; with 100 scrapes per
-// second it keeps the cost of all of them to that of five.
-const answerAge = 200 * time.Millisecond
+// second it keeps the cost of all of them to that of two.
+const answerAge = 500 * time.Millisecond
 
 // maxFormats bounds the formats whose answers are kept.
 const maxFormats = 8
@@ -44,12 +45,14 @@ func keepAnswers(h http.Handler) *answers {
 
 func (a *answers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	format := expfmt.NegotiateAccept(r.Header, expfmt.DefaultOpenMetricsAcceptedFormats()...)
-	answer := a.young(format)
+	answer, size := a.young(format)
 	if answer == nil {
 		answer = &written{header: make(http.Header), status: http.StatusOK, at: a.now()}
+		answer.body.Grow(size)
 		a.handler.ServeHTTP(answer, r)
 		a.keep(format, answer)
 	}
+	w.Header().Set("Content-Length", strconv.Itoa(answer.body.Len())) // else it is sent in chunks
 	for name, values := range answer.header {
 		w.Header()[name] = values
 	}
@@ -57,14 +60,20 @@ func (a *answers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(answer.body.Bytes()) // the client may be gone
 }
 
-// young returns an answer that can be served again; nil if there is none.
-func (a *answers) young(f expfmt.Format) *written {
+// young returns an answer that can be served again. If there is none, the next one is likely
+// to have that size.
+func (a *answers) young(f expfmt.Format) (answer *written, size int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if answer := a.kept[f]; answer != nil && a.now().Sub(answer.at) < a.age {
-		return answer
+	last := a.kept[f]
+	if last == nil {
+		return nil, 0
 	}
-	return nil
+	if a.now().Sub(last.at) < a.age {
+		return last, 0
+	}
+	const growth = 64 // numbers get longer
+	return nil, last.body.Len() + growth
 }
 
 func (a *answers) keep(f expfmt.Format, answer *written) {

@@ -51,6 +51,7 @@ func collecting(o feed.Options, m *machine) *collector {
 // whole is an interface of which everything is known.
 func whole(index int, name string) event.InterfaceTotals {
 	n := life(index, name, 0, false)
+	n.XDP = true
 	n.Rejected, n.TxDroppedDelta, n.Stuck, n.Reasons = new(uint64), new(uint64), new(time.Duration), map[string]uint64{}
 	return n
 }
@@ -127,6 +128,7 @@ func TestSeriesExistFromTheStart(t *testing.T) {
 	}
 	n.Slots[18], n.Slots[40] = 900, 100
 	n.Elsewhere, n.Reasons = 9, map[string]uint64{"NETFILTER_DROP": 4, "QDISC_DROP_FLOW_LIMIT": 2, "NO_SUCH_REASON": 3}
+	n.XDPPackets, n.XDPDropped = 77, 6
 	*n.Rejected, *n.TxDroppedDelta, *n.Stuck = 5, 11, 1500*time.Millisecond
 	m.totals = reading(2, n)
 	m.totals.Lost = event.Lost{Ring: 1, Recursion: new(uint64), Missed: new(uint64)}
@@ -145,6 +147,8 @@ func TestSeriesExistFromTheStart(t *testing.T) {
 		"xentrace_dropped_packets_total{cause=sg_off,device=eth0,netns=7}":                    1,
 		"xentrace_linearized_packets_total{device=eth0,netns=7}":                              3,
 		"xentrace_bounced_packets_total{device=eth0,netns=7}":                                 4,
+		"xentrace_xdp_packets_total{device=eth0,netns=7}":                                     77,
+		"xentrace_xdp_dropped_packets_total{device=eth0,netns=7}":                             6,
 		"xentrace_rejected_packets_total{device=eth0,netns=7}":                                5,
 		"xentrace_elsewhere_dropped_packets_total{device=eth0,netns=7,reason=NETFILTER_DROP}": 4,
 		"xentrace_elsewhere_dropped_packets_total{device=eth0,netns=7,reason=QDISC_DROP}":     2,

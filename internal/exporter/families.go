@@ -4,8 +4,8 @@ package exporter
 type families struct {
 	all []*family
 
-	packets, bytes, dropped, linearized, bounced, rejected, elsewhere, slots *family
-	txDropped, stalled, stalls, stuck, present                               *family
+	packets, bytes, dropped, linearized, bounced, rejected, elsewhere, slots, xdp, xdpDropped *family
+	txDropped, stalled, stalls, stuck, present                                                *family
 
 	linearizes, status, checked *family
 
@@ -43,6 +43,8 @@ func (f *families) ofInterfaces() {
 	f.bounced = f.ofInterface("bounced_packets_total", "Packets that were copied because of where the head starts, or an untrusted backend, and sent.")
 	f.rejected = f.ofInterface("rejected_packets_total", "Packets that the backend rejected after the driver counted them as sent.")
 	f.elsewhere = f.ofInterface("elsewhere_dropped_packets_total", "Packets dropped outside the driver.", "reason")
+	f.xdp = f.ofInterface("xdp_packets_total", "Frames that XDP programs sent, which are not among the packets.")
+	f.xdpDropped = f.ofInterface("xdp_dropped_packets_total", "Frames of XDP programs that the driver did not accept.")
 	f.slots = f.ofInterface("slots", "TX ring slots per packet.")
 	f.txDropped = f.ofInterface("device_tx_dropped_total", "What the interface's own tx_dropped moved by since the exporter attached.")
 	f.stalled = f.ofInterface("stalled_connections", "TCP connections that are stalled now.")
@@ -76,7 +78,7 @@ func (f *families) ofCongestion() {
 	f.occupancy = f.ofInterface("ring_occupancy_slots", "TX ring slots in use when a packet came.")
 	f.stops = f.ofInterface("queue_stops_total", "How often the driver stopped a TX queue because the ring was full.")
 	f.full = f.ofInterface("queue_full_seconds_total", "Seconds for which a TX queue was stopped because the ring was full.")
-	f.completion = f.ofInterface("tx_completion_seconds", "Time from the driver to the TX response.")
+	f.completion = f.ofInterface("tx_completion_seconds", "Time from the driver to the TX response, of 1 packet in 17.")
 	f.accepts = f.add("accepts_total", "Connections that applications accepted.", "netns")
 	f.accept = f.add("accept_seconds", "Time from the SYN-ACK to the accept.", "netns")
 	f.overflows = f.add("listen_overflows_total", "Connections that found the accept queue full.", "netns")

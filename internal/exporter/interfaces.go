@@ -44,7 +44,7 @@ func (c *collector) labelsOf(n *event.InterfaceTotals) *labels {
 // namespace of its own.
 func (c *collector) seriesEach() int {
 	const (
-		counters = 9 // packets, bytes, linearized, bounced, tx_dropped, stalled, stalls, stuck, present
+		counters = 11 // packets, bytes, linearized, bounced, 2 of XDP, tx_dropped, stalled, stalls, stuck, present
 		slots    = slotBuckets + 3
 		code     = 1
 	)
@@ -74,6 +74,10 @@ func (c *collector) writeInterface(w writer, n *event.InterfaceTotals) {
 	w.histogram(f.slots, l.base, slotsHistogram(&n.Slots), began)
 	if n.Rejected != nil {
 		count(f.rejected, l.base, *n.Rejected)
+	}
+	if n.XDP {
+		count(f.xdp, l.base, n.XDPPackets)
+		count(f.xdpDropped, l.base, n.XDPDropped)
 	}
 	if n.TxDroppedDelta != nil {
 		count(f.txDropped, l.base, *n.TxDroppedDelta)

@@ -35,7 +35,7 @@ func openManager(ctx context.Context, getenv func(string) string) (*manager, err
 	return m, nil
 }
 
-// send reports a state. One that cannot be sent is not sent again: the next one follows.
+// send reports a state. One that cannot be sent is dropped: the next one follows.
 func (m *manager) send(state string) {
 	if m.socket != nil {
 		_, _ = m.socket.Write([]byte(state))

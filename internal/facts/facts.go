@@ -226,7 +226,8 @@ func ofDevice(d event.Device) remedy.Facts {
 }
 
 // hasSpuriousFix reports whether a release has "xen/netfront: Fix TX response spurious interrupts":
-// 6.17 and the stable releases. A distribution may have it earlier.
+// 6.17 and the stable releases. Every kernel of such a release has it; one of another may have it
+// too, which only its code shows.
 func hasSpuriousFix(version string) bool {
 	numbers := make([]int, 3)
 	for n, text := range strings.SplitN(version, ".", 3) {

@@ -1,4 +1,4 @@
-// Package filter chooses which packets are shown. It has nothing to say about what
+// Package filter chooses which packets are shown. It does not affect what
 // is counted.
 package filter
 

@@ -58,7 +58,7 @@ type task struct {
 
 // Apply carries out the steps of the plan that are planned, all or nothing, reads
 // each value back, and writes the files that persist asks for. If something fails,
-// or the context ends, everything is as it was before, and the error says what
+// or the context ends, everything is as it was before, and the error reports what
 // failed. Errors that wrap trace.ErrCannotRun name what this machine does not
 // allow.
 //
@@ -314,7 +314,7 @@ func (a *applying) undo(ctx context.Context) error {
 	return a.store().save(a.first)
 }
 
-// Counters returns what the interfaces' own counters say was sent and dropped, all
+// Counters returns what was sent and dropped by the interfaces' own counters, all
 // in all.
 func (f *Fixer) Counters(ctx context.Context, interfaces []Identity) (sent, dropped uint64, err error) {
 	for _, identity := range interfaces {

@@ -114,7 +114,7 @@ func addWish(s *State, step *Step) {
 	}
 }
 
-// render makes the files for everything that the state says is set, and notes
+// render makes the files for everything that is set by the state file, and notes
 // them there.
 func (f *Fixer) render(persist Persistence, s *State) ([]File, error) {
 	if persist == "" {

@@ -72,7 +72,7 @@ func remedied(id remedy.ID, does string, c change) action {
 
 const (
 	plainMTU   = 1500  // the most that the driver accepts without scatter-gather
-	largestMTU = 65517 // with an Ethernet header and a VLAN tag: the 65535 bytes that a request can say
+	largestMTU = 65517 // with an Ethernet header and a VLAN tag: the 65535 bytes that a request can have
 )
 
 func mtuAction(mtu int) action {

@@ -239,7 +239,7 @@ func (w window) String() string {
 }
 
 // Probes makes one probe out of each interface that was changed, to its own default
-// gateway, and reports what each found. Where none could be made, Report says why. It comes
+// gateway, and reports what each found. Where none could be made, Report has the reason. It comes
 // last: it drops the privileges that Undo needs.
 func (w *Verifier) Probes(ctx context.Context) (lost bool) {
 	switch {

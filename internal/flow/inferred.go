@@ -9,7 +9,7 @@ import (
 )
 
 // Of a connection without a socket here, such as a forwarded one, only the headers of packets
-// that were dropped are seen: what is sent again is not acknowledged yet. It is stalled if the
+// that were dropped are seen: what is retransmitted is not acknowledged yet. It is stalled if the
 // same sequence number is dropped again and nothing higher was dropped in between, which would be
 // new data, or the rest of what was in flight.
 

@@ -1,5 +1,5 @@
 // Package header returns the first bytes of a packet: those that were read from it, or
-// what its record says in the same form.
+// its record in the same form.
 package header
 
 import (

@@ -25,7 +25,9 @@ var (
 // Types are the running kernel's own types. Each set is decoded once, and the
 // cache serves loading as well: hand [Types.Cache] to ebpf.CollectionOptions.
 type Types struct {
-	cache *btf.Cache
+	cache   *btf.Cache
+	file    *typeFile        // nil: as the kernel itself shows them
+	lacking map[Feature]bool // besides what the types show
 }
 
 // NewTypes reads nothing yet.
@@ -33,8 +35,45 @@ func NewTypes() *Types {
 	return &Types{cache: btf.NewCache()}
 }
 
-// Cache is what the types are kept in.
+// Cache is what the kernel's own types are kept in.
 func (t *Types) Cache() *btf.Cache { return t.cache }
+
+// conntrackModule is where nf_conn is, unless it is built in.
+const conntrackModule = "nf_conntrack"
+
+// Relocation returns what programs are relocated by: the kernel's types, and those of modules. By
+// itself the library would take the types of every module there is. Both are nil where the kernel
+// has no types.
+func (t *Types) Relocation() (kernel *btf.Spec, modules []*btf.Spec) {
+	kernel, err := t.Spec("")
+	if err != nil {
+		return nil, nil
+	}
+	if conntrack, err := t.Spec(conntrackModule); err == nil {
+		modules = append(modules, conntrack)
+	}
+	return kernel, modules
+}
+
+// Path is the file that the types were read from; empty if the kernel shows them.
+func (t *Types) Path() string {
+	if t.file == nil {
+		return ""
+	}
+	return "/" + t.file.path
+}
+
+// HasModule reports whether a loaded module's types are known.
+func (t *Types) HasModule(module string) bool {
+	if t.Lacks(ModuleTypes) {
+		return false
+	}
+	if t.file != nil {
+		_, err := t.file.module(module)
+		return err == nil
+	}
+	return HasModuleTypes(module)
+}
 
 // HasKernelTypes reports whether the kernel proper has BTF. It decodes nothing.
 func HasKernelTypes() bool { return hasTypes(btfDirectory, "vmlinux") }
@@ -53,6 +92,15 @@ func hasTypes(directory, name string) bool {
 
 // spec returns the types of a module, or of the kernel proper for an empty name.
 func (t *Types) Spec(module string) (*btf.Spec, error) {
+	if t.file != nil {
+		if module == "" {
+			return t.file.kernel, nil
+		}
+		return t.file.module(module)
+	}
+	if !HasKernelTypes() { // else the library takes any file that it finds
+		return nil, fmt.Errorf("kernel: %w", ErrNoTypes)
+	}
 	spec, err := t.cache.Kernel()
 	if err != nil {
 		return nil, fmt.Errorf("kernel: %w: %w", ErrNoTypes, err)

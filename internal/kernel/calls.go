@@ -56,7 +56,7 @@ const (
 // .part.N). It decodes no instructions: on amd64 it finds the call and jump opcodes whose
 // 32-bit distance leads to a wanted function, which other bytes match with a chance of
 // 1 in 2^32; on arm64 every instruction is one word. An error wraps [ErrExtentUnknown] or
-// [ErrAddressesHidden], or says what hides the code.
+// [ErrAddressesHidden], or an error that names what hides the code.
 func (c *Code) Calls(ctx context.Context, function Symbol, wanted []Symbol) ([]Call, error) {
 	branches, err := c.branches()
 	if err != nil {

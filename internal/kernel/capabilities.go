@@ -3,6 +3,8 @@ package kernel
 import (
 	"fmt"
 	"os"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,8 +19,8 @@ type Need struct {
 	Name       string
 	Reason     string
 	Required   bool // without it nothing can be traced; the others are for part of the work
-	// Before 5.8 there is no CAP_BPF and no CAP_PERFMON: CAP_SYS_ADMIN stands for
-	// both, and still includes them later.
+	// CAP_SYS_ADMIN includes it, and stands for it on kernels that do not have it:
+	// CAP_BPF and CAP_PERFMON came with 5.8.
 	PartOfSysAdmin bool
 }
 
@@ -30,7 +32,7 @@ func Needs() []Need {
 		{unix.CAP_SYS_ADMIN, "CAP_SYS_ADMIN", "to attach to functions of a module by its BTF, and to look at interfaces in other network namespaces", false, false},
 		{unix.CAP_NET_ADMIN, "CAP_NET_ADMIN", "to change the features, the MTU or the queues of an interface, and to make the interfaces of the demo", false, false},
 		{unix.CAP_SYSLOG, "CAP_SYSLOG", "to see the addresses of kernel functions, which reading the driver's code takes, and the kernel's log", false, false},
-		{unix.CAP_SYS_RESOURCE, "CAP_SYS_RESOURCE", "to lift the limit on locked memory (RLIMIT_MEMLOCK), which BPF maps count against before Linux 5.11", false, false},
+		{unix.CAP_SYS_RESOURCE, "CAP_SYS_RESOURCE", "to lift the limit on locked memory (RLIMIT_MEMLOCK), which BPF maps count against unless the kernel charges them to memory cgroups (5.11)", false, false},
 	}
 }
 
@@ -92,9 +94,25 @@ func (c Capabilities) Has(capability Capability) bool {
 	return c>>uint(capability)&1 == 1
 }
 
-// Missing returns the needs that are not met on a kernel of this release, with
-// CAP_SYS_ADMIN in place of the capabilities that it does not know yet.
-func (c Capabilities) Missing(release Release) []Need {
+// lastCapabilityPath has the number of the highest capability that the kernel knows.
+const lastCapabilityPath = "/proc/sys/kernel/cap_last_cap"
+
+// LastCapability is the highest one that the running kernel knows.
+func LastCapability() (Capability, error) {
+	text, err := os.ReadFile(lastCapabilityPath)
+	if err != nil {
+		return 0, fmt.Errorf("capabilities of the kernel: %w", err)
+	}
+	last, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return 0, fmt.Errorf("capabilities of the kernel: %s: %q is not a number", lastCapabilityPath, text)
+	}
+	return Capability(last), nil
+}
+
+// Missing returns the needs that are not met on a kernel that knows the capabilities up to
+// last, with CAP_SYS_ADMIN in place of those that it does not know.
+func (c Capabilities) Missing(last Capability) []Need {
 	var missing []Need
 	added := map[Capability]bool{}
 	for _, need := range Needs() {
@@ -102,9 +120,9 @@ func (c Capabilities) Missing(release Release) []Need {
 			if c.Has(unix.CAP_SYS_ADMIN) {
 				continue
 			}
-			if !release.AtLeast(5, 8) {
+			if need.Capability > last {
 				need.Capability, need.Name = unix.CAP_SYS_ADMIN, "CAP_SYS_ADMIN"
-				need.Reason += ", for which a kernel before 5.8 has no capability of its own"
+				need.Reason += ", for which this kernel has no capability of its own"
 			}
 		}
 		if !c.Has(need.Capability) && !added[need.Capability] {

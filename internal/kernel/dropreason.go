@@ -47,7 +47,7 @@ type DropReasons struct {
 // kernel whose tracepoint skb:kfree_skb shows no reasons: those came with 5.17.
 func ReadDropReasons(types *Types) (*DropReasons, error) {
 	spec, err := types.Spec("")
-	if err != nil {
+	if err != nil || types.Lacks(DropReasonTypes) {
 		return nil, err
 	}
 	return dropReasonsOf(spec)

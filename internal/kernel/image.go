@@ -32,7 +32,7 @@ const (
 )
 
 // ErrNotCode means that a file is neither a kernel module nor a kernel whose code can be
-// read. The text says what it is.
+// read. The text names it.
 var ErrNotCode = errors.New("no code to be read")
 
 // An Image is a kernel module in a file (.ko), its code at addresses as if it were loaded

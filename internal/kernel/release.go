@@ -13,60 +13,21 @@ import (
 	"math"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// A Release is what uname -r says. It is for messages; facts about the kernel and the driver never
-// come from it, since distributions carry changes back.
-type Release struct {
-	Major, Minor, Patch int
-	Text                string
-}
-
-// ReadRelease asks the running kernel.
-func ReadRelease() (Release, error) {
+// ReadRelease returns what uname -r prints. It is for messages and for the names of files, and
+// never compared with another: distributions carry changes back under old numbers.
+func ReadRelease() (string, error) {
 	var name unix.Utsname
 	if err := unix.Uname(&name); err != nil {
-		return Release{}, fmt.Errorf("kernel release: %w", err)
+		return "", fmt.Errorf("kernel release: %w", err)
 	}
-	return ParseRelease(unix.ByteSliceToString(name.Release[:]))
+	return unix.ByteSliceToString(name.Release[:]), nil
 }
-
-// ParseRelease reads the numbers a release begins with: "6.12.117+deb12-amd64",
-// "7.3-rc7". A missing patch level is 0.
-func ParseRelease(text string) (Release, error) {
-	release := Release{Text: text}
-	rest := text
-	for i, number := range []*int{&release.Major, &release.Minor, &release.Patch} {
-		digits := len(rest) - len(strings.TrimLeft(rest, "0123456789"))
-		value, err := strconv.Atoi(rest[:digits])
-		if err != nil {
-			return Release{}, fmt.Errorf("kernel release %q is not understood", text)
-		}
-		*number = value
-		rest = rest[digits:]
-		if !strings.HasPrefix(rest, ".") || i == 2 {
-			if i == 0 {
-				return Release{}, fmt.Errorf("kernel release %q has no minor number", text)
-			}
-			return release, nil
-		}
-		rest = rest[1:]
-	}
-	return release, nil
-}
-
-// AtLeast compares the first two numbers.
-func (r Release) AtLeast(major, minor int) bool {
-	return r.Major > major || r.Major == major && r.Minor >= minor
-}
-
-// String is the release as uname prints it.
-func (r Release) String() string { return r.Text }
 
 // TicksPerSecond is the kernel's HZ, for values kept in jiffies. The coarse
 // clock's resolution is the length of one tick.

@@ -49,7 +49,7 @@ func (s Symbol) Base() string {
 	return base
 }
 
-// Where says in words where the symbol lives.
+// Where describes where the symbol is.
 func (s Symbol) Where() string {
 	if s.Module == "" {
 		return "vmlinux"
@@ -114,15 +114,6 @@ func (s *Symbols) Lookup(name string) []Symbol {
 // Functions returns every wanted function of exactly this name.
 func (s *Symbols) Functions(name string) []Symbol {
 	return s.Select(func(symbol Symbol) bool { return symbol.Text() && symbol.Name == name })
-}
-
-// Variants returns the parts and copies that the compiler made of the function:
-// its name followed by .cold, .part.N, .isra.N, .constprop.N and the like. The
-// function itself is not among them.
-func (s *Symbols) Variants(name string) []Symbol {
-	return s.Select(func(symbol Symbol) bool {
-		return symbol.Name != name && symbol.Base() == name
-	})
 }
 
 // Select returns the wanted symbols for which keep is true, in the order of the

@@ -29,7 +29,7 @@ func sampleTotals(interfaces int) event.Totals {
 	return totals
 }
 
-// sampleFlow is the n-th of many flows, all different; every third stands still.
+// sampleFlow is the n-th of many flows, all different; every third is stalled.
 func sampleFlow(n int) event.FlowHistory {
 	f := event.FlowHistory{
 		FlowKey: event.FlowKey{

@@ -44,23 +44,79 @@ func (ns *Namespace) Counters(index int) (Counters, error) {
 	return ns.linkCounters(index) // without /proc, or without the right to enter the namespace
 }
 
+// CountersOf reads the counters of several interfaces in one pass. It leaves out those that
+// were renamed or deleted meanwhile, and all where /proc cannot be read: [Namespace.Counters]
+// reads these.
+func (ns *Namespace) CountersOf(indexes []int) map[int]Counters {
+	release, err := ns.hold()
+	if err != nil {
+		return nil
+	}
+	defer release()
+	named := make(map[string]int, len(indexes))
+	for _, index := range indexes {
+		if name, err := nameOf(ns.control, index); err == nil {
+			named[name] = index
+		}
+	}
+	read := make(map[int]Counters, len(named))
+	err = ns.Do(func() error {
+		return eachCounters(func(name string) bool { _, is := named[name]; return is }, func(name string, c Counters) bool {
+			read[named[name]] = c
+			return len(read) < len(named)
+		})
+	})
+	if err != nil {
+		return nil
+	}
+	for name, index := range named {
+		if now, err := indexOf(ns.control, name); err != nil || now != index {
+			delete(read, index)
+		}
+	}
+	return read
+}
+
 // countersOf reads those of an interface in the namespace of the thread.
 func countersOf(name string) (Counters, error) {
-	file, err := os.Open("/proc/thread-self/net/dev")
+	var counters *Counters
+	err := eachCounters(func(other string) bool { return other == name }, func(_ string, c Counters) bool {
+		counters = &c
+		return false
+	})
+	if err == nil && counters == nil {
+		err = fmt.Errorf("/proc/net/dev has no %s", Interface{Name: name})
+	}
 	if err != nil {
 		return Counters{}, err
+	}
+	return *counters, nil
+}
+
+// eachCounters yields the counters of the wanted interfaces in the namespace of the thread, as
+// long as yield returns true.
+func eachCounters(wanted func(name string) bool, yield func(name string, c Counters) bool) error {
+	file, err := os.Open("/proc/thread-self/net/dev")
+	if err != nil {
+		return err
 	}
 	defer func() { _ = file.Close() }() // only read from
 	for line, err := range procfs.Lines(file) {
 		if err != nil {
-			return Counters{}, err
+			return err
 		}
 		// A name has neither white space nor a colon (dev_valid_name).
-		if before, numbers, found := bytes.Cut(line, []byte(":")); found && string(bytes.TrimSpace(before)) == name {
-			return parseCounters(numbers)
+		before, numbers, found := bytes.Cut(line, []byte(":"))
+		name := string(bytes.TrimSpace(before))
+		if !found || !wanted(name) {
+			continue
+		}
+		c, err := parseCounters(numbers)
+		if err != nil || !yield(name, c) {
+			return err
 		}
 	}
-	return Counters{}, fmt.Errorf("/proc/net/dev has no %s", Interface{Name: name})
+	return nil
 }
 
 // parseCounters parses what follows a name in /proc/net/dev: bytes, packets, errs, drop, fifo,

@@ -34,3 +34,24 @@ func TestParseCounters(t *testing.T) {
 		}
 	}
 }
+
+// Several are read in one pass, each under the name that it has then.
+func TestCountersOfSeveral(t *testing.T) {
+	ns := newNamespace(t)
+	left, right := addVeth(t, ns, "left", "right", 1)
+	must(t, ns.netlink.LinkSetUp(link(left)))
+	sendFrames(t, ns, left.Index, 7, 60, true) // dropped: the peer is down
+	must(t, ns.netlink.LinkSetName(link(right), "lefty"))
+	const missing = 4711
+	got := ns.CountersOf([]int{missing, right.Index, left.Index})
+	if len(got) != 2 || got[left.Index].TxDropped != 7 || got[right.Index].TxDropped != 0 {
+		t.Errorf("counters %+v, want 7 drops of %d, none of %d, and no more", got, left.Index, right.Index)
+	}
+	if each, err := ns.Counters(left.Index); err != nil || each != got[left.Index] {
+		t.Errorf("alone %+v, %v; with others %+v", each, err, got[left.Index])
+	}
+	must(t, ns.Close())
+	if got := ns.CountersOf([]int{left.Index}); len(got) != 0 {
+		t.Errorf("once closed: %+v", got)
+	}
+}

@@ -48,10 +48,37 @@ type Found struct {
 // namespace. It omits processes that the caller may not read or that do not let their
 // files be read, and namespaces that only an open file or a socket keeps alive.
 func Namespaces(ctx context.Context) ([]Found, error) {
-	return namespaces(ctx, procfs.Machine())
+	return newFinder(procfs.Machine()).find(ctx)
 }
 
-func namespaces(ctx context.Context, processes *procfs.Processes) ([]Found, error) {
+const (
+	// Once a finder has read a process in settledAfter rounds, it reads it in one of
+	// settledRounds only: a process that makes a namespace mostly does so when it is young.
+	settledAfter  = 3
+	settledRounds = 10
+)
+
+// A finder finds namespaces again and again. It remembers those of processes.
+type finder struct {
+	processes *procfs.Processes
+	round     int
+	known     map[int]member // by PID
+}
+
+// A member is a process, which is in a namespace.
+type member struct {
+	inum  uint32 // 0 if it cannot be read
+	since int    // the round in which it was read first
+	names bool   // the path of the namespace is by this process
+}
+
+func newFinder(processes *procfs.Processes) *finder {
+	return &finder{processes: processes, known: make(map[int]member)}
+}
+
+// find returns what [Namespaces] does. What a process older than a few rounds changed is seen
+// up to settledRounds later.
+func (f *finder) find(ctx context.Context) ([]Found, error) {
 	mounts, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
 		return nil, fmt.Errorf("mounts: %w", err)
@@ -61,23 +88,20 @@ func namespaces(ctx context.Context, processes *procfs.Processes) ([]Found, erro
 	if err != nil {
 		return nil, err
 	}
-	pids, err := processes.List()
+	pids, err := f.processes.List()
 	if err != nil {
 		return nil, err
 	}
+	if err := f.read(ctx, pids); err != nil {
+		return nil, err
+	}
 	for _, pid := range pids {
-		if err := ctx.Err(); err != nil {
-			return nil, err
+		m := f.known[pid]
+		_, known := found[m.inum]
+		if m.names = !known && m.inum != 0; m.names {
+			found[m.inum] = f.processes.Path(pid, "ns/net")
 		}
-		target, err := processes.Readlink(pid, "ns/net")
-		if err != nil {
-			continue // exited, no permission, or stuck
-		}
-		if inum, ok := parseInum(target); ok {
-			if _, known := found[inum]; !known {
-				found[inum] = processes.Path(pid, "ns/net")
-			}
-		}
+		f.known[pid] = m
 	}
 	list := make([]Found, 0, len(found))
 	for inum, path := range found {
@@ -85,6 +109,31 @@ func namespaces(ctx context.Context, processes *procfs.Processes) ([]Found, erro
 	}
 	slices.SortFunc(list, func(a, b Found) int { return cmp.Compare(a.Inum, b.Inum) })
 	return list, nil
+}
+
+// read reads the links of the processes whose turn it is, and forgets those that have ended.
+func (f *finder) read(ctx context.Context, pids []int) error {
+	f.round++
+	var turn []int
+	known := make(map[int]member, len(pids))
+	for _, pid := range pids {
+		m, is := f.known[pid]
+		if !is {
+			m.since = f.round
+		}
+		known[pid] = m
+		if m.names || f.round < m.since+settledAfter || (f.round+pid)%settledRounds == 0 {
+			turn = append(turn, pid)
+		}
+	}
+	f.known = known
+	targets, err := f.processes.Readlinks(ctx, turn, "ns/net")
+	for n, target := range targets {
+		m := known[turn[n]]
+		m.inum, _ = parseInum(target)
+		known[turn[n]] = m
+	}
+	return err
 }
 
 // OpenNamespace opens the namespace with that inode number, or fails with

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/vishvananda/netlink"
@@ -159,6 +160,7 @@ func TestCounters(t *testing.T) {
 		return os.WriteFile("/proc/sys/net/ipv6/conf/all/disable_ipv6", []byte("1"), 0)
 	}))
 	must(t, ns.netlink.LinkSetUp(link(right)))
+	awaitCarrier(t, ns, left)
 	before, err = ns.Counters(left.Index)
 	must(t, err)
 	sendFrames(t, ns, left.Index, 11, frame, false)
@@ -169,6 +171,18 @@ func TestCounters(t *testing.T) {
 	if after.TxPackets-before.TxPackets != 11 || after.TxBytes-before.TxBytes != 11*frame || received.RxPackets < 11 {
 		t.Errorf("with carrier: tx_packets +%d, tx_bytes +%d, peer received %d, want 11, %d, 11",
 			after.TxPackets-before.TxPackets, after.TxBytes-before.TxBytes, received.RxPackets, 11*frame)
+	}
+}
+
+// awaitCarrier waits until the interface has a queueing discipline that sends. The kernel's
+// linkwatch attaches it, up to a second after the peer is up.
+func awaitCarrier(t *testing.T, ns *Namespace, iface Interface) {
+	t.Helper()
+	for state := netlink.LinkOperState(netlink.OperUnknown); state != netlink.OperUp; time.Sleep(time.Millisecond) {
+		l, err := ns.netlink.LinkByIndex(iface.Index)
+		must(t, err)
+		must(t, t.Context().Err())
+		state = l.Attrs().OperState
 	}
 }
 

@@ -27,28 +27,51 @@ type polled struct {
 
 // poll reads a namespace, and returns what changed since the last time, with an error for
 // interfaces that are not watched. The namespace is open only meanwhile.
-func (p *polled) poll(f Found) (events []Event, err error) {
+func (p *polled) poll(f Found) ([]Event, error) {
 	cookie, links, skipped, err := f.links()
 	if err != nil {
 		return nil, err
 	}
+	var events []Event
 	if cookie != p.cookie {
-		events = p.gone(f.Inum)
-		p.cookie = cookie
+		events, p.cookie = p.gone(f.Inum), cookie
 	}
-	ns := (*Namespace)(nil)
+	changed, err := p.describe(f, links)
+	for n := range changed {
+		changed[n].Namespace = f.Inum
+	}
+	events = append(events, changed...)
+	if err != nil {
+		return events, err
+	}
+	present := make(map[int]bool, len(links))
+	for _, link := range links {
+		present[link.Index] = true
+	}
+	events = append(events, p.forget(f.Inum, func(index int) bool { return !present[index] })...)
+	if skipped > 0 {
+		err = fmt.Errorf("it has %d interfaces, of which %d are not watched", len(links)+skipped, skipped)
+	}
+	return events, err
+}
+
+// describe returns what changed of the links, at most of maxDescribed. It opens the namespace
+// if any did.
+func (p *polled) describe(f Found, links []Interface) (events []Event, err error) {
+	var ns *Namespace
 	defer func() {
 		if ns != nil {
 			err = errors.Join(err, ns.Close())
 		}
 	}()
-	present := make(map[int]bool, len(links))
 	described := 0
 	for _, link := range links {
-		present[link.Index] = true
 		before, known := p.known[link.Index]
-		if known && same(before, link) || described == maxDescribed {
+		if known && same(before, link) {
 			continue
+		}
+		if described == maxDescribed {
+			break
 		}
 		described++
 		if ns == nil {
@@ -66,28 +89,23 @@ func (p *polled) poll(f Found) (events []Event, err error) {
 		p.known[now.Index] = now
 		events = append(events, changes(before, now)...)
 	}
-	for index, last := range p.known {
-		if !present[index] {
-			delete(p.known, index)
-			events = append(events, Event{Kind: Disappeared, Interface: last})
-		}
-	}
-	for n := range events {
-		events[n].Namespace = f.Inum
-	}
-	if skipped > 0 {
-		err = fmt.Errorf("it has %d interfaces, of which %d are not watched", len(links)+skipped, skipped)
-	}
-	return events, err
+	return events, nil
 }
 
-// gone forgets the interfaces and returns that they disappeared.
-func (p *polled) gone(inum uint32) (events []Event) {
-	for _, last := range p.known {
-		events = append(events, Event{Kind: Disappeared, Namespace: inum, Interface: last})
+// forget forgets the interfaces for which gone is true, and returns that they disappeared.
+func (p *polled) forget(inum uint32, gone func(index int) bool) (events []Event) {
+	for index, last := range p.known {
+		if gone(index) {
+			delete(p.known, index)
+			events = append(events, Event{Kind: Disappeared, Namespace: inum, Interface: last})
+		}
 	}
-	clear(p.known)
 	return events
+}
+
+// gone forgets all of them.
+func (p *polled) gone(inum uint32) []Event {
+	return p.forget(inum, func(int) bool { return true })
 }
 
 // changes returns what happened to an interface; the zero Interface was not there before.

@@ -36,7 +36,7 @@ func (ns *Namespace) RouteTo(to netip.Addr, index int) (Route, error) {
 	}
 	routes, err := ns.netlink.RouteGetWithOptions(to.AsSlice(), options)
 	switch {
-	// A route that forbids says it with an error of its own: prohibit, blackhole.
+	// A route that forbids has an error of its own: prohibit, blackhole.
 	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.EHOSTUNREACH), errors.Is(err, unix.EACCES), errors.Is(err, unix.EINVAL):
 		return Route{}, fmt.Errorf("%w to %s", ErrNoRoute, to)
 	case err != nil:

@@ -233,7 +233,7 @@ func (ns *Namespace) inumOfID(ctx context.Context, id int) uint32 {
 }
 
 // refresh reads an interface and reports what changed. One that no longer exists is left
-// to the notification of its deletion, which says whether it moved.
+// to the notification of its deletion, which shows whether it moved.
 func (w *watcher) refresh(ctx context.Context, index int) error {
 	link, err := w.linkAt(index)
 	if errors.Is(err, ErrNotFound) {
@@ -350,7 +350,7 @@ const (
 	// notifications were lost and all interfaces were read again, which misses
 	// interfaces that appeared and disappeared meanwhile.
 	Synced
-	// Failed: the watch of this namespace ended, Err says why.
+	// Failed: the watch of this namespace ended, Err has the reason.
 	Failed
 )
 

@@ -135,7 +135,7 @@ func TestWatchSurvivesLostNotifications(t *testing.T) {
 	ns, iface, events, end := watchLosing(t)
 	defer end()
 	must(t, ns.netlink.LinkSetName(link(iface), "z"))
-	// It may look at the interface, and say that it lost some, while that goes on.
+	// It may look at the interface, and report that it lost some, meanwhile.
 	state, lost := iface, false
 	until(t, events, func(e Event) bool {
 		if e.Interface.Index == iface.Index {
@@ -253,7 +253,7 @@ func TestWatchAllFollowsNamespaces(t *testing.T) {
 		}
 		return gone["a"] && gone["lo"]
 	})
-	// Let go of, the namespace ends, and with it both ends of the pair.
+	// Once closed, the namespace ends, and with it both ends of the pair.
 	until(t, events, in(first, Disappeared, "b"))
 	cancel()
 	for range events {

@@ -27,20 +27,22 @@ const (
 // watched by its notifications. The others are listed and read at every interval (e.g. a
 // second): to hold one open would keep it, and its interfaces, alive after its last process.
 // So what happens there between two readings is not reported, and an interface that moves
-// from one of them to another disappears and appears.
+// from one of them to another disappears and appears. A namespace that a process makes for
+// itself when it is no longer young is found at one of the next ten intervals.
 //
-// A [Failed] event with Namespace 0, or that of the only one, says that namespaces are not
+// A [Failed] event with Namespace 0, or that of the only one, means that namespaces are not
 // watched, and why. They are tried again at the next interval.
 //
 // The channel is closed when ctx ends. [Synced] with Namespace 0 follows the interfaces
 // of the namespaces that existed at the start.
 func WatchAll(ctx context.Context, interval time.Duration) (<-chan Event, error) {
-	found, err := Namespaces(ctx)
+	finder := newFinder(procfs.Machine())
+	found, err := finder.find(ctx)
 	if err != nil {
 		return nil, err
 	}
 	m := &multiWatch{
-		events: make(chan Event), interval: interval,
+		events: make(chan Event), interval: interval, finder: finder,
 		others: make(map[uint32]*other), unwatched: make(map[uint32]error),
 	}
 	go m.run(ctx, found)
@@ -50,6 +52,7 @@ func WatchAll(ctx context.Context, interval time.Duration) (<-chan Event, error)
 type multiWatch struct {
 	events   chan Event
 	interval time.Duration
+	finder   *finder
 
 	own     *Namespace   // nil if it is read as the others are
 	changes <-chan Event // of own
@@ -127,7 +130,7 @@ func (m *multiWatch) closeOwn() {
 // readAll lists the namespaces and reads those whose turn it is.
 func (m *multiWatch) readAll(ctx context.Context) {
 	began := time.Now()
-	found, err := Namespaces(ctx)
+	found, err := m.finder.find(ctx)
 	if err != nil {
 		m.unwatched[0] = err
 		m.report(ctx)

@@ -19,7 +19,7 @@ const (
 	// of distributions have less than 20 MiB.
 	maxUnpackedBytes = 128 << 20
 	// maxWindowBytes bounds the dictionary (xz) or window (zstd), which a decoder allocates
-	// as the file says. "xz -9" takes this much, distributions 8 MiB at most.
+	// as the file asks. "xz -9" takes this much, distributions 8 MiB at most.
 	maxWindowBytes = 64 << 20
 	// unpackedChunk is how much of what is unpacked is allocated at a time.
 	unpackedChunk = 1 << 20
@@ -148,11 +148,11 @@ func readImage(file io.ReaderAt, size int64) (*File, error) {
 func (f *File) Linearizes(ctx context.Context) (Answer, error) {
 	entries := f.Symbols.Functions(transmitFunction)
 	if len(entries) == 0 {
-		return Answer{Unknown, f.withoutDriver()}, nil
+		return Answer{Evidence: f.withoutDriver()}, nil
 	}
 	for _, entry := range entries {
 		if !f.HasRelocations(entry.Address) {
-			return Answer{Unknown, "the file has no relocations for the code of " + transmitFunction}, nil
+			return Answer{Evidence: "the file has no relocations for the code of " + transmitFunction}, nil
 		}
 	}
 	return linearizes(ctx, &f.Code)

@@ -13,6 +13,7 @@ const (
 	transmitFunction  = "xennet_start_xmit"
 	driverPrefix      = "xennet_"          // of most of the driver's functions
 	linearizeFunction = "__pskb_pull_tail" // what skb_linearize is compiled to, 3.x to 7.x
+	collectFunction   = "xennet_tx_buf_gc" // handles TX responses
 	maxFunctions      = 128                // analysed for one answer; the driver has about 60
 
 	// Module is what the driver is called where it is a module.
@@ -23,7 +24,7 @@ const (
 type Linearization uint8
 
 const (
-	// Unknown means that the code did not show it; the evidence says why.
+	// Unknown means that the code did not show it; the evidence has the reason.
 	Unknown Linearization = iota
 	// Linearizes means that the driver copies the packet into one buffer and sends it
 	// ("Fix handling packets on compound pages with skb_linearize", 3.17).
@@ -40,6 +41,11 @@ func (l Linearization) String() string { return [...]string{"unknown", "lineariz
 type Answer struct {
 	Value    Linearization
 	Evidence string
+
+	// LeavesResponses means that the transmit function does not handle TX responses: the
+	// driver has "xen/netfront: Fix TX response spurious interrupts" (6.17, 6.12.43, 6.1.149).
+	// False also where the code does not show it.
+	LeavesResponses bool
 }
 
 // LinearizeSymbols selects what [DriverLinearizes] needs.
@@ -66,14 +72,14 @@ func DriverLinearizes(ctx context.Context, symbols *kernel.Symbols, reader kerne
 
 func linearizes(ctx context.Context, code *kernel.Code) (Answer, error) {
 	if err := code.Symbols.Addresses(); err != nil {
-		return Answer{Unknown, err.Error()}, nil
+		return Answer{Evidence: err.Error()}, nil
 	}
 	entries := code.Symbols.Functions(transmitFunction)
 	if len(entries) == 0 {
-		return Answer{Unknown, fmt.Sprintf("%s: %v, or the driver is not loaded", transmitFunction, kernel.ErrSymbolMissing)}, nil
+		return Answer{Evidence: fmt.Sprintf("%s: %v, or the driver is not loaded", transmitFunction, kernel.ErrSymbolMissing)}, nil
 	}
 	if code.Relocated == nil && len(code.Symbols.Functions(linearizeFunction)) == 0 {
-		return Answer{Unknown, fmt.Sprintf("%s: %v", linearizeFunction, kernel.ErrSymbolMissing)}, nil
+		return Answer{Evidence: fmt.Sprintf("%s: %v", linearizeFunction, kernel.ErrSymbolMissing)}, nil
 	}
 	var answers []Answer
 	for _, entry := range entries {
@@ -82,7 +88,7 @@ func linearizes(ctx context.Context, code *kernel.Code) (Answer, error) {
 			return Answer{}, ctx.Err()
 		}
 		if err != nil {
-			answer = Answer{Unknown, err.Error()}
+			answer = Answer{Evidence: err.Error()}
 		}
 		answers = append(answers, answer)
 	}
@@ -98,7 +104,7 @@ func answerOf(ctx context.Context, code *kernel.Code, entry kernel.Symbol) (Answ
 		through string // the calls that lead there, for the evidence
 		own     bool   // the transmit function, or an outlined skb_linearize of it
 	}
-	wanted, calls, frees := wantedCalls(code, entry), 0, 0
+	wanted, calls, frees, leaves := wantedCalls(code, entry), 0, 0, false
 	seen := map[kernel.Symbol]bool{entry: true}
 	for pending := []function{{entry, "", true}}; len(pending) > 0; pending = pending[1:] {
 		f := pending[0]
@@ -106,13 +112,16 @@ func answerOf(ctx context.Context, code *kernel.Code, entry kernel.Symbol) (Answ
 		if err != nil {
 			return Answer{}, err
 		}
+		if f.through == "" {
+			leaves = leavesResponses(wanted, found)
+		}
 		for _, call := range found {
 			evidence := f.through + call.String()
 			switch {
 			case call.To.Name == linearizeFunction && f.own:
-				return Answer{Linearizes, evidence}, nil
+				return Answer{Linearizes, evidence, leaves}, nil
 			case call.To.Name == linearizeFunction:
-				return Answer{Unknown, evidence + ", which may not be meant for this packet"}, nil
+				return Answer{Evidence: evidence + ", which may not be meant for this packet"}, nil
 			case isFree(call.To.Name) && f.own:
 				frees++
 			}
@@ -123,15 +132,22 @@ func answerOf(ctx context.Context, code *kernel.Code, entry kernel.Symbol) (Answ
 				continue
 			}
 			if seen[call.To] = true; len(seen) > maxFunctions {
-				return Answer{Unknown, fmt.Sprintf("%s leads to more than %d functions", entry.Name, maxFunctions)}, nil
+				return Answer{Evidence: fmt.Sprintf("%s leads to more than %d functions", entry.Name, maxFunctions)}, nil
 			}
 			pending = append(pending, function{call.To, evidence + ", ", f.own && strings.Contains(call.To.Name, "linearize")})
 		}
 	}
 	if frees == 0 {
-		return Answer{Unknown, fmt.Sprintf("%s in %s frees no packet as far as its code shows: it is not what xen-netfront has there", entry.Name, entry.Where())}, nil
+		return Answer{Evidence: fmt.Sprintf("%s in %s frees no packet as far as its code shows: it is not what xen-netfront has there", entry.Name, entry.Where())}, nil
 	}
-	return Answer{Drops, fmt.Sprintf("%s in %s never calls %s; it calls %d functions of the driver and of freeing packets", entry.Name, entry.Where(), linearizeFunction, calls)}, nil
+	return Answer{Drops, fmt.Sprintf("%s in %s never calls %s; it calls %d functions of the driver and of freeing packets", entry.Name, entry.Where(), linearizeFunction, calls), leaves}, nil
+}
+
+// leavesResponses reports whether the driver has a function that handles TX responses, and its
+// transmit function, which makes these calls, does not call it.
+func leavesResponses(functions []kernel.Symbol, made []kernel.Call) bool {
+	collects := func(s kernel.Symbol) bool { return s.Name == collectFunction }
+	return slices.ContainsFunc(functions, collects) && !slices.ContainsFunc(made, func(c kernel.Call) bool { return collects(c.To) })
 }
 
 func wantedCalls(code *kernel.Code, entry kernel.Symbol) []kernel.Symbol {
@@ -165,9 +181,10 @@ func isFree(name string) bool {
 func agree(entries []kernel.Symbol, answers []Answer) Answer {
 	for i, answer := range answers {
 		if answer.Value == answers[0].Value {
+			answers[0].LeavesResponses = answers[0].LeavesResponses && answer.LeavesResponses
 			continue
 		}
-		return Answer{Unknown, fmt.Sprintf("%s exists more than once: in %s it %s (%s), in %s it %s (%s)", transmitFunction,
+		return Answer{Evidence: fmt.Sprintf("%s exists more than once: in %s it %s (%s), in %s it %s (%s)", transmitFunction,
 			entries[0].Where(), answers[0].Value, answers[0].Evidence, entries[i].Where(), answer.Value, answer.Evidence)}
 	}
 	return answers[0]

@@ -138,6 +138,35 @@ func TestDriverLinearizes(t *testing.T) {
 	}
 }
 
+// Only a driver that has a function for TX responses and does not call it from its transmit
+// function is known to leave them.
+func TestLeavesResponses(t *testing.T) {
+	collect := machinecode.Function(collectFunction, Module, helper).Nop5().Push().Call(freeAny).Ret()
+	for _, test := range []struct {
+		name   string
+		driver machinecode.Kernel
+		leaves bool
+	}{
+		{"it calls it", machinecode.Kernel{transmitAt().Nop5().Push().Call(pullTail).Call(helper).Call(freeAny).Ret(), collect}, false},
+		{"it does not", machinecode.Kernel{transmitAt().Nop5().Push().Call(pullTail).Call(freeAny).Ret(), collect}, true},
+		{"it does not, and drops", machinecode.Kernel{transmitAt().Nop5().Push().Call(freeAny).Ret(), collect}, true},
+		{"in its cold part", machinecode.Kernel{transmitAt().Nop5().Push().Call(freeAny).Ret(), coldAt().Call(helper).Ret(), collect}, false},
+		{"the function was inlined", machinecode.Kernel{transmitAt().Nop5().Push().Call(pullTail).Call(freeAny).Ret()}, false},
+		{"two copies, of which one calls it", machinecode.Kernel{
+			transmitAt().Nop5().Push().Call(pullTail).Call(freeAny).Ret(), collect,
+			machinecode.Function("xennet_start_xmit", "", 0xffffffff81100000).Nop5().Push().Call(pullTail).Call(0xffffffff81100040).Call(freeAny).Ret(),
+			machinecode.Function(collectFunction, "", 0xffffffff81100040).Nop5().Ret(), machinecode.Function("after", "", 0xffffffff81100060).Bytes(0xc3)}, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			fake := append(networkCore(), test.driver...)
+			answer, err := answerOn(t.Context(), "amd64", parse(t, fake.Kallsyms(), Symbols()), fake)
+			if err != nil || answer.Value == Unknown || answer.LeavesResponses != test.leaves {
+				t.Errorf("%+v, error %v; want %v", answer, err, test.leaves)
+			}
+		})
+	}
+}
+
 func answerOn(ctx context.Context, architecture string, symbols *kernel.Symbols, reader kernel.CodeReader) (Answer, error) {
 	return linearizes(ctx, &kernel.Code{Architecture: architecture, Symbols: symbols, Reader: reader})
 }

@@ -16,7 +16,7 @@ import (
 // the module is not loaded, or the driver is not built at all.
 var ErrNotLoaded = errors.New("the xen-netfront driver is not loaded")
 
-// Any-context free functions of the network core, and how each says "consumed".
+// Any-context free functions of the network core, and how each marks "consumed".
 // The numbers contradict each other (1 is "dropped" in the older enum and
 // "consumed" in the newer), so the name of the function decides.
 var anyContextFrees = []struct{ function, enum, consumed string }{
@@ -126,10 +126,10 @@ func FindTyped(types *kernel.Types) (module string, err error) {
 	if err != nil || there {
 		return "", err
 	}
-	if !moduleLoaded(Module) {
+	if !Loaded() {
 		return "", ErrNotLoaded
 	}
-	if !kernel.HasModuleTypes(Module) {
+	if !types.HasModule(Module) {
 		return "", fmt.Errorf("module %s: %w", Module, kernel.ErrNoTypes)
 	}
 	there, err = types.HasFunction(Module, transmitFunction)
@@ -139,8 +139,9 @@ func FindTyped(types *kernel.Types) (module string, err error) {
 	return Module, err
 }
 
-func moduleLoaded(module string) bool {
-	_, err := os.Stat("/sys/module/" + module)
+// Loaded reports whether the driver is in the kernel. One that is built in shows by its parameters.
+func Loaded() bool {
+	_, err := os.Stat("/sys/module/" + Module)
 	return err == nil
 }
 
@@ -151,7 +152,7 @@ var droppingFrees = []string{"kfree_skb", "kfree_skb_reason"}
 // FreesDroppedAsConsumed reads from the machine code of the any-context free whether it
 // frees a dropped packet as if it were consumed, so that only the tracepoint consume_skb
 // shows it: __dev_kfree_skb_any did before "net: fix __dev_kfree_skb_any() vs drop monitor"
-// (6.3; stable 6.1.18 and 5.10.173). The error says why the code does not show it.
+// (6.3; stable 6.1.18 and 5.10.173). The error has the reason why the code does not show it.
 func FreesDroppedAsConsumed(ctx context.Context, symbols *kernel.Symbols, free AnyContextFree, reader kernel.CodeReader) (bool, error) {
 	if free.Symbol.Name != "__dev_kfree_skb_any" {
 		return false, nil // the newer function came after the fix

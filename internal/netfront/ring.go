@@ -39,7 +39,7 @@ var errNotThisRing = errors.New("the driver's transmit ring has another shape th
 
 // RingOf finds the TX ring in the driver's own types, those of the module or
 // the kernel proper for an empty name. The error wraps [kernel.ErrNoTypes] or
-// [kernel.ErrNoSuchType], or says in what the driver differs.
+// [kernel.ErrNoSuchType], or an error that names what differs in the driver.
 func RingOf(types *kernel.Types, module string) (TransmitRing, error) {
 	spec, err := types.Spec(module)
 	if err != nil {

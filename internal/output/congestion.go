@@ -139,14 +139,15 @@ func ringRows(r *event.CongestionReport) []congestionRow {
 	}
 	rows := []congestionRow{{"ring full", full}}
 	if t.MeanLatency != nil {
-		text := fmt.Sprintf("mean %s, 99 %% within %s", inMicroseconds(uint64(t.MeanLatency.Microseconds())), inMicroseconds(t.Latency.Quantile(0.99)))
-		if t.Runs != nil && *t.Runs > 0 {
-			text += fmt.Sprintf("; %.1f TX responses per run", event.Ratio(*t.Responses, *t.Runs))
-		}
+		text := fmt.Sprintf("mean %s, 99 %% within %s (1 packet in %d)", inMicroseconds(uint64(t.MeanLatency.Microseconds())), inMicroseconds(t.Latency.Quantile(0.99)), event.CompletionSample)
 		rows = append(rows, congestionRow{"completion", text})
 	}
 	if t.Notifications != nil {
-		rows = append(rows, congestionRow{"notifications", fmt.Sprintf("%s (%.2f per packet)", Grouped(*t.Notifications), event.Ratio(*t.Notifications, t.Packets))})
+		text := fmt.Sprintf("%s (%.2f per packet)", Grouped(*t.Notifications), event.Ratio(*t.Notifications, t.Packets))
+		if t.Runs != nil && *t.Runs > 0 {
+			text += fmt.Sprintf("; %.1f TX responses per run", event.Ratio(*t.Responses, *t.Runs))
+		}
+		rows = append(rows, congestionRow{"notifications", text})
 	}
 	if bound := r.Bound; bound != nil {
 		rows = append(rows, congestionRow{"bound", fmt.Sprintf("%s/s = %d x %d slots / (%.2f slots x %s); %s sent",

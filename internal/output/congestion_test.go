@@ -58,12 +58,12 @@ func TestCongestionInText(t *testing.T) {
 		"Small packet congestion detected: 98 % of 40000 packets/s carry under 256",
 		"ring: The backend is the bottleneck", "accept_queue: An application is the bottleneck", "  # ethtool -K eth0 tso on gso on\n", "  # ss -ltnp 'sport = :80'\n",
 		"ring full      41.0 % of the time, 321 stops, half of them up to 2.0 ms\n",
-		"completion     mean 1.2 ms, 99 % within 2.0 ms; 42.0 TX responses per run\n",
+		"completion     mean 1.2 ms, 99 % within 2.0 ms (1 packet in 17)\n", "notifications  50,000 (0.12 per packet); 42.0 TX responses per run\n",
 		"completion mean 1.2 ms, completion longest 2.0 ms,\n  bound in packets/s 182914, of it sent 21.9 %, wake p99 4.1 ms)\n",
 		"bound          182,914/s = 1 x 237 slots / (1.05 slots x 1.2 ms); 21.9 % sent",
 		"listener       port 80: 5,000 accepts, longest queue 129 (backlog 128)\n",
 		"changed        packets per second 40,000, was 80,000 (-50 %)\n", "changed        full 41.0 %, was 0.0 %\n",
-		"ring slots in use at each packet\n", "completion: driver to TX response\n", "SYN to accept\n",
+		"ring slots in use at each packet\n", "completion: driver to TX response, 1 packet in 17\n", "SYN to accept\n",
 		"   256+  145,000   36.2 %  █",
 	} {
 		if !strings.Contains(got, part) {

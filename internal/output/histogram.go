@@ -132,7 +132,7 @@ func (t *Text) appendHistograms(b []byte, r *event.CongestionReport) []byte {
 		{"slots per packet", "slots", r.Slots, Grouped},
 		{"ring slots in use at each packet", "slots", r.Total.Occupancy, Grouped},
 		{"queue stop to wake", "up to", r.Total.Wake, inMicroseconds},
-		{"completion: driver to TX response", "up to", r.Total.Latency, inMicroseconds},
+		{fmt.Sprintf("completion: driver to TX response, 1 packet in %d", event.CompletionSample), "up to", r.Total.Latency, inMicroseconds},
 		{"SYN to accept", "up to", acceptTimes(r), inMicroseconds},
 	} {
 		if h.values.Count() > 0 {

@@ -58,6 +58,7 @@ type congestionObject struct {
 	PayloadBytes     uint64            `json:"payload_bytes"`
 	FullShare        *ratio            `json:"full_share"`
 	CompletionMeanUS *int64            `json:"completion_mean_us"`
+	CompletionSample *uint64           `json:"completion_sample"`
 	Copied           *uint64           `json:"copied"`
 	Notifications    *ratio            `json:"notifications_per_packet"`
 	ResponsesPerRun  *ratio            `json:"responses_per_run"`
@@ -168,6 +169,10 @@ func (JSON) AppendCongestion(b []byte, c *event.Congestion) []byte {
 	if t.Full != nil {
 		o.FullShare = known(r.FullShare())
 	}
+	if t.Latency != nil {
+		sample := uint64(event.CompletionSample)
+		o.CompletionSample = &sample
+	}
 	if r.Bound != nil {
 		o.PPSBound, o.PPSBoundShare = known(r.Bound.PacketsPerSecond), known(r.Bound.Share)
 	}
@@ -183,6 +188,7 @@ func known(value float64) *ratio {
 var derivedFrom = map[string]string{
 	"full_share":               "full_ms",
 	"completion_mean_us":       "pps_bound",
+	"completion_sample":        "completion_us",
 	"response_runs":            "responses",
 	"responses_per_run":        "responses",
 	"pps_bound_share":          "pps_bound",

@@ -227,6 +227,8 @@ type interfaceObject struct {
 	Queues         int           `json:"queues"`
 	Gone           bool          `json:"gone"`
 	StuckNow       bool          `json:"stuck_now"`
+	XDPPackets     *uint64       `json:"xdp_packets"`
+	XDPDropped     *uint64       `json:"xdp_dropped"`
 
 	Conntrack *conntrackObject `json:"conntrack,omitempty"`
 }
@@ -299,6 +301,9 @@ func interfaceOf(totals *event.Totals, t *event.InterfaceTotals) interfaceObject
 		Dropped: t.Dropped, Linearized: t.Linearized, Bounced: t.Bounced, Rejected: t.Rejected,
 		Causes: t.Causes, TxDroppedDelta: t.TxDroppedDelta, StuckMS: in(time.Millisecond, t.Stuck), Conntrack: (*conntrackObject)(t.Conntrack),
 		Queues: t.Queues, Gone: t.Gone, StuckNow: t.StuckNow,
+	}
+	if t.XDP {
+		o.XDPPackets, o.XDPDropped = &t.XDPPackets, &t.XDPDropped
 	}
 	if totals.Drops == event.DropsAll {
 		o.Elsewhere, o.Reasons = &t.Elsewhere, reasonCounts{t.Reasons, t.Reasons != nil}

@@ -218,10 +218,10 @@ const summaryKeys = "type time duration_ms interfaces interfaces.ifname interfac
 	"interfaces.causes.no_queues interfaces.causes.device_broken interfaces.causes.too_big interfaces.causes.too_many_slots " +
 	"interfaces.causes.linearize_failed interfaces.causes.bounce_failed interfaces.causes.no_carrier interfaces.causes.sg_off " +
 	"interfaces.causes.needs_gso interfaces.causes.unknown interfaces.tx_dropped_delta interfaces.stuck_ms " +
-	"interfaces.elsewhere interfaces.reasons interfaces.queues interfaces.gone interfaces.stuck_now flows_stalled events " +
+	"interfaces.elsewhere interfaces.reasons interfaces.queues interfaces.gone interfaces.stuck_now interfaces.xdp_packets interfaces.xdp_dropped flows_stalled events " +
 	"lost lost.ring lost.flows lost.recursion lost.missed gaps filter left_out missing " +
 	"missing.flows missing.flows_stalled missing.flows_stalled_now missing.flows_tracked missing.recursion missing.rejected missing.stuck_ms " +
-	"missing.tx_dropped_delta drops suppressed explained explained.name explained.verdict explained.count explained.meaning explained.advice " +
+	"missing.tx_dropped_delta missing.xdp_dropped missing.xdp_packets drops suppressed explained explained.name explained.verdict explained.count explained.meaning explained.advice " +
 	"explained.advice.id explained.advice.command explained.advice.effect explained.advice.cost flows_tracked flows_stalled_now flows"
 
 func TestKeysAndTheirOrder(t *testing.T) {

@@ -276,6 +276,7 @@ func (o *interfaceObject) totals() event.InterfaceTotals {
 	if o.Elsewhere != nil {
 		t.Elsewhere = *o.Elsewhere
 	}
+	t.XDP, t.XDPPackets, t.XDPDropped = o.XDPPackets != nil, valueOf(o.XDPPackets), valueOf(o.XDPDropped)
 	if o.StuckMS != nil {
 		stuck := milliseconds(*o.StuckMS)
 		t.Stuck = &stuck

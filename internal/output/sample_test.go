@@ -108,7 +108,9 @@ func sampleTotals() *event.Totals {
 		Driver: "xen-netfront", Backend: event.Kprobe, Queues: 2,
 		Counts: event.Counts{
 			Packets: 21204, Bytes: 31_245_678, OverLimit: 601, Dropped: 403, Linearized: 200, Bounced: 12, RingLost: 3,
+			XDPPackets: 5120, XDPDropped: 16,
 		},
+		XDP:            true,
 		Rejected:       number(9),
 		TxDroppedDelta: number(401),
 		Stuck:          &stuck, StuckNow: true,
@@ -131,6 +133,8 @@ func sampleTotals() *event.Totals {
 		Missing: map[string]string{
 			"recursion":        "this kernel does not count it for the program",
 			"rejected":         "the backend's responses are not seen",
+			"xdp_packets":      "this driver has no function of it",
+			"xdp_dropped":      "this driver has no function of it",
 			"stuck_ms":         "only queues of xen-netfront are looked at",
 			"tx_dropped_delta": "the interface went away",
 		},

@@ -31,6 +31,9 @@ func (t *Text) appendEnd(b []byte, r *event.Summary) []byte {
 	for _, gap := range r.Gaps {
 		b = appendWrapped(b, t.gapSentence(gap), 0, t.width())
 	}
+	if more := r.Missing["gaps"]; more != "" {
+		b = appendWrapped(b, Escape(more), 0, t.width())
+	}
 	if len(r.Filter) > 0 {
 		b = appendWrapped(b, filterSentence(r), 0, t.width())
 	}
@@ -131,10 +134,21 @@ func interfaceRows(totals *event.Totals, counts *event.InterfaceTotals) []row {
 	if counts.Rejected != nil {
 		rows = append(rows, row{"rejected", Grouped(*counts.Rejected), rejectedNote(counts), verdictColour(event.Rejected)})
 	}
+	if counts.XDPPackets+counts.XDPDropped != 0 {
+		rows = append(rows, row{"xdp", Grouped(counts.XDPPackets), xdpNote(counts), ""})
+	}
 	if counts.Stuck != nil && *counts.Stuck != 0 {
 		rows = append(rows, row{"stuck", Seconds(*counts.Stuck), stuckNote(counts), red})
 	}
 	return append(rows, txDroppedRow(totals, counts))
+}
+
+func xdpNote(counts *event.InterfaceTotals) string {
+	note := "frames sent by XDP programs; in tx_packets, not in the packets above"
+	if counts.XDPDropped != 0 {
+		note += "; " + Grouped(counts.XDPDropped) + " more not accepted"
+	}
+	return note
 }
 
 func stuckNote(counts *event.InterfaceTotals) string {

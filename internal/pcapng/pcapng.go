@@ -35,6 +35,10 @@ type place struct {
 	netns uint32
 }
 
+// mostInterfaces is how many interfaces of one boot have a description block each; packets of
+// later ones have one in common.
+const mostInterfaces = 4096
+
 // A captured interface has a description block.
 type captured struct {
 	number    uint32 // in the file
@@ -140,6 +144,10 @@ func (s *Sink) boot(start *event.Start) {
 // captured returns an interface, whose description it writes at its first packet.
 func (s *Sink) captured(d event.Device) *captured {
 	at := place{d.Name, d.NetNS}
+	if _, known := s.interfaces[at]; !known && len(s.interfaces) >= mostInterfaces {
+		d = event.Device{Name: event.RestName}
+		at = place{name: d.Name}
+	}
 	if c := s.interfaces[at]; c != nil {
 		return c
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net/netip"
 	"strings"
@@ -293,6 +294,21 @@ func TestTextIsBounded(t *testing.T) {
 	emit(t, New(&file, nil), p)
 	if c := read(t, file.Bytes()); len(c.packets) != 1 || len(c.interfaces[0].Name) > 65535 {
 		t.Errorf("%d packets, name of %d bytes", len(c.packets), len(c.interfaces[0].Name))
+	}
+}
+
+// A recording may name any number of interfaces: those that came late have one description.
+func TestManyInterfaces(t *testing.T) {
+	var file bytes.Buffer
+	s := New(&file, nil)
+	for n := range mostInterfaces + 100 {
+		p := dropped(0)
+		p.Interface.Name = fmt.Sprint("e", n)
+		emit(t, s, p)
+	}
+	c := read(t, file.Bytes())
+	if last := len(c.interfaces) - 1; last != mostInterfaces || c.interfaces[last].Name != event.RestName || len(c.packets) != mostInterfaces+100 {
+		t.Errorf("%d interfaces, the last %q, %d packets; want %d and %q", len(c.interfaces), c.interfaces[last].Name, len(c.packets), mostInterfaces+1, event.RestName)
 	}
 }
 

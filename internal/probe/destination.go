@@ -153,7 +153,7 @@ func namedDestination(n Network, i netdev.Interface, named netip.AddrPort, f Fam
 	if zone := to.Zone(); zone != "" && zone != i.Name {
 		return Destination{}, &RefusalError{to, fmt.Sprintf("that is an address on the link of %s, not of %s", zone, i)}
 	}
-	index := 0 // whichever interface the routes say
+	index := 0 // whichever interface the routes choose
 	if to.IsLinkLocalUnicast() && to.Is6() {
 		index = i.Index
 	}

@@ -15,7 +15,7 @@ import (
 // gateway, and to nothing else. The interface has to be in the network namespace of
 // the calling thread, whose inode number namespace is. smallHead is [SmallHeadSize] as of
 // before privileges were dropped. Errors that wrap
-// trace.ErrCannotRun say why no probe can be made; nothing was sent then.
+// trace.ErrCannotRun have the reason why no probe can be made; nothing was sent then.
 func Gateway(ctx context.Context, t Tracer, namespace uint32, index, smallHead int) (result event.Probe, err error) {
 	network, err := netdev.Current()
 	if err != nil {
@@ -126,5 +126,5 @@ func (p *Prober) notSeen() string {
 	if err == nil && (state == netdev.NeighbourAsked || state == netdev.NeighbourUnanswered) {
 		return p.silent()
 	}
-	return fmt.Sprintf("the driver was not handed the datagram within %s, and the kernel did not say that it dropped it: it may wait in a queueing discipline (tc -s qdisc show dev %s)", seenPatience, p.options.Interface)
+	return fmt.Sprintf("the driver was not handed the datagram within %s, and the kernel did not report that it dropped it: it may wait in a queueing discipline (tc -s qdisc show dev %s)", seenPatience, p.options.Interface)
 }

@@ -27,7 +27,7 @@ type senders interface {
 	many(ctx context.Context, slots int) (sender, error)
 	// small sends a datagram of a few bytes.
 	small(ctx context.Context) (sender, error)
-	// head sends headBurst datagrams that are all head, each of which may lie across a
+	// head sends headBurst datagrams that are all head, each of which may straddle a
 	// page boundary. The next ones' lie elsewhere.
 	head(ctx context.Context) (sender, error)
 	close() error
@@ -113,10 +113,10 @@ func (r *rockets) close() error {
 // with 17 fragments.
 const defaultHeadSize = 704
 
-// headPayload is the longest UDP payload for sure to lie in a small head of that size,
+// headPayload is the longest UDP payload for sure to fit a small head of that size,
 // which also holds the headers (28 bytes and 31 of alignment, IPv6 20 more) and, behind
 // them, struct skb_shared_info (320 with 17 fragments). The longer it is the more of the
-// heads lie across a boundary.
+// heads straddle a boundary.
 func headPayload(size int) int { return min(max(size-404, rocket.HeaderLength), 340) }
 
 // SmallHeadSize reads the size of small heads in bytes: objects of a slab cache of their

@@ -1,10 +1,12 @@
 package procfs
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -130,7 +132,13 @@ func TestSlowReadsAreBounded(t *testing.T) {
 	p := fakeProcesses(t)
 	p.patience = time.Minute
 	p.add(t, 1, 1000, false)
+	p.add(t, 2, 0, false)
 	slow := func() (int, error) { time.Sleep(maxWaited / 4); return 0, nil }
+	for range 5 {
+		if _, err := Guard(p, 2, slow, nil); err != nil {
+			t.Errorf("a slow read of root's: %v", err)
+		}
+	}
 	n := 0
 	for ; n < 100; n++ {
 		if _, err := Guard(p, 1, slow, nil); errors.Is(err, ErrStuck) {
@@ -170,5 +178,46 @@ func TestRealUserOfThisProcess(t *testing.T) {
 	pids, err := Machine().List()
 	if err != nil || len(pids) == 0 || pids[0] > os.Getpid() {
 		t.Errorf("processes %v, %v: want some, in order", pids, err)
+	}
+}
+
+// One process that never answers costs the others of the same reading their time, not their
+// answers.
+func TestLinksOfManyProcesses(t *testing.T) {
+	p := fakeProcesses(t)
+	var pids []int
+	for pid := 1; pid <= 5; pid++ {
+		release := p.add(t, pid, 1000, pid == 3)
+		defer release()
+		pids = append(pids, pid)
+	}
+	r := reading[int]{processes: p, pids: pids, read: func(pid int) (int, error) {
+		_, err := os.ReadFile(p.Path(pid, "stat"))
+		return pid, err
+	}}
+	answers := r.run()
+	if len(answers) != 3 || answers[1].value != 2 || answers[1].err != nil || !errors.Is(answers[2].err, ErrStuck) {
+		t.Fatalf("%+v, want those of 1 and 2, and that 3 is stuck", answers)
+	}
+	if n := p.Stuck(); n != 1 {
+		t.Errorf("%d abandoned reads, want 1", n)
+	}
+
+	for _, pid := range pids {
+		if pid != 4 {
+			if err := os.Symlink(fmt.Sprint("to ", pid), p.Path(pid, "link")); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	got, err := p.Readlinks(t.Context(), pids, "link")
+	want := []string{"to 1", "to 2", "", "", "to 5"} // 3 is not read, 4 has none
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, %v; want %q", got, err, want)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := p.Readlinks(ended, pids, "link"); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, want that it was canceled", err)
 	}
 }

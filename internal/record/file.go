@@ -180,17 +180,6 @@ func filesOf(path string) ([]file, error) {
 	return files, nil
 }
 
-// Paths returns the files that a recording is read from: itself, or the segments of a
-// directory in their order.
-func Paths(path string) ([]string, error) {
-	files, err := filesOf(path)
-	var paths []string
-	for _, f := range files {
-		paths = append(paths, f.path)
-	}
-	return paths, err
-}
-
 func fileAt(path string) file {
 	return file{path, strings.HasSuffix(path, compressedSuffix), func() (io.ReadCloser, error) {
 		f, err := os.Open(path)

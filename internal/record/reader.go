@@ -29,7 +29,7 @@ type chunk struct {
 	plain  bool  // offset counts bytes of lines, too
 }
 
-// readLines reads a recording and hands over whole lines; compressed is what its name says,
+// readLines reads a recording and hands over whole lines; compressed is by its name,
 // the content may know better. damaged is called with what cannot be read. Memory is bounded
 // whatever the file holds.
 func readLines(r io.Reader, compressed bool, emit func(chunk) error, damaged func(offset int64, reason string)) error {
@@ -57,14 +57,14 @@ type input struct {
 	end    bool
 }
 
-const readBytes = 256 << 10
+const readBytes = 64 << 10
 
 // fill reads until there are n bytes, or the file ends.
 func (in *input) fill(n int) error {
 	for len(in.b) < n && !in.end {
 		space := max(n-len(in.b), readBytes)
 		if cap(in.b)-len(in.b) < space {
-			in.b = append(make([]byte, 0, len(in.b)+space), in.b...)
+			in.b = append(make([]byte, 0, len(in.b)+max(space, len(in.b))), in.b...)
 		}
 		got, err := in.r.Read(in.b[len(in.b) : len(in.b)+space])
 		in.b = in.b[:len(in.b)+got]
@@ -105,11 +105,17 @@ type lineReader struct {
 // plain reads lines that are not compressed.
 func (l *lineReader) plain() error {
 	in := l.in
+	searched := 0 // bytes without a line break
 	for {
 		if err := in.fill(len(in.b) + 1); err != nil {
 			return err
 		}
-		end := bytes.LastIndexByte(in.b, '\n') + 1
+		end := searched + bytes.LastIndexByte(in.b[searched:], '\n') + 1
+		if end == searched {
+			end, searched = 0, len(in.b)
+		} else {
+			searched = 0
+		}
 		switch {
 		case end > 0:
 			if err := l.emit(chunk{lines: bytes.Clone(in.b[:end]), offset: in.offset, plain: true}); err != nil {
@@ -122,6 +128,7 @@ func (l *lineReader) plain() error {
 		case in.end:
 			return nil
 		case len(in.b) > maxLineBytes:
+			searched = 0
 			if err := l.skipLine(); err != nil {
 				return err
 			}

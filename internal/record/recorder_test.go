@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -120,8 +121,12 @@ func TestPauseAndResume(t *testing.T) {
 	}
 	emit(t, r, packet(1, 20), interval(10, 1))
 	big := packet(2, 21)
-	big.Stack = []string{strings.Repeat("x", maxPending)}
-	emit(t, r, big, packet(3, 22), packet(4, 23), interval(20, 2), interval(30, 3))
+	big.Stack = slices.Repeat([]string{strings.Repeat("x", maxText)}, 32)
+	const bigs = maxPending / (32 * maxText)
+	for range bigs {
+		emit(t, r, big)
+	}
+	emit(t, r, packet(3, 22), packet(4, 23), interval(20, 2), interval(30, 3))
 	store.set(nil)
 	if resumed := n.wait(t, event.NoticeRecordingResumed); resumed.Count != 2 {
 		t.Errorf("resumed: %+v, want 2 events lost", resumed)
@@ -131,8 +136,8 @@ func TestPauseAndResume(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines, damages, source := replay(t, ReadOptions{}, path)
-	if got := slotsOf(lines); got != "20 21 24" {
-		t.Errorf("packets of %s slots, want 20 21 24; damage %v", got, damages)
+	if got, want := slotsOf(lines), "20"+strings.Repeat(" 21", bigs)+" 24"; got != want {
+		t.Errorf("packets of %s slots, want %s; damage %v", got, want, damages)
 	}
 	if sum := source.Summary().Sum(); sum.Dropped != 1+2+3+4 {
 		t.Errorf("%d dropped, want 10: no interval is lost", sum.Dropped)

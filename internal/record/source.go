@@ -33,15 +33,18 @@ type ReadOptions struct {
 	Since, Until Bound
 	// Damaged is called with each part that cannot be read; may be nil.
 	Damaged func(Damage)
+	// Hash has Files return what was read.
+	Hash bool
 }
 
 // A Source reads recordings, several at once merged by time. It is a session's source: its
 // events are those of the recordings, in order, and Summary is what they counted.
 type Source struct {
 	recordings   []*recording
+	digests      []*digest // of all files, if they are hashed
 	since, until time.Time // zero: no bound
 	damaged      func(Damage)
-	boots        map[string]boot
+	boots        boots
 
 	stopping func()          // of Stop
 	stopped  <-chan struct{} // closed by it
@@ -51,12 +54,6 @@ type Source struct {
 	damages   int
 	from, to  time.Time // of all events that were read, in the range or not
 	any       bool      // one of them, other than a start or a summary, is in the range
-}
-
-// A boot is where the time of one boot begins: the first start of it that was read.
-type boot struct {
-	wall   time.Time
-	uptime time.Duration
 }
 
 // A recording is one of those that are merged: the segments of a directory, or a file.
@@ -71,7 +68,7 @@ type recording struct {
 // Open opens recordings: files, and directories of segments. Its errors name the path.
 func Open(ctx context.Context, paths []string, o ReadOptions) (*Source, error) {
 	stopped := make(chan struct{})
-	s := &Source{damaged: o.Damaged, boots: make(map[string]boot), stopped: stopped, stopping: sync.OnceFunc(func() { close(stopped) })}
+	s := &Source{damaged: o.Damaged, boots: boots{known: make(map[string]boot)}, stopped: stopped, stopping: sync.OnceFunc(func() { close(stopped) })}
 	var all [][]file
 	for _, path := range paths {
 		files, err := filesOf(path)
@@ -81,9 +78,12 @@ func Open(ctx context.Context, paths []string, o ReadOptions) (*Source, error) {
 		all = append(all, files)
 	}
 	if o.Since.set() || o.Until.set() {
-		end, err := endOf(ctx, all)
-		if err != nil {
-			return nil, err
+		var end time.Time
+		if o.Since.Before > 0 || o.Until.Before > 0 {
+			var err error
+			if end, err = endOf(ctx, all); err != nil {
+				return nil, err
+			}
 		}
 		s.since, s.until = o.Since.moment(end), o.Until.moment(end)
 		if !s.until.IsZero() && s.since.After(s.until) {
@@ -92,6 +92,9 @@ func Open(ctx context.Context, paths []string, o ReadOptions) (*Source, error) {
 		s.summaries.ranged = true
 	}
 	for _, files := range all {
+		if o.Hash {
+			s.digests = append(s.digests, digestsOf(files)...)
+		}
 		s.recordings = append(s.recordings, &recording{stream: openStream(ctx, files)})
 	}
 	return s, nil
@@ -106,6 +109,9 @@ func endOf(ctx context.Context, all [][]file) (time.Time, error) {
 	defer cancel()
 	var end time.Time
 	for _, files := range all {
+		if err := readableTwice(files); err != nil {
+			return end, err
+		}
 		var c clock
 		last := openStream(ctx, files[max(len(files)-2, 0):])
 		for {
@@ -246,11 +252,7 @@ func (s *Source) align(r *recording, start *event.Start) {
 	if start.BootID == "" {
 		return
 	}
-	first, known := s.boots[start.BootID]
-	if !known {
-		s.boots[start.BootID] = boot{start.Time, start.Uptime}
-		return
-	}
+	first := s.boots.of(start)
 	r.clock.offset = first.wall.Add(start.Uptime - first.uptime).Sub(start.Time)
 }
 

@@ -190,9 +190,15 @@ func parseLine(path string, offset int64, line []byte) (items []item) {
 // parseObject refuses what is JSON and no event. The limit of a packet's slots and other
 // numbers are not checked: a reader shows what was written.
 func parseObject(line []byte) (event.Event, error) {
+	if reason := tooDense(line); reason != "" {
+		return nil, errors.New(reason)
+	}
 	e, err := output.Parse(line)
 	if err != nil {
 		return nil, err
+	}
+	if most := maxLineOf[e.Type()]; len(line) > most {
+		return nil, fmt.Errorf("%s of more than %d bytes", e.Type(), most)
 	}
 	if s, isStart := e.(*event.Start); isStart && s.Format > event.Format {
 		return nil, fmt.Errorf("format %d is newer than this xentrace reads (%d): update xentrace", s.Format, event.Format)

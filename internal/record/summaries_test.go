@@ -33,7 +33,7 @@ func TestUnfinishedRuns(t *testing.T) {
 		path := write(t, filepath.Join(t.TempDir(), "x.jsonl"), linesOf(c.events...))
 		lines, _, source := replay(t, c.options, path)
 		packets := len(strings.Fields(slotsOf(lines)))
-		got := source.Unfinished()
+		got := source.Unfinished().Last
 		if packets != c.packets || len(got) != len(c.want) {
 			t.Errorf("%s: %d packets, %v; want %d, %v", name, packets, got, c.packets, c.want)
 			continue
@@ -111,7 +111,7 @@ func TestManyFlows(t *testing.T) {
 	}
 	path := write(t, filepath.Join(t.TempDir(), "x.jsonl"), linesOf(events...))
 	_, _, source := replay(t, ReadOptions{}, path)
-	if kept := len(source.summaries.runs[0].flows.tracked); kept > 2*maxTracked {
+	if kept := len(source.summaries.open[0].flows.tracked); kept > 2*maxTracked {
 		t.Errorf("%d flows are kept", kept)
 	}
 	s := source.Summary().Flows

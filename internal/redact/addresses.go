@@ -1,7 +1,6 @@
 package redact
 
 import (
-	"fmt"
 	"net"
 	"net/netip"
 )
@@ -141,24 +140,3 @@ func (t *addresses) mac(a [6]byte) [6]byte {
 }
 
 func macText(b [6]byte) string { return net.HardwareAddr(b[:]).String() }
-
-// names replaces names of one sort: proc-1, proc-2 and so on.
-type names struct {
-	prefix string
-	known  map[string]string
-}
-
-func (n *names) of(name string) string {
-	if name == "" {
-		return ""
-	}
-	if old, is := n.known[name]; is {
-		return old
-	}
-	if len(n.known) >= mostEntries {
-		return n.prefix + "-other"
-	}
-	made := fmt.Sprintf("%s-%d", n.prefix, len(n.known)+1)
-	n.known[name] = made
-	return made
-}

@@ -1,16 +1,21 @@
-// Package redact replaces what identifies machines and people in events: addresses, and
-// the names of hosts, processes, units and containers. One name has one replacement, so
-// that what belongs together still does.
+// Package redact replaces what identifies machines and people in events: addresses, paths of
+// programs, and the names of hosts, processes, units, containers, and of interfaces that
+// somebody named. One name has one replacement, so that what belongs together still does.
 package redact
 
 import (
 	"iter"
 	"net/netip"
+	"path"
+	"regexp"
 	"slices"
 	"strings"
 
 	"xentrace/internal/event"
 )
+
+// shortContainer is how much of a container's id its engine prints.
+const shortContainer = 12
 
 // mostSpaced bounds what every text is searched for.
 const mostSpaced = 64
@@ -20,19 +25,18 @@ const mostSpaced = 64
 type Redactor struct {
 	addresses                                     addresses
 	hosts, comms, units, containers, files, boots names
-	symbols                                       names
-	spaced                                        map[string]string // names of several words
+	symbols, devices                              names
+	spaced                                        []spaced // the longest first
 }
 
 // New returns a Redactor that has replaced nothing yet.
 func New() *Redactor {
-	sort := func(prefix string) names { return names{prefix, make(map[string]string)} }
+	sort := func(prefix string) names { return names{prefix: prefix, known: make(map[string]string)} }
 	return &Redactor{
 		addresses: addresses{
 			known: make(map[netip.Addr]netip.Addr), networks: make(map[netip.Prefix]*network), counts: make(map[kind]int), macs: make(map[[6]byte][6]byte),
 		},
-		hosts: sort("host"), comms: sort("proc"), units: sort("unit"), containers: sort("container"), files: sort("file"), boots: sort("boot"), symbols: sort("function"),
-		spaced: make(map[string]string),
+		hosts: sort("host"), comms: sort("proc"), units: sort("unit"), containers: sort("container"), files: sort("file"), boots: sort("boot"), symbols: sort("function"), devices: sort("if"),
 	}
 }
 
@@ -41,7 +45,9 @@ func (r *Redactor) Events(events iter.Seq2[event.Event, error]) iter.Seq2[event.
 	return func(yield func(event.Event, error) bool) {
 		for e, err := range events {
 			if e != nil {
-				e = r.Event(e)
+				if e = r.Event(e); e == nil && err == nil {
+					continue
+				}
 			}
 			if !yield(e, err) {
 				return
@@ -50,8 +56,8 @@ func (r *Redactor) Events(events iter.Seq2[event.Event, error]) iter.Seq2[event.
 	}
 }
 
-// Event returns an event without what identifies anybody. It shares nothing that it
-// changed with e.
+// Event returns an event without what identifies anybody; nil for one of a type that no
+// recording has. It shares nothing that it changed with e.
 func (r *Redactor) Event(e event.Event) event.Event {
 	switch e := e.(type) {
 	case *event.Packet:
@@ -67,6 +73,7 @@ func (r *Redactor) Event(e event.Event) event.Event {
 		return r.summary(e)
 	case *event.Notice:
 		n := *e
+		n.Device, n.Previous = r.device(n.Device), r.interfaceName(n.Previous)
 		n.Evidence, n.Reason = r.text(n.Evidence), r.text(n.Reason)
 		return &n
 	case *event.Finding:
@@ -75,12 +82,12 @@ func (r *Redactor) Event(e event.Event) event.Event {
 	case *event.Report:
 		return &event.Report{Findings: r.findings(e.Findings)}
 	}
-	return e
+	return nil
 }
 
 func (r *Redactor) packet(p event.Packet) event.Packet {
 	p.Flow, p.Inner, p.BeforeNAT = r.flow(p.Flow), r.flow(p.Inner), r.flow(p.BeforeNAT)
-	p.Process = r.process(p.Process)
+	p.Interface, p.Process = r.device(p.Interface), r.process(p.Process)
 	if p.Sender != nil {
 		sender := *p.Sender
 		sender.Comm = r.comms.of(sender.Comm)
@@ -114,10 +121,14 @@ func (r *Redactor) process(p *event.Process) *event.Process {
 		return nil
 	}
 	made := *p
-	if strings.ContainsFunc(p.Comm, func(c rune) bool { return !isWord(c) }) && len(r.spaced) < mostSpaced {
-		r.spaced[p.Comm] = r.comms.of(p.Comm)
-	}
 	made.Comm, made.Unit, made.Container = r.comms.of(p.Comm), r.units.of(p.Unit), r.containers.of(p.Container)
+	r.severalWords(p.Comm, made.Comm)
+	if at := strings.LastIndexByte(p.Unit, '.'); at > 0 {
+		r.units.also(p.Unit[:at], made.Unit)
+	}
+	if len(p.Container) > shortContainer {
+		r.containers.also(p.Container[:shortContainer], made.Container)
+	}
 	return &made
 }
 
@@ -170,7 +181,7 @@ func (r *Redactor) frame(frame string) string {
 
 func (r *Redactor) history(f event.FlowHistory) event.FlowHistory {
 	f.Source, f.Destination = r.endpoint(f.Source), r.endpoint(f.Destination)
-	f.Process = r.process(f.Process)
+	f.Interface, f.Process = r.device(f.Interface), r.process(f.Process)
 	f.Packet = r.packet(f.Packet)
 	f.Layout, f.Stack, f.Advice = r.text(f.Layout), r.stack(f.Stack), r.advice(f.Advice)
 	return f
@@ -202,6 +213,7 @@ func (r *Redactor) findings(all []event.Finding) []event.Finding {
 }
 
 func (r *Redactor) finding(f event.Finding) event.Finding {
+	f.Interface = r.interfaceName(f.Interface)
 	f.Message, f.Advice, f.Evidence = r.text(f.Message), r.advice(f.Advice), slices.Clone(f.Evidence)
 	for i := range f.Evidence {
 		if text, is := f.Evidence[i].Value.(string); is {
@@ -214,31 +226,37 @@ func (r *Redactor) finding(f event.Finding) event.Finding {
 func (r *Redactor) start(e *event.Start) *event.Start {
 	s := *e
 	s.Hostname = r.hosts.of(e.Hostname)
-	if short, _, is := strings.Cut(e.Hostname, "."); is && short != "" {
-		r.hosts.known[short] = s.Hostname
+	if short, _, is := strings.Cut(e.Hostname, "."); is {
+		r.hosts.also(short, s.Hostname)
 	}
 	s.BootID = r.boots.of(e.BootID)
 	s.Command = r.arguments(e.Command)
+	s.Interfaces = slices.Clone(e.Interfaces)
+	for i := range s.Interfaces {
+		s.Interfaces[i].Device = r.device(s.Interfaces[i].Device)
+	}
 	s.Check = r.findings(e.Check)
 	return &s
 }
+
+var (
+	longFlag  = regexp.MustCompile(`^--[a-z][a-z0-9.-]*$`)
+	number    = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?([num]?s|[mhdkMGT]|[kMG]?i?B)?$`)
+	ownBinary = regexp.MustCompile(`^xentrace(-exporter)?$`)
+	subject   = regexp.MustCompile(`^[a-z]+$`)
+)
 
 // arguments keeps the program, the command, flags, numbers and durations. Paths, filters
 // and whatever else a user wrote go.
 func (r *Redactor) arguments(all []string) []string {
 	made := slices.Clone(all)
 	for i, a := range made {
-		flag, _, hasValue := strings.Cut(a, "=")
 		switch {
-		case i == 0 && strings.Contains(a, "/"):
-			made[i] = a[strings.LastIndexByte(a, '/')+1:]
-		case i < 2, strings.HasPrefix(a, "-") && !hasValue:
-		case strings.HasPrefix(a, "-"):
-			made[i] = flag + "=..."
-		case strings.TrimLeft(a, "0123456789.smhdkMGTiB") == "":
-			if _, err := netip.ParseAddr(a); err == nil {
-				made[i] = "..."
-			}
+		case i == 0 && ownBinary.MatchString(path.Base(a)):
+			made[i] = path.Base(a)
+		case i == 1 && subject.MatchString(a), i > 0 && number.MatchString(a):
+		case i > 0 && strings.HasPrefix(a, "-"):
+			made[i] = flagOf(a)
 		default:
 			made[i] = "..."
 		}
@@ -246,7 +264,24 @@ func (r *Redactor) arguments(all []string) []string {
 	return made
 }
 
+// flagOf is a flag with its value, if it has one, replaced: --name=value, --name value or
+// -nvalue.
+func flagOf(a string) string {
+	end := strings.IndexAny(a, "= ")
+	if end < 0 && longFlag.MatchString(a) || len(a) == 2 {
+		return a
+	}
+	if end > 0 && (longFlag.MatchString(a[:end]) || end == 2) {
+		return a[:end+1] + "..."
+	}
+	return a[:min(2, len(a))] + "..."
+}
+
 func (r *Redactor) totals(t event.Totals) event.Totals {
+	t.Interfaces = slices.Clone(t.Interfaces)
+	for i := range t.Interfaces {
+		t.Interfaces[i].Device = r.device(t.Interfaces[i].Device)
+	}
 	missing := make(map[string]string, len(t.Missing))
 	for key, why := range t.Missing {
 		missing[key] = r.text(why)
@@ -270,16 +305,12 @@ func (r *Redactor) summary(e *event.Summary) *event.Summary {
 	return s
 }
 
-// filter is of flags with values.
+// filter is of flags with values, and of expressions.
 func (r *Redactor) filter(flags []string) []string {
 	made := slices.Clone(flags)
 	for i, f := range made {
-		if !strings.HasPrefix(f, "-") {
-			made[i] = "..."
-		} else if flag, _, has := strings.Cut(f, "="); has {
-			made[i] = flag + "=..."
-		} else if flag, _, has := strings.Cut(f, " "); has {
-			made[i] = flag + " ..."
+		if made[i] = "..."; strings.HasPrefix(f, "-") {
+			made[i] = flagOf(f)
 		}
 	}
 	return made

@@ -16,8 +16,8 @@ func (r *Redactor) command(s string) string { return r.words(s, true) }
 
 // words looks at each run of characters that a name or an address can have.
 func (r *Redactor) words(s string, command bool) string {
-	for name, made := range r.spaced {
-		s = strings.ReplaceAll(s, name, made)
+	for _, known := range r.spaced {
+		s = strings.ReplaceAll(s, known.name, known.made)
 	}
 	var b strings.Builder
 	program := command
@@ -64,11 +64,15 @@ func (r *Redactor) word(w string, program bool) string {
 	if made, is := r.addressIn(core); is {
 		return before + made + after
 	}
+	if at := pathIn(w); at >= 0 {
+		named := strings.TrimRight(w[at:], ".:,")
+		return w[:at] + r.files.of(named) + w[at+len(named):]
+	}
+	if made, is := r.name(core, program); is {
+		return before + made + after
+	}
 	if program {
 		return w
-	}
-	if made, is := r.name(core); is {
-		return before + made + after
 	}
 	return before + r.parts(core) + after
 }
@@ -92,10 +96,33 @@ func (r *Redactor) part(w string) string {
 	if made, is := r.addressIn(w); is {
 		return made
 	}
-	if made, is := r.name(w); is {
+	if made, is := r.name(w, false); is {
 		return made
 	}
-	return w
+	fields := strings.Split(w, "-") // a range of addresses
+	for i := range fields {
+		if made, is := r.addressIn(fields[i]); is {
+			fields[i] = made
+		}
+	}
+	return strings.Join(fields, "-")
+}
+
+// systemPaths are those that say nothing of who uses the machine, and are part of advice.
+var systemPaths = []string{"/proc/", "/sys/", "/dev/", "/etc/", "/boot/", "/lib/", "/usr/", "/bin/", "/sbin/", "/run/systemd/", "/var/lib/xentrace/", "/var/log/xentrace"}
+
+// pathIn returns where in a word another path begins, or a URL's host; -1 if none does.
+func pathIn(w string) int {
+	at := strings.IndexByte(w, '/')
+	if at < 0 || at > 0 && w[at-1] != ':' || strings.Count(w[at:], "/") < 2 && at == 0 {
+		return -1
+	}
+	for _, prefix := range systemPaths {
+		if strings.HasPrefix(w[at:], prefix) {
+			return -1
+		}
+	}
+	return at
 }
 
 // addressIn replaces an address, with a port or a prefix length if it has one.
@@ -111,18 +138,25 @@ func (r *Redactor) addressIn(w string) (string, bool) {
 			return r.addresses.address(a).String() + w[i:], true
 		}
 	}
-	if hw, err := net.ParseMAC(w); err == nil && len(hw) == 6 {
+	if hw, err := net.ParseMAC(w); err == nil && strings.ContainsAny(w, ":-.") {
+		if len(hw) != 6 { // InfiniBand and others
+			hw = make(net.HardwareAddr, 6)
+		}
 		return macText(r.addresses.mac([6]byte(hw))), true
 	}
 	return "", false
 }
 
-// name returns the replacement of a name that was seen as one.
-func (r *Redactor) name(w string) (string, bool) {
-	for _, n := range []*names{&r.hosts, &r.containers, &r.units, &r.comms} {
-		if made, is := n.known[w]; is {
+// name returns the replacement of a name that was seen as one. A program may be called as a
+// process is.
+func (r *Redactor) name(w string, program bool) (string, bool) {
+	for _, n := range []*names{&r.hosts, &r.containers, &r.units, &r.devices} {
+		if made, is := n.replaced(w); is {
 			return made, true
 		}
 	}
-	return "", false
+	if program {
+		return "", false
+	}
+	return r.comms.replaced(w)
 }

@@ -240,7 +240,7 @@ var catalogue = map[ID]Remedy{
 		Effect: "In dom0: echo 'module xen_netback +p' > /sys/kernel/debug/dynamic_debug/control makes netback log why it rejects packets. No counter shows it.",
 	},
 	SpuriousFix: {
-		Effect:  "Update the kernel: Linux 6.1.149, 6.12.43 and 6.17 fix spurious TX interrupts of the frontend.",
+		Effect:  "Update the kernel, unless its xen-netfront has the fix of spurious TX interrupts already: Linux 6.1.149, 6.12.43 and 6.17 have it.",
 		Cost:    "A reboot.",
 		Applies: func(f *Facts) bool { return f.Spurious && !f.SpuriousFix },
 	},

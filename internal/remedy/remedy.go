@@ -60,7 +60,7 @@ type Facts struct {
 	MemoryKB          int
 	MinFreeKB         int     // vm.min_free_kbytes
 	CPUs              []int   // online
-	NoGrants          bool    // the log says that grant references are exhausted
+	NoGrants          bool    // by the log, grant references are exhausted
 	NeverUnplugged    bool    // xen_emul_unplug keeps the emulated NIC, so the driver does not bind
 	Irqbalance        Setting // On: it runs; Absent: it is not installed
 	IRQ               string  // an interrupt of the interface

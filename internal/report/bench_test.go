@@ -10,7 +10,7 @@ func BenchmarkPage(b *testing.B) {
 	events := night(4100, 24)
 	b.ReportAllocs()
 	for b.Loop() {
-		page, err := Build(sequence(events), optionsOf())
+		page, err := collected(b, events).Page(optionsOf())
 		if err != nil {
 			b.Fatal(err)
 		}

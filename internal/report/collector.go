@@ -3,7 +3,6 @@
 package report
 
 import (
-	"iter"
 	"slices"
 	"time"
 
@@ -59,20 +58,6 @@ func NewCollector() *Collector {
 		timeline: *newTimeline(), table: table{all: make(map[event.FlowKey]*connection)},
 		suppressed: make(map[string]uint64), missing: make(map[string]string),
 	}
-}
-
-// Collect aggregates events until they end or one is an error, which it returns.
-func Collect(events iter.Seq2[event.Event, error]) (*Collector, error) {
-	c := NewCollector()
-	for e, err := range events {
-		if err != nil {
-			return nil, err
-		}
-		if err := c.Emit(e); err != nil {
-			return nil, err
-		}
-	}
-	return c, c.Close()
 }
 
 // Emit adds one event. Its error is always nil.
@@ -140,16 +125,17 @@ func (c *Collector) start(e *event.Start) {
 	for i := range e.Check {
 		c.finding(e.Check[i])
 	}
+	begun := keptStart(*e)
 	same := func(old event.Start) bool {
-		return old.Hostname == e.Hostname && old.BootID == e.BootID && old.Version == e.Version && slices.Equal(old.Command, e.Command)
+		return old.Hostname == e.Hostname && old.BootID == e.BootID && old.Version == e.Version && slices.Equal(old.Command, begun.Command)
 	}
 	switch i := slices.IndexFunc(c.starts, same); {
 	case i >= 0:
-		c.starts[i].Interfaces = e.Interfaces // as they were last
+		c.starts[i].Interfaces = begun.Interfaces // as they were last
 	case len(c.starts) == mostStarts:
 		c.moreStarts++
 	default:
-		c.starts = append(c.starts, *e)
+		c.starts = append(c.starts, begun)
 	}
 }
 
@@ -220,7 +206,9 @@ func (c *Collector) summary(e *event.Summary) {
 	c.explained(e.Explained, c.intervals > 0)
 	c.inIntervals = event.Totals{}
 	for key, why := range e.Missing {
-		c.missing[key] = why
+		if _, known := c.missing[key]; known || len(c.missing) < keptMissing {
+			c.missing[key] = why
+		}
 	}
 	if len(e.Filter) > 0 {
 		c.filters, c.leftOut = e.Filter, c.leftOut+e.LeftOut
@@ -336,7 +324,7 @@ func (c *Collector) interfaceOf(n *event.InterfaceTotals) *event.InterfaceTotals
 }
 
 func addCounts(to, n *event.InterfaceTotals) {
-	to.Each(&n.Counts, func(a *uint64, b uint64) { *a += b })
+	to.Each(&n.Counts, event.Plus)
 	to.Rejected = sumOf(to.Rejected, n.Rejected)
 	to.TxDroppedDelta = sumOf(to.TxDroppedDelta, n.TxDroppedDelta)
 	if n.Stuck != nil {
@@ -383,6 +371,7 @@ func (c *Collector) finding(f event.Finding) {
 	same := func(old event.Finding) bool {
 		return old.ID == f.ID && old.Interface == f.Interface && old.NetNS == f.NetNS
 	}
+	f = keptFinding(f)
 	switch i := slices.IndexFunc(c.findings, same); {
 	case i >= 0:
 		c.findings[i] = f

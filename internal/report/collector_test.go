@@ -21,10 +21,7 @@ func TestStrangeTimes(t *testing.T) {
 		&event.Notice{ID: event.NoticeSuspended, DurationMS: 1 << 62}, &event.Notice{Time: midnight, ID: event.NoticeDriverUnloaded},
 		&event.FlowEvent{}, stalledOf(midnight, at(midnight), 2, event.Recovered, -time.Hour), stalledOf(midnight, at(midnight), 2, event.Stalled, 1<<62),
 	}
-	c, err := Collect(sequence(events))
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := collected(t, events)
 	var packets, dropped uint64
 	for b := range pageBuckets {
 		packets += c.timeline.counts[packetSeries][b]

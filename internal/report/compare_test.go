@@ -13,15 +13,6 @@ import (
 	"xentrace/internal/event"
 )
 
-func collected(t *testing.T, events []event.Event) *Collector {
-	t.Helper()
-	c, err := Collect(sequence(events))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
 // A rate differs if the 95 % interval of the ratio excludes 1 and the counts are more than
 // 5 events from what one rate predicts.
 func TestNoise(t *testing.T) {

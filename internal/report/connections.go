@@ -122,9 +122,9 @@ func (t *table) ranked() []*connection {
 
 // add counts a packet of it and reports whether it was a retransmission.
 func (c *connection) add(p *event.Packet) (again bool) {
-	c.ifname = p.Interface.Name
+	c.ifname = kept(p.Interface.Name, keptName)
 	if p.Process != nil {
-		c.process = p.Process
+		c.process = keptProcess(p.Process)
 	}
 	c.counts[p.Verdict]++
 	switch {
@@ -140,7 +140,7 @@ func (c *connection) add(p *event.Packet) (again bool) {
 	c.spark.add(p.Time)
 	c.layout.Add(p)
 	if len(p.Stack) > 0 {
-		c.stack = p.Stack
+		c.stack = keptTexts(p.Stack, keptFrames)
 	}
 	if t := p.TCP; t != nil {
 		again = t.Retransmits > 0 || c.seqKnown && t.Seq == c.lastSeq
@@ -156,19 +156,19 @@ func (c *connection) add(p *event.Packet) (again bool) {
 func (c *connection) learn(f *event.FlowHistory) {
 	c.state, c.known = f.State, true
 	if f.Interface.Name != "" {
-		c.ifname = f.Interface.Name
+		c.ifname = kept(f.Interface.Name, keptName)
 	}
 	if f.Process != nil {
-		c.process = f.Process
+		c.process = keptProcess(f.Process)
 	}
 	if f.Layout != "" {
-		c.description = f.Layout
+		c.description = kept(f.Layout, keptSentence)
 	}
 	if len(f.Stack) > 0 {
-		c.stack = f.Stack
+		c.stack = keptTexts(f.Stack, keptFrames)
 	}
 	if len(f.Advice) > 0 {
-		c.advice = f.Advice
+		c.advice = keptRemedies(f.Advice)
 	}
 	if f.TCP != nil {
 		c.retransmits = max(c.retransmits, uint64(f.TCP.Retransmits))

@@ -8,13 +8,10 @@ import (
 	"fmt"
 	"html/template"
 	"io"
-	"iter"
 	"reflect"
 	"slices"
 	"unicode"
 	"unicode/utf8"
-
-	"xentrace/internal/event"
 )
 
 // mostBytes is the size that a page does not exceed: it then shows fewer connections and
@@ -41,15 +38,6 @@ type File struct {
 
 // A Page is one HTML file.
 type Page struct{ html []byte }
-
-// Build makes a page of events. It returns the first error of events, or of the templates.
-func Build(events iter.Seq2[event.Event, error], o Options) (*Page, error) {
-	c, err := Collect(events)
-	if err != nil {
-		return nil, err
-	}
-	return c.Page(o)
-}
 
 // WriteTo writes the page.
 func (p *Page) WriteTo(w io.Writer) (int64, error) {

@@ -2,7 +2,6 @@ package report
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,7 +18,7 @@ import (
 
 func pageOf(t testing.TB, events []event.Event, o Options) []byte {
 	t.Helper()
-	page, err := Build(sequence(events), o)
+	page, err := collected(t, events).Page(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -343,14 +342,5 @@ func TestStory(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-// What cannot be read ends the page with that error.
-func TestUnreadableEvents(t *testing.T) {
-	failure := errors.New("disk: gone")
-	_, err := Build(func(yield func(event.Event, error) bool) { yield(nil, failure) }, Options{})
-	if !errors.Is(err, failure) {
-		t.Errorf("error %v", err)
 	}
 }

@@ -2,9 +2,9 @@ package report
 
 import (
 	"fmt"
-	"iter"
 	"math/rand/v2"
 	"net/netip"
+	"testing"
 	"time"
 
 	"xentrace/internal/event"
@@ -19,15 +19,19 @@ var eth0 = event.Device{Name: "eth0", Index: 2, NetNS: 4026531840}
 
 func addressOf[T any](value T) *T { return &value }
 
-// sequence yields events without an error.
-func sequence(events []event.Event) iter.Seq2[event.Event, error] {
-	return func(yield func(event.Event, error) bool) {
-		for _, e := range events {
-			if !yield(e, nil) {
-				return
-			}
+// collected returns a Collector that these events were sent to.
+func collected(t testing.TB, events []event.Event) *Collector {
+	t.Helper()
+	c := NewCollector()
+	for _, e := range events {
+		if err := c.Emit(e); err != nil {
+			t.Fatal(err)
 		}
 	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 func startOf(at time.Time) *event.Start {

@@ -17,7 +17,7 @@ import (
 	"xentrace/internal/socket"
 )
 
-// bench is what the pieces of packets are put in place with: a thread of its own
+// bench is what the bytes of packets are put in place with: a thread of its own
 // and the connection that moves its page fragment on.
 type bench struct {
 	*thread
@@ -37,7 +37,7 @@ func newBench(ctx context.Context) (*bench, error) {
 }
 
 // send runs write, which writes one packet to conn, on the bench's thread and
-// leaves the thread as the plan says. Waiting in write ends when ctx does.
+// leaves the thread as planned. Waiting in write ends when ctx does.
 func (b *bench) send(ctx context.Context, p plan, conn interface{ SetDeadline(time.Time) error }, write func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -6,8 +6,8 @@ import "encoding/binary"
 // kernel's own page size.
 const slotSize = 4096
 
-// maxPiece is the longest piece that leaves room for a gap before the next.
-const maxPiece = slotSize - 1
+// maxWrite is the longest write that leaves room for other bytes before the next, in bytes.
+const maxWrite = slotSize - 1
 
 // blockSize returns the size of the block that a thread's page fragment is cut
 // from: SKB_FRAG_PAGE_ORDER is get_order(32768), on every kernel from 3.7 to 7.x.
@@ -71,20 +71,20 @@ func (f fragment) fillerWithin(length int) int {
 // plan is what to write elsewhere for one packet whose thread begins at the start
 // of a block, so that the next packet's begins there too.
 type plan struct {
-	before []int // each piece
+	before []int // each write
 	after  int   // the packet
 }
 
-// newPlan lays out n pieces of the given length, each across a slot boundary.
+// newPlan lays out n writes of the given length, each straddling a slot boundary.
 func newPlan(n, length, pageSize int) plan { return newSlotPlan(2*n, length, pageSize) }
 
-// newSlotPlan lays out pieces of the given length that need that many slots together:
+// newSlotPlan lays out writes of the given length that need that many slots together:
 // each straddles a slot boundary, but the last of an odd number of slots.
 //
 // What comes after uses the block up, and another one, to its last byte. So the
 // next packet begins at the start of a block in either case: the kernel takes a
 // new block since this is full, or this from its start since nobody uses it any
-// more (page_ref_count of 1). And if the fragment was not where this says, since
+// more (page_ref_count of 1). And if the fragment was elsewhere, since
 // the kernel had a single page only, the second case sets it right: no packet
 // keeps that last block, which is read back at once.
 func newSlotPlan(slots, length, pageSize int) plan {

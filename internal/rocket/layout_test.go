@@ -5,11 +5,11 @@ import (
 	"testing"
 )
 
-func TestPlanPutsEachPieceAcrossABoundary(t *testing.T) {
+func TestPlanPutsEachWriteAcrossABoundary(t *testing.T) {
 	for _, pageSize := range []int{4096, 16384, 65536} {
 		for _, length := range []int{2, 16, 63, 64, 80, 512, 2048, 4095} {
 			for _, n := range []int{0, 1, 7, 8, 13, 17, 45} {
-				t.Run(fmt.Sprintf("%d pieces of %d with pages of %d", n, length, pageSize), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%d writes of %d with pages of %d", n, length, pageSize), func(t *testing.T) {
 					p := newPlan(n, length, pageSize)
 					if len(p.before) != n {
 						t.Fatalf("%d gaps, want %d", len(p.before), n)
@@ -19,10 +19,10 @@ func TestPlanPutsEachPieceAcrossABoundary(t *testing.T) {
 						f.advance(gap)
 						start := f.offset
 						if start+length > f.size || start%4096 != 4096-length/2 {
-							t.Fatalf("piece %d lies at %d of %d", i, start, f.size)
+							t.Fatalf("write %d lies at %d of %d", i, start, f.size)
 						}
 						if i > 0 && gap == 0 {
-							t.Fatalf("piece %d adjoins the one before and would be merged with it", i)
+							t.Fatalf("write %d adjoins the one before and would be merged with it", i)
 						}
 						f.advance(length)
 					}
@@ -36,7 +36,7 @@ func TestPlanPutsEachPieceAcrossABoundary(t *testing.T) {
 	}
 }
 
-// The last piece of an odd number of slots lies inside one, apart from the one before.
+// The last write of an odd number of slots lies inside one, apart from the one before.
 func TestPlanOfAnOddNumberOfSlots(t *testing.T) {
 	for _, pageSize := range []int{4096, 65536} {
 		for _, length := range []int{16, 80, 2048} {
@@ -47,16 +47,16 @@ func TestPlanOfAnOddNumberOfSlots(t *testing.T) {
 				for i, gap := range p.before {
 					f.advance(gap)
 					if i > 0 && gap == 0 {
-						t.Fatalf("%d slots: piece %d adjoins the one before", slots, i)
+						t.Fatalf("%d slots: write %d adjoins the one before", slots, i)
 					}
 					if f.offset+length > f.size {
-						t.Fatalf("%d slots: piece %d of %d lies at %d of %d", slots, i, length, f.offset, f.size)
+						t.Fatalf("%d slots: write %d of %d lies at %d of %d", slots, i, length, f.offset, f.size)
 					}
 					got += (f.offset%slotSize + length + slotSize - 1) / slotSize
 					f.advance(length)
 				}
 				if f.advance(p.after); got != slots || f.offset != f.size {
-					t.Errorf("pieces of %d: %d slots, want %d; ends at %d of %d", length, got, slots, f.offset, f.size)
+					t.Errorf("writes of %d: %d slots, want %d; ends at %d of %d", length, got, slots, f.offset, f.size)
 				}
 			}
 		}

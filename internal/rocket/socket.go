@@ -5,16 +5,16 @@
 // A slot is one 4 KiB page of a packet's memory. What a program writes to a TCP
 // or a corked UDP socket is copied into a page fragment of its thread
 // (sk_page_frag: a 32 KiB block, used up front to back and shared by all of the
-// thread's sockets). So a thread that corks a socket and writes small pieces to
-// it, and between two pieces moves the fragment on by writing to another socket,
-// decides where each piece lies: here always across a page boundary, two slots
-// for a few bytes. The writing between goes to a TCP connection to itself over
-// loopback, and is read back after.
+// thread's sockets). So a thread that corks a socket and writes a few bytes at a time
+// to it, and between two writes moves the fragment on by writing to another socket,
+// decides where the bytes of each write are: here always across a page boundary, two
+// slots for a few bytes. The other socket is a TCP connection to itself over loopback,
+// which is read back after.
 //
 // Each sender has a thread of its own, whose fragment begins empty, and leaves it
-// at the start of a block after each packet: so the places are known exactly. Two
+// at the start of a block after each packet: so the offsets are known exactly. Two
 // things take the effect away: a device without scatter-gather, for which the
-// kernel copies everything into one piece, and net.core.high_order_alloc_disable
+// kernel copies everything into one buffer, and net.core.high_order_alloc_disable
 // or a shortage of memory, which make the fragment a single page
 // ([ErrSinglePages] for UDP).
 package rocket
@@ -33,17 +33,17 @@ import (
 
 // Options shape the packets. The zero value is the usual packet.
 type Options struct {
-	// Pieces is how many pieces a packet is written in: 14 for UDP, 17 for TCP if 0.
-	// A packet has at most 17 fragments on most kernels; UDP's first piece lies in
-	// the head and is none.
-	Pieces int
-	// PieceLength is how long each is, in bytes: 80 if 0. With an MTU of 9001,
-	// 17 pieces of 512 bytes are one segment.
-	PieceLength int
+	// Writes is how many writes make a packet, each a fragment: 14 for UDP, 17 for TCP if
+	// 0. A packet has at most 17 fragments on most kernels; UDP's first write goes to the
+	// linear part and makes none.
+	Writes int
+	// WriteLength is how long each is, in bytes: 80 if 0. With an MTU of 9001,
+	// 17 writes of 512 bytes are one segment.
+	WriteLength int
 	// Slots is how many slots a packet of UDP is to need, from [MinSlots] to
-	// [MaxSlots]; it stands for a number of pieces. If 0, Pieces says how many.
+	// [MaxSlots]; it sets the number of writes. If 0, Writes does.
 	Slots int
-	// Device is the interface to send from, whatever the routes say
+	// Device is the interface to send from, whatever the routes
 	// (SO_BINDTODEVICE, unprivileged since 5.7); the routes' choice if empty.
 	Device string
 	// NoWait makes TCP send at once though earlier segments are not acknowledged:
@@ -55,15 +55,15 @@ type Options struct {
 type Sent struct {
 	Local, Remote netip.AddrPort
 	Length        int    // of the payload, in bytes
-	Pieces        int    // that it was written in
+	Writes        int    // that made it
 	Number        uint64 // counts what this sender sent, from 0; UDP payloads carry it
 	// Slots is how many slots the packet needs on a device with scatter-gather, if
-	// its head lies in one page and the kernel had blocks to give.
+	// its linear part is in one page and the kernel had blocks to give.
 	Slots int
 	// Position is the place of a TCP segment's first byte in the stream, from 0.
 	Position uint64
 	// Split reports that the kernel sent a part of a TCP segment early: writing the
-	// pieces took longer than it keeps the cork in (200 ms or more), as on a machine
+	// data took longer than it keeps the cork in (200 ms or more), as on a machine
 	// that is busy elsewhere.
 	Split bool
 }
@@ -107,8 +107,8 @@ func cookie(conn syscall.RawConn) (cookie uint64, err error) {
 	return cookie, err
 }
 
-// send hands data to a connected socket in one piece, waiting for room if there
-// is none, and says it if the kernel took less.
+// send hands data to a connected socket in one call, waiting for room if there
+// is none. It is an error if the kernel accepted less.
 func send(conn syscall.RawConn, data []byte, flags int) error {
 	var failure error
 	var n int

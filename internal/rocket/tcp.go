@@ -20,8 +20,8 @@ import (
 // ErrNotAcknowledged reports that what was sent earlier is not acknowledged yet.
 var ErrNotAcknowledged = errors.New("earlier segments are not acknowledged")
 
-// TCP sends segments that need many slots over one connection. Its headers lie in
-// the packet's head, each piece across a slot boundary: by default 35 slots for
+// TCP sends segments that need many slots over one connection. Its headers are in
+// the packet's head, each write across a slot boundary: by default 35 slots for
 // 1360 bytes.
 type TCP struct {
 	opts   Options
@@ -37,12 +37,12 @@ type TCP struct {
 // NewTCP connects to remote, with sockets in the network namespace of the calling
 // thread, and checks that one segment holds the packet.
 func NewTCP(ctx context.Context, remote netip.AddrPort, opts Options) (*TCP, error) {
-	opts.Pieces, opts.PieceLength = cmp.Or(opts.Pieces, 17), cmp.Or(opts.PieceLength, 80)
-	if opts.Pieces < 1 || opts.PieceLength < 2 || opts.PieceLength > maxPiece {
-		return nil, fmt.Errorf("tcp: %d pieces of %d bytes: need at least 1, of 2 to %d bytes",
-			opts.Pieces, opts.PieceLength, maxPiece)
+	opts.Writes, opts.WriteLength = cmp.Or(opts.Writes, 17), cmp.Or(opts.WriteLength, 80)
+	if opts.Writes < 1 || opts.WriteLength < 2 || opts.WriteLength > maxWrite {
+		return nil, fmt.Errorf("tcp: %d writes of %d bytes: need at least 1, of 2 to %d bytes",
+			opts.Writes, opts.WriteLength, maxWrite)
 	}
-	t := &TCP{opts: opts, plan: newPlan(opts.Pieces, opts.PieceLength, os.Getpagesize())}
+	t := &TCP{opts: opts, plan: newPlan(opts.Writes, opts.WriteLength, os.Getpagesize())}
 	var err error
 	if t.bench, err = newBench(ctx); err != nil {
 		return nil, fmt.Errorf("tcp: %w", err)
@@ -50,7 +50,7 @@ func NewTCP(ctx context.Context, remote netip.AddrPort, opts Options) (*TCP, err
 	if t.stream, err = newStream(ctx, remote, opts); err != nil {
 		return nil, errors.Join(err, t.bench.close())
 	}
-	if err := t.stream.fits(opts.Pieces * opts.PieceLength); err != nil {
+	if err := t.stream.fits(opts.Writes * opts.WriteLength); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
 	return t, nil
@@ -75,12 +75,12 @@ func (t *TCP) Send(ctx context.Context) (Sent, error) {
 	}
 	s := t.stream
 	sent := Sent{
-		Local: s.Local(), Remote: s.remote, Length: t.opts.Pieces * t.opts.PieceLength, Pieces: t.opts.Pieces,
-		Number: t.number, Slots: 1 + 2*t.opts.Pieces,
+		Local: s.Local(), Remote: s.remote, Length: t.opts.Writes * t.opts.WriteLength, Writes: t.opts.Writes,
+		Number: t.number, Slots: 1 + 2*t.opts.Writes,
 		Position: s.position,
 	}
 	err := t.bench.send(ctx, t.plan, s, func() (err error) {
-		sent.Split, err = t.writePieces()
+		sent.Split, err = t.writeAll()
 		return err
 	})
 	if err != nil {
@@ -90,24 +90,24 @@ func (t *TCP) Send(ctx context.Context) (Sent, error) {
 	return sent, nil
 }
 
-// writePieces writes the pieces and what lies between them into a corked
-// connection and takes the cork out. split says that the kernel did so before: its
+// writeAll makes the writes and those between them, on a corked
+// connection and takes the cork out. split: the kernel did so before: its
 // probe timer sends what is corked after one RTO, at least 200 ms.
-func (t *TCP) writePieces() (split bool, err error) {
+func (t *TCP) writeAll() (split bool, err error) {
 	if err := t.stream.cork(1); err != nil {
 		return false, err
 	}
-	for i := range t.opts.Pieces {
+	for i := range t.opts.Writes {
 		err := t.bench.write(t.plan.before[i])
 		if err == nil {
-			err = t.stream.write(t.opts.PieceLength)
+			err = t.stream.write(t.opts.WriteLength)
 		}
 		if err != nil {
-			return false, errors.Join(fmt.Errorf("piece %d: %w", i, err), t.stream.cork(0))
+			return false, errors.Join(fmt.Errorf("write %d: %w", i, err), t.stream.cork(0))
 		}
 	}
 	info, err := t.stream.Info()
-	split = err == nil && int(info.Notsent_bytes) < t.opts.Pieces*t.opts.PieceLength
+	split = err == nil && int(info.Notsent_bytes) < t.opts.Writes*t.opts.WriteLength
 	return split, errors.Join(err, t.stream.cork(0))
 }
 

@@ -17,17 +17,17 @@ import (
 )
 
 // ErrSinglePages reports that the kernel gave page fragments of a single page, in
-// which nothing can lie across a boundary: a piece becomes two fragments, and the
+// which nothing can straddle a boundary: a write becomes two fragments, and the
 // datagram more than a packet has. If memory was short for a moment only, the next
 // Send succeeds. Not every shortage shows: a packet may get fewer slots than meant.
 var ErrSinglePages = errors.New("page fragments are single pages (net.core.high_order_alloc_disable, or memory is short)")
 
-// UDP sends datagrams that need many slots. Its first piece lies in the packet's
+// UDP sends datagrams that need many slots. Its first write is in the packet's
 // head, each other across a slot boundary: by default 27 slots for 1120 bytes.
 type UDP struct {
 	remote netip.AddrPort
 	opts   Options
-	plan   plan // of the pieces but the first
+	plan   plan // of the writes but the first
 
 	mu     sync.Mutex
 	closed bool
@@ -44,15 +44,15 @@ func NewUDP(ctx context.Context, remote netip.AddrPort, opts Options) (*UDP, err
 		if opts.Slots < MinSlots || opts.Slots > MaxSlots {
 			return nil, fmt.Errorf("udp: %d slots: can be %d to %d", opts.Slots, MinSlots, MaxSlots)
 		}
-		opts.Pieces = opts.Slots/2 + 1
+		opts.Writes = opts.Slots/2 + 1
 	}
-	opts.Pieces, opts.PieceLength = cmp.Or(opts.Pieces, 14), cmp.Or(opts.PieceLength, 80)
-	if opts.Pieces < 1 || opts.PieceLength < HeaderLength || opts.PieceLength > maxPiece {
-		return nil, fmt.Errorf("udp: %d pieces of %d bytes: need at least 1, of %d to %d bytes",
-			opts.Pieces, opts.PieceLength, HeaderLength, maxPiece)
+	opts.Writes, opts.WriteLength = cmp.Or(opts.Writes, 14), cmp.Or(opts.WriteLength, 80)
+	if opts.Writes < 1 || opts.WriteLength < HeaderLength || opts.WriteLength > maxWrite {
+		return nil, fmt.Errorf("udp: %d writes of %d bytes: need at least 1, of %d to %d bytes",
+			opts.Writes, opts.WriteLength, HeaderLength, maxWrite)
 	}
-	opts.Slots = cmp.Or(opts.Slots, 1+2*(opts.Pieces-1))
-	u := &UDP{remote: remote, opts: opts, plan: newSlotPlan(opts.Slots-1, opts.PieceLength, os.Getpagesize())}
+	opts.Slots = cmp.Or(opts.Slots, 1+2*(opts.Writes-1))
+	u := &UDP{remote: remote, opts: opts, plan: newSlotPlan(opts.Slots-1, opts.WriteLength, os.Getpagesize())}
 	var err error
 	if u.bench, err = newBench(ctx); err != nil {
 		return nil, fmt.Errorf("udp: %w", err)
@@ -90,7 +90,7 @@ func (u *UDP) checkMTU(fd int) error {
 		return fmt.Errorf("path MTU discovery: %w", err)
 	}
 	carries, err := unix.GetsockoptInt(fd, level, mtu)
-	if length := u.opts.Pieces*u.opts.PieceLength + headers; err == nil && length > carries {
+	if length := u.opts.Writes*u.opts.WriteLength + headers; err == nil && length > carries {
 		return fmt.Errorf("packet of %d bytes: the route carries %d", length, carries)
 	}
 	return named("path MTU", err)
@@ -110,14 +110,14 @@ func (u *UDP) Send(ctx context.Context) (Sent, error) {
 	if u.closed {
 		return Sent{}, fmt.Errorf("udp: %w", ErrClosed)
 	}
-	data := make([]byte, u.opts.Pieces*u.opts.PieceLength)
+	data := make([]byte, u.opts.Writes*u.opts.WriteLength)
 	fillDatagram(data, u.number)
 	err := u.bench.send(ctx, u.plan, u.conn, func() error { return u.write(data) })
 	if err != nil {
 		return Sent{}, fmt.Errorf("udp: %w", socket.Ended(ctx, err))
 	}
 	sent := Sent{
-		Local: u.Local(), Remote: u.remote, Length: len(data), Pieces: u.opts.Pieces,
+		Local: u.Local(), Remote: u.remote, Length: len(data), Writes: u.opts.Writes,
 		Number: u.number, Slots: u.opts.Slots,
 	}
 	u.number++
@@ -125,12 +125,12 @@ func (u *UDP) Send(ctx context.Context) (Sent, error) {
 }
 
 func (u *UDP) write(data []byte) error {
-	err := u.writePieces(data)
+	err := u.writeAll(data)
 	if err == nil {
 		return nil
 	}
 	// What is left in the socket would begin the next datagram. The kernel throws
-	// it away when a piece cannot be added: none fits a datagram of 65535 bytes.
+	// it away when a write cannot be added: none fits a datagram of 65535 bytes.
 	// Past a deadline nothing may wait, but control does not.
 	_ = socket.Control(u.raw, func(fd int) error {
 		_, err := unix.SendmsgN(fd, make([]byte, 65500), nil, nil, unix.MSG_MORE|unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
@@ -145,25 +145,25 @@ func (u *UDP) write(data []byte) error {
 	return err
 }
 
-func (u *UDP) writePieces(data []byte) error {
-	for i := range u.opts.Pieces {
+func (u *UDP) writeAll(data []byte) error {
+	for i := range u.opts.Writes {
 		if i > 0 {
 			if err := u.bench.write(u.plan.before[i-1]); err != nil {
 				return err
 			}
 		}
 		flags := unix.MSG_MORE
-		if i == u.opts.Pieces-1 {
+		if i == u.opts.Writes-1 {
 			flags = 0
 		}
-		piece := data[i*u.opts.PieceLength : (i+1)*u.opts.PieceLength]
-		write := func() error { return send(u.raw, piece, flags) }
+		part := data[i*u.opts.WriteLength : (i+1)*u.opts.WriteLength]
+		write := func() error { return send(u.raw, part, flags) }
 		if i == 0 {
 			first := write
 			write = func() error { return pastReturned(first) }
 		}
 		if err := write(); err != nil {
-			return fmt.Errorf("piece %d: %w", i, err)
+			return fmt.Errorf("write %d: %w", i, err)
 		}
 	}
 	return nil

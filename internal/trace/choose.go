@@ -11,6 +11,7 @@ import (
 	"xentrace/bpf"
 	"xentrace/internal/event"
 	"xentrace/internal/netdev"
+	"xentrace/internal/netfront"
 )
 
 var errOtherDriver = errors.New("only the tracepoint backend traces other drivers")
@@ -40,7 +41,7 @@ func (c *chooser) choose(ctx context.Context) (*attachment, Choice, error) {
 			choice.Backend = b
 			return a, choice, nil
 		}
-		if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) { // which says nothing about the backend
+		if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) { // no matter which backend
 			return nil, choice, fmt.Errorf("%w: %w", ErrCannotRun, err)
 		}
 		choice.Refusals = append(choice.Refusals, Refusal{b, err})
@@ -80,6 +81,13 @@ func (c *chooser) try(ctx context.Context, b event.Backend) (*attachment, error)
 	if err != nil && c.rejections.counted() {
 		// The driver's own drops matter more than --rejected.
 		c.rejections = rejections{missing: fmt.Sprintf("the hooks on %s did not attach: %v", collectFunction, Explain(err))}
+		a, err = c.attach(b)
+	}
+	if err != nil && b == event.Kprobe && c.facts.symbols == nil {
+		// The symbols show what the types do not: a function that is inlined or renamed.
+		if err := c.facts.learnSymbols(); err != nil {
+			return nil, err
+		}
 		a, err = c.attach(b)
 	}
 	if err != nil {
@@ -148,10 +156,13 @@ func (c *chooser) possible(ctx context.Context, b event.Backend) error {
 		return fmt.Errorf("interface %s is not driven by xen-netfront (%s): %w", i, driverName(i), errOtherDriver)
 	}
 	typesErr := c.facts.learnTypes()
+	if file := c.facts.types.Path(); b == event.Fentry && file != "" {
+		return fmt.Errorf("the kernel has no BTF of its own, which fentry needs; its types are from %s", file)
+	}
 	if b == event.Fentry {
 		return typesErr
 	}
-	return c.facts.learnSymbols()
+	return c.facts.learnNames(netfront.Loaded())
 }
 
 // tracepointPossible: this backend needs nothing of the driver, but judges its

@@ -35,8 +35,8 @@ func TestTracepointPrograms(t *testing.T) {
 			continue
 		}
 		p := a.collection.Programs[test.program]
-		if len(a.hooks) != 1 || a.hooks[0].link == nil || p == nil || p.Type() != test.kind {
-			t.Errorf("hooks %+v, program %v, want one of %s", a.hooks, p, test.program)
+		if len(a.hooks) != 2 || a.hooks[0].link == nil || a.hooks[1].link == nil || p == nil || p.Type() != test.kind {
+			t.Errorf("hooks %+v, program %v, want %s and that of XDP", a.hooks, p, test.program)
 		}
 		if err := a.close(); err != nil {
 			t.Error(err)

@@ -2,7 +2,9 @@ package trace
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/cilium/ebpf"
@@ -50,25 +52,23 @@ func countsOf(c *bpf.XentraceCounters) counts {
 	return sum
 }
 
-// each applies f to every pair of numbers.
-func (c *counts) each(other *counts, f func(a *uint64, b uint64)) {
+// each sets every number to f of it and the same of another.
+func (c *counts) each(other *counts, f func(a, b uint64) uint64) {
 	c.Each(&other.Counts, f)
-	f(&c.rejected, other.rejected)
+	c.rejected = f(c.rejected, other.rejected)
 	for i := range c.reasons {
-		f(&c.reasons[i], other.reasons[i])
+		c.reasons[i] = f(c.reasons[i], other.reasons[i])
 	}
 	for i := range c.suppressed {
-		f(&c.suppressed[i], other.suppressed[i])
+		c.suppressed[i] = f(c.suppressed[i], other.suppressed[i])
 	}
 }
 
-func (c *counts) add(other *counts) {
-	c.each(other, func(a *uint64, b uint64) { *a += b })
-}
+func (c *counts) add(other *counts) { c.each(other, event.Plus) }
 
 func (c *counts) minus(other *counts) counts {
 	difference := *c
-	difference.each(other, func(a *uint64, b uint64) { *a -= b })
+	difference.each(other, func(a, b uint64) uint64 { return a - b })
 	return difference
 }
 
@@ -89,7 +89,7 @@ func (r *registry) totals(ctx context.Context) ([]interfaceTotals, error) {
 
 // restName is the name of the entry of all interfaces that have none of their own: those that
 // are gone for long, and those that came when too many were watched.
-const restName = "(others)"
+const restName = event.RestName
 
 // joined makes one entry of those without an interface, which come last.
 func joined(all []interfaceTotals) []interfaceTotals {
@@ -117,7 +117,7 @@ func (r *registry) counted(ctx context.Context) ([]interfaceTotals, error) {
 		return nil, err
 	}
 	all := make([]interfaceTotals, 0, len(r.all)+1)
-	from := make(spaces)
+	from := newSpaces(maps.Values(r.active))
 	defer func() { _ = from.close() }() // only read from
 	for _, w := range r.all {
 		t, err := r.interfaceTotals(ctx, from, w)
@@ -133,7 +133,7 @@ func (r *registry) counted(ctx context.Context) ([]interfaceTotals, error) {
 	if err != nil {
 		return nil, err
 	}
-	if others := others.minus(&r.early); others.Packets+others.Elsewhere != 0 {
+	if others := others.minus(&r.early); others.Packets+others.Elsewhere+others.XDPPackets+others.XDPDropped != 0 {
 		t := event.InterfaceTotals{Driver: netdev.DriverNetfront, Counts: others.Counts}
 		all = append(all, interfaceTotals{t, others.rejected, others.reasons, others.suppressed, r.drivers.lastRead()})
 	}
@@ -180,6 +180,11 @@ func (r *registry) clear(slot uint32) error {
 	if err := r.counters.Put(slot, make([]bpf.XentraceCounters, cpus)); err != nil {
 		return fmt.Errorf("counters of a new interface: %w", err)
 	}
+	if r.xdp != nil {
+		if err := r.xdp.Put(slot, make([]bpf.XentraceXdpCounters, cpus)); err != nil {
+			return fmt.Errorf("counters of a new interface: %w", err)
+		}
+	}
 	if r.elsewhere == nil {
 		return nil
 	}
@@ -199,7 +204,8 @@ func (r *registry) read(slot uint32) (counts, error) {
 		c := countsOf(&perCPU[i])
 		sum.add(&c)
 	}
-	return sum, r.readElsewhere(slot, &sum)
+	err := errors.Join(r.readElsewhere(slot, &sum), r.readXDP(slot, &sum))
+	return sum, err
 }
 
 // readElsewhere adds the drops outside the driver.

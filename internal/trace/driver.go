@@ -134,7 +134,10 @@ func (t *Tracer) driverCame(loading kernel.Module) {
 }
 
 func (t *Tracer) learnDriver(g *generation, loading kernel.Module) {
-	f := &facts{types: kernel.NewTypes()}
+	f := &facts{types: t.fileTypes}
+	if f.types == nil {
+		f.types = kernel.NewTypes()
+	}
 	_ = f.learnTypes() // two causes stay unknown without
 	err := f.learnSymbols()
 	if err == nil {

@@ -2,10 +2,14 @@ package trace
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
 
 	"xentrace/bpf"
@@ -52,7 +56,18 @@ func (f *facts) learnElsewhere(ctx context.Context, hook DropsHook) (*elsewhere,
 	}
 	defer reader.Close()
 	e.functions, err = kernel.FindDropFunctions(ctx, f.symbols, reader)
+	if err == nil && slices.ContainsFunc(e.functions, func(d kernel.DropFunction) bool { return d.List }) {
+		err = loops(f.types)
+	}
 	return e, err
+}
+
+// loops returns why programs cannot walk a list of packets, nil if they can.
+func loops(types *kernel.Types) error {
+	if types.Lacks(kernel.Loops) || features.HaveProgramHelper(ebpf.Kprobe, asm.FnLoop) != nil {
+		return errors.New("this kernel has no bpf_loop, by which the program walks a list of dropped packets; --drops-hook tracepoint needs none")
+	}
+	return nil
 }
 
 func (e *elsewhere) hooks() []hook {
@@ -120,7 +135,7 @@ func (c *chooser) learnElsewhere(ctx context.Context) error {
 
 // hooks are those of the backend, and those for drops elsewhere.
 func (c *chooser) hooks(b event.Backend, untyped bool) []hook {
-	hooks := hooksOf(b, wantedHooks{driver: c.anyNetfront(), responses: c.rejections.counted(), untyped: untyped})
+	hooks := hooksOf(b, wantedHooks{driver: c.anyNetfront(), responses: c.rejections.counted(), xdp: c.facts.hasXDP(b), untyped: untyped})
 	if c.elsewhere != nil {
 		hooks = append(hooks, c.elsewhere.hooks()...)
 	}

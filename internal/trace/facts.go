@@ -21,7 +21,7 @@ type facts struct {
 	free   netfront.AnyContextFree
 
 	symbols  *kernel.Symbols // nil until they are read
-	transmit uint64          // address of xennet_start_xmit, 0 if not known
+	transmit uint64          // address of xennet_start_xmit, 0 if not known: backends that hook it do without
 
 	// This kernel frees dropped packets as if they were consumed; needed where
 	// the tracepoints stand in for the any-context free.
@@ -71,6 +71,18 @@ func (f *facts) learnSymbols() (err error) {
 	return err
 }
 
+// learnNames finds the functions that kprobes are attached to. The kernel takes as long to print its
+// symbols as all else at the start, so the types have to do where the driver is loaded; drops
+// elsewhere need the symbols in any case.
+func (f *facts) learnNames(loaded bool) (err error) {
+	if loaded && f.drops != event.DropsAll {
+		if f.free, err = netfront.FindAnyContextFreeByType(f.types); err == nil {
+			return nil
+		}
+	}
+	return f.learnSymbols()
+}
+
 // learnFrees finds out how this kernel frees dropped packets. If the code does not show
 // it, a free means what its name suggests, as on current kernels.
 func (f *facts) learnFrees(ctx context.Context) error {
@@ -110,15 +122,13 @@ func (f *facts) linearizes(ctx context.Context) netfront.Answer {
 // are reported as unknown.
 func (f *facts) configuration() bpf.XentraceConfiguration {
 	c := bpf.XentraceConfiguration{
-		PageSize:     uint32(os.Getpagesize()),
-		Consumed:     uint32(f.free.Consumed),
-		PrivOffset:   -1,
-		BrokenOffset: -1,
-		BounceOffset: -1,
-		TypedReads:   f.typedReads(),
-	}
-	if f.consumeIsDrop {
-		c.ConsumeIsDrop = 1
+		PageSize:      uint32(os.Getpagesize()),
+		Consumed:      uint32(f.free.Consumed),
+		PrivOffset:    -1,
+		BrokenOffset:  -1,
+		BounceOffset:  -1,
+		ConsumeIsDrop: flag(f.consumeIsDrop),
+		TypedReads:    flag(f.types.AllowsTypedReads()),
 	}
 	if offset, err := f.types.NetdevPrivOffset(); err == nil {
 		c.PrivOffset = int32(offset)
@@ -138,11 +148,9 @@ func (f *facts) driverOffset(member string) int32 {
 	return int32(field.Offset)
 }
 
-// typedReads reports whether the kernel has bpf_rdonly_cast, which came with
-// 6.2. Whether a type of program may call it is found out by loading.
-func (f *facts) typedReads() uint8 {
-	if there, err := f.types.HasFunction("", "bpf_rdonly_cast"); err != nil || !there {
-		return 0
+func flag(on bool) uint8 {
+	if on {
+		return 1
 	}
-	return 1
+	return 0
 }

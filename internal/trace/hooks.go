@@ -47,6 +47,7 @@ func attachFree(p *ebpf.Program, names driverNames) (link.Link, error) {
 type wantedHooks struct {
 	driver    bool // packets of xen-netfront get a verdict and are not only counted
 	responses bool // packets that the backend rejected are counted, too
+	xdp       bool // frames that XDP programs send are counted, too
 	untyped   bool // the tracepoint's program does not know the types of its arguments
 }
 
@@ -56,6 +57,9 @@ func hooksOf(b event.Backend, wanted wantedHooks) []hook {
 	hooks := wanted.transmit(b)
 	if wanted.responses {
 		hooks = append(hooks, responseHooks()...)
+	}
+	if wanted.xdp {
+		hooks = append(hooks, xdpHook(b))
 	}
 	return hooks
 }
@@ -106,8 +110,9 @@ type attachment struct {
 
 type attachedHook struct {
 	hook
-	link   link.Link // nil while it is not attached
-	missed uint64    // by links that are closed
+	link    link.Link // nil while it is not attached
+	refused error     // why an optional one did not attach at the last attempt
+	missed  uint64    // by links that are closed
 }
 
 // attach loads the programs of the hooks and attaches them. Nothing is counted
@@ -131,10 +136,15 @@ func attach(s bpfload.Selection, hooks []hook, names driverNames, cfg bpf.Xentra
 	return a, nil
 }
 
+// optional reports whether the rest is attached without the hook.
+func (h *hook) optional() bool {
+	return h.program == bpf.XentraceProgFexitXdp || h.program == bpf.XentraceProgKprobeXdp || h.program == bpf.XentraceProgTracepointXdp
+}
+
 // inDriver reports whether the hook is a kprobe on a function of the driver: it goes
 // with the driver's module.
 func (h *hook) inDriver() bool {
-	return h.program == bpf.XentraceProgKprobeBegin
+	return h.program == bpf.XentraceProgKprobeBegin || h.program == bpf.XentraceProgKprobeXdp
 }
 
 // attachAll attaches the hooks that are not attached.
@@ -145,6 +155,10 @@ func (a *attachment) attachAll() error {
 			continue
 		}
 		l, err := h.attach(a.collection.Programs[h.program], a.names)
+		if h.refused = nil; err != nil && h.optional() {
+			h.refused = err
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", h.program, err)
 		}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"xentrace/internal/event"
+	"xentrace/internal/kernel"
 	"xentrace/internal/netfront"
 )
 
@@ -105,6 +106,20 @@ func (l *linearization) refineCounts(ctx context.Context, c *event.Counts) error
 	c.Causes[causeOverLimit(l.answer.Value)] += count
 	return nil
 }
+
+// DriverCode waits for what the driver's code shows of packets over the limit. It is not known where
+// no interface is driven by xen-netfront.
+func (t *Tracer) DriverCode(ctx context.Context) (netfront.Answer, error) {
+	g := t.driver.generations.current()
+	if err := g.wait(ctx); err != nil {
+		return netfront.Answer{}, err
+	}
+	return g.answer, nil
+}
+
+// SharedInfo is what this kernel keeps at the end of every head. The error wraps [kernel.ErrNoTypes]
+// or [kernel.ErrNoSuchType].
+func (t *Tracer) SharedInfo() (kernel.SharedInfo, error) { return t.sharedInfo, t.sharedMissing }
 
 // notice is what the code showed.
 func (l *linearization) notice() event.Notice {

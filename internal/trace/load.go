@@ -12,7 +12,7 @@ import (
 )
 
 func (f *facts) selection() bpfload.Selection {
-	return bpfload.Selection{Types: f.types.Cache(), Variables: make(map[string]any)}
+	return bpfload.Selection{Types: f.types, Variables: make(map[string]any)}
 }
 
 // load loads a selection, with plain loads through untyped pointers where this kernel
@@ -21,17 +21,17 @@ func load(s bpfload.Selection, cfg bpf.XentraceConfiguration) (*ebpf.Collection,
 	s.Variables[bpf.XentraceVarConfig] = cfg
 	if cfg.TypedReads != 0 {
 		s.NoLog = true
-		if collection, err := bpfload.Load(bpf.LoadXentrace, s); err == nil {
+		if collection, err := bpfload.Load(bpf.XentraceObject(), s); err == nil {
 			return collection, nil
 		}
 		cfg.TypedReads, s.NoLog = 0, false
 		s.Variables[bpf.XentraceVarConfig] = cfg
 	}
-	return bpfload.Load(bpf.LoadXentrace, s)
+	return bpfload.Load(bpf.XentraceObject(), s)
 }
 
 func loadPrograms(types *kernel.Types, programs ...string) (*ebpf.Collection, error) {
-	return bpfload.Load(bpf.LoadXentrace, bpfload.Selection{Programs: programs, Types: types.Cache()})
+	return bpfload.Load(bpf.XentraceObject(), bpfload.Selection{Programs: programs, Types: types})
 }
 
 // codeChunk is how much code the BPF program reads at once, in bytes.
@@ -45,7 +45,7 @@ type CodeReader struct {
 }
 
 // NewCodeReader loads the program. It needs CAP_BPF and CAP_PERFMON.
-func NewCodeReader() (*CodeReader, error) { return newCodeReader(kernel.NewTypes()) }
+func NewCodeReader(types *kernel.Types) (*CodeReader, error) { return newCodeReader(types) }
 
 func newCodeReader(types *kernel.Types) (*CodeReader, error) {
 	collection, err := loadPrograms(types, bpf.XentraceProgReadCode)

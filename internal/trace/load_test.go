@@ -21,7 +21,7 @@ func TestReadCode(t *testing.T) {
 	if len(found) != 1 || found[0].Address == 0 {
 		t.Fatalf("dev_hard_start_xmit: %v, want its address", found)
 	}
-	reader, err := NewCodeReader()
+	reader, err := newCodeReader(kernel.NewTypes())
 	if err != nil {
 		t.Fatal(err)
 	}

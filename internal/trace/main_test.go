@@ -16,7 +16,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	role.Main(map[string]role.Role{"holder": holdCopies, "confined": confinedNamespaces})
+	role.Main(map[string]role.Role{"holder": holdCopies, "confined": confinedNamespaces, "typeless": traceWithoutTypes})
 	os.Exit(m.Run())
 }
 
@@ -45,7 +45,7 @@ func confinedNamespaces(args []string) error {
 	if loopback < 0 {
 		return fmt.Errorf("%v: want lo of network namespace %d", all, inum)
 	}
-	_, readErr := readKernel(context.Background(), make(spaces), all[loopback], false)
+	_, readErr := readKernel(context.Background(), newSpaces(slices.Values([]*watchedInterface{})), all[loopback], false)
 	// Owners of sockets and a driver's return still work.
 	_, findErr := f.find(event.Wanted{Inodes: []uint64{1}})
 	_, loadErr := loadPrograms(kernel.NewTypes(), "settle_packets")

@@ -10,11 +10,11 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/ringbuf"
 
 	"xentrace/bpf"
 	"xentrace/internal/event"
 	"xentrace/internal/netfront"
+	"xentrace/internal/ringread"
 )
 
 // testPacket is what the tests look at.
@@ -56,7 +56,7 @@ func newTestRing(t *testing.T) *testRing {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reader, err := ringbuf.NewReader(ring)
+	reader, err := ringread.New(ring)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func (r *testRing) emit(number int, verdict event.Verdict, cause event.Cause) {
 	if err := r.record.Put(uint32(0), value); err != nil {
 		r.t.Fatal(err)
 	}
-	for waited := 0; r.reader.AvailableBytes() > smallRing/2; waited++ {
+	for waited := 0; r.reader.Available() > smallRing/2; waited++ {
 		if waited > 1000 {
 			r.t.Fatalf("packet %d: the ring is not drained", number)
 		}

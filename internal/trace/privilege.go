@@ -18,13 +18,32 @@ import (
 	"xentrace/internal/sandbox"
 )
 
-// CheckKernel refuses a machine that no backend can run on. The error wraps
-// [ErrCannotRun] and names what is missing.
-func CheckKernel() error {
+// CheckKernel refuses a machine that no backend can run on, and returns the kernel's types, of
+// a file if one is named: see [kernel.FindTypes]. The error wraps [ErrCannotRun] and names what
+// is missing.
+func CheckKernel(btf string) (*kernel.Types, error) {
 	release, err := kernel.ReadRelease()
 	if err != nil {
-		return err
+		return nil, err
 	}
+	if err := allowsTracing(release); err != nil {
+		return nil, err
+	}
+	types, err := kernel.FindTypes(btf)
+	switch {
+	case err != nil && btf != "":
+		return nil, fmt.Errorf("%w: %w; it has to be a vmlinux of kernel %s, or BTF made from it", ErrCannotRun, err, release)
+	case err != nil:
+		return nil, fmt.Errorf("%w: kernel %s: %w; use a kernel built with CONFIG_DEBUG_INFO_BTF, as distributions ship them, or its vmlinux (--btf FILE); check, fix, and replay and report of a recording work without", ErrCannotRun, release, err)
+	}
+	if err := tryRingBuffer(); err != nil {
+		return nil, fmt.Errorf("%w: kernel %s has no BPF ring buffer, which came with 5.8: %w", ErrCannotRun, release, err)
+	}
+	return types, nil
+}
+
+// allowsTracing reports what forbids it whatever the backend.
+func allowsTracing(release string) error {
 	if err := mounted(os.DirFS("/")); err != nil {
 		return fmt.Errorf("%w: %w", ErrCannotRun, err)
 	}
@@ -37,8 +56,12 @@ func CheckKernel() error {
 	if err != nil {
 		return err
 	}
+	last, err := kernel.LastCapability()
+	if err != nil {
+		return err
+	}
 	var missing []string
-	for _, need := range capabilities.Missing(release) {
+	for _, need := range capabilities.Missing(last) {
 		if need.Required {
 			missing = append(missing, fmt.Sprintf("%s (%s)", need.Name, need.Reason))
 		}
@@ -56,12 +79,6 @@ func CheckKernel() error {
 	if lockdown.ForbidsTracing() {
 		return fmt.Errorf("%w: %s", ErrCannotRun, lockdown.Forbids())
 	}
-	if !kernel.HasKernelTypes() {
-		return fmt.Errorf("%w: kernel %s has no BTF type information (/sys/kernel/btf/vmlinux): use a kernel built with CONFIG_DEBUG_INFO_BTF, as distributions ship them", ErrCannotRun, release)
-	}
-	if err := tryRingBuffer(); err != nil {
-		return fmt.Errorf("%w: kernel %s has no BPF ring buffer, which came with 5.8: %w", ErrCannotRun, release, err)
-	}
 	return nil
 }
 
@@ -78,7 +95,7 @@ func mounted(root fs.FS) error {
 }
 
 // tryRingBuffer makes one: distributions carry it back, as RHEL 8 to its 4.18. The error wraps
-// ebpf.ErrNotSupported or says EINVAL where the kernel does not know this type of map; what else
+// ebpf.ErrNotSupported or EINVAL where the kernel does not know this type of map; what else
 // keeps it from being made is for the caller that needs it to report.
 func tryRingBuffer() error {
 	_ = rlimit.RemoveMemlock() // before 5.11 maps count against it

@@ -28,7 +28,7 @@ const preemptVariable = 0x7072656d
 // senders that alone hold their socket.
 func selectSender(s *bpfload.Selection, types *kernel.Types) {
 	count, err := types.PreemptCount()
-	if err != nil || !bpfload.HasAddress(count.Variable) {
+	if err != nil || types.Lacks(kernel.VariableAddress) || !bpfload.HasAddress(count.Variable) {
 		return
 	}
 	s.Addresses = map[int64]btf.TypeID{preemptVariable: count.Variable}

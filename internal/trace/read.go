@@ -8,11 +8,41 @@ import (
 	"os"
 	"time"
 
-	"github.com/cilium/ebpf/ringbuf"
+	"golang.org/x/sys/unix"
 
 	"xentrace/bpf"
 	"xentrace/internal/event"
+	"xentrace/internal/ringread"
 )
+
+// DefaultRingBytes is the size of the ring buffer, unless asked otherwise, of machines with up
+// to 4 GiB of memory: room for 9,000 records of packets with 17 fragments. Larger machines, which
+// make more records in the time that the reader is kept off the CPU, have a thousandth of
+// their memory, at most largestRing.
+const (
+	DefaultRingBytes = 4 << 20
+
+	largestRing = 16 << 20
+	memoryOfOne = 1024 // bytes of memory for a byte of the ring
+)
+
+// DefaultRing returns the size of the ring buffer that suits this machine, in bytes.
+func DefaultRing() int {
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return DefaultRingBytes
+	}
+	return ringFor(uint64(info.Totalram) * uint64(info.Unit))
+}
+
+// ringFor returns a power of two. Some of a machine's memory is never in its total.
+func ringFor(memory uint64) int {
+	ring := DefaultRingBytes
+	for ring < largestRing && uint64(ring)*memoryOfOne*3/2 < memory {
+		ring *= 2
+	}
+	return ring
+}
 
 // The BPF programs send no wake-up while the reader seems busy. A reader that was just
 // about to sleep finds such a record because it polls once more after recheckDelay.
@@ -34,18 +64,18 @@ func (t *Tracer) Read(ctx context.Context) (event.Packet, error) {
 		}
 		err := t.reader.ReadInto(&t.record)
 		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, ringbuf.ErrFlushed):
+		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, ringread.ErrFlushed):
 			if err := t.pause(ctx, wait); err != nil {
 				return event.Packet{}, err
 			}
 			wait = idleDelay
 			continue
-		case errors.Is(err, ringbuf.ErrClosed):
+		case errors.Is(err, os.ErrClosed):
 			return event.Packet{}, io.EOF
 		case err != nil:
 			return event.Packet{}, fmt.Errorf("ring buffer: %w", err)
 		}
-		if err := t.take(ctx, t.record.RawSample); err != nil {
+		if err := t.take(ctx, t.record); err != nil {
 			return event.Packet{}, err
 		}
 		wait = recheckDelay
@@ -70,7 +100,7 @@ func (t *Tracer) nextPending() (event.Packet, bool) {
 // pause sets how long the reader waits for the next record, now that there is none. It
 // returns io.EOF after Stop.
 func (t *Tracer) pause(ctx context.Context, wait time.Duration) error {
-	if t.ended.Load() != nil && t.reader.AvailableBytes() == 0 {
+	if t.ended.Load() != nil && t.reader.Available() == 0 {
 		if len(t.pending.packets) == 0 {
 			return io.EOF
 		}

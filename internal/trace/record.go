@@ -73,6 +73,16 @@ func (d *recordDecoder) decodePacket(raw []byte) (event.Packet, error) {
 	if err != nil {
 		return event.Packet{}, err
 	}
+	p := d.packetOf(record, frags)
+	p.Header = header
+	if record.Tcp.Present != 0 {
+		p.TCP = d.decodeTCP(&record.Tcp, &p)
+	}
+	return p, nil
+}
+
+// packetOf returns what stands in fixed members of a record.
+func (d *recordDecoder) packetOf(record *bpf.XentracePacketEvent, frags int) event.Packet {
 	p := event.Packet{
 		Time:       d.wallTime(record.TimeNs),
 		CPU:        int(record.Header.Cpu),
@@ -89,7 +99,6 @@ func (d *recordDecoder) decodePacket(raw []byte) (event.Packet, error) {
 		GSOSize:    int(record.GsoSize),
 		GSOSegs:    int(record.GsoSegs),
 		EtherType:  record.EtherType,
-		Header:     header,
 		Flow:       decodeFlow(&record.Flow),
 		Socket:     decodeSocket(&record.Socket),
 		Sender:     decodeSender(&record.Sender),
@@ -105,10 +114,7 @@ func (d *recordDecoder) decodePacket(raw []byte) (event.Packet, error) {
 	if d.foreignPIDs {
 		p.Sender = nil
 	}
-	if record.Tcp.Present != 0 {
-		p.TCP = d.decodeTCP(&record.Tcp, &p)
-	}
-	return p, nil
+	return p
 }
 
 // decodeCall decodes the stack, if the record has one, and returns the offset in the record

@@ -3,6 +3,7 @@ package trace
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -48,6 +49,7 @@ type registry struct {
 	table     interfaceTable
 	counters  *ebpf.Map
 	elsewhere *ebpf.Map // counters of drops outside the driver; nil if they are not counted
+	xdp       *ebpf.Map // counters of frames of XDP; nil if they are not counted
 	active    map[deviceKey]*watchedInterface
 	all       []*watchedInterface // in the order in which they came
 	free      []uint32            // indices into the counters, the one longest free first
@@ -119,7 +121,7 @@ func (r *registry) add(ctx context.Context, i netdev.Interface, reportedByBPF bo
 		return false, fmt.Errorf("%d interfaces are watched already; its packets are counted with those of others that came too late", len(r.active))
 	}
 	w := &watchedInterface{Interface: i, slot: r.free[0], driver: r.drivers.current()}
-	from := make(spaces)
+	from := newSpaces(slices.Values([]*watchedInterface{w}))
 	r.readKernel(ctx, from, w, &w.base)
 	_ = from.close() // only read from
 	if err := r.clear(w.slot); err != nil {
@@ -255,17 +257,17 @@ func (r *registry) readKernel(ctx context.Context, from spaces, w *watchedInterf
 }
 
 func readKernel(ctx context.Context, from spaces, i netdev.Interface, conntrack bool) (readings, error) {
-	namespace, err := from.open(ctx, i.Namespace)
+	space, err := from.open(ctx, i.Namespace)
 	if err != nil {
 		return readings{}, err
 	}
-	counters, err := namespace.Counters(i.Index)
+	counters, err := space.countersOf(i.Index)
 	if err != nil {
 		return readings{}, err
 	}
 	read := readings{txDropped: &counters.TxDropped}
 	if conntrack {
-		if counts, err := namespace.Conntrack(); err == nil {
+		if counts, err := space.namespace.Conntrack(); err == nil {
 			read.conntrack = &counts
 		}
 	}
@@ -276,7 +278,7 @@ func readKernel(ctx context.Context, from spaces, i netdev.Interface, conntrack 
 func (r *registry) readAll(ctx context.Context, into func(*watchedInterface) *readings) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	from := make(spaces)
+	from := newSpaces(maps.Values(r.active))
 	defer func() { _ = from.close() }() // only read from
 	for _, w := range r.active {
 		r.readKernel(ctx, from, w, into(w))

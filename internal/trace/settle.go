@@ -7,11 +7,11 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 
 	"xentrace/bpf"
 	"xentrace/internal/event"
+	"xentrace/internal/ringread"
 )
 
 // settleInterval is how long the record of a packet over the limit that was not dropped
@@ -55,13 +55,35 @@ func (a *attachment) settle() (open bool, err error) {
 	return open, nil
 }
 
+// trySettling runs the program once. A kernel that does not run programs of its type leaves
+// the settling to the next packet of each CPU, and the error wraps ebpf.ErrNotSupported.
+func (a *attachment) trySettling() error {
+	if !a.settles() {
+		return nil
+	}
+	program := a.collection.Programs[bpf.XentraceProgSettlePackets]
+	_, err := program.Run(&ebpf.RunOptions{Context: [1]uint64{}})
+	if errors.Is(err, ebpf.ErrNotSupported) {
+		delete(a.collection.Programs, bpf.XentraceProgSettlePackets)
+		return errors.Join(err, program.Close())
+	}
+	return err
+}
+
 // startSettling settles packets from now on, until Close.
 func (t *Tracer) startSettling() error {
+	err := t.attachment.trySettling()
+	if errors.Is(err, ebpf.ErrNotSupported) {
+		t.notify(event.Notice{ID: event.NoticeSettleFailed, Reason: err.Error()})
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("settle packets in flight: %w", err)
+	}
 	if !t.attachment.settles() {
 		return nil
 	}
-	var err error
-	if t.unsettled, err = ringbuf.NewReader(t.attachment.collection.Maps[bpf.XentraceMapUnsettled]); err != nil {
+	if t.unsettled, err = ringread.New(t.attachment.collection.Maps[bpf.XentraceMapUnsettled]); err != nil {
 		return fmt.Errorf("ring buffer of packets in flight: %w", err)
 	}
 	t.following.Go(func() { t.settlePackets(t.background) })
@@ -71,12 +93,12 @@ func (t *Tracer) startSettling() error {
 // settlePackets does so until ctx ends. The BPF programs wake it when a packet is pending, so
 // that a quiet run does not wake up.
 func (t *Tracer) settlePackets(ctx context.Context) {
-	var cpu ringbuf.Record
+	var cpu []byte
 	for {
 		if err := t.unsettled.ReadInto(&cpu); err != nil {
 			return // Close
 		}
-		if t.unsettled.AvailableBytes() > 0 {
+		if t.unsettled.Available() > 0 {
 			continue
 		}
 		for open := true; open; {

@@ -7,6 +7,7 @@ import (
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 
+	"xentrace/bpf"
 	"xentrace/internal/bpfload"
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
@@ -28,9 +29,15 @@ func (t *Tracer) Totals(ctx context.Context) (event.Totals, error) {
 		Events:   t.events.Load(),
 		Gaps:     t.gaps.list(),
 		Missing:  make(map[string]string),
+
+		Interfaces: make([]event.InterfaceTotals, 0, len(counted)),
+	}
+	noXDP := t.missingXDP()
+	if noXDP != "" {
+		totals.Missing["xdp_packets"], totals.Missing["xdp_dropped"] = noXDP, noXDP
 	}
 	for i := range counted {
-		totals.Interfaces = append(totals.Interfaces, t.interfaceTotals(&counted[i]))
+		totals.Interfaces = append(totals.Interfaces, t.interfaceTotals(&counted[i], noXDP == ""))
 		totals.Lost.Ring += counted[i].RingLost
 	}
 	if reason := t.registry.missing(); reason != "" {
@@ -47,9 +54,10 @@ func (t *Tracer) Totals(ctx context.Context) (event.Totals, error) {
 	return totals, t.countLost(&totals)
 }
 
-func (t *Tracer) interfaceTotals(counted *interfaceTotals) event.InterfaceTotals {
+func (t *Tracer) interfaceTotals(counted *interfaceTotals, xdp bool) event.InterfaceTotals {
 	totals := counted.InterfaceTotals
 	totals.Backend = t.choice.Backend
+	totals.XDP = xdp
 	if t.rejections.counted() { // another driver has no backend that could reject
 		totals.Rejected = &counted.rejected
 	}
@@ -91,7 +99,7 @@ func (t *Tracer) Hooks() (attached, missing int) {
 	for i := range t.attachment.hooks {
 		if t.attachment.hooks[i].link != nil {
 			attached++
-		} else {
+		} else if !t.attachment.hooks[i].optional() {
 			missing++
 		}
 	}
@@ -129,7 +137,7 @@ func (t *Tracer) missed() (*uint64, error) {
 	var missed uint64
 	for i := range t.attachment.hooks {
 		h := &t.attachment.hooks[i]
-		if !h.inDriver() {
+		if h.program != bpf.XentraceProgKprobeBegin {
 			continue
 		}
 		if !t.losses.missed {
@@ -161,8 +169,8 @@ func missedBy(l link.Link) uint64 {
 }
 
 func countsMissed(types *kernel.Types) bool {
-	spec, err := types.Cache().Kernel()
-	if err != nil {
+	spec, err := types.Spec("")
+	if err != nil || types.Lacks(kernel.MissedCounts) {
 		return false
 	}
 	var info *btf.Struct

@@ -12,13 +12,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cilium/ebpf/ringbuf"
 	"github.com/cilium/ebpf/rlimit"
 
 	"xentrace/bpf"
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
+	"xentrace/internal/ringread"
 )
 
 // ErrCannotRun marks errors that mean this machine cannot run the tracer as
@@ -36,7 +36,8 @@ type Options struct {
 	// appear later too.
 	Interfaces []string
 	Backend    event.Backend
-	Records    bool // false: count only, no record is made
+	BTF        string // file of the kernel's types; empty for those it shows, or that are found
+	Records    bool   // false: count only, no record is made
 	Drops      event.Drops
 	DropsHook  DropsHook // what reports drops outside the driver
 	RingBytes  int       // size of the ring buffer, a power of two and a multiple of the page size; 0 for [DefaultRing]
@@ -73,16 +74,20 @@ type Tracer struct {
 	stuck       *stuckWatch
 	connections *Connections
 	holders     *holderFinder // nil unless records are made
+	fileTypes   *kernel.Types // nil: the kernel shows its types
 	attachment  *attachment
 	registry    *registry
-	reader      *ringbuf.Reader
+	reader      *ringread.Reader
 	decoder     recordDecoder
 	pending     pending
-	unsettled   *ringbuf.Reader // wakes settlePackets; nil: nothing is settled
-	record      ringbuf.Record
+	unsettled   *ringread.Reader // wakes settlePackets; nil: nothing is settled
+	record      []byte
 	recordRead  chan struct{}   // holds one value if a record was read since it was received
 	waking      context.Context // the one whose end wakes the reader
 	stopWaking  func() bool
+
+	sharedInfo    kernel.SharedInfo
+	sharedMissing error // why it is not known
 
 	started time.Time
 	ended   atomic.Pointer[time.Time] // set by Stop
@@ -109,7 +114,8 @@ func Start(ctx context.Context, o Options) (*Tracer, error) {
 	if o.Rate < 0 || o.Rate > 0 && o.Probe {
 		return nil, fmt.Errorf("limit of records per second: %d: must be >= 0, and 0 for a probe", o.Rate)
 	}
-	if err := CheckKernel(); err != nil {
+	types, err := CheckKernel(o.BTF)
+	if err != nil {
 		return nil, err
 	}
 	if err := rlimit.RemoveMemlock(); err != nil {
@@ -118,20 +124,23 @@ func Start(ctx context.Context, o Options) (*Tracer, error) {
 	t := &Tracer{options: o, selector: selector{o.Interfaces}, pending: pending{limit: maxPending}, recordRead: make(chan struct{}, 1)}
 	// Not the caller's context: background work ends at Close.
 	t.background, t.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	if err := t.start(ctx); err != nil {
+	if types.Path() != "" {
+		t.fileTypes = types
+	}
+	if err := t.start(ctx, types); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
 	return t, nil
 }
 
 // start does it. Close undoes what was done before an error.
-func (t *Tracer) start(ctx context.Context) error {
+func (t *Tracer) start(ctx context.Context, types *kernel.Types) error {
 	interfaces, err := t.interfaces(ctx)
 	if err != nil {
 		return err
 	}
 	moduleEvents := t.watchDriver(t.background)
-	f := &facts{types: kernel.NewTypes(), drops: t.options.Drops}
+	f := &facts{types: types, drops: t.options.Drops}
 	c := &chooser{options: t.options, interfaces: interfaces, facts: f}
 	t.attachment, t.choice, err = c.choose(ctx)
 	if err != nil {
@@ -147,6 +156,7 @@ func (t *Tracer) start(ctx context.Context) error {
 			t.notify(event.Notice{ID: event.NoticeStacksUnavailable, Reason: err.Error()})
 		}
 	}
+	t.sharedInfo, t.sharedMissing = f.types.SharedInfo()
 	t.rejections = c.rejections
 	if t.options.Rejected && !t.options.Probe && !t.rejections.counted() {
 		t.notify(event.Notice{ID: event.NoticeRejectedUnavailable, Reason: t.rejections.missing})
@@ -234,6 +244,7 @@ func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error
 	maps := t.attachment.collection.Maps
 	t.registry = newRegistry(maps[bpf.XentraceMapInterfaces], maps[bpf.XentraceMapCountersOf], &t.driver.generations)
 	t.registry.elsewhere = maps[bpf.XentraceMapElsewhereCountersOf]
+	t.registry.xdp = maps[bpf.XentraceMapXdpCountersOf]
 	for _, i := range interfaces {
 		if _, err := t.registry.add(ctx, i, false); err != nil {
 			return err
@@ -246,7 +257,7 @@ func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error
 	t.decoder = recordDecoder{jiffy: time.Second / time.Duration(ticks), wallTime: (&kernelClock{}).wallTime, foreignPIDs: !inInitialPIDNamespace()}
 	t.stuck = newStuckWatch(t.decoder.jiffy)
 	t.connections = newConnections(t.decoder.jiffy)
-	if t.reader, err = ringbuf.NewReader(maps[bpf.XentraceMapEvents]); err != nil {
+	if t.reader, err = ringread.New(maps[bpf.XentraceMapEvents]); err != nil {
 		return fmt.Errorf("ring buffer: %w", err)
 	}
 	t.reader.SetDeadline(time.Now()) // the first Read polls before it waits

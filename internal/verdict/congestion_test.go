@@ -62,11 +62,11 @@ func TestLimits(t *testing.T) {
 			r.Bound.Share, r.Total.Occupancy = 0.9, event.Log2{0, 0, 0, 0, 0, 0, 0, 0, 10000}
 		}, []event.LimitID{event.LimitRing}, true},
 		{"near the bound by numbers, with an empty ring", func(r *event.CongestionReport) { r.Bound.Share = 0.9 }, []event.LimitID{event.LimitNone}, false},
-		{"one queue and one hot processor", func(r *event.CongestionReport) {
+		{"one queue and one hot CPU", func(r *event.CongestionReport) {
 			r.Queues = r.Queues[:1]
 			r.CPU.HottestBusy, r.CPU.RestBusy, r.CPU.InterruptShare = 0.95, 0.1, pointer(1.0)
 		}, []event.LimitID{event.LimitOneQueue}, true},
-		{"two queues whose interrupts go to one processor", func(r *event.CongestionReport) {
+		{"two queues whose interrupts go to one CPU", func(r *event.CongestionReport) {
 			r.CPU.HottestBusy, r.CPU.RestBusy, r.CPU.InterruptShare = 0.95, 0.1, pointer(1.0)
 		}, []event.LimitID{event.LimitOneQueue}, true},
 		{"one queue whose interrupts are spread", func(r *event.CongestionReport) {
@@ -80,7 +80,7 @@ func TestLimits(t *testing.T) {
 		{"two queues whose interrupts go mostly there", func(r *event.CongestionReport) {
 			r.CPU.HottestBusy, r.CPU.RestBusy, r.CPU.InterruptShare = 0.95, 0.1, pointer(0.6)
 		}, []event.LimitID{event.LimitNone}, false},
-		{"the interrupts on another processor than the hot one", func(r *event.CongestionReport) {
+		{"the interrupts on another CPU than the hot one", func(r *event.CongestionReport) {
 			r.Queues = r.Queues[:1]
 			r.CPU.HottestBusy, r.CPU.RestBusy, r.CPU.InterruptShare, r.CPU.InterruptsCPU = 0.95, 0.1, pointer(1.0), 1
 		}, []event.LimitID{event.LimitNone}, false},
@@ -88,11 +88,11 @@ func TestLimits(t *testing.T) {
 			r.Queues = r.Queues[:1]
 			r.CPU.HottestBusy, r.CPU.RestBusy, r.CPU.InterruptShare = 0.95, 0.1, nil
 		}, []event.LimitID{event.LimitOneQueue}, true},
-		{"one queue, and all processors busy", func(r *event.CongestionReport) {
+		{"one queue, and all CPUs busy", func(r *event.CongestionReport) {
 			r.Queues = r.Queues[:1]
 			r.CPU.HottestBusy, r.CPU.RestBusy = 0.95, 0.9
 		}, []event.LimitID{event.LimitNone}, false},
-		{"one queue and one processor", func(r *event.CongestionReport) {
+		{"one queue and one CPU", func(r *event.CongestionReport) {
 			r.Queues = r.Queues[:1]
 			r.CPU.Count, r.CPU.HottestBusy, r.CPU.RestBusy = 1, 1, 0
 		}, []event.LimitID{event.LimitNone}, false},

@@ -88,7 +88,7 @@ type shape struct {
 	straddling int  // fragments that touch one page more than their length needs
 	apart      int  // fragments that do not start where the previous one ends, in a block
 	largest    int  // bytes of a fragment
-	farthest   int  // where the last byte of a fragment lies in its compound page
+	farthest   int  // where the last byte of a fragment is in its compound page
 	headSlots  int  // of the linear part
 	segmented  bool // a packet that is to be segmented
 }
@@ -144,10 +144,10 @@ func (s *shape) pattern() *pattern {
 	return nil
 }
 
-// A pattern is one reason why packets need too many slots.
+// A pattern is one reason why packets need more slots than the limit.
 type pattern struct {
 	requires func(*shape) bool
-	says     string // what makes such packets, after a colon; "" if the numbers do not show it
+	cause    string // what makes such packets, after a colon; "" if the numbers do not show it
 }
 
 // usualFrags is MAX_SKB_FRAGS of kernels that are not configured for more.

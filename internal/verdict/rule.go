@@ -1,4 +1,4 @@
-// Package verdict says in sentences what happened to a packet and why. The rules are data;
+// Package verdict puts in sentences what happened to a packet and why. The rules are data;
 // nothing here looks at the machine. Remedies are in package remedy, by ID.
 package verdict
 
@@ -112,7 +112,7 @@ const cutPayload = ordinaryMTU - 72
 // RecutFits reports whether each part of a segment is within the limit if the kernel
 // re-segments it for an MTU of 1500. Small fragments are not: as many fit a shorter part.
 func RecutFits(p *event.Packet) bool {
-	needed, left := 1, uint32(cutPayload) // the headers lie in one page
+	needed, left := 1, uint32(cutPayload) // the headers are in one page
 	for _, frag := range p.Frags {
 		for at := uint32(0); at < frag.Size; {
 			if left == 0 {

@@ -41,13 +41,13 @@ func (s span) of(noun string) string {
 func (s span) within(least, most int) bool { return s.least >= least && s.most <= most }
 
 func (t *tally) sentence() string {
-	parts := []string{t.pieces()}
+	parts := []string{t.memory()}
 	if t.gsoSize.most > 0 {
 		parts = append(parts, fmt.Sprintf("%s of %s", t.gsoSegs.of("segment"), t.gsoSize.of("byte")))
 	}
 	text := strings.Join(append(parts, t.slots.of("slot")), ", ")
-	if t.pattern.says != "" {
-		text += ": " + t.pattern.says
+	if t.pattern.cause != "" {
+		text += ": " + t.pattern.cause
 	}
 	if t.forwarded == t.packets {
 		text += "; no local socket: it came from another network namespace, a guest or another host"
@@ -55,8 +55,8 @@ func (t *tally) sentence() string {
 	return text + "."
 }
 
-// pieces describes the fragments, or the linear part of packets without any.
-func (t *tally) pieces() string {
+// memory describes the fragments, or the linear part of packets without any.
+func (t *tally) memory() string {
 	if t.frags.most == 0 {
 		head := fmt.Sprintf("no fragments, linear part of %s", t.heads.of("byte"))
 		if t.beforeEnd.within(0, t.heads.least-1) {
@@ -64,20 +64,20 @@ func (t *tally) pieces() string {
 		}
 		return head
 	}
-	pieces := fmt.Sprintf("%s of %s", t.frags.of("fragment"), t.sizes.of("byte"))
+	memory := fmt.Sprintf("%s of %s", t.frags.of("fragment"), t.sizes.of("byte"))
 	switch {
 	case t.sizes.most > slots.PageSize && t.straddling.most == 0:
-		return pieces + ", none in more pages than its length needs"
+		return memory + ", none in more pages than its length needs"
 	case t.sizes.most > slots.PageSize:
-		return fmt.Sprintf("%s, %s of them in 1 page more than their length needs", pieces, t.straddling)
+		return fmt.Sprintf("%s, %s of them in 1 page more than their length needs", memory, t.straddling)
 	case t.straddling.most == 0:
-		return pieces + ", none straddling a page boundary"
+		return memory + ", none straddling a page boundary"
 	case t.straddling == t.frags && t.frags.least == t.frags.most && t.frags.most > 1:
-		return pieces + ", all straddling a page boundary"
+		return memory + ", all straddling a page boundary"
 	case t.straddling.within(1, 1):
-		return pieces + ", 1 of them straddling a page boundary"
+		return memory + ", 1 of them straddling a page boundary"
 	default:
-		return fmt.Sprintf("%s, %s of them straddling a page boundary", pieces, t.straddling)
+		return fmt.Sprintf("%s, %s of them straddling a page boundary", memory, t.straddling)
 	}
 }
 

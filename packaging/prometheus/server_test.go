@@ -116,7 +116,11 @@ func (s sample) last() string {
 
 // query asks the HTTP API: path is query or query_range.
 func query(server, path string, parameters url.Values) ([]sample, error) {
-	response, err := http.Get(server + "/api/v1/" + path + "?" + parameters.Encode())
+	return ask(http.DefaultClient, server, path, parameters)
+}
+
+func ask(client *http.Client, server, path string, parameters url.Values) ([]sample, error) {
+	response, err := client.Get(server + "/api/v1/" + path + "?" + parameters.Encode())
 	if err != nil {
 		return nil, err
 	}

@@ -19,7 +19,7 @@ const (
 )
 
 // fragments hands packets to a socket whose fragments are pages of this process:
-// what sendfile does with the pages of a file. The pages lie in one pipe for good;
+// what sendfile does with the pages of a file. The pages are in one pipe for good;
 // for each packet tee puts them into another, and splice into the socket.
 type fragments struct {
 	socket     int

@@ -43,7 +43,7 @@ func newLab(tb testing.TB) *lab {
 	link, err := netlink.LinkByName(l.near.Name)
 	must(tb, err)
 	l.ifindex = link.Attrs().Index
-	l.sending, l.readingCPU = processors(tb)
+	l.sending, l.readingCPU = cpusOf(tb)
 	return l
 }
 
@@ -74,7 +74,7 @@ func enter(tb testing.TB, n *network.Namespace) {
 }
 
 // CPUs returns two that this process may use; the same twice if there is one.
-func processors(tb testing.TB) (sending, reading int) {
+func cpusOf(tb testing.TB) (sending, reading int) {
 	tb.Helper()
 	var allowed unix.CPUSet
 	must(tb, unix.SchedGetaffinity(0, &allowed))
@@ -100,7 +100,7 @@ func (l *lab) nobody() netip.Addr {
 	return address
 }
 
-// A worker is a thread on one processor that does what it is given.
+// A worker is a thread on one CPU that does what it is given.
 type worker struct {
 	jobs chan func()
 }
@@ -127,7 +127,7 @@ func place(cpu int, urgent bool) error {
 	var only unix.CPUSet
 	only.Set(cpu)
 	if err := unix.SchedSetaffinity(0, &only); err != nil {
-		return fmt.Errorf("processor %d: %w", cpu, err)
+		return fmt.Errorf("CPU %d: %w", cpu, err)
 	}
 	if !urgent {
 		return nil

@@ -209,7 +209,7 @@ func (s *stormed) tell(b *testing.B) {
 	t.add("JSON", fmt.Sprintf("%.0f MB, %.0f bytes a record", float64(s.bytes)/1e6, float64(s.bytes)/float64(max(1, s.written))))
 	t.add("done after the last packet", fmt.Sprintf("%.2f s", s.after.Seconds()))
 	t.add("CPU time of the program", fmt.Sprintf("%.2f s, %.2f µs an event", s.cpu.Seconds(), float64(s.cpu.Microseconds())/float64(max(1, s.written))))
-	t.add("resident, the ring counted twice", fmt.Sprintf("%d MiB", s.rss>>10))
+	t.add("resident", fmt.Sprintf("%d MiB", s.rss>>10))
 	findings.add(t)
 	findings.goal("events a second for 5 s, --ring-size "+s.ring, fmt.Sprintf("≥ %d", s.rate), fmt.Sprintf("%.0f", rate), rate >= float64(s.rate))
 	findings.goal("events lost meanwhile", "0", fmt.Sprintf("%d", s.lost), s.lost == 0 && s.written == uint64(s.events))

@@ -112,7 +112,7 @@ func BenchmarkIdle(b *testing.B) {
 		t := table{
 			title: "Memory with the default ring, and CPU time while idle",
 			head:  []string{"resident after the start", fmt.Sprintf("after %d events", ringfuls), fmt.Sprintf("CPU time in %v without packets", idleTime)},
-			notes: []string{"A mapped ring is counted twice in what is resident."},
+			notes: []string{"The ring buffer is kernel memory: the 128 KiB of it that are mapped at a time are counted."},
 		}
 		t.add(mebibytes(fresh), mebibytes(full), fmt.Sprintf("%.2f ms (%.4f %%)", milliseconds(idle), 100*idle.Seconds()/idleTime.Seconds()))
 		findings.add(t)

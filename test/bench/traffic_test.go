@@ -29,7 +29,7 @@ func TestTraffic(t *testing.T) {
 			}
 			output := run.Stop()
 			counted := output.Only(t)
-			// A small head may lie across the end of a page: one slot more, and that for all
+			// A small head may straddle a page boundary: one slot more, and that for all
 			// packets where every head comes from the same place.
 			of := counted.Slots[traffic.slots] + counted.Slots[traffic.slots+1]
 			if of != packets || counted.Packets != packets {
@@ -50,7 +50,7 @@ func TestScript(t *testing.T) {
 	}
 	output := detach()
 	counted := 0
-	for slots := manyFrags + 1; slots <= manyFrags+2; slots++ { // the head may lie across a page
+	for slots := manyFrags + 1; slots <= manyFrags+2; slots++ { // the head may straddle a page boundary
 		var n int
 		if _, rest, found := strings.Cut(output, fmt.Sprintf("@slots[%d]: ", slots)); found {
 			if _, err := fmt.Sscan(rest, &n); err != nil {

@@ -15,15 +15,15 @@ import (
 )
 
 const (
-	appearances      = 20                // without XENTRACE_HOSTILE
-	appearancePace   = time.Minute / 512 // with it
-	appearancesFirst = 100               // until memory is measured
-	maxGrowth        = 8 << 10           // KiB
+	appearances      = 20                 // without XENTRACE_HOSTILE
+	appearancePace   = time.Minute / 2048 // with it, at most
+	appearancesFirst = 100                // until memory is measured
+	maxGrowth        = 8 << 10            // KiB
 	comesNear        = "10.98.9.1/24"
 	comesFar         = "10.98.9.2/24"
 )
 
-// An interface that comes and goes 512 times a minute is watched every time, with 1,024
+// An interface that comes and goes, up to 2,048 times a minute, is watched every time, with 1,024
 // descriptors and in the same memory.
 func TestInterfaceThatComesAndGoes(t *testing.T) {
 	l := newLab(t)

@@ -73,7 +73,7 @@ func TestCongestionCountsToThePacket(t *testing.T) {
 			if len(c.Queues) != 1 || q.Packets != c.Packets || q.Bytes != c.Bytes || q.Busy != 0 || q.Stops != 0 || q.Occupancy != nil || c.PpsBound != nil {
 				t.Errorf("queues %+v", c.Queues)
 			}
-			// A head may lie across two pages: one slot more.
+			// A head may straddle a page boundary: one slot more.
 			if q.Slots != c.Slots[1]+2*c.Slots[2] || c.Slots[1]+c.Slots[2] != c.Packets {
 				t.Errorf("%d slots, %v", q.Slots, c.Slots)
 			}
@@ -120,13 +120,28 @@ func TestCongestionCountsConnections(t *testing.T) {
 		_, _ = c.Read(make([]byte, 1)) // until the other end closes
 		must(t, c.Close())
 	}
-	time.Sleep(time.Second) // until the end of the last one is acknowledged
+	awaitClosed(t, listener.Addr().(*net.TCPAddr).Port)
 	c := near.StopMeasuring()[0]
 	if c.TCP == nil || c.TCP.Opened != connections || c.TCP.Established != 0 || c.TCP.Closed != connections {
 		t.Errorf("opened %+v, want %d opened and closed from here", c.TCP, connections)
 	}
 	if *c.TCP.ListenOverflows != 0 || *c.TCP.ListenDrops != 0 {
 		t.Errorf("thrown away: %d, %d", *c.TCP.ListenOverflows, *c.TCP.ListenDrops)
+	}
+}
+
+// awaitClosed waits until each connection from here to a port is closed, or in TIME_WAIT.
+func awaitClosed(t *testing.T, port int) {
+	t.Helper()
+	for open := true; open; time.Sleep(10 * time.Millisecond) {
+		must(t, t.Context().Err())
+		text, err := os.ReadFile("/proc/thread-self/net/tcp")
+		must(t, err)
+		open = false
+		for line := range strings.Lines(string(text)) {
+			fields := strings.Fields(line) // sl, local, remote, state
+			open = open || strings.HasSuffix(fields[2], fmt.Sprintf(":%04X", port)) && fields[3] != "06"
+		}
 	}
 }
 
@@ -196,7 +211,7 @@ func TestCongestionOutputs(t *testing.T) {
 	must(t, err)
 	run := tool.Start(t, xentrace, "congestion", "-i", "near", "-o", "json", "--watch")
 	must(t, sender.Send(t.Context(), 500, 100))
-	time.Sleep(2500 * time.Millisecond)
+	run.Tells(`"type":"congestion"`, 2)
 	reports := run.StopMeasuring()
 	var packets uint64
 	for i := range reports {
@@ -212,7 +227,7 @@ func TestCongestionOutputs(t *testing.T) {
 	must(t, os.WriteFile(earlier, out, 0o644))
 	var keys map[string]json.RawMessage
 	must(t, json.Unmarshal(out, &keys))
-	for _, key := range strings.Fields("type time ifname ifindex netns driver duration_ms packets bytes packets_per_second queues size_bytes slots small_packet_share bytes_per_slot payload_bytes full_share completion_mean_us copied notifications_per_packet responses_per_run pps_bound pps_bound_share receive cpu tcp small_packet_congestion verdict baseline lost missing") {
+	for _, key := range strings.Fields("type time ifname ifindex netns driver duration_ms packets bytes packets_per_second queues size_bytes slots small_packet_share bytes_per_slot payload_bytes full_share completion_mean_us completion_sample copied notifications_per_packet responses_per_run pps_bound pps_bound_share receive cpu tcp small_packet_congestion verdict baseline lost missing") {
 		value, there := keys[key]
 		if !there {
 			t.Errorf("no key %s", key)

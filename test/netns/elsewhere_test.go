@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -255,7 +254,7 @@ func TestNoAnswerFromTheNextHop(t *testing.T) {
 	watch := watchAll(t)
 	nobody := netip.MustParseAddr("10.98.0.77")
 	from := datagrams(t, netip.AddrPortFrom(nobody, 9), n)
-	time.Sleep(4 * time.Second) // three questions, a second apart
+	watch.Tells(`"NEIGH_FAILED"`, n) // after three questions, a second apart
 	output := watch.Stop()
 	checkReasons(t, &output, "NEIGH_FAILED")
 	for _, p := range onlyElsewhere(t, &output, n) {

@@ -53,7 +53,7 @@ func TestLeavesNothingBehind(t *testing.T) {
 	}
 }
 
-// A program that was stopped goes on where it was.
+// A program that was stopped continues where it was.
 func TestStoppedAndContinued(t *testing.T) {
 	l := newLab(t)
 	sender := l.udp(l.udpSink(farAddress.Addr()).Local(), rocket.Options{})
@@ -119,7 +119,7 @@ func TestReaderGoesAway(t *testing.T) {
 				case <-time.After(10 * time.Millisecond):
 				}
 				if time.Since(began) > patience {
-					t.Fatal("it goes on though nobody reads")
+					t.Fatal("it keeps running though nobody reads")
 				}
 			}
 			if status := watch.wait(); status != 0 {

@@ -119,9 +119,9 @@ func checkRecords(t *testing.T, records []tool.Packet, sent map[int]rocket.Sent,
 			t.Errorf("record %d: flow %+v, tcp %v: want %+v", n, p.Flow, p.TCP, flow)
 		}
 		length := headers + sent[built].Length
-		if p.Len != length || p.HeadLen != headers || p.GSOSize != 0 || p.GSOSegs != 0 || len(p.Frags) != sent[built].Pieces {
+		if p.Len != length || p.HeadLen != headers || p.GSOSize != 0 || p.GSOSegs != 0 || len(p.Frags) != sent[built].Writes {
 			t.Errorf("record %d: %d bytes, head %d, gso %d/%d, %d frags: want %d bytes, head %d, %d frags",
-				n, p.Len, p.HeadLen, p.GSOSize, p.GSOSegs, len(p.Frags), length, headers, sent[built].Pieces)
+				n, p.Len, p.HeadLen, p.GSOSize, p.GSOSegs, len(p.Frags), length, headers, sent[built].Writes)
 		}
 	}
 	for n := limit + 1; n <= rocket.MaxExactSlots; n++ {

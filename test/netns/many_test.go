@@ -34,9 +34,9 @@ func TestManyConnections(t *testing.T) {
 	}
 	share := float64(watch.CPU()-cpu) / float64(time.Since(began))
 	grown := watch.Resident() - resident
-	t.Logf("%.2f %% of a processor, %d KiB resident before and %d more after", 100*share, resident, grown)
+	t.Logf("%.2f %% of a CPU, %d KiB resident before and %d more after", 100*share, resident, grown)
 	if share > 0.1 || grown > 16<<10 {
-		t.Errorf("%.1f %% of a processor, %d KiB more than before: want less than 10 %%, 16 MiB", 100*share, grown)
+		t.Errorf("%.1f %% of a CPU, %d KiB more than before: want less than 10 %%, 16 MiB", 100*share, grown)
 	}
 	for _, c := range all {
 		must(t, c.conn.SetLinger(0))

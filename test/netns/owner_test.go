@@ -124,7 +124,7 @@ func bigSegments(t *testing.T) {
 const streamBytes = 64 << 20
 
 // Most segments of a connection are sent by an interrupt that brings an acknowledgement or by a
-// timer, on top of whatever runs: here the receiver, and processes that keep every processor
+// timer, on top of whatever runs: here the receiver, and processes that keep every CPU
 // busy. Those are never reported as owners.
 func TestOwnerOfWhatInterruptsSend(t *testing.T) {
 	l := newLab(t)

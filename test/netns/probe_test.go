@@ -97,7 +97,7 @@ func TestProbeOfSlots(t *testing.T) {
 func TestProbesAmongOtherTraffic(t *testing.T) {
 	l := newLab(t)
 	sink, others := l.udpSink(farAddress.Addr()), l.udpSink(farAddress.Addr())
-	rockets := l.udp(others.Local(), rocket.Options{Pieces: 16})
+	rockets := l.udp(others.Local(), rocket.Options{Writes: 16})
 	stop, stopped := make(chan struct{}), make(chan error, 1)
 	go func() {
 		for {

@@ -18,7 +18,7 @@ import (
 )
 
 // A connection hangs because the same segment is dropped each time that it is sent
-// again; then it goes on; then it is closed. All figures are the kernel's own, and
+// again; then it recovers; then it is closed. All figures are the kernel's own, and
 // the connection next to it is never named.
 func TestStalledConnection(t *testing.T) {
 	for _, test := range []struct {

@@ -236,7 +236,7 @@ func child(bytes string) error {
 	return wait()
 }
 
-// busy keeps one processor busy, until it is killed or a minute is over.
+// busy keeps one CPU busy, until it is killed or a minute is over.
 func busy(cpu string) error {
 	n, err := strconv.Atoi(cpu)
 	if err != nil {

@@ -26,19 +26,19 @@ const (
 	MaxExactSlots = 34
 )
 
-// exactPiece is how long each piece is; the first holds the datagram's header.
-const exactPiece = HeaderLength
+// exactLength is how long each part is; the first holds the datagram's header.
+const exactLength = HeaderLength
 
-// A huge page has room for the pieces of this many datagrams, at every second
-// page boundary of an area each, so that no two pieces can be merged.
+// A huge page has room for the parts of this many datagrams, at every second
+// page boundary of an area each, so that no two parts can be merged.
 const (
 	exactAreas    = 8
 	exactAreaSize = 64 * slotSize
 )
 
 // Exact sends datagrams of a chosen number of slots. It gives the kernel the
-// pieces of a transparent huge page itself instead of a copy (MSG_ZEROCOPY, UDP
-// since 5.0): a piece across a page boundary is one fragment of two slots, since a
+// parts of a transparent huge page itself instead of a copy (MSG_ZEROCOPY, UDP
+// since 5.0): a part across a page boundary is one fragment of two slots, since a
 // huge page is one compound page. There are no huge pages in a Xen PV guest.
 type Exact struct {
 	remote netip.AddrPort
@@ -78,7 +78,7 @@ func (e *Exact) Local() netip.AddrPort { return socket.AddrPort(e.conn.LocalAddr
 
 // Send hands over one datagram of that many slots, counting one for its head, and
 // waits until the kernel has released its memory. The payload is 16 bytes for
-// each piece: one of two slots for each pair, one of one slot for an odd rest.
+// each part: one of two slots for each pair, one of one slot for an odd rest.
 func (e *Exact) Send(ctx context.Context, slots int) (Sent, error) {
 	return e.SendMany(ctx, slots, 1)
 }
@@ -94,7 +94,7 @@ func (e *Exact) SendMany(ctx context.Context, slots, n int) (Sent, error) {
 		return Sent{}, fmt.Errorf("exact: %w", ErrClosed)
 	}
 	defer socket.Interruptible(ctx, e.conn)()
-	sent := Sent{Sent: rocket.Sent{Local: e.Local(), Remote: e.remote, Pieces: slots / 2, Length: slots / 2 * exactPiece, Slots: slots}}
+	sent := Sent{Sent: rocket.Sent{Local: e.Local(), Remote: e.remote, Writes: slots / 2, Length: slots / 2 * exactLength, Slots: slots}}
 	for range n {
 		// Areas are free again only when all are: the kernel may released them in any order.
 		if e.waiting == exactAreas {
@@ -102,7 +102,7 @@ func (e *Exact) SendMany(ctx context.Context, slots, n int) (Sent, error) {
 				return sent, fmt.Errorf("exact: %w", err)
 			}
 		}
-		if err := e.send(e.pieces(slots - 1)); err != nil {
+		if err := e.send(e.parts(slots - 1)); err != nil {
 			return sent, fmt.Errorf("exact: datagram %d: %w", e.number, socket.Ended(ctx, err))
 		}
 		sent.Number = e.number
@@ -115,32 +115,32 @@ func (e *Exact) SendMany(ctx context.Context, slots, n int) (Sent, error) {
 	return sent, nil
 }
 
-// pieces lays the next payload into a free area so that it needs that many slots.
-func (e *Exact) pieces(slots int) []unix.Iovec {
-	payload := make([]byte, (slots+1)/2*exactPiece)
+// parts lays the next payload into a free area so that it needs that many slots.
+func (e *Exact) parts(slots int) []unix.Iovec {
+	payload := make([]byte, (slots+1)/2*exactLength)
 	fillDatagram(payload, e.number)
 	area := e.page.data[e.waiting*exactAreaSize : (e.waiting+1)*exactAreaSize]
-	pieces := make([]unix.Iovec, len(payload)/exactPiece)
-	for i := range pieces {
-		at := 2*slotSize*(i+1) - exactPiece/2
+	parts := make([]unix.Iovec, len(payload)/exactLength)
+	for i := range parts {
+		at := 2*slotSize*(i+1) - exactLength/2
 		if slots == 1 {
-			at += exactPiece // the odd rest lies within a page
+			at += exactLength // the odd rest lies within a page
 		}
 		slots -= 2
-		place := area[at : at+exactPiece]
-		copy(place, payload[i*exactPiece:])
-		pieces[i].Base = unsafe.SliceData(place)
-		pieces[i].SetLen(exactPiece)
+		place := area[at : at+exactLength]
+		copy(place, payload[i*exactLength:])
+		parts[i].Base = unsafe.SliceData(place)
+		parts[i].SetLen(exactLength)
 	}
-	return pieces
+	return parts
 }
 
-// send hands the pieces over with one sendmsg. The huge page is no memory of Go's,
+// send hands the parts over with one sendmsg. The huge page is no memory of Go's,
 // so its addresses are good for the kernel to keep.
-func (e *Exact) send(pieces []unix.Iovec) error {
-	length := len(pieces) * exactPiece
-	message := unix.Msghdr{Iov: &pieces[0]}
-	message.SetIovlen(len(pieces))
+func (e *Exact) send(parts []unix.Iovec) error {
+	length := len(parts) * exactLength
+	message := unix.Msghdr{Iov: &parts[0]}
+	message.SetIovlen(len(parts))
 	for attempt := 0; ; attempt++ {
 		var n uintptr
 		var errno unix.Errno

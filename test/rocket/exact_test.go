@@ -58,7 +58,7 @@ func TestExact(t *testing.T) {
 				for range 4 {
 					sent, err := sender.Send(t.Context(), slots)
 					must(t, err)
-					if sent.Slots != slots || sent.Length != sent.Pieces*16 || sent.Number != total {
+					if sent.Slots != slots || sent.Length != sent.Writes*16 || sent.Number != total {
 						t.Fatalf("sent %+v", sent)
 					}
 					exactly(t, ofLength(o.packets(t), sent.Length+test.overhead), 1, slots)

@@ -53,11 +53,11 @@ func TestUDP(t *testing.T) {
 		{"IPv4", farAddress, Options{}, 42, 27},
 		{"IPv6", farAddress6, Options{}, 62, 27},
 		{"bound to the device", farAddress, Options{Device: "near"}, 42, 27},
-		{"one piece", farAddress, Options{Pieces: 1}, 42, 1},
-		{"ten pieces: at the limit of 18 or over", farAddress, Options{Pieces: 10}, 42, 19},
-		{"seventeen fragments", farAddress, Options{Pieces: 18, PieceLength: 64}, 42, 35},
-		{"short pieces", farAddress, Options{Pieces: 14, PieceLength: 16}, 42, 27},
-		{"odd pieces", farAddress, Options{Pieces: 14, PieceLength: 81}, 42, 27},
+		{"one write", farAddress, Options{Writes: 1}, 42, 1},
+		{"ten writes: at the limit of 18 or over", farAddress, Options{Writes: 10}, 42, 19},
+		{"seventeen fragments", farAddress, Options{Writes: 18, WriteLength: 64}, 42, 35},
+		{"short writes", farAddress, Options{Writes: 14, WriteLength: 16}, 42, 27},
+		{"odd writes", farAddress, Options{Writes: 14, WriteLength: 81}, 42, 27},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := newPair(t, 1500)
@@ -71,7 +71,7 @@ func TestUDP(t *testing.T) {
 				must(t, err)
 				length = sent.Length
 				if sent.Number != uint64(i) || sent.Remote != sink.Local() || sent.Slots != test.slots ||
-					sent.Local != sender.Local() || sent.Length%sent.Pieces != 0 {
+					sent.Local != sender.Local() || sent.Length%sent.Writes != 0 {
 					t.Fatalf("sent %+v", sent)
 				}
 			}
@@ -113,7 +113,7 @@ func TestUDPOfSlots(t *testing.T) {
 func TestUDPWithMTU9001(t *testing.T) {
 	p := newPair(t, 9001)
 	sink := p.udpSink(t, farAddress)
-	sender := p.udp(t, sink.Local(), Options{Pieces: 17, PieceLength: 512})
+	sender := p.udp(t, sink.Local(), Options{Writes: 17, WriteLength: 512})
 	o := observe(t, p.ifindex, p.near.inum)
 	for range 200 {
 		_, err := sender.Send(t.Context())
@@ -133,8 +133,8 @@ func TestTCP(t *testing.T) {
 	}{
 		{"IPv4", farAddress, 1500, Options{}, 66, 35},
 		{"IPv6", farAddress6, 1500, Options{}, 86, 35},
-		{"MTU 9001", farAddress, 9001, Options{PieceLength: 512}, 66, 35},
-		{"nine pieces", farAddress, 1500, Options{Pieces: 9}, 66, 19},
+		{"MTU 9001", farAddress, 9001, Options{WriteLength: 512}, 66, 35},
+		{"nine writes", farAddress, 1500, Options{Writes: 9}, 66, 19},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := newPair(t, test.mtu)

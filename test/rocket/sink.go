@@ -49,7 +49,7 @@ func NewUDPSink(ctx context.Context, at netip.AddrPort) (*UDPSink, error) {
 }
 
 // enlarge asks for a receive buffer that some hundred many-slot packets fit in:
-// each is accounted with the pages it lies in. Without CAP_NET_ADMIN it is as
+// each is accounted with the pages it is in. Without CAP_NET_ADMIN it is as
 // large as net.core.rmem_max allows; what does not fit is counted.
 func (s *UDPSink) enlarge() error {
 	raw, err := s.conn.SyscallConn()

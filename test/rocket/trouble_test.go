@@ -64,13 +64,13 @@ func TestSenderRefuses(t *testing.T) {
 		in   *space
 		call func(context.Context) error
 	}{
-		{"UDP larger than the MTU", p.near, newUDP(udp, Options{Pieces: 17, PieceLength: 100})},
-		{"UDP with no room for the header", p.near, newUDP(udp, Options{PieceLength: 15})},
-		{"UDP with long pieces", p.near, newUDP(udp, Options{PieceLength: 4096})},
-		{"UDP with fewer than no pieces", p.near, newUDP(udp, Options{Pieces: -1})},
+		{"UDP larger than the MTU", p.near, newUDP(udp, Options{Writes: 17, WriteLength: 100})},
+		{"UDP with no room for the header", p.near, newUDP(udp, Options{WriteLength: 15})},
+		{"UDP with long writes", p.near, newUDP(udp, Options{WriteLength: 4096})},
+		{"UDP with fewer than no writes", p.near, newUDP(udp, Options{Writes: -1})},
 		{"UDP to a device that is not there", p.near, newUDP(udp, Options{Device: "nothing"})},
 		{"UDP with lo down", alone, newUDP(udp, Options{})},
-		{"TCP larger than the segment", p.near, newTCP(tcp, Options{Pieces: 17, PieceLength: 512})},
+		{"TCP larger than the segment", p.near, newTCP(tcp, Options{Writes: 17, WriteLength: 512})},
 		{"TCP with lo down", alone, newTCP(tcp, Options{})},
 		{"TCP to nobody", p.near, newTCP(netip.AddrPortFrom(farAddress, 9), Options{})},
 	} {

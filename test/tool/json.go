@@ -100,6 +100,8 @@ type Interface struct {
 	Elsewhere      *uint64
 	Reasons        map[string]uint64
 	StuckMs        *uint64 `json:"stuck_ms"`
+	XDPPackets     *uint64 `json:"xdp_packets"`
+	XDPDropped     *uint64 `json:"xdp_dropped"`
 }
 
 // Summary is the object of type "summary".

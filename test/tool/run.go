@@ -18,7 +18,7 @@ import (
 
 // patience is how long the program may take to attach or to end. Emulated
 // machines are slow.
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
 
 // A Run is the program, running.
 type Run struct {
@@ -67,7 +67,7 @@ func Start(t testing.TB, command ...string) *Run {
 		select {
 		case err := <-r.ended:
 			t.Fatalf("%s: ended before it was ready: %v\n%s", strings.Join(command, " "), err, r.stderr.String())
-		case <-time.After(50 * time.Millisecond): // looking is dear on an emulated processor
+		case <-time.After(50 * time.Millisecond): // looking is dear on an emulated CPU
 		}
 		if time.Since(began) > patience {
 			t.Fatalf("%s: not ready after %v\n%s", strings.Join(command, " "), patience, r.stderr.String())

@@ -49,8 +49,8 @@ func (e *Expression) String() string { return e.text }
 // "ether host", or "" if addresses, ports, protocol and length are enough.
 func (e *Expression) Needs() string { return e.needs }
 
-// Match reports whether a packet passes: by its own header if it was read, else by what
-// its record says, where tags of VLANs are not known. A packet does not pass if what the
+// Match reports whether a packet passes: by its own header if it was read, else by its
+// record, where VLAN tags are not known. A packet does not pass if what the
 // expression asks for is not known, or lies behind the bytes that were read.
 func (e *Expression) Match(p *event.Packet) bool {
 	frame := header.Of(p)

@@ -104,7 +104,7 @@ func (p *parser) expression(q *qualifiers) (node, *qualifiers, error) {
 	return nil, nil, err
 }
 
-// operand reads one side of and or or; values says that it may be a value alone.
+// operand reads one side of and or or; values: it may be a value alone.
 func (p *parser) operand(q *qualifiers, values bool) (node, *qualifiers, error) {
 	if p.accept("not", "!") {
 		if err := p.nest(); err != nil {

@@ -83,7 +83,7 @@ func TestLikeTcpdump(t *testing.T) {
 	}
 }
 
-// A header of 96 bytes is enough for what lies in it: a frame cut off there matches as the
+// A header of 96 bytes is enough for what is in it: a frame cut off there matches as the
 // whole one does.
 func TestCutHeadersMatchAsWholeOnes(t *testing.T) {
 	programs, err := os.ReadFile("testdata/programs")

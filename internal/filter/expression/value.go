@@ -10,7 +10,7 @@ import (
 	"golang.org/x/net/bpf"
 )
 
-// value reads one value, which is what q says.
+// value reads one value, of the kind that q names.
 func (p *parser) value(q *qualifiers) (node, error) {
 	switch q.kind {
 	case "port", "portrange":

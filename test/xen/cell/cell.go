@@ -13,8 +13,8 @@ import (
 // Backends are the columns within each kernel's.
 var Backends = []string{"fentry", "kprobe", "tracepoint"}
 
-// Kernels are the columns, by the lab's names.
-var Kernels = []string{"5.10", "6.1", "6.12", "newest"}
+// Kernels are the columns, by the lab's names, with the type of guest unless it is PV.
+var Kernels = []string{"5.10", "6.1", "6.12", "newest", "6.1:pvh", "6.12:pvh", "newest:pvh"}
 
 // A Path is a row: one of the ways that a packet can take through the driver.
 type Path struct {
@@ -36,8 +36,8 @@ const (
 
 // A Cell is one path on one kernel, seen by one backend.
 type Cell struct {
-	Kernel  string // the lab's name
-	Release string // uname -r
+	Kernel  string // the column
+	Release string // uname -r, and the type of guest unless it is PV
 	Path    string // ID
 	Backend string
 	Status  Status

@@ -137,7 +137,7 @@ func TestCheck(t *testing.T) {
 	c := check(t, 0)
 	t.Logf("took %v", c.took)
 	status, word := driverStatus(t)
-	c.is(t, "virtualization", "OK", "type PV", "Guest of Xen 4.17")
+	c.is(t, "virtualization", "OK", "type "+guestType(t), "Guest of Xen 4.17")
 	c.is(t, "driver", "OK", "eth0 is driven by xen-netfront")
 	c.is(t, "linearize", status, "read_from:running kernel", "file_says:"+word, "file_is_loaded:true")
 	c.is(t, "scatter_gather", "OK", "on:true")

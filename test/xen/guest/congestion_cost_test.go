@@ -43,7 +43,7 @@ func TestCongestionCost(t *testing.T) {
 	} {
 		s := after[name]
 		if s == nil {
-			if name == "congestion_completion" && !moduleTypes() {
+			if name == "congestion_completion" && !driverTypes() {
 				continue
 			}
 			t.Fatalf("%s is not there: %v", name, report.Missing)

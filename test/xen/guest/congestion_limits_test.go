@@ -19,7 +19,7 @@ import (
 	"xentrace/internal/kernel"
 )
 
-// A backend that takes nothing for some seconds, and one whose processor is taken from it:
+// A backend that takes nothing for some seconds, and one whose CPU is taken from it:
 // the ring fills, and that is what is reported.
 func TestCongestionOfAFullRing(t *testing.T) {
 	const slow = 6 * time.Second
@@ -42,7 +42,7 @@ func TestCongestionOfAFullRing(t *testing.T) {
 			if p.report.Total.Stops == 0 || p.report.Total.Wake.Quantile(1) < test.longest || !p.judgment.SmallPackets {
 				t.Errorf("%d stops, wakes %v, small packets %v", p.report.Total.Stops, p.report.Total.Wake, p.judgment.SmallPackets)
 			}
-			if moduleTypes() && (p.full == 0 || p.report.Total.Occupancy[9] == 0) {
+			if driverTypes() && (p.full == 0 || p.report.Total.Occupancy[9] == 0) {
 				t.Errorf("%d of %d samples full, occupancy %v", p.full, p.samples, p.report.Total.Occupancy)
 			}
 		})
@@ -79,7 +79,7 @@ func TestCongestionOfASlowBackend(t *testing.T) {
 	p.agrees(t)
 	p.is(t, event.LimitRing)
 	// Without the driver's BTF (5.10) that is not known; there the ring is full.
-	if longest := p.report.Total.Latency.Quantile(1); moduleTypes() && longest < uint64(slow.Microseconds()/2) {
+	if longest := p.report.Total.Latency.Quantile(1); driverTypes() && longest < uint64(slow.Microseconds()/2) {
 		t.Errorf("%d us to an answer at most", longest)
 	}
 }
@@ -140,7 +140,7 @@ func TestCongestionOfAnAcceptQueue(t *testing.T) {
 // its interrupts.
 func TestCongestionOfOneQueue(t *testing.T) {
 	if atoi(t, env(t, "XENTRACE_LAB_VCPUS")) < 2 {
-		t.Skip("one processor cannot be the busy one of several (--vcpus 2)")
+		t.Skip("one CPU cannot be the busy one of several (--vcpus 2)")
 	}
 	defer reconnected(t, "max_queues", "1")()
 	// A server of one thread, on the CPU that has the interrupts.

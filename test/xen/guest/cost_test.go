@@ -196,7 +196,7 @@ func TestFigures(t *testing.T) {
 	time.Sleep(idle)
 	cpu := run.CPU() - began
 	resident := run.Resident()
-	t.Logf("figures: ready %d ms after start, %.1f MiB resident, %.1f %% of a processor while idle",
+	t.Logf("figures: ready %d ms after start, %.1f MiB resident, %.1f %% of a CPU while idle",
 		run.Ready.Milliseconds(), float64(resident)/1024, 100*cpu.Seconds()/idle.Seconds())
 	if resident > 40<<10 {
 		t.Errorf("%d KiB resident, want less than 40 MiB", resident)

@@ -190,7 +190,7 @@ func quietCounter(t *testing.T) uint64 {
 			same = 0
 		}
 		if time.Since(began) > time.Minute {
-			t.Fatal("the interface goes on sending")
+			t.Fatal("the interface keeps sending")
 		}
 	}
 	return counter(t, "tx_dropped")

@@ -97,7 +97,7 @@ func provenByProbe(t *testing.T, steps []fixed) {
 		t.Errorf("the probe: %s; want %s", said, want)
 	}
 	if watched := text(became(t, steps, "watch", "verified").Message); strings.Contains(watched, "probe") {
-		t.Errorf("the watch tells of the probe, too: %s", watched)
+		t.Errorf("the watch reports the probe, too: %s", watched)
 	}
 }
 
@@ -193,7 +193,7 @@ func TestFixOverTheLimit(t *testing.T) {
 	probed := gatewayToProbe(t)
 	var hung *rocket.TCP
 	if jumbo {
-		hung = newRocket(t, hungPort, rocket.Options{PieceLength: 512})
+		hung = newRocket(t, hungPort, rocket.Options{WriteLength: 512})
 		if _, err := hung.Send(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -244,7 +244,7 @@ func newRocket(t *testing.T, port uint16, options rocket.Options) *rocket.TCP {
 	return sender
 }
 
-// oneSegment connects, sends one segment of 17 pieces that lie across page ends
+// oneSegment connects, sends one segment of 17 writes that straddle page boundaries
 // where the kernel has such fragments to give, and waits a second for it to arrive.
 func oneSegment(ctx context.Context, t *testing.T, port uint16, acknowledged *atomic.Int64) error {
 	sender, err := rocket.NewTCP(ctx, netip.AddrPortFrom(peerAddr(t, "ipv4"), port), rocket.Options{})

@@ -50,7 +50,7 @@ func newStuck(t *testing.T, family string) *stuck {
 	var broken []int
 	for {
 		sender, err := rocket.NewTCP(t.Context(), netip.AddrPortFrom(peerAddr(t, family), stalledPort),
-			rocket.Options{Pieces: 17, PieceLength: 512, NoWait: true})
+			rocket.Options{Writes: 17, WriteLength: 512, NoWait: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -283,7 +283,7 @@ func TestManyConnections(t *testing.T) {
 		run.TellsOf("stalled", port)
 	}
 	t.Logf("%d of them stalled %v later", troubled, time.Since(began))
-	// On a busy host an emulated processor's time is counted as the program's: the least
+	// On a busy host an emulated CPU's time is counted as the program's: the least
 	// of several times is nearest to what it takes.
 	busy := 1.0
 	for range 3 {
@@ -300,9 +300,9 @@ func TestManyConnections(t *testing.T) {
 	output := run.Stop()
 	stalled := strings.Count(output.Stdout, `"event":"stalled"`)
 	(&stuck{broken: broken}).forget(&output)
-	t.Logf("%.1f %% of a processor, %.1f %% before; %d KiB resident before and %d more after", 100*busy, 100*idle, resident, grown)
+	t.Logf("%.1f %% of a CPU, %.1f %% before; %d KiB resident before and %d more after", 100*busy, 100*idle, resident, grown)
 	if busy > 0.1 {
-		t.Errorf("%.1f %% of a processor, want less than 10 %%", 100*busy)
+		t.Errorf("%.1f %% of a CPU, want less than 10 %%", 100*busy)
 	}
 	if grown > 8<<10 {
 		t.Errorf("%d KiB more than before, want less than 8 MiB", grown)

@@ -13,7 +13,7 @@ import (
 	"xentrace/test/tool"
 )
 
-// Concurrent senders on every processor: the histogram adds up to what the
+// Concurrent senders on every CPU: the histogram adds up to what the
 // interface counted, to the packet, and no drop goes without its record.
 func TestHistogramOfConcurrentSenders(t *testing.T) {
 	const senders, rounds, burst = 4, 20, 20

@@ -39,7 +39,7 @@ func (l *life) twoLives(output *tool.Output) {
 	}
 }
 
-// The backend's driver leaves the vif and comes back, while the guest goes on sending:
+// The backend's driver leaves the vif and comes back, while the guest keeps sending:
 // the frontend keeps its ring and notices nothing.
 func TestLifeBackendRestarted(t *testing.T) {
 	for _, backend := range backends(t) {
@@ -107,7 +107,7 @@ func TestLifeSavedAndRestored(t *testing.T) {
 			l := beginLife(t, backend)
 			l.traffic(10, 200)
 			l.disconnected = true
-			wall := time.Now().Round(0) // without the clock that stands still meanwhile
+			wall := time.Now().Round(0) // without the clock that is stopped meanwhile
 			dom0(t, "save 4")()
 			l.run.Says("machine was suspended, or saved and restored, for", 1)
 			l.traffic(10, 200)

@@ -123,7 +123,7 @@ func TestLifeHead(t *testing.T) {
 				l.traffic(1, 10)
 				if time.Since(began) > time.Minute {
 					_ = pipe.Process.Kill()
-					t.Fatal("it goes on though nobody reads")
+					t.Fatal("it keeps running though nobody reads")
 				}
 			}
 			if err := <-failed; err != nil {
@@ -137,7 +137,7 @@ func TestLifeHead(t *testing.T) {
 	}
 }
 
-// Stopped and continued, it goes on where it was; so does an interrupt that came while
+// Stopped and continued, it continues where it was; so does an interrupt that came while
 // it was stopped.
 func TestLifeStoppedAndContinued(t *testing.T) {
 	for _, backend := range backends(t) {

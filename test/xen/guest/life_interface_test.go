@@ -3,6 +3,7 @@
 package guest
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"xentrace/test/role"
 	"xentrace/test/tool"
 )
 
@@ -165,7 +167,7 @@ func TestLifeSettings(t *testing.T) {
 func TestLifeProcessorOffline(t *testing.T) {
 	const online = "/sys/devices/system/cpu/cpu1/online"
 	if env(t, "XENTRACE_LAB_VCPUS") == "1" {
-		t.Log("one processor: shown with --vcpus 2")
+		t.Log("one CPU: shown with --vcpus 2")
 		return
 	}
 	set := func(value string) {
@@ -177,12 +179,12 @@ func TestLifeProcessorOffline(t *testing.T) {
 	for _, backend := range backends(t) {
 		t.Run(backend, func(t *testing.T) {
 			l := beginLife(t, backend)
-			l.onProcessor(1, 10)
+			l.onCPU(1, 10)
 			set("0")
 			t.Cleanup(func() { set("1") })
 			l.traffic(5, 100)
 			set("1")
-			l.onProcessor(1, 10)
+			l.onCPU(1, 10)
 			output := l.end(0)
 			noGap(t, &output)
 			var second int
@@ -192,21 +194,24 @@ func TestLifeProcessorOffline(t *testing.T) {
 				}
 			}
 			if second < 20 {
-				t.Errorf("%d records from the second processor, want at least 20", second)
+				t.Errorf("%d records from the second CPU, want at least 20", second)
 			}
 		})
 	}
 }
 
-// onProcessor sends rockets from that processor.
-func (l *life) onProcessor(cpu, rockets int) {
+// onCPU sends rockets from that CPU.
+func (l *life) onCPU(cpu, rockets int) {
 	l.t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	command(l.t, "env", fmt.Sprintf("XENTRACE_LAB_SEND=%d", rockets), "taskset", fmt.Sprintf("%x", 1<<cpu),
-		self, "-test.run", "^TestSendHelper$")
+	to := netip.AddrPortFrom(peerAddr(l.t, "ipv4"), lifePort)
+	sender := role.CommandOf("sender", "taskset", fmt.Sprintf("%x", 1<<cpu), self, to.String(), strconv.Itoa(rockets))
+	if out, err := sender.CombinedOutput(); err != nil {
+		l.t.Fatalf("%v: %v\n%s", sender, err, out)
+	}
 	if l.drops {
 		l.dropped += uint64(rockets)
 	} else {
@@ -214,14 +219,15 @@ func (l *life) onProcessor(cpu, rockets int) {
 	}
 }
 
-// TestSendHelper is no test: it is the process that onProcessor starts.
-func TestSendHelper(t *testing.T) {
-	rockets, err := strconv.Atoi(os.Getenv("XENTRACE_LAB_SEND"))
+// playSender is the process that onCPU starts: it sends that many rockets to that address.
+func playSender(args []string) error {
+	to, err := netip.ParseAddrPort(args[0])
 	if err != nil {
-		return
+		return err
 	}
-	to := netip.AddrPortFrom(peerAddr(t, "ipv4"), lifePort)
-	if err := sendMixed(t.Context(), to, rockets, 10); err != nil {
-		t.Fatal(err)
+	rockets, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
 	}
+	return sendMixed(context.Background(), to, rockets, 10)
 }

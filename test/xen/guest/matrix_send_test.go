@@ -93,7 +93,7 @@ func tooBig(t *testing.T, r *row) sent {
 }
 
 // smallDatagrams sends datagrams whose heads come from all over their slab, since
-// thousands of others are held. How many of those lie across a page is chance: it goes
+// thousands of others are held. How many of those straddle a page boundary is chance: it goes
 // on until some did.
 func smallDatagrams(t *testing.T, r *row) sent {
 	const held, n, enough, rounds = 8000, 480, 4 * leastStruck, 10

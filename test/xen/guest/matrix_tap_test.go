@@ -20,7 +20,7 @@ import (
 )
 
 // A TAP device of the guest's, whose frames the guest forwards out of its
-// interface. Their heads lie in page fragments, at multiples of 64 bytes (the
+// interface. Their heads are in page fragments, at multiples of 64 bytes (the
 // tun driver's tun_build_skb, 5.10 to 7.2), and so cross pages.
 const (
 	tapName   = "lab0"
@@ -36,7 +36,7 @@ type frames struct {
 	min, max int // payload
 	// hold, if not 0, is after how many frames one comes that stays in this machine,
 	// unread: a driver that is done with each frame at once leaves the fragment to the
-	// next, which lies at the same place then.
+	// next, which is at the same offset then.
 	hold int
 }
 

@@ -25,6 +25,10 @@ func TestMatrix(t *testing.T) {
 	countCopies(t)
 	for _, g := range groups() {
 		t.Run(g.name, func(t *testing.T) {
+			if g.driver != "stock" && driverBuiltIn() {
+				g.noDriver(t)
+				return
+			}
 			g.load(t)
 			for _, backend := range cell.Backends {
 				t.Run(backend, func(t *testing.T) { g.run(t, backend) })
@@ -72,7 +76,7 @@ func unload(t *testing.T) {
 	t.Helper()
 	var out []byte
 	for range 50 {
-		if _, err := os.Stat("/sys/module/xen_netfront"); err != nil {
+		if !driverLoaded() || driverBuiltIn() {
 			return
 		}
 		var err error
@@ -119,11 +123,24 @@ func (g *group) run(t *testing.T, backend string) {
 // impossible writes the cells of a backend that this kernel does not have, with
 // the program's own words for it.
 func (g *group) impossible(t *testing.T, backend string) {
+	t.Helper()
 	out, err := exec.Command(program(t), "watch", "--backend", backend, "-d", "1s").CombinedOutput()
 	if exitCode(err) != 3 {
-		t.Errorf("xentrace watch --backend %s: status %d, want 3: this kernel has no BTF of the driver\n%s", backend, exitCode(err), out)
+		t.Errorf("xentrace watch --backend %s: status %d, want 3: this kernel does not have what it needs\n%s", backend, exitCode(err), out)
 	}
-	why := strings.TrimSpace(string(out))
+	g.writeImpossible(t, backend, strings.TrimSpace(string(out)))
+}
+
+// noDriver writes the cells of a driver that cannot be loaded.
+func (g *group) noDriver(t *testing.T) {
+	t.Helper()
+	for _, backend := range cell.Backends {
+		g.writeImpossible(t, backend, "the driver is part of this kernel: no other can be loaded in its place")
+	}
+}
+
+func (g *group) writeImpossible(t *testing.T, backend, why string) {
+	t.Helper()
 	for _, r := range g.rows {
 		c := newCell(t, r.path, backend)
 		c.Status, c.Why = cell.Impossible, why
@@ -134,8 +151,12 @@ func (g *group) impossible(t *testing.T, backend string) {
 // newCell begins a cell of this kernel.
 func newCell(t *testing.T, path, backend string) cell.Cell {
 	t.Helper()
+	release := env(t, "XENTRACE_LAB_KERNEL")
+	if guest := guestType(t); guest != "PV" {
+		release += ", " + guest
+	}
 	return cell.Cell{
-		Kernel: env(t, "XENTRACE_MATRIX_KERNEL"), Release: env(t, "XENTRACE_LAB_KERNEL"),
+		Kernel: env(t, "XENTRACE_MATRIX_KERNEL"), Release: release,
 		Path: path, Backend: backend, Said: map[string]uint64{},
 	}
 }
@@ -186,7 +207,7 @@ func sessionFaults(s *cell.Session, output *tool.Output) []string {
 			faults = append(faults, fmt.Sprintf(format, values...))
 		}
 	}
-	// The kernel leaves a kprobe's program out while another runs on its processor; from
+	// The kernel leaves a kprobe's program out while another runs on its CPU; from
 	// 6.7 on it shows so, and xentrace says it.
 	handed := s.TxPackets + s.TxDropped
 	fault(s.Counted > handed || s.Counted+s.Skipped < handed, "%d packets counted, %d said to be skipped: the interface sent %d and dropped %d",

@@ -4,7 +4,6 @@ package guest
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -88,7 +87,7 @@ func (r *row) walk(t *testing.T) *walk {
 func arrived(t *testing.T, port int, datagrams uint64) uint64 {
 	t.Helper()
 	var n uint64
-	for range 50 {
+	for range 300 {
 		if n = ask(t, "counts").Sink("udp", "ipv4", port).Datagrams; n >= datagrams {
 			break
 		}
@@ -178,7 +177,7 @@ func (w *walk) struck() uint64 {
 func (w *walk) judgeRecords(t *testing.T, v *judgement) {
 	t.Helper()
 	want, cause := w.verdict, w.cause
-	if w.untypedCause != "" && !typed(t) {
+	if w.untypedCause != "" && !driverTypes() {
 		cause = w.untypedCause
 		v.Note = fmt.Sprintf("the cause is `%s` here: the driver's structures are not known without its BTF", cause)
 	}
@@ -251,13 +250,6 @@ func (v *judgement) report(t *testing.T) {
 		t.Errorf("%s: %s", v.Path, v.Why)
 	}
 	write(t, v.Cell)
-}
-
-// typed reports whether the driver's structures are known on this kernel.
-func typed(t *testing.T) bool {
-	t.Helper()
-	_, err := os.Stat("/sys/kernel/btf/xen_netfront")
-	return err == nil
 }
 
 // interfaceCounters are those of the interface that the driver moves, and the bounce

@@ -14,12 +14,14 @@ import (
 	"time"
 
 	"xentrace/test/process"
+	"xentrace/test/role"
 	"xentrace/test/tool"
 )
 
 // TestMain is also the processes that these tests start.
 func TestMain(m *testing.M) {
 	process.Main()
+	role.Main(map[string]role.Role{"sender": playSender, "soak sender": playSoakSender})
 	os.Exit(m.Run())
 }
 
@@ -60,7 +62,7 @@ func tellsSenders(t *testing.T) bool {
 }
 
 // Whose packets are over the limit: with the driver that drops them those of a connection that is stuck, which a timer sends
-// again and again on top of processes that keep every processor busy; and those of
+// again and again on top of processes that keep every CPU busy; and those of
 // processes that are gone before anybody could look for them.
 func TestOwner(t *testing.T) {
 	for _, backend := range backends(t) {

@@ -191,7 +191,7 @@ func TestProbeScatterGatherOff(t *testing.T) {
 					t.Errorf("%d slots, attempt %d, status %d, %d dropped: want 1, 32, 0, 0", *p.Slots, p.Attempts, ran.Status, dropped)
 				}
 				if smallHeads(t) {
-					t.Error("no head lay across a page, though they do on this kernel with two processors")
+					t.Error("no head straddled a page boundary, though they do on this kernel with two CPUs")
 				}
 			default:
 				t.Errorf("verdict %s, want dropped or sent", tool.Text(p.Verdict))

@@ -28,8 +28,7 @@ func needNoCheck(t *testing.T, fatal bool) {
 // own structures, which take its BTF.
 func seesResponses(t *testing.T, backend string) bool {
 	t.Helper()
-	_, err := os.Stat("/sys/kernel/btf/xen_netfront")
-	return err == nil && backend != "tracepoint"
+	return driverTypes() && backend != "tracepoint"
 }
 
 // Every rocket is refused by the backend, one at a time, while the driver counts it

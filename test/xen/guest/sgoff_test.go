@@ -88,7 +88,7 @@ func checkScatterGather(t *testing.T, output *tool.Output, packets, dropped uint
 		t.Errorf("%d records, want the %d drops and %d bounces", output.Summary.Events, dropped, i.Bounced)
 	}
 	if dropped == 0 && smallHeads(t) {
-		t.Error("nothing was dropped, though small heads cross pages on this kernel with two processors")
+		t.Error("nothing was dropped, though small heads cross pages on this kernel with two CPUs")
 	}
 }
 

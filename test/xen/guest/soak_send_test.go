@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"xentrace/test/rocket"
+	"xentrace/test/role"
 )
 
 // soakSent is what one sender has handed to the kernel, and how often it could not: the
@@ -31,7 +32,7 @@ func (s *soakSent) add(other soakSent) {
 	s.BulkBytes, s.Refused = s.BulkBytes+other.BulkBytes, s.Refused+other.Refused
 }
 
-// soakSender is a process that sends from one processor until its input ends.
+// soakSender is a process that sends from one CPU until its input ends.
 type soakSender struct {
 	cmd    *exec.Cmd
 	stop   io.WriteCloser
@@ -44,8 +45,8 @@ func startSoakSender(t *testing.T, cpu int) soakSender {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := soakSender{cmd: exec.Command("taskset", fmt.Sprintf("%x", 1<<cpu), self, "-test.run", "^TestSoakSender$")}
-	s.cmd.Env = append(os.Environ(), fmt.Sprintf("XENTRACE_LAB_SOAK_PORT=%d", 7013+cpu))
+	to := netip.AddrPortFrom(peerAddr(t, "ipv4"), uint16(7013+cpu))
+	s := soakSender{cmd: role.CommandOf("soak sender", "taskset", fmt.Sprintf("%x", 1<<cpu), self, to.String())}
 	s.cmd.Stderr = os.Stderr
 	if s.stop, err = s.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
@@ -75,14 +76,15 @@ func (s soakSender) end(t *testing.T) soakSent {
 	return sent
 }
 
-// TestSoakSender is no test: it is the process that startSoakSender starts.
-func TestSoakSender(t *testing.T) {
-	var port uint16
-	if _, err := fmt.Sscan(os.Getenv("XENTRACE_LAB_SOAK_PORT"), &port); err != nil {
-		return
+// playSoakSender is the process that startSoakSender starts: it sends to that address until
+// its input ends, and prints what it sent.
+func playSoakSender(args []string) error {
+	to, err := netip.ParseAddrPort(args[0])
+	if err != nil {
+		return err
 	}
-	to := netip.AddrPortFrom(peerAddr(t, "ipv4"), port)
-	ctx, stop := context.WithCancel(t.Context())
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		stop()
@@ -105,9 +107,7 @@ func TestSoakSender(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if err := json.NewEncoder(os.Stdout).Encode(sent); err != nil {
-		t.Fatal(err)
-	}
+	return json.NewEncoder(os.Stdout).Encode(sent)
 }
 
 // sendSoakDatagrams sends ordinary datagrams of many lengths.

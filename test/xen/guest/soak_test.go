@@ -147,15 +147,15 @@ func (r *soakRun) end(t *testing.T) *tool.Interface {
 	return &r.summary.Interfaces[0]
 }
 
-// soakMemory is the tracer's resident memory, in KiB.
+// soakMemory is a process's resident memory, in KiB.
 type soakMemory struct {
 	anonymous int // what it allocated
 	mapped    int // its file, and those pages of the ring buffer that it has read so far
 }
 
-func (r *soakRun) memory(t *testing.T) (m soakMemory) {
+func residentMemory(t *testing.T, pid int) (m soakMemory) {
 	t.Helper()
-	for line := range strings.Lines(readFile(t, filepath.Join("/proc", strconv.Itoa(r.cmd.Process.Pid), "status"))) {
+	for line := range strings.Lines(readFile(t, filepath.Join("/proc", strconv.Itoa(pid), "status"))) {
 		name, value, _ := strings.Cut(line, ":")
 		switch name {
 		case "RssAnon":
@@ -184,7 +184,7 @@ func soakLength(t *testing.T) time.Duration {
 	return length
 }
 
-// Mixed traffic from every processor while the interface is toggled. At the end every
+// Mixed traffic from every CPU while the interface is toggled. At the end every
 // packet and every drop was counted, nothing was reported that did not happen, and the
 // tracer is as large as before.
 //
@@ -245,7 +245,7 @@ func soak(t *testing.T, run *soakRun, maps []*ebpf.Map, length time.Duration) (m
 	})
 	next := time.Now().Add(soakToggle)
 	for end := time.Now().Add(length); time.Now().Before(end); time.Sleep(time.Second) {
-		memory = append(memory, run.memory(t))
+		memory = append(memory, residentMemory(t, run.cmd.Process.Pid))
 		if time.Now().Before(next) {
 			continue
 		}

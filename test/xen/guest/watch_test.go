@@ -38,10 +38,17 @@ type amount struct {
 // backends returns those that this kernel has.
 func backends(t *testing.T) []string {
 	t.Helper()
-	if _, err := os.Stat("/sys/kernel/btf/xen_netfront"); err != nil {
-		return []string{"kprobe", "tracepoint"}
+	var backends []string
+	if realtime(t) {
+		return backends // every one is refused (TestRealtimeKernel)
 	}
-	return []string{"fentry", "kprobe", "tracepoint"}
+	if driverTypes() {
+		backends = append(backends, "fentry")
+	}
+	if hasKprobeEvents() {
+		backends = append(backends, "kprobe")
+	}
+	return append(backends, "tracepoint")
 }
 
 // program is xentrace, next to the tests.

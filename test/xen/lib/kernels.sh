@@ -1,16 +1,26 @@
 # shellcheck shell=bash
 # The kernels a guest can boot, and the Debian release each one comes from.
 
+# Debian's own, which everything runs on unless told otherwise.
 kernel_names=(5.10 6.1 6.12 newest)
+# Debian's other flavours: for clouds, and PREEMPT_RT.
+flavour_names=(6.12-cloud 6.12-rt)
+# built_names prints those that are built here, from kernels/*.config (lib/build.sh).
+built_names() { (cd "$lab/kernels" && printf '6.12-%s\n' *.config | sed 's/\.config$//' | grep -vx 6.12-guest | paste -sd ' '); }
+# is_built KERNEL tells whether the kernel is one of them.
+is_built() { [[ $1 == 6.12-* && -e $lab/kernels/${1#6.12-}.config ]]; }
 # Dom0 stays on one kernel, whatever the guest runs.
 dom0_kernel=6.1
 
 kernel_release() {
 	case $1 in
 	5.10) echo bullseye ;;
-	6.1 | 6.12) echo bookworm ;;
+	6.1 | 6.12 | 6.12-cloud | 6.12-rt) echo bookworm ;;
 	newest) echo sid ;;
-	*) fail "no kernel $1: choose one of ${kernel_names[*]}" ;;
+	*)
+		is_built "$1" || fail "no kernel $1: choose one of ${kernel_names[*]} ${flavour_names[*]} $(built_names)"
+		echo bookworm
+		;;
 	esac
 }
 
@@ -20,6 +30,7 @@ kernel_pattern() {
 	5.10) echo 'linux-image-5\.10\.0-[0-9]+-amd64' ;;
 	6.1) echo 'linux-image-6\.1\.0-[0-9]+-amd64' ;;
 	6.12) echo 'linux-image-6\.12\.[0-9]+\+deb12(\.[0-9]+)?-amd64' ;;
+	6.12-*) echo "linux-image-6\\.12\\.[0-9]+\\+deb12(\\.[0-9]+)?-${1#6.12-}-amd64" ;;
 	newest) echo 'linux-image-[0-9.]+\+deb[0-9]+(\.[0-9]+)?-amd64' ;;
 	esac
 }
@@ -30,7 +41,11 @@ uname_of() { cat "$cache/kernel/$1/uname"; }
 # fetch_kernel KERNEL makes sure of the kernel's image and the modules the lab packs.
 fetch_kernel() {
 	kernel_release "$1" >/dev/null
-	entry "kernel/$1" make_kernel "$1"
+	if is_built "$1"; then
+		fetch_built_kernel "$1"
+	else
+		entry "kernel/$1" make_kernel "$1"
+	fi
 }
 
 # choose_kernel KERNEL RELEASE prints the newest uname that has both an image and headers.

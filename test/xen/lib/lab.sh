@@ -16,6 +16,8 @@ lab=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$lab/lib/apt.sh"
 # shellcheck source=lib/kernels.sh
 . "$lab/lib/kernels.sh"
+# shellcheck source=lib/build.sh
+. "$lab/lib/build.sh"
 # shellcheck source=lib/userland.sh
 . "$lab/lib/userland.sh"
 # shellcheck source=lib/modules.sh

@@ -53,7 +53,7 @@ machine_entry() {
 # make_machine NEW boots and saves a machine.
 make_machine() {
 	local new=$1 command options
-	say "booting kernel $(uname_of "$kernel"), driver $driver, $vcpus vcpus (later runs continue from here)"
+	say "booting kernel $(uname_of "$kernel"), type $type, driver $driver, $vcpus vcpus (later runs continue from here)"
 	boot_ramdisk "$dir/dom0.cpio"
 	mapfile -t options < <(memory_file "$new/memory" on)
 	mapfile -t command < <(boot_command "$dir" "$dir/disk" "${options[@]}")

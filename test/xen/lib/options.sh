@@ -2,6 +2,7 @@
 # The settings of one run, which the flags of test/xen/run change.
 
 kernel=6.1
+type=pv
 driver=stock
 vcpus=1
 mtu=1500
@@ -41,6 +42,7 @@ parse_options() {
 option() {
 	case $1 in
 	--kernel) kernel=$2 ;;
+	--type) type=$(guest_type "$2") ;;
 	--driver) driver=$2 ;;
 	--vcpus) vcpus=$(number "$@") ;;
 	--mtu) mtu=$(number "$@") ;;
@@ -52,6 +54,19 @@ option() {
 	--keep) keep=$2 ;;
 	*) fail "no flag $1; see $0 --help" ;;
 	esac
+}
+
+guest_type() {
+	case $1 in
+	pv | pvh) echo "$1" ;;
+	*) fail "no type of guest $1: choose pv or pvh" ;;
+	esac
+}
+
+# split_column KERNEL[:TYPE] sets kernel and type.
+split_column() {
+	kernel=${1%:*} type=pv
+	[[ $1 != *:* ]] || type=$(guest_type "${1#*:}")
 }
 
 number() {

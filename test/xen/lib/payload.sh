@@ -31,7 +31,7 @@ payload() {
 	shift
 	mkdir -p "$tree/etc/lab" "$tree/lab"
 	# Not among the guest's settings, which saved machines were made with.
-	printf 'export XENTRACE_LAB_NETBACK=%s\n' "$(quote "$(netback_parameters)")" >"$tree/etc/lab/env"
+	printf 'export XENTRACE_LAB_NETBACK=%s XENTRACE_LAB_TYPE=%s\n' "$(quote "$(netback_parameters)")" "$type" >"$tree/etc/lab/env"
 	for pair in ${environment[@]+"${environment[@]}"}; do
 		[[ $pair == *=* ]] || fail "--env wants NAME=VALUE, not $pair"
 		printf 'export %s=%s\n' "${pair%%=*}" "$(quote "${pair#*=}")"

@@ -13,17 +13,29 @@ disk_size=1G
 guest_config() {
 	cat <<-EOF
 		name = "$1"
-		type = "pv"
+		type = "$type"
 		kernel = "$2/vmlinux"
 		ramdisk = "$2/initrd"
 		memory = 1024
 		vcpus = $vcpus
-		extra = "console=hvc0 panic=-1 loglevel=6 softlockup_panic=1 watchdog_thresh=60 $append"
+		extra = "console=hvc0 panic=-1 loglevel=6 softlockup_panic=1 watchdog_thresh=60 $(type_words)$append"
 		vif = ["script=$3,mac=$guest_mac,vifname=guest0"]
 		disk = ["$4"]
 		on_crash = "destroy"
 		on_reboot = "destroy"
 	EOF
+}
+
+# type_words prints what the type of guest adds to the kernel's command line. A PVH guest
+# whose memory is laid out at random dies of triple faults at boot more often.
+type_words() { [[ $type = pv ]] || printf 'nokaslr '; }
+
+# processor prints QEMU's. A hardware-virtualised guest runs on an emulated AMD SVM.
+processor() {
+	case $type in
+	pv) echo qemu64 ;;
+	*) echo qemu64,+svm,+npt ;;
+	esac
 }
 
 # boot_command DIR DISK MEMORY... prints, one word a line, the command that boots the
@@ -52,7 +64,7 @@ machine_command() {
 	else
 		printf '%s\n' -accel tcg,thread=multi
 	fi
-	printf '%s\n' -cpu qemu64 -smp 2 -m "$memory" \
+	printf '%s\n' -cpu "$(processor)" -smp 2 -m "$memory" \
 		-display none -nodefaults -no-reboot -nic none -parallel none -monitor none \
 		-qmp "unix:$dir/qmp,server=on,wait=off" \
 		-drive "file=$disk,format=raw,if=ide,cache=unsafe" \

@@ -8,12 +8,14 @@ fetch_source() { entry "source/$1" make_source "$1"; }
 
 # make_headers NEW KERNEL unpacks the headers that fit the kernel in the cache.
 make_headers() {
-	local new=$1 kernel=$2 release uname common deb series
+	local new=$1 kernel=$2 release uname version common deb series
 	release=$(kernel_release "$kernel")
 	uname=$(uname_of "$kernel")
-	common=${uname%-amd64}-common
+	version=$(sed -E 's/(-cloud|-rt)?-amd64$//' <<<"$uname")
+	common=$version-common
+	[[ $uname != *-rt-amd64 ]] || common=$common-rt
 	series=$(sed -E 's/^([0-9]+\.[0-9]+).*/\1/' <<<"$uname")
-	for deb in "linux-kbuild-$uname" "linux-kbuild-${uname%-amd64}" "linux-kbuild-$series"; do
+	for deb in "linux-kbuild-$uname" "linux-kbuild-$version" "linux-kbuild-$series"; do
 		has_package "$release" "$deb" && break
 	done
 	download "$new" "$release" "linux-headers-$uname" "linux-headers-$common" "$deb"
@@ -53,6 +55,7 @@ make_source() {
 
 # fetch_build_inputs KERNEL makes sure of everything a driver is built from.
 fetch_build_inputs() {
+	! is_built "$1" || fail "the driver is part of the kernel $1: it has no variants"
 	fetch_kernel "$1"
 	fetch_source "$1"
 	fetch_headers "$1"
@@ -64,5 +67,5 @@ forget() {
 	local release
 	release=$(kernel_release "$1")
 	refresh "$release"
-	rm -rf "$cache"/{kernel,headers,source}/"$1" "$cache/toolchain/$release"
+	rm -rf "$cache"/{kernel,headers,source,tree}/"$1" "$cache/toolchain/$release"
 }

@@ -15,7 +15,7 @@ const opening = `# Every path, every kernel
 Each path of a packet through xen-netfront, what xentrace reports, and whether that is
 right. This page is the output of a run of %smake test-xen-all%s in the Xen
 lab (test/xen): real guests with the real driver, and variants of it where Debian's
-cannot take the path.
+cannot take the path. The guests are PV, those of columns with PVH hardware-virtualised.
 
 A mark stands for a backend, in the order fentry, kprobe, tracepoint:
 ✔ what was sent, what xentrace reported, the interface's %stx_dropped%s and what the peer received agree, to the packet;

@@ -18,7 +18,7 @@ page as it was before stands in parentheses.
 - **least, median**: of the rounds; a round is the median of 12 bursts of 10 datagrams or 2 segments. A column without "median" is the least.
 - **received**: instructions of the NET_RX softirq per packet, in bursts of 10.
 - **until ready**: CPU time of the process from fork to its ready file, in instructions; the elapsed time includes waits.
-- **peak RSS**: of the whole run; the guest's binary is in memory too (a tmpfs), and the ring buffer of 4 MiB is mapped, and counted, twice.
+- **peak RSS**: of the whole run; the guest's binary is in memory too (a tmpfs), the ring buffer of 4 MiB is kernel memory, of which 128 KiB are mapped, and counted, at a time.
 - **per reported packet**: run time of the BPF programs, and CPU time of the process with its system calls.
 
 `

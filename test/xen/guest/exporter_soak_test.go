@@ -1,0 +1,308 @@
+//go:build xenlab
+
+package guest
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	exporterToggle = 5 * time.Second
+	exporterReload = time.Minute // or half of the soak, if that is shorter
+	exporterDisk   = 24          // MiB that the recording's file system has; it wants 16 of them free
+	exporterFill   = 10          // MiB that are taken away from it
+)
+
+// exporterRun is the exporter in a soak.
+type exporterRun struct {
+	t       *testing.T
+	process *exec.Cmd
+	stderr  bytes.Buffer
+	disk    string // where a file system of its own is mounted
+
+	before  map[string]float64 // the last scrape
+	scrapes int
+	samples []exporterSample
+}
+
+// exporterSample is what the exporter holds at one moment.
+type exporterSample struct{ memory, descriptors, goroutines int } // memory in KiB
+
+func startExporterRun(t *testing.T) *exporterRun {
+	t.Helper()
+	r := &exporterRun{t: t, disk: t.TempDir()}
+	command(t, "mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%dm", exporterDisk), "tmpfs", r.disk)
+	t.Cleanup(func() { command(t, "umount", r.disk) })
+	backend := withoutFentry(t)[0] // fentry would hold the driver
+	r.process = exec.Command(filepath.Join(filepath.Dir(program(t)), "xentrace-exporter"),
+		"-i", ifname, "--backend", backend, "--record", filepath.Join(r.disk, "recording"), "--max-size", "4MiB")
+	r.process.Stderr = &r.stderr
+	if err := r.process.Start(); err != nil {
+		t.Fatalf("%v: build it, and name it with --file (make test-xen-exporter-soak does)", err)
+	}
+	t.Cleanup(func() { _ = r.process.Process.Kill() })
+	r.eventually("the exporter is ready", func() bool {
+		response, err := http.Get("http://127.0.0.1:10118/-/ready")
+		if err != nil {
+			return false
+		}
+		defer response.Body.Close()
+		return response.StatusCode == http.StatusOK
+	})
+	return r
+}
+
+func (r *exporterRun) eventually(what string, is func() bool) {
+	r.t.Helper()
+	for deadline := time.Now().Add(2 * time.Minute); !is(); time.Sleep(time.Second) {
+		if time.Now().After(deadline) {
+			r.t.Fatalf("after 2 minutes it is not so that %s: %s", what, r.stderr.String())
+		}
+	}
+}
+
+// scrape returns every series by its text, and checks that no counter went back.
+func (r *exporterRun) scrape() map[string]float64 {
+	r.t.Helper()
+	response, err := http.Get("http://127.0.0.1:10118/metrics")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusOK {
+		r.t.Fatalf("%s, %v", response.Status, err)
+	}
+	now := make(map[string]float64)
+	for line := range strings.Lines(string(text)) {
+		if i := strings.LastIndexByte(line, ' '); i > 0 && line[0] != '#' {
+			if now[line[:i]], err = strconv.ParseFloat(strings.TrimSpace(line[i:]), 64); err != nil {
+				r.t.Fatal(err)
+			}
+		}
+	}
+	for series, value := range r.before {
+		name, _, _ := strings.Cut(series, "{")
+		if after, there := now[series]; strings.HasSuffix(name, "_total") && (!there || after < value) {
+			r.t.Errorf("%s went from %g to %g (%t)", series, value, after, there)
+		}
+	}
+	r.before = now
+	r.scrapes++
+	return now
+}
+
+// sum is that of the series of one metric of the interface.
+func sum(series map[string]float64, name string) (total uint64) {
+	for text, value := range series {
+		if strings.HasPrefix(text, name+"{") && strings.Contains(text, `device="`+ifname+`"`) {
+			total += uint64(value)
+		}
+	}
+	return total
+}
+
+// sentByExporter is how many packets were handed to the driver and not dropped.
+func sentByExporter(series map[string]float64) uint64 {
+	return sum(series, "xentrace_packets_total") - sum(series, "xentrace_dropped_packets_total")
+}
+
+// fresh scrapes once no answer from before is served again.
+func (r *exporterRun) fresh() map[string]float64 {
+	r.t.Helper()
+	time.Sleep(600 * time.Millisecond) // an answer serves for 500 ms
+	return r.scrape()
+}
+
+// exporterLife is one life of the interface: what was counted when it began.
+type exporterLife struct{ counted, least, most uint64 }
+
+// beginLife returns what is counted as a life of the interface begins; what it sent before
+// that is between two readings.
+func (r *exporterRun) beginLife() exporterLife {
+	r.t.Helper()
+	time.Sleep(600 * time.Millisecond)
+	least := counter(r.t, "tx_packets")
+	counted := sentByExporter(r.scrape())
+	return exporterLife{counted, least, counter(r.t, "tx_packets")}
+}
+
+// endLife sets the interface down and compares: what the interface has sent in this life was
+// counted, no more and no less.
+func (r *exporterRun) endLife(l exporterLife) {
+	r.t.Helper()
+	link(r.t, "down")
+	time.Sleep(time.Second)
+	sent := counter(r.t, "tx_packets")
+	counted := sentByExporter(r.fresh()) - l.counted
+	if counted < sent-l.most || counted > sent-l.least {
+		r.t.Errorf("%d packets counted, the interface sent %d to %d", counted, sent-l.most, sent-l.least)
+	}
+	r.t.Logf("soak: a life of the interface: %d packets counted, %d to %d sent", counted, sent-l.most, sent-l.least)
+}
+
+// reload ends one life of the interface and begins another.
+func (r *exporterRun) reload(l exporterLife) exporterLife {
+	r.t.Helper()
+	r.endLife(l)
+	netfront(r.t, "unload")
+	netfront(r.t, "load")
+	r.eventually("the driver is watched again", func() bool {
+		now := r.scrape()
+		return now["xentrace_hooks_missing"] == 0 && sum(now, "xentrace_interface_present") == 1
+	})
+	return r.beginLife()
+}
+
+// fill takes space away until the recording is paused, and gives it back.
+func (r *exporterRun) fill() {
+	r.t.Helper()
+	hog := filepath.Join(r.disk, "hog")
+	if err := os.WriteFile(hog, make([]byte, exporterFill<<20), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	r.eventually("the recording is paused", func() bool { return r.scrape()["xentrace_recording_paused"] == 1 })
+	if err := os.Remove(hog); err != nil {
+		r.t.Fatal(err)
+	}
+	r.eventually("it goes on", func() bool { return r.scrape()["xentrace_recording_paused"] == 0 })
+}
+
+// sample notes what the exporter holds.
+func (r *exporterRun) sample(now map[string]float64) {
+	r.t.Helper()
+	descriptors, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", r.process.Process.Pid))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.samples = append(r.samples, exporterSample{
+		residentMemory(r.t, r.process.Process.Pid).anonymous, len(descriptors), int(now["go_goroutines"]),
+	})
+}
+
+// checkFlat checks that the last quarter held no more than the one before.
+func (r *exporterRun) checkFlat() {
+	r.t.Helper()
+	var quarters [4]exporterSample
+	for n, s := range r.samples {
+		q := &quarters[4*n/len(r.samples)]
+		q.memory, q.descriptors, q.goroutines = max(q.memory, s.memory), max(q.descriptors, s.descriptors), max(q.goroutines, s.goroutines)
+	}
+	r.t.Logf("soak: at most %+v of KiB, descriptors and goroutines by quarters; %d samples", quarters, len(r.samples))
+	before, last := quarters[2], quarters[3]
+	// A driver that is being read has a few of its own.
+	const leeway = 8
+	if last.memory > before.memory+soakGrowth || last.descriptors > before.descriptors+leeway || last.goroutines > before.goroutines+leeway {
+		r.t.Errorf("%+v in the last quarter, %+v in the one before: it grows", last, before)
+	}
+}
+
+// An exporter that records, under traffic: the interface is toggled every 5 s, its driver is
+// loaded again every minute, its disk fills twice, and it is scraped every second. Counters
+// are the interface's, life by life, and what it holds stays the same. It takes
+// XENTRACE_EXPORTER_SOAK.
+func TestExporterSoak(t *testing.T) {
+	text := os.Getenv("XENTRACE_EXPORTER_SOAK")
+	if text == "" {
+		t.Skip("make test-xen-exporter-soak runs it")
+	}
+	length, err := time.ParseDuration(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { setUp(t, place{name: ifname}) })
+	r := startExporterRun(t)
+	time.Sleep(4 * time.Second) // the driver's code is read next to the counting; unloaded before, it never is
+	var senders []soakSender
+	for cpu := range atoi(t, env(t, "XENTRACE_LAB_VCPUS")) {
+		senders = append(senders, startSoakSender(t, cpu))
+	}
+	reloads := r.soak(length)
+	for _, s := range senders {
+		s.end(t)
+	}
+	last := r.fresh()
+	t.Logf("soak: %v, %d reloads, %d scrapes; dropped %d, linearized %d", length, reloads, r.scrapes,
+		sum(last, "xentrace_dropped_packets_total"), sum(last, "xentrace_linearized_packets_total"))
+	for _, name := range []string{`xentrace_lost_records_total{reason="ring"}`, "xentrace_collect_errors_total", "xentrace_series_suppressed"} {
+		if n, there := last[name]; !there || n != 0 {
+			t.Errorf("%s is %g (%t), want 0", name, n, there)
+		}
+	}
+	if n := last[`xentrace_notices_total{id="recording_paused"}`]; n < 2 {
+		t.Errorf("the recording was paused %g times, want 2", n)
+	}
+	if n := last[`xentrace_notices_total{id="driver_reloaded"}`]; n != float64(reloads) || reloads == 0 {
+		t.Errorf("the driver was reloaded %d times, %g of them noticed", reloads, n)
+	}
+	r.checkFlat()
+	r.end()
+}
+
+// soak does all that until the time is up, and returns how often it loaded the driver again.
+func (r *exporterRun) soak(length time.Duration) (reloads int) {
+	r.t.Helper()
+	began := time.Now()
+	fills := []time.Duration{length / 4, length * 3 / 4}
+	toggle, reload := exporterToggle, min(exporterReload, length/2)
+	toggles := []string{"ethtool -K eth0 sg off", "ethtool -K eth0 sg on tso on gso on"}
+	life := r.beginLife()
+	for n := 0; time.Since(began) < length; time.Sleep(time.Second) {
+		r.sample(r.scrape())
+		passed := time.Since(began)
+		if passed >= toggle {
+			command(r.t, strings.Fields(toggles[n%2])...)
+			n, toggle = n+1, toggle+exporterToggle
+		}
+		if len(fills) > 0 && passed >= fills[0] {
+			r.fill()
+			fills = fills[1:]
+		}
+		if passed >= reload {
+			life = r.reload(life)
+			reloads++
+			reload += exporterReload
+		}
+	}
+	r.endLife(life)
+	setUp(r.t, place{name: ifname})
+	return reloads
+}
+
+// end ends the exporter, and reads its recording.
+func (r *exporterRun) end() {
+	r.t.Helper()
+	if err := r.process.Process.Signal(unix.SIGTERM); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := r.process.Wait(); err != nil {
+		r.t.Errorf("%v: %s", err, r.stderr.String())
+	}
+	types := make(map[string]int)
+	for line := range strings.Lines(replayed(r.t, "replay", "-o", "json", filepath.Join(r.disk, "recording"))) {
+		if _, rest, found := strings.Cut(line, `"type":"`); found {
+			name, _, _ := strings.Cut(rest, `"`)
+			types[name]++
+		}
+	}
+	r.t.Logf("soak: the recording has %v", types)
+	for _, want := range []string{"packet", "summary"} {
+		if types[want] == 0 {
+			r.t.Errorf("the recording has no %s, only %v", want, slices.Sorted(maps.Keys(types)))
+		}
+	}
+}
