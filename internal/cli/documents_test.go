@@ -243,6 +243,11 @@ func TestManualPages(t *testing.T) {
 			t.Errorf("xentrace(1) does not list %s and its page", name)
 		}
 	}
+	for _, part := range []string{".SH KEYS OF --live", "\\fBpage up/down\\fP\n", "\\fB^L\\fP\n", "\\fB?\\fP\n"} {
+		if text := strings.ReplaceAll(pages["xentrace-watch"], `\-`, "-"); !strings.Contains(text, part) {
+			t.Errorf("xentrace-watch(1) has no %q", part)
+		}
+	}
 	if !strings.Contains(main, "dom0") {
 		t.Error("the page does not mention Xen's own xentrace")
 	}

@@ -7,6 +7,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
 	"github.com/spf13/pflag"
+
+	"xentrace/internal/live"
 )
 
 func (a *app) manCommand() *cobra.Command {
@@ -56,6 +58,12 @@ func (a *app) man(c *cobra.Command) error {
 		define(option(f))
 		f.Hidden = true // GenMan would list it without the name of its value
 	})
+	if c.Flags().Lookup("live") != nil {
+		b.WriteString("# KEYS OF --live\n")
+		for _, key := range live.Keys() {
+			define("**"+key.What+"**", key.Means)
+		}
+	}
 	b.WriteString("# EXIT STATUS\n")
 	for _, e := range statusesOf(c) {
 		define("**"+e.status+"**", e.means)

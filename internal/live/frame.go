@@ -188,7 +188,13 @@ func (m *model) pageLines(all []line, room int) []line {
 	return all[m.scroll:min(m.scroll+room, len(all))]
 }
 
-var helpTexts = []struct{ what, means string }{
+// A Help is a key of the screen, or a word on it, and what it does or means.
+type Help struct{ What, Means string }
+
+// Keys are those of the screen.
+func Keys() []Help { return keyTexts }
+
+var keyTexts = []Help{
 	{"up down", "select a flow, also k and j; scroll a page that is longer than the screen"},
 	{"page up/down", "one screen up or down, also b and space"},
 	{"home end", "first and last, also g and G"},
@@ -199,7 +205,9 @@ var helpTexts = []struct{ what, means string }{
 	{"^Z", "suspend; fg resumes. Events that find the ring buffer full meanwhile count in lost"},
 	{"?", "this page, also h"},
 	{"q", "quit, also ^C; prints the summary"},
-	{"", ""},
+}
+
+var wordTexts = []Help{
 	{"over_limit", "packets over the slot limit (18), whatever their verdict"},
 	{"tx_dropped", "delta of the interface's own counter since the start"},
 	{"lost", "not recorded. ring: ring buffer full; flows: flow table full (the counts are right in both cases); recursion and missed: the kernel skipped a BPF program, and its packet may not be counted. ?: this kernel does not report it"},
@@ -212,8 +220,8 @@ var helpTexts = []struct{ what, means string }{
 func (m *model) helpLines(columns int) []line {
 	const indent = 14
 	lines := []line{m.rule("help", columns)}
-	for _, h := range helpTexts {
-		lines = appendLabelled(lines, span{h.what, heading}, indent, span{h.means, plain}, columns)
+	for _, h := range slices.Concat(keyTexts, []Help{{}}, wordTexts) {
+		lines = appendLabelled(lines, span{h.What, heading}, indent, span{h.Means, plain}, columns)
 	}
 	return lines
 }

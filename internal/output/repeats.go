@@ -31,15 +31,26 @@ type Repeats struct {
 }
 
 type repeatKey struct {
-	device              int
-	netns               uint32
-	layer               event.Layer
-	verdict             event.Verdict
-	cause               event.Cause
-	reason              string
-	etherType           uint16
+	device      int
+	netns       uint32
+	layer       event.Layer
+	verdict     event.Verdict
+	cause       event.Cause
+	reason      string
+	etherType   uint16
+	flow, inner repeatFlow
+}
+
+type repeatFlow struct {
 	proto               uint8
 	source, destination netip.AddrPort
+}
+
+func flowOf(f *event.Flow) repeatFlow {
+	if f == nil {
+		return repeatFlow{}
+	}
+	return repeatFlow{f.Proto, f.Source, f.Destination}
 }
 
 type repeat struct {
@@ -57,14 +68,10 @@ func NewRepeats(out io.Writer, t *Text, live bool) *Repeats {
 }
 
 func keyOf(p *event.Packet) repeatKey {
-	k := repeatKey{
+	return repeatKey{
 		device: p.Interface.Index, netns: p.Interface.NetNS, layer: p.Layer, verdict: p.Verdict, cause: p.Cause,
-		reason: p.Reason, etherType: p.EtherType,
+		reason: p.Reason, etherType: p.EtherType, flow: flowOf(p.Flow), inner: flowOf(p.Inner),
 	}
-	if p.Flow != nil {
-		k.proto, k.source, k.destination = p.Flow.Proto, p.Flow.Source, p.Flow.Destination
-	}
-	return k
 }
 
 // Emit writes an event, or counts a packet that repeats one.
@@ -139,7 +146,7 @@ func (t *Text) appendRepeats(b []byte, o *repeat) []byte {
 	p := &o.last
 	b, used := t.appendColumns(b, p.Time, p.Interface.Name, VerdictWords(p), verdictColour(p.Verdict), p.Slots, p.Limit, strconv.Itoa(p.Len))
 	start := len(b)
-	b = t.appendFlow(b, p, used)
+	b = t.appendInner(t.appendFlow(b, p, used), p.Inner, used, start)
 	note := fmt.Sprintf("  %s more in %s", Grouped(o.count), Seconds(p.Time.Sub(o.since)))
 	if used+utf8.RuneCount(b[start:])+len(note) > t.width() {
 		b, note = appendSpaces(append(b, '\n'), continuation), note[2:]

@@ -96,6 +96,24 @@ func TestRepeatsOfARecording(t *testing.T) {
 	})
 }
 
+// Connections in one tunnel have one outer flow, and are told apart.
+func TestRepeatsInATunnel(t *testing.T) {
+	var out bytes.Buffer
+	r := NewRepeats(&out, text(200), true)
+	for n := range 6 {
+		p := dropAt(n, 1, event.SGOff)
+		p.Inner = tcpFlow("10.0.0.5:49152", "10.0.0.9:5001")
+		p.Inner.Destination = netip.AddrPortFrom(p.Inner.Destination.Addr(), uint16(5001+n%2))
+		_ = r.Emit(p)
+	}
+	_ = r.Emit(&event.Notice{})
+	for _, part := range []string{"(inner 10.0.0.5:49152 > 10.0.0.9:5001 tcp)", "(inner 10.0.0.5:49152 > 10.0.0.9:5002 tcp)"} {
+		if all := out.String(); strings.Count(all, part) != 2 || strings.Count(all, "2 more in") != 2 {
+			t.Errorf("%s: want a line and a count of 2 more in\n%s", part, all)
+		}
+	}
+}
+
 // Every packet is in a line or in a count, however many flows there are.
 func TestRepeatsLoseNothing(t *testing.T) {
 	const flows, packets = 3 * maxRepeats, 20_000

@@ -88,8 +88,10 @@ func (t *Text) appendHeader(b []byte) []byte {
 func (t *Text) AppendPacket(b []byte, p *event.Packet) []byte {
 	b, used := t.appendColumns(b, p.Time, p.Interface.Name, VerdictWords(p), verdictColour(p.Verdict), p.Slots, p.Limit, strconv.Itoa(p.Len))
 	start := len(b)
-	b = t.appendFlow(b, p, used)
-	b = t.appendOwner(b, p.Process, used, start)
+	b = t.appendInner(t.appendFlow(b, p, used), p.Inner, used, start)
+	if p.Process != nil {
+		b = t.appendWords(b, Escape(p.Process.Comm)+"("+strconv.Itoa(p.Process.PID)+")", used, start)
+	}
 	if p.Layer == event.LayerElsewhere {
 		return t.appendWhere(b, p, used+utf8.RuneCount(b[start:]), bytes.IndexByte(b[start:], '\n') >= 0)
 	}
@@ -152,13 +154,17 @@ func (t *Text) appendFlow(b []byte, p *event.Packet, used int) []byte {
 	return append(b, rest...)
 }
 
-// appendOwner appends the process after a flow that begins at start, in column used: on
-// the same line if it fits.
-func (t *Text) appendOwner(b []byte, p *event.Process, used, start int) []byte {
-	if p == nil {
+// appendInner appends what a tunnel carries, if the packet is one.
+func (t *Text) appendInner(b []byte, inner *event.Flow, used, start int) []byte {
+	if inner == nil {
 		return b
 	}
-	words := Escape(p.Comm) + "(" + strconv.Itoa(p.PID) + ")"
+	return t.appendWords(b, "(inner "+Endpoints(inner.Proto, inner.Source, inner.Destination)+")", used, start)
+}
+
+// appendWords appends words after a flow that begins at start, in column used: on the same
+// line if they fit.
+func (t *Text) appendWords(b []byte, words string, used, start int) []byte {
 	if end := bytes.LastIndexByte(b[start:], '\n'); end >= 0 {
 		used, start = 0, start+end+1
 	}
