@@ -6,6 +6,7 @@ import (
 	"hash"
 	"io"
 	"os"
+	"sync"
 )
 
 // A File is what was read of one.
@@ -18,7 +19,9 @@ type File struct {
 // A digest hashes a file while it is read: one that is opened again may be another, or, as a
 // FIFO, empty.
 type digest struct {
-	path  string
+	path string
+
+	mu    sync.Mutex // whoever reads the file may outlive an interrupt
 	sum   hash.Hash
 	bytes int64
 }
@@ -43,6 +46,8 @@ func digestsOf(files []file) (all []*digest) {
 }
 
 func (d *digest) Write(b []byte) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.bytes += int64(len(b))
 	return d.sum.Write(b)
 }
@@ -50,7 +55,9 @@ func (d *digest) Write(b []byte) (int, error) {
 // Files returns what was read, once Next returned io.EOF; nil unless ReadOptions.Hash.
 func (s *Source) Files() (all []File) {
 	for _, d := range s.digests {
+		d.mu.Lock()
 		all = append(all, File{d.path, fmt.Sprintf("%x", d.sum.Sum(nil)), d.bytes})
+		d.mu.Unlock()
 	}
 	return all
 }

@@ -14,12 +14,8 @@ import (
 // /proc/kallsyms is read only where the types are not enough.
 func TestLearnNames(t *testing.T) {
 	need.Root(t, "to read the kernel's symbols")
-	if !kernel.HasKernelTypes() {
-		t.Skip("the kernel has no BTF")
-	}
-	if netfront.Loaded() {
-		t.Skip("the driver is loaded: its symbols are found")
-	}
+	need.That(t, kernel.HasKernelTypes(), "a kernel with BTF")
+	need.That(t, !netfront.Loaded(), "a kernel without the driver: its symbols are found")
 	for _, test := range []struct {
 		name   string
 		loaded bool
