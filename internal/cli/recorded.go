@@ -74,7 +74,11 @@ func (r *recorded) collect(ctx context.Context, redactor *redact.Redactor, paths
 	collector := report.NewCollector()
 	_, err = session.Run(ctx, session.Options{
 		Source: source, Sink: redacting(collector, redactor),
-		Summarize: func(*event.Totals) *event.Summary { return source.Summary() },
+		Summarize: func(*event.Totals) *event.Summary {
+			summary := *source.Summary()
+			explainRecorded(&summary, source.Unfinished())
+			return &summary
+		},
 	})
 	for _, run := range unfinishedSentences(source.Unfinished(), time.UTC) {
 		o.Unfinished = append(o.Unfinished, strings.ToUpper(run[:1])+run[1:]+".")
@@ -205,6 +209,9 @@ func (r *recorded) createPage(path string, inPlace bool) (*pageFile, error) {
 	if err == nil && !info.Mode().IsRegular() {
 		return nil, usageError{fmt.Errorf("--write %s: not a regular file", path)}
 	}
+	if err == nil && info.Size() > 0 && !isPage(path) {
+		return nil, usageError{fmt.Errorf("--write %s: exists and is not an HTML page; choose another name, or remove it", path)}
+	}
 	p := &pageFile{path: path, rename: !inPlace, fresh: err != nil}
 	if inPlace {
 		p.file, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
@@ -218,6 +225,19 @@ func (r *recorded) createPage(path string, inPlace bool) (*pageFile, error) {
 		return nil, ofPath(fmt.Errorf("--write %s: %w", path, err))
 	}
 	return p, nil
+}
+
+// isPage reports whether a file begins as a page does: a new page may replace it, and replaces
+// neither a recording nor anything else.
+func isPage(path string) bool {
+	file, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = file.Close() }() // only read from
+	begins := make([]byte, len(report.Begins))
+	_, err = io.ReadFull(file, begins)
+	return err == nil && strings.EqualFold(string(begins), report.Begins)
 }
 
 // finish writes the page.

@@ -103,6 +103,7 @@ func (o *replayOptions) run(ctx context.Context, args []string) error {
 			}
 			text.Histogram = source.Histogram()
 			summary := *source.Summary()
+			explainRecorded(&summary, source.Unfinished())
 			return &summary
 		},
 	})

@@ -107,25 +107,30 @@ func recordingWith(t *testing.T, events ...event.Event) string {
 	return path
 }
 
-// A run that was killed is shown to its last event, with the moment at which its counts end;
-// so on the page.
+// A run that was killed is shown and counted to its last event, what no interval explains
+// included; so on the page.
 func TestReplayOfAKilledRun(t *testing.T) {
 	recording := recordingOf(t, "night.jsonl", 40)
 	events := eventsOf(t, recording)
 	last := *events[1].(*event.Packet)
-	last.Time = time.Date(2026, 11, 27, 2, 0, 33, 0, time.UTC)
+	last.Time, last.Cause, last.Slots = time.Date(2026, 11, 27, 2, 0, 33, 0, time.UTC), event.SGOff, 2
 	killed := recordingWith(t, append(events, &last)...)
 	clock := func(second int) string {
 		return time.Date(2026, 11, 27, 2, 0, second, 0, time.UTC).Local().Format("2006-01-02 15:04:05")
 	}
-	want := "run ended at " + clock(33) + " without a summary (killed, or still running): counts end at its last interval, " + clock(30) + "; 1 event after it shown, not counted\n"
+	want := "run ended at " + clock(33) + " without a summary (killed, or still running): counts end at its last interval, " + clock(30) + "; 1 later event is counted from its record\n"
 	got := runWith(t, nil, "replay", killed)
-	if n := strings.Count(got.stdout, "too_many_slots   "); got.status != 0 || n != 41 || !strings.HasSuffix(got.stderr, want) || !strings.Contains(got.stdout, "3,000 packets seen") {
-		t.Errorf("status %d, %d packets, want 41: %s\n%s", got.status, n, got.stderr, got.stdout)
+	if n := strings.Count(got.stdout, "too_many_slots   "); got.status != 0 || n != 40 || !strings.HasSuffix(got.stderr, want) {
+		t.Errorf("status %d, %d packets, want 40: %s\n%s", got.status, n, got.stderr, got.stdout)
+	}
+	for _, counted := range []string{"dropped        41  too_many_slots 40, sg_off 1\n", "tx_dropped      ?  unknown: the run was killed", "\nsg_off (1): ", "# ethtool -K eth0 sg on", "3,001 packets seen, "} {
+		if !strings.Contains(got.stdout, counted) {
+			t.Errorf("no %q in\n%s", counted, got.stdout)
+		}
 	}
 	page := filepath.Join(t.TempDir(), "page.html")
 	got = runWith(t, nil, "report", killed, "-w", page)
-	sentence := "Run ended at 2026-11-27 02:00:33 without a summary (killed, or still running): counts end at its last interval, 2026-11-27 02:00:30; 1 event after it shown, not counted."
+	sentence := "Run ended at 2026-11-27 02:00:33 without a summary (killed, or still running): counts end at its last interval, 2026-11-27 02:00:30; 1 later event is counted from its record."
 	if n := strings.Count(readPage(t, page), sentence); got.status != 0 || n != 2 {
 		t.Errorf("status %d, %d times on the page, want 2: %s", got.status, n, got.stderr)
 	}
@@ -143,9 +148,9 @@ func TestUnfinishedSentences(t *testing.T) {
 	}
 	runs.Last[1].Counted = time.Time{}
 	want := []string{
-		"3 runs without a summary before; 12,000 events not counted",
-		"run ended at 2026-11-27 02:08:00 without a summary (killed, or still running): counts end at its last interval, 2026-11-27 02:07:00; 2,000 events after it shown, not counted",
-		"run ended at 2026-11-27 02:09:00 without a summary (killed, or still running): it has no interval yet (10 s); its 1,000 events shown, not counted",
+		"3 runs without a summary before; 12,000 events are counted from their records",
+		"run ended at 2026-11-27 02:08:00 without a summary (killed, or still running): counts end at its last interval, 2026-11-27 02:07:00; 2,000 later events are counted from their records",
+		"run ended at 2026-11-27 02:09:00 without a summary (killed, or still running): it has no interval yet (10 s); 1,000 events are counted from their records",
 		"run ended at 2026-11-27 02:10:00 without a summary (killed, or still running): counts end at its last interval, 2026-11-27 02:09:00",
 	}
 	if got := unfinishedSentences(runs, time.UTC); !slices.Equal(got, want) {

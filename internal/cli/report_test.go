@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -216,5 +217,33 @@ func TestMoments(t *testing.T) {
 		if b, err := parseMoment(text); err == nil {
 			t.Errorf("%q is %v", text, fmt.Sprint(b))
 		}
+	}
+}
+
+// A page replaces an older page, and neither the recording that it is made of nor anything else.
+func TestPageReplacesPagesOnly(t *testing.T) {
+	recording := recordingOf(t, "night.jsonl", 3)
+	before, err := os.ReadFile(recording)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := filepath.Join(t.TempDir(), "page.html")
+	for name, c := range map[string]struct {
+		line   []string
+		status int
+	}{
+		"no file":           {[]string{"report", recording, "-w", page}, 0},
+		"a page":            {[]string{"report", recording, "-w", page}, 0},
+		"the recording":     {[]string{"report", recording, "-w", recording}, 2},
+		"one of two":        {[]string{"compare", recording, recording, "-w", recording}, 2},
+		"a file of another": {[]string{"report", recording, "-w", "testdata/banned.txt"}, 2},
+	} {
+		got := runWith(t, nil, c.line...)
+		if got.status != c.status || c.status == 2 && !strings.Contains(got.stderr, "exists and is not an HTML page") {
+			t.Errorf("%s: status %d, %s", name, got.status, got.stderr)
+		}
+	}
+	if after, err := os.ReadFile(recording); err != nil || !bytes.Equal(after, before) {
+		t.Errorf("the recording changed: %v", err)
 	}
 }

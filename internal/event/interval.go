@@ -100,6 +100,61 @@ func (t *Totals) addInterface(n *InterfaceTotals) {
 	known.add(n)
 }
 
+// AddRecord adds what the record of a packet shows of it.
+func (t *Totals) AddRecord(p *Packet) {
+	n := InterfaceTotals{Device: p.Interface}
+	n.countRecord(p)
+	t.Events++
+	t.addInterface(&n)
+}
+
+// AddUncounted adds what records show that no interval counts, since the run was killed before
+// its next one. started are the interfaces when it began. What they counted themselves meanwhile
+// is not known.
+func (t *Totals) AddUncounted(records *Totals, started []StartInterface) {
+	t.Interfaces, t.Missing = slices.Clone(t.Interfaces), maps.Clone(t.Missing)
+	for _, n := range records.Interfaces {
+		if known := t.of(&n); known != nil {
+			n.Driver, n.Backend, n.Queues, n.XDP, n.Gone, n.StuckNow = known.Driver, known.Backend, known.Queues, known.XDP, known.Gone, known.StuckNow
+			known.Reasons = maps.Clone(known.Reasons)
+		} else if i := slices.IndexFunc(started, func(s StartInterface) bool { return s.Device == n.Device }); i >= 0 {
+			n.Driver, n.Queues = started[i].Driver, started[i].Queues
+		}
+		t.addInterface(&n)
+		if sum := t.of(&n); sum != nil {
+			sum.TxDroppedDelta = nil
+		}
+	}
+	t.Events += records.Events
+	if t.Missing == nil {
+		t.Missing = make(map[string]string)
+	}
+	t.Missing["tx_dropped_delta"] = "the run was killed after its last interval, or is running"
+}
+
+func (n *InterfaceTotals) countRecord(p *Packet) {
+	if p.Layer == LayerElsewhere {
+		n.Elsewhere, n.Reasons = 1, map[string]uint64{p.Reason: 1}
+		return
+	}
+	n.Packets, n.Bytes = 1, uint64(p.Len)
+	n.Slots[min(max(p.Slots, 0), len(n.Slots)-1)] = 1
+	if p.Slots > p.Limit {
+		n.OverLimit = 1
+	}
+	switch p.Verdict {
+	case Dropped:
+		n.Dropped, n.Causes[p.Cause] = 1, 1
+	case Linearized:
+		n.Linearized = 1
+	case Bounced:
+		n.Bounced = 1
+	case Rejected:
+		one := uint64(1)
+		n.Rejected = &one
+	}
+}
+
 // addGaps adds gaps; one that began in an earlier interval may have ended in this one.
 func (t *Totals) addGaps(gaps []Gap, more uint64) {
 	t.moreGaps += more

@@ -112,3 +112,32 @@ func TestCountsAreAddedInPlace(t *testing.T) {
 		t.Errorf("%g allocations, sum %+v", allocated, sum)
 	}
 }
+
+// What records show after the last interval is added to a copy of what intervals counted.
+func TestUncountedRecordsAreAdded(t *testing.T) {
+	eth0, eth1 := Device{"eth0", 2, 1}, Device{"eth1", 3, 1}
+	delta := uint64(4)
+	counted := Totals{Events: 4, Interfaces: []InterfaceTotals{{Device: eth0, Driver: "xen-netfront", TxDroppedDelta: &delta, Reasons: map[string]uint64{"X": 1}}}}
+	counted.Interfaces[0].Packets, counted.Interfaces[0].Dropped = 10, 4
+	var records Totals
+	for _, p := range []Packet{
+		{Interface: eth0, Verdict: Dropped, Cause: SGOff, Slots: 2, Limit: 18, Len: 100},
+		{Interface: eth0, Verdict: Linearized, Slots: 30, Limit: 18, Len: 50},
+		{Interface: eth1, Verdict: Rejected, Slots: 1, Limit: 18, Len: 7},
+		{Interface: eth0, Verdict: Dropped, Layer: LayerElsewhere, Reason: "X", Limit: 18, Len: 9},
+	} {
+		records.AddRecord(&p)
+	}
+	sum := counted
+	sum.AddUncounted(&records, []StartInterface{{Device: eth1, Driver: "other", Queues: 2}})
+	a, b := sum.Interfaces[0], sum.Interfaces[1]
+	if a.Packets != 12 || a.Bytes != 150 || a.Dropped != 5 || a.Causes[SGOff] != 1 || a.Linearized != 1 || a.OverLimit != 1 || a.Slots[30] != 1 || a.Elsewhere != 1 || a.Reasons["X"] != 2 || a.Driver != "xen-netfront" || a.TxDroppedDelta != nil {
+		t.Errorf("eth0: %+v", a)
+	}
+	if b.Driver != "other" || b.Queues != 2 || b.Rejected == nil || *b.Rejected != 1 || sum.Events != 8 || sum.Missing["tx_dropped_delta"] == "" {
+		t.Errorf("eth1: %+v; %d events, missing %q", b, sum.Events, sum.Missing)
+	}
+	if n := counted.Interfaces[0]; n.Packets != 10 || n.Reasons["X"] != 1 || n.TxDroppedDelta == nil || counted.Missing != nil {
+		t.Errorf("what intervals counted was changed: %+v", n)
+	}
+}

@@ -38,8 +38,11 @@ type run struct {
 	flows flows
 	any   bool // a flow was reported, or a packet
 
-	countedTo time.Time // end of the last interval, in the range or not
-	uncounted uint64    // events in the range since then
+	countedTo time.Time    // end of the last interval, in the range or not
+	uncounted uint64       // events in the range since then
+	recorded  event.Totals // what the records among them show
+
+	interfaces []event.StartInterface // when it began
 }
 
 // pass notes an event of a recording that is not in the range.
@@ -69,15 +72,17 @@ func (s *summaries) add(from *recording, e event.Event) bool {
 	switch e := e.(type) {
 	case *event.Start:
 		r.histogram = len(e.Command) > 1 && e.Command[1] == "hist"
+		r.interfaces = e.Interfaces
 	case *event.Interval:
 		r.totals.Add(&e.Totals)
 		r.explained = addExplained(r.explained, e.Explained)
-		r.countedTo, r.uncounted = e.Time, 0
+		r.countedTo, r.uncounted, r.recorded = e.Time, 0, event.Totals{}
 	case *event.FlowEvent:
 		r.flows.add(&e.Flow)
 		r.any, r.uncounted = true, r.uncounted+1
 	case *event.Packet:
 		r.any, r.uncounted = true, r.uncounted+1
+		r.recorded.AddRecord(e)
 	case *event.Summary:
 		r.summary = e
 		if !s.ranged {
@@ -140,6 +145,11 @@ func (e *ended) add(r *run, ranged bool) {
 func addSummary(sum, one *event.Summary) {
 	last := sum.Totals.Time
 	sum.Totals.Add(&one.Totals)
+	if _, unknown := sum.Missing["tx_dropped_delta"]; unknown { // of one run is of no use
+		for i := range sum.Interfaces {
+			sum.Interfaces[i].TxDroppedDelta = nil
+		}
+	}
 	if last.After(sum.Totals.Time) { // runs that were merged end in any order
 		sum.Totals.Time = last
 	}
@@ -153,6 +163,9 @@ func (r *run) count(whole bool) *event.Summary {
 		return r.summary
 	}
 	s := &event.Summary{Totals: r.totals, Explained: r.explained}
+	if r.summary == nil && r.recorded.Events > 0 {
+		s.AddUncounted(&r.recorded, r.interfaces)
+	}
 	if s.Time.IsZero() {
 		s.Time = r.end
 	}
@@ -190,7 +203,7 @@ func addExplained(sum, more []event.Explanation) []event.Explanation {
 type Unfinished struct {
 	End     time.Time // of its last event
 	Counted time.Time // end of its last interval, zero if it has none
-	Events  uint64    // packets and changes of flows since then: no count includes them
+	Events  uint64    // packets and changes of flows since then, counted by their records
 }
 
 // mostUnfinished is how many runs without a summary are reported one by one.

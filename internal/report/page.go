@@ -36,6 +36,9 @@ type File struct {
 	Bytes  int64
 }
 
+// Begins is what every page begins with.
+const Begins = "<!DOCTYPE html>"
+
 // A Page is one HTML file.
 type Page struct{ html []byte }
 
