@@ -120,6 +120,12 @@ func (c *Collector) seen(at time.Time) {
 func (c *Collector) start(e *event.Start) {
 	if !c.last.IsZero() && e.Time.Sub(c.last) > silence {
 		c.spans.add(span{c.last, e.Time, whyStopped})
+		for _, known := range c.table.all { // nobody knows how long it lasted
+			if !known.stalledSince.IsZero() {
+				known.end(c.last)
+				known.runEnded = true
+			}
+		}
 	}
 	c.seen(e.Time)
 	for i := range e.Check {
@@ -220,7 +226,7 @@ func (c *Collector) summary(e *event.Summary) {
 	c.lostFlows += e.Flows.Lost
 	for i := range e.Flows.Flows {
 		switch f := &e.Flows.Flows[i]; {
-		case !f.Source.IsValid():
+		case !f.Source.IsValid(), f.State == event.Stalled && c.table.of(f.FlowKey, e.Time).runEnded:
 		case f.State == event.Stalled:
 			c.flow(&event.FlowEvent{Time: e.Time, Flow: *f})
 		default:

@@ -121,6 +121,18 @@ func TestStallsWithoutTheirBeginning(t *testing.T) {
 	}
 }
 
+// A stall ends with what was recorded of it: the next run may be an hour later.
+func TestStallEndsWithItsRun(t *testing.T) {
+	p := packetOf(midnight, 1, 1)
+	stalled := stalledOf(midnight.Add(10*time.Second), p, 9, event.Stalled, 10*time.Second)
+	c := collected(t, []event.Event{p, stalled, packetOf(midnight.Add(14*time.Second), 1, 1), &event.Start{Time: midnight.Add(time.Hour), BootID: "next"}, packetOf(midnight.Add(time.Hour+time.Second), 2, 1),
+		&event.Summary{Totals: event.Totals{Time: midnight.Add(time.Hour + time.Second)}, Flows: &event.FlowSummary{Flows: []event.FlowHistory{stalled.Flow}}}})
+	k := c.table.ranked()[0]
+	if k.stalledFor != 14*time.Second || !k.stalledSince.IsZero() || c.stalledNow() != 0 {
+		t.Errorf("stalled for %v, since %v; %d stalled at the end", k.stalledFor, k.stalledSince, c.stalledNow())
+	}
+}
+
 // Unmonitored intervals come from gaps and notices; what both report counts once.
 func TestUnmonitored(t *testing.T) {
 	i := intervalOf(midnight.Add(time.Hour), 100, 0)

@@ -41,6 +41,7 @@ type connection struct {
 	stalls       []stall
 	stallCount   int
 	stalledFor   time.Duration
+	runEnded     bool // while it was stalled, and it was not seen to stall since
 
 	layout      verdict.Layout
 	description string // of the layout, as a flow event has it
@@ -190,7 +191,7 @@ func (c *connection) change(e *event.FlowEvent) (began, ended time.Time) {
 	f := &e.Flow
 	c.learn(f)
 	if c.stalledSince.IsZero() && (f.State == event.Stalled || c.missed(f)) {
-		began = stallBegan(e, c.stallCount)
+		began, c.runEnded = stallBegan(e, c.stallCount), false
 		c.stalledSince = began
 		c.stallCount++
 	}
