@@ -218,17 +218,38 @@ func TestCongestionAgrees(t *testing.T) {
 			t.Errorf("received %+v for %d requests", r, p.sent)
 		}
 	})
+	// The kernel queues a connection before its state changes: another CPU may accept it first.
+	// Under emulation that CPU may be stopped in between, so three rounds may be made.
 	t.Run("accepts", func(t *testing.T) {
-		const port, clients = 7071, 4
-		accepted := tcpCounter(t, "PassiveOpens")
-		p := measure(t, served(port, 200, clients), 3*time.Second)
-		accepted = tcpCounter(t, "PassiveOpens") - accepted
-		p.agrees(t)
-		tcp := p.report.TCP
-		// With two CPUs one was once accepted before its change of state was seen.
-		untimed := p.sent - min(p.sent, tcp.Accept.Count())
-		if p.sent != 200 || *tcp.Accepts != p.sent || accepted != p.sent || tcp.Accept.Count() > p.sent || untimed > 1+p.sent/200 {
-			t.Errorf("%d accepted, times of %d, for %d requests of dom0's and %d of the kernel's own count", *tcp.Accepts, tcp.Accept.Count(), p.sent, accepted)
+		for round := 1; ; round++ {
+			untimed := acceptsOf(t, 7070+round)
+			if untimed <= 2 {
+				break
+			}
+			if round == 3 {
+				t.Fatalf("%d accepts without a time that no skipped program run explains", untimed)
+			}
 		}
 	})
+}
+
+// acceptsOf has 200 connections accepted at a port, and returns how many have no time though the
+// program that takes it was not skipped.
+func acceptsOf(t *testing.T, port int) (untimed uint64) {
+	t.Helper()
+	const requests, clients = 200, 4
+	accepted := tcpCounter(t, "PassiveOpens")
+	p := measure(t, served(port, requests, clients), 3*time.Second)
+	accepted = tcpCounter(t, "PassiveOpens") - accepted
+	p.agrees(t)
+	tcp := p.report.TCP
+	if p.sent != requests || *tcp.Accepts != p.sent || accepted != p.sent || tcp.Accept.Count() > p.sent {
+		t.Errorf("%d accepted, times of %d, for %d requests of dom0's and %d of the kernel's own count", *tcp.Accepts, tcp.Accept.Count(), p.sent, accepted)
+	}
+	untimed = p.sent - min(p.sent, tcp.Accept.Count())
+	if p.report.Missed != nil {
+		untimed -= min(untimed, *p.report.Missed)
+	}
+	t.Logf("%d of %d accepts without a time that no skipped program run explains", untimed, p.sent)
+	return untimed
 }
