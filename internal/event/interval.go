@@ -102,10 +102,15 @@ func (t *Totals) addInterface(n *InterfaceTotals) {
 
 // AddRecord adds what the record of a packet shows of it.
 func (t *Totals) AddRecord(p *Packet) {
-	n := InterfaceTotals{Device: p.Interface}
-	n.countRecord(p)
 	t.Events++
-	t.addInterface(&n)
+	known := t.ofDevice(p.Interface)
+	if known == nil {
+		t.addInterface(&InterfaceTotals{Device: p.Interface})
+		if known = t.ofDevice(p.Interface); known == nil {
+			known = t.ofDevice(Device{}) // the rest
+		}
+	}
+	known.countRecord(p)
 }
 
 // AddUncounted adds what records show that no interval counts, since the run was killed before
@@ -134,24 +139,27 @@ func (t *Totals) AddUncounted(records *Totals, started []StartInterface) {
 
 func (n *InterfaceTotals) countRecord(p *Packet) {
 	if p.Layer == LayerElsewhere {
-		n.Elsewhere, n.Reasons = 1, map[string]uint64{p.Reason: 1}
+		n.Elsewhere++
+		n.addReason(p.Reason, 1)
 		return
 	}
-	n.Packets, n.Bytes = 1, uint64(p.Len)
-	n.Slots[min(max(p.Slots, 0), len(n.Slots)-1)] = 1
+	n.Packets++
+	n.Bytes += uint64(p.Len)
+	n.Slots[min(max(p.Slots, 0), len(n.Slots)-1)]++
 	if p.Slots > p.Limit {
-		n.OverLimit = 1
+		n.OverLimit++
 	}
 	switch p.Verdict {
 	case Dropped:
-		n.Dropped, n.Causes[p.Cause] = 1, 1
+		n.Dropped++
+		n.Causes[p.Cause]++
 	case Linearized:
-		n.Linearized = 1
+		n.Linearized++
 	case Bounced:
-		n.Bounced = 1
+		n.Bounced++
 	case Rejected:
 		one := uint64(1)
-		n.Rejected = &one
+		n.Rejected = plusKnown(n.Rejected, &one)
 	}
 }
 
@@ -186,9 +194,11 @@ func (t *Totals) addSuppressed(more []Suppressed) {
 }
 
 // of returns the counts of the same interface; nil if there are none.
-func (t *Totals) of(n *InterfaceTotals) *InterfaceTotals {
+func (t *Totals) of(n *InterfaceTotals) *InterfaceTotals { return t.ofDevice(n.Device) }
+
+func (t *Totals) ofDevice(d Device) *InterfaceTotals {
 	for i := range t.Interfaces {
-		if known := &t.Interfaces[i]; known.Index == n.Index && known.NetNS == n.NetNS {
+		if known := &t.Interfaces[i]; known.Index == d.Index && known.NetNS == d.NetNS {
 			return known
 		}
 	}
@@ -231,11 +241,18 @@ func (n *InterfaceTotals) add(more *InterfaceTotals) {
 		n.Reasons = make(map[string]uint64)
 	}
 	for reason, count := range more.Reasons {
-		if _, known := n.Reasons[reason]; !known && len(n.Reasons) >= mostReasons {
-			reason = RestName
-		}
-		n.Reasons[reason] += count
+		n.addReason(reason, count)
 	}
+}
+
+func (n *InterfaceTotals) addReason(reason string, count uint64) {
+	if n.Reasons == nil {
+		n.Reasons = make(map[string]uint64)
+	}
+	if _, known := n.Reasons[reason]; !known && len(n.Reasons) >= mostReasons {
+		reason = RestName
+	}
+	n.Reasons[reason] += count
 }
 
 // Each sets every count to f of it and the same of another. Pointers to counts would move
