@@ -96,7 +96,7 @@ func TestRepeatsOfARecording(t *testing.T) {
 	})
 }
 
-// Connections in one tunnel have one outer flow, and are told apart.
+// Connections in one tunnel have one outer flow; the inner flow distinguishes them.
 func TestRepeatsInATunnel(t *testing.T) {
 	var out bytes.Buffer
 	r := NewRepeats(&out, text(200), true)

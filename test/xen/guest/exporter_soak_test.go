@@ -179,7 +179,7 @@ func (r *exporterRun) fill() {
 	if err := os.Remove(hog); err != nil {
 		r.t.Fatal(err)
 	}
-	r.eventually("it goes on", func() bool { return r.scrape()["xentrace_recording_paused"] == 0 })
+	r.eventually("recording resumes", func() bool { return r.scrape()["xentrace_recording_paused"] == 0 })
 }
 
 // sample notes what the exporter holds.
