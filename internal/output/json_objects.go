@@ -205,30 +205,30 @@ type gapObject struct {
 }
 
 type interfaceObject struct {
-	Ifname         string        `json:"ifname"`
-	Ifindex        int           `json:"ifindex"`
-	NetNS          uint32        `json:"netns"`
-	Driver         string        `json:"driver"`
-	Backend        event.Backend `json:"backend"`
-	Limit          int           `json:"limit"`
-	Packets        uint64        `json:"packets"`
-	Bytes          uint64        `json:"bytes"`
-	Slots          slotCounts    `json:"slots"`
-	OverLimit      uint64        `json:"over_limit"`
-	Dropped        uint64        `json:"dropped"`
-	Linearized     uint64        `json:"linearized"`
-	Bounced        uint64        `json:"bounced"`
-	Rejected       *uint64       `json:"rejected"`
-	Causes         causeCounts   `json:"causes"`
-	TxDroppedDelta *uint64       `json:"tx_dropped_delta"`
-	StuckMS        *int64        `json:"stuck_ms"`
-	Elsewhere      *uint64       `json:"elsewhere"`
-	Reasons        reasonCounts  `json:"reasons"`
-	Queues         int           `json:"queues"`
-	Gone           bool          `json:"gone"`
-	StuckNow       bool          `json:"stuck_now"`
-	XDPPackets     *uint64       `json:"xdp_packets"`
-	XDPDropped     *uint64       `json:"xdp_dropped"`
+	Ifname         string         `json:"ifname"`
+	Ifindex        int            `json:"ifindex"`
+	NetNS          uint32         `json:"netns"`
+	Driver         string         `json:"driver"`
+	Backend        *event.Backend `json:"backend"` // null if only records are known of a run
+	Limit          int            `json:"limit"`
+	Packets        uint64         `json:"packets"`
+	Bytes          uint64         `json:"bytes"`
+	Slots          slotCounts     `json:"slots"`
+	OverLimit      uint64         `json:"over_limit"`
+	Dropped        uint64         `json:"dropped"`
+	Linearized     uint64         `json:"linearized"`
+	Bounced        uint64         `json:"bounced"`
+	Rejected       *uint64        `json:"rejected"`
+	Causes         causeCounts    `json:"causes"`
+	TxDroppedDelta *uint64        `json:"tx_dropped_delta"`
+	StuckMS        *int64         `json:"stuck_ms"`
+	Elsewhere      *uint64        `json:"elsewhere"`
+	Reasons        reasonCounts   `json:"reasons"`
+	Queues         int            `json:"queues"`
+	Gone           bool           `json:"gone"`
+	StuckNow       bool           `json:"stuck_now"`
+	XDPPackets     *uint64        `json:"xdp_packets"`
+	XDPDropped     *uint64        `json:"xdp_dropped"`
 
 	Conntrack *conntrackObject `json:"conntrack,omitempty"`
 }
@@ -296,7 +296,7 @@ func totalsOf(kind string, t *event.Totals, explained []event.Explanation) summa
 
 func interfaceOf(totals *event.Totals, t *event.InterfaceTotals) interfaceObject {
 	o := interfaceObject{
-		Ifname: t.Name, Ifindex: t.Index, NetNS: t.NetNS, Driver: t.Driver, Backend: t.Backend, Limit: slots.Limit,
+		Ifname: t.Name, Ifindex: t.Index, NetNS: t.NetNS, Driver: t.Driver, Backend: backendOrNull(t.Backend), Limit: slots.Limit,
 		Packets: t.Packets, Bytes: t.Bytes, Slots: slotCounts(t.Slots), OverLimit: t.OverLimit,
 		Dropped: t.Dropped, Linearized: t.Linearized, Bounced: t.Bounced, Rejected: t.Rejected,
 		Causes: t.Causes, TxDroppedDelta: t.TxDroppedDelta, StuckMS: in(time.Millisecond, t.Stuck), Conntrack: (*conntrackObject)(t.Conntrack),
@@ -414,4 +414,11 @@ func (JSON) AppendFix(b []byte, s *event.FixStep) []byte {
 		s.Type(), s.Name, nullable(s.Interface), namespace(s.NetNS), nullable(s.Command), nullable(s.Effect), nullable(s.Cost),
 		s.Status.String(), nullable(s.Message), nullable(s.Path), nullable(s.Content),
 	})
+}
+
+func backendOrNull(b event.Backend) *event.Backend {
+	if b == "" {
+		return nil
+	}
+	return &b
 }

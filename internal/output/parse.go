@@ -265,7 +265,7 @@ func (o *summaryObject) totals() (event.Totals, []event.Explanation, error) {
 
 func (o *interfaceObject) totals() event.InterfaceTotals {
 	t := event.InterfaceTotals{
-		Device: event.Device{Name: o.Ifname, Index: o.Ifindex, NetNS: o.NetNS}, Driver: o.Driver, Backend: o.Backend, Gone: o.Gone,
+		Device: event.Device{Name: o.Ifname, Index: o.Ifindex, NetNS: o.NetNS}, Driver: o.Driver, Gone: o.Gone,
 		Counts: event.Counts{
 			Packets: o.Packets, Bytes: o.Bytes, Slots: event.Histogram(o.Slots), OverLimit: o.OverLimit,
 			Dropped: o.Dropped, Linearized: o.Linearized, Bounced: o.Bounced, Causes: o.Causes,
@@ -275,6 +275,9 @@ func (o *interfaceObject) totals() event.InterfaceTotals {
 	}
 	if o.Elsewhere != nil {
 		t.Elsewhere = *o.Elsewhere
+	}
+	if o.Backend != nil {
+		t.Backend = *o.Backend
 	}
 	t.XDP, t.XDPPackets, t.XDPDropped = o.XDPPackets != nil, valueOf(o.XDPPackets), valueOf(o.XDPDropped)
 	if o.StuckMS != nil {
