@@ -147,6 +147,10 @@ func TestUnfinishedSentences(t *testing.T) {
 		runs.Last = append(runs.Last, record.Unfinished{End: at(8 + n), Counted: at(7 + n), Events: uint64(1000 * (2 - n))})
 	}
 	runs.Last[1].Counted = time.Time{}
+	empty := record.UnfinishedRuns{Last: []record.Unfinished{{End: at(1)}}}
+	if got := unfinishedSentences(empty, time.UTC); len(got) != 1 || !strings.HasSuffix(got[0], ": it has no event and no interval yet (10 s)") {
+		t.Errorf("a run that recorded nothing: %q", got)
+	}
 	want := []string{
 		"3 runs without a summary before; 12,000 events are counted from their records",
 		"run ended at 2026-11-27 02:08:00 without a summary (killed, or still running): counts end at its last interval, 2026-11-27 02:07:00; 2,000 later events are counted from their records",

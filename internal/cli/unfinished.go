@@ -27,6 +27,8 @@ func unfinishedSentence(r record.Unfinished, zone *time.Location) string {
 	clock := func(at time.Time) string { return at.In(zone).Format("2006-01-02 15:04:05") }
 	run := "run ended at " + clock(r.End) + " without a summary (killed, or still running): "
 	switch {
+	case r.Counted.IsZero() && r.Events == 0:
+		return run + "it has no event and no interval yet (10 s)"
 	case r.Counted.IsZero():
 		return run + "it has no interval yet (10 s); " + fromRecords(r.Events, "")
 	case r.Events == 0:
