@@ -1,12 +1,13 @@
 package report
 
 import (
-	"encoding/json"
 	"fmt"
 	"math"
 	"strconv"
 	"strings"
 	"time"
+
+	"xentrace/internal/output"
 )
 
 // AppendText appends the comparison as a table for people.
@@ -172,13 +173,9 @@ type comparisonObject struct {
 
 // AppendJSON appends the comparison as one line of type comparison.
 func (c *Comparison) AppendJSON(b []byte) []byte {
-	line, err := json.Marshal(comparisonObject{
+	return output.AppendObject(b, comparisonObject{
 		"comparison", sideOf(&c.A), sideOf(&c.B), rowsOf(c.Rows), rowsOf(c.Slots), factsOf(c.Facts), factsOf(c.Checks),
 	})
-	if err != nil {
-		panic("json: " + err.Error()) // of plain data, which always can be encoded
-	}
-	return append(append(b, line...), '\n')
 }
 
 func sideOf(s *Side) sideObject {
