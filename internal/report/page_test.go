@@ -283,6 +283,11 @@ func TestNamesAreEscaped(t *testing.T) {
 	if bytes.ContainsRune(page, '\u202e') {
 		t.Error("the page holds a character that reverses text")
 	}
+	for _, code := range parsed(t, page).all("code") {
+		if strings.Contains(code.text(), "\n") {
+			t.Errorf("a command that is copied runs when it is pasted: %q", code.text())
+		}
+	}
 	if text := parsed(t, page).text(); strings.Count(text, "<img src=x onerror=alert(1)>") < 20 {
 		t.Errorf("the names are shown %d times", strings.Count(text, "<img src=x onerror=alert(1)>"))
 	}
