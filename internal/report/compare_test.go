@@ -3,6 +3,7 @@ package report
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -155,6 +156,29 @@ func TestComparisonOfHostileRecordings(t *testing.T) {
 		if at >= 0 || strings.Contains(shown, "\n<3>") || strings.Contains(shown, "<3>") && name == "page" {
 			t.Errorf("%s: %q at %d", name, shown[max(at-60, 0):max(at+10, 0)], at)
 		}
+	}
+}
+
+// However many files there are, and facts that differ, a page is bounded.
+func TestSizeOfAStrangeComparison(t *testing.T) {
+	side := func(mtu int) *Collector {
+		s := startOf(midnight)
+		n := s.Interfaces[0]
+		for i := range 1000 {
+			n.Name, n.MTU = fmt.Sprint("eth", i+1), mtu
+			s.Interfaces = append(s.Interfaces, n)
+		}
+		return collected(t, []event.Event{s})
+	}
+	o := optionsOf()
+	o.Files = slices.Repeat(o.Files, 5000)
+	page, err := Compare(side(1500), side(9000), "a", "b").Page(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := parsed(t, page.html).text()
+	if len(page.html) > mostBytes || !strings.Contains(text, "4,900 more files not shown.") || !strings.Contains(text, "900 more facts not shown.") {
+		t.Errorf("%d bytes", len(page.html))
 	}
 }
 

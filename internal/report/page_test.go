@@ -259,12 +259,13 @@ func TestSizeOfAStrangeRecording(t *testing.T) {
 	}
 	o := optionsOf()
 	o.Damage = slices.Repeat([]string{long}, 10)
+	o.Files = slices.Repeat([]File{{Path: long}}, 5000)
 	page := pageOf(t, events, o)
 	if len(page) > 300_000 {
 		t.Errorf("%d bytes", len(page))
 	}
 	text := parsed(t, page).text()
-	for _, part := range []string{"more are not shown", "more interfaces are not shown", "more starts not shown", "more connections with ", "more intervals not shown", "more notices not shown", "more frames not shown"} {
+	for _, part := range []string{"more are not shown", "more interfaces are not shown", "more starts not shown", "more connections with ", "more intervals not shown", "more notices not shown", "more files not shown", "more frames not shown"} {
 		if !strings.Contains(text, part) {
 			t.Errorf("the page does not say %q", part)
 		}
