@@ -105,6 +105,9 @@ func (o *exporterOptions) recordFlags(c *cobra.Command) {
 	o.recording.limitFlags(c)
 }
 
+// maxWebConfig bounds what every request reads.
+const maxWebConfig = 1 << 20
+
 // parseAddress accepts HOST:PORT, either of which may be empty or a name.
 func parseAddress(text string) (string, error) {
 	_, port, err := net.SplitHostPort(text)
@@ -121,8 +124,13 @@ func (o *exporterOptions) run(ctx context.Context) error {
 	if err := o.prepare(); err != nil {
 		return err
 	}
-	if info, err := os.Stat(o.serve.WebConfig); err == nil && !info.Mode().IsRegular() {
-		return usageError{fmt.Errorf("--web.config.file %s: not a regular file", o.serve.WebConfig)}
+	if info, err := os.Stat(o.serve.WebConfig); err == nil {
+		switch {
+		case !info.Mode().IsRegular():
+			return usageError{fmt.Errorf("--web.config.file %s: not a regular file", o.serve.WebConfig)}
+		case info.Size() > maxWebConfig:
+			return usageError{fmt.Errorf("--web.config.file %s: over %d MiB", o.serve.WebConfig, maxWebConfig>>20)}
+		}
 	}
 	exporter, err := o.Export(ctx, o.serve)
 	if err != nil {

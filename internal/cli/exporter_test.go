@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -152,6 +154,10 @@ func closedChannel() chan struct{} {
 }
 
 func TestExporterUsageErrors(t *testing.T) {
+	large := filepath.Join(t.TempDir(), "web.yml")
+	if err := errors.Join(os.WriteFile(large, nil, 0o600), os.Truncate(large, maxWebConfig+1)); err != nil {
+		t.Fatal(err)
+	}
 	for args, want := range map[string]string{
 		"eth0":                        `unexpected argument "eth0"; see xentrace-exporter --help`,
 		"--frob":                      "unknown flag: --frob; see xentrace-exporter --help",
@@ -159,6 +165,7 @@ func TestExporterUsageErrors(t *testing.T) {
 		"--web.listen-address :65536": "port: not a number from 0 to 65535",
 		"--web.listen-address :99999999999999999999":   "port: not a number from 0 to 65535",
 		"--web.config.file /dev/zero":                  "--web.config.file /dev/zero: not a regular file",
+		"--web.config.file " + large:                   "--web.config.file " + large + ": over 1 MiB",
 		"--web.systemd-socket --web.listen-address :1": "exclude each other",
 		"--record x --max-size 1":                      "must be at least 1MiB",
 	} {
