@@ -23,8 +23,8 @@ import (
 const (
 	exporterToggle = 5 * time.Second
 	exporterReload = time.Minute // or half of the soak, if that is shorter
-	exporterDisk   = 24          // MiB that the recording's file system has; it wants 16 of them free
-	exporterFill   = 10          // MiB that are taken away from it
+	exporterDisk   = 24          // MiB that the recording's file system has; it wants a twentieth of them free
+	exporterSpare  = 512 << 10   // bytes that filling leaves of it: fewer than that twentieth
 )
 
 // exporterRun is the exporter in a soak.
@@ -172,7 +172,11 @@ func (r *exporterRun) reload(l exporterLife) exporterLife {
 func (r *exporterRun) fill() {
 	r.t.Helper()
 	hog := filepath.Join(r.disk, "hog")
-	if err := os.WriteFile(hog, make([]byte, exporterFill<<20), 0o600); err != nil {
+	var stat unix.Statfs_t
+	if err := unix.Statfs(r.disk, &stat); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := os.WriteFile(hog, make([]byte, int64(stat.Bavail)*stat.Bsize-exporterSpare), 0o600); err != nil {
 		r.t.Fatal(err)
 	}
 	r.eventually("the recording is paused", func() bool { return r.scrape()["xentrace_recording_paused"] == 1 })
