@@ -257,7 +257,7 @@ func TestStopWaitsForTheAnswerInTime(t *testing.T) {
 	}{{true, event.LinearizeFailed}, {false, event.UnknownCause}} {
 		driver := newGeneration(0)
 		p := pending{limit: maxPending}
-		p.add(over, &driver.linearization)
+		p.add(&over, &driver.linearization)
 		patience := 50 * time.Millisecond
 		if test.answered {
 			patience = time.Minute
