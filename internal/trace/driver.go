@@ -188,9 +188,14 @@ func (t *Tracer) holdsDriver() {
 	})
 }
 
-func (d *driverModule) privileges() []kernel.Capability {
-	if !d.follows {
+// privileges are those that attaching to the driver takes once it is loaded again, alongside
+// CAP_BPF and CAP_PERFMON.
+func (d *driverModule) privileges(b event.Backend, kprobesTakeSysAdmin bool) []kernel.Capability {
+	switch {
+	case !d.follows:
 		return nil
+	case b == event.Kprobe && kprobesTakeSysAdmin:
+		return []kernel.Capability{unix.CAP_SYSLOG, unix.CAP_SYS_ADMIN}
 	}
 	return []kernel.Capability{unix.CAP_SYSLOG}
 }
