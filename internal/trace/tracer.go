@@ -245,6 +245,7 @@ func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error
 	t.registry = newRegistry(maps[bpf.XentraceMapInterfaces], maps[bpf.XentraceMapCountersOf], &t.driver.generations)
 	t.registry.elsewhere = maps[bpf.XentraceMapElsewhereCountersOf]
 	t.registry.xdp = maps[bpf.XentraceMapXdpCountersOf]
+	t.registry.home, _ = netdev.Current() // else it is opened for each reading
 	for _, i := range interfaces {
 		if _, err := t.registry.add(ctx, i, false); err != nil {
 			return err
@@ -329,6 +330,9 @@ func (t *Tracer) Close() error {
 	t.following.Wait()
 	if t.reader != nil {
 		err = errors.Join(err, t.reader.Close())
+	}
+	if t.registry != nil {
+		err = errors.Join(err, t.registry.close())
 	}
 	if t.connections != nil {
 		err = errors.Join(err, t.connections.close())
