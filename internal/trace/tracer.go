@@ -218,6 +218,9 @@ func (t *Tracer) readDriver(g *generation, f *facts) {
 		t.wake()
 		t.notify(g.notice())
 	}
+	if err := t.useFlags(g, f.flags); err != nil {
+		t.notify(event.Notice{ID: event.NoticeDriverUnknown, Reason: err.Error()})
+	}
 	// The kernel's types and symbols are most of what this took.
 	f.types, f.symbols = nil, nil
 	debug.FreeOSMemory()
