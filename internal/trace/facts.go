@@ -146,6 +146,7 @@ func (f *facts) configuration() bpf.XentraceConfiguration {
 		BounceOffset:  -1,
 		ConsumeIsDrop: flag(f.consumeIsDrop),
 		TypedReads:    flag(f.types.AllowsTypedReads()),
+		SkbSpan:       uint16(f.types.PacketSpan(bpf.SKBSpan)),
 	}
 	if offset, err := f.types.NetdevPrivOffset(); err == nil {
 		c.PrivOffset = int32(offset)

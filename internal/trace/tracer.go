@@ -245,7 +245,7 @@ func (t *Tracer) interfaces(ctx context.Context) ([]netdev.Interface, error) {
 
 func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error {
 	maps := t.attachment.collection.Maps
-	t.registry = newRegistry(maps[bpf.XentraceMapInterfaces], maps[bpf.XentraceMapCountersOf], &t.driver.generations)
+	t.registry = newRegistry(maps[bpf.XentraceMapInterfaces], maps[bpf.XentraceMapCountersOf], t.attachment.devices, &t.driver.generations)
 	t.registry.elsewhere = maps[bpf.XentraceMapElsewhereCountersOf]
 	t.registry.xdp = maps[bpf.XentraceMapXdpCountersOf]
 	t.registry.home, _ = netdev.Current() // else it is opened for each reading
