@@ -436,6 +436,7 @@ const (
 	CongestionVarEnabled                 = "enabled"
 	CongestionVarGeneration              = "generation"
 	CongestionVarNamespaces              = "namespaces"
+	CongestionVarNetfrontFlags           = "netfront_flags"
 	CongestionVarNetfrontXmit            = "netfront_xmit"
 	CongestionVarRingLayout              = "ring_layout"
 	CongestionVarTxQueueConfig           = "tx_queue_config"
@@ -529,6 +530,7 @@ type CongestionVariableSpecs struct {
 	Enabled               *ebpf.VariableSpec `ebpf:"enabled"`
 	Generation            *ebpf.VariableSpec `ebpf:"generation"`
 	Namespaces            *ebpf.VariableSpec `ebpf:"namespaces"`
+	NetfrontFlags         *ebpf.VariableSpec `ebpf:"netfront_flags"`
 	NetfrontXmit          *ebpf.VariableSpec `ebpf:"netfront_xmit"`
 	RingLayout            *ebpf.VariableSpec `ebpf:"ring_layout"`
 	TxQueueConfig         *ebpf.VariableSpec `ebpf:"tx_queue_config"`
@@ -602,6 +604,7 @@ type CongestionVariables struct {
 	Enabled               *ebpf.Variable `ebpf:"enabled"`
 	Generation            *ebpf.Variable `ebpf:"generation"`
 	Namespaces            *ebpf.Variable `ebpf:"namespaces"`
+	NetfrontFlags         *ebpf.Variable `ebpf:"netfront_flags"`
 	NetfrontXmit          *ebpf.Variable `ebpf:"netfront_xmit"`
 	RingLayout            *ebpf.Variable `ebpf:"ring_layout"`
 	TxQueueConfig         *ebpf.Variable `ebpf:"tx_queue_config"`

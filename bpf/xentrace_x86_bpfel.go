@@ -480,6 +480,7 @@ const (
 	XentraceVarFlowsWanted            = "flows_wanted"
 	XentraceVarGeneration             = "generation"
 	XentraceVarNetTxAction            = "net_tx_action"
+	XentraceVarNetfrontFlags          = "netfront_flags"
 	XentraceVarNetfrontXmit           = "netfront_xmit"
 	XentraceVarProbeCookie            = "probe_cookie"
 	XentraceVarReportedQueues         = "reported_queues"
@@ -594,6 +595,7 @@ type XentraceVariableSpecs struct {
 	FlowsWanted           *ebpf.VariableSpec `ebpf:"flows_wanted"`
 	Generation            *ebpf.VariableSpec `ebpf:"generation"`
 	NetTxAction           *ebpf.VariableSpec `ebpf:"net_tx_action"`
+	NetfrontFlags         *ebpf.VariableSpec `ebpf:"netfront_flags"`
 	NetfrontXmit          *ebpf.VariableSpec `ebpf:"netfront_xmit"`
 	ProbeCookie           *ebpf.VariableSpec `ebpf:"probe_cookie"`
 	ReportedQueues        *ebpf.VariableSpec `ebpf:"reported_queues"`
@@ -681,6 +683,7 @@ type XentraceVariables struct {
 	FlowsWanted           *ebpf.Variable `ebpf:"flows_wanted"`
 	Generation            *ebpf.Variable `ebpf:"generation"`
 	NetTxAction           *ebpf.Variable `ebpf:"net_tx_action"`
+	NetfrontFlags         *ebpf.Variable `ebpf:"netfront_flags"`
 	NetfrontXmit          *ebpf.Variable `ebpf:"netfront_xmit"`
 	ProbeCookie           *ebpf.Variable `ebpf:"probe_cookie"`
 	ReportedQueues        *ebpf.Variable `ebpf:"reported_queues"`

@@ -17,7 +17,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/exporter-toolkit/web"
-	"golang.org/x/net/netutil"
 
 	"xentrace/internal/exporter/feed"
 )
@@ -27,6 +26,7 @@ import (
 const (
 	maxScrapes     = 4 // at once; more get 503
 	maxConnections = 128
+	maxStreams     = 4 // of HTTP/2, in a connection; 250 by default
 	maxHeaderBytes = 16 << 10
 
 	headerTimeout = 5 * time.Second
@@ -38,11 +38,12 @@ const (
 type server struct {
 	http      *http.Server
 	webConfig string
+	process   *process
 	answers   *answers
 	ready     atomic.Bool
 }
 
-func newServer(o feed.Options, c prometheus.Collector) (*server, error) {
+func newServer(o feed.Options, c *collector) (*server, error) {
 	s := &server{webConfig: o.WebConfig}
 	if o.WebConfig != "" {
 		if err := web.Validate(o.WebConfig); err != nil {
@@ -65,22 +66,22 @@ func newServer(o feed.Options, c prometheus.Collector) (*server, error) {
 	s.http = &http.Server{
 		Handler: mux, MaxHeaderBytes: maxHeaderBytes, ReadHeaderTimeout: headerTimeout, ReadTimeout: readRequest,
 		WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams}, ConnState: newConnections(maxConnections).follow,
 		ErrorLog: log.New(io.Discard, "", 0), // what clients do wrong would fill the journal
 	}
 	return s, nil
 }
 
 // metrics returns the handler of /metrics.
-func (s *server) metrics(c prometheus.Collector) (http.Handler, error) {
+func (s *server) metrics(c *collector) (http.Handler, error) {
 	registry := prometheus.NewRegistry()
-	for _, c := range []prometheus.Collector{
-		c, cache(collectors.NewGoCollector()), cache(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})),
-	} {
+	for _, c := range []prometheus.Collector{collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})} {
 		if err := registry.Register(c); err != nil {
 			return nil, err
 		}
 	}
-	s.answers = keepAnswers(promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+	s.process = newProcess(registry) // go_*, process_*, promhttp_*: before xentrace_*
+	s.answers = newAnswers(promhttp.HandlerFor(inOrder{s.process, c}, promhttp.HandlerOpts{
 		MaxRequestsInFlight: maxScrapes, EnableOpenMetrics: true, ErrorHandling: promhttp.ContinueOnError, Registry: registry,
 		DisableCompression: true, // 20 KB are less dear than compressing them
 	}))
@@ -125,11 +126,7 @@ func (s *server) validate() error {
 
 // serve returns once the server was closed, or has failed.
 func (s *server) serve(listeners []net.Listener) error {
-	limited := make([]net.Listener, len(listeners))
-	for i, l := range listeners {
-		limited[i] = netutil.LimitListener(l, maxConnections)
-	}
-	err := web.ServeMultiple(limited, s.http, &web.FlagConfig{WebConfigFile: &s.webConfig}, slog.New(slog.DiscardHandler))
+	err := web.ServeMultiple(listeners, s.http, &web.FlagConfig{WebConfigFile: &s.webConfig}, slog.New(slog.DiscardHandler))
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
