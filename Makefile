@@ -112,6 +112,13 @@ test-alerts: build ## alerts of a real Prometheus and Alertmanager, for an expor
 	.ci/prometheus
 	XENTRACE_ALERTS=$(CURDIR)/xentrace-exporter $(GO) test ./packaging/prometheus -run '^TestAlertsOfALiveExporter$$' -v -count 1
 
+# How long the exporter is scraped 100 times a second.
+SCRAPES := 60s
+
+.PHONY: test-scrapes
+test-scrapes: ## 100 scrapes per second for SCRAPES=60s, of 1 and of 64 interfaces: CPU, memory, lost records (needs root)
+	CGO_ENABLED=0 XENTRACE_SCRAPES=$(SCRAPES) $(GO) test ./cmd/xentrace-exporter -run '^TestScrapesUnderTraffic$$' -v -count 1
+
 .PHONY: deps
 deps: go ## install what building, testing and the lab need, on Debian 12
 	.ci/deps

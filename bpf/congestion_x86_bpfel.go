@@ -419,6 +419,7 @@ const (
 	CongestionVarConfig                  = "config"
 	CongestionVarEnabled                 = "enabled"
 	CongestionVarNamespaces              = "namespaces"
+	CongestionVarNetfrontFlags           = "netfront_flags"
 	CongestionVarNetfrontXmit            = "netfront_xmit"
 	CongestionVarRingLayout              = "ring_layout"
 	CongestionVarTxQueueConfig           = "tx_queue_config"
@@ -511,6 +512,7 @@ type CongestionVariableSpecs struct {
 	Config                *ebpf.VariableSpec `ebpf:"config"`
 	Enabled               *ebpf.VariableSpec `ebpf:"enabled"`
 	Namespaces            *ebpf.VariableSpec `ebpf:"namespaces"`
+	NetfrontFlags         *ebpf.VariableSpec `ebpf:"netfront_flags"`
 	NetfrontXmit          *ebpf.VariableSpec `ebpf:"netfront_xmit"`
 	RingLayout            *ebpf.VariableSpec `ebpf:"ring_layout"`
 	TxQueueConfig         *ebpf.VariableSpec `ebpf:"tx_queue_config"`
@@ -583,6 +585,7 @@ type CongestionVariables struct {
 	Config                *ebpf.Variable `ebpf:"config"`
 	Enabled               *ebpf.Variable `ebpf:"enabled"`
 	Namespaces            *ebpf.Variable `ebpf:"namespaces"`
+	NetfrontFlags         *ebpf.Variable `ebpf:"netfront_flags"`
 	NetfrontXmit          *ebpf.Variable `ebpf:"netfront_xmit"`
 	RingLayout            *ebpf.Variable `ebpf:"ring_layout"`
 	TxQueueConfig         *ebpf.Variable `ebpf:"tx_queue_config"`

@@ -35,6 +35,13 @@ volatile __u32 enabled;
 volatile __u64 netfront_xmit;
 
 /*
+ * Where netfront_info.broken is, from struct net_device, read from the driver's code where
+ * its types are not known; bounce is the next byte. 0 if unknown; changes when the module is
+ * loaded again.
+ */
+volatile __u32 netfront_flags;
+
+/*
  * Registered interfaces: open addressing, written by userspace only. An unused entry
  * ends a search; a removed one has ifindex 0 and netns 1. Full: the 65th interface is
  * counted at index 0.

@@ -465,6 +465,7 @@ const (
 	XentraceVarEnabled                = "enabled"
 	XentraceVarFlowsWanted            = "flows_wanted"
 	XentraceVarNetTxAction            = "net_tx_action"
+	XentraceVarNetfrontFlags          = "netfront_flags"
 	XentraceVarNetfrontXmit           = "netfront_xmit"
 	XentraceVarProbeCookie            = "probe_cookie"
 	XentraceVarReportedQueues         = "reported_queues"
@@ -576,6 +577,7 @@ type XentraceVariableSpecs struct {
 	Enabled               *ebpf.VariableSpec `ebpf:"enabled"`
 	FlowsWanted           *ebpf.VariableSpec `ebpf:"flows_wanted"`
 	NetTxAction           *ebpf.VariableSpec `ebpf:"net_tx_action"`
+	NetfrontFlags         *ebpf.VariableSpec `ebpf:"netfront_flags"`
 	NetfrontXmit          *ebpf.VariableSpec `ebpf:"netfront_xmit"`
 	ProbeCookie           *ebpf.VariableSpec `ebpf:"probe_cookie"`
 	ReportedQueues        *ebpf.VariableSpec `ebpf:"reported_queues"`
@@ -662,6 +664,7 @@ type XentraceVariables struct {
 	Enabled               *ebpf.Variable `ebpf:"enabled"`
 	FlowsWanted           *ebpf.Variable `ebpf:"flows_wanted"`
 	NetTxAction           *ebpf.Variable `ebpf:"net_tx_action"`
+	NetfrontFlags         *ebpf.Variable `ebpf:"netfront_flags"`
 	NetfrontXmit          *ebpf.Variable `ebpf:"netfront_xmit"`
 	ProbeCookie           *ebpf.Variable `ebpf:"probe_cookie"`
 	ReportedQueues        *ebpf.Variable `ebpf:"reported_queues"`

@@ -10,21 +10,23 @@ import (
 	"github.com/prometheus/common/expfmt"
 )
 
-// answerAge is how old an answer may be. No scraper comes so often; with 100 scrapes per
-// second it keeps the cost of all of them to that of two.
-const answerAge = 500 * time.Millisecond
+// maxFresh is how many scrapes in a second read the counters, far more than there are of any
+// set of Prometheus servers. The ones above that get the last answer: a client that scrapes
+// without a pause costs no more CPU than these.
+const maxFresh = 10
 
-// maxFormats bounds the formats whose answers are kept.
+// maxFormats bounds the formats whose last answers are kept.
 const maxFormats = 8
 
-// answers serves an answer again while it is young enough.
+// answers sends each answer in one piece and with its length: net/http would send it in chunks.
 type answers struct {
 	handler http.Handler
-	age     time.Duration
 	now     func() time.Time
 
-	mu   sync.Mutex
-	kept map[expfmt.Format]*written
+	mu    sync.Mutex
+	fresh [maxFresh]time.Time // when the last ones were begun
+	next  int                 // the oldest of them
+	last  map[expfmt.Format]*written
 }
 
 // written is an answer.
@@ -32,54 +34,67 @@ type written struct {
 	header http.Header
 	status int
 	body   bytes.Buffer
-	at     time.Time // when it was begun
 }
 
 func (w *written) Header() http.Header         { return w.header }
 func (w *written) WriteHeader(status int)      { w.status = status }
 func (w *written) Write(b []byte) (int, error) { return w.body.Write(b) }
 
-func keepAnswers(h http.Handler) *answers {
-	return &answers{handler: h, age: answerAge, now: time.Now, kept: make(map[expfmt.Format]*written)}
+func newAnswers(h http.Handler) *answers {
+	return &answers{handler: h, now: time.Now, last: make(map[expfmt.Format]*written)}
 }
 
 func (a *answers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	format := expfmt.NegotiateAccept(r.Header, expfmt.DefaultOpenMetricsAcceptedFormats()...)
-	answer, size := a.young(format)
-	if answer == nil {
-		answer = &written{header: make(http.Header), status: http.StatusOK, at: a.now()}
-		answer.body.Grow(size)
-		a.handler.ServeHTTP(answer, r)
-		a.keep(format, answer)
+	last, may := a.begin(format)
+	switch {
+	case may:
+		size := 0
+		if last != nil {
+			const growth = 256 // numbers get longer
+			size = last.body.Len() + growth
+		}
+		a.answer(format, size, w, r)
+	case last != nil && r.URL.RawQuery == "":
+		w.Header().Set("Age", "0") // in seconds: it is not of this request
+		last.send(w)
+	default:
+		http.Error(w, "over "+strconv.Itoa(maxFresh)+" scrapes in a second", http.StatusServiceUnavailable)
 	}
-	w.Header().Set("Content-Length", strconv.Itoa(answer.body.Len())) // else it is sent in chunks
-	for name, values := range answer.header {
-		w.Header()[name] = values
-	}
-	w.WriteHeader(answer.status)
-	_, _ = w.Write(answer.body.Bytes()) // the client may be gone
 }
 
-// young returns an answer that can be served again. If there is none, the next one is likely
-// to have that size.
-func (a *answers) young(f expfmt.Format) (answer *written, size int) {
+// begin returns the last answer in a format, and whether another one may be made.
+func (a *answers) begin(f expfmt.Format) (last *written, may bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	last := a.kept[f]
-	if last == nil {
-		return nil, 0
+	now, oldest := a.now(), &a.fresh[a.next]
+	if may = oldest.IsZero() || now.Sub(*oldest) >= time.Second; may {
+		*oldest = now
+		a.next = (a.next + 1) % maxFresh
 	}
-	if a.now().Sub(last.at) < a.age {
-		return last, 0
-	}
-	const growth = 64 // numbers get longer
-	return nil, last.body.Len() + growth
+	return a.last[f], may
 }
 
-func (a *answers) keep(f expfmt.Format, answer *written) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if _, known := a.kept[f]; answer.status == http.StatusOK && (known || len(a.kept) < maxFormats) {
-		a.kept[f] = answer
+// answer makes an answer. The next one will have about the size of the last.
+func (a *answers) answer(f expfmt.Format, size int, w http.ResponseWriter, r *http.Request) {
+	answer := &written{header: make(http.Header), status: http.StatusOK}
+	answer.body.Grow(size)
+	a.handler.ServeHTTP(answer, r)
+	if answer.status == http.StatusOK && r.URL.RawQuery == "" { // name[] asks for a part
+		a.mu.Lock()
+		if _, known := a.last[f]; known || len(a.last) < maxFormats {
+			a.last[f] = answer
+		}
+		a.mu.Unlock()
 	}
+	answer.send(w)
+}
+
+func (w *written) send(to http.ResponseWriter) {
+	for name, values := range w.header {
+		to.Header()[name] = values
+	}
+	to.Header().Set("Content-Length", strconv.Itoa(w.body.Len()))
+	to.WriteHeader(w.status)
+	_, _ = to.Write(w.body.Bytes()) // the client may be gone
 }

@@ -218,6 +218,14 @@ func (a *attachment) setTransmit(address uint64) error {
 	return nil
 }
 
+// setFlags sets where netfront_info.broken and bounce are, from struct net_device; 0: unknown.
+func (a *attachment) setFlags(offset uint32) error {
+	if err := a.collection.Variables[bpf.XentraceVarNetfrontFlags].Set(offset); err != nil {
+		return fmt.Errorf("offset of the driver's flags for the BPF programs: %w", err)
+	}
+	return nil
+}
+
 func (a *attachment) close() error {
 	var err error
 	for i := range a.hooks {

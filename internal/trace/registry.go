@@ -10,6 +10,7 @@ import (
 
 	"github.com/cilium/ebpf"
 
+	"xentrace/bpf"
 	"xentrace/internal/netdev"
 )
 
@@ -48,8 +49,9 @@ type registry struct {
 	mu        sync.Mutex
 	table     interfaceTable
 	counters  *ebpf.Map
-	elsewhere *ebpf.Map // counters of drops outside the driver; nil if they are not counted
-	xdp       *ebpf.Map // counters of frames of XDP; nil if they are not counted
+	elsewhere *ebpf.Map              // counters of drops outside the driver; nil if they are not counted
+	xdp       *ebpf.Map              // counters of frames of XDP; nil if they are not counted
+	perCPU    []bpf.XentraceCounters // what is looked up is written to; nil at first
 	active    map[deviceKey]*watchedInterface
 	all       []*watchedInterface // in the order in which they came
 	free      []uint32            // indices into the counters, the one longest free first
@@ -62,6 +64,7 @@ type registry struct {
 	known atomic.Pointer[map[deviceKey]knownInterface] // for records; replaced, never changed
 
 	drivers *generations
+	home    *netdev.Namespace // the process's own network namespace; nil if it is not open
 }
 
 func newRegistry(table, counters *ebpf.Map, drivers *generations) *registry {
@@ -77,6 +80,14 @@ func newRegistry(table, counters *ebpf.Map, drivers *generations) *registry {
 	}
 	r.publishKnown()
 	return r
+}
+
+// close frees what readings need.
+func (r *registry) close() error {
+	if r.home == nil {
+		return nil
+	}
+	return r.home.Close()
 }
 
 // knownInterface is what the records of an interface need.
@@ -121,7 +132,7 @@ func (r *registry) add(ctx context.Context, i netdev.Interface, reportedByBPF bo
 		return false, fmt.Errorf("%d interfaces are watched already; its packets are counted with those of others that came too late", len(r.active))
 	}
 	w := &watchedInterface{Interface: i, slot: r.free[0], driver: r.drivers.current()}
-	from := newSpaces(slices.Values([]*watchedInterface{w}))
+	from := newSpaces(r.home, slices.Values([]*watchedInterface{w}))
 	r.readKernel(ctx, from, w, &w.base)
 	_ = from.close() // only read from
 	if err := r.clear(w.slot); err != nil {
@@ -278,7 +289,7 @@ func readKernel(ctx context.Context, from spaces, i netdev.Interface, conntrack 
 func (r *registry) readAll(ctx context.Context, into func(*watchedInterface) *readings) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	from := newSpaces(maps.Values(r.active))
+	from := newSpaces(r.home, maps.Values(r.active))
 	defer func() { _ = from.close() }() // only read from
 	for _, w := range r.active {
 		r.readKernel(ctx, from, w, into(w))

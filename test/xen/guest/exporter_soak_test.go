@@ -125,13 +125,6 @@ func sentByExporter(series map[string]float64) uint64 {
 	return sum(series, "xentrace_packets_total") - sum(series, "xentrace_dropped_packets_total")
 }
 
-// fresh scrapes once no answer from before is served again.
-func (r *exporterRun) fresh() map[string]float64 {
-	r.t.Helper()
-	time.Sleep(600 * time.Millisecond) // an answer serves for 500 ms
-	return r.scrape()
-}
-
 // exporterLife is one life of the interface: what was counted when it began.
 type exporterLife struct{ counted, least, most uint64 }
 
@@ -139,7 +132,6 @@ type exporterLife struct{ counted, least, most uint64 }
 // that is between two readings.
 func (r *exporterRun) beginLife() exporterLife {
 	r.t.Helper()
-	time.Sleep(600 * time.Millisecond)
 	least := counter(r.t, "tx_packets")
 	counted := sentByExporter(r.scrape())
 	return exporterLife{counted, least, counter(r.t, "tx_packets")}
@@ -152,7 +144,7 @@ func (r *exporterRun) endLife(l exporterLife) {
 	link(r.t, "down")
 	time.Sleep(time.Second)
 	sent := counter(r.t, "tx_packets")
-	counted := sentByExporter(r.fresh()) - l.counted
+	counted := sentByExporter(r.scrape()) - l.counted
 	if counted < sent-l.most || counted > sent-l.least {
 		r.t.Errorf("%d packets counted, the interface sent %d to %d", counted, sent-l.most, sent-l.least)
 	}
@@ -249,7 +241,7 @@ func TestExporterSoak(t *testing.T) {
 	for _, s := range senders {
 		s.end(t)
 	}
-	last := r.fresh()
+	last := r.scrape()
 	t.Logf("soak: %v, %d reloads, %d scrapes; dropped %d, linearized %d", length, reloads, r.scrapes,
 		sum(last, "xentrace_dropped_packets_total"), sum(last, "xentrace_linearized_packets_total"))
 	if n, there := last[collectErrors]; !there || n != r.unread {
