@@ -28,36 +28,31 @@ const (
 	keyCsumOf6 = "/feature-ipv6-csum-offload"
 )
 
-// readBackends reads what is at both ends. ends are values at device/vif/N/backend.
+// readBackends reads what is at both ends. ends are values at device/vif/N/backend: each names
+// a path that its backend chose, and one that cannot be read concerns no other interface.
 func (r *reader) readBackends(ctx context.Context, m *Machine, ends map[string]string) {
-	var paths []string
-	for n := range m.Interfaces {
-		device := m.Interfaces[n].xenbus()
-		if backend := ends[device+"/backend"]; device != "" && backend != "" {
-			paths = append(paths, device+keyNoCsum, device+keyCsumOf6, backend+keySG, backend+keyTSO, backend+keyTSO6, backend+keyQueues, backend+keyNoCsum, backend+keyCsumOf6)
-		}
-	}
-	if len(paths) == 0 {
-		return
-	}
-	values, err := r.source.Xenstore(ctx, paths)
 	for n := range m.Interfaces {
 		i := &m.Interfaces[n]
-		device, backend := i.xenbus(), ends[i.xenbus()+"/backend"]
-		if device == "" || backend == "" {
-			continue
+		if device, backend := i.xenbus(), ends[i.xenbus()+"/backend"]; device != "" && backend != "" {
+			i.Backend = r.readBackend(ctx, device, backend)
 		}
-		on := func(key string) bool { return values[key] == "1" }
-		b := Backend{
-			SG: on(backend + keySG), TSO: on(backend + keyTSO), TSO6: on(backend + keyTSO6), MaxQueues: 1,
-			BackendIPv4: !on(backend + keyNoCsum), BackendIPv6: on(backend + keyCsumOf6),
-			FrontendIPv4: !on(device + keyNoCsum), FrontendIPv6: on(device + keyCsumOf6),
-		}
-		if most, err := strconv.Atoi(values[backend+keyQueues]); err == nil {
-			b.MaxQueues = most
-		}
-		i.Backend = tried(b, err)
 	}
+}
+
+func (r *reader) readBackend(ctx context.Context, device, backend string) Known[Backend] {
+	values, err := r.source.Xenstore(ctx, []string{
+		device + keyNoCsum, device + keyCsumOf6, backend + keySG, backend + keyTSO, backend + keyTSO6, backend + keyQueues, backend + keyNoCsum, backend + keyCsumOf6,
+	})
+	on := func(key string) bool { return values[key] == "1" }
+	b := Backend{
+		SG: on(backend + keySG), TSO: on(backend + keyTSO), TSO6: on(backend + keyTSO6), MaxQueues: 1,
+		BackendIPv4: !on(backend + keyNoCsum), BackendIPv6: on(backend + keyCsumOf6),
+		FrontendIPv4: !on(device + keyNoCsum), FrontendIPv6: on(device + keyCsumOf6),
+	}
+	if most, err := strconv.Atoi(values[backend+keyQueues]); err == nil {
+		b.MaxQueues = max(most, 1)
+	}
+	return tried(b, err)
 }
 
 // withBackend adds what the backend offers: an offload that it does not cannot be turned on.

@@ -144,7 +144,7 @@ func readXenstore(ctx context.Context, paths []string) (map[string]string, error
 	for _, path := range paths {
 		value, there, err := askXenstore(device, path)
 		if err != nil {
-			return nil, fmt.Errorf("xenstore: %s: %w", path, err)
+			return nil, fmt.Errorf("xenstore: %.100s: %w", path, err)
 		}
 		if there {
 			values[path] = value
@@ -191,7 +191,7 @@ func askXenstore(device io.ReadWriter, path string) (value string, there bool, e
 	case kind == xenstoreError && text == xenstoreNoSuchPath:
 		return "", false, nil
 	case kind == xenstoreError:
-		return "", false, errors.New(text)
+		return "", false, fmt.Errorf("%.100s", text)
 	default:
 		return "", false, fmt.Errorf("an answer of type %d", kind)
 	}

@@ -2,10 +2,10 @@ package exporter
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	"xentrace/internal/event"
+	"xentrace/internal/output"
 )
 
 // othersName is the device of everything that has no series of its own.
@@ -15,11 +15,11 @@ const othersName = "(others)"
 // name, in the same network namespace, continues them.
 type key struct {
 	netns  uint32
-	device string // valid UTF-8, which an interface's name need not be
+	device string // escaped: as text shows it, valid UTF-8, and no two names are one
 }
 
 func keyOf(d event.Device) key {
-	return key{d.NetNS, strings.ToValidUTF8(d.Name, "\uFFFD")}
+	return key{d.NetNS, output.Escape(d.Name)}
 }
 
 // A ledger adds up what was counted since its last reading: its counts never go back,

@@ -25,6 +25,10 @@ const (
 	// maxTypeBytes bounds BTF. A kernel of a distribution has 4 to 10 MiB.
 	maxTypeBytes = 64 << 20
 
+	// maxTypeName bounds a name. The kernel has at most 512 bytes; decoding reads a name once
+	// for each type that has it.
+	maxTypeName = 4 << 10
+
 	btfMagic   = 0xeb9f
 	btfSection = ".BTF"
 )
@@ -222,11 +226,32 @@ func typesIn(file io.ReaderAt, size int64) (types []byte, id string, err error) 
 }
 
 func decodeTypes(content []byte, base *btf.Spec) (*btf.Spec, error) {
+	if longestName(content) > maxTypeName {
+		return nil, fmt.Errorf("its BTF has a name of over %d bytes", maxTypeName)
+	}
 	spec, err := btf.LoadSplitSpecFromReader(bytes.NewReader(content), base)
 	if err != nil {
 		return nil, fmt.Errorf("its BTF is malformed: %w", err)
 	}
 	return spec, nil
+}
+
+// longestName returns the length of the longest string in BTF; 0 if its header is malformed.
+func longestName(content []byte) (longest int) {
+	const lengthAt, stringsAt, sizeAt, size = 4, 16, 20, 24 // of struct btf_header
+	if len(content) < size {
+		return 0
+	}
+	number := func(at int) int64 { return int64(binary.NativeEndian.Uint32(content[at:])) }
+	from := number(lengthAt) + number(stringsAt)
+	to := from + number(sizeAt)
+	if to > int64(len(content)) {
+		return 0
+	}
+	for name := range bytes.SplitSeq(content[from:to], []byte{0}) {
+		longest = max(longest, len(name))
+	}
+	return longest
 }
 
 func readBounded(files fs.FS, name string, limit int64) ([]byte, error) {

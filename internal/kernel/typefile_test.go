@@ -139,6 +139,22 @@ func TestLargeTypeFile(t *testing.T) {
 	})
 }
 
+// A million types may have the same name of 40 MiB, which is read for each of them.
+func TestTypesWithALongName(t *testing.T) {
+	for length, want := range map[int]string{maxTypeName: "no per-CPU variables", maxTypeName + 1: "a name of over 4096 bytes"} {
+		const header, forward = 24, 7 << 24
+		raw := binary.NativeEndian.AppendUint16(nil, btfMagic)
+		raw = append(raw, 1, 0)
+		for _, n := range []int{header, 0, 12, 12, length + 2, 1, forward, 0} {
+			raw = binary.NativeEndian.AppendUint32(raw, uint32(n))
+		}
+		raw = append(raw, "\x00"+strings.Repeat("n", length)+"\x00"...)
+		if _, err := machineWith(raw, "").read("/boot/vmlinux"); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("a name of %d bytes: error %v, want %q", length, err, want)
+		}
+	}
+}
+
 // The first of the usual places that has this kernel's types is used; those of another are
 // reported.
 func TestSearch(t *testing.T) {

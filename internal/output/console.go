@@ -63,9 +63,11 @@ func (c *Console) say(sentence, priority string) {
 
 func (c *Console) write(sentence, priority string) {
 	c.erase()
-	sentence = "xentrace: " + Printable(sentence) + "\n"
+	sentence = "xentrace: " + Printable(sentence)
 	if c.width != nil {
 		sentence = string(appendWrapped(nil, sentence, 0, c.width()))
+	} else {
+		sentence += "\n"
 	}
 	if c.priorities {
 		sentence = priority + sentence

@@ -73,7 +73,7 @@ func flowWords(f *event.FlowHistory) string {
 		parts = append(parts, "sent by "+Escape(f.Process.Comm)+" (pid "+strconv.Itoa(f.Process.PID)+")")
 	}
 	if f.Layout != "" {
-		parts = append(parts, f.Layout)
+		parts = append(parts, Printable(f.Layout))
 	}
 	return strings.Join(parts, ", ")
 }

@@ -245,10 +245,11 @@ func (t *Text) appendCommand(b []byte, command string, indent int) []byte {
 	return append(t.appendColoured(b, bold, Escape(command)), '\n')
 }
 
-// appendWrapped appends text in lines of at most width columns, each indented.
+// appendWrapped appends text in lines of at most width columns, each indented. What does not
+// print is escaped.
 func appendWrapped(b []byte, text string, indent, width int) []byte {
 	column := 0
-	for word := range strings.FieldsSeq(text) {
+	for word := range strings.FieldsSeq(Printable(text)) {
 		length := utf8.RuneCountInString(word)
 		switch {
 		case column == 0:

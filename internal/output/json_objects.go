@@ -14,6 +14,10 @@ import (
 // The objects of the JSON output. Their tags are the contract: keys, order and units.
 // docs/schema.json describes them. Parse reads them back.
 
+// AppendObject appends a value as a line of JSON in which no character hides. It panics on what
+// JSON cannot express.
+func AppendObject(b []byte, v any) []byte { return encode(b, v) }
+
 func encode(b []byte, v any) []byte {
 	from := len(b)
 	line := bytes.NewBuffer(b)

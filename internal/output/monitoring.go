@@ -54,14 +54,14 @@ func linearizes(findings []event.Finding) (value int, known bool) {
 	return 0, false
 }
 
-var labelEscapes = strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`)
+var labelEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
 // deviceLabels are the labels of a finding's interface; empty for the machine.
 func deviceLabels(f *event.Finding, end string) string {
 	if f.Interface == "" {
 		return ""
 	}
-	name := labelEscapes.Replace(strings.ToValidUTF8(f.Interface, "\uFFFD"))
+	name := labelEscapes.Replace(Escape(f.Interface))
 	return `device="` + name + `",netns="` + strconv.FormatUint(uint64(f.NetNS), 10) + `"` + end
 }
 

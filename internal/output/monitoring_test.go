@@ -23,13 +23,13 @@ func TestFindingsForPrometheus(t *testing.T) {
 	const want = `# HELP xentrace_check_status Status of a finding of xentrace check: 0 OK, 1 WARN, 2 FAIL, 3 UNKNOWN.
 # TYPE xentrace_check_status gauge
 xentrace_check_status{id="linearize"} 2
-xentrace_check_status{device="e` + "\x1b" + `\"\\|",netns="7",id="mtu"} 1
+xentrace_check_status{device="e\\x1b\"\\\\|",netns="7",id="mtu"} 1
 xentrace_check_status{id="kernel_log"} 3
-xentrace_check_status{device="e` + "\x1b" + `\"\\|",netns="7",id="driver"} 0
-xentrace_check_status{device="lan` + "\uFFFD" + `",netns="7",id="driver"} 0
+xentrace_check_status{device="e\\x1b\"\\\\|",netns="7",id="driver"} 0
+xentrace_check_status{device="lan\\xff",netns="7",id="driver"} 0
 # HELP xentrace_driver_linearizes Whether the driver linearizes packets over the slot limit.
 # TYPE xentrace_driver_linearizes gauge
-xentrace_driver_linearizes{device="e` + "\x1b" + `\"\\|",netns="7"} 0
+xentrace_driver_linearizes{device="e\\x1b\"\\\\|",netns="7"} 0
 # HELP xentrace_check_timestamp_seconds When xentrace check ran last, as Unix time.
 # TYPE xentrace_check_timestamp_seconds gauge
 xentrace_check_timestamp_seconds 1790000000

@@ -1,6 +1,7 @@
 package output
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -91,13 +92,9 @@ func (t *Text) appendOpinions(b []byte, opinions []event.Opinion, spaced bool) [
 	b = t.appendColoured(b, bold, "What ec2rl would report here")
 	b = append(b, '\n')
 	for _, o := range opinions {
-		heading := o.Module
+		heading := Escape(o.Module)
 		if o.Interface != "" {
 			heading += " " + Escape(o.Interface)
-		}
-		verdict := o.Verdict
-		if verdict == "" {
-			verdict = "?"
 		}
 		right, c := "cannot be verified", magenta
 		switch {
@@ -107,7 +104,7 @@ func (t *Text) appendOpinions(b []byte, opinions []event.Opinion, spaced bool) [
 		default:
 			right, c = "wrong", red
 		}
-		b = t.appendStatus(b, verdict, c, heading+", "+right+": "+Printable(o.Message))
+		b = t.appendStatus(b, cmp.Or(Escape(o.Verdict), "?"), c, heading+", "+right+": "+Printable(o.Message))
 	}
 	return append(b, '\n')
 }
@@ -196,7 +193,7 @@ func (t *Text) AppendProbe(b []byte, r *event.Probe) []byte {
 func (t *Text) AppendProbeEnd(b []byte, p *event.Probes) []byte {
 	for _, e := range p.Explained {
 		if len(e.Advice) > 0 {
-			b = append(b, "\nWhat to do about "+e.Name+":\n"...)
+			b = append(b, "\nWhat to do about "+Escape(e.Name)+":\n"...)
 			b = t.appendAdvice(b, e.Advice, adviceIndent)
 		}
 	}
@@ -235,6 +232,7 @@ func (t *Text) appendExplained(b []byte, all []event.Explanation) []byte {
 
 func (t *Text) appendParagraph(b []byte, c colour, name, rest string) []byte {
 	start := len(b)
+	name = strings.Join(strings.Fields(Escape(name)), " ") // as long as what it becomes
 	b = appendWrapped(b, name+rest, 0, t.width())
 	if !t.Color {
 		return b

@@ -102,7 +102,7 @@ func (t *Text) appendRows(b []byte, rows []row) []byte {
 func describe(totals *event.Totals, counts *event.InterfaceTotals) string {
 	about := []string{driverName(counts.Driver)}
 	if counts.Backend != "" {
-		about = append(about, string(counts.Backend))
+		about = append(about, Escape(string(counts.Backend)))
 	}
 	if counts.Queues != 0 {
 		about = append(about, plural(uint64(counts.Queues), "queue"))

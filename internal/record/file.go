@@ -72,6 +72,16 @@ func (s *storedFile) append(stored []byte) error {
 	return plain(err)
 }
 
+// inPlace reports whether the file is still the one of its name.
+func (s *storedFile) inPlace() bool {
+	own, err := s.f.Stat()
+	if err != nil {
+		return false
+	}
+	named, err := os.Lstat(s.name)
+	return err == nil && os.SameFile(own, named)
+}
+
 func (s *storedFile) close() error { return s.f.Close() }
 
 // plain is the error without the path, which the user gave.
@@ -118,7 +128,7 @@ func (s *single) write(lines []byte, start func(segment int) []byte) error {
 
 // close removes a file into which nothing was written.
 func (s *single) close() error {
-	if s.file.size == 0 {
+	if s.file.size == 0 && s.file.inPlace() {
 		_ = os.Remove(s.file.name)
 	}
 	return s.file.close()
@@ -127,6 +137,10 @@ func (s *single) close() error {
 // segmentPrefix begins the name of a segment: xentrace-00000042-20261127T031500Z.jsonl.zst.
 // The number orders segments, whatever the clock did.
 const segmentPrefix = "xentrace-"
+
+// maxNumber bounds numbers of segments: a file of a greater one is none. A segment a second
+// reaches it after 30,000 years.
+const maxNumber = 1e12
 
 const segmentSuffix = ".jsonl" + compressedSuffix
 
@@ -142,7 +156,7 @@ func segmentNumber(name string) (int, bool) {
 	}
 	digits, _, _ := strings.Cut(rest, "-")
 	n, err := strconv.Atoi(digits)
-	return n, err == nil && n > 0
+	return n, err == nil && n > 0 && n <= maxNumber
 }
 
 // filesOf returns what a path holds: the segments of a directory in their order, or a file.
@@ -175,7 +189,7 @@ func filesOf(path string) ([]file, error) {
 	slices.SortFunc(names, func(a, b string) int { return numbers[a] - numbers[b] })
 	var files []file
 	for _, name := range names {
-		files = append(files, fileAt(filepath.Join(path, name)))
+		files = append(files, segmentAt(filepath.Join(path, name)))
 	}
 	return files, nil
 }
@@ -185,6 +199,25 @@ func fileAt(path string) file {
 		f, err := os.Open(path)
 		if err != nil {
 			return nil, plain(err)
+		}
+		return f, nil
+	}}
+}
+
+// segmentAt is a file that was regular. Who may write to its directory may have put a FIFO or
+// a link in its place.
+func segmentAt(path string) file {
+	return file{path, strings.HasSuffix(path, compressedSuffix), func() (io.ReadCloser, error) {
+		f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+		if err != nil {
+			return nil, plain(err)
+		}
+		info, err := f.Stat()
+		if err == nil && !info.Mode().IsRegular() {
+			err = errors.New("not a regular file")
+		}
+		if err != nil {
+			return nil, errors.Join(plain(err), f.Close())
 		}
 		return f, nil
 	}}

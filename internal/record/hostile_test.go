@@ -70,6 +70,80 @@ func TestLineOfBeginnings(t *testing.T) {
 	})
 }
 
+// What takes the place of a segment after the directory was read is not opened.
+func TestSegmentThatIsReplaced(t *testing.T) {
+	for name, replace := range map[string]func(path string) error{
+		"by a FIFO": func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		"by a link": func(path string) error { return os.Symlink("/proc/self/status", path) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), segmentName(1, time.Unix(0, 0)))
+			if err := os.WriteFile(path, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			files, err := filesOf(filepath.Dir(path))
+			if err != nil || len(files) != 1 {
+				t.Fatal(files, err)
+			}
+			if err := errors.Join(os.Remove(path), replace(path)); err != nil {
+				t.Fatal(err)
+			}
+			if end, err := os.OpenFile(path, os.O_RDWR, 0); err == nil { // of a FIFO: opening the other one does not block
+				defer end.Close()
+			}
+			if f, err := files[0].open(); err == nil {
+				t.Error("it is opened")
+				_ = f.Close()
+			}
+		})
+	}
+}
+
+// After the greatest number there is none.
+func TestSegmentWithTheGreatestNumber(t *testing.T) {
+	path := t.TempDir()
+	for _, name := range []string{"xentrace-9223372036854775807-x.jsonl", "xentrace-1000000000001-x.jsonl", "xentrace-00000007-x.jsonl"} {
+		if err := os.WriteFile(filepath.Join(path, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := &directory{path: path, limits: Limits{MaxBytes: MinBytes}}
+	if err := d.open(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = d.close() }()
+	if err := d.write([]byte("{}\n"), func(int) []byte { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if n, is := segmentNumber(d.active.name); !is || n != 8 || len(d.finished) != 1 {
+		t.Errorf("segment %s behind %d others, want number 8 behind 1", d.active.name, len(d.finished))
+	}
+}
+
+// A file that took the place of an empty recording is not removed.
+func TestOnlyItsOwnRecordingIsRemoved(t *testing.T) {
+	for name, test := range map[string]struct{ replaced, kept bool }{"its own": {false, false}, "of another": {true, true}} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "x.jsonl")
+			s, err := Create(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if test.replaced {
+				if err := errors.Join(os.Remove(path), os.WriteFile(path, nil, 0o600)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := s.close(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := os.Lstat(path); (err == nil) != test.kept {
+				t.Errorf("error %v, want that it is kept: %v", err, test.kept)
+			}
+		})
+	}
+}
+
 // As root only a directory is given to the user, and files, that were made for recordings.
 func TestWhatIsGivenToTheUser(t *testing.T) {
 	need.Root(t, "to change owners")

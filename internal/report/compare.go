@@ -64,7 +64,7 @@ func Compare(a, b *Collector, nameA, nameB string) *Comparison {
 }
 
 func (c *Collector) side(name string) Side {
-	return Side{name, strings.Join(c.hosts(), ", "), c.first, c.last, c.duration, c.timeline.sums[packetSeries]}
+	return Side{output.Escape(name), strings.Join(c.hosts(), ", "), c.first, c.last, c.duration, c.timeline.sums[packetSeries]}
 }
 
 // traffic compares what both sides had to send.
@@ -193,6 +193,7 @@ type machineFacts struct {
 }
 
 func (m *machineFacts) add(name, value string) {
+	name = output.Printable(name)
 	if _, known := m.values[name]; !known {
 		m.names = append(m.names, name)
 	}
@@ -254,7 +255,7 @@ func (c *Collector) statuses() map[string]string {
 	all := make(map[string]string)
 	for i := range c.findings {
 		f := &c.findings[i]
-		all[strings.TrimSpace(string(f.ID)+" "+output.Escape(f.Interface))] = f.Status.String()
+		all[strings.TrimSpace(output.Escape(string(f.ID))+" "+output.Escape(f.Interface))] = f.Status.String()
 	}
 	return all
 }

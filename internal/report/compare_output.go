@@ -1,12 +1,13 @@
 package report
 
 import (
-	"encoding/json"
 	"fmt"
 	"math"
 	"strconv"
 	"strings"
 	"time"
+
+	"xentrace/internal/output"
 )
 
 // AppendText appends the comparison as a table for people.
@@ -172,13 +173,9 @@ type comparisonObject struct {
 
 // AppendJSON appends the comparison as one line of type comparison.
 func (c *Comparison) AppendJSON(b []byte) []byte {
-	line, err := json.Marshal(comparisonObject{
+	return output.AppendObject(b, comparisonObject{
 		"comparison", sideOf(&c.A), sideOf(&c.B), rowsOf(c.Rows), rowsOf(c.Slots), factsOf(c.Facts), factsOf(c.Checks),
 	})
-	if err != nil {
-		panic("json: " + err.Error()) // of plain data, which always can be encoded
-	}
-	return append(append(b, line...), '\n')
 }
 
 func sideOf(s *Side) sideObject {
@@ -239,6 +236,9 @@ type comparisonView struct {
 	Sides                []sideView
 	Tables               []comparisonTable
 	Options              *Options
+	Files                filesView
+	Facts                []Fact // the first of them
+	MoreFacts            string
 }
 
 type sideView struct{ Letter, Name, Host, Range, Length, Packets string }
@@ -265,7 +265,11 @@ func (c *Comparison) Page(o Options) (*Page, error) {
 }
 
 func (c *Comparison) view(o *Options) *comparisonView {
-	v := &comparisonView{Comparison: c, Options: o, Sides: []sideView{viewOfSide("A", &c.A), viewOfSide("B", &c.B)}}
+	v := &comparisonView{Comparison: c, Options: o, Sides: []sideView{viewOfSide("A", &c.A), viewOfSide("B", &c.B)}, Files: viewOfFiles(o.Files, mostSpans)}
+	v.Facts = c.Facts[:min(len(c.Facts), mostSpans)]
+	if more := len(c.Facts) - len(v.Facts); more > 0 {
+		v.MoreFacts = plural(uint64(more), "more fact") + " not shown."
+	}
 	v.Kind, v.Word, v.Headline = c.headline()
 	v.Tables = []comparisonTable{{"rates", "Rates", true, viewRows(c.Rows)}, {"slots", "Slots per packet, " + perMillion, false, viewRows(c.Slots)}}
 	return v

@@ -3,12 +3,15 @@ package report
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+	"unicode"
 
 	"xentrace/internal/event"
 )
@@ -128,6 +131,54 @@ func TestComparisonInJSON(t *testing.T) {
 	}
 	if got.Type != "comparison" || got.A.Packets != 26_110_182 || got.B.Packets != 0 || got.Rates[0].A.Rate == nil || got.Rates[0].B.Rate != nil || got.Rates[0].Ratio != nil {
 		t.Errorf("%s", line)
+	}
+}
+
+// What recordings, and their paths, are named by others stays in its line, and moves nothing.
+func TestComparisonOfHostileRecordings(t *testing.T) {
+	const forged = "e\x1b[31m\u009b2J\r\n<3>forged\u202e\x00"
+	side := func(on bool, status event.Status) *Collector {
+		s := startOf(midnight)
+		s.Hostname, s.Interfaces[0].Name, s.Interfaces[0].Features = forged, forged, map[string]bool{forged: on}
+		s.Check[0].ID, s.Check[0].Interface, s.Check[0].Status = forged, forged, status
+		return collected(t, []event.Event{s, intervalOf(midnight.Add(10*time.Second), 100, 1)})
+	}
+	c := Compare(side(true, event.OK), side(false, event.Fail), forged, forged)
+	if len(c.Facts) != 1 || len(c.Checks) != 1 {
+		t.Fatalf("%d facts and %d findings differ, want 1 each", len(c.Facts), len(c.Checks))
+	}
+	page, err := c.Page(optionsOf())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, shown := range map[string]string{"text": string(c.AppendText(nil)), "JSON": string(c.AppendJSON(nil)), "page": string(page.html)} {
+		at := strings.IndexFunc(shown, func(r rune) bool { return !unicode.IsPrint(r) && r != '\n' })
+		if at >= 0 || strings.Contains(shown, "\n<3>") || strings.Contains(shown, "<3>") && name == "page" {
+			t.Errorf("%s: %q at %d", name, shown[max(at-60, 0):max(at+10, 0)], at)
+		}
+	}
+}
+
+// However many files there are, and facts that differ, a page is bounded.
+func TestSizeOfAStrangeComparison(t *testing.T) {
+	side := func(mtu int) *Collector {
+		s := startOf(midnight)
+		n := s.Interfaces[0]
+		for i := range 1000 {
+			n.Name, n.MTU = fmt.Sprint("eth", i+1), mtu
+			s.Interfaces = append(s.Interfaces, n)
+		}
+		return collected(t, []event.Event{s})
+	}
+	o := optionsOf()
+	o.Files = slices.Repeat(o.Files, 5000)
+	page, err := Compare(side(1500), side(9000), "a", "b").Page(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := parsed(t, page.html).text()
+	if len(page.html) > mostBytes || !strings.Contains(text, "4,900 more files not shown.") || !strings.Contains(text, "900 more facts not shown.") {
+		t.Errorf("%d bytes", len(page.html))
 	}
 }
 

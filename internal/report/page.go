@@ -12,6 +12,8 @@ import (
 	"slices"
 	"unicode"
 	"unicode/utf8"
+
+	"xentrace/internal/output"
 )
 
 // mostBytes is the size that a page does not exceed: it then shows fewer connections and
@@ -85,13 +87,12 @@ func (c *Collector) Page(o Options) (*Page, error) {
 // drawn are fields that are not text, or have a limit of their own.
 var drawn = []string{"Path", "Raw"}
 
-// clipAll shortens every text in a view.
+// clipAll shortens every text in a view, and spells out what does not print: a command that is
+// copied must not end in the middle.
 func clipAll(v reflect.Value, most int) {
 	switch v.Kind() {
 	case reflect.String:
-		if v.Len() > most {
-			v.SetString(clip(v.String(), most))
-		}
+		v.SetString(clip(output.Printable(v.String()), most))
 	case reflect.Pointer:
 		if !v.IsNil() {
 			clipAll(v.Elem(), most)

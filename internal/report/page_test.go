@@ -259,12 +259,13 @@ func TestSizeOfAStrangeRecording(t *testing.T) {
 	}
 	o := optionsOf()
 	o.Damage = slices.Repeat([]string{long}, 10)
+	o.Files = slices.Repeat([]File{{Path: long}}, 5000)
 	page := pageOf(t, events, o)
 	if len(page) > 300_000 {
 		t.Errorf("%d bytes", len(page))
 	}
 	text := parsed(t, page).text()
-	for _, part := range []string{"more are not shown", "more interfaces are not shown", "more starts not shown", "more connections with ", "more intervals not shown", "more notices not shown", "more frames not shown"} {
+	for _, part := range []string{"more are not shown", "more interfaces are not shown", "more starts not shown", "more connections with ", "more intervals not shown", "more notices not shown", "more files not shown", "more frames not shown"} {
 		if !strings.Contains(text, part) {
 			t.Errorf("the page does not say %q", part)
 		}
@@ -282,6 +283,11 @@ func TestNamesAreEscaped(t *testing.T) {
 	}
 	if bytes.ContainsRune(page, '\u202e') {
 		t.Error("the page holds a character that reverses text")
+	}
+	for _, code := range parsed(t, page).all("code") {
+		if strings.Contains(code.text(), "\n") {
+			t.Errorf("a command that is copied runs when it is pasted: %q", code.text())
+		}
 	}
 	if text := parsed(t, page).text(); strings.Count(text, "<img src=x onerror=alert(1)>") < 20 {
 		t.Errorf("the names are shown %d times", strings.Count(text, "<img src=x onerror=alert(1)>"))

@@ -13,7 +13,7 @@ import (
 // The night of which most tests make a page.
 var midnight = time.Date(2026, 11, 22, 22, 0, 0, 0, time.UTC)
 
-const hostile = "</script><img src=x onerror=alert(1)>\u202e\"'&"
+const hostile = "</script><img src=x onerror=alert(1)>\u202e\"'&\nrm *"
 
 var eth0 = event.Device{Name: "eth0", Index: 2, NetNS: 4026531840}
 

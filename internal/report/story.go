@@ -300,8 +300,8 @@ func (c *Collector) caveats(o *Options) (all []string) {
 
 func (c *Collector) hosts() (names []string) {
 	for i := range c.starts {
-		if name := c.starts[i].Hostname; name != "" && !slices.Contains(names, name) {
-			names = append(names, output.Escape(name))
+		if name := output.Escape(c.starts[i].Hostname); name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
 		}
 	}
 	if len(names) > 4 {

@@ -38,6 +38,7 @@ type view struct {
 	Notices             []noticeView
 	NoticesNote         string
 	Options             *Options
+	Files               filesView
 	Raw                 string
 	RawNote             string
 }
@@ -69,12 +70,29 @@ type spanView struct{ From, To, Length, Why string }
 type lossView struct{ What, Count, Why string }
 type noticeView struct{ Time, Text string }
 
+type filesView struct {
+	Shown []File
+	More  string
+}
+
+// viewOfFiles shows the first ones, by paths that others may have chosen.
+func viewOfFiles(files []File, most int) (v filesView) {
+	v.Shown = slices.Clone(files[:min(len(files), most)])
+	for i := range v.Shown {
+		v.Shown[i].Path = clip(output.Printable(v.Shown[i].Path), 300)
+	}
+	if more := len(files) - len(v.Shown); more > 0 {
+		v.More = plural(uint64(more), "more file") + " not shown."
+	}
+	return v
+}
+
 func (c *Collector) view(o Options, l limits) *view {
-	o.Files, o.Commands, o.Damage = slices.Clone(o.Files), slices.Clone(o.Commands), slices.Clone(o.Damage)
+	o.Commands, o.Damage = slices.Clone(o.Commands), slices.Clone(o.Damage)
 	v := &view{
 		Story: c.story(&o), Timeline: c.timelineView(), Slots: c.slotsView(), Options: &o,
 		Host: strings.Join(c.hosts(), ", "), Tiles: c.tiles(), Explained: c.explainViews(),
-		Losses: c.losses(),
+		Losses: c.losses(), Files: viewOfFiles(o.Files, l.rows),
 	}
 	if !c.first.IsZero() {
 		v.Range, v.Length = stamp(c.first)+" to "+stamp(c.last)+" UTC", lasted(c.last.Sub(c.first))

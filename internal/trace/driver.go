@@ -103,7 +103,7 @@ func (t *Tracer) driverLeft(since time.Time) {
 	t.gaps.begin(event.GapDriverUnloaded, since)
 	d.generations.begin(bootTime(), "the driver was unloaded before its code was read")
 	t.wake()
-	err := errors.Join(t.attachment.detachDriver(), t.attachment.setTransmit(0))
+	err := errors.Join(t.attachment.detachDriver(), t.attachment.setTransmit(0), t.attachment.setFlags(0))
 	if t.choice.Backend == event.Kprobe {
 		err = errors.Join(err, t.attachment.clearTransmits())
 	}
@@ -168,6 +168,17 @@ func (t *Tracer) useDriver(f *facts, loading kernel.Module) error {
 		return errors.Join(errOtherLayout, t.attachment.detachDriver())
 	}
 	return t.attachment.setTransmit(f.transmit)
+}
+
+// useFlags sets where the driver's flags are in the BPF programs, unless it is gone again.
+func (t *Tracer) useFlags(g *generation, flags uint32) error {
+	d := &t.driver
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if flags == 0 || g != d.generations.current() {
+		return nil
+	}
+	return t.attachment.setFlags(flags)
 }
 
 // sameDriver reports whether the configuration of the BPF programs for one driver holds

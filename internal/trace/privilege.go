@@ -34,7 +34,7 @@ func CheckKernel(btf string) (*kernel.Types, error) {
 	case err != nil && btf != "":
 		return nil, fmt.Errorf("%w: %w; it has to be a vmlinux of kernel %s, or BTF made from it", ErrCannotRun, err, release)
 	case err != nil:
-		return nil, fmt.Errorf("%w: kernel %s: %w; use a kernel built with CONFIG_DEBUG_INFO_BTF, as distributions ship them, or its vmlinux (--btf FILE); check, fix, and replay and report of a recording work without", ErrCannotRun, release, err)
+		return nil, fmt.Errorf("%w: kernel %s: %w; name its vmlinux with --btf FILE, or boot a kernel built with CONFIG_DEBUG_INFO_BTF; check, fix, and replay, report and compare of recordings work without", ErrCannotRun, release, err)
 	}
 	if err := tryRingBuffer(); err != nil {
 		return nil, fmt.Errorf("%w: kernel %s has no BPF ring buffer, which came with 5.8: %w", ErrCannotRun, release, err)

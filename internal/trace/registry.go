@@ -2,6 +2,7 @@ package trace
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -49,6 +50,7 @@ type registry struct {
 	mu        sync.Mutex
 	table     interfaceTable
 	counters  *ebpf.Map
+	devices   *deviceCaches
 	elsewhere *ebpf.Map              // counters of drops outside the driver; nil if they are not counted
 	xdp       *ebpf.Map              // counters of frames of XDP; nil if they are not counted
 	perCPU    []bpf.XentraceCounters // what is looked up is written to; nil at first
@@ -67,10 +69,11 @@ type registry struct {
 	home    *netdev.Namespace // the process's own network namespace; nil if it is not open
 }
 
-func newRegistry(table, counters *ebpf.Map, drivers *generations) *registry {
+func newRegistry(table, counters *ebpf.Map, devices *deviceCaches, drivers *generations) *registry {
 	r := &registry{
 		table:    interfaceTable{table},
 		counters: counters,
+		devices:  devices,
 		active:   make(map[deviceKey]*watchedInterface),
 		rest:     make(map[*generation]*folded),
 		drivers:  drivers,
@@ -141,6 +144,9 @@ func (r *registry) add(ctx context.Context, i netdev.Interface, reportedByBPF bo
 	if err := r.table.insert(key, w.slot, i.IsNetfront()); err != nil {
 		return false, err
 	}
+	if err := r.devices.clear(); err != nil {
+		return false, err
+	}
 	r.free = r.free[1:]
 	r.active[key] = w
 	r.all = append(r.all, w)
@@ -177,7 +183,7 @@ func (r *registry) remove(key deviceKey) (netdev.Interface, bool, error) {
 	if w == nil {
 		return netdev.Interface{}, false, nil
 	}
-	if err := r.table.remove(key); err != nil {
+	if err := errors.Join(r.table.remove(key), r.devices.clear()); err != nil {
 		return w.Interface, true, err
 	}
 	if r.lastEarly == w {
