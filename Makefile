@@ -205,6 +205,12 @@ test-xen-exporter-soak: build ## an exporter that records for EXPORTER_SOAK=60s 
 	test/xen/suite --timeout 7200 --kernel $(or $(KERNEL),6.1) --driver $(or $(DRIVER),prefix) --vcpus $(VCPUS) \
 		--file $(CURDIR)/xentrace-exporter --env XENTRACE_EXPORTER_SOAK=$(EXPORTER_SOAK) -- -test.run '^TestExporterSoak$$' -test.timeout 2h
 
+.PHONY: test-xen-alerts
+test-xen-alerts: build ## alerts of a real Prometheus for a Xen guest, scraped through a tunnel, and a veth host (needs root)
+	test/xen/deps
+	.ci/prometheus
+	test/xen/alerts --kernel $(or $(KERNEL),6.1) --driver $(or $(DRIVER),prefix)
+
 .PHONY: test-xen-shell
 test-xen-shell: build ## a shell in a Xen guest
 	test/xen/deps
@@ -248,7 +254,7 @@ lint: go ## formatting, vet, staticcheck, shellcheck, clang-format, vagrant vali
 	$(GO) tool staticcheck -tags xenlab,matrix ./test/... ./internal/netfront
 	$(CLANG_FORMAT) --dry-run --Werror bpf/*.c bpf/*.h
 	shellcheck .ci/run .ci/deps .ci/parsers .ci/browser .ci/fuzz test/bench/run internal/fix/testdata/*.sh internal/filter/expression/testdata/generate
-	cd test/xen && shellcheck -a -x run shell suite destroyed matrix bench ec2rl driver-files fetch driver deps init/* vagrant/*
+	cd test/xen && shellcheck -a -x run shell suite alerts destroyed matrix bench ec2rl driver-files fetch driver deps init/* vagrant/*
 	VAGRANT_HOME=$(CURDIR)/build/vagrant/lint VAGRANT_DOTFILE_PATH=$(CURDIR)/build/vagrant/lint vagrant validate
 
 .PHONY: clean

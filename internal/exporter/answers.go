@@ -11,12 +11,10 @@ import (
 )
 
 // maxFresh is how many scrapes in a second read the counters, far more than there are of any
-// set of Prometheus servers. The ones above that get the last answer: a client that scrapes
-// without a pause costs no more CPU than these.
+// set of Prometheus servers. Those above it get the last answer, but one in a second of each
+// format: a client that scrapes without a pause costs little CPU, and makes nobody's answer
+// older than that.
 const maxFresh = 10
-
-// maxFormats bounds the formats whose last answers are kept.
-const maxFormats = 8
 
 // answers sends each answer in one piece and with its length: net/http would send it in chunks.
 type answers struct {
@@ -24,9 +22,15 @@ type answers struct {
 	now     func() time.Time
 
 	mu    sync.Mutex
-	fresh [maxFresh]time.Time // when the last ones were begun
-	next  int                 // the oldest of them
-	last  map[expfmt.Format]*written
+	fresh [maxFresh]time.Time       // when the last ones were begun
+	next  int                       // the oldest of them
+	last  map[expfmt.Format]*latest // there are few formats
+}
+
+// latest is the last whole answer in a format.
+type latest struct {
+	begun  time.Time // when the one after it was begun, or it itself
+	answer *written  // nil before the first one is made
 }
 
 // written is an answer.
@@ -41,21 +45,21 @@ func (w *written) WriteHeader(status int)      { w.status = status }
 func (w *written) Write(b []byte) (int, error) { return w.body.Write(b) }
 
 func newAnswers(h http.Handler) *answers {
-	return &answers{handler: h, now: time.Now, last: make(map[expfmt.Format]*written)}
+	return &answers{handler: h, now: time.Now, last: make(map[expfmt.Format]*latest)}
 }
 
 func (a *answers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	format := expfmt.NegotiateAccept(r.Header, expfmt.DefaultOpenMetricsAcceptedFormats()...)
-	last, may := a.begin(format)
+	whole := r.URL.RawQuery == "" // name[] asks for a part
+	last, may := a.begin(format, whole)
 	switch {
 	case may:
-		size := 0
-		if last != nil {
-			const growth = 256 // numbers get longer
-			size = last.body.Len() + growth
+		answer := a.make(last, r)
+		if whole && answer.status == http.StatusOK {
+			a.keep(format, answer)
 		}
-		a.answer(format, size, w, r)
-	case last != nil && r.URL.RawQuery == "":
+		answer.send(w)
+	case whole && last != nil:
 		w.Header().Set("Age", "0") // in seconds: it is not of this request
 		last.send(w)
 	default:
@@ -64,30 +68,39 @@ func (a *answers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // begin returns the last answer in a format, and whether another one may be made.
-func (a *answers) begin(f expfmt.Format) (last *written, may bool) {
+func (a *answers) begin(f expfmt.Format, whole bool) (last *written, may bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now, oldest := a.now(), &a.fresh[a.next]
-	if may = oldest.IsZero() || now.Sub(*oldest) >= time.Second; may {
+	if may = now.Sub(*oldest) >= time.Second; may {
 		*oldest = now
 		a.next = (a.next + 1) % maxFresh
 	}
-	return a.last[f], may
+	of := a.last[f]
+	if of == nil {
+		of = &latest{}
+		a.last[f] = of
+	}
+	if whole && (may || now.Sub(of.begun) >= time.Second) {
+		may, of.begun = true, now
+	}
+	return of.answer, may
 }
 
-// answer makes an answer. The next one will have about the size of the last.
-func (a *answers) answer(f expfmt.Format, size int, w http.ResponseWriter, r *http.Request) {
+func (a *answers) make(last *written, r *http.Request) *written {
 	answer := &written{header: make(http.Header), status: http.StatusOK}
-	answer.body.Grow(size)
-	a.handler.ServeHTTP(answer, r)
-	if answer.status == http.StatusOK && r.URL.RawQuery == "" { // name[] asks for a part
-		a.mu.Lock()
-		if _, known := a.last[f]; known || len(a.last) < maxFormats {
-			a.last[f] = answer
-		}
-		a.mu.Unlock()
+	if last != nil {
+		const growth = 256 // numbers get longer
+		answer.body.Grow(last.body.Len() + growth)
 	}
-	answer.send(w)
+	a.handler.ServeHTTP(answer, r)
+	return answer
+}
+
+func (a *answers) keep(f expfmt.Format, answer *written) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.last[f].answer = answer
 }
 
 func (w *written) send(to http.ResponseWriter) {

@@ -72,6 +72,7 @@ machine_command() {
 		-qmp "unix:$dir/qmp,server=on,wait=off" \
 		-drive "file=$disk,format=raw,if=ide,cache=unsafe" \
 		-serial "file:$dir/xen.log" -serial stdio "$@"
+	[[ ${#tunnel[@]} -eq 0 ]] || tunnel_devices
 }
 
 # memory_file PATH SHARE prints the options for memory that lies in a file.
