@@ -112,6 +112,13 @@ test-alerts: build ## alerts of a real Prometheus and Alertmanager, for an expor
 	.ci/prometheus
 	XENTRACE_ALERTS=$(CURDIR)/xentrace-exporter $(GO) test ./packaging/prometheus -run '^TestAlertsOfALiveExporter$$' -v -count 1
 
+# How long the exporter is scraped 100 times a second.
+SCRAPES := 60s
+
+.PHONY: test-scrapes
+test-scrapes: ## 100 scrapes per second for SCRAPES=60s, of 1 and of 64 interfaces: CPU, memory, lost records (needs root)
+	CGO_ENABLED=0 XENTRACE_SCRAPES=$(SCRAPES) $(GO) test ./cmd/xentrace-exporter -run '^TestScrapesUnderTraffic$$' -v -count 1
+
 .PHONY: deps
 deps: go ## install what building, testing and the lab need, on Debian 12
 	.ci/deps
@@ -137,7 +144,7 @@ test: deps build ## all tests: Go, BPF on this kernel, and the Xen lab
 	XENTRACE_REQUIRE_ALL=1 $(GO) test -race ./...
 	XENTRACE_REQUIRE_ALL=1 CGO_ENABLED=0 $(GO) test ./cmd/... ./internal/sandbox ./internal/kernel # -race needs cgo, which cannot drop privileges
 	XENTRACE_REQUIRE_ALL=1 CGO_ENABLED=0 $(GO) test -run WithoutRoot ./internal/trace
-	$(MAKE) --no-print-directory test-xen
+	$(MAKE) --no-print-directory test-xen bench-xen-check
 
 # How long each fuzz test runs; CI has less time.
 FUZZTIME := 3m
@@ -198,6 +205,12 @@ test-xen-exporter-soak: build ## an exporter that records for EXPORTER_SOAK=60s 
 	test/xen/suite --timeout 7200 --kernel $(or $(KERNEL),6.1) --driver $(or $(DRIVER),prefix) --vcpus $(VCPUS) \
 		--file $(CURDIR)/xentrace-exporter --env XENTRACE_EXPORTER_SOAK=$(EXPORTER_SOAK) -- -test.run '^TestExporterSoak$$' -test.timeout 2h
 
+.PHONY: test-xen-alerts
+test-xen-alerts: build ## alerts of a real Prometheus for a Xen guest, scraped through a tunnel, and a veth host (needs root)
+	test/xen/deps
+	.ci/prometheus
+	test/xen/alerts --kernel $(or $(KERNEL),6.1) --driver $(or $(DRIVER),prefix)
+
 .PHONY: test-xen-shell
 test-xen-shell: build ## a shell in a Xen guest
 	test/xen/deps
@@ -225,6 +238,11 @@ bench-xen: build ## what it costs in a Xen guest, in instructions, on KERNEL= or
 	test/xen/deps
 	test/xen/bench --write docs/cost.md $(addprefix --kernel ,$(KERNEL))
 
+.PHONY: bench-xen-check
+bench-xen-check: build ## fail if a packet costs more than docs/cost.md says, on 6.1
+	test/xen/deps
+	test/xen/bench --check --kernel 6.1
+
 .PHONY: lint
 lint: go ## formatting, vet, staticcheck, shellcheck, clang-format, vagrant validate
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -d $$(git ls-files '*.go'); exit 1; }
@@ -236,7 +254,7 @@ lint: go ## formatting, vet, staticcheck, shellcheck, clang-format, vagrant vali
 	$(GO) tool staticcheck -tags xenlab,matrix ./test/... ./internal/netfront
 	$(CLANG_FORMAT) --dry-run --Werror bpf/*.c bpf/*.h
 	shellcheck .ci/run .ci/deps .ci/parsers .ci/browser .ci/fuzz test/bench/run internal/fix/testdata/*.sh internal/filter/expression/testdata/generate
-	cd test/xen && shellcheck -a -x run shell suite destroyed matrix bench ec2rl driver-files fetch driver deps init/* vagrant/*
+	cd test/xen && shellcheck -a -x run shell suite alerts destroyed matrix bench ec2rl driver-files fetch driver deps init/* vagrant/*
 	VAGRANT_HOME=$(CURDIR)/build/vagrant/lint VAGRANT_DOTFILE_PATH=$(CURDIR)/build/vagrant/lint vagrant validate
 
 .PHONY: clean

@@ -10,12 +10,27 @@
 
 #define NETIF_F_SG 1 /* 1 << NETIF_F_SG_BIT, the first of all features */
 
-/* A bool in struct netfront_info, which is private to the driver; 0 if its offset is unknown. */
-static __always_inline __u8 netfront_flag(struct net_device *dev, __s32 offset)
+/*
+ * A bool in struct netfront_info, which is private to the driver: at an offset that its types
+ * tell, or one from netfront_flags. 0 if neither is known.
+ */
+static __always_inline __u8 netfront_flag(struct net_device *dev, __s32 offset, __u32 in_code)
 {
-	if (offset < 0 || config.priv_offset < 0)
-		return 0;
-	return byte_at((__u64)dev + config.priv_offset + offset, false);
+	const __u32 flags = netfront_flags;
+
+	if (offset >= 0 && config.priv_offset >= 0)
+		return byte_at((__u64)dev + config.priv_offset + offset, false);
+	return flags ? byte_at((__u64)dev + flags + in_code, false) : 0;
+}
+
+static __always_inline __u8 netfront_broken(struct net_device *dev)
+{
+	return netfront_flag(dev, config.broken_offset, 0);
+}
+
+static __always_inline __u8 netfront_bounces(struct net_device *dev)
+{
+	return netfront_flag(dev, config.bounce_offset, 1);
 }
 
 /*
@@ -44,7 +59,7 @@ static __always_inline bool head_straddles(struct sk_buff *skb)
 /* The head begins too close to the end of a page, or the backend is not trusted. */
 static __always_inline int bounce_wanted(struct inflight *inflight, struct sk_buff *skb)
 {
-	return netfront_flag((void *)inflight->dev, config.bounce_offset) || head_straddles(skb);
+	return netfront_bounces((void *)inflight->dev) || head_straddles(skb);
 }
 
 /* skb is what the driver frees: the packet, or its bounce copy. */
@@ -54,7 +69,7 @@ static __noinline int drop_cause(struct inflight *inflight, struct sk_buff *skb)
 
 	if (!BPF_CORE_READ(dev, real_num_tx_queues))
 		return CAUSE_NO_QUEUES;
-	if (netfront_flag(dev, config.broken_offset))
+	if (netfront_broken(dev))
 		return CAUSE_DEVICE_BROKEN;
 	if (BPF_CORE_READ(skb, len) > MAX_PACKET_LEN)
 		return CAUSE_TOO_BIG;

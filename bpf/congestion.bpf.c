@@ -14,7 +14,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 SEC("tp_btf/net_dev_start_xmit")
 int BPF_PROG(congestion_begin_typed, struct sk_buff *skb, struct net_device *dev)
 {
-	return queue_begin(skb, dev, true);
+	return queue_begin_typed(skb, dev);
 }
 
 /* Where the kernel refuses the one above. */

@@ -40,6 +40,8 @@ type CongestionConfiguration struct {
 	Probe         uint8
 	Rate          uint8
 	Snap          uint16
+	SkbSpan       uint16
+	Pad           uint16
 	_             [2]byte
 }
 
@@ -69,6 +71,12 @@ type CongestionCpuState struct {
 		Flags uint32
 		Cause uint32
 	}
+	Device struct {
+		_          structs.HostLayout
+		Dev        uint64
+		Sum        uint64
+		Generation uint64
+	}
 	Cache struct {
 		_       structs.HostLayout
 		Dev     uint64
@@ -93,11 +101,15 @@ type CongestionCpuState struct {
 		}
 		Name [16]uint8
 	}
-	Frags [2][45]struct {
-		_      structs.HostLayout
-		Page   uint64
-		Len    uint32
-		Offset uint32
+	Copies [2]struct {
+		_     structs.HostLayout
+		Skb   [16]uint64
+		Frags [48]struct {
+			_      structs.HostLayout
+			Page   uint64
+			Len    uint32
+			Offset uint32
+		}
 	}
 }
 
@@ -183,11 +195,15 @@ type CongestionQueueCpu struct {
 		Dropped       uint8
 		Pad           uint8
 	}
-	Frags [4][45]struct {
-		_      structs.HostLayout
-		Page   uint64
-		Len    uint32
-		Offset uint32
+	Copies [4]struct {
+		_     structs.HostLayout
+		Skb   [16]uint64
+		Frags [48]struct {
+			_      structs.HostLayout
+			Page   uint64
+			Len    uint32
+			Offset uint32
+		}
 	}
 }
 
@@ -418,7 +434,9 @@ const (
 	CongestionProgReadRings              = "read_rings"
 	CongestionVarConfig                  = "config"
 	CongestionVarEnabled                 = "enabled"
+	CongestionVarGeneration              = "generation"
 	CongestionVarNamespaces              = "namespaces"
+	CongestionVarNetfrontFlags           = "netfront_flags"
 	CongestionVarNetfrontXmit            = "netfront_xmit"
 	CongestionVarRingLayout              = "ring_layout"
 	CongestionVarTxQueueConfig           = "tx_queue_config"
@@ -510,7 +528,9 @@ type CongestionMapSpecs struct {
 type CongestionVariableSpecs struct {
 	Config                *ebpf.VariableSpec `ebpf:"config"`
 	Enabled               *ebpf.VariableSpec `ebpf:"enabled"`
+	Generation            *ebpf.VariableSpec `ebpf:"generation"`
 	Namespaces            *ebpf.VariableSpec `ebpf:"namespaces"`
+	NetfrontFlags         *ebpf.VariableSpec `ebpf:"netfront_flags"`
 	NetfrontXmit          *ebpf.VariableSpec `ebpf:"netfront_xmit"`
 	RingLayout            *ebpf.VariableSpec `ebpf:"ring_layout"`
 	TxQueueConfig         *ebpf.VariableSpec `ebpf:"tx_queue_config"`
@@ -582,7 +602,9 @@ func (m *CongestionMaps) Close() error {
 type CongestionVariables struct {
 	Config                *ebpf.Variable `ebpf:"config"`
 	Enabled               *ebpf.Variable `ebpf:"enabled"`
+	Generation            *ebpf.Variable `ebpf:"generation"`
 	Namespaces            *ebpf.Variable `ebpf:"namespaces"`
+	NetfrontFlags         *ebpf.Variable `ebpf:"netfront_flags"`
 	NetfrontXmit          *ebpf.Variable `ebpf:"netfront_xmit"`
 	RingLayout            *ebpf.Variable `ebpf:"ring_layout"`
 	TxQueueConfig         *ebpf.Variable `ebpf:"tx_queue_config"`

@@ -52,17 +52,32 @@ static __always_inline __u32 frag_slots(const struct frag *frag)
 	return slots_of(frag->offset, frag->len);
 }
 
-/* By fours: the loop itself is a third of the instructions otherwise. */
-static __always_inline __u32 frag_slots_read(struct frag *to, __u64 frags, __u32 nr_frags)
+static __always_inline __u32 four_slots(const struct frag *frag)
 {
-	__u32 slots = 0, i = 0;
+	return frag_slots(frag) + frag_slots(frag + 1) + frag_slots(frag + 2) +
+	       frag_slots(frag + 3);
+}
 
-	nr_frags = frags_read(to, frags, nr_frags);
-	for (; i + 4 <= MAX_FRAGS && i + 4 <= nr_frags; i += 4)
-		slots += frag_slots(&to[i]) + frag_slots(&to[i + 1]) + frag_slots(&to[i + 2]) +
-			 frag_slots(&to[i + 3]);
-	for (; i < MAX_FRAGS && i < nr_frags; i++)
-		slots += frag_slots(&to[i]);
+/* By eights, then by the low bits of the number: the loop is a third of the instructions otherwise.
+ */
+static __always_inline __u32 frag_slots_read(struct frag *frag, __u64 frags, __u32 nr_frags)
+{
+	const struct frag *last = frag + MAX_FRAGS / 8 * 8;
+	__u32 slots = 0, left;
+
+	nr_frags = frags_read(frag, frags, nr_frags);
+	for (left = nr_frags; left >= 8 && frag < last; left -= 8, frag += 8)
+		slots += four_slots(frag) + four_slots(frag + 4);
+	if (left & 4) {
+		slots += four_slots(frag);
+		frag += 4;
+	}
+	if (left & 2) {
+		slots += frag_slots(frag) + frag_slots(frag + 1);
+		frag += 2;
+	}
+	if (left & 1)
+		slots += frag_slots(frag);
 	return slots;
 }
 
@@ -77,19 +92,19 @@ static __always_inline __u32 forgotten(struct frag *space, __u32 slots)
 }
 
 /*
- * frags has room for MAX_FRAGS. Without typed reads skb_is_nonlinear() decides whether
+ * Without typed reads skb_is_nonlinear() decides whether
  * there are any: a probe read costs as much as everything else here. (It misses empty
  * fragments of a packet that has no others, which no kernel code makes.)
  */
 static __always_inline int layout_read(struct layout *layout, struct sk_buff *skb,
-				       struct frag *frags, const bool direct)
+				       struct packet_copy *copy, const enum reads reads)
 {
 	__u32 first = bpf_core_field_offset(struct skb_shared_info, frags);
-	const bool typed = config.typed_reads;
+	const bool direct = reads != READ_PROBED, typed = reads == READ_TYPED;
 	struct skb_members members = {};
 	__u64 info;
 
-	if (!direct && skb_read(&members, skb))
+	if (!direct && skb_read(&members, skb, copy->skb, config.skb_span))
 		return -1;
 	if (direct) {
 		members.len = skb->len;
@@ -107,19 +122,34 @@ static __always_inline int layout_read(struct layout *layout, struct sk_buff *sk
 			info + first, TYPED(struct skb_shared_info, (void *)info)->nr_frags);
 	else
 		layout->slots +=
-			frag_slots_read(frags, info + first,
+			frag_slots_read(copy->frags, info + first,
 					BPF_CORE_READ((struct skb_shared_info *)info, nr_frags));
-	layout->slots = forgotten(frags, layout->slots);
+	layout->slots = forgotten(copy->frags, layout->slots);
 	return 0;
 }
 
-static __always_inline void count(struct counters *counters, const struct layout *layout)
+/* The same of any pointer to a packet. */
+static __always_inline int layout_of(struct layout *layout, struct sk_buff *skb,
+				     struct packet_copy *copy)
+{
+	if (config.typed_reads)
+		return layout_read(layout, TYPED(struct sk_buff, skb), copy, READ_TYPED);
+	return layout_read(layout, skb, copy, READ_PROBED);
+}
+
+/* A packet that is within the limit. */
+static __always_inline void count_within(struct counters *counters, const struct layout *layout)
 {
 	__u64 bucket = layout->slots;
 
 	AT_MOST(bucket, SLOT_BUCKETS - 1);
 	counters->slots[bucket]++;
 	counters->bytes += layout->len;
+}
+
+static __always_inline void count(struct counters *counters, const struct layout *layout)
+{
+	count_within(counters, layout);
 	if (layout->slots > SLOT_LIMIT)
 		counters->over_limit++;
 }
@@ -253,6 +283,50 @@ static __always_inline const struct interface *watched(const struct interface *i
 		return NULL;
 	report_unregistered(dev, LOAD(direct, dev, ifindex), netns_inum(dev, direct));
 	return &unregistered_interface;
+}
+
+/* The index of a device of the driver, -1 if it is not counted; puts it into the cache. */
+static __noinline int device_enter(struct cpu_state *cpu, struct net_device *dev)
+{
+	const __u64 now = generation; /* before the look at the interfaces */
+	const struct interface *registered, *interface;
+	struct device_cache *cache = &cpu->device;
+
+	if (!enabled)
+		return -1;
+	registered = interface_of(dev, false);
+	interface = watched(registered, dev, true, false);
+	if (!interface)
+		return -1;
+	if (now && registered) {
+		WRITE_ONCE(cache->generation, now);
+		WRITE_ONCE(cache->dev, (__u64)dev);
+		WRITE_ONCE(cache->sum, (__u64)dev + registered->index);
+	}
+	return interface->index;
+}
+
+/*
+ * The same by the cache. An interrupt may replace it meanwhile: then dev and sum differ by
+ * more than an index.
+ */
+static __always_inline int device_index(struct cpu_state *cpu, struct net_device *dev)
+{
+	const __u64 cached = READ_ONCE(cpu->device.dev);
+	const __u64 index = READ_ONCE(cpu->device.sum) - cached;
+
+	if (cached == (__u64)dev && cpu->device.generation == generation &&
+	    index < COUNTED_INTERFACES)
+		return index;
+	return device_enter(cpu, dev);
+}
+
+/* The driver opens a device. (No fetch: not before 5.12.) */
+static __always_inline int device_opened(void)
+{
+	if (generation)
+		ATOMIC_ADD(*(__u64 *)&generation, 1);
+	return 0;
 }
 
 #endif

@@ -145,11 +145,18 @@ func (p *programs) play(f *fate) {
 func TestFates(t *testing.T) {
 	a := newArena(t)
 	ways := waysOfReading(t, a)
-	for _, records := range []uint8{0, 1} {
+	for _, way := range []struct {
+		records        uint8
+		broken, bounce int32
+		inCode         uint32 // where the driver's code showed the flags
+	}{{0, 1, 2, 0}, {1, 1, 2, 0}, {1, -1, -1, atPriv - atDev + 1}} {
 		p := loadPrograms(t, a, XentraceConfiguration{
-			PageSize: 4096, TypedReads: ways[len(ways)-1], DriverHooks: 1, Records: records,
-			PrivOffset: atPriv - atDev, BrokenOffset: 1, BounceOffset: 2,
+			PageSize: 4096, TypedReads: ways[len(ways)-1], DriverHooks: 1, Records: way.records,
+			PrivOffset: atPriv - atDev, BrokenOffset: way.broken, BounceOffset: way.bounce,
 		})
+		if err := p.collection.Variables[XentraceVarNetfrontFlags].Set(way.inCode); err != nil {
+			t.Fatal(err)
+		}
 		for _, f := range fates {
 			t.Run(f.name, func(t *testing.T) {
 				a.t, p.t = t, t

@@ -215,10 +215,10 @@ static __always_inline void inflight_set(struct inflight *inflight, struct sk_bu
 	inflight->flags = flags;
 }
 
-/* Whether slot 0 is taken. */
+/* Whether slot 0 is taken. A packet is pending until its settling is done with the slot. */
 static __always_inline bool crowded(const struct cpu_state *cpu)
 {
-	return cpu->settling || cpu->inflight[0].flags & INFLIGHT_PENDING;
+	return cpu->inflight[0].flags & INFLIGHT_PENDING;
 }
 
 /*
@@ -241,7 +241,7 @@ static __noinline int inflight_count(struct cpu_state *cpu, struct sk_buff *skb,
 	struct layout layout;
 	__u32 flags;
 
-	if (!counters || layout_read(&layout, skb, cpu->frags[slot & 1], false))
+	if (!counters || layout_of(&layout, skb, &cpu->copies[slot & 1]))
 		return 0;
 	count(counters, &layout);
 	flags = flags_of(skb, &layout);
@@ -267,39 +267,60 @@ static __noinline int transmit_unusual(void *ctx, struct cpu_state *cpu, struct 
 	return done();
 }
 
-/* in_driver: the hook is on xennet_start_xmit() itself. */
+/* in_driver: the hook is on xennet_start_xmit() itself, and the others are there. */
 static __always_inline int transmit_begin(void *ctx, struct sk_buff *skb, struct net_device *dev,
-					  const bool in_driver, const bool direct)
+					  const bool in_driver, const enum reads reads)
 {
 	struct cpu_state *cpu = ONLY_ENTRY(cpu_states);
+	const bool direct = reads != READ_PROBED;
 	const struct interface *interface;
 	struct counters *counters;
 	struct layout layout;
+	bool judged = true;
 	__u32 index;
-	bool judged;
 
-	if (!enabled || !cpu)
+	if (!cpu)
 		return 0;
-	interface = watched(interface_cached(&cpu->cache, dev, direct), dev, in_driver, direct);
-	if (!interface)
-		return 0;
-	index = interface->index;
-	judged = config.driver_hooks && (in_driver || interface->netfront);
+	if (in_driver) {
+		index = device_index(cpu, dev);
+		if ((__s32)index < 0)
+			return 0;
+	} else {
+		if (!enabled)
+			return 0;
+		interface = watched(interface_cached(&cpu->cache, dev, direct), dev, false, direct);
+		if (!interface)
+			return 0;
+		index = interface->index;
+		judged = config.driver_hooks && interface->netfront;
+	}
 	if (judged && (config.probe || crowded(cpu)))
 		return transmit_unusual(ctx, cpu, skb, dev, index);
-	if (layout_read(&layout, skb, cpu->frags[0], direct))
+	if (layout_read(&layout, skb, &cpu->copies[0], reads))
 		return 0;
 	if (judged && layout.slots > SLOT_LIMIT)
 		return transmit_unusual(ctx, cpu, skb, dev, index);
 	counters = bpf_map_lookup_elem(&counters_of, &index);
 	if (!counters)
 		return 0;
-	count(counters, &layout);
-	if (judged)
+	if (judged) {
+		count_within(counters, &layout);
 		inflight_set(&cpu->inflight[0], skb, &layout, index, 0);
-	else if (config.records && flags_of(skb, &layout))
+		return 0;
+	}
+	count(counters, &layout);
+	if (config.records && flags_of(skb, &layout))
 		return report_observed(ctx, skb, index, layout.slots);
 	return 0;
+}
+
+/* With arguments of types that the verifier knows. */
+static __always_inline int transmit_begin_typed(void *ctx, struct sk_buff *skb,
+						struct net_device *dev, const bool in_driver)
+{
+	if (config.typed_reads)
+		return transmit_begin(ctx, skb, dev, in_driver, READ_TYPED);
+	return transmit_begin(ctx, skb, dev, in_driver, READ_DIRECT);
 }
 
 static __always_inline int transmit_begin_untyped(void *ctx, void *skb, void *dev,
@@ -307,8 +328,8 @@ static __always_inline int transmit_begin_untyped(void *ctx, void *skb, void *de
 {
 	if (config.typed_reads)
 		return transmit_begin(ctx, TYPED(struct sk_buff, skb),
-				      TYPED(struct net_device, dev), in_driver, true);
-	return transmit_begin(ctx, skb, dev, in_driver, false);
+				      TYPED(struct net_device, dev), in_driver, READ_TYPED);
+	return transmit_begin(ctx, skb, dev, in_driver, READ_PROBED);
 }
 
 /* The driver continues with a copy of the packet. */
@@ -373,7 +394,7 @@ static __noinline int inflight_again(struct cpu_state *cpu, struct sk_buff *skb)
 	if (!interface || !interface->netfront)
 		return -1;
 	settle(cpu, 1);
-	if (layout_read(&layout, skb, cpu->frags[1], false))
+	if (layout_of(&layout, skb, &cpu->copies[1]))
 		return -1;
 	inflight_set(inflight, skb, &layout, interface->index, flags_of(skb, &layout));
 	identify(inflight, dev, queue);

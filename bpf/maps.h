@@ -24,6 +24,8 @@ struct configuration {
 	__u8 probe;	      /* report every packet of one socket, see is_probe() */
 	__u8 rate;	      /* the number of records is limited, see rate.h */
 	__u16 snap;	      /* record so many bytes of a packet, at most MAX_SNAP */
+	__u16 skb_span;	      /* from sk_buff.len to all of skb_members, at most SKB_SPAN; or 0 */
+	__u16 pad;
 };
 
 const volatile struct configuration config = {.page_size = 4096};
@@ -31,8 +33,22 @@ const volatile struct configuration config = {.page_size = 4096};
 /* Set once every hook is attached, so that no packet is seen by half of them. */
 volatile __u32 enabled;
 
+/*
+ * Of what device_cache is known from. A device is opened before it transmits for the first
+ * time and after it was moved to another namespace, so the hook on that adds 1; userspace
+ * adds 1 << 32 when it changes the interfaces. 0: there is no such hook, nothing is cached.
+ */
+volatile __u64 generation;
+
 /* Address of xennet_start_xmit, 0 if unknown; changes when the module is loaded again. */
 volatile __u64 netfront_xmit;
+
+/*
+ * Where netfront_info.broken is, from struct net_device, read from the driver's code where
+ * its types are not known; bounce is the next byte. 0 if unknown; changes when the module is
+ * loaded again.
+ */
+volatile __u32 netfront_flags;
 
 /*
  * Registered interfaces: open addressing, written by userspace only. An unused entry
@@ -111,16 +127,33 @@ struct interface_cache {
 	__u32 pad;
 };
 
+/* The driver's device that transmitted last. */
+struct device_cache {
+	__u64 dev;
+	__u64 sum; /* of dev and its index: tells whether the two belong together */
+	__u64 generation;
+};
+
+/* More than MAX_FRAGS: they are counted in powers of two. */
+#define FRAG_ROOM 48
+
+/* What is read of a packet at once, as it is in the kernel. */
+struct packet_copy {
+	__u64 skb[SKB_SPAN / sizeof(__u64)];
+	struct frag frags[FRAG_ROOM];
+};
+
 /* All that a packet needs of its CPU. */
 struct cpu_state {
 	struct inflight inflight[INFLIGHT_SLOTS];
-	struct interface_cache cache;
-	__u32 settling;	 /* the record of slot 0 is being sent */
-	__u32 announced; /* userspace was woken to settle, and did not do so yet */
+	struct device_cache device;   /* of hooks in the driver */
+	struct interface_cache cache; /* of other hooks */
+	__u32 settling;		      /* the record of slot 0 is being sent */
+	__u32 announced;	      /* userspace was woken to settle, and did not do so yet */
 	__u32 unregistered_packets;
 	__u32 pad;
-	struct interface_event unregistered;	      /* the last one reported */
-	struct frag frags[INFLIGHT_SLOTS][MAX_FRAGS]; /* as in the kernel, for one bulk read */
+	struct interface_event unregistered; /* the last one reported */
+	struct packet_copy copies[INFLIGHT_SLOTS];
 };
 
 MAP(cpu_states, PERCPU_ARRAY, 1, __u32, struct cpu_state);

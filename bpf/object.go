@@ -1,5 +1,8 @@
 package bpf
 
+// SKBSpan is the most bytes of an sk_buff that programs copy for each packet, SKB_SPAN.
+const SKBSpan = 128
+
 // XentraceObject returns the object of the tracer's programs, which must not be changed.
 func XentraceObject() []byte { return _XentraceBytes }
 

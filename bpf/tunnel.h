@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The packet that another one carries: by VXLAN, Geneve, GRE, IPIP and SIT, one level. What
- * is encrypted (WireGuard, ESP) only the socket shows.
+ * The packet that another one carries: by VXLAN, Geneve, GRE, IPIP and SIT, or a frame by MPLS
+ * and PPPoE, one level. What is encrypted (WireGuard, ESP) only the socket shows.
  */
 #ifndef XENTRACE_TUNNEL_H
 #define XENTRACE_TUNNEL_H
@@ -22,6 +22,12 @@
 
 #define UDP_HEADER 8
 
+#define MAX_MPLS_LABELS 8
+#define MPLS_BOTTOM 0x100 /* no label follows */
+#define PPPOE_SESSION 0x1100
+#define PPP_IP 0x0021
+#define PPP_IPV6 0x0057
+
 struct vxlan_header {
 	__u8 flags;
 	__u8 reserved[3];
@@ -38,6 +44,13 @@ struct geneve_header {
 struct gre_header {
 	__be16 flags;
 	__be16 protocol;
+};
+
+struct pppoe_header {
+	__be16 session_data; /* version, type and code */
+	__be16 session;
+	__be16 length;
+	__be16 protocol; /* PPP's */
 };
 
 /* Behind a tunnel's header: an Ethernet frame, or a packet of that protocol. */
@@ -103,11 +116,58 @@ static __always_inline __u16 tunnel_protocol(struct cursor *cursor, const struct
 	return 0;
 }
 
+/* What labels lead to has no type: the first four bits of IP are its version. */
+static __noinline int mpls_protocol(struct cursor *cursor)
+{
+	__be32 label = 0;
+	__u8 version = 0;
+
+	for (int i = 0; i < MAX_MPLS_LABELS && !(bpf_ntohl(label) & MPLS_BOTTOM); i++) {
+		if (peek(cursor, &label, sizeof(label)))
+			return 0;
+		cursor->offset += sizeof(label);
+	}
+	if (!(bpf_ntohl(label) & MPLS_BOTTOM) || peek(cursor, &version, sizeof(version)))
+		return 0;
+	version >>= 4;
+	return version == 4 ? ETH_P_IP : version == 6 ? ETH_P_IPV6 : 0;
+}
+
+static __noinline int pppoe_protocol(struct cursor *cursor)
+{
+	struct pppoe_header pppoe;
+
+	if (peek(cursor, &pppoe, sizeof(pppoe)) || bpf_ntohs(pppoe.session_data) != PPPOE_SESSION)
+		return 0;
+	cursor->offset += sizeof(pppoe);
+	switch (bpf_ntohs(pppoe.protocol)) {
+	case PPP_IP:
+		return ETH_P_IP;
+	case PPP_IPV6:
+		return ETH_P_IPV6;
+	}
+	return 0;
+}
+
+/* Moves to the packet that a frame of another protocol than IP carries; returns its protocol. */
+static __always_inline __u16 framed_protocol(struct cursor *cursor, __u16 ether_type)
+{
+	switch (ether_type) {
+	case ETH_P_MPLS_UC:
+	case ETH_P_MPLS_MC:
+		return mpls_protocol(cursor);
+	case ETH_P_PPP_SES:
+		return pppoe_protocol(cursor);
+	}
+	return 0;
+}
+
 /* Reads the flow of a packet, and that of the one it carries. Inline: calls nest 8 deep. */
 static __always_inline void flows_read(struct workspace *work, struct sk_buff *skb)
 {
 	struct packet_event *event = &work->event;
 	struct cursor *cursor = &work->cursor;
+	__u16 carried;
 
 	__builtin_memset(&event->flow, 0, sizeof(event->flow));
 	__builtin_memset(&event->inner, 0, sizeof(event->inner));
@@ -117,7 +177,10 @@ static __always_inline void flows_read(struct workspace *work, struct sk_buff *s
 	cursor->end = event->head_len;
 	event->ether_type = link_protocol(cursor, event, skb);
 	if (network_flow(&event->flow, cursor, event->ether_type))
-		network_flow(&event->inner, cursor, tunnel_protocol(cursor, &event->flow));
+		carried = tunnel_protocol(cursor, &event->flow);
+	else
+		carried = framed_protocol(cursor, event->ether_type);
+	network_flow(&event->inner, cursor, carried);
 }
 
 /* The connection of a packet that does not show it: its addresses by its socket. */

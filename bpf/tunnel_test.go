@@ -28,6 +28,20 @@ func gre(flags, protocol uint16, words int) []byte {
 	return append(header, make([]byte, 4*words)...)
 }
 
+// mpls is a stack of labels, the last of which is marked as such.
+func mpls(labels int) (stack []byte) {
+	for n := range labels {
+		stack = append(stack, 0, 6, byte(n+1)<<4, 64)
+	}
+	stack[len(stack)-2] |= 1
+	return stack
+}
+
+// pppoe is the header of a session's data, and PPP's protocol.
+func pppoe(code byte, protocol uint16) []byte {
+	return binary.BigEndian.AppendUint16([]byte{0x11, code, 0, 1, 0, 100}, protocol)
+}
+
 // The carried packet's addresses are the outer one's, its ports those of all other tests.
 var (
 	inner4    = join(ipv4(6, 0, 0), tcp())
@@ -74,6 +88,24 @@ var tunnels = []struct {
 	{"IPv4 in IPv6 behind options", join(ethernet(0x86dd), ipv6(60), extension(4, 0), inner4), 4, 0, 4, 6, true},
 	{"one level only", join(ethernet(0x0800), ipv4(4, 0, 0), ipv4(4, 0, 0), inner4), 4, 0, 4, 4, false},
 	{"IPv4 that says it carries IPv6", join(ethernet(0x0800), ipv4(41, 0, 0), inner4, tcp()), 41, 0, 0, 0, false},
+	{"MPLS", join(ethernet(0x8847), mpls(1), inner4), 0, 0, 4, 6, true},
+	{"MPLS, IPv6 in it", join(ethernet(0x8847), mpls(1), inner6), 0, 0, 6, 6, true},
+	{"MPLS, three labels", join(ethernet(0x8847), mpls(3), inner4), 0, 0, 4, 6, true},
+	{"MPLS, as many labels as are read", join(ethernet(0x8847), mpls(8), inner4), 0, 0, 4, 6, true},
+	{"MPLS, a label more", join(ethernet(0x8847), mpls(9), inner4), 0, 0, 0, 0, false},
+	{"MPLS multicast behind a tag", join(ethernet(0x8848, 0x8100), mpls(2), inner6), 0, 0, 6, 6, true},
+	{"MPLS, a pseudowire in it", join(ethernet(0x8847), mpls(1), make([]byte, 4), ethernet(0x0800), inner4), 0, 0, 0, 0, false},
+	{"MPLS, head ends in the labels", join(ethernet(0x8847), mpls(2)[:6]), 0, 0, 0, 0, false},
+	{"MPLS, head ends behind the labels", join(ethernet(0x8847), mpls(2)), 0, 0, 0, 0, false},
+	{"MPLS, later fragment in it", join(ethernet(0x8847), mpls(1), ipv4(17, 1, 0), make([]byte, 8)), 0, 0, 4, 17, false},
+	{"PPPoE", join(ethernet(0x8864), pppoe(0, 0x0021), inner4), 0, 0, 4, 6, true},
+	{"PPPoE, IPv6 in it, behind a tag", join(ethernet(0x8864, 0x8100), pppoe(0, 0x0057), inner6), 0, 0, 6, 6, true},
+	{"PPPoE behind three tags", join(ethernet(0x8864, 0x88a8, 0x9100, 0x8100), pppoe(0, 0x0021), inner4), 0, 0, 4, 6, true},
+	{"PPPoE, LCP in it", join(ethernet(0x8864), pppoe(0, 0xc021), inner4), 0, 0, 0, 0, false},
+	{"PPPoE that ends a session", join(ethernet(0x8864), pppoe(0xa7, 0x0021), inner4), 0, 0, 0, 0, false},
+	{"PPPoE discovery", join(ethernet(0x8863), pppoe(0, 0x0021), inner4), 0, 0, 0, 0, false},
+	{"PPPoE, head ends in its header", join(ethernet(0x8864), pppoe(0, 0x0021)[:7]), 0, 0, 0, 0, false},
+	{"ARP", join(ethernet(0x0806), make([]byte, 28)), 0, 0, 0, 0, false},
 	{"no tunnel", join(ethernet(0x0800), inner4), 6, sourcePort, 0, 0, false},
 }
 

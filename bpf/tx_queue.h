@@ -123,7 +123,7 @@ struct queue_cpu {
 	__u32 pad;
 	struct interface_cache cache;
 	struct queued_packet packets[MAX_INFLIGHT];
-	struct frag frags[MAX_INFLIGHT][MAX_FRAGS]; /* as in the kernel, for one bulk read */
+	struct packet_copy copies[MAX_INFLIGHT];
 };
 
 MAP(queue_cpus, PERCPU_ARRAY, 1, __u32, struct queue_cpu);

@@ -90,8 +90,9 @@ static __always_inline void timed_choose(struct queue_cpu *cpu, struct queued_pa
 }
 
 static __always_inline int queue_begin(struct sk_buff *skb, struct net_device *dev,
-				       const bool direct)
+				       const enum reads reads)
 {
+	const bool direct = reads != READ_PROBED;
 	struct queued_packet *packet;
 	struct interface *interface;
 	struct queue_cpu *cpu;
@@ -105,7 +106,7 @@ static __always_inline int queue_begin(struct sk_buff *skb, struct net_device *d
 	if (!interface)
 		return 0;
 	depth = cpu->depth % MAX_INFLIGHT;
-	if (layout_read(&layout, skb, cpu->frags[depth], direct))
+	if (layout_read(&layout, skb, &cpu->copies[depth], reads))
 		return 0;
 	packet = packet_at(cpu, depth);
 	packet->queue = LOAD(direct, skb, queue_mapping);
@@ -129,11 +130,20 @@ static __always_inline int queue_begin(struct sk_buff *skb, struct net_device *d
 	return 0;
 }
 
+/* With arguments of types that the verifier knows. */
+static __always_inline int queue_begin_typed(struct sk_buff *skb, struct net_device *dev)
+{
+	if (config.typed_reads)
+		return queue_begin(skb, dev, READ_TYPED);
+	return queue_begin(skb, dev, READ_DIRECT);
+}
+
 static __always_inline int queue_begin_untyped(void *skb, void *dev)
 {
 	if (config.typed_reads)
-		return queue_begin(TYPED(struct sk_buff, skb), TYPED(struct net_device, dev), true);
-	return queue_begin(skb, dev, false);
+		return queue_begin(TYPED(struct sk_buff, skb), TYPED(struct net_device, dev),
+				   READ_TYPED);
+	return queue_begin(skb, dev, READ_PROBED);
 }
 
 static __always_inline bool queue_stopped(const struct queued_packet *packet)

@@ -49,7 +49,7 @@ static __always_inline int xdp_sent(struct net_device *dev, int n, int sent)
 /* Its entry: nothing is sent through an interface that the driver disabled. */
 static __always_inline int xdp_begin(struct net_device *dev, int n)
 {
-	const bool broken = netfront_flag(dev, config.broken_offset);
+	const bool broken = netfront_broken(dev);
 
 	return xdp_count(dev, broken ? 0 : n, broken ? n : 0, true);
 }

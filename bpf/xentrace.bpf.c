@@ -18,7 +18,13 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 SEC("fentry/xennet_start_xmit")
 int BPF_PROG(fentry_begin, struct sk_buff *skb, struct net_device *dev)
 {
-	return transmit_begin(ctx, skb, dev, true, true);
+	return transmit_begin_typed(ctx, skb, dev, true);
+}
+
+SEC("fentry/xennet_open")
+int BPF_PROG(fentry_open)
+{
+	return device_opened();
 }
 
 /* Userspace attaches it to the name that this kernel gives the function. */
@@ -52,6 +58,12 @@ int BPF_KPROBE(kprobe_begin, void *skb, void *dev)
 	return transmit_begin_untyped(ctx, skb, dev, true);
 }
 
+SEC("kprobe/xennet_open")
+int kprobe_open(void *ctx)
+{
+	return device_opened();
+}
+
 SEC("kprobe/dev_kfree_skb_any_reason")
 int BPF_KPROBE(kprobe_free, struct sk_buff *skb, __u64 reason)
 {
@@ -63,7 +75,7 @@ int BPF_KPROBE(kprobe_free, struct sk_buff *skb, __u64 reason)
 SEC("tp_btf/net_dev_start_xmit")
 int BPF_PROG(tracepoint_begin_typed, struct sk_buff *skb, struct net_device *dev)
 {
-	return transmit_begin(ctx, skb, dev, false, true);
+	return transmit_begin_typed(ctx, skb, dev, false);
 }
 
 /* Where the kernel refuses the one above. */

@@ -76,6 +76,8 @@ type XentraceConfiguration struct {
 	Probe         uint8
 	Rate          uint8
 	Snap          uint16
+	SkbSpan       uint16
+	Pad           uint16
 	_             [2]byte
 }
 
@@ -113,6 +115,12 @@ type XentraceCpuState struct {
 		Flags uint32
 		Cause uint32
 	}
+	Device struct {
+		_          structs.HostLayout
+		Dev        uint64
+		Sum        uint64
+		Generation uint64
+	}
 	Cache struct {
 		_       structs.HostLayout
 		Dev     uint64
@@ -127,11 +135,15 @@ type XentraceCpuState struct {
 	UnregisteredPackets uint32
 	Pad                 uint32
 	Unregistered        XentraceInterfaceEvent
-	Frags               [2][45]struct {
-		_      structs.HostLayout
-		Page   uint64
-		Len    uint32
-		Offset uint32
+	Copies              [2]struct {
+		_     structs.HostLayout
+		Skb   [16]uint64
+		Frags [48]struct {
+			_      structs.HostLayout
+			Page   uint64
+			Len    uint32
+			Offset uint32
+		}
 	}
 }
 
@@ -443,6 +455,7 @@ const (
 	XentraceProgFentryFree            = "fentry_free"
 	XentraceProgFentryGcBegin         = "fentry_gc_begin"
 	XentraceProgFentryGcEnd           = "fentry_gc_end"
+	XentraceProgFentryOpen            = "fentry_open"
 	XentraceProgFexitXdp              = "fexit_xdp"
 	XentraceProgFindHolders           = "find_holders"
 	XentraceProgKprobeBegin           = "kprobe_begin"
@@ -450,6 +463,7 @@ const (
 	XentraceProgKprobeElsewhereList   = "kprobe_elsewhere_list"
 	XentraceProgKprobeElsewhereSocket = "kprobe_elsewhere_socket"
 	XentraceProgKprobeFree            = "kprobe_free"
+	XentraceProgKprobeOpen            = "kprobe_open"
 	XentraceProgKprobeXdp             = "kprobe_xdp"
 	XentraceProgReadCode              = "read_code"
 	XentraceProgReadConnections       = "read_connections"
@@ -464,7 +478,9 @@ const (
 	XentraceVarElsewhereConfig        = "elsewhere_config"
 	XentraceVarEnabled                = "enabled"
 	XentraceVarFlowsWanted            = "flows_wanted"
+	XentraceVarGeneration             = "generation"
 	XentraceVarNetTxAction            = "net_tx_action"
+	XentraceVarNetfrontFlags          = "netfront_flags"
 	XentraceVarNetfrontXmit           = "netfront_xmit"
 	XentraceVarProbeCookie            = "probe_cookie"
 	XentraceVarReportedQueues         = "reported_queues"
@@ -521,6 +537,7 @@ type XentraceProgramSpecs struct {
 	FentryFree            *ebpf.ProgramSpec `ebpf:"fentry_free"`
 	FentryGcBegin         *ebpf.ProgramSpec `ebpf:"fentry_gc_begin"`
 	FentryGcEnd           *ebpf.ProgramSpec `ebpf:"fentry_gc_end"`
+	FentryOpen            *ebpf.ProgramSpec `ebpf:"fentry_open"`
 	FexitXdp              *ebpf.ProgramSpec `ebpf:"fexit_xdp"`
 	FindHolders           *ebpf.ProgramSpec `ebpf:"find_holders"`
 	KprobeBegin           *ebpf.ProgramSpec `ebpf:"kprobe_begin"`
@@ -528,6 +545,7 @@ type XentraceProgramSpecs struct {
 	KprobeElsewhereList   *ebpf.ProgramSpec `ebpf:"kprobe_elsewhere_list"`
 	KprobeElsewhereSocket *ebpf.ProgramSpec `ebpf:"kprobe_elsewhere_socket"`
 	KprobeFree            *ebpf.ProgramSpec `ebpf:"kprobe_free"`
+	KprobeOpen            *ebpf.ProgramSpec `ebpf:"kprobe_open"`
 	KprobeXdp             *ebpf.ProgramSpec `ebpf:"kprobe_xdp"`
 	ReadCode              *ebpf.ProgramSpec `ebpf:"read_code"`
 	ReadConnections       *ebpf.ProgramSpec `ebpf:"read_connections"`
@@ -575,7 +593,9 @@ type XentraceVariableSpecs struct {
 	ElsewhereConfig       *ebpf.VariableSpec `ebpf:"elsewhere_config"`
 	Enabled               *ebpf.VariableSpec `ebpf:"enabled"`
 	FlowsWanted           *ebpf.VariableSpec `ebpf:"flows_wanted"`
+	Generation            *ebpf.VariableSpec `ebpf:"generation"`
 	NetTxAction           *ebpf.VariableSpec `ebpf:"net_tx_action"`
+	NetfrontFlags         *ebpf.VariableSpec `ebpf:"netfront_flags"`
 	NetfrontXmit          *ebpf.VariableSpec `ebpf:"netfront_xmit"`
 	ProbeCookie           *ebpf.VariableSpec `ebpf:"probe_cookie"`
 	ReportedQueues        *ebpf.VariableSpec `ebpf:"reported_queues"`
@@ -661,7 +681,9 @@ type XentraceVariables struct {
 	ElsewhereConfig       *ebpf.Variable `ebpf:"elsewhere_config"`
 	Enabled               *ebpf.Variable `ebpf:"enabled"`
 	FlowsWanted           *ebpf.Variable `ebpf:"flows_wanted"`
+	Generation            *ebpf.Variable `ebpf:"generation"`
 	NetTxAction           *ebpf.Variable `ebpf:"net_tx_action"`
+	NetfrontFlags         *ebpf.Variable `ebpf:"netfront_flags"`
 	NetfrontXmit          *ebpf.Variable `ebpf:"netfront_xmit"`
 	ProbeCookie           *ebpf.Variable `ebpf:"probe_cookie"`
 	ReportedQueues        *ebpf.Variable `ebpf:"reported_queues"`
@@ -680,6 +702,7 @@ type XentracePrograms struct {
 	FentryFree            *ebpf.Program `ebpf:"fentry_free"`
 	FentryGcBegin         *ebpf.Program `ebpf:"fentry_gc_begin"`
 	FentryGcEnd           *ebpf.Program `ebpf:"fentry_gc_end"`
+	FentryOpen            *ebpf.Program `ebpf:"fentry_open"`
 	FexitXdp              *ebpf.Program `ebpf:"fexit_xdp"`
 	FindHolders           *ebpf.Program `ebpf:"find_holders"`
 	KprobeBegin           *ebpf.Program `ebpf:"kprobe_begin"`
@@ -687,6 +710,7 @@ type XentracePrograms struct {
 	KprobeElsewhereList   *ebpf.Program `ebpf:"kprobe_elsewhere_list"`
 	KprobeElsewhereSocket *ebpf.Program `ebpf:"kprobe_elsewhere_socket"`
 	KprobeFree            *ebpf.Program `ebpf:"kprobe_free"`
+	KprobeOpen            *ebpf.Program `ebpf:"kprobe_open"`
 	KprobeXdp             *ebpf.Program `ebpf:"kprobe_xdp"`
 	ReadCode              *ebpf.Program `ebpf:"read_code"`
 	ReadConnections       *ebpf.Program `ebpf:"read_connections"`
@@ -707,6 +731,7 @@ func (p *XentracePrograms) Close() error {
 		p.FentryFree,
 		p.FentryGcBegin,
 		p.FentryGcEnd,
+		p.FentryOpen,
 		p.FexitXdp,
 		p.FindHolders,
 		p.KprobeBegin,
@@ -714,6 +739,7 @@ func (p *XentracePrograms) Close() error {
 		p.KprobeElsewhereList,
 		p.KprobeElsewhereSocket,
 		p.KprobeFree,
+		p.KprobeOpen,
 		p.KprobeXdp,
 		p.ReadCode,
 		p.ReadConnections,

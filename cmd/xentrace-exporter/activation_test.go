@@ -43,7 +43,7 @@ func TestSocketActivation(t *testing.T) {
 		t.Errorf("a connection from before: %d, want 200", status)
 	}
 	l.send(10)
-	if got := l.current("xentrace_packets_total", `device="near"`); got < 10 {
+	if got := l.metric("xentrace_packets_total", `device="near"`); got < 10 {
 		t.Errorf("%g packets", got)
 	}
 	for _, c := range []struct {

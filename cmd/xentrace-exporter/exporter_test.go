@@ -146,30 +146,30 @@ func (l *lab) status(path string) int {
 	return response.StatusCode
 }
 
-// current is the metric once no older answer is served.
-func (l *lab) current(name, labels string) float64 {
+// scrape returns metrics of now: above the limit of scrapes in a second, the answer has an age.
+func (l *lab) scrape() string {
 	l.t.Helper()
-	scrapes := func() float64 { return l.metric("promhttp_metric_handler_requests_total", `"200"`) }
-	for before := scrapes(); scrapes() == before; {
-		time.Sleep(10 * time.Millisecond)
+	for ; ; time.Sleep(20 * time.Millisecond) {
+		response, err := l.get("/metrics")
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		text, err := io.ReadAll(response.Body)
+		_ = response.Body.Close()
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		if response.Header.Get("Age") == "" {
+			return string(text)
+		}
 	}
-	return l.metric(name, labels)
 }
 
 // metric returns the sum of all series of a metric whose labels include a text.
 func (l *lab) metric(name, labels string) (sum float64) {
 	l.t.Helper()
-	response, err := l.get("/metrics")
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		l.t.Fatal(err)
-	}
 	found := false
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(l.scrape()) {
 		series, value, _ := strings.Cut(strings.TrimSpace(line), " ")
 		if of, rest, _ := strings.Cut(series, "{"); of != name || !strings.Contains(rest, labels) {
 			continue
@@ -223,19 +223,19 @@ func TestCountsAreTheInterfaces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	counted := l.current("xentrace_packets_total", `device="near"`)
+	counted := l.metric("xentrace_packets_total", `device="near"`)
 	l.send(300)
 	after, _, err := l.near.Transmitted()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := l.current("xentrace_packets_total", `device="near"`) - counted; got != float64(after-before) || got < 300 {
+	if got := l.metric("xentrace_packets_total", `device="near"`) - counted; got != float64(after-before) || got < 300 {
 		t.Errorf("%g packets counted, the interface sent %d", got, after-before)
 	}
-	if got, all := l.current("xentrace_slots_count", `device="near"`), l.current("xentrace_packets_total", `device="near"`); got != all {
+	if got, all := l.metric("xentrace_slots_count", `device="near"`), l.metric("xentrace_packets_total", `device="near"`); got != all {
 		t.Errorf("%g packets in the histogram, %g counted", got, all)
 	}
-	all := l.current("xentrace_packets_total", `device="near"`)
+	all := l.metric("xentrace_packets_total", `device="near"`)
 	if err := l.near.Remove(); err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +246,7 @@ func TestCountsAreTheInterfaces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	since := l.current("xentrace_packets_total", `device="near"`)
+	since := l.metric("xentrace_packets_total", `device="near"`)
 	if since < all {
 		t.Errorf("went back from %g to %g packets", all, since)
 	}
@@ -255,7 +255,7 @@ func TestCountsAreTheInterfaces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := l.current("xentrace_packets_total", `device="near"`) - since; got != float64(after-before) || got < 200 {
+	if got := l.metric("xentrace_packets_total", `device="near"`) - since; got != float64(after-before) || got < 200 {
 		t.Errorf("%g packets counted of the new interface, it sent %d", got, after-before)
 	}
 	if err := l.stop(); err != nil {
@@ -314,7 +314,7 @@ func TestPrivilegesOnceReady(t *testing.T) {
 		}
 	}
 	l.send(10)
-	if got := l.current("xentrace_packets_total", `device="near"`); got < 10 {
+	if got := l.metric("xentrace_packets_total", `device="near"`); got < 10 {
 		t.Errorf("%g packets", got)
 	}
 	for name, labels := range map[string]string{

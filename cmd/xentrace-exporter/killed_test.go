@@ -43,7 +43,7 @@ func TestKilledUnderTraffic(t *testing.T) {
 		if len(held.Programs) == 0 || len(held.Links) == 0 || len(held.Maps) == 0 {
 			t.Fatalf("it holds %+v", held)
 		}
-		counted := l.metric("xentrace_packets_total", `device="near"`) // no answer is older than the process
+		counted := l.metric("xentrace_packets_total", `device="near"`)
 		// One that the driver has and has not counted yet.
 		if sent := l.transmitted() - before; counted < 1 || counted > float64(sent)+1 {
 			t.Errorf("%g packets counted, the interface sent %d since before the start", counted, sent)

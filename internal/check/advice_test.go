@@ -41,6 +41,11 @@ var varieties = map[string][]func(*guest){
 		func(g *guest) { g.unbound(); g.without("sys/module/xen_netfront") }, (*guest).unbound,
 		func(g *guest) { g.unbound(); g.write(map[string]string{"proc/cmdline": "xen_emul_unplug=never"}) },
 	},
+	"modules": {
+		func(*guest) {}, func(g *guest) {
+			g.write(map[string]string{"proc/sys/kernel/osrelease": "6.12", "lib/modules/6.12/modules.dep": "kernel/drivers/net/dummy.ko:"})
+		},
+	},
 	"memory": {
 		func(g *guest) { g.memory(512<<10, 11264) }, func(g *guest) { g.memory(16<<20, 67584) },
 		func(g *guest) { g.memory(16<<20, 262144) }, func(*guest) {},
@@ -86,6 +91,7 @@ var varieties = map[string][]func(*guest){
 		func(*guest) {}, func(g *guest) {
 			g.write(map[string]string{"usr/sbin/irqbalance": "", "run/systemd/system/x": ""})
 		}, func(g *guest) { g.write(map[string]string{"usr/sbin/irqbalance": ""}) }, func(g *guest) { g.write(map[string]string{"usr/sbin/ip": ""}) },
+		func(g *guest) { g.write(map[string]string{"run/irqbalance": ""}) },
 	},
 	"trust": {
 		func(*guest) {}, func(g *guest) { g.write(map[string]string{"sys/module/xen_netfront/parameters/trusted": "N"}) },
@@ -100,6 +106,9 @@ var varieties = map[string][]func(*guest){
 	"backend": {
 		func(*guest) {}, func(g *guest) { g.offer(keyQueues, "1") }, func(g *guest) { g.offer(keyTSO6, "0"); g.offer(keyTSO, "0") },
 		func(g *guest) { g.offer(keySG, "0") }, func(g *guest) { g.storeErr = errNeedsRoot }, func(g *guest) { g.offer(keyNoCsum, "1") },
+	},
+	"PCI": {
+		func(*guest) {}, (*guest).ena, func(g *guest) { g.ena(); g.write(map[string]string{"sys/module/ena/initstate": "live"}) },
 	},
 	"received": {
 		func(*guest) {}, func(g *guest) { g.malformed = 3 },
@@ -175,6 +184,12 @@ func (g *guest) run(command string) (setting, error) {
 		return setting{fields[3], "10"}, nil
 	case strings.HasPrefix(command, "echo ") && fields[2] == ">":
 		return setting{fields[3], fields[1]}, g.setMask(fields[1], fields[3])
+	case command == "modprobe ena":
+		if g.files["sys/module/ena/initstate"] != nil {
+			return setting{}, errors.New("it is loaded")
+		}
+		g.write(map[string]string{"sys/module/ena/initstate": "live"})
+		return setting{command, ""}, nil
 	case fields[0] == "modprobe":
 		return setting{command, ""}, g.load()
 	case command == "systemctl enable --now irqbalance":
@@ -299,6 +314,9 @@ func (g *guest) setMask(mask, path string) error {
 }
 
 func (g *guest) load() error {
+	if g.files["lib/modules/6.12/modules.dep"] != nil {
+		return errors.New("no such module")
+	}
 	if g.files["sys/module/xen_netfront/parameters/trusted"] != nil || strings.Contains(string(g.content("proc/cmdline")), "xen_emul_unplug=never") {
 		return errors.New("it is loaded, or cannot bind")
 	}

@@ -16,6 +16,7 @@ type PCIDevice struct {
 	ID         string // vendor:device
 	Name       string
 	Module     string // the driver that is made for it; empty where this kernel has none
+	Loaded     bool   // that driver is there
 	Driver     string // the one that has it; empty for none
 	Interfaces []string
 }
@@ -54,6 +55,7 @@ func (r *reader) readPCI() Known[[]PCIDevice] {
 		d := PCIDevice{Address: address, ID: id, Name: name, Driver: r.link(device + "/driver"), Interfaces: r.list(device + "/net")}
 		if d.Driver == "" {
 			d.Module = r.moduleOf(r.line(device + "/modalias"))
+			d.Loaded = d.Module != "" && r.exists("sys/module/"+strings.ReplaceAll(d.Module, "-", "_"))
 		}
 		found = append(found, d)
 	}
@@ -99,7 +101,7 @@ func (m *Machine) betterDevice() event.Finding {
 		switch {
 		case d.Driver == "":
 			f.Status, f.Message = event.Warn, fmt.Sprintf("%s at %s has no driver: it bypasses the frontend.", d.Name, d.Address)
-			f.Advice = remedy.For(remedy.Facts{Module: d.Module, Address: d.Address}, remedy.LoadBetter, remedy.GetBetter)
+			f.Advice = remedy.For(remedy.Facts{Module: d.Module, Loaded: d.Loaded, Address: d.Address}, remedy.LoadBetter, remedy.LogOfBetter, remedy.GetBetter)
 		case len(d.Interfaces) == 0: // moved to another network namespace, or given to a VM
 			elsewhere = append(elsewhere, fmt.Sprintf("%s at %s (driver %s)", d.Name, d.Address, d.Driver))
 		case !m.anyUp(d.Interfaces):

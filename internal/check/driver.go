@@ -36,7 +36,7 @@ func (m *Machine) otherDrivers() event.Finding {
 	f := event.Finding{ID: DriverOf}
 	if len(m.Unbound) > 0 {
 		f.Status, f.Message = event.Warn, "Xen offers a network device without a driver: "+strings.Join(m.Unbound, ", ")+"."
-		f.Advice = remedy.For(m.FactsOf(nil), remedy.LoadDriver, remedy.Unplug, remedy.LogOfDriver)
+		f.Advice = remedy.For(m.FactsOf(nil), remedy.LoadDriver, remedy.GetDriver, remedy.Unplug, remedy.LogOfDriver)
 	} else {
 		f.Message = "No interface is driven by xen-netfront: these checks do not apply."
 	}

@@ -118,6 +118,13 @@ func (g *guest) link(name, target string) {
 	g.files[name] = &fstest.MapFile{Data: []byte(target), Mode: fs.ModeSymlink | 0o777}
 }
 
+// ena adds a device that is passed through, and the module for it.
+func (g *guest) ena() {
+	g.write(map[string]string{"sys/bus/pci/devices/0000:00:05.0/vendor": "0x1d0f", "sys/bus/pci/devices/0000:00:05.0/device": "0xec20",
+		"sys/bus/pci/devices/0000:00:05.0/modalias":      "pci:v00001D0Fd0000EC20sv00001D0Fsd0000EC20bc02sc00i00",
+		"lib/modules/6.12.117+deb12-amd64/modules.alias": "alias pci:v00001D0Fd0000EC21sv*sd*bc*sc*i* other\nalias pci:v00001D0Fd0000EC20sv*sd*bc*sc*i* ena"})
+}
+
 // unbound takes the interface away from its driver.
 func (g *guest) unbound() {
 	g.without("sys/bus/xen/devices/vif-0")

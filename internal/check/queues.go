@@ -91,7 +91,7 @@ func (m *Machine) judgeInterrupts(f *event.Finding, i *Interface, numbers []stri
 		if i.Queues > 1 {
 			f.Message = fmt.Sprintf("All %d interrupts of the interface go to CPU %d, so its %d queues do not help.", len(numbers), cpu, i.Queues)
 		}
-		f.Advice = remedy.For(m.interruptFacts(i, cpu, numbers[len(numbers)-1]), remedy.Irqbalance, remedy.GetIrqbalance, remedy.IRQAffinity)
+		f.Advice = remedy.For(m.interruptFacts(i, cpu, numbers[len(numbers)-1]), remedy.Irqbalance, remedy.GetIrqbalance, remedy.IRQAffinity, remedy.IRQBanned)
 	}
 }
 

@@ -244,6 +244,16 @@ func situations() []situation {
 			g.write(map[string]string{"proc/interrupts": "  CPU0 CPU1\n 72: 50000 1 xen-dyn -event vif0-q0-tx\n 73: 60000 0 xen-dyn -event vif0-q0-rx"})
 			g.interfaces[0].Queues = 1
 		}, "WARN queues, WARN interrupts", Interrupts, []string{"All 2 interrupts of the interface go to CPU 0.,"}},
+		{"all interrupts on one CPU although irqbalance runs", func(g *guest) {
+			g.busy = 1
+			g.settle()
+			g.write(map[string]string{"run/irqbalance": ""})
+		}, "WARN interrupts", Interrupts, []string{"echo 2 > /proc/irq/73/smp_affinity", "--banirq=73"}},
+		{"no module for the device on Xen's bus", func(g *guest) {
+			g.unbound()
+			g.without("sys/module/xen_netfront")
+			g.write(map[string]string{"proc/sys/kernel/osrelease": "6.12.1-cloud", "lib/modules/6.12.1-cloud/modules.dep": "kernel/drivers/net/dummy.ko:"})
+		}, "WARN driver", DriverOf, []string{"without a driver: vif-0", "This kernel has no module xen-netfront"}},
 		{"an interrupt that was moved just now", func(g *guest) {
 			g.write(map[string]string{"proc/irq/73/smp_affinity_list": "1", "proc/irq/72/smp_affinity_list": "0-1",
 				"proc/interrupts": "  CPU0 CPU1\n 72: 50000 1 xen-dyn -event vif0-q0-tx\n 73: 60000 0 xen-dyn -event vif0-q0-rx"})
@@ -252,11 +262,9 @@ func situations() []situation {
 			g.write(map[string]string{"proc/interrupts": "  CPU0 CPU1\n 72: 50000 1 xen-dyn -event vif00-q0-tx"})
 		},
 			"UNKNOWN interrupts", Interrupts, []string{"/proc/interrupts has none of its name"}},
-		{"an ENA that no driver has", func(g *guest) {
-			g.write(map[string]string{"sys/bus/pci/devices/0000:00:05.0/vendor": "0x1d0f", "sys/bus/pci/devices/0000:00:05.0/device": "0xec20",
-				"sys/bus/pci/devices/0000:00:05.0/modalias":      "pci:v00001D0Fd0000EC20sv00001D0Fsd0000EC20bc02sc00i00",
-				"lib/modules/6.12.117+deb12-amd64/modules.alias": "alias pci:v00001D0Fd0000EC21sv*sd*bc*sc*i* other\nalias pci:v00001D0Fd0000EC20sv*sd*bc*sc*i* ena"})
-		}, "WARN better_device", BetterDevice, []string{"Amazon ENA at 0000:00:05.0 has no driver", "modprobe ena"}},
+		{"an ENA that no driver has", (*guest).ena, "WARN better_device", BetterDevice, []string{"Amazon ENA at 0000:00:05.0 has no driver", "modprobe ena"}},
+		{"an ENA that its driver, which is loaded, does not have", func(g *guest) { g.ena(); g.write(map[string]string{"sys/module/ena/initstate": "live"}) },
+			"WARN better_device", BetterDevice, []string{"Amazon ENA at 0000:00:05.0 has no driver", "dmesg | grep -e 0000:00:05.0", "did not bind"}},
 		{"an 82599 that is down", func(g *guest) {
 			g.write(map[string]string{"sys/bus/pci/devices/0000:00:03.0/vendor": "0x8086", "sys/bus/pci/devices/0000:00:03.0/device": "0x10ed",
 				"sys/bus/pci/devices/0000:00:03.0/net/eth1/ifindex": "3"})

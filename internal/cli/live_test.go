@@ -199,7 +199,7 @@ func TestLiveSuspends(t *testing.T) {
 
 	awaitRaw := func(what string, from int) {
 		t.Helper()
-		for deadline := time.Now().Add(20 * time.Second); !strings.Contains(terminal.Raw()[from:], what); time.Sleep(10 * time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); !strings.Contains(terminal.Raw()[from:], what); time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("no %q in %q", what, terminal.Raw()[from:])
 			}

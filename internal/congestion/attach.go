@@ -124,7 +124,10 @@ func attach(types *kernel.Types, room sizes, netfront bool) (*hooks, error) {
 // configure sets what the programs have to know of this kernel, and finds out what
 // cannot be measured.
 func (h *hooks) configure(types *kernel.Types, room sizes, netfront bool) {
-	cfg := bpf.CongestionConfiguration{PageSize: uint32(os.Getpagesize()), PrivOffset: -1, BrokenOffset: -1, BounceOffset: -1}
+	cfg := bpf.CongestionConfiguration{
+		PageSize: uint32(os.Getpagesize()), PrivOffset: -1, BrokenOffset: -1, BounceOffset: -1,
+		SkbSpan: uint16(types.PacketSpan(bpf.SKBSpan)),
+	}
 	if types.AllowsTypedReads() {
 		cfg.TypedReads = 1
 	}

@@ -50,7 +50,7 @@ type Packet struct {
 
 	Flow *Flow // nil for a packet that is neither IPv4 nor IPv6
 	// Inner is the flow of the packet that this one carries, if it is a tunnel (VXLAN,
-	// Geneve, GRE, IPIP, SIT). Of a local connection whose packets do not show it, such as
+	// Geneve, GRE, IPIP, SIT) or an MPLS or PPPoE frame. Of a local connection whose packets do not show it, such as
 	// encrypted ones, it is that of the socket, without sequence numbers.
 	Inner *Flow
 	// BeforeNAT has the addresses that the packet came with, by connection tracking; nil

@@ -7,59 +7,91 @@ import (
 	"runtime"
 	"testing"
 	"time"
-
-	"github.com/prometheus/common/expfmt"
 )
 
-// An answer is served again while it is young, to whom asks for the same format; a refusal
-// is not.
-func TestAnswersAreServedAgain(t *testing.T) {
-	calls, status := 0, http.StatusOK
-	now := start
-	a := keepAnswers(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		calls++
-		w.Header().Set("Content-Type", "text/x")
-		w.WriteHeader(status)
-		_, _ = fmt.Fprint(w, calls)
-	}))
-	a.now = func() time.Time { return now }
+// numbered answers each request with its number and the query.
+type numbered struct{ calls, status int }
+
+func (n *numbered) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	n.calls++
+	w.Header().Set("Content-Type", "text/x")
+	w.WriteHeader(n.status)
+	_, _ = fmt.Fprint(w, n.calls, r.URL.RawQuery)
+}
+
+// Each scrape has an answer of its own, but for those above the limit of a second: they get
+// the last one of their format, and none that was asked for by name or refused.
+func TestAnswersOfScrapes(t *testing.T) {
 	const text, openMetrics = "text/plain", "application/openmetrics-text;version=1.0.0"
-	for _, step := range []struct {
-		after  time.Duration
-		format string
-		status int
-		want   string
-	}{
-		{0, text, 200, "1"},
-		{answerAge - 1, text, 200, "1"},
-		{0, openMetrics, 200, "2"},
-		{1, text, 200, "3"},
-		{answerAge, text, 503, "4"},
-		{0, text, 503, "5"},
-		{0, text, 200, "6"},
-		{1, text, 200, "6"},
-	} {
-		now, status = now.Add(step.after), step.status
-		r := httptest.NewRequest("GET", "/metrics", nil)
-		r.Header.Set("Accept", step.format)
+	n := &numbered{status: 200}
+	a, now := newAnswers(n), start
+	a.now = func() time.Time { return now }
+	ask := func(format, query string) *httptest.ResponseRecorder {
+		r := httptest.NewRequest("GET", "/metrics"+query, nil)
+		r.Header.Set("Accept", format)
 		w := httptest.NewRecorder()
 		a.ServeHTTP(w, r)
-		if w.Body.String() != step.want || w.Code != step.status || w.Header().Get("Content-Type") != "text/x" {
-			t.Errorf("after %s: %d %q, want %d %q", now.Sub(start), w.Code, w.Body, step.status, step.want)
+		if got := w.Header().Get("Content-Length"); w.Code != 503 && (got != fmt.Sprint(w.Body.Len()) || w.Header().Get("Content-Type") != "text/x") {
+			t.Errorf("header %v of %q", w.Header(), w.Body)
+		}
+		return w
+	}
+	for i := range maxFresh - 2 {
+		if w := ask(text, ""); w.Body.String() != fmt.Sprint(i+1) || w.Header().Get("Age") != "" {
+			t.Errorf("scrape %d of a second: %q, Age %q", i+1, w.Body, w.Header().Get("Age"))
+		}
+	}
+	if w := ask(text, "?name[]=x"); w.Body.String() != fmt.Sprint(maxFresh-1, "name[]=x") {
+		t.Errorf("by name: %q", w.Body)
+	}
+	n.status = 500
+	if w := ask(text, ""); w.Code != 500 {
+		t.Errorf("one that fails: %d", w.Code)
+	}
+	n.status = 200
+	now = now.Add(time.Second - 1)
+	if w := ask(text, ""); w.Code != 200 || w.Body.String() != fmt.Sprint(maxFresh-2) || w.Header().Get("Age") != "0" {
+		t.Errorf("above the limit: %d %q, Age %q", w.Code, w.Body, w.Header().Get("Age"))
+	}
+	if w := ask(text, "?name[]=x"); w.Code != 503 || n.calls != maxFresh {
+		t.Errorf("above the limit, by name: %d after %d calls", w.Code, n.calls)
+	}
+	for want := range 2 { // the first one in a format, which is then the last one
+		if w := ask(openMetrics, ""); w.Body.String() != fmt.Sprint(maxFresh+1) || (w.Header().Get("Age") != "") != (want == 1) {
+			t.Errorf("above the limit, in another format: %q, Age %q", w.Body, w.Header().Get("Age"))
 		}
 	}
 }
 
-// An answer has its length, so it is not sent in chunks, and serving it again makes no copy.
-func TestAnswerServedAgainIsNotCopied(t *testing.T) {
+// Who asks for answers by name without a pause makes nobody's answer older than a second.
+func TestAnswersGetNoOlder(t *testing.T) {
+	n := &numbered{status: 200}
+	a, now := newAnswers(n), start
+	a.now = func() time.Time { return now }
+	for second := range 3 {
+		for range maxFresh {
+			a.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/metrics?name[]=x", nil))
+		}
+		for range 2 {
+			w := httptest.NewRecorder()
+			a.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+			if want := fmt.Sprint((second + 1) * (maxFresh + 1)); w.Body.String() != want {
+				t.Errorf("second %d: %q, want %s", second, w.Body, want)
+			}
+		}
+		now = now.Add(time.Second)
+	}
+}
+
+// Sending an answer again makes no copy.
+func TestAnswerSentAgainIsNotCopied(t *testing.T) {
 	const size = 1 << 20
-	a := keepAnswers(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, size)) }))
+	a := newAnswers(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, size)) }))
 	a.now = func() time.Time { return start }
 	r := httptest.NewRequest("GET", "/metrics", nil)
 	w := &discard{make(http.Header), 0}
-	a.ServeHTTP(w, r)
-	if got := w.header.Get("Content-Length"); got != "1048576" {
-		t.Errorf("Content-Length %q", got)
+	for range maxFresh {
+		a.ServeHTTP(w, r)
 	}
 	const times = 100
 	var before, after runtime.MemStats
@@ -69,10 +101,10 @@ func TestAnswerServedAgainIsNotCopied(t *testing.T) {
 	}
 	runtime.ReadMemStats(&after)
 	if got := after.TotalAlloc - before.TotalAlloc; got > times*size/10 {
-		t.Errorf("%d bytes allocated to serve %d %d times", got, size, times)
+		t.Errorf("%d bytes allocated to send %d %d times", got, size, times)
 	}
-	if w.written != (times+1)*size {
-		t.Errorf("%d bytes written, want %d", w.written, (times+1)*size)
+	if w.written != (times+maxFresh)*size {
+		t.Errorf("%d bytes written, want %d", w.written, (times+maxFresh)*size)
 	}
 }
 
@@ -93,13 +125,14 @@ func (d *discard) Write(b []byte) (int, error) {
 // The buffer of an answer has the size of the one before: it does not grow.
 func TestAnswerHasTheSizeOfTheLast(t *testing.T) {
 	const size = 20000
-	a := keepAnswers(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, size)) }))
-	a.age = 0
+	a := newAnswers(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, size)) }))
 	r := httptest.NewRequest("GET", "/metrics", nil)
 	for range 2 {
 		a.ServeHTTP(&discard{header: make(http.Header)}, r)
 	}
-	if _, next := a.young(expfmt.NegotiateAccept(r.Header)); next < size || next > size+1024 {
-		t.Errorf("room for %d bytes, the last answer had %d", next, size)
+	for format, last := range a.last {
+		if room := last.answer.body.Cap(); room < size || room > 2*size-1024 {
+			t.Errorf("%s: room for %d bytes, the answer has %d", format, room, size)
+		}
 	}
 }

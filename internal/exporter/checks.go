@@ -1,7 +1,11 @@
 package exporter
 
 import (
+	"cmp"
 	"context"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"xentrace/internal/check"
@@ -19,6 +23,7 @@ type findingKey struct {
 // checks holds the latest findings.
 type checks struct {
 	findings   map[findingKey]event.Status
+	order      []findingKey // of the findings: by interface and id
 	at         time.Time
 	linearizes *bool // nil: unknown
 }
@@ -41,6 +46,9 @@ func (c *checks) add(findings []event.Finding, at time.Time) {
 			c.linearizes = &yes
 		}
 	}
+	c.order = slices.SortedFunc(maps.Keys(c.findings), func(a, b findingKey) int {
+		return cmp.Or(cmp.Compare(a.netns, b.netns), strings.Compare(a.device, b.device), strings.Compare(string(a.id), string(b.id)))
+	})
 }
 
 // loaded takes in what the tracer found in the code of a driver that was loaded.

@@ -7,7 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"xentrace/internal/event"
 	"xentrace/internal/exporter/feed"
@@ -28,7 +29,10 @@ type collector struct {
 	options  feed.Options
 	families *families
 	reasons  []string // label values of drops elsewhere, the last one for all others
-	began    time.Time
+	causes   []event.Cause
+	began    *timestamppb.Timestamp
+	build    []*dto.LabelPair
+	noticed  []noticeLabels
 
 	patience time.Duration // readTimeout
 	reading  chan struct{} // holds an element while counts are read, and for good once closed
@@ -43,19 +47,31 @@ type collector struct {
 	paused   bool
 	unsaved  uint64 // events that were not recorded
 	labels   []*labels
+	statuses map[findingKey][]*dto.LabelPair // labels of findings
 	flows    event.FlowCounts
 	stalled  map[int]int // by account
 }
 
+// noticeLabels are those of the notices with one id.
+type noticeLabels struct {
+	id     event.NoticeID
+	labels []*dto.LabelPair
+}
+
 func newCollector(o feed.Options) *collector {
+	began := time.Now()
 	c := &collector{
-		options: o, families: newFamilies(), began: time.Now(), patience: readTimeout, reading: make(chan struct{}, 1),
-		pressure: newPressures(), notices: make(map[event.NoticeID]uint64),
+		options: o, families: newFamilies(), causes: event.Causes(), began: timestamppb.New(began), patience: readTimeout, reading: make(chan struct{}, 1),
+		pressure: newPressures(), notices: make(map[event.NoticeID]uint64), statuses: make(map[findingKey][]*dto.LabelPair),
+	}
+	c.build = c.families.build.pairs(o.Commit, runtime.Version(), o.Version)
+	for _, id := range event.NoticeIDs() {
+		c.noticed = append(c.noticed, noticeLabels{id, c.families.notices.pairs(string(id))})
 	}
 	if o.Drops == event.DropsAll {
 		c.reasons = append(verdict.Reasons(), otherReasons)
 	}
-	c.ledger = newLedger(maxSeries/c.seriesEach()-1, c.began)
+	c.ledger = newLedger(maxSeries/c.seriesEach()-1, began)
 	return c
 }
 
@@ -114,6 +130,7 @@ func (c *collector) found(findings []event.Finding, at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.checks.add(findings, at)
+	clear(c.statuses) // of interfaces that may be gone
 }
 
 // stall counts a connection that became stalled.
@@ -138,15 +155,8 @@ func (c *collector) notice(n *event.Notice) {
 	}
 }
 
-// Describe implements prometheus.Collector.
-func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, f := range c.families.all {
-		ch <- f.desc
-	}
-}
-
-// Collect implements prometheus.Collector.
-func (c *collector) Collect(ch chan<- prometheus.Metric) {
+// Gather implements prometheus.Gatherer.
+func (c *collector) Gather() ([]*dto.MetricFamily, error) {
 	c.update(context.Background()) // bounded by patience
 	hooks, missing := 0, 0
 	source := c.source.Load()
@@ -155,7 +165,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	w, f := writer(ch), c.families
+	w, f := newWriter(c.families), c.families
 	w.gauge(f.attached, nil, boolean(source != nil))
 	w.gauge(f.hooks, nil, float64(hooks))
 	w.gauge(f.hooksMissing, nil, float64(missing))
@@ -166,47 +176,50 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		c.writeInterfaces(w)
 	}
 	c.writeChecks(w)
+	return w.written(), nil
 }
 
 // writeItself writes what is known without counts.
-func (c *collector) writeItself(w writer) {
+func (c *collector) writeItself(w *writer) {
 	f := c.families
-	w.gauge(f.build, f.build.pairs(c.options.Commit, runtime.Version(), c.options.Version), 1)
+	w.gauge(f.build, c.build, 1)
 	w.counter(f.failures, nil, float64(c.failed.Load()), c.began)
 	w.counter(f.unmonitored, nil, c.ledger.closed.Seconds(), c.began)
-	for _, id := range event.NoticeIDs() {
-		w.counter(f.notices, f.notices.pairs(string(id)), float64(c.notices[id]), c.began)
+	for _, n := range c.noticed {
+		w.counter(f.notices, n.labels, float64(c.notices[n.id]), c.began)
 	}
 }
 
 // writeLost writes what was lost, as far as this kernel counts it.
-func (c *collector) writeLost(w writer) {
-	sum := &c.ledger.sum
-	lost := map[string]uint64{"ring": sum.Lost.Ring, "flows": c.flows.Lost, "suppressed": sum.SuppressedRecords()}
-	if sum.Lost.Recursion != nil {
-		lost["recursion"] = *sum.Lost.Recursion
-	}
-	if sum.Lost.Missed != nil {
-		lost["missed"] = *sum.Lost.Missed
-	}
-	if c.options.Recording {
-		lost["recording"] = c.unsaved
-		w.gauge(c.families.paused, nil, boolean(c.paused))
-	}
-	for reason, n := range lost {
+func (c *collector) writeLost(w *writer) {
+	lost := func(reason string, n uint64) {
 		w.counter(c.families.lost, c.families.lost.pairs(reason), float64(n), c.began)
 	}
+	sum := &c.ledger.sum
+	lost("flows", c.flows.Lost)
+	if sum.Lost.Missed != nil {
+		lost("missed", *sum.Lost.Missed)
+	}
+	if c.options.Recording {
+		lost("recording", c.unsaved)
+		w.gauge(c.families.paused, nil, boolean(c.paused))
+	}
+	if sum.Lost.Recursion != nil {
+		lost("recursion", *sum.Lost.Recursion)
+	}
+	lost("ring", sum.Lost.Ring)
+	lost("suppressed", sum.SuppressedRecords())
 }
 
 // writeChecks writes the findings. Those of an interface without series are left out.
-func (c *collector) writeChecks(w writer) {
+func (c *collector) writeChecks(w *writer) {
 	f, suppressed := c.families, c.ledger.without*c.seriesEach()
-	for k, status := range c.checks.findings {
+	for _, k := range c.checks.order {
 		if k.device != "" && c.ledger.account(k.key, c.checks.at) == 0 {
 			suppressed++
 			continue
 		}
-		w.gauge(f.status, f.status.pairs(k.device, string(k.id), netnsLabel(k.netns)), float64(output.MetricStatus(status)))
+		w.gauge(f.status, c.statusLabels(k), float64(output.MetricStatus(c.checks.findings[k])))
 	}
 	if !c.checks.at.IsZero() {
 		w.gauge(f.checked, nil, float64(c.checks.at.Unix()))
@@ -215,8 +228,18 @@ func (c *collector) writeChecks(w writer) {
 	w.gauge(f.suppressed, nil, float64(suppressed))
 }
 
+// statusLabels returns the labels of a finding. They are made once.
+func (c *collector) statusLabels(k findingKey) []*dto.LabelPair {
+	labels := c.statuses[k]
+	if labels == nil {
+		labels = c.families.status.pairs(k.device, string(k.id), netnsLabel(k.netns))
+		c.statuses[k] = labels
+	}
+	return labels
+}
+
 // writeInterfaces writes the counts of each interface, and of all others together.
-func (c *collector) writeInterfaces(w writer) {
+func (c *collector) writeInterfaces(w *writer) {
 	others := c.ledger.others()
 	c.writeInterface(w, &others)
 	for i := range c.ledger.sum.Interfaces {
@@ -228,7 +251,7 @@ func (c *collector) writeInterfaces(w writer) {
 }
 
 // writeSpaces writes the connections of the namespaces whose interfaces have series.
-func (c *collector) writeSpaces(w writer) {
+func (c *collector) writeSpaces(w *writer) {
 	written := make(map[uint32]bool)
 	for k := range c.ledger.accounts {
 		if space := c.pressure.spaces[k.netns]; space != nil && !written[k.netns] {

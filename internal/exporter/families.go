@@ -1,8 +1,13 @@
 package exporter
 
+import (
+	"slices"
+	"strings"
+)
+
 // families are all metrics, as docs/metrics.md describes them.
 type families struct {
-	all []*family
+	all []*family // by name
 
 	packets, bytes, dropped, linearized, bounced, rejected, elsewhere, slots, xdp, xdpDropped *family
 	txDropped, stalled, stalls, stuck, present                                                *family
@@ -22,6 +27,10 @@ func newFamilies() *families {
 	f.ofCheck()
 	f.ofItself()
 	f.ofCongestion()
+	slices.SortFunc(f.all, func(a, b *family) int { return strings.Compare(a.name, b.name) })
+	for i := range f.all {
+		f.all[i].number = i
+	}
 	return f
 }
 

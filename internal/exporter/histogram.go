@@ -17,14 +17,14 @@ const slotBuckets = 18
 const nativeSchema = 4
 
 // slotsHistogram is both a classic and a native histogram.
-func slotsHistogram(slots *event.Histogram) *dto.Histogram {
+func (w *writer) slotsHistogram(slots *event.Histogram) *dto.Histogram {
 	var count, sum uint64
 	classic := make([]*dto.Bucket, 0, slotBuckets)
 	for n, packets := range slots {
 		count += packets
 		sum += uint64(n) * packets
 		if n >= 1 && n <= slotBuckets {
-			classic = append(classic, bucket(float64(n), count))
+			classic = append(classic, w.bucket(float64(n), count))
 		}
 	}
 	h := &dto.Histogram{
@@ -40,12 +40,13 @@ func slotsHistogram(slots *event.Histogram) *dto.Histogram {
 func addNative(h *dto.Histogram, slots *event.Histogram) {
 	next, before := 0, int64(0)
 	for n := 1; n < len(slots); {
+		if slots[n] == 0 {
+			n++
+			continue
+		}
 		index, packets := nativeBucket(n), slots[n]
 		for n++; n < len(slots) && nativeBucket(n) == index; n++ {
 			packets += slots[n]
-		}
-		if packets == 0 {
-			continue
 		}
 		if last := len(h.PositiveSpan) - 1; last >= 0 && index == next {
 			*h.PositiveSpan[last].Length++
@@ -83,7 +84,7 @@ func (d *distribution) add(more event.Log2, sum float64) {
 
 // histogram has the buckets with those numbers as classic ones; a unit is what the counted
 // values are in.
-func (d *distribution) histogram(bounds []int, unit float64) *dto.Histogram {
+func (d *distribution) histogram(w *writer, bounds []int, unit float64) *dto.Histogram {
 	var below uint64
 	h := &dto.Histogram{SampleCount: proto.Uint64(d.counts.Count()), SampleSum: proto.Float64(d.sum)}
 	next := 0
@@ -91,7 +92,7 @@ func (d *distribution) histogram(bounds []int, unit float64) *dto.Histogram {
 		for ; next <= bound && next < len(d.counts); next++ {
 			below += d.counts[next]
 		}
-		h.Bucket = append(h.Bucket, bucket(float64(event.Log2Bound(bound))*unit, below))
+		h.Bucket = append(h.Bucket, w.bucket(float64(event.Log2Bound(bound))*unit, below))
 	}
 	return h
 }

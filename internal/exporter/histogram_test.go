@@ -27,7 +27,7 @@ func native(h *dto.Histogram) map[int]int64 {
 func TestSlotsHistogram(t *testing.T) {
 	var slots event.Histogram
 	slots[1], slots[2], slots[3], slots[17], slots[18], slots[19], slots[45], slots[255] = 10, 5, 1, 7, 2, 3, 4, 6
-	h := slotsHistogram(&slots)
+	h := (&writer{}).slotsHistogram(&slots)
 	if h.GetSampleCount() != 38 || h.GetSampleSum() != 10+10+3+119+36+57+180+1530 {
 		t.Errorf("count %d, sum %g", h.GetSampleCount(), h.GetSampleSum())
 	}
@@ -65,7 +65,7 @@ func TestNativeBuckets(t *testing.T) {
 }
 
 func TestEmptyHistogramIsNative(t *testing.T) {
-	h := slotsHistogram(&event.Histogram{})
+	h := (&writer{}).slotsHistogram(&event.Histogram{})
 	if len(h.PositiveSpan) != 1 || h.PositiveSpan[0].GetLength() != 0 || h.GetSampleCount() != 0 {
 		t.Errorf("spans %v, count %d", h.PositiveSpan, h.GetSampleCount())
 	}
@@ -75,7 +75,7 @@ func TestDistribution(t *testing.T) {
 	var d distribution
 	d.add(event.Log2{0, 3, 0, 2}, 0.5)
 	d.add(event.Log2{1, 0, 0, 0, 4}, 1)
-	h := d.histogram([]int{1, 3}, 0.001)
+	h := d.histogram(&writer{}, []int{1, 3}, 0.001)
 	if h.GetSampleCount() != 10 || h.GetSampleSum() != 1.5 {
 		t.Errorf("count %d, sum %g", h.GetSampleCount(), h.GetSampleSum())
 	}

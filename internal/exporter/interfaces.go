@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	dto "github.com/prometheus/client_model/go"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"xentrace/internal/check"
 	"xentrace/internal/event"
@@ -13,8 +14,9 @@ import (
 // otherReasons is the reason of drops elsewhere that have no series of their own.
 const otherReasons = "other"
 
-// labels are those of the series of one account.
+// labels are those of the series of one account, and when it began.
 type labels struct {
+	began   *timestamppb.Timestamp
 	base    []*dto.LabelPair
 	causes  [][]*dto.LabelPair
 	reasons [][]*dto.LabelPair
@@ -29,8 +31,8 @@ func (c *collector) labelsOf(n *event.InterfaceTotals) *labels {
 		return l
 	}
 	netns, f := netnsLabel(n.NetNS), c.families
-	l := &labels{base: f.packets.pairs(n.Name, netns)}
-	for _, cause := range event.Causes() {
+	l := &labels{began: timestamppb.New(c.ledger.began[n.Index]), base: f.packets.pairs(n.Name, netns)}
+	for _, cause := range c.causes {
 		l.causes = append(l.causes, f.dropped.pairs(cause.String(), n.Name, netns))
 	}
 	for _, reason := range c.reasons {
@@ -59,19 +61,20 @@ func (c *collector) seriesEach() int {
 	return n
 }
 
-func (c *collector) writeInterface(w writer, n *event.InterfaceTotals) {
-	f, l, began := c.families, c.labelsOf(n), c.ledger.began[n.Index]
+func (c *collector) writeInterface(w *writer, n *event.InterfaceTotals) {
+	f, l := c.families, c.labelsOf(n)
+	began := l.began
 	count := func(f *family, labels []*dto.LabelPair, value uint64) { w.counter(f, labels, float64(value), began) }
 	count(f.packets, l.base, n.Packets)
 	count(f.bytes, l.base, n.Bytes)
-	for i, cause := range event.Causes() {
+	for i, cause := range c.causes {
 		count(f.dropped, l.causes[i], n.Causes[cause])
 	}
 	count(f.linearized, l.base, n.Linearized)
 	count(f.bounced, l.base, n.Bounced)
 	count(f.stalls, l.base, c.ledger.stalls[n.Index])
 	w.gauge(f.stalled, l.base, float64(c.stalled[n.Index]))
-	w.histogram(f.slots, l.base, slotsHistogram(&n.Slots), began)
+	w.histogram(f.slots, l.base, w.slotsHistogram(&n.Slots), began)
 	if n.Rejected != nil {
 		count(f.rejected, l.base, *n.Rejected)
 	}

@@ -3,23 +3,21 @@ package exporter
 import (
 	"slices"
 	"strconv"
-	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // A family is the metrics of one name.
 type family struct {
-	desc   *prometheus.Desc
-	labels []string // in alphabetical order, as the registry wants them
+	name, help string
+	labels     []string // in alphabetical order, as expositions want them
+	number     int      // its place among all families, by name
 }
 
 func newFamily(name, help string, labels ...string) *family {
 	slices.Sort(labels)
-	return &family{prometheus.NewDesc(name, help, labels, nil), labels}
+	return &family{name: name, help: help, labels: labels}
 }
 
 // pairs are the labels of one series; values are in the order of the family's labels.
@@ -39,43 +37,92 @@ func netnsLabel(netns uint32) string {
 	return strconv.FormatUint(uint64(netns), 10)
 }
 
-// A sample is one series at one moment. The constant metrics of client_golang have no native
-// histograms with classic buckets, and sort their labels each time.
-type sample struct {
-	family *family
-	labels []*dto.LabelPair
-
-	counter   *dto.Counter
-	gauge     *dto.Gauge
-	histogram *dto.Histogram
+// A writer collects the series of one moment. client_golang's registry would make a metric of
+// each one, send it through a channel and check it again: that is most of a scrape.
+type writer struct {
+	families []dto.MetricFamily // by number
+	numbers  room[number]
+	buckets  room[countedBucket]
 }
 
-func (s *sample) Desc() *prometheus.Desc { return s.family.desc }
-
-func (s *sample) Write(m *dto.Metric) error {
-	m.Label, m.Counter, m.Gauge, m.Histogram = s.labels, s.counter, s.gauge, s.histogram
-	return nil
+// A number is a series that is a counter or a gauge, in one allocation with what it points to.
+type number struct {
+	metric  dto.Metric
+	counter dto.Counter
+	gauge   dto.Gauge
+	value   float64
 }
 
-// A writer collects samples.
-type writer chan<- prometheus.Metric
+func newWriter(f *families) *writer {
+	return &writer{families: make([]dto.MetricFamily, len(f.all))}
+}
+
+// add adds a series to its family.
+func (w *writer) add(f *family, kind dto.MetricType, m *dto.Metric) {
+	of := &w.families[f.number]
+	if of.Name == nil {
+		of.Name, of.Help, of.Type = &f.name, &f.help, kind.Enum()
+	}
+	of.Metric = append(of.Metric, m)
+}
 
 // counter writes a counter that began at that time.
-func (w writer) counter(f *family, labels []*dto.LabelPair, value float64, began time.Time) {
-	w <- &sample{family: f, labels: labels, counter: &dto.Counter{Value: &value, CreatedTimestamp: timestamppb.New(began)}}
+func (w *writer) counter(f *family, labels []*dto.LabelPair, value float64, began *timestamppb.Timestamp) {
+	n := w.numbers.next()
+	n.value, n.metric.Label, n.metric.Counter = value, labels, &n.counter
+	n.counter.Value, n.counter.CreatedTimestamp = &n.value, began
+	w.add(f, dto.MetricType_COUNTER, &n.metric)
 }
 
-func (w writer) gauge(f *family, labels []*dto.LabelPair, value float64) {
-	w <- &sample{family: f, labels: labels, gauge: &dto.Gauge{Value: &value}}
+func (w *writer) gauge(f *family, labels []*dto.LabelPair, value float64) {
+	n := w.numbers.next()
+	n.value, n.metric.Label, n.metric.Gauge, n.gauge.Value = value, labels, &n.gauge, &n.value
+	w.add(f, dto.MetricType_GAUGE, &n.metric)
 }
 
-func (w writer) histogram(f *family, labels []*dto.LabelPair, h *dto.Histogram, began time.Time) {
-	h.CreatedTimestamp = timestamppb.New(began)
-	w <- &sample{family: f, labels: labels, histogram: h}
+func (w *writer) histogram(f *family, labels []*dto.LabelPair, h *dto.Histogram, began *timestamppb.Timestamp) {
+	h.CreatedTimestamp = began
+	w.add(f, dto.MetricType_HISTOGRAM, &dto.Metric{Label: labels, Histogram: h})
 }
 
-func bucket(upperBound float64, count uint64) *dto.Bucket {
-	return &dto.Bucket{UpperBound: proto.Float64(upperBound), CumulativeCount: proto.Uint64(count)}
+// A countedBucket is a bucket in one allocation with what it points to.
+type countedBucket struct {
+	bucket dto.Bucket
+	bound  float64
+	count  uint64
+}
+
+func (w *writer) bucket(upperBound float64, count uint64) *dto.Bucket {
+	b := w.buckets.next()
+	b.bound, b.count = upperBound, count
+	b.bucket.UpperBound, b.bucket.CumulativeCount = &b.bound, &b.count
+	return &b.bucket
+}
+
+// written returns the families that have series, by name.
+func (w *writer) written() []*dto.MetricFamily {
+	all := make([]*dto.MetricFamily, 0, len(w.families))
+	for i := range w.families {
+		if f := &w.families[i]; f.Name != nil {
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+// room hands out elements of one allocation after another.
+type room[T any] struct{ free []T }
+
+// roomSize is the elements of one allocation.
+const roomSize = 64
+
+func (r *room[T]) next() *T {
+	if len(r.free) == 0 {
+		r.free = make([]T, roomSize)
+	}
+	one := &r.free[0]
+	r.free = r.free[1:]
+	return one
 }
 
 func boolean(is bool) float64 {

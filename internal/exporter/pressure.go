@@ -5,6 +5,7 @@ import (
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"xentrace/internal/event"
 )
@@ -100,24 +101,24 @@ var (
 
 const microsecond = 1e-6
 
-func (p *pressure) write(w writer, f *families, labels []*dto.LabelPair, began time.Time) {
+func (p *pressure) write(w *writer, f *families, labels []*dto.LabelPair, began *timestamppb.Timestamp) {
 	w.counter(f.stops, labels, float64(p.stops), began)
 	if p.knowsFull {
 		w.counter(f.full, labels, p.full.Seconds(), began)
 	}
 	if p.knowsOccupancy {
-		w.histogram(f.occupancy, labels, p.occupancy.histogram(occupancyBounds, 1), began)
+		w.histogram(f.occupancy, labels, p.occupancy.histogram(w, occupancyBounds, 1), began)
 	}
 	if p.knowsCompletion {
-		w.histogram(f.completion, labels, p.completion.histogram(timeBounds, microsecond), began)
+		w.histogram(f.completion, labels, p.completion.histogram(w, timeBounds, microsecond), began)
 	}
 }
 
-func (a *accepts) write(w writer, f *families, netns uint32, began time.Time) {
+func (a *accepts) write(w *writer, f *families, netns uint32, began *timestamppb.Timestamp) {
 	labels := f.accepts.pairs(netnsLabel(netns))
 	if a.knowsAccepts {
 		w.counter(f.accepts, labels, float64(a.accepted), began)
-		w.histogram(f.accept, labels, a.took.histogram(timeBounds, microsecond), began)
+		w.histogram(f.accept, labels, a.took.histogram(w, timeBounds, microsecond), began)
 	}
 	if a.knowsListen {
 		w.counter(f.overflows, labels, float64(a.overflows), began)

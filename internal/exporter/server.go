@@ -38,11 +38,12 @@ const (
 type server struct {
 	http      *http.Server
 	webConfig string
+	process   *process
 	answers   *answers
 	ready     atomic.Bool
 }
 
-func newServer(o feed.Options, c prometheus.Collector) (*server, error) {
+func newServer(o feed.Options, c *collector) (*server, error) {
 	s := &server{webConfig: o.WebConfig}
 	if o.WebConfig != "" {
 		if err := web.Validate(o.WebConfig); err != nil {
@@ -72,16 +73,15 @@ func newServer(o feed.Options, c prometheus.Collector) (*server, error) {
 }
 
 // metrics returns the handler of /metrics.
-func (s *server) metrics(c prometheus.Collector) (http.Handler, error) {
+func (s *server) metrics(c *collector) (http.Handler, error) {
 	registry := prometheus.NewRegistry()
-	for _, c := range []prometheus.Collector{
-		c, cache(collectors.NewGoCollector()), cache(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})),
-	} {
+	for _, c := range []prometheus.Collector{collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})} {
 		if err := registry.Register(c); err != nil {
 			return nil, err
 		}
 	}
-	s.answers = keepAnswers(promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+	s.process = newProcess(registry) // go_*, process_*, promhttp_*: before xentrace_*
+	s.answers = newAnswers(promhttp.HandlerFor(inOrder{s.process, c}, promhttp.HandlerOpts{
 		MaxRequestsInFlight: maxScrapes, EnableOpenMetrics: true, ErrorHandling: promhttp.ContinueOnError, Registry: registry,
 		DisableCompression: true, // 20 KB are less dear than compressing them
 	}))

@@ -23,7 +23,7 @@ func open(t *testing.T, o feed.Options, settings map[string]string) *Exporter {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e.server.answers.age = 0
+	e.server.process.age = 0
 	t.Cleanup(func() {
 		if err := e.Close(); err != nil {
 			t.Error(err)

@@ -58,9 +58,23 @@ func driver(files fs.FS) remedy.Driver {
 	case there(files, "sys/module/xen_netfront"): // a built-in driver has parameters there, and no state
 		return remedy.BuiltIn
 	case there(files, "sys/module"):
+		if lacksModule(files) {
+			return remedy.NoDriver
+		}
 		return remedy.NotLoaded
 	}
 	return remedy.DriverNotKnown
+}
+
+// lacksModule reports whether the modules of the running kernel are there, without the driver's.
+func lacksModule(files fs.FS) bool {
+	release := text(files, "proc/sys/kernel/osrelease")
+	for _, root := range []string{"lib/modules/", "usr/lib/modules/"} {
+		if modules := text(files, root+release+"/modules.dep"); modules != "" {
+			return !strings.Contains(modules, "/xen-netfront.ko")
+		}
+	}
+	return false
 }
 
 // staysPlugged reports whether the kernel command line keeps the emulated NIC of an HVM guest,

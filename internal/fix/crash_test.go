@@ -327,6 +327,18 @@ func TestStateIsNotTrusted(t *testing.T) {
 			content, err := os.ReadFile(path)
 			return errors.Join(err, os.WriteFile(path, append(content, "{}\n"...), 0o600))
 		},
+		"half a record behind": func(path string) error {
+			content, err := os.ReadFile(path)
+			return errors.Join(err, os.WriteFile(path, append(content, content[:len(content)/2]...), 0o600))
+		},
+		"zeros behind": func(path string) error {
+			info, err := os.Stat(path)
+			return errors.Join(err, os.Truncate(path, info.Size()+100))
+		},
+		"cut off": func(path string) error {
+			info, err := os.Stat(path)
+			return errors.Join(err, os.Truncate(path, info.Size()-10))
+		},
 		"another form":  func(path string) error { return os.WriteFile(path, []byte(`{"version":99}`), 0o600) },
 		"a named pipe":  func(path string) error { return errors.Join(os.Remove(path), unix.Mkfifo(path, 0o600)) }, // not waited for
 		"an empty file": func(path string) error { return os.Truncate(path, 0) },
@@ -342,16 +354,35 @@ func TestStateIsNotTrusted(t *testing.T) {
 			if err := spoil(m.fixer().State); err != nil {
 				t.Fatal(err)
 			}
-			before := m.snapshot()
+			before, lying := m.snapshot(), whatLies(m.fixer().State)
 			if err := m.fixer().Revert(t.Context(), false); errors.Is(err, ErrNothing) || !errors.As(err, new(*StateError)) ||
 				!strings.HasPrefix(err.Error(), "state file "+m.fixer().State+": ") || !strings.HasSuffix(err.Error(), "or move this one away") {
 				t.Errorf("reverted: %v", err)
 			}
+			if err := m.fixer().Apply(t.Context(), m.plan(t, "mtu-1400"), Udev); !errors.As(err, new(*StateError)) {
+				t.Errorf("applied: %v", err)
+			}
 			if m.snapshot() != before {
 				t.Error("something was changed")
 			}
+			if now := whatLies(m.fixer().State); now != lying {
+				t.Errorf("in the state file's place was %s, and is %s", lying, now)
+			}
 		})
 	}
+}
+
+// whatLies at a path: its mode, and the content of a regular file.
+func whatLies(path string) string {
+	info, err := os.Lstat(path)
+	switch {
+	case err != nil:
+		return err.Error()
+	case !info.Mode().IsRegular():
+		return info.Mode().String()
+	}
+	content, err := os.ReadFile(path)
+	return fmt.Sprint(info.Mode(), string(content), err)
 }
 
 // What a run changed is undone afterwards; what an earlier one changed stays, with its state.

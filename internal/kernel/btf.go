@@ -284,6 +284,26 @@ func membersOf(inner btf.Type) []btf.Member {
 	}
 }
 
+// PacketSpan returns how many bytes an sk_buff has from its length to the last of the members
+// that the BPF programs read of every packet; 0 if they are more than most, or unknown.
+func (t *Types) PacketSpan(most uint32) uint32 {
+	var first, end uint32
+	for i, name := range []string{"len", "data_len", "end", "head", "data"} {
+		member, err := t.Field("", "sk_buff", name)
+		if i == 0 {
+			first = member.Offset
+		}
+		if err != nil || member.Offset < first {
+			return 0
+		}
+		end = max(end, member.Offset+member.Size)
+	}
+	if end-first > most {
+		return 0
+	}
+	return end - first
+}
+
 // netdevAlign is NETDEV_ALIGN of include/linux/netdevice.h, for kernels where the
 // private area is no member of its own.
 const netdevAlign = 32

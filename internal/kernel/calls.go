@@ -68,7 +68,7 @@ func (c *Code) Calls(ctx context.Context, function Symbol, wanted []Symbol) ([]C
 	}
 	var calls []Call
 	for _, part := range c.parts(function) {
-		code, err := c.read(ctx, part)
+		code, err := c.Bytes(ctx, part)
 		if err != nil {
 			return nil, err
 		}
@@ -105,7 +105,8 @@ func (c *Code) parts(function Symbol) []Symbol {
 	})...)
 }
 
-func (c *Code) read(ctx context.Context, part Symbol) ([]byte, error) {
+// Bytes returns the code of a function, or of one part of it. Errors as of [Code.Calls].
+func (c *Code) Bytes(ctx context.Context, part Symbol) ([]byte, error) {
 	end, err := c.Symbols.End(part)
 	if err != nil {
 		return nil, err

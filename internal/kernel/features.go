@@ -33,7 +33,7 @@ type FeatureUse struct {
 func Features() []FeatureUse {
 	return []FeatureUse{
 		{Trampolines, "backend fentry; `--rejected`; bounces, wakes, notifications, completions and accepts of `congestion`", "backend kprobe, then tracepoint", "rejected packets; those figures of `congestion` are null"},
-		{ModuleTypes, "backend fentry where the driver is a module; offsets in the driver's structures", "backend kprobe, then tracepoint", "causes `device_broken` and, of untrusted backends, `bounce_failed`; rejected packets; occupancy of the ring"},
+		{ModuleTypes, "backend fentry where the driver is a module; offsets in the driver's structures", "backend kprobe, then tracepoint; the flags `broken` and `bounce` from the driver's code", "rejected packets; occupancy of the ring"},
 		{Kprobes, "backend kprobe; `--drops-hook kprobe`", "backend tracepoint; `--drops-hook tracepoint`", "rejected packets"},
 		{TypedTracepoints, "entry of a packet, backend tracepoint and `congestion`", "a raw tracepoint", "nothing; a packet costs more"},
 		{TypedReads, "fields of a packet by plain loads", "one probe read for each", "nothing; a packet costs more"},

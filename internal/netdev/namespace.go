@@ -15,6 +15,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -38,6 +39,8 @@ type Namespace struct {
 	file    *os.File        // the namespace itself, for setns
 	netlink *netlink.Handle // a route socket that belongs to the namespace
 	control int             // a datagram socket that belongs to it, for ioctl
+
+	home atomic.Bool // it is this process's own
 
 	sysfsOnce sync.Once
 	sysfs     *sysfs
@@ -181,6 +184,10 @@ func (ns *Namespace) hold() (release func(), err error) {
 // thread returns to its own namespace afterwards, or ends if that fails.
 func (ns *Namespace) Do(fn func() error) error {
 	result := make(chan error, 1)
+	if ns.home.Load() {
+		go func() { result <- fn() }() // a thread that is elsewhere runs no other goroutine
+		return <-result
+	}
 	go func() {
 		runtime.LockOSThread()
 		home, err := os.Open("/proc/thread-self/ns/net")
@@ -192,6 +199,7 @@ func (ns *Namespace) Do(fn func() error) error {
 		defer home.Close()
 		// setns needs CAP_SYS_ADMIN even if it changes nothing.
 		if own, err := inumOf(home); err == nil && own == ns.inum {
+			ns.home.Store(true)
 			err = fn()
 			runtime.UnlockOSThread()
 			result <- err

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -355,6 +356,22 @@ func TestStringsAreJSON(t *testing.T) {
 		if want := strings.ToValidUTF8(s, "\ufffd"); back != want {
 			t.Errorf("%q came back as %q", s, back)
 		}
+	}
+}
+
+// Numbers of every length are written as strconv does.
+func TestNumbersInJSON(t *testing.T) {
+	values := []uint64{0, 1<<32 - 1, 1<<64 - 1}
+	for power := uint64(1); power <= 1e18; power *= 10 {
+		values = append(values, power-1, power, power+1, 5*power, 9*power)
+	}
+	for _, n := range values {
+		if got, want := string(appendNumber([]byte("x"), n)), "x"+strconv.FormatUint(n, 10); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	if got := string(appendInt(nil, "k:", -1470)); got != "k:-1470" {
+		t.Errorf("%q", got)
 	}
 }
 

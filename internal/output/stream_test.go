@@ -74,7 +74,7 @@ func TestStreamWritesALoneLineAtOnce(t *testing.T) {
 		began := time.Now()
 		_, _ = s.Write([]byte("line\n"))
 		for writes, _ := r.all(); writes <= i; writes, _ = r.all() {
-			if time.Since(began) > 50*time.Millisecond+time.Second {
+			if time.Since(began) > time.Minute {
 				t.Fatal("the line was not written")
 			}
 			time.Sleep(time.Millisecond)
@@ -127,7 +127,7 @@ func TestStreamTellsOfAClosedPipe(t *testing.T) {
 	_, _ = s.Write([]byte("line\n"))
 	select {
 	case <-s.Failed():
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("no failure was reported")
 	}
 	if _, err := s.Write([]byte("line\n")); !errors.Is(err, syscall.EPIPE) {

@@ -154,10 +154,18 @@ var catalogue = map[ID]Remedy{
 		Effect:  "Moves interrupt {irq} to a CPU that handles none of the interface's, until the next boot.",
 		Applies: func(f *Facts) bool { return f.IRQ != "" && f.IRQCPU != "" },
 	},
+	IRQBanned: {
+		Effect:  "Keep irqbalance, which runs, from moving it back: start it with --banirq={irq}.",
+		Applies: func(f *Facts) bool { return f.IRQ != "" && f.IRQCPU != "" && f.Irqbalance == On },
+	},
 	LoadDriver: {
 		Command: "modprobe xen-netfront",
 		Effect:  "Loads the driver, which creates the interface.",
 		Applies: func(f *Facts) bool { return (f.Driver == NotLoaded || f.Driver == DriverNotKnown) && !f.NeverUnplugged },
+	},
+	GetDriver: {
+		Effect:  "This kernel has no module xen-netfront: install the package with all of its modules, or a kernel with CONFIG_XEN_NETDEV_FRONTEND.",
+		Applies: func(f *Facts) bool { return f.Driver == NoDriver && !f.NeverUnplugged },
 	},
 	Unplug: {
 		Effect:  "Remove xen_emul_unplug= from the kernel command line, or add nics to it: the driver binds only if the emulated NIC was unplugged at boot.",
@@ -182,7 +190,7 @@ var catalogue = map[ID]Remedy{
 		Command: "modprobe {module}",
 		Effect:  "Loads its driver, which creates an interface.",
 		Cost:    "Addresses and routes have to move to the new interface.",
-		Applies: func(f *Facts) bool { return f.Module != "" },
+		Applies: func(f *Facts) bool { return f.Module != "" && !f.Loaded },
 	},
 	GetBetter: {
 		Command: "lspci -nn -s {address}",
@@ -289,6 +297,11 @@ var catalogue = map[ID]Remedy{
 	LogOfDriver: {
 		Command: "dmesg | grep -i -e xennet -e vif",
 		Effect:  "Shows what failed.",
+	},
+	LogOfBetter: {
+		Command: "dmesg | grep -e {address}",
+		Effect:  "Its driver is loaded and did not bind to it: the kernel log may show why.",
+		Applies: func(f *Facts) bool { return f.Module != "" && f.Loaded && f.Address != "" },
 	},
 	LogOfBroken: {
 		Command: "dmesg | grep -B 2 -e 'Disabled for further use'",

@@ -30,7 +30,8 @@ const (
 	DriverNotKnown Driver = iota
 	Module                // loaded
 	BuiltIn
-	NotLoaded // a module that is not loaded, or none
+	NotLoaded // a module that is not loaded
+	NoDriver  // this kernel has no such module
 )
 
 // Facts are what decides whether a remedy applies to an interface. A zero value is not known.
@@ -75,6 +76,7 @@ type Facts struct {
 	Port      uint16 // of a listener
 	Backlog   int    // of that listener; 0 if not known
 	Module    string // of another device's driver
+	Loaded    bool   // that module is loaded
 	Address   string // of a PCI device
 	Device    string // another interface
 }

@@ -40,7 +40,7 @@ func everyFacts(f func(Facts)) {
 		{4, func(f *Facts, i int) { f.TSO6 = settings[i] }},
 		{2, func(f *Facts, i int) { f.Queues = []int{1, 8}[i] }},
 		{3, func(f *Facts, i int) { f.MaxQueues = []int{0, 1, 8}[i] }},
-		{4, func(f *Facts, i int) { f.Driver = Driver(i) }},
+		{5, func(f *Facts, i int) { f.Driver = Driver(i) }},
 		{3, func(f *Facts, i int) { f.Linearizes = settings[i] }},
 		{4, func(f *Facts, i int) { f.SinglePages = settings[i] }},
 		{2, func(f *Facts, i int) { f.CPUs = [][]int{{0}, {0, 1, 2, 3}}[i] }},
@@ -70,6 +70,7 @@ func everyFacts(f func(Facts)) {
 		}},
 		{3, func(f *Facts, i int) {
 			f.IRQ, f.IRQCPU = []string{"", "72", "72"}[i], []string{"", "2", ""}[i]
+			f.Loaded = f.MTU == 1500
 			f.Module, f.Address = []string{"", "ena", ""}[i], []string{"", "0000:00:05.0", "0000:00:05.0"}[i]
 		}},
 	}
@@ -131,10 +132,15 @@ func TestNoRemedyIsUseless(t *testing.T) {
 		Irqbalance:    func(f *Facts) bool { return f.Queues < 2 || len(f.CPUs) < 2 || f.Irqbalance != Off },
 		GetIrqbalance: func(f *Facts) bool { return f.Queues < 2 || len(f.CPUs) < 2 || f.Irqbalance != Absent },
 		IRQAffinity:   func(f *Facts) bool { return f.IRQ == "" || f.IRQCPU == "" },
-		LoadDriver:    func(f *Facts) bool { return f.Driver == BuiltIn || f.Driver == Module || f.NeverUnplugged },
-		LoadBetter:    func(f *Facts) bool { return f.Module == "" },
-		GetBetter:     func(f *Facts) bool { return f.Module != "" || f.Address == "" },
-		SpuriousFix:   func(f *Facts) bool { return !f.Spurious || f.SpuriousFix },
+		IRQBanned:     func(f *Facts) bool { return f.IRQ == "" || f.IRQCPU == "" || f.Irqbalance != On },
+		LoadDriver: func(f *Facts) bool {
+			return f.Driver == BuiltIn || f.Driver == Module || f.Driver == NoDriver || f.NeverUnplugged
+		},
+		GetDriver:   func(f *Facts) bool { return f.Driver != NoDriver || f.NeverUnplugged },
+		LoadBetter:  func(f *Facts) bool { return f.Module == "" || f.Loaded },
+		LogOfBetter: func(f *Facts) bool { return f.Module == "" || !f.Loaded },
+		GetBetter:   func(f *Facts) bool { return f.Module != "" || f.Address == "" },
+		SpuriousFix: func(f *Facts) bool { return !f.Spurious || f.SpuriousFix },
 		SpuriousThreshold: func(f *Facts) bool {
 			return !f.Spurious || f.Vif == "" || f.SpuriousThreshold == 0 || f.SpuriousThreshold > 10
 		},

@@ -117,7 +117,7 @@ func (r *registry) counted(ctx context.Context) ([]interfaceTotals, error) {
 		return nil, err
 	}
 	all := make([]interfaceTotals, 0, len(r.all)+1)
-	from := newSpaces(maps.Values(r.active))
+	from := newSpaces(r.home, maps.Values(r.active))
 	defer func() { _ = from.close() }() // only read from
 	for _, w := range r.all {
 		t, err := r.interfaceTotals(ctx, from, w)
@@ -195,13 +195,16 @@ func (r *registry) clear(slot uint32) error {
 }
 
 func (r *registry) read(slot uint32) (counts, error) {
-	var perCPU []bpf.XentraceCounters
-	if err := r.counters.Lookup(slot, &perCPU); err != nil {
+	into := any(r.perCPU)
+	if r.perCPU == nil {
+		into = &r.perCPU
+	}
+	if err := r.counters.Lookup(slot, into); err != nil {
 		return counts{}, fmt.Errorf("counters of the BPF programs: %w", err)
 	}
 	var sum counts
-	for i := range perCPU {
-		c := countsOf(&perCPU[i])
+	for i := range r.perCPU {
+		c := countsOf(&r.perCPU[i])
 		sum.add(&c)
 	}
 	err := errors.Join(r.readElsewhere(slot, &sum), r.readXDP(slot, &sum))

@@ -103,7 +103,7 @@ func (t *Tracer) driverLeft(since time.Time) {
 	t.gaps.begin(event.GapDriverUnloaded, since)
 	d.generations.begin(bootTime(), "the driver was unloaded before its code was read")
 	t.wake()
-	err := errors.Join(t.attachment.detachDriver(), t.attachment.setTransmit(0))
+	err := errors.Join(t.attachment.detachDriver(), t.attachment.setTransmit(0), t.attachment.setFlags(0))
 	if t.choice.Backend == event.Kprobe {
 		err = errors.Join(err, t.attachment.clearTransmits())
 	}
@@ -170,6 +170,17 @@ func (t *Tracer) useDriver(f *facts, loading kernel.Module) error {
 	return t.attachment.setTransmit(f.transmit)
 }
 
+// useFlags sets where the driver's flags are in the BPF programs, unless it is gone again.
+func (t *Tracer) useFlags(g *generation, flags uint32) error {
+	d := &t.driver
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if flags == 0 || g != d.generations.current() {
+		return nil
+	}
+	return t.attachment.setFlags(flags)
+}
+
 // sameDriver reports whether the configuration of the BPF programs for one driver holds
 // for another.
 func sameDriver(a, b bpf.XentraceConfiguration) bool {
@@ -188,9 +199,14 @@ func (t *Tracer) holdsDriver() {
 	})
 }
 
-func (d *driverModule) privileges() []kernel.Capability {
-	if !d.follows {
+// privileges are those that attaching to the driver takes once it is loaded again, alongside
+// CAP_BPF and CAP_PERFMON.
+func (d *driverModule) privileges(b event.Backend, kprobesTakeSysAdmin bool) []kernel.Capability {
+	switch {
+	case !d.follows:
 		return nil
+	case b == event.Kprobe && kprobesTakeSysAdmin:
+		return []kernel.Capability{unix.CAP_SYSLOG, unix.CAP_SYS_ADMIN}
 	}
 	return []kernel.Capability{unix.CAP_SYSLOG}
 }

@@ -1,9 +1,13 @@
 package trace
 
 import (
+	"slices"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"xentrace/internal/event"
 	"xentrace/internal/kernel"
 )
 
@@ -47,6 +51,27 @@ func TestModuleState(t *testing.T) {
 					continue
 				}
 				s.attached(now, module)
+			}
+		})
+	}
+}
+
+func TestPrivilegesToFollowTheDriver(t *testing.T) {
+	for _, test := range []struct {
+		name              string
+		follows, sysAdmin bool
+		backend           event.Backend
+		want              []kernel.Capability
+	}{
+		{"a driver that stays", false, true, event.Kprobe, nil},
+		{"kprobe where CAP_PERFMON suffices", true, false, event.Kprobe, []kernel.Capability{unix.CAP_SYSLOG}},
+		{"kprobe on Debian", true, true, event.Kprobe, []kernel.Capability{unix.CAP_SYSLOG, unix.CAP_SYS_ADMIN}},
+		{"tracepoints on Debian", true, true, event.Tracepoint, []kernel.Capability{unix.CAP_SYSLOG}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			d := driverModule{follows: test.follows}
+			if got := d.privileges(test.backend, test.sysAdmin); !slices.Equal(got, test.want) {
+				t.Errorf("%v, want %v", got, test.want)
 			}
 		})
 	}

@@ -23,6 +23,10 @@ type facts struct {
 	symbols  *kernel.Symbols // nil until they are read
 	transmit uint64          // address of xennet_start_xmit, 0 if not known: backends that hook it do without
 
+	// Where the driver's code shows netfront_info.broken, in bytes from struct net_device,
+	// and bounce behind it; 0 if it does not, or its types do.
+	flags uint32
+
 	// This kernel frees dropped packets as if they were consumed; needed where
 	// the tracepoints stand in for the any-context free.
 	consumeIsDrop bool
@@ -114,12 +118,25 @@ func (f *facts) linearizes(ctx context.Context) netfront.Answer {
 	if err != nil {
 		return netfront.Answer{Evidence: err.Error()}
 	}
+	if !f.typed {
+		f.learnFlags(ctx, reader)
+	}
 	return answer
 }
 
-// configuration is what the BPF programs need to know of this kernel. Without the
-// driver's structures, device_broken and, with an untrusted backend, bounce_failed
-// are reported as unknown.
+// learnFlags looks for the driver's flags in its code. Without them device_broken and, with
+// an untrusted backend, bounce_failed are reported as unknown.
+func (f *facts) learnFlags(ctx context.Context, reader kernel.CodeReader) {
+	private, err := f.types.NetdevPrivOffset()
+	if err != nil {
+		return
+	}
+	if flags, err := netfront.FlagsInCode(ctx, f.symbols, reader, private); err == nil {
+		f.flags = flags.Broken
+	}
+}
+
+// configuration is what the BPF programs need to know of this kernel before they are loaded.
 func (f *facts) configuration() bpf.XentraceConfiguration {
 	c := bpf.XentraceConfiguration{
 		PageSize:      uint32(os.Getpagesize()),
@@ -129,6 +146,7 @@ func (f *facts) configuration() bpf.XentraceConfiguration {
 		BounceOffset:  -1,
 		ConsumeIsDrop: flag(f.consumeIsDrop),
 		TypedReads:    flag(f.types.AllowsTypedReads()),
+		SkbSpan:       uint16(f.types.PacketSpan(bpf.SKBSpan)),
 	}
 	if offset, err := f.types.NetdevPrivOffset(); err == nil {
 		c.PrivOffset = int32(offset)

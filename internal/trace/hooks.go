@@ -39,6 +39,10 @@ func attachEntry(p *ebpf.Program, _ driverNames) (link.Link, error) {
 	return link.Kprobe(transmitFunction, p, nil)
 }
 
+func attachOpen(p *ebpf.Program, _ driverNames) (link.Link, error) {
+	return link.Kprobe("xennet_open", p, nil)
+}
+
 func attachFree(p *ebpf.Program, names driverNames) (link.Link, error) {
 	return link.Kprobe(names.free, p, nil)
 }
@@ -72,11 +76,13 @@ func (w wantedHooks) transmit(b event.Backend) []hook {
 	switch {
 	case b == event.Fentry:
 		return []hook{
+			{bpf.XentraceProgFentryOpen, attachTracing},
 			{bpf.XentraceProgFentryFree, attachTracing},
 			{bpf.XentraceProgFentryBegin, attachTracing},
 		}
 	case b == event.Kprobe:
 		return []hook{
+			{bpf.XentraceProgKprobeOpen, attachOpen},
 			{bpf.XentraceProgKprobeFree, attachFree},
 			{bpf.XentraceProgKprobeBegin, attachEntry},
 		}
@@ -106,6 +112,7 @@ type attachment struct {
 	collection *ebpf.Collection
 	hooks      []attachedHook
 	names      driverNames
+	devices    *deviceCaches
 }
 
 type attachedHook struct {
@@ -130,6 +137,7 @@ func attach(s bpfload.Selection, hooks []hook, names driverNames, cfg bpf.Xentra
 	if a.collection, err = load(s, cfg); err != nil {
 		return nil, err
 	}
+	a.devices = &deviceCaches{generation: a.collection.Variables[bpf.XentraceVarGeneration]}
 	if err := a.attachAll(); err != nil {
 		return nil, errors.Join(err, a.close())
 	}
@@ -138,13 +146,27 @@ func attach(s bpfload.Selection, hooks []hook, names driverNames, cfg bpf.Xentra
 
 // optional reports whether the rest is attached without the hook.
 func (h *hook) optional() bool {
-	return h.program == bpf.XentraceProgFexitXdp || h.program == bpf.XentraceProgKprobeXdp || h.program == bpf.XentraceProgTracepointXdp
+	switch h.program {
+	case bpf.XentraceProgFexitXdp, bpf.XentraceProgKprobeXdp, bpf.XentraceProgTracepointXdp:
+		return true
+	}
+	return h.seesOpens()
+}
+
+// seesOpens reports whether the hook is where the driver opens a device. Without it the BPF
+// programs look up the interface of every packet.
+func (h *hook) seesOpens() bool {
+	return h.program == bpf.XentraceProgFentryOpen || h.program == bpf.XentraceProgKprobeOpen
 }
 
 // inDriver reports whether the hook is a kprobe on a function of the driver: it goes
 // with the driver's module.
 func (h *hook) inDriver() bool {
-	return h.program == bpf.XentraceProgKprobeBegin || h.program == bpf.XentraceProgKprobeXdp
+	switch h.program {
+	case bpf.XentraceProgKprobeOpen, bpf.XentraceProgKprobeBegin, bpf.XentraceProgKprobeXdp:
+		return true
+	}
+	return false
 }
 
 // attachAll attaches the hooks that are not attached.
@@ -163,6 +185,13 @@ func (a *attachment) attachAll() error {
 			return fmt.Errorf("%s: %w", h.program, err)
 		}
 		h.link = l
+		if !h.seesOpens() {
+			continue
+		}
+		// Before the hook that uses the caches is attached.
+		if err := a.devices.use(true); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -180,7 +209,7 @@ func (a *attachment) detachDriver() error {
 		err = errors.Join(err, h.link.Close())
 		h.link = nil
 	}
-	return err
+	return errors.Join(err, a.devices.use(false))
 }
 
 func (a *attachment) enable(on bool) error {
@@ -191,7 +220,7 @@ func (a *attachment) enable(on bool) error {
 	if err := a.collection.Variables[bpf.XentraceVarEnabled].Set(value); err != nil {
 		return fmt.Errorf("switch of the BPF programs: %w", err)
 	}
-	return nil
+	return a.devices.clear() // they look at the switch only where they look up an interface
 }
 
 // clearTransmits settles the packets of a driver that was unloaded, and clears them: the
@@ -214,6 +243,14 @@ func (a *attachment) clearTransmits() error {
 func (a *attachment) setTransmit(address uint64) error {
 	if err := a.collection.Variables[bpf.XentraceVarNetfrontXmit].Set(address); err != nil {
 		return fmt.Errorf("address of the driver for the BPF programs: %w", err)
+	}
+	return nil
+}
+
+// setFlags sets where netfront_info.broken and bounce are, from struct net_device; 0: unknown.
+func (a *attachment) setFlags(offset uint32) error {
+	if err := a.collection.Variables[bpf.XentraceVarNetfrontFlags].Set(offset); err != nil {
+		return fmt.Errorf("offset of the driver's flags for the BPF programs: %w", err)
 	}
 	return nil
 }

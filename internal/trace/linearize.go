@@ -216,14 +216,15 @@ type pendingPacket struct {
 }
 
 // add appends a packet; driver is the one that it was handed to.
-func (p *pending) add(packet event.Packet, driver *linearization) {
-	if !isOpen(&packet) {
+func (p *pending) add(packet *event.Packet, driver *linearization) {
+	if !isOpen(packet) {
 		driver = nil
 	}
 	if p.packets == nil {
 		p.packets = p.one
 	}
-	p.packets = append(p.packets, pendingPacket{packet, driver})
+	p.packets = append(p.packets, pendingPacket{driver: driver})
+	p.packets[len(p.packets)-1].packet = *packet
 	if len(p.packets) == 1 && cap(p.packets) == 1 {
 		p.one = p.packets[:0]
 	}

@@ -45,7 +45,7 @@ func confinedNamespaces(args []string) error {
 	if loopback < 0 {
 		return fmt.Errorf("%v: want lo of network namespace %d", all, inum)
 	}
-	_, readErr := readKernel(context.Background(), newSpaces(slices.Values([]*watchedInterface{})), all[loopback], false)
+	_, readErr := readKernel(context.Background(), newSpaces(nil, slices.Values([]*watchedInterface{})), all[loopback], false)
 	// Owners of sockets and a driver's return still work.
 	_, findErr := f.find(event.Wanted{Inodes: []uint64{1}})
 	_, loadErr := loadPrograms(kernel.NewTypes(), "settle_packets")

@@ -34,7 +34,7 @@ func CheckKernel(btf string) (*kernel.Types, error) {
 	case err != nil && btf != "":
 		return nil, fmt.Errorf("%w: %w; it has to be a vmlinux of kernel %s, or BTF made from it", ErrCannotRun, err, release)
 	case err != nil:
-		return nil, fmt.Errorf("%w: kernel %s: %w; use a kernel built with CONFIG_DEBUG_INFO_BTF, as distributions ship them, or its vmlinux (--btf FILE); check, fix, and replay and report of a recording work without", ErrCannotRun, release, err)
+		return nil, fmt.Errorf("%w: kernel %s: %w; name its vmlinux with --btf FILE, or boot a kernel built with CONFIG_DEBUG_INFO_BTF; check, fix, and replay, report and compare of recordings work without", ErrCannotRun, release, err)
 	}
 	if err := tryRingBuffer(); err != nil {
 		return nil, fmt.Errorf("%w: kernel %s has no BPF ring buffer, which came with 5.8: %w", ErrCannotRun, release, err)
@@ -115,13 +115,16 @@ func Explain(err error) error {
 	if errors.As(err, &rejected) {
 		return fmt.Errorf("rejected by this kernel's verifier, which is a defect of xentrace: %w", err)
 	}
-	if errors.Is(err, os.ErrPermission) {
-		if lockdown, lockdownErr := kernel.ReadLockdown(); lockdownErr == nil && lockdown.Forbids() != "" {
-			return fmt.Errorf("%s: %w", lockdown.Forbids(), err)
-		}
-		return fmt.Errorf("refused by this kernel (is it built without it?): %w", err)
+	if !errors.Is(err, os.ErrPermission) {
+		return err
 	}
-	return err
+	if lockdown, lockdownErr := kernel.ReadLockdown(); lockdownErr == nil && lockdown.ForbidsTracing() {
+		return fmt.Errorf("%s: %w", lockdown.Forbids(), err)
+	}
+	if has, capErr := kernel.ReadCapabilities(); capErr == nil && !has.Has(unix.CAP_SYS_ADMIN) {
+		return fmt.Errorf("refused without CAP_SYS_ADMIN, which fentry on a module takes, and a kprobe while the sysctl kernel.perf_event_paranoid is above 2: %w", err)
+	}
+	return fmt.Errorf("refused by this kernel (is it built without it?): %w", err)
 }
 
 // DropPrivileges waits for the driver's code to be read, then becomes the user and drops,
@@ -130,6 +133,7 @@ func Explain(err error) error {
 //   - CAP_BPF and CAP_PERFMON to read maps and statistics, and to attach to a driver that
 //     is loaded again
 //   - CAP_SYSLOG to find that driver's code, and to name stacks
+//   - CAP_SYS_ADMIN for that driver's kprobes, see [kernel.KprobesTakeSysAdmin]
 //   - CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH to name functions of other users' programs
 //   - CAP_SYS_ADMIN, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH for interfaces of other
 //     network namespaces
@@ -139,7 +143,11 @@ func (t *Tracer) DropPrivileges(ctx context.Context, user kernel.User, more ...k
 	if err := t.driver.generations.current().wait(ctx); err != nil {
 		return err
 	}
-	keep := slices.Concat(more, t.driver.privileges(), t.holders.privileges())
+	sysAdmin, err := kernel.KprobesTakeSysAdmin()
+	if err != nil {
+		return err
+	}
+	keep := slices.Concat(more, t.driver.privileges(t.choice.Backend, sysAdmin), t.holders.privileges())
 	if t.elsewhere != nil || t.calls != nil {
 		keep = append(keep, unix.CAP_SYSLOG)
 	}
@@ -147,7 +155,8 @@ func (t *Tracer) DropPrivileges(ctx context.Context, user kernel.User, more ...k
 		keep = append(keep, unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH)
 	}
 	return keepPrivileges(user, t.options.Interfaces, sandbox.Policy{
-		Send: t.options.Probe, Serve: t.options.Serves, Directory: t.options.Writes, Read: t.options.Reads,
+		Namespaces: slices.Contains(more, unix.CAP_SYS_ADMIN),
+		Send:       t.options.Probe, Serve: t.options.Serves, Directory: t.options.Writes, Read: t.options.Reads,
 	}, keep)
 }
 
@@ -176,7 +185,7 @@ func keepPrivileges(user kernel.User, interfaces []string, policy sandbox.Policy
 	if err := kernel.Confine(user, keep...); err != nil {
 		return err
 	}
-	policy.Namespaces = slices.Contains(keep, unix.CAP_SYS_ADMIN)
+	policy.Namespaces = policy.Namespaces || len(interfaces) == 0
 	policy.Processes = slices.Contains(keep, unix.CAP_SYS_PTRACE)
 	policy.Send = policy.Send || slices.Contains(keep, unix.CAP_NET_ADMIN)
 	return sandbox.Enter(policy)

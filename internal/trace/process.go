@@ -35,11 +35,8 @@ func selectSender(s *bpfload.Selection, types *kernel.Types) {
 	s.Variables[bpf.XentraceVarSenderConfig] = bpf.XentraceSenderConfiguration{PreemptKnown: 1, PreemptOffset: count.Offset}
 }
 
-func decodeSender(s *bpf.XentraceSender) *event.Task {
-	if s.Tgid == 0 {
-		return nil
-	}
-	return &event.Task{PID: int(s.Tgid), Comm: cString(s.Comm[:]), Started: time.Duration(s.Started), Cgroup: s.Cgroup}
+func taskOf(s *bpf.XentraceSender, name string) event.Task {
+	return event.Task{PID: int(s.Tgid), Comm: name, Started: time.Duration(s.Started), Cgroup: s.Cgroup}
 }
 
 const initialPIDNamespace = "pid:[4026531836]"
@@ -204,9 +201,9 @@ func appendHolders(holders []event.Holder, raw []byte) []event.Holder {
 	var one bpf.XentraceHolder
 	for ; len(raw) > 0; raw = raw[holderSize:] {
 		copy(unsafe.Slice((*byte)(unsafe.Pointer(&one)), holderSize), raw)
-		if task := decodeSender(&one.Process); task != nil {
-			h := event.Holder{Inode: one.Inode, Task: *task}
-			if f := decodeFlow(&one.Flow); f != nil {
+		if one.Process.Tgid != 0 {
+			h := event.Holder{Inode: one.Inode, Task: taskOf(&one.Process, cString(one.Process.Comm[:]))}
+			if f := decodeFlow(&event.Flow{}, &one.Flow); f != nil {
 				h.UID, h.Flow = one.Uid, event.FlowKey{Proto: f.Proto, Source: f.Source, Destination: f.Destination}
 			}
 			holders = append(holders, h)

@@ -151,7 +151,7 @@ func (t *Tracer) take(ctx context.Context, raw []byte) error {
 		if err != nil {
 			return err
 		}
-		t.hold(packet)
+		t.hold(&packet)
 		return nil
 	case bpf.XentraceEventKindEVENT_PACKET:
 		packet, err := t.decoder.decodePacket(raw)
@@ -161,7 +161,7 @@ func (t *Tracer) take(ctx context.Context, raw []byte) error {
 		if t.calls != nil {
 			packet.Stack = t.calls.name(&t.decoder)
 		}
-		t.hold(packet)
+		t.hold(&packet)
 		return nil
 	}
 	return fmt.Errorf("record of kind %d: unknown", kind)
@@ -170,7 +170,7 @@ func (t *Tracer) take(ctx context.Context, raw []byte) error {
 // hold adds the name of its interface to a packet and makes it pending. The driver it was
 // handed to is the one its interface was registered with, or that of the time where the
 // interface is not registered yet.
-func (t *Tracer) hold(p event.Packet) {
+func (t *Tracer) hold(p *event.Packet) {
 	i, known := t.registry.lookUp(deviceKey{p.Interface.Index, p.Interface.NetNS})
 	p.Interface.Name = i.name
 	if !known {

@@ -35,7 +35,35 @@ type recordDecoder struct {
 	wallTime  func(monotonic uint64) time.Time
 
 	foreignPIDs bool // the BPF programs' PIDs are not those of this PID namespace
+
+	names map[[16]uint8]string // of processes, as they were last read
 }
+
+// parts are what most packets refer to, in one allocation.
+type parts struct {
+	flow   event.Flow
+	socket event.Socket
+	sender event.Task
+	tcp    event.TCP
+}
+
+// newParts also returns n fragments.
+func newParts(n int) (*parts, []event.Frag) {
+	if n > usualFrags {
+		return &parts{}, make([]event.Frag, n)
+	}
+	whole := &struct {
+		parts
+		frags [usualFrags]event.Frag
+	}{}
+	return &whole.parts, whole.frags[:n:n]
+}
+
+// usualFrags is how many fragments a packet has at most on most kernels (MAX_SKB_FRAGS).
+const usualFrags = 17
+
+// mostNames bounds the names that are kept.
+const mostNames = 256
 
 func (d *recordDecoder) kind(raw []byte) (bpf.XentraceEventKind, error) {
 	if len(raw) < interfaceRecord {
@@ -73,16 +101,17 @@ func (d *recordDecoder) decodePacket(raw []byte) (event.Packet, error) {
 	if err != nil {
 		return event.Packet{}, err
 	}
-	p := d.packetOf(record, frags)
+	parts, fragments := newParts(frags)
+	p := d.packetOf(record, fragments, parts)
 	p.Header = header
 	if record.Tcp.Present != 0 {
-		p.TCP = d.decodeTCP(&record.Tcp, &p)
+		p.TCP = d.decodeTCP(&parts.tcp, &record.Tcp, &p)
 	}
 	return p, nil
 }
 
 // packetOf returns what stands in fixed members of a record.
-func (d *recordDecoder) packetOf(record *bpf.XentracePacketEvent, frags int) event.Packet {
+func (d *recordDecoder) packetOf(record *bpf.XentracePacketEvent, frags []event.Frag, parts *parts) event.Packet {
 	p := event.Packet{
 		Time:       d.wallTime(record.TimeNs),
 		CPU:        int(record.Header.Cpu),
@@ -95,26 +124,42 @@ func (d *recordDecoder) packetOf(record *bpf.XentracePacketEvent, frags int) eve
 		Len:        int(record.Len),
 		HeadOffset: int(record.HeadOffset),
 		HeadLen:    int(record.HeadLen),
-		Frags:      make([]event.Frag, frags),
+		Frags:      frags,
 		GSOSize:    int(record.GsoSize),
 		GSOSegs:    int(record.GsoSegs),
 		EtherType:  record.EtherType,
-		Flow:       decodeFlow(&record.Flow),
-		Socket:     decodeSocket(&record.Socket),
-		Sender:     decodeSender(&record.Sender),
+		Flow:       decodeFlow(&parts.flow, &record.Flow),
+		Socket:     decodeSocket(&parts.socket, &record.Socket),
 	}
-	if record.BeforeNat != 0 {
-		p.BeforeNAT = decodeFlow(&record.Inner)
-	} else {
-		p.Inner = decodeInner(&record.Inner)
+	switch {
+	case record.Inner.Family == 0:
+	case record.BeforeNat != 0:
+		p.BeforeNAT = decodeFlow(&event.Flow{}, &record.Inner)
+	default:
+		p.Inner = decodeInner(&event.Flow{}, &record.Inner)
 	}
-	for i := range p.Frags {
-		p.Frags[i] = event.Frag{Offset: record.Frags[i].Offset, Size: record.Frags[i].Size}
+	for i := range frags {
+		frags[i] = event.Frag{Offset: record.Frags[i].Offset, Size: record.Frags[i].Size}
 	}
-	if d.foreignPIDs {
-		p.Sender = nil
+	if record.Sender.Tgid != 0 && !d.foreignPIDs {
+		parts.sender = taskOf(&record.Sender, d.name(record.Sender.Comm))
+		p.Sender = &parts.sender
 	}
 	return p
+}
+
+// name returns a process's name.
+func (d *recordDecoder) name(comm [16]uint8) string {
+	name, known := d.names[comm]
+	if known {
+		return name
+	}
+	if d.names == nil || len(d.names) >= mostNames {
+		d.names = make(map[[16]uint8]string)
+	}
+	name = cString(comm[:])
+	d.names[comm] = name
+	return name
 }
 
 // decodeCall decodes the stack, if the record has one, and returns the offset in the record
@@ -156,7 +201,8 @@ func decodeHeader(record *bpf.XentracePacketEvent, rest []byte) ([]byte, error) 
 	return append(header, rest[:snapped]...), nil
 }
 
-func decodeFlow(f *bpf.XentraceFlow) *event.Flow {
+// decodeFlow returns to with the flow in it; nil if there is none.
+func decodeFlow(to *event.Flow, f *bpf.XentraceFlow) *event.Flow {
 	var source, destination netip.Addr
 	switch f.Family {
 	case 4:
@@ -168,7 +214,7 @@ func decodeFlow(f *bpf.XentraceFlow) *event.Flow {
 	default:
 		return nil
 	}
-	return &event.Flow{
+	*to = event.Flow{
 		Proto:       f.Proto,
 		Source:      netip.AddrPortFrom(source, f.Sport),
 		Destination: netip.AddrPortFrom(destination, f.Dport),
@@ -176,12 +222,13 @@ func decodeFlow(f *bpf.XentraceFlow) *event.Flow {
 		SeqKnown:    f.HasSeq != 0,
 		SeqLength:   f.SeqLength,
 	}
+	return to
 }
 
 // decodeInner returns the flow of a carried packet. Addresses of a socket may be IPv4 ones
 // that are written as IPv6.
-func decodeInner(f *bpf.XentraceFlow) *event.Flow {
-	flow := decodeFlow(f)
+func decodeInner(to *event.Flow, f *bpf.XentraceFlow) *event.Flow {
+	flow := decodeFlow(to, f)
 	if flow != nil {
 		flow.Source = netip.AddrPortFrom(flow.Source.Addr().Unmap(), flow.Source.Port())
 		flow.Destination = netip.AddrPortFrom(flow.Destination.Addr().Unmap(), flow.Destination.Port())
@@ -191,8 +238,8 @@ func decodeInner(f *bpf.XentraceFlow) *event.Flow {
 
 // decodeTCP returns the state of the packet's socket; nil if the packet is not known to be
 // a segment of it.
-func (d *recordDecoder) decodeTCP(state *bpf.XentraceTcpState, p *event.Packet) *event.TCP {
-	tcp := decodeState(state, d.jiffy)
+func (d *recordDecoder) decodeTCP(tcp *event.TCP, state *bpf.XentraceTcpState, p *event.Packet) *event.TCP {
+	*tcp = decodeState(state, d.jiffy)
 	switch {
 	case p.Inner != nil && p.Inner.Proto == unix.IPPROTO_TCP && p.Inner.SeqKnown:
 		tcp.Seq = p.Inner.Seq
@@ -203,7 +250,7 @@ func (d *recordDecoder) decodeTCP(state *bpf.XentraceTcpState, p *event.Packet) 
 	default:
 		return nil
 	}
-	return &tcp
+	return tcp
 }
 
 // decodeState returns the state of a connection; its Seq is left out.
@@ -224,11 +271,12 @@ func decodeState(t *bpf.XentraceTcpState, jiffy time.Duration) event.TCP {
 	}
 }
 
-func decodeSocket(s *bpf.XentraceSocketIdentity) *event.Socket {
+func decodeSocket(to *event.Socket, s *bpf.XentraceSocketIdentity) *event.Socket {
 	if s.Address == 0 {
 		return nil
 	}
-	return &event.Socket{Address: s.Address, Cookie: s.Cookie, Inode: s.Inode, Cgroup: s.Cgroup, UID: s.Uid, Hash: s.Hash}
+	*to = event.Socket{Address: s.Address, Cookie: s.Cookie, Inode: s.Inode, Cgroup: s.Cgroup, UID: s.Uid, Hash: s.Hash}
+	return to
 }
 
 func cString(bytes []byte) string {

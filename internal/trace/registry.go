@@ -2,6 +2,7 @@ package trace
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/cilium/ebpf"
 
+	"xentrace/bpf"
 	"xentrace/internal/netdev"
 )
 
@@ -48,8 +50,10 @@ type registry struct {
 	mu        sync.Mutex
 	table     interfaceTable
 	counters  *ebpf.Map
-	elsewhere *ebpf.Map // counters of drops outside the driver; nil if they are not counted
-	xdp       *ebpf.Map // counters of frames of XDP; nil if they are not counted
+	devices   *deviceCaches
+	elsewhere *ebpf.Map              // counters of drops outside the driver; nil if they are not counted
+	xdp       *ebpf.Map              // counters of frames of XDP; nil if they are not counted
+	perCPU    []bpf.XentraceCounters // what is looked up is written to; nil at first
 	active    map[deviceKey]*watchedInterface
 	all       []*watchedInterface // in the order in which they came
 	free      []uint32            // indices into the counters, the one longest free first
@@ -62,12 +66,14 @@ type registry struct {
 	known atomic.Pointer[map[deviceKey]knownInterface] // for records; replaced, never changed
 
 	drivers *generations
+	home    *netdev.Namespace // the process's own network namespace; nil if it is not open
 }
 
-func newRegistry(table, counters *ebpf.Map, drivers *generations) *registry {
+func newRegistry(table, counters *ebpf.Map, devices *deviceCaches, drivers *generations) *registry {
 	r := &registry{
 		table:    interfaceTable{table},
 		counters: counters,
+		devices:  devices,
 		active:   make(map[deviceKey]*watchedInterface),
 		rest:     make(map[*generation]*folded),
 		drivers:  drivers,
@@ -77,6 +83,14 @@ func newRegistry(table, counters *ebpf.Map, drivers *generations) *registry {
 	}
 	r.publishKnown()
 	return r
+}
+
+// close frees what readings need.
+func (r *registry) close() error {
+	if r.home == nil {
+		return nil
+	}
+	return r.home.Close()
 }
 
 // knownInterface is what the records of an interface need.
@@ -121,13 +135,16 @@ func (r *registry) add(ctx context.Context, i netdev.Interface, reportedByBPF bo
 		return false, fmt.Errorf("%d interfaces are watched already; its packets are counted with those of others that came too late", len(r.active))
 	}
 	w := &watchedInterface{Interface: i, slot: r.free[0], driver: r.drivers.current()}
-	from := newSpaces(slices.Values([]*watchedInterface{w}))
+	from := newSpaces(r.home, slices.Values([]*watchedInterface{w}))
 	r.readKernel(ctx, from, w, &w.base)
 	_ = from.close() // only read from
 	if err := r.clear(w.slot); err != nil {
 		return false, err
 	}
 	if err := r.table.insert(key, w.slot, i.IsNetfront()); err != nil {
+		return false, err
+	}
+	if err := r.devices.clear(); err != nil {
 		return false, err
 	}
 	r.free = r.free[1:]
@@ -166,7 +183,7 @@ func (r *registry) remove(key deviceKey) (netdev.Interface, bool, error) {
 	if w == nil {
 		return netdev.Interface{}, false, nil
 	}
-	if err := r.table.remove(key); err != nil {
+	if err := errors.Join(r.table.remove(key), r.devices.clear()); err != nil {
 		return w.Interface, true, err
 	}
 	if r.lastEarly == w {
@@ -278,7 +295,7 @@ func readKernel(ctx context.Context, from spaces, i netdev.Interface, conntrack 
 func (r *registry) readAll(ctx context.Context, into func(*watchedInterface) *readings) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	from := newSpaces(maps.Values(r.active))
+	from := newSpaces(r.home, maps.Values(r.active))
 	defer func() { _ = from.close() }() // only read from
 	for _, w := range r.active {
 		r.readKernel(ctx, from, w, into(w))

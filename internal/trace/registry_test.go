@@ -8,6 +8,7 @@ import (
 
 	"xentrace/bpf"
 	"xentrace/internal/event"
+	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
 	"xentrace/internal/netfront"
 	"xentrace/test/need"
@@ -41,7 +42,7 @@ func newTestRegistry(t *testing.T) *testRegistry {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &testRegistry{newRegistry(newMap(bpf.XentraceMapInterfaces), newMap(bpf.XentraceMapCountersOf), drivers), t, cpus}
+	return &testRegistry{newRegistry(newMap(bpf.XentraceMapInterfaces), newMap(bpf.XentraceMapCountersOf), testCaches(t), drivers), t, cpus}
 }
 
 // send counts packets of one slot, and drops over the limit, at an index, on the last CPU.
@@ -212,4 +213,15 @@ func TestLivesAreBounded(t *testing.T) {
 	if missing := r.missing(); !strings.Contains(missing, "436 interfaces that are gone") {
 		t.Errorf("missing: %q", missing)
 	}
+}
+
+// testCaches are those of programs of their own.
+func testCaches(t *testing.T) *deviceCaches {
+	t.Helper()
+	collection, err := loadPrograms(kernel.NewTypes(), bpf.XentraceProgTracepointXdp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(collection.Close)
+	return &deviceCaches{generation: collection.Variables[bpf.XentraceVarGeneration]}
 }

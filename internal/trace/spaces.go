@@ -10,8 +10,9 @@ import (
 
 // spaces are the network namespaces whose counters are read at one moment, each opened
 // and read once: finding one may take a look at every process, and its counters are in one
-// file. They are not kept open, which would keep them alive.
+// file. They are not kept open, which would keep them alive, but for the process's own.
 type spaces struct {
+	home    *netdev.Namespace // the process's own; nil if it is not open
 	opened  map[uint32]*openedSpace
 	indexes map[uint32][]int // of the interfaces whose counters are read
 }
@@ -23,8 +24,8 @@ type openedSpace struct {
 }
 
 // newSpaces are those of some interfaces. Counters of others can be read, one by one.
-func newSpaces(interfaces iter.Seq[*watchedInterface]) spaces {
-	s := spaces{make(map[uint32]*openedSpace), make(map[uint32][]int)}
+func newSpaces(home *netdev.Namespace, interfaces iter.Seq[*watchedInterface]) spaces {
+	s := spaces{home, make(map[uint32]*openedSpace), make(map[uint32][]int)}
 	for w := range interfaces {
 		s.indexes[w.Namespace] = append(s.indexes[w.Namespace], w.Index)
 	}
@@ -34,12 +35,19 @@ func newSpaces(interfaces iter.Seq[*watchedInterface]) spaces {
 func (s spaces) open(ctx context.Context, inum uint32) (*openedSpace, error) {
 	if s.opened[inum] == nil {
 		opened := &openedSpace{}
-		if opened.namespace, opened.err = netdev.OpenNamespace(ctx, inum); opened.err == nil && len(s.indexes[inum]) > 1 {
+		if opened.namespace, opened.err = s.find(ctx, inum); opened.err == nil && len(s.indexes[inum]) > 1 {
 			opened.counters = opened.namespace.CountersOf(s.indexes[inum])
 		}
 		s.opened[inum] = opened
 	}
 	return s.opened[inum], s.opened[inum].err
+}
+
+func (s spaces) find(ctx context.Context, inum uint32) (*netdev.Namespace, error) {
+	if s.home != nil && s.home.Inum() == inum {
+		return s.home, nil
+	}
+	return netdev.OpenNamespace(ctx, inum)
 }
 
 func (o *openedSpace) countersOf(index int) (netdev.Counters, error) {
@@ -52,7 +60,7 @@ func (o *openedSpace) countersOf(index int) (netdev.Counters, error) {
 func (s spaces) close() error {
 	var err error
 	for _, opened := range s.opened {
-		if opened.namespace != nil {
+		if opened.namespace != nil && opened.namespace != s.home {
 			err = errors.Join(err, opened.namespace.Close())
 		}
 	}

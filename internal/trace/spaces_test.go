@@ -43,7 +43,7 @@ func TestCountersOfANamespaceAreReadOnce(t *testing.T) {
 		return &watchedInterface{Interface: i}
 	}
 	watched := []*watchedInterface{find("left"), find("right")}
-	from := newSpaces(slices.Values(watched))
+	from := newSpaces(nil, slices.Values(watched))
 	defer func() { _ = from.close() }()
 	if _, err := readKernel(t.Context(), from, watched[0].Interface, false); err != nil {
 		t.Fatal(err)
@@ -54,7 +54,7 @@ func TestCountersOfANamespaceAreReadOnce(t *testing.T) {
 	if _, err := readKernel(t.Context(), from, watched[1].Interface, false); err != nil {
 		t.Errorf("the second interface: %v", err)
 	}
-	alone := newSpaces(slices.Values(watched[:0]))
+	alone := newSpaces(nil, slices.Values(watched[:0]))
 	defer func() { _ = alone.close() }()
 	if _, err := readKernel(t.Context(), alone, watched[1].Interface, false); err == nil {
 		t.Error("an interface that is gone has counters")

@@ -218,6 +218,9 @@ func (t *Tracer) readDriver(g *generation, f *facts) {
 		t.wake()
 		t.notify(g.notice())
 	}
+	if err := t.useFlags(g, f.flags); err != nil {
+		t.notify(event.Notice{ID: event.NoticeDriverUnknown, Reason: err.Error()})
+	}
 	// The kernel's types and symbols are most of what this took.
 	f.types, f.symbols = nil, nil
 	debug.FreeOSMemory()
@@ -242,9 +245,10 @@ func (t *Tracer) interfaces(ctx context.Context) ([]netdev.Interface, error) {
 
 func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error {
 	maps := t.attachment.collection.Maps
-	t.registry = newRegistry(maps[bpf.XentraceMapInterfaces], maps[bpf.XentraceMapCountersOf], &t.driver.generations)
+	t.registry = newRegistry(maps[bpf.XentraceMapInterfaces], maps[bpf.XentraceMapCountersOf], t.attachment.devices, &t.driver.generations)
 	t.registry.elsewhere = maps[bpf.XentraceMapElsewhereCountersOf]
 	t.registry.xdp = maps[bpf.XentraceMapXdpCountersOf]
+	t.registry.home, _ = netdev.Current() // else it is opened for each reading
 	for _, i := range interfaces {
 		if _, err := t.registry.add(ctx, i, false); err != nil {
 			return err
@@ -329,6 +333,9 @@ func (t *Tracer) Close() error {
 	t.following.Wait()
 	if t.reader != nil {
 		err = errors.Join(err, t.reader.Close())
+	}
+	if t.registry != nil {
+		err = errors.Join(err, t.registry.close())
 	}
 	if t.connections != nil {
 		err = errors.Join(err, t.connections.close())

@@ -3,6 +3,7 @@ package prometheus
 import (
 	"fmt"
 	"math"
+	"net"
 	"net/url"
 	"os"
 	"slices"
@@ -15,8 +16,7 @@ import (
 
 // A stalled connection of a real interface becomes an alert of a real Alertmanager, and
 // resolves; a killed exporter is reported as down, and changes no other alert. Counters are
-// the interface's. With XENTRACE_CAPTURE=FILE what was scraped is written there, for the
-// tests of the dashboard.
+// the interface's.
 func TestAlertsOfALiveExporter(t *testing.T) {
 	need.Asked(t, "XENTRACE_ALERTS", "make test-alerts")
 	exporter := os.Getenv("XENTRACE_ALERTS") // its path
@@ -24,25 +24,12 @@ func TestAlertsOfALiveExporter(t *testing.T) {
 	before, droppedBefore, err := l.near.Transmitted()
 	must(t, err)
 	l.export(exporter)
-	l.monitor()
+	l.monitor(interval)
 	conn := l.connect()
 	l.eventually("Prometheus has scraped it", func() bool { return l.value(`up{job="xentrace"}`) == 1 })
 
-	const stalled = "XentraceConnectionsStalled"
-	const size = 1000 // of a segment that fits into the near interface's MTU, not into the far one's
-	l.narrow(size)
-	_, err = conn.Write(make([]byte, size))
-	must(t, err)
-	l.datagrams(20, size)
-	l.eventually(stalled+" is notified", func() bool { return slices.Equal(l.notified(stalled), []string{"firing"}) })
-	l.fires(stalled, "xentrace_stalled_connections")
-
-	l.narrow(1500)
-	l.eventually(stalled+" is resolved", func() bool { return slices.Equal(l.notified(stalled), []string{"firing", "resolved"}) })
+	l.stallAndRecover(conn)
 	l.compare(before, droppedBefore)
-	if path := os.Getenv("XENTRACE_CAPTURE"); path != "" {
-		l.capture(path)
-	}
 
 	const down = "XentraceDown"
 	must(t, l.exporter.Process.Kill())
@@ -54,6 +41,23 @@ func TestAlertsOfALiveExporter(t *testing.T) {
 			t.Errorf("%s: %v", alert, states)
 		}
 	}
+}
+
+const stalled = "XentraceConnectionsStalled"
+
+// stallAndRecover has the near driver drop a segment of a connection until the alert is
+// notified, and then send it.
+func (l *liveLab) stallAndRecover(conn net.Conn) {
+	l.t.Helper()
+	const size = 1000 // of a segment that fits into the near interface's MTU, not into the far one's
+	l.narrow(size)
+	_, err := conn.Write(make([]byte, size))
+	must(l.t, err)
+	l.datagrams(20, size)
+	l.eventually(stalled+" is notified", func() bool { return slices.Equal(l.notified(stalled), []string{"firing"}) })
+	l.fires(stalled, "xentrace_stalled_connections", `instance="`+exporterAddress+`"`)
+	l.narrow(1500)
+	l.eventually(stalled+" is resolved", func() bool { return slices.Equal(l.notified(stalled), []string{"firing", "resolved"}) })
 }
 
 // compare compares what Prometheus has scraped, once all is, with the interface's own counters.
@@ -104,10 +108,12 @@ func (l *liveLab) value(expr string) float64 {
 }
 
 // fires checks that an alert fires within two evaluation intervals after its cause was
-// scraped, by the times that Prometheus gave both.
-func (l *liveLab) fires(alert, cause string) {
+// scraped, by the times that Prometheus gave both. Both have those labels.
+func (l *liveLab) fires(alert, cause, labels string) {
 	l.t.Helper()
-	scraped, fired := l.first(cause), l.first(fmt.Sprintf(`ALERTS{alertname=%q,alertstate="firing"}`, alert))
+	scraped := l.first(cause + "{" + labels + "}")
+	fired := l.first(fmt.Sprintf(`ALERTS{alertname=%q,alertstate="firing",%s}`, alert, labels))
+	l.t.Logf("%s (%s) fires %.3f s after its cause was scraped", alert, labels, fired-scraped)
 	if took := fired - scraped; took < 0 || took > 2*interval.Seconds() {
 		l.t.Errorf("%s fires %.3f s after its cause was scraped, want at most 2 evaluations", alert, took)
 	}
@@ -129,10 +135,10 @@ func (l *liveLab) first(series string) float64 {
 	return first
 }
 
-// capture writes what was scraped.
-func (l *liveLab) capture(path string) {
+// capture writes what was scraped from an instance.
+func (l *liveLab) capture(path, instance string) {
 	l.t.Helper()
-	const wanted = `{job="xentrace",__name__=~"up|xentrace_.*|process_cpu_seconds_total|process_resident_memory_bytes"}[2m]`
+	wanted := `{instance="` + instance + `",__name__=~"up|xentrace_.*|process_cpu_seconds_total|process_resident_memory_bytes"}[2m]`
 	result, err := ask(l.client, server, "query", url.Values{"query": {wanted}})
 	must(l.t, err)
 	must(l.t, os.WriteFile(path, []byte(openMetrics(result)), 0o644))

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -130,17 +131,18 @@ func (l *liveLab) export(program string) {
 	l.eventually("the exporter is ready", func() bool { return l.up("http://" + exporterAddress + "/-/ready") })
 }
 
-// monitor starts Prometheus, with the rules that the package has, and Alertmanager.
-func (l *liveLab) monitor() {
+// monitor starts Prometheus, with the rules that the package has, and Alertmanager. It scrapes
+// the exporter of the near end and more targets of a configuration.
+func (l *liveLab) monitor(scrapes time.Duration, more ...string) {
 	l.t.Helper()
 	l.receive()
 	l.put("rules.yml", scaled(read(l.t, rules)))
 	l.put("prometheus.yml", fmt.Sprintf(`
-global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}
+global: {scrape_interval: %[1]s, scrape_timeout: %[1]s, evaluation_interval: 1s}
 rule_files: [rules.yml]
 alerting: {alertmanagers: [{static_configs: [{targets: ['%s']}]}]}
-scrape_configs: [{job_name: xentrace, static_configs: [{targets: ['%s']}]}]
-`, alertmanagerAddress, exporterAddress))
+scrape_configs: [{job_name: xentrace, static_configs: [%s]}]
+`, scrapes, alertmanagerAddress, strings.Join(append(more, fmt.Sprintf("{targets: ['%s']}", exporterAddress)), ", ")))
 	l.put("alertmanager.yml", fmt.Sprintf(`
 route: {receiver: hook, group_by: [alertname], group_wait: 1s, group_interval: 1s, repeat_interval: 1h}
 receivers: [{name: hook, webhook_configs: [{url: 'http://%s', send_resolved: true}]}]
@@ -191,7 +193,7 @@ func (l *liveLab) receive() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		for _, a := range notification.Alerts {
-			name := a.Labels["alertname"]
+			name := nameOf(a.Labels)
 			if states := l.alerts[name]; len(states) == 0 || states[len(states)-1] != a.Status {
 				l.alerts[name] = append(states, a.Status)
 			}
@@ -199,6 +201,18 @@ func (l *liveLab) receive() {
 	})}
 	go func() { _ = hook.Serve(listener) }()
 	l.t.Cleanup(func() { _ = hook.Close() })
+}
+
+// nameOf is the name of an alert, with instance and cause where it is not of the near end.
+func nameOf(labels map[string]string) string {
+	name := labels["alertname"]
+	if instance := labels["instance"]; instance != exporterAddress {
+		name += " " + instance
+		if cause := labels["cause"]; cause != "" {
+			name += " " + cause
+		}
+	}
+	return name
 }
 
 // all returns the states of every alert that Alertmanager has sent.

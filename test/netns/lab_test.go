@@ -204,10 +204,10 @@ func (l *lab) exact(remote netip.AddrPort) *rocket.Exact {
 // eventually waits until the condition is true.
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patience)
 	for !condition() {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: not so after 20 s", what)
+			t.Fatalf("%s: not so after %v", what, patience)
 		}
 		time.Sleep(2 * time.Millisecond)
 	}

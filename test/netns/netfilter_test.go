@@ -1,14 +1,12 @@
 package netns
 
 import (
-	"encoding/binary"
 	"net"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"xentrace/test/need"
@@ -84,35 +82,5 @@ func TestDropOfARule(t *testing.T) {
 		if !strings.Contains(explanation, part) {
 			t.Errorf("no %q in %s", part, explanation)
 		}
-	}
-}
-
-// Frames that are not IP have the name of their EtherType, or its number.
-func TestFramesThatAreNotIP(t *testing.T) {
-	newLab(t)
-	must(t, netlink.QdiscReplace(&netlink.Tbf{
-		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: linkIndex(t, "near"), Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT},
-		Rate:       100_000, Buffer: 2000, Limit: 1, // of bytes: each frame is dropped
-	}))
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0)
-	must(t, err)
-	defer unix.Close(fd)
-	names := map[uint16]string{
-		0x0806: "ARP", 0x88cc: "LLDP", 0x8809: "LACP", 0x8847: "MPLS", 0x8864: "PPPoE", 0x88e5: "MACsec", 0x1234: "EtherType 0x1234",
-	}
-	records, _ := watchText(t, "QDISC_DROP", func() {
-		for etherType := range names {
-			frame := append(make([]byte, 12), binary.BigEndian.AppendUint16(nil, etherType)...)
-			_ = unix.Sendto(fd, append(frame, make([]byte, 50)...), 0, &unix.SockaddrLinklayer{Ifindex: linkIndex(t, "near"), Halen: 6}) // ENOBUFS
-		}
-	})
-	all := strings.Join(records, "")
-	for etherType, name := range names {
-		if !strings.Contains(all, " "+name+"  ") && !strings.Contains(all, " "+name+" ") {
-			t.Errorf("no %s (0x%04x) in\n%s", name, etherType, all)
-		}
-	}
-	if strings.Contains(all, "not IP") {
-		t.Errorf("a frame has no name:\n%s", all)
 	}
 }

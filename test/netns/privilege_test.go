@@ -27,11 +27,10 @@ func TestPrivilegesAreGivenUp(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			run := tool.Start(t, append([]string{xentrace}, test.args...)...)
 			var got []string
-			for range 100 {
+			for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 				if got = capabilities(t, run.PID()); len(got) == 1 && got[0] == test.want {
-					break
+					break // they are given up right after the ready file is there
 				}
-				time.Sleep(10 * time.Millisecond) // they are given up right after the ready file is there
 			}
 			if len(got) != 1 || got[0] != test.want {
 				t.Errorf("its threads have %v, want %s only", got, test.want)

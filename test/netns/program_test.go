@@ -18,7 +18,7 @@ import (
 )
 
 // patience is how long the program may take for anything.
-const patience = 30 * time.Second
+const patience = 3 * time.Minute
 
 // A program is xentrace running, for tests that look at what it writes while it
 // runs, that have it write text, or that treat it badly.

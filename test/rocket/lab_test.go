@@ -225,7 +225,7 @@ func (p *pair) tcp(t *testing.T, remote netip.AddrPort, opts Options) *TCP {
 // settled waits until what a sink received is what it should be.
 func settled[T any](t *testing.T, received func() T, right func(T) bool) T {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for {
 		got := received()

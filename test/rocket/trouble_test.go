@@ -101,10 +101,10 @@ func TestTCPThatIsStuck(t *testing.T) {
 	sink := p.tcpSink(t, farAddress)
 	patient, hasty := p.tcp(t, sink.Local(), Options{}), p.tcp(t, sink.Local(), Options{NoWait: true})
 	p.far.do(t, func() error { return lower("far") })
+	_, err := patient.Send(t.Context()) // the first waits for nothing
+	must(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	_, err := patient.Send(ctx) // the first waits for nothing
-	must(t, err)
 	if _, err := patient.Send(ctx); !errors.Is(err, ErrNotAcknowledged) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error is %v, want %v", err, ErrNotAcknowledged)
 	}

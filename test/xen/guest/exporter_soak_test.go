@@ -23,9 +23,12 @@ import (
 const (
 	exporterToggle = 5 * time.Second
 	exporterReload = time.Minute // or half of the soak, if that is shorter
-	exporterDisk   = 24          // MiB that the recording's file system has; it wants 16 of them free
-	exporterFill   = 10          // MiB that are taken away from it
+	exporterDisk   = 24          // MiB that the recording's file system has; it wants a twentieth of them free
+	exporterSpare  = 512 << 10   // bytes that filling leaves of it: fewer than that twentieth
 )
+
+// collectErrors counts scrapes that were answered by earlier counts.
+const collectErrors = "xentrace_collect_errors_total"
 
 // exporterRun is the exporter in a soak.
 type exporterRun struct {
@@ -35,6 +38,7 @@ type exporterRun struct {
 	disk    string // where a file system of its own is mounted
 
 	before  map[string]float64 // the last scrape
+	unread  float64            // scrapes that a driver's code was not read for in time
 	scrapes int
 	samples []exporterSample
 }
@@ -121,13 +125,6 @@ func sentByExporter(series map[string]float64) uint64 {
 	return sum(series, "xentrace_packets_total") - sum(series, "xentrace_dropped_packets_total")
 }
 
-// fresh scrapes once no answer from before is served again.
-func (r *exporterRun) fresh() map[string]float64 {
-	r.t.Helper()
-	time.Sleep(600 * time.Millisecond) // an answer serves for 500 ms
-	return r.scrape()
-}
-
 // exporterLife is one life of the interface: what was counted when it began.
 type exporterLife struct{ counted, least, most uint64 }
 
@@ -135,7 +132,6 @@ type exporterLife struct{ counted, least, most uint64 }
 // that is between two readings.
 func (r *exporterRun) beginLife() exporterLife {
 	r.t.Helper()
-	time.Sleep(600 * time.Millisecond)
 	least := counter(r.t, "tx_packets")
 	counted := sentByExporter(r.scrape())
 	return exporterLife{counted, least, counter(r.t, "tx_packets")}
@@ -148,7 +144,7 @@ func (r *exporterRun) endLife(l exporterLife) {
 	link(r.t, "down")
 	time.Sleep(time.Second)
 	sent := counter(r.t, "tx_packets")
-	counted := sentByExporter(r.fresh()) - l.counted
+	counted := sentByExporter(r.scrape()) - l.counted
 	if counted < sent-l.most || counted > sent-l.least {
 		r.t.Errorf("%d packets counted, the interface sent %d to %d", counted, sent-l.most, sent-l.least)
 	}
@@ -159,12 +155,18 @@ func (r *exporterRun) endLife(l exporterLife) {
 func (r *exporterRun) reload(l exporterLife) exporterLife {
 	r.t.Helper()
 	r.endLife(l)
+	failures := r.before[collectErrors]
 	netfront(r.t, "unload")
 	netfront(r.t, "load")
 	r.eventually("the driver is watched again", func() bool {
 		now := r.scrape()
 		return now["xentrace_hooks_missing"] == 0 && sum(now, "xentrace_interface_present") == 1
 	})
+	r.eventually("what the driver does with a packet is known", func() bool {
+		failures := r.before[collectErrors]
+		return r.scrape()[collectErrors] == failures
+	})
+	r.unread += r.before[collectErrors] - failures
 	return r.beginLife()
 }
 
@@ -172,7 +174,11 @@ func (r *exporterRun) reload(l exporterLife) exporterLife {
 func (r *exporterRun) fill() {
 	r.t.Helper()
 	hog := filepath.Join(r.disk, "hog")
-	if err := os.WriteFile(hog, make([]byte, exporterFill<<20), 0o600); err != nil {
+	var stat unix.Statfs_t
+	if err := unix.Statfs(r.disk, &stat); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := os.WriteFile(hog, make([]byte, int64(stat.Bavail)*stat.Bsize-exporterSpare), 0o600); err != nil {
 		r.t.Fatal(err)
 	}
 	r.eventually("the recording is paused", func() bool { return r.scrape()["xentrace_recording_paused"] == 1 })
@@ -235,10 +241,13 @@ func TestExporterSoak(t *testing.T) {
 	for _, s := range senders {
 		s.end(t)
 	}
-	last := r.fresh()
+	last := r.scrape()
 	t.Logf("soak: %v, %d reloads, %d scrapes; dropped %d, linearized %d", length, reloads, r.scrapes,
 		sum(last, "xentrace_dropped_packets_total"), sum(last, "xentrace_linearized_packets_total"))
-	for _, name := range []string{`xentrace_lost_records_total{reason="ring"}`, "xentrace_collect_errors_total", "xentrace_series_suppressed"} {
+	if n, there := last[collectErrors]; !there || n != r.unread {
+		t.Errorf("%g scrapes failed (%t), want those next to a reload: %g", n, there, r.unread)
+	}
+	for _, name := range []string{`xentrace_lost_records_total{reason="ring"}`, "xentrace_series_suppressed"} {
 		if n, there := last[name]; !there || n != 0 {
 			t.Errorf("%s is %g (%t), want 0", name, n, there)
 		}

@@ -40,7 +40,7 @@ func saysWhatDriverDoes(drops bool) string {
 func TestLifeDriverReloaded(t *testing.T) {
 	for _, backend := range withoutFentry(t) {
 		t.Run(backend, func(t *testing.T) {
-			l := beginLife(t, backend)
+			l := beginLife(t, backend, "-i", ifname)   // named, fewer privileges are kept
 			l.run.Says(saysWhatDriverDoes(l.drops), 1) // a driver unloaded before is never read
 			l.traffic(10, 200)
 			last := l.total()

@@ -97,12 +97,12 @@ type life struct {
 	disconnected bool   // what is sent while the frontend has no backend is dropped for no_carrier
 }
 
-// beginLife starts the tracer on the lab's interface.
-func beginLife(t *testing.T, backend string) *life {
+// beginLife starts the tracer, with more arguments, next to the lab's interface.
+func beginLife(t *testing.T, backend string, more ...string) *life {
 	t.Helper()
 	l := &life{t: t, backend: backend, drops: env(t, "XENTRACE_LAB_DRIVER") == "prefix", at: place{name: ifname}}
 	before := l.total().packets
-	l.run = tool.Start(t, program(t), "watch", "-o", "json", "--backend", backend)
+	l.run = tool.Start(t, append([]string{program(t), "watch", "-o", "json", "--backend", backend}, more...)...)
 	time.Sleep(settle)
 	l.began = time.Now()
 	l.begin = l.total()

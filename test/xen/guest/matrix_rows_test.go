@@ -30,9 +30,9 @@ func groups() []*group {
 		}},
 		{name: "faults", driver: "faults", rows: []row{
 			{path: "no_queues", port: 7017, send: plain, verdict: "dropped", cause: "no_queues"},
-			{path: "device_broken", port: 7018, send: plain, verdict: "dropped", cause: "device_broken", untypedCause: "unknown"},
+			{path: "device_broken", port: 7018, send: plain, verdict: "dropped", cause: "device_broken"},
 			{path: "linearize_failed", port: 7019, send: manySlots, verdict: "dropped", cause: "linearize_failed"},
-			{path: "bounce_failed_untrusted", port: 7020, send: plain, verdict: "dropped", cause: "bounce_failed", untypedCause: "unknown"},
+			{path: "bounce_failed_untrusted", port: 7020, send: plain, verdict: "dropped", cause: "bounce_failed"},
 			{path: "bounce_failed", port: 7021, prepare: tap(shortHeads), send: forwarded, verdict: "dropped", cause: "bounce_failed"},
 			{path: "no_carrier", port: 7022, send: plain, verdict: "dropped", cause: "no_carrier"},
 			{path: "linearized_then_dropped", port: 7023, send: manySlots, verdict: "dropped", cause: "sg_off"},

@@ -57,9 +57,10 @@ func (g *group) load(t *testing.T) {
 		arguments = append(arguments, filepath.Join(driverDir, g.driver+".ko"))
 	}
 	command(t, append([]string{"netfront"}, arguments...)...)
-	if g.untrusted {
-		// The parameter is read when the interface connects.
-		if err := os.WriteFile("/sys/module/xen_netfront/parameters/trusted", []byte("0"), 0); err != nil {
+	if g.untrusted || driverBuiltIn() {
+		// The parameter is read when the interface connects, and stays with a driver that does.
+		trusted := map[bool]string{false: "1", true: "0"}[g.untrusted]
+		if err := os.WriteFile("/sys/module/xen_netfront/parameters/trusted", []byte(trusted), 0); err != nil {
 			t.Fatal(err)
 		}
 		command(t, "netfront", "unbind")
@@ -76,7 +77,7 @@ func unload(t *testing.T) {
 	t.Helper()
 	var out []byte
 	for range 50 {
-		if !driverLoaded() || driverBuiltIn() {
+		if !driverLoaded() {
 			return
 		}
 		var err error

@@ -26,8 +26,6 @@ type row struct {
 	send func(t *testing.T, r *row) sent
 
 	verdict, cause string // what xentrace must say; verdict empty for nothing
-	// untypedCause is the cause where the driver's structures are not known.
-	untypedCause string
 	// unreported: counted by xentrace and not reported one by one.
 	unreported bool
 	// impossible returns why the path cannot be walked here, empty if it can.
@@ -177,10 +175,6 @@ func (w *walk) struck() uint64 {
 func (w *walk) judgeRecords(t *testing.T, v *judgement) {
 	t.Helper()
 	want, cause := w.verdict, w.cause
-	if w.untypedCause != "" && !driverTypes() {
-		cause = w.untypedCause
-		v.Note = fmt.Sprintf("the cause is `%s` here: the driver's structures are not known without its BTF", cause)
-	}
 	want = strings.TrimSpace(want + " " + cause)
 	count := v.Struck
 	if w.unreported || w.missing != "" {

@@ -61,10 +61,18 @@ build_kernel() {
 	cp "$objects"/modules.builtin* "$new/modules/"
 	cp "$objects/.config" "$new/config"
 	objcopy --strip-debug "$objects/vmlinux" "$new/vmlinux"
+	grep -qx CONFIG_DEBUG_INFO_BTF=y "$new/config" || make_types "$objects/vmlinux" "$new/types"
 	cp "$objects/include/config/kernel.release" "$new/uname"
 	cp "$tree/version" "$new/version"
 	echo "$key" >"$new/key"
 	exec {lock_fd}>&-
+}
+
+# make_types VMLINUX OUT keeps the types of a kernel that does not have them itself, and its build id.
+make_types() {
+	pahole -J --btf_encode_detached="$2.btf" "$1"
+	objcopy --only-section=.notes --add-section=.BTF="$2.btf" "$1" "$2"
+	rm "$2.btf"
 }
 
 kernel_make() { nice make -s -C "$tree/source" O="$objects" ARCH=x86_64 "$@"; }

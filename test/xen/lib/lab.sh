@@ -34,6 +34,8 @@ lab=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$lab/lib/initramfs.sh"
 # shellcheck source=lib/payload.sh
 . "$lab/lib/payload.sh"
+# shellcheck source=lib/tunnel.sh
+. "$lab/lib/tunnel.sh"
 # shellcheck source=lib/qemu.sh
 . "$lab/lib/qemu.sh"
 # shellcheck source=lib/machine.sh

@@ -11,6 +11,7 @@ boot_ramdisk() {
 	dom0=$(dom0_image)
 	boot_files "$tree/guest"
 	lab_guest_config >"$tree/guest/guest.cfg"
+	[[ ${#tunnel[@]} -eq 0 ]] || tunnel_files "$tree"
 	{
 		cat "$dom0"
 		pack "$tree"

@@ -39,6 +39,7 @@ payload() {
 	for file in ${files[@]+"${files[@]}"}; do
 		add_file "$tree" "${file%%:*}" "$([[ $file != *:* ]] || echo "${file#*:}")"
 	done
+	[[ ! -e $cache/kernel/$kernel/types ]] || add_file "$tree" "$cache/kernel/$kernel/types" vmlinux
 	if [[ -z $program ]]; then
 		interactive >"$tree/etc/lab/command"
 		return
