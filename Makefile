@@ -144,7 +144,7 @@ test: deps build ## all tests: Go, BPF on this kernel, and the Xen lab
 	XENTRACE_REQUIRE_ALL=1 $(GO) test -race ./...
 	XENTRACE_REQUIRE_ALL=1 CGO_ENABLED=0 $(GO) test ./cmd/... ./internal/sandbox ./internal/kernel # -race needs cgo, which cannot drop privileges
 	XENTRACE_REQUIRE_ALL=1 CGO_ENABLED=0 $(GO) test -run WithoutRoot ./internal/trace
-	$(MAKE) --no-print-directory test-xen
+	$(MAKE) --no-print-directory test-xen bench-xen-check
 
 # How long each fuzz test runs; CI has less time.
 FUZZTIME := 3m
@@ -237,6 +237,11 @@ bench: deps build ## what it costs, against an empty program and bpftrace (needs
 bench-xen: build ## what it costs in a Xen guest, in instructions, on KERNEL= or all; writes docs/cost.md
 	test/xen/deps
 	test/xen/bench --write docs/cost.md $(addprefix --kernel ,$(KERNEL))
+
+.PHONY: bench-xen-check
+bench-xen-check: build ## fail if a packet costs more than docs/cost.md says, on 6.1
+	test/xen/deps
+	test/xen/bench --check --kernel 6.1
 
 .PHONY: lint
 lint: go ## formatting, vet, staticcheck, shellcheck, clang-format, vagrant validate

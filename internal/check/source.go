@@ -15,6 +15,7 @@ import (
 	"xentrace/internal/kernel"
 	"xentrace/internal/netdev"
 	"xentrace/internal/netfront"
+	"xentrace/internal/procfs"
 	"xentrace/internal/trace"
 )
 
@@ -198,6 +199,9 @@ func (l *Links) addOtherNamespaces(ctx context.Context) error {
 		if err := l.addNamespace(f); err != nil && !errors.Is(err, netdev.ErrNamespaceNotFound) {
 			l.Unseen = why(err)
 		}
+	}
+	if stuck := procfs.Machine().Stuck(); stuck > 0 && l.Unseen == "" {
+		l.Unseen = fmt.Sprintf("processes that do not let theirs be read: %d", stuck)
 	}
 	return nil
 }

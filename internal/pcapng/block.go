@@ -2,9 +2,10 @@ package pcapng
 
 import (
 	"encoding/binary"
-	"strings"
 	"time"
 	"unicode/utf8"
+
+	"xentrace/internal/output"
 )
 
 // The block types and options of draft-ietf-opsawg-pcapng that are written.
@@ -105,9 +106,10 @@ func (k *block) text(code uint16, text string) {
 	}
 }
 
-// bounded returns text as UTF-8, cut off at a character if it is too long for an option.
+// bounded returns text with what does not print escaped, cut off at a character if it is too
+// long for an option.
 func bounded(text string) string {
-	text = strings.ToValidUTF8(text, "\uFFFD")
+	text = output.Printable(text)
 	if len(text) <= maxOption {
 		return text
 	}

@@ -281,7 +281,8 @@ func TestTextIsBounded(t *testing.T) {
 		{"longest", strings.Repeat("x", 65535), 65535},
 		{"too long", strings.Repeat("x", 65536), 65535},
 		{"a character across the end", strings.Repeat("x", 65534) + "é", 65534},
-		{"not UTF-8", "a\xff\xfeb", len("a\uFFFDb")},
+		{"not UTF-8", "a\xff\xfeb", len(`a\xff\xfeb`)},
+		{"what moves text", "a\x1b[31m\u202e\r\n", len(`a\x1b[31m\u202e\x0d\x0a`)},
 	} {
 		if got := bounded(test.text); len(got) != test.length || !utf8.ValidString(got) {
 			t.Errorf("%s: %d bytes, want %d of UTF-8", test.name, len(got), test.length)

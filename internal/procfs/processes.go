@@ -144,7 +144,7 @@ func (p *Processes) Stuck() int {
 // takes too long. The result of an abandoned read goes to discard, if not nil.
 func Guard[T any](p *Processes, pid int, read func() (T, error), discard func(T)) (T, error) {
 	r := reading[T]{processes: p, pids: []int{pid}, read: func(int) (T, error) { return read() }, discard: discard}
-	a := r.run()[0]
+	a := r.run(context.Background())[0] // bounded by the patience
 	return a.value, a.err
 }
 
@@ -157,7 +157,7 @@ func (p *Processes) Readlinks(ctx context.Context, pids []int, name string) ([]s
 			return nil, err
 		}
 		r := reading[string]{processes: p, pids: pids[len(targets):], read: func(pid int) (string, error) { return os.Readlink(p.Path(pid, name)) }}
-		for _, a := range r.run() {
+		for _, a := range r.run(ctx) {
 			targets = append(targets, a.value)
 		}
 	}
@@ -182,8 +182,9 @@ type answer[T any] struct {
 	err   error
 }
 
-// run returns the answers of all processes, or of those up to one that is stuck.
-func (r *reading[T]) run() []answer[T] {
+// run returns the answers of all processes, or of those up to one that is stuck, or that was
+// read when the context ended.
+func (r *reading[T]) run(ctx context.Context) []answer[T] {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -199,6 +200,9 @@ func (r *reading[T]) run() []answer[T] {
 	for {
 		select {
 		case <-done:
+			return r.answers
+		case <-ctx.Done():
+			r.abandon(0)
 			return r.answers
 		case <-timer.C:
 			now := r.abandonAt(answered, time.Since(since))
@@ -247,10 +251,25 @@ func (r *reading[T]) abandonAt(process int, taken time.Duration) (answered int) 
 	if taken < p.patienceWithRoot && p.realUser(pid) == 0 {
 		return answered
 	}
+	r.abandonNext(taken)
+	return -1
+}
+
+// abandon abandons the read that is going on, if there is one.
+func (r *reading[T]) abandon(taken time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.answers) < len(r.pids) {
+		r.abandonNext(taken)
+	}
+}
+
+// abandonNext is called with mu held.
+func (r *reading[T]) abandonNext(taken time.Duration) {
+	p, pid := r.processes, r.pids[len(r.answers)]
 	p.charge(pid, taken)
 	p.abandon(pid)
 	r.answers, r.abandoned = append(r.answers, answer[T]{err: p.failure(pid)}), true
-	return -1
 }
 
 func (p *Processes) failure(pid int) error { return fmt.Errorf("process %d: %w", pid, ErrStuck) }

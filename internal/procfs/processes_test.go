@@ -145,6 +145,23 @@ func TestRootHasMoreTime(t *testing.T) {
 	}
 }
 
+// However long a read may take, the end of the context ends it.
+func TestReadIsInterrupted(t *testing.T) {
+	p := fakeProcesses(t)
+	p.patienceWithRoot = time.Hour
+	p.add(t, 1, 0, false)
+	ctx, interrupt := context.WithCancel(t.Context())
+	answer := make(chan struct{})
+	r := reading[int]{processes: p, pids: []int{1}, read: func(int) (int, error) { interrupt(); <-answer; return 7, nil }}
+	if all := r.run(ctx); len(all) != 1 || !errors.Is(all[0].err, ErrStuck) || p.Stuck() != 1 {
+		t.Errorf("%v, %d abandoned, want one that is stuck", all, p.Stuck())
+	}
+	close(answer)
+	for p.Stuck() != 0 {
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // Reads that take just less than allowed are bounded, too.
 func TestSlowReadsAreBounded(t *testing.T) {
 	synctest.Test(t, slowReadsAreBounded) // each takes just as long as it sleeps
@@ -218,7 +235,7 @@ func TestLinksOfManyProcesses(t *testing.T) {
 		_, err := os.ReadFile(p.Path(pid, "stat"))
 		return pid, err
 	}}
-	answers := r.run()
+	answers := r.run(t.Context())
 	if len(answers) != 3 || answers[1].value != 2 || answers[1].err != nil || !errors.Is(answers[2].err, ErrStuck) {
 		t.Fatalf("%+v, want those of 1 and 2, and that 3 is stuck", answers)
 	}

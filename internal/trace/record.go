@@ -39,13 +39,24 @@ type recordDecoder struct {
 	names map[[16]uint8]string // of processes, as they were last read
 }
 
-// parts are what a packet refers to, in one allocation.
+// parts are what most packets refer to, in one allocation.
 type parts struct {
-	flow, inner event.Flow
-	socket      event.Socket
-	sender      event.Task
-	tcp         event.TCP
-	frags       [usualFrags]event.Frag
+	flow   event.Flow
+	socket event.Socket
+	sender event.Task
+	tcp    event.TCP
+}
+
+// newParts also returns n fragments.
+func newParts(n int) (*parts, []event.Frag) {
+	if n > usualFrags {
+		return &parts{}, make([]event.Frag, n)
+	}
+	whole := &struct {
+		parts
+		frags [usualFrags]event.Frag
+	}{}
+	return &whole.parts, whole.frags[:n:n]
 }
 
 // usualFrags is how many fragments a packet has at most on most kernels (MAX_SKB_FRAGS).
@@ -90,8 +101,8 @@ func (d *recordDecoder) decodePacket(raw []byte) (event.Packet, error) {
 	if err != nil {
 		return event.Packet{}, err
 	}
-	parts := &parts{}
-	p := d.packetOf(record, frags, parts)
+	parts, fragments := newParts(frags)
+	p := d.packetOf(record, fragments, parts)
 	p.Header = header
 	if record.Tcp.Present != 0 {
 		p.TCP = d.decodeTCP(&parts.tcp, &record.Tcp, &p)
@@ -100,7 +111,7 @@ func (d *recordDecoder) decodePacket(raw []byte) (event.Packet, error) {
 }
 
 // packetOf returns what stands in fixed members of a record.
-func (d *recordDecoder) packetOf(record *bpf.XentracePacketEvent, frags int, parts *parts) event.Packet {
+func (d *recordDecoder) packetOf(record *bpf.XentracePacketEvent, frags []event.Frag, parts *parts) event.Packet {
 	p := event.Packet{
 		Time:       d.wallTime(record.TimeNs),
 		CPU:        int(record.Header.Cpu),
@@ -113,35 +124,28 @@ func (d *recordDecoder) packetOf(record *bpf.XentracePacketEvent, frags int, par
 		Len:        int(record.Len),
 		HeadOffset: int(record.HeadOffset),
 		HeadLen:    int(record.HeadLen),
-		Frags:      parts.fragsOf(record, frags),
+		Frags:      frags,
 		GSOSize:    int(record.GsoSize),
 		GSOSegs:    int(record.GsoSegs),
 		EtherType:  record.EtherType,
 		Flow:       decodeFlow(&parts.flow, &record.Flow),
 		Socket:     decodeSocket(&parts.socket, &record.Socket),
 	}
-	if record.BeforeNat != 0 {
-		p.BeforeNAT = decodeFlow(&parts.inner, &record.Inner)
-	} else {
-		p.Inner = decodeInner(&parts.inner, &record.Inner)
+	switch {
+	case record.Inner.Family == 0:
+	case record.BeforeNat != 0:
+		p.BeforeNAT = decodeFlow(&event.Flow{}, &record.Inner)
+	default:
+		p.Inner = decodeInner(&event.Flow{}, &record.Inner)
+	}
+	for i := range frags {
+		frags[i] = event.Frag{Offset: record.Frags[i].Offset, Size: record.Frags[i].Size}
 	}
 	if record.Sender.Tgid != 0 && !d.foreignPIDs {
 		parts.sender = taskOf(&record.Sender, d.name(record.Sender.Comm))
 		p.Sender = &parts.sender
 	}
 	return p
-}
-
-// fragsOf returns the fragments of a record.
-func (p *parts) fragsOf(record *bpf.XentracePacketEvent, n int) []event.Frag {
-	frags := p.frags[:min(n, len(p.frags)):min(n, len(p.frags))]
-	if n > len(p.frags) {
-		frags = make([]event.Frag, n)
-	}
-	for i := range frags {
-		frags[i] = event.Frag{Offset: record.Frags[i].Offset, Size: record.Frags[i].Size}
-	}
-	return frags
 }
 
 // name returns a process's name.

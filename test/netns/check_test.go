@@ -47,12 +47,6 @@ func TestCheckAnywhere(t *testing.T) {
 		{"with /sys, version", []string{xentrace, "version"}, nil, 0, ", with BTF"},
 		{"under a release before the ring buffer's", []string{"setarch", runtimeArch(t), "--uname-2.6", xentrace, "hist", "-i", "lo", "-d", "100ms"}, nil, 0, "packets seen, 0 events"},
 		{"in a PID namespace, tracing", []string{"unshare", "-pf", "--mount-proc", xentrace, "watch", "-i", "lo", "-d", "100ms"}, nil, 0, "processes outside this PID namespace do not show"},
-		{"without BTF", typeless("watch -i lo -d 1s"), nil, 3, noTypes},
-		{"without BTF, counting", typeless("hist -i lo -d 1s"), nil, 3, noTypes},
-		{"without BTF, congestion", typeless("congestion -i lo -d 1s"), nil, 3, noTypes},
-		{"without BTF, check", typeless("check"), nil, 0, "OK driver: No interface is driven by xen-netfront"},
-		{"without BTF, fix", typeless("fix"), nil, 3, "no xen-netfront interface found"},
-		{"without BTF, version", typeless("version"), nil, 0, ", no BTF"},
 		{"without a root to speak of", []string{"/xentrace", "check"}, &syscall.SysProcAttr{Chroot: emptyRoot(t)}, 3, "there is no /proc: mount it"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -110,16 +104,6 @@ func container(command string) []string {
 	return []string{"unshare", "-m", "-p", "-f", "-n", "-i", "-u", "--mount-proc", "sh", "-c",
 		"mount -o remount,bind,ro /sys && mount --bind /dev/null /proc/kallsyms && mount -t tmpfs none /dev && exec setpriv --bounding-set=-all --inh-caps=-all --clear-groups " + xentrace + " " + command}
 }
-
-// typeless is a command where the kernel shows no types of its own, as one without
-// CONFIG_DEBUG_INFO_BTF.
-func typeless(command string) []string {
-	return []string{"unshare", "-m", "sh", "-c", "mount -t tmpfs none /sys/kernel/btf && exec " + xentrace + " " + command}
-}
-
-// noTypes is what a command that traces says there.
-const noTypes = "no BTF type information in /sys/kernel/btf/vmlinux; /boot, /usr/lib/debug and /lib/modules have no vmlinux of it; " +
-	"use a kernel built with CONFIG_DEBUG_INFO_BTF, as distributions ship them, or its vmlinux (--btf FILE); check, fix, and replay and report of a recording work without"
 
 // emptyRoot is a directory with nothing but the program.
 func emptyRoot(t *testing.T) string {

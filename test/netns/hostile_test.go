@@ -97,8 +97,9 @@ func hostileTime(t *testing.T) time.Duration {
 	return duration
 }
 
-// Processes of an unprivileged user whose maps nobody can read, since a FUSE server of the user
-// does not answer, hide no records of another user, nor their stacks.
+// Processes of an unprivileged user whose maps or namespaces nobody can read, since a FUSE server
+// of the user does not answer, hide no records of another user, nor their stacks. check ends, and
+// reports them.
 func TestProcessesBlockedByFUSE(t *testing.T) {
 	const blocked, records = 6, 20 // more blocked ones than are read of a user
 	l := newLab(t)
@@ -109,11 +110,18 @@ func TestProcessesBlockedByFUSE(t *testing.T) {
 	for range blocked {
 		hostile.Line()
 	}
+	var checked bytes.Buffer
+	check := exec.Command(xentrace, "check", "-o", "json")
+	check.Stdout = &checked
+	must(t, check.Start())
 	victim := process.Start(t, "victim", nobody-1, "threads", remote, strconv.Itoa(records))
 	for range records {
 		victim.Number()
 	}
 	output := watch.Stop()
+	if err := check.Wait(); err != nil || !strings.Contains(checked.String(), "processes that do not let theirs be read: ") {
+		t.Errorf("check: error %v, it reports no processes that cannot be read:\n%s", err, &checked)
+	}
 	victims, stacks := 0, 0
 	for i := range output.Packets {
 		if p := &output.Packets[i]; p.Process != nil && p.Process.PID == victim.PID() {

@@ -24,7 +24,9 @@ import (
 // namespace, has files of a page. A process maps one, writes to the page, and maps something else over
 // it: the kernel then writes the page back with the process's mmap_lock held, and waits for
 // the answer of the server, which never comes. Whoever reads maps, cmdline or environ of the
-// process waits too (Linux 6.18).
+// process waits too (Linux 6.18). Every other process executes itself with a file of that system
+// open, which the kernel closes with exec_update_lock held: whoever reads its stat, ns/net, root,
+// exe or cwd waits as well.
 
 // blocked mounts such a file system below a directory by a device node of FUSE, and has so many
 // processes block on it, one after the other.
@@ -89,13 +91,16 @@ func blocking(remote, path string) error {
 	if err != nil {
 		return err
 	}
-	mapped[0] = 1
 	for range blockedSends {
 		if _, err := sender.Send(context.Background()); err != nil {
 			return err
 		}
 	}
 	sending()
+	if number, err := strconv.Atoi(filepath.Base(path)); err != nil || number%2 == 1 {
+		return errors.Join(err, unix.Munmap(mapped), unix.Exec("/proc/self/exe", []string{"closing"}, nil))
+	}
+	mapped[0] = 1
 	_, _, errno := unix.RawSyscall6(unix.SYS_MMAP, uintptr(unsafe.Pointer(&mapped[0])), page,
 		unix.PROT_READ, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED, ^uintptr(0), 0)
 	return fmt.Errorf("mapping over the page returned: %w", errno)
@@ -104,7 +109,8 @@ func blocking(remote, path string) error {
 // Operations of the protocol, include/uapi/linux/fuse.h.
 const (
 	fuseLookup, fuseForget, fuseGetattr, fuseOpen = 1, 2, 3, 14
-	fuseRead, fuseWrite, fuseInit, fuseForgets    = 15, 16, 26, 42
+	fuseRead, fuseWrite, fuseFlush                = 15, 16, 25
+	fuseInit, fuseForgets                         = 26, 42
 )
 
 type fuseIn struct {
@@ -132,7 +138,7 @@ func attributes(node uint64) fuseAttributes {
 	return a
 }
 
-// serve answers what is asked about the files, but not that a page be written.
+// serve answers what is asked about the files, but not that a page be written or a file closed.
 func serve(fd int) error {
 	request := make([]byte, 1<<20)
 	for {
@@ -147,7 +153,7 @@ func serve(fd int) error {
 		if err := binary.Read(bytes.NewReader(request[:n]), binary.LittleEndian, &in); err != nil {
 			return err
 		}
-		if in.Opcode == fuseWrite || in.Opcode == fuseForget || in.Opcode == fuseForgets {
+		if in.Opcode == fuseWrite || in.Opcode == fuseFlush || in.Opcode == fuseForget || in.Opcode == fuseForgets {
 			continue
 		}
 		if err := answer(fd, &in, request[binary.Size(in):n]); err != nil {

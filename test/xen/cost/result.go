@@ -24,6 +24,14 @@ type Samples struct {
 	Without []float64 `json:"without"` // nothing attached, in rounds before and after
 }
 
+// Samples returns those of a kind of packet, to add to.
+func (r *Result) Samples(kind Traffic) *Samples {
+	if r.Packets[kind] == nil {
+		r.Packets[kind] = &Samples{}
+	}
+	return r.Packets[kind]
+}
+
 // Start is what starting a command takes.
 type Start struct {
 	Instructions []int64 `json:"instructions"` // of the process, from fork to its ready file

@@ -23,32 +23,31 @@ type Row struct {
 	Args     []string // of xentrace
 	Bpftrace string   // a script for the same job as hist: kprobe or tracepoint
 	Fentry   bool     // needs BTF of the driver's module
-	Main     bool     // one of the few that --main measures and --check compares
+	Checked  bool     // one of the few that --check measures and compares
 	Reports  bool     // also measured: the cost of each reported packet
-	Noisy    bool     // rounds differ by more than 3 %: not compared
 }
 
 // Rows returns all rows in the order in which they are measured and printed.
 func Rows() []Row {
 	return []Row{
-		{Name: "empty fentry", Hooks: []string{"fentry"}, Fentry: true, Main: true},
+		{Name: "empty fentry", Hooks: []string{"fentry"}, Fentry: true},
 		{Name: "empty fentry + fexit", Hooks: []string{"fentry", "fexit"}, Fentry: true},
-		{Name: "empty kprobe", Hooks: []string{"kprobe"}, Main: true},
-		{Name: "empty kprobe + kretprobe", Hooks: []string{"kprobe", "kretprobe"}, Noisy: true},
+		{Name: "empty kprobe", Hooks: []string{"kprobe"}},
+		{Name: "empty kprobe + kretprobe", Hooks: []string{"kprobe", "kretprobe"}},
 		{Name: "empty raw tracepoints", Hooks: []string{"start_xmit", "xmit"}},
 		{Name: "hist fentry", Args: []string{"hist", "-d", "0", "--backend", "fentry"}, Fentry: true},
-		{Name: "hist kprobe", Args: []string{"hist", "-d", "0", "--backend", "kprobe"}, Noisy: true},
+		{Name: "hist kprobe", Args: []string{"hist", "-d", "0", "--backend", "kprobe"}},
 		{Name: "hist tracepoint", Args: []string{"hist", "-d", "0", "--backend", "tracepoint"}},
-		{Name: "watch fentry", Args: []string{"watch", "-o", "json", "--backend", "fentry"}, Fentry: true, Main: true, Reports: true},
-		{Name: "watch kprobe", Args: []string{"watch", "-o", "json", "--backend", "kprobe"}, Main: true, Reports: true, Noisy: true},
-		{Name: "watch tracepoint", Args: []string{"watch", "--backend", "tracepoint"}, Main: true},
-		{Name: "watch --rejected", Args: []string{"watch", "--rejected"}, Main: true},
+		{Name: "watch fentry", Args: []string{"watch", "-o", "json", "--backend", "fentry"}, Fentry: true, Checked: true, Reports: true},
+		{Name: "watch kprobe", Args: []string{"watch", "-o", "json", "--backend", "kprobe"}, Checked: true, Reports: true},
+		{Name: "watch tracepoint", Args: []string{"watch", "--backend", "tracepoint"}},
+		{Name: "watch --rejected", Args: []string{"watch", "--rejected"}},
 		{Name: "watch --drops all", Args: []string{"watch", "--drops", "all"}},
 		{Name: "watch -w", Args: []string{"watch", "--backend", "fentry", "-w", Recordings + "/cost.jsonl.zst"}, Fentry: true},
-		{Name: "record fentry", Args: []string{"record", "--backend", "fentry", "--dir", Recordings}, Fentry: true, Main: true},
-		{Name: "record kprobe", Args: []string{"record", "--backend", "kprobe", "--dir", Recordings}, Noisy: true},
-		{Name: "congestion", Args: []string{"congestion", "-d", "0"}, Main: true},
-		{Name: "bpftrace kprobe", Bpftrace: "kprobe", Noisy: true},
+		{Name: "record fentry", Args: []string{"record", "--backend", "fentry", "--dir", Recordings}, Fentry: true},
+		{Name: "record kprobe", Args: []string{"record", "--backend", "kprobe", "--dir", Recordings}},
+		{Name: "congestion", Args: []string{"congestion", "-d", "0"}, Checked: true},
+		{Name: "bpftrace kprobe", Bpftrace: "kprobe"},
 		{Name: "bpftrace tracepoint", Bpftrace: "tracepoint"},
 	}
 }

@@ -21,18 +21,22 @@ import (
 
 type settings struct {
 	rows    *regexp.Regexp
-	main    bool
+	check   bool
 	program string
 	cycles  int
+	rounds  int // in each cycle
 }
 
 func main() {
 	var s settings
 	rows := flag.String("rows", "", "only rows that match this regular expression")
-	flag.BoolVar(&s.main, "main", false, "only the rows that CI compares")
+	flag.BoolVar(&s.check, "check", false, "only what CI compares: some rows, attached once, and sent datagrams")
 	flag.StringVar(&s.program, "program", "./xentrace", "the xentrace program")
 	flag.IntVar(&s.cycles, "cycles", 3, "how often each row is attached")
 	flag.Parse()
+	if s.rounds = 3; s.check {
+		s.cycles, s.rounds = 1, 9
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var err error
@@ -59,7 +63,7 @@ func run(ctx context.Context, s settings) error {
 	defer b.close()
 	out := json.NewEncoder(os.Stdout)
 	for _, row := range cost.Rows() {
-		if s.main && !row.Main || !s.rows.MatchString(row.Name) {
+		if s.check && !row.Checked || !s.rows.MatchString(row.Name) {
 			continue
 		}
 		result, err := b.measure(ctx, row)
@@ -80,7 +84,7 @@ type bench struct {
 	settings
 	meter  *softirqMeter
 	kinds  []sending
-	stream *receiver
+	stream *receiver // nil if received packets are not measured
 }
 
 func newBench(ctx context.Context, s settings) (*bench, error) {
@@ -89,32 +93,40 @@ func newBench(ctx context.Context, s settings) (*bench, error) {
 	if err != nil {
 		return nil, err
 	}
-	tcp, err := newTCP(os.Getenv("XENTRACE_PEER"))
-	if err != nil {
-		return nil, err
-	}
-	b.kinds = []sending{udp, tcp}
-	if b.meter, err = newSoftirqMeter(); err != nil {
-		return nil, err
-	}
-	if b.stream, err = newReceiver(os.Getenv("XENTRACE_PEER"), b.meter); err != nil {
-		return nil, err
+	b.kinds = []sending{udp}
+	if !s.check {
+		if err := b.measureMore(); err != nil {
+			return nil, err
+		}
 	}
 	// The first packets find cold caches and a small congestion window.
 	_, err = b.round(ctx)
 	return b, err
 }
 
+// measureMore has TCP segments and received packets measured, too.
+func (b *bench) measureMore() error {
+	tcp, err := newTCP(os.Getenv("XENTRACE_PEER"))
+	if err != nil {
+		return err
+	}
+	b.kinds = append(b.kinds, tcp)
+	if b.meter, err = newSoftirqMeter(); err != nil {
+		return err
+	}
+	b.stream, err = newReceiver(os.Getenv("XENTRACE_PEER"), b.meter)
+	return err
+}
+
 func (b *bench) close() {
-	b.meter.close()
+	if b.meter != nil {
+		b.meter.close()
+	}
 }
 
 // measure attaches a row several times, with rounds before, during and after.
 func (b *bench) measure(ctx context.Context, row cost.Row) (cost.Result, error) {
 	result := cost.Result{Row: row.Name, Packets: make(map[cost.Traffic]*cost.Samples)}
-	for _, kind := range []cost.Traffic{cost.UDP, cost.TCP, cost.Receive} {
-		result.Packets[kind] = &cost.Samples{}
-	}
 	for range b.cycles {
 		if err := b.without(ctx, &result); err != nil {
 			return result, err
@@ -123,7 +135,7 @@ func (b *bench) measure(ctx context.Context, row cost.Row) (cost.Result, error) 
 			return cost.Result{Row: row.Name, Missing: missing}, err
 		}
 	}
-	if err := b.without(ctx, &result); err != nil || !row.Reports {
+	if err := b.without(ctx, &result); err != nil || !row.Reports || b.check {
 		return result, err
 	}
 	var err error
@@ -131,12 +143,10 @@ func (b *bench) measure(ctx context.Context, row cost.Row) (cost.Result, error) 
 	return result, err
 }
 
-const perCycle = 3 // rounds
-
 func (b *bench) without(ctx context.Context, result *cost.Result) error {
 	readings, err := b.rounds(ctx)
 	for kind, values := range readings {
-		s := result.Packets[kind]
+		s := result.Samples(kind)
 		s.Without = append(s.Without, values...)
 	}
 	return err
@@ -153,7 +163,7 @@ func (b *bench) with(ctx context.Context, row cost.Row, result *cost.Result) (mi
 		return "", err
 	}
 	for kind, values := range readings {
-		s := result.Packets[kind]
+		s := result.Samples(kind)
 		s.With = append(s.With, values...)
 	}
 	return "", attached.detach(result)
@@ -161,7 +171,7 @@ func (b *bench) with(ctx context.Context, row cost.Row, result *cost.Result) (mi
 
 func (b *bench) rounds(ctx context.Context) (map[cost.Traffic][]float64, error) {
 	all := make(map[cost.Traffic][]float64)
-	for range perCycle {
+	for range b.settings.rounds {
 		one, err := b.round(ctx)
 		if err != nil {
 			return nil, err
@@ -182,6 +192,9 @@ func (b *bench) round(ctx context.Context) (map[cost.Traffic]float64, error) {
 			return nil, fmt.Errorf("%s: %w", kind.kind(), err)
 		}
 		readings[kind.kind()] = value
+	}
+	if b.stream == nil {
+		return readings, nil
 	}
 	value, err := b.stream.measure(ctx)
 	if err != nil {

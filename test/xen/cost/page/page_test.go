@@ -83,7 +83,7 @@ func TestCheck(t *testing.T) {
 		{"within what is allowed", "watch fentry", 7725, false},
 		{"dearer", "watch fentry", 7740, true},
 		{"not on the page", "congestion", 9000, true},
-		{"not compared", "watch kprobe", 9000, false},
+		{"not compared", "watch tracepoint", 9000, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := measured(tt.row, tt.with).dearer(committed); (len(got) > 0) != tt.dearer {

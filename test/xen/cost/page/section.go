@@ -114,16 +114,15 @@ type packetColumn struct {
 	name    string
 	traffic cost.Traffic
 	of      func([]float64) float64
-	least   bool
 }
 
 func packetColumns() []packetColumn {
 	return []packetColumn{
-		{columnUDP, cost.UDP, slices.Min[[]float64], true},
-		{columnUDPMedian, cost.UDP, median, false},
-		{columnTCP, cost.TCP, slices.Min[[]float64], true},
-		{columnTCPMedian, cost.TCP, median, false},
-		{columnReceive, cost.Receive, slices.Min[[]float64], true},
+		{columnUDP, cost.UDP, slices.Min[[]float64]},
+		{columnUDPMedian, cost.UDP, median},
+		{columnTCP, cost.TCP, slices.Min[[]float64]},
+		{columnTCPMedian, cost.TCP, median},
+		{columnReceive, cost.Receive, slices.Min[[]float64]},
 	}
 }
 
@@ -135,7 +134,7 @@ func (t *table) addPackets(row cost.Row, r cost.Result) {
 		}
 		t.figures = append(t.figures, figure{
 			row: row.Name, column: c.name, value: c.of(s.With) - c.of(s.Without), added: true,
-			compared: c.least && row.Main && !row.Noisy,
+			compared: row.Checked && c.name == columnUDP,
 		})
 	}
 }
