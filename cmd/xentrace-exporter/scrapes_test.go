@@ -80,6 +80,9 @@ func (l *lab) scrapeUnderTraffic(interfaces int, length time.Duration) (used tim
 		}
 	}
 	used = l.processorTime() - began - 6*alone
+	if want := int(length / scrapesEvery); scrapes < want*9/10 {
+		l.t.Fatalf("%d scrapes, want %d: the machine is too busy to measure", scrapes, want)
+	}
 	third := len(memory) / 3
 	before, last := slices.Max(memory[third:2*third]), slices.Max(memory[2*third:])
 	l.t.Logf("RSS: %d KiB at most in the second third, %d KiB in the last; traffic alone %v", before, last, 6*alone)
