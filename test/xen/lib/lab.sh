@@ -20,6 +20,8 @@ lab=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$lab/lib/build.sh"
 # shellcheck source=lib/userland.sh
 . "$lab/lib/userland.sh"
+# shellcheck source=lib/devicemodel.sh
+. "$lab/lib/devicemodel.sh"
 # shellcheck source=lib/modules.sh
 . "$lab/lib/modules.sh"
 # shellcheck source=lib/gotool.sh

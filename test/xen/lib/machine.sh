@@ -14,6 +14,7 @@ boot_ramdisk() {
 	[[ ${#tunnel[@]} -eq 0 ]] || tunnel_files "$tree"
 	{
 		cat "$dom0"
+		[[ $type != hvm ]] || cat "$(device_model_image)"
 		pack "$tree"
 	} >"$out"
 	rm -r "$tree"
@@ -32,9 +33,28 @@ boot_files() {
 	{
 		cat "$guest"
 		pack "$settings"
-	} >"$out/initrd"
-	cp "$cache/kernel/$kernel/vmlinux" "$out/vmlinux"
+	} | packed_ramdisk >"$out/initrd"
+	cp "$(kernel_file)" "$out/vmlinux"
 	rm -r "$settings"
+}
+
+# packed_ramdisk compresses what an HVM guest boots from: its firmware reads it byte by byte,
+# each of which dom0's device model emulates.
+packed_ramdisk() {
+	if [[ $type = hvm ]]; then
+		gzip -6
+	else
+		cat
+	fi
+}
+
+# kernel_file prints the path of what the guest boots.
+kernel_file() {
+	if [[ $type = hvm ]]; then
+		bzimage "$kernel"
+	else
+		echo "$cache/kernel/$kernel/vmlinux"
+	fi
 }
 
 # machine_entry prints the name of the cache entry for the settings in force.
@@ -42,6 +62,7 @@ machine_entry() {
 	local key
 	key=$({
 		dom0_image
+		[[ $type != hvm ]] || device_model_image
 		guest_image "$kernel" "$module"
 		run_settings
 		lab_guest_config

@@ -19,7 +19,7 @@ guest_config() {
 		memory = 1024
 		vcpus = $vcpus
 		extra = "console=hvc0 panic=-1 loglevel=6 softlockup_panic=1 watchdog_thresh=60 $(type_words)$append"
-		vif = ["script=$3,mac=$guest_mac,vifname=guest0"]
+		vif = ["script=$3,mac=$guest_mac,vifname=guest0$([[ $type != hvm ]] || printf ,type=vif)"]
 		disk = ["$4"]
 		on_crash = "destroy"
 		on_reboot = "destroy"
@@ -27,6 +27,7 @@ guest_config() {
 	# Xen would intercept RDTSC; the emulated SVM now and then loses its way after it, and
 	# the guest dies of a triple fault.
 	[[ $type = pv ]] || echo 'tsc_mode = "native"'
+	[[ $type != hvm ]] || printf '%s\n' 'vga = "none"' 'vnc = 0' 'usb = 0'
 }
 
 # type_words prints what the type of guest adds to the kernel's command line. A PVH guest

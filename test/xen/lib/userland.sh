@@ -40,18 +40,18 @@ install_programs() {
 		path=$(find "$from" -type f -path "*bin/$program" -print -quit)
 		[[ -n $path ]] || fail "no program $program among the userland packages"
 		cp "$path" "$root/bin/"
-		libraries "$path" | while read -r lib; do
+		libraries "$from" "$path" | while read -r lib; do
 			cp -Lu "$lib" "$root/lib/x86_64-linux-gnu/"
 		done
 	done
 }
 
-# libraries PROGRAM prints the files of the shared libraries it loads, and of
+# libraries FROM PROGRAM prints the files in FROM of the shared libraries it loads, and of
 # libgcc_s, which the C library opens by name when a thread is cancelled.
 libraries() {
-	local from=$cache/userland/root path
+	local from=$1 path
 	path=$from/lib/x86_64-linux-gnu:$from/usr/lib/x86_64-linux-gnu:$(dirname "$(find "$from" -name 'libxenlight.so*' -print -quit)")
-	"$from/lib64/ld-linux-x86-64.so.2" --library-path "$path" --list "$1" |
+	"$from/lib64/ld-linux-x86-64.so.2" --library-path "$path" --list "$2" |
 		sed -n 's/.* => \(\/[^ ]*\) (.*/\1/p'
 	echo "$from/lib/x86_64-linux-gnu/libgcc_s.so.1"
 }
