@@ -146,11 +146,11 @@ func attach(s bpfload.Selection, hooks []hook, names driverNames, cfg bpf.Xentra
 
 // optional reports whether the rest is attached without the hook.
 func (h *hook) optional() bool {
-	switch h.program {
-	case bpf.XentraceProgFexitXdp, bpf.XentraceProgKprobeXdp, bpf.XentraceProgTracepointXdp:
-		return true
-	}
-	return h.seesOpens()
+	return h.countsXDP() || h.seesOpens()
+}
+
+func (h *hook) countsXDP() bool {
+	return h.program == bpf.XentraceProgFexitXdp || h.program == bpf.XentraceProgKprobeXdp || h.program == bpf.XentraceProgTracepointXdp
 }
 
 // seesOpens reports whether the hook is where the driver opens a device. Without it the BPF

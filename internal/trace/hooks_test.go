@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -28,5 +29,17 @@ func TestHooksInDriver(t *testing.T) {
 				t.Errorf("%s goes with the driver's module: %v", h.program, got)
 			}
 		}
+	}
+}
+
+// Why frames of XDP are not counted is that hook's own matter.
+func TestMissingXDP(t *testing.T) {
+	refused := errors.New("refused")
+	a := &attachment{hooks: []attachedHook{
+		{hook: hook{program: bpf.XentraceProgKprobeOpen}, refused: errors.New("another hook's")},
+		{hook: hook{program: bpf.XentraceProgKprobeXdp}, refused: refused},
+	}}
+	if got := a.missingXDP(); !strings.HasSuffix(got, ": "+refused.Error()) {
+		t.Errorf("%q, want why the hook on frames of XDP is not there", got)
 	}
 }

@@ -40,7 +40,7 @@ func (a *attachment) missingXDP() string {
 	for i := range a.hooks {
 		h := &a.hooks[i]
 		switch {
-		case !h.optional():
+		case !h.countsXDP():
 		case h.link != nil:
 			return ""
 		case h.refused != nil:

@@ -101,7 +101,7 @@ func TestLifeMovedToAnotherNamespace(t *testing.T) {
 			// counted in the entry of all others.
 			stays := slices.DeleteFunc(slices.Clone(output.Summary.Interfaces), func(i tool.Interface) bool { return i.Ifname == "(others)" })
 			if len(namespaces) != 2 || len(stays) != 3 {
-				t.Errorf("records by namespace %v, interfaces %+v: want 10 and 5, in three stays", namespaces, output.Summary.Interfaces)
+				t.Errorf("records by namespace %v, interfaces %+v: want 10 and 5, in three stays; notices:\n%s", namespaces, output.Summary.Interfaces, output.Stderr)
 			}
 		})
 	}
