@@ -113,7 +113,7 @@ func (l *life) found(stays int) {
 	l.t.Helper()
 	for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
 		said := l.run.Said()
-		if strings.Count(said, "interface eth0 appeared")+strings.Count(said, "interface eth0 moved") >= stays {
+		if strings.Count(said, "interface eth0 appeared") >= stays {
 			return
 		}
 		if time.Since(began) > time.Minute {
