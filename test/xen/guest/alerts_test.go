@@ -76,7 +76,7 @@ func TestAlertsInTheGuest(t *testing.T) {
 			_, err = fmt.Fprintln(conn, counter(t, "tx_packets")-sent, counter(t, "tx_dropped")-dropped)
 		case "end\n":
 			fmt.Printf("exporter: ended after %d packets sent, %d dropped\n", counter(t, "tx_packets")-sent, counter(t, "tx_dropped")-dropped)
-			_, err = fmt.Fprintln(conn, "ended")
+			_, _ = fmt.Fprintln(conn, "ended")
 			_ = conn.Close()
 			time.Sleep(time.Second) // until it has that line
 			return
