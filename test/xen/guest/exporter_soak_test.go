@@ -270,7 +270,7 @@ func (r *exporterRun) soak(length time.Duration) (reloads int) {
 	toggle, reload := exporterToggle, min(exporterReload, length/2)
 	toggles := []string{"ethtool -K eth0 sg off", "ethtool -K eth0 sg on tso on gso on"}
 	life := r.beginLife()
-	for n := 0; time.Since(began) < length; time.Sleep(time.Second) {
+	for n := 0; time.Since(began) < length || len(fills) > 0; time.Sleep(time.Second) {
 		r.sample(r.scrape())
 		passed := time.Since(began)
 		if passed >= toggle {
