@@ -233,10 +233,13 @@ func TestStalledConnectionEnds(t *testing.T) {
 			dropped = droppedBy(t, l.near) - dropped
 			output := watch.Stop()
 			events := flowEvents(t, &output, bad.port(), "stalled", "closed")
-			closed := events[1]
-			if closed.Drops != dropped || *closed.SndQBytes != much || !strings.Contains(test.name, "owner") && *closed.Retransmits != retransmits() ||
+			closed, skipped := events[1], uint64(0)
+			if n := output.Summary.Lost.Recursion; n != nil {
+				skipped = *n // a run that the kernel left out on a busy machine
+			}
+			if closed.Drops > dropped || closed.Drops+skipped < dropped || *closed.SndQBytes != much || !strings.Contains(test.name, "owner") && *closed.Retransmits != retransmits() ||
 				*closed.Retransmits < dropped-1 || closed.StalledMs < int(closed.LastDrop.Sub(*closed.FirstDrop).Milliseconds()) {
-				t.Errorf("%s: want %d drops, %d bytes waiting", closed, dropped, much)
+				t.Errorf("%s: want %d drops, %d bytes waiting; lost %+v", closed, dropped, much, output.Summary.Lost)
 			}
 		})
 	}
