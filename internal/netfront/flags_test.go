@@ -53,7 +53,7 @@ func TestFlagsInCode(t *testing.T) {
 		"none":                      {"amd64", machinecode.Kernel{transmitAt().Nop5().Ret()}, Flags{}},
 		"in another function":       {"amd64", machinecode.Kernel{transmitAt().Nop5().Ret(), machinecode.Function("xennet_open", Module, helper).Bytes(tests(0x7a)...).Bytes(tests(0x7b)...)}, Flags{}},
 		"no driver":                 {"amd64", nil, Flags{}},
-		"another kind of processor": {"arm64", machinecode.Kernel{transmitAt().Nop5().Bytes(tests(0x7a)...).Bytes(tests(0x7b)...).Ret()}, Flags{}},
+		"another architecture": {"arm64", machinecode.Kernel{transmitAt().Nop5().Bytes(tests(0x7a)...).Bytes(tests(0x7b)...).Ret()}, Flags{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fake := append(networkCore(), test.driver...)
