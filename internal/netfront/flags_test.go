@@ -45,15 +45,15 @@ func TestFlagsInCode(t *testing.T) {
 		driver       machinecode.Kernel
 		want         Flags // none: an error
 	}{
-		"broken, then bounce":       {"amd64", machinecode.Kernel{transmitAt().Nop5().Bytes(tests(0x7a)...).Bytes(tests(0x7b)...).Ret()}, Flags{0x97a, 0x97b}},
-		"bounce, then broken":       {"amd64", machinecode.Kernel{transmitAt().Nop5().Bytes(tests(0x7b)...).Bytes(tests(0x7a)...).Ret()}, Flags{}},
-		"one flag, as before 5.10":  {"amd64", machinecode.Kernel{transmitAt().Nop5().Bytes(tests(0x7a)...).Ret()}, Flags{}},
-		"three":                     {"amd64", machinecode.Kernel{transmitAt().Nop5().Bytes(tests(0x7a)...).Bytes(tests(0x7b)...).Bytes(tests(0x7c)...).Ret()}, Flags{}},
-		"not next to each other":    {"amd64", machinecode.Kernel{transmitAt().Nop5().Bytes(tests(0x7a)...).Bytes(tests(0x7c)...).Ret()}, Flags{}},
-		"none":                      {"amd64", machinecode.Kernel{transmitAt().Nop5().Ret()}, Flags{}},
-		"in another function":       {"amd64", machinecode.Kernel{transmitAt().Nop5().Ret(), machinecode.Function("xennet_open", Module, helper).Bytes(tests(0x7a)...).Bytes(tests(0x7b)...)}, Flags{}},
-		"no driver":                 {"amd64", nil, Flags{}},
-		"another architecture": {"arm64", machinecode.Kernel{transmitAt().Nop5().Bytes(tests(0x7a)...).Bytes(tests(0x7b)...).Ret()}, Flags{}},
+		"broken, then bounce":      {"amd64", machinecode.Kernel{transmitAt().Nop5().Bytes(tests(0x7a)...).Bytes(tests(0x7b)...).Ret()}, Flags{0x97a, 0x97b}},
+		"bounce, then broken":      {"amd64", machinecode.Kernel{transmitAt().Nop5().Bytes(tests(0x7b)...).Bytes(tests(0x7a)...).Ret()}, Flags{}},
+		"one flag, as before 5.10": {"amd64", machinecode.Kernel{transmitAt().Nop5().Bytes(tests(0x7a)...).Ret()}, Flags{}},
+		"three":                    {"amd64", machinecode.Kernel{transmitAt().Nop5().Bytes(tests(0x7a)...).Bytes(tests(0x7b)...).Bytes(tests(0x7c)...).Ret()}, Flags{}},
+		"not next to each other":   {"amd64", machinecode.Kernel{transmitAt().Nop5().Bytes(tests(0x7a)...).Bytes(tests(0x7c)...).Ret()}, Flags{}},
+		"none":                     {"amd64", machinecode.Kernel{transmitAt().Nop5().Ret()}, Flags{}},
+		"in another function":      {"amd64", machinecode.Kernel{transmitAt().Nop5().Ret(), machinecode.Function("xennet_open", Module, helper).Bytes(tests(0x7a)...).Bytes(tests(0x7b)...)}, Flags{}},
+		"no driver":                {"amd64", nil, Flags{}},
+		"another architecture":     {"arm64", machinecode.Kernel{transmitAt().Nop5().Bytes(tests(0x7a)...).Bytes(tests(0x7b)...).Ret()}, Flags{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fake := append(networkCore(), test.driver...)
