@@ -26,7 +26,7 @@ const defaultSlots = 27
 
 // How long things may take that nothing else shows the end of. Emulated machines are slow.
 const (
-	seenPatience      = 3 * time.Second        // a datagram on its way to the driver
+	seenPatience      = 10 * time.Second       // a datagram on its way to the driver
 	answerPatience    = 2 * time.Second        // the backend's first answer
 	allAnswers        = 100 * time.Millisecond // its answers to the packet's other requests
 	neighbourPatience = 4 * time.Second        // the kernel asks three times, a second apart

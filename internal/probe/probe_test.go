@@ -205,7 +205,7 @@ func TestProbes(t *testing.T) {
 		{name: "refused by the kernel, which does not", options: sgOn, fates: fates(fate{nil, os.ErrPermission}),
 			want: event.Probe{Attempts: 1}, says: "as a packet filter may want it"},
 		{name: "not seen", options: sgOn, fates: fates(fateOf(after(time.Hour, sent))),
-			want: event.Probe{Attempts: 1}, says: "was not handed the datagram within 3s"},
+			want: event.Probe{Attempts: 1}, says: "was not handed the datagram within 10s"},
 		{name: "seen late but in time", options: sgOn, missing: "x", fates: fates(fateOf(after(2900*time.Millisecond, linearized))),
 			want: event.Probe{Seen: true, Verdict: event.Linearized, Slots: 27, Attempts: 1, Reached: true}, says: "x"},
 		{name: "single pages for a moment", options: sgOn, missing: "x", fates: fates(fate{nil, rocket.ErrSinglePages}, fateOf(linearized)),
