@@ -85,7 +85,7 @@ func next(t *testing.T, r *Reader) event.Packet {
 // Packets behind one that waits wait, too; one answer settles all, in order.
 func TestPacketsStayInOrder(t *testing.T) {
 	r, s, k := newTestReader(t)
-	r.now = func() time.Time { return began } // time stands still: no packet waits in vain
+	r.now = func() time.Time { return began } // a fixed clock: no wait for a packet ends
 	s.packets <- numbered(0, &event.Packet{})
 	s.packets <- numbered(1, of(11))
 	s.packets <- numbered(2, &event.Packet{})
