@@ -224,6 +224,9 @@ func (p *Prober) follow(ctx context.Context, r *event.Probe, cookie uint64) erro
 			if done && (r.Reached || !r.Seen || reported >= p.datagrams()) {
 				return nil
 			}
+			if next > 0 && reported < p.datagrams() {
+				next = max(next, answerPatience) // the last is reported up to 100 ms after its answer
+			}
 			if next > 0 {
 				timer.Reset(next)
 			}
@@ -259,6 +262,9 @@ func (p *Prober) take(r *event.Probe, packet *event.Packet) (next time.Duration,
 		return 0, true
 	case packet.Verdict == event.Accepted:
 		r.Answer, r.AnswerMissing = event.AnswerAccepted, ""
+		if !r.Seen {
+			return 0, false // what the driver did may be reported after the answer to it
+		}
 		return allAnswers, false
 	case packet.Verdict == event.Rejected:
 		r.Verdict, r.Answer, r.AnswerMissing = event.Rejected, event.AnswerRejected, ""
@@ -291,6 +297,8 @@ func (p *Prober) awaitAnswer(r *event.Probe) (next time.Duration, done bool) {
 	case p.tracer.MissingAnswers() != "":
 		r.AnswerMissing = p.tracer.MissingAnswers()
 		return 0, true
+	case r.Answer == event.AnswerAccepted:
+		return allAnswers, false
 	case r.Answer == event.NoAnswer && r.Verdict == event.Bounced:
 		r.AnswerMissing = "the driver sent a copy, whose owner is unknown"
 		return 0, true
