@@ -16,6 +16,8 @@ import (
 	"slices"
 	"syscall"
 
+	"github.com/cilium/ebpf/rlimit"
+
 	"xentrace/test/xen/cost"
 )
 
@@ -54,6 +56,9 @@ func run(ctx context.Context, s settings) error {
 	runtime.LockOSThread()
 	debug.SetGCPercent(-1)
 	if err := urgent(); err != nil {
+		return err
+	}
+	if err := rlimit.RemoveMemlock(); err != nil { // counts before 5.11
 		return err
 	}
 	b, err := newBench(ctx, s)

@@ -74,7 +74,7 @@ func (c *command) sendRockets(ctx context.Context, others map[ebpf.ProgramID]int
 	}
 	n := bytes.Count(text, []byte(`"type":"packet"`))
 	if n < rockets/2 {
-		return nil, fmt.Errorf("%d of %d packets were reported", n, rockets)
+		return nil, fmt.Errorf("%d of %d packets were reported: %s", n, rockets, text)
 	}
 	return &cost.Report{
 		Packets: n, BPF: (programsAfter - programs) / int64(n), Userspace: (processAfter - process) / int64(n),

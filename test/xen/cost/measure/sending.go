@@ -81,8 +81,14 @@ func measureSending(s sending) (float64, error) {
 
 // rest sleeps without giving up the Go scheduler's P: no other goroutine runs.
 func rest(d time.Duration) {
-	t := unix.NsecToTimespec(d.Nanoseconds())
-	_, _, _ = unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&t)), 0, 0)
+	left := unix.NsecToTimespec(d.Nanoseconds())
+	for {
+		// The Go scheduler interrupts a thread that it takes to run for more than 10 ms.
+		_, _, err := unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&left)), uintptr(unsafe.Pointer(&left)), 0)
+		if err != unix.EINTR {
+			return
+		}
+	}
 }
 
 func threadTime() (int64, error) { return clock(unix.CLOCK_THREAD_CPUTIME_ID) }
