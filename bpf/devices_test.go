@@ -91,7 +91,7 @@ func TestSlotsAtTheDriver(t *testing.T) {
 				p.beginAt(atSkb, atDev)
 				p.end(atSkb)
 				slots := v.Slots
-				if typed == 0 && v.Len == v.HeadLen {
+				if v.Len == v.HeadLen {
 					slots = (v.HeadOffset%4096 + v.HeadLen + 4095) / 4096
 				}
 				if c := p.counted(fakeSlotID); c.Slots[slots] != 2 || c.Bytes != 2*uint64(v.Len) || (c.OverLimit == 2) != v.Rocket {

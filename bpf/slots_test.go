@@ -78,8 +78,8 @@ func TestSlotsOfFakePackets(t *testing.T) {
 						over, linearized = 1, 1
 					}
 					slots := v.Slots
-					if typed == 0 && v.Len == v.HeadLen {
-						// Probe reads pass over the fragments of a linear packet, empty ones too.
+					if v.Len == v.HeadLen {
+						// The fragments of a linear packet, empty ones too, are not looked at.
 						slots = (v.HeadOffset%4096 + v.HeadLen + 4095) / 4096
 					}
 					if c.Slots[slots] != 1 || c.Bytes != uint64(v.Len) || c.OverLimit != over || c.Linearized != linearized {
