@@ -82,7 +82,8 @@ type thread struct{ jobs chan func() }
 
 // newThread returns a thread that was made for it, so that its page fragment is
 // empty. A new goroutine may get a thread that has run others, and sent for them:
-// such a one is held until the runtime has made a new one. Before that one is
+// such a one is held until the runtime has made a new one, and ends then: given back, all
+// would have to be held again, and more, for the next. Before the new one is
 // found to be new, nothing else is known to run on it, but the runtime does not
 // promise that; what it would spoil is the first packet.
 func newThread() (*thread, error) {
@@ -104,7 +105,6 @@ func (t *thread) seek(old map[string]bool, found chan struct{}) {
 	if old[strconv.Itoa(unix.Gettid())] {
 		go t.seek(old, found)
 		<-found
-		runtime.UnlockOSThread()
 		return
 	}
 	close(found)

@@ -48,6 +48,13 @@ func (w *written) String() string {
 	return w.bytes.String()
 }
 
+// after returns what has been written but for the first n bytes.
+func (w *written) after(n int) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return string(w.bytes.Bytes()[n:])
+}
+
 // launch starts a command; it is killed at the end of the test.
 func launch(t *testing.T, cmd *exec.Cmd) *program {
 	t.Helper()
