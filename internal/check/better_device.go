@@ -95,24 +95,27 @@ func (m *Machine) betterDevice() event.Finding {
 		return f
 	}
 	f.Message = "No PCI network device."
-	var names, used, elsewhere []string
+	var names, unused, used, elsewhere []string
 	for _, d := range m.PCI.Value {
 		names = append(names, d.ID+" at "+d.Address)
 		switch {
 		case d.Driver == "":
-			f.Status, f.Message = event.Warn, fmt.Sprintf("%s at %s has no driver: it bypasses the frontend.", d.Name, d.Address)
-			f.Advice = remedy.For(remedy.Facts{Module: d.Module, Loaded: d.Loaded, Address: d.Address}, remedy.LoadBetter, remedy.LogOfBetter, remedy.GetBetter)
+			unused = append(unused, fmt.Sprintf("%s at %s has no driver", d.Name, d.Address))
+			f.Advice = event.AppendAdvice(f.Advice, remedy.For(remedy.Facts{Module: d.Module, Loaded: d.Loaded, Address: d.Address}, remedy.LoadBetter, remedy.LogOfBetter, remedy.GetBetter)...)
 		case len(d.Interfaces) == 0: // moved to another network namespace, or given to a VM
 			elsewhere = append(elsewhere, fmt.Sprintf("%s at %s (driver %s)", d.Name, d.Address, d.Driver))
 		case !m.anyUp(d.Interfaces):
-			f.Status, f.Message = event.Warn, fmt.Sprintf("%s at %s (%s) is not up: it bypasses the frontend.", d.Name, d.Address, strings.Join(d.Interfaces, ", "))
-			f.Advice = remedy.For(remedy.Facts{Device: d.Interfaces[0]}, remedy.BetterUp)
+			unused = append(unused, fmt.Sprintf("%s at %s (%s) is not up", d.Name, d.Address, strings.Join(d.Interfaces, ", ")))
+			f.Advice = event.AppendAdvice(f.Advice, remedy.For(remedy.Facts{Device: d.Interfaces[0]}, remedy.BetterUp)...)
 		default:
 			used = append(used, fmt.Sprintf("%s (%s)", d.Name, strings.Join(d.Interfaces, ", ")))
 		}
 	}
 	switch {
-	case f.Status != event.OK:
+	case len(unused) == 1:
+		f.Status, f.Message = event.Warn, unused[0]+": it bypasses the frontend."
+	case len(unused) > 1:
+		f.Status, f.Message = event.Warn, strings.Join(unused, "; ")+": they bypass the frontend."
 	case len(used) > 0:
 		f.Message = "Up alongside the frontend: " + strings.Join(used, ", ") + ". Make sure the traffic uses it."
 	case len(elsewhere) > 0:
