@@ -37,7 +37,10 @@ func (b *bench) attach(ctx context.Context, row cost.Row) (a attachment, missing
 		if _, err := os.Stat(bpftraceDir); err != nil {
 			return nil, "the machine that ran the lab has no bpftrace", nil
 		}
-		a, err = startBpftrace(ctx, row.Bpftrace)
+		a, err := startBpftrace(ctx, row.Bpftrace)
+		if errors.Is(err, errNoHeaders) {
+			return nil, err.Error(), nil
+		}
 		return a, "", err
 	}
 	a, err = b.start(ctx, append([]string{b.program}, row.Args...))

@@ -2,7 +2,9 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -15,6 +17,9 @@ import (
 
 // bpftraceDir has bpftrace and the shared libraries that it loads, if the host has it.
 const bpftraceDir = "/lab/bpftrace"
+
+// errNoHeaders is what bpftrace 0.17 ends with on 5.10.
+var errNoHeaders = errors.New("bpftrace needs the kernel's headers there")
 
 // countSlots counts the slots of each packet: one read for each fragment, for its length
 // and offset together. Its argument is where skb_shared_info has the second word of its
@@ -103,6 +108,9 @@ func startBpftrace(ctx context.Context, hook string) (*command, error) {
 	// Printed by BEGIN, and written out once every probe is attached.
 	if err := awaitLine(reader, "ready"); err != nil {
 		text, _ := os.ReadFile(outputFile)
+		if bytes.Contains(text, []byte("'linux/types.h' file not found")) {
+			return nil, errNoHeaders
+		}
 		return nil, fmt.Errorf("bpftrace: not attached: %w: %s", err, text)
 	}
 	go func() { _, _ = io.Copy(io.Discard, reader) }()
