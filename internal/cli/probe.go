@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -99,7 +100,7 @@ func judgeProbes(results []event.Probe) error {
 		}
 	}
 	if unseen > 0 {
-		return fmt.Errorf("%w: probe: %d of %d datagrams did not reach the driver", trace.ErrCannotRun, unseen, len(results))
+		return fmt.Errorf("%w: %d of %d probes did not reach the driver", trace.ErrCannotRun, unseen, len(results))
 	}
 	return nil
 }
@@ -205,7 +206,7 @@ func (t *traced) probes(ctx context.Context, out *stream, network *netdev.Namesp
 		case ctx.Err() != nil:
 			return results, nil
 		case sending.Err() != nil:
-			return results, fmt.Errorf("%w: probe: the datagram's outcome was not seen within --duration %s", trace.ErrCannotRun, t.in.duration)
+			return results, t.outOfTime(results)
 		case err != nil:
 			return results, err
 		}
@@ -215,4 +216,13 @@ func (t *traced) probes(ctx context.Context, out *stream, network *netdev.Namesp
 		}
 	}
 	return results, nil
+}
+
+// outOfTime returns the error of probes that --duration ended; nil if one was lost, which is
+// the finding.
+func (t *traced) outOfTime(results []event.Probe) error {
+	if slices.ContainsFunc(results, func(r event.Probe) bool { return r.Lost() }) {
+		return nil
+	}
+	return fmt.Errorf("%w: probe: --duration %s is over after %d of %d probes; raise -d", trace.ErrCannotRun, t.in.duration, len(results), max(t.in.count, 1))
 }

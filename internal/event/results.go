@@ -105,7 +105,7 @@ func (*Probe) Type() string { return "probe" }
 
 // Lost reports whether the packet did not reach the other end of the ring.
 func (p *Probe) Lost() bool {
-	return p.Seen && (p.Verdict == Dropped || p.Verdict == Rejected)
+	return p.Seen && p.Verdict == Dropped || p.Verdict == Rejected
 }
 
 // Probes is the end of a run of probes.

@@ -157,8 +157,11 @@ func (p *Prober) enough(n int) bool {
 	}
 }
 
+// burst reports whether an attempt is of several datagrams, which have one socket.
+func (p *Prober) burst() bool { return !p.options.ScatterGather }
+
 func (p *Prober) datagrams() int {
-	if !p.options.ScatterGather {
+	if p.burst() {
 		return headBurst
 	}
 	return 1
@@ -202,11 +205,11 @@ func (p *Prober) attempt(ctx context.Context, r *event.Probe) error {
 	return errors.Join(p.follow(ctx, r, cookie), s.Close())
 }
 
-// follow waits for the records of the datagram with that socket.
+// follow waits for the records of the datagrams of an attempt, which have that socket.
 func (p *Prober) follow(ctx context.Context, r *event.Probe, cookie uint64) error {
 	timer := time.NewTimer(seenPatience)
 	defer timer.Stop()
-	for reported := 0; ; {
+	for ended := 0; ; {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -214,29 +217,47 @@ func (p *Prober) follow(ctx context.Context, r *event.Probe, cookie uint64) erro
 			if !ok {
 				return p.ended(ctx)
 			}
-			if packet.Socket == nil || packet.Socket.Cookie != cookie || packet.Interface.Index != r.Interface.Index {
+			if packet.Socket == nil || packet.Socket.Cookie != cookie || packet.Interface.Index != r.Interface.Index || p.later(r, &packet) {
 				continue
 			}
-			if packet.Verdict != event.Accepted && packet.Verdict != event.Rejected {
-				reported++ // what the driver did with one of them, not the backend's answer to it
+			if !isAnswer(&packet) {
+				ended++
 			}
 			next, done := p.take(r, &packet)
-			if done && (r.Reached || !r.Seen || reported >= p.datagrams()) {
+			if done && (r.Reached || ended >= p.datagrams()) {
 				return nil
 			}
-			if next > 0 && reported < p.datagrams() {
-				next = max(next, answerPatience) // the last is reported up to 100 ms after its answer
+			if p.burst() {
+				next = answerPatience // they were sent one right after the other
 			}
 			if next > 0 {
 				timer.Reset(next)
 			}
 		case <-timer.C:
-			if !r.Seen && r.Unseen == "" {
+			switch {
+			case r.Seen || r.Unseen != "":
+			case r.Answer != event.NoAnswer:
+				r.Unseen = fmt.Sprintf("the backend %s the datagram, but what the driver did with it was not reported", r.Answer)
+			default:
 				r.Unseen = p.notSeen()
 			}
 			return nil
 		}
 	}
+}
+
+// isAnswer reports whether a record is of what the backend did, and not of what the driver did.
+func isAnswer(packet *event.Packet) bool {
+	return packet.Layer != event.LayerElsewhere && (packet.Verdict == event.Accepted || packet.Verdict == event.Rejected)
+}
+
+// later reports whether a record is of what became of a datagram after it was sent, and does
+// not count: another driver freed it as dropped, or the backend answered one of several.
+func (p *Prober) later(r *event.Probe, packet *event.Packet) bool {
+	if packet.Layer == event.LayerElsewhere {
+		return r.Seen && !p.options.Interface.IsNetfront()
+	}
+	return p.burst() && isAnswer(packet)
 }
 
 // ended is why no more records come.
@@ -251,26 +272,18 @@ func (p *Prober) ended(ctx context.Context) error {
 }
 
 // take adds what a record shows. It returns how long to wait for another one, 0 for no
-// longer than before, and whether none is to be waited for.
+// longer than before, and whether the datagram's own are complete.
 func (p *Prober) take(r *event.Probe, packet *event.Packet) (next time.Duration, done bool) {
 	switch {
 	case packet.Layer == event.LayerElsewhere:
-		if r.Seen {
-			return 0, false // another driver freed it like that after it was sent
-		}
-		r.Time, r.Reason, r.Unseen = packet.Time, packet.Reason, droppedBefore(packet)
-		return 0, true
-	case packet.Verdict == event.Accepted:
-		r.Answer, r.AnswerMissing = event.AnswerAccepted, ""
 		if !r.Seen {
-			return 0, false // what the driver did may be reported after the answer to it
+			r.Time, r.Reason, r.Unseen = packet.Time, packet.Reason, droppedBefore(packet)
 		}
-		return allAnswers, false
-	case packet.Verdict == event.Rejected:
-		r.Verdict, r.Answer, r.AnswerMissing = event.Rejected, event.AnswerRejected, ""
-		return 0, r.Seen
+		return 0, true
+	case isAnswer(packet):
+		return p.takeAnswer(r, packet)
 	}
-	r.Seen, r.Unseen = true, ""
+	r.Seen, r.Unseen, r.Reason = true, "", ""
 	r.Time, r.Flow = packet.Time, packet.Flow
 	r.Verdict, r.Cause = packet.Verdict, packet.Cause
 	if r.Answer == event.AnswerRejected {
@@ -279,6 +292,24 @@ func (p *Prober) take(r *event.Probe, packet *event.Packet) (next time.Duration,
 	r.Slots, r.Limit, r.Len = packet.Slots, packet.Limit, packet.Len
 	r.Reached = p.enough(packet.Slots)
 	return p.awaitAnswer(r)
+}
+
+// takeAnswer adds an answer to one of the datagram's requests. What the driver did may be
+// reported after it.
+func (p *Prober) takeAnswer(r *event.Probe, packet *event.Packet) (next time.Duration, done bool) {
+	if packet.Verdict == event.Rejected {
+		r.Verdict, r.Answer = event.Rejected, event.AnswerRejected
+	} else if r.Answer != event.AnswerRejected {
+		r.Answer = event.AnswerAccepted
+	}
+	r.AnswerMissing = ""
+	switch {
+	case !r.Seen:
+		return answerPatience, false
+	case r.Answer == event.AnswerRejected:
+		return 0, true
+	}
+	return allAnswers, false
 }
 
 // awaitAnswer reports how long to wait for the backend's answer to what the driver sent.
@@ -297,14 +328,16 @@ func (p *Prober) awaitAnswer(r *event.Probe) (next time.Duration, done bool) {
 	case p.tracer.MissingAnswers() != "":
 		r.AnswerMissing = p.tracer.MissingAnswers()
 		return 0, true
-	case r.Answer == event.AnswerAccepted:
-		return allAnswers, false
-	case r.Answer == event.NoAnswer && r.Verdict == event.Bounced:
+	case r.Verdict == event.Bounced && r.Answer == event.NoAnswer:
 		r.AnswerMissing = "the driver sent a copy, whose owner is unknown"
 		return 0, true
-	case r.Answer == event.NoAnswer:
-		r.AnswerMissing = fmt.Sprintf("the backend did not answer in %s", answerPatience)
+	case p.burst():
+		r.AnswerMissing = "several datagrams were sent, and an answer does not show to which of them it is"
+		return 0, true
+	case r.Answer == event.AnswerAccepted:
+		return allAnswers, false
 	}
+	r.AnswerMissing = fmt.Sprintf("the backend did not answer in %s", answerPatience)
 	return answerPatience, false
 }
 
