@@ -113,9 +113,9 @@ func (m *Machine) betterDevice() event.Finding {
 	}
 	switch {
 	case len(unused) == 1:
-		f.Status, f.Message = event.Warn, unused[0]+": it bypasses the frontend."
+		f.Status, f.Message = event.Warn, unused[0]+". Traffic through it would bypass the frontend."
 	case len(unused) > 1:
-		f.Status, f.Message = event.Warn, strings.Join(unused, "; ")+": they bypass the frontend."
+		f.Status, f.Message = event.Warn, strings.Join(unused, "; ")+". Traffic through them would bypass the frontend."
 	case len(used) > 0:
 		f.Message = "Up alongside the frontend: " + strings.Join(used, ", ") + ". Make sure the traffic uses it."
 	case len(elsewhere) > 0:

@@ -285,7 +285,7 @@ func situations() []situation {
 			g.write(map[string]string{"sys/bus/pci/devices/0000:00:06.0/vendor": "0x8086", "sys/bus/pci/devices/0000:00:06.0/device": "0x10ed",
 				"sys/bus/pci/devices/0000:00:06.0/net/eth1/ifindex": "3"})
 			g.link("sys/bus/pci/devices/0000:00:06.0/driver", "../../../bus/pci/drivers/ixgbevf")
-		}, "WARN better_device", BetterDevice, []string{"Amazon ENA at 0000:00:05.0 has no driver; Intel 82599 virtual function at 0000:00:06.0 (eth1) is not up: they bypass the frontend.", "modprobe ena", "ip link set dev eth1 up"}},
+		}, "WARN better_device", BetterDevice, []string{"Amazon ENA at 0000:00:05.0 has no driver; Intel 82599 virtual function at 0000:00:06.0 (eth1) is not up. Traffic through them would bypass the frontend.", "modprobe ena", "ip link set dev eth1 up"}},
 		{"an emulated NIC that no driver has", func(g *guest) {
 			g.write(map[string]string{"sys/bus/pci/devices/0000:00:04.0/vendor": "0x10ec", "sys/bus/pci/devices/0000:00:04.0/device": "0x8139",
 				"sys/bus/pci/devices/0000:00:04.0/class": "0x020000", "sys/bus/pci/devices/0000:00:04.0/subsystem_vendor": "0x5853"})

@@ -45,7 +45,7 @@ Exits 1 if a datagram is lost, 3 if that is unknown.`,
 	}
 	interfaceFlag(c, &o.interfaces, "interface to send from; without it, the only xen-netfront interface")
 	c.Flag("interface").Usage = strings.TrimSuffix(c.Flag("interface").Usage, repeatable)
-	parsed(c, &o.to, "to", "", "ADDR:PORT", "the interface's default gateway, port 9", "send to this address", probe.ParseAddress)
+	parsed(c, &o.to, "to", "", "ADDR[:PORT]", "the interface's default gateway, port 9", "send to this address", probe.ParseAddress)
 	parsed(c, &o.slots, "slots", "", "N", "27; any number over 18 will do", "slots the datagram must have, 2 to 31", parseSlots)
 	parsed(c, &o.count, "count", "", "N", "1", "number of probes", parseCount)
 	toggle(c, &o.ipv4, "ipv4", "4", "only the IPv4 gateway")

@@ -117,7 +117,7 @@ func (p *Prober) silent() string {
 	if hop.Is4() {
 		asks = "ARP requests"
 	}
-	return fmt.Sprintf("%s does not answer %s on interface %s, so that the kernel has no link address to send to, and the driver was handed nothing", hop, asks, p.options.Interface)
+	return fmt.Sprintf("%s does not answer %s on interface %s, so the kernel cannot send to it; check the address and the link", hop, asks, p.options.Interface)
 }
 
 // notSeen reports why the driver was not handed the datagram in time, as far as that is known.
