@@ -25,6 +25,8 @@ const (
 	exporterReload = time.Minute // or half of the soak, if that is shorter
 	exporterDisk   = 24          // MiB that the recording's file system has; it wants a twentieth of them free
 	exporterSpare  = 512 << 10   // bytes that filling leaves of it: fewer than that twentieth
+
+	exporterPatience = 10 * time.Minute
 )
 
 // collectErrors counts scrapes that were answered by earlier counts.
@@ -60,11 +62,14 @@ func startExporterRun(t *testing.T) *exporterRun {
 	backend := withoutFentry(t)[0] // fentry would hold the driver
 	r.process = exec.Command(filepath.Join(filepath.Dir(program(t)), "xentrace-exporter"),
 		"-i", ifname, "--backend", backend, "--record", filepath.Join(r.disk, "recording"), "--max-size", "4MiB")
-	r.process.Stderr = &r.stderr
+	r.process.Stderr, r.process.Env = &r.stderr, append(os.Environ(), "GOTRACEBACK=all")
 	if err := r.process.Start(); err != nil {
 		t.Fatalf("%v: build it, and name it with --file (make test-xen-exporter-soak does)", err)
 	}
-	t.Cleanup(func() { _ = r.process.Process.Kill() })
+	t.Cleanup(func() {
+		_ = r.process.Process.Kill()
+		_ = r.process.Wait() // until then its disk is busy
+	})
 	r.eventually("the exporter is ready", func() bool {
 		response, err := http.Get("http://127.0.0.1:10118/-/ready")
 		if err != nil {
@@ -78,9 +83,11 @@ func startExporterRun(t *testing.T) *exporterRun {
 
 func (r *exporterRun) eventually(what string, is func() bool) {
 	r.t.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); !is(); time.Sleep(time.Second) {
+	for deadline := time.Now().Add(exporterPatience); !is(); time.Sleep(time.Second) {
 		if time.Now().After(deadline) {
-			r.t.Fatalf("after 2 minutes it is not so that %s: %s", what, r.stderr.String())
+			_ = r.process.Process.Signal(unix.SIGABRT) // for what its goroutines do
+			_ = r.process.Wait()
+			r.t.Fatalf("after %s it is not so that %s: %s", exporterPatience, what, r.stderr.String())
 		}
 	}
 }
