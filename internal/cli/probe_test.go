@@ -3,6 +3,7 @@ package cli
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"xentrace/internal/event"
 	"xentrace/internal/netdev"
@@ -44,9 +45,30 @@ func TestJudgeProbes(t *testing.T) {
 	}{
 		{nil, 0}, {[]event.Probe{sent, linearized, over}, 0}, {[]event.Probe{sent, lost}, 1}, {[]event.Probe{refused}, 1},
 		{[]event.Probe{{}}, 3}, {[]event.Probe{sent, {}}, 3}, {[]event.Probe{{}, lost}, 1},
+		{[]event.Probe{{Verdict: event.Rejected, Answer: event.AnswerRejected}}, 1}, // what the driver did was not reported
 	} {
 		if got := Status(judgeProbes(test.results)); got != test.want {
 			t.Errorf("%+v: status %d, want %d", test.results, got, test.want)
+		}
+	}
+}
+
+func TestProbesOutOfTime(t *testing.T) {
+	sent, lost := event.Probe{Seen: true, Verdict: event.Sent}, event.Probe{Seen: true, Verdict: event.Dropped}
+	for _, test := range []struct {
+		results []event.Probe
+		count   int
+		status  int
+		says    string
+	}{
+		{nil, 0, 3, "--duration 500ms is over after 0 of 1 probes"},
+		{[]event.Probe{sent}, 300, 3, "--duration 500ms is over after 1 of 300 probes"},
+		{[]event.Probe{sent, lost}, 300, 0, ""}, // judgeProbes has the finding
+	} {
+		run := &traced{in: &tracing{duration: 500 * time.Millisecond, count: test.count}}
+		err := run.outOfTime(test.results)
+		if Status(err) != test.status || err != nil && !strings.Contains(err.Error(), test.says) {
+			t.Errorf("%d results of %d: %v, want status %d, %q", len(test.results), test.count, err, test.status, test.says)
 		}
 	}
 }

@@ -83,7 +83,9 @@ type thread struct{ jobs chan func() }
 // newThread returns a thread that was made for it, so that its page fragment is
 // empty. A new goroutine may get a thread that has run others, and sent for them:
 // such a one is held until the runtime has made a new one, and ends then: given back, all
-// would have to be held again, and more, for the next. Before the new one is
+// would have to be held again, and more, for the next. (The runtime parks the main thread
+// instead. A child with Pdeathsig must not be started from a thread that is not locked.)
+// Before the new one is
 // found to be new, nothing else is known to run on it, but the runtime does not
 // promise that; what it would spoil is the first packet.
 func newThread() (*thread, error) {
