@@ -161,7 +161,8 @@ func (r *exporterRun) endLife(l exporterLife) {
 	if counted < sent-l.most || counted > sent-l.least {
 		r.t.Errorf("%d packets counted, the interface sent %d to %d", counted, sent-l.most, sent-l.least)
 	}
-	r.t.Logf("soak: a life of the interface: %d packets counted, %d to %d sent", counted, sent-l.most, sent-l.least)
+	r.t.Logf("soak: a life of the interface: %d packets counted, %d to %d sent; %.1f MiB of heap in use, %.0f objects",
+		counted, sent-l.most, sent-l.least, r.before["go_memstats_heap_inuse_bytes"]/(1<<20), r.before["go_memstats_heap_objects"])
 }
 
 // reload ends one life of the interface and begins another.
