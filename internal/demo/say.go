@@ -38,7 +38,7 @@ func (d *demonstration) introduce() error {
 		"",
 		fmt.Sprintf("xen-netfront needs one TX ring slot for each 4 KiB page that a packet touches, and accepts at most %d slots per packet. Bulk data needs few. A program that writes a few bytes at a time can spread 1,000 bytes over more pages than that.", slots.Limit),
 		"",
-		fmt.Sprintf("The demo now sends %d such packets over UDP and TCP, mixed with ordinary ones. %s is not a Xen interface and sends them all: xentrace reports \"over_limit\" where xen-netfront would drop or linearize.", watched, nearName),
+		fmt.Sprintf("The demo sends %d such packets over UDP and TCP, mixed with ordinary ones. %s is not a Xen interface and sends them all: xentrace reports \"over_limit\" where xen-netfront would drop or linearize.", watched, nearName),
 	)
 }
 

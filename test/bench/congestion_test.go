@@ -30,7 +30,7 @@ func BenchmarkCongestion(b *testing.B) {
 	l := newLab(b)
 	all := []observer{
 		{name: nothing, attach: func() func() { return func() {} }},
-		{name: measuring, program: "congestion_begi", kind: ebpf.RawTracepoint, attach: func() func() {
+		{name: measuring, program: "congestion_begi", attach: func() func() {
 			run := tool.Start(b, xentrace, "congestion", "-i", "near", "-o", "json", "-d", "0")
 			return func() { run.StopMeasuring() }
 		}},

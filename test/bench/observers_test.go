@@ -25,7 +25,7 @@ import (
 type observer struct {
 	name string
 	// program and kind tell its BPF program at the entry of the driver: what the name
-	// begins with, and the type.
+	// begins with, and the type where that is not enough.
 	program string
 	kind    ebpf.ProgramType
 	attach  func() (detach func())
@@ -43,9 +43,9 @@ const (
 func observers(tb testing.TB, l *lab) []observer {
 	return []observer{
 		{name: nothing, attach: func() func() { return func() {} }},
-		{name: emptyRaw, program: "empty", kind: ebpf.RawTracepoint, attach: func() func() { return attachEmpty(tb) }},
-		{name: histogram, program: "tracepoint_begi", kind: ebpf.RawTracepoint, attach: func() func() { return attachXentrace(tb, "hist", "-d", "0") }},
-		{name: watching, program: "tracepoint_begi", kind: ebpf.RawTracepoint, attach: func() func() { return attachXentrace(tb, "watch") }},
+		{name: emptyRaw, program: "empty", attach: func() func() { return attachEmpty(tb) }},
+		{name: histogram, program: "tracepoint_begi", attach: func() func() { return attachXentrace(tb, "hist", "-d", "0") }},
+		{name: watching, program: "tracepoint_begi", attach: func() func() { return attachXentrace(tb, "watch") }},
 		{name: bpftraceJob, kind: ebpf.TracePoint, attach: func() func() {
 			detach := attachBpftrace(tb, l.ifindex)
 			return func() { detach() }

@@ -142,7 +142,7 @@ func newPrograms(tb testing.TB, o observer, before map[ebpf.ProgramID]bool) (fou
 		must(tb, err)
 		info, err := program.Info()
 		must(tb, err)
-		if info.Type == o.kind && strings.HasPrefix(info.Name, o.program) {
+		if (o.kind == ebpf.UnspecifiedProgram || info.Type == o.kind) && strings.HasPrefix(info.Name, o.program) {
 			found = append(found, program)
 			continue
 		}
