@@ -204,6 +204,7 @@ func (t *traced) probes(ctx context.Context, out *stream, network *netdev.Namesp
 		r, err := prober.Once(sending)
 		switch {
 		case ctx.Err() != nil:
+			t.console.Say(fmt.Sprintf("interrupted after %d of %d probes", len(results), max(t.in.count, 1)))
 			return results, nil
 		case sending.Err() != nil:
 			return results, t.outOfTime(results)

@@ -278,20 +278,38 @@ func TestProbeNotSeen(t *testing.T) {
 	}
 }
 
-// A probe that waits in a queue is waited for.
-func TestProbeWaitsInAQueue(t *testing.T) {
-	newLab(t)
+// fillQueue gives the near interface a queue that sends rate bytes per second, and something
+// to send before all that follows.
+func fillQueue(t *testing.T, rate uint64) {
+	t.Helper()
 	must(t, netlink.QdiscReplace(&netlink.Tbf{
 		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: linkIndex(t, "near"), Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT},
-		Rate:       100_000, Buffer: 1_000_000, Limit: 100_000, // a burst of 6400 bytes, in ticks of 64 ns
+		Rate:       rate, Buffer: 1_000_000, Limit: 100_000, // a burst of 64 ms in ticks of 64 ns
 	}))
 	fill, err := rocket.NewDatagrams(t.Context(), netip.MustParseAddrPort("10.98.0.2:7"), rocket.Options{})
 	must(t, err)
 	defer func() { must(t, fill.Close()) }()
-	must(t, fill.Send(t.Context(), 50, 1400)) // 700 ms at 100 kB/s
+	must(t, fill.Send(t.Context(), 50, 1400))
+}
+
+// A probe that waits in a queue is waited for.
+func TestProbeWaitsInAQueue(t *testing.T) {
+	newLab(t)
+	fillQueue(t, 100_000) // 700 ms
 	ran := probeJSON(t, "--to", "10.98.0.2:9")
 	if p := ran.Only(t); tool.Text(p.Verdict) != "over_limit" {
 		t.Errorf("%s%s", ran.Stdout, ran.Stderr)
+	}
+}
+
+// An interrupt is no failure, but what was not found out is said.
+func TestProbeInterrupted(t *testing.T) {
+	newLab(t)
+	fillQueue(t, 25_000) // 2.8 s
+	run := tool.Start(t, xentrace, "probe", "-i", "near", "--to", "10.98.0.2:9", "--count", "300")
+	run.Signal(unix.SIGINT)
+	if status := run.Exit().ExitCode(); status != 0 || !strings.Contains(run.Said(), " of 300 probes") {
+		t.Errorf("status %d:\n%s", status, run.Said())
 	}
 }
 
