@@ -257,3 +257,12 @@ func TestExporterHelp(t *testing.T) {
 		}
 	}
 }
+
+// An error is one line, that of YAML too.
+func TestErrorsAreOneLine(t *testing.T) {
+	var out bytes.Buffer
+	Report(&out, errors.New("web config x: yaml: unmarshal errors:\n  line 1: field y not found\nand z"))
+	if want := "xentrace: web config x: yaml: unmarshal errors: line 1: field y not found; and z\n"; out.String() != want {
+		t.Errorf("%q, want %q", out.String(), want)
+	}
+}

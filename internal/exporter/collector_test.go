@@ -336,6 +336,19 @@ func TestCountsThatCannotBeRead(t *testing.T) {
 	}
 }
 
+// What --congestion measures is no condition for the counts.
+func TestCongestionThatCannotBeRead(t *testing.T) {
+	m := &machine{totals: reading(1, life(2, "eth0", 5, false))}
+	c := newCollector(feed.Options{Congestion: true})
+	source := m.source()
+	source.Congestion = func(context.Context) ([]event.CongestionReport, error) { return nil, errors.New("no") }
+	c.source.Store(source)
+	series := gather(t, c)
+	if series["xentrace_packets_total{device=eth0,netns=7}"] != 5 || series["xentrace_collect_errors_total{}"] != 1 {
+		t.Errorf("%g packets, %g errors, want 5 and 1", series["xentrace_packets_total{device=eth0,netns=7}"], series["xentrace_collect_errors_total{}"])
+	}
+}
+
 // A reading that does not end delays nobody for good, and none begins once it is closed.
 func TestReadingThatDoesNotEnd(t *testing.T) {
 	c := newCollector(feed.Options{})

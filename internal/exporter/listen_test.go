@@ -10,7 +10,7 @@ import (
 
 // At boot the service may start before the machine has its address.
 func TestAddressThatIsNotThereYet(t *testing.T) {
-	e, err := Open(t.Context(), feed.Options{Listen: []string{"127.0.0.1:0", "192.0.2.77:0"}}, func(string) string { return "" })
+	e, err := Open(t.Context(), feed.Options{Listen: []string{"[127.0.0.1]:0", "192.0.2.77:0"}}, func(string) string { return "" })
 	if err != nil {
 		t.Fatal(err)
 	}
