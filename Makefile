@@ -103,9 +103,10 @@ release: go ## build all of a release into dist/: packages, tarballs, SBOMs, ima
 	packaging/build release
 
 .PHONY: test-packages
-test-packages: go ## install, upgrade and remove the packages in fresh roots, build twice, run the image (needs root)
+test-packages: go ## install, upgrade and remove the packages in fresh roots, run the image, build a release twice (needs root)
 	packaging/deps
 	packaging/test
+	packaging/reproduce release
 
 .PHONY: test-alerts
 test-alerts: build ## alerts of a real Prometheus and Alertmanager, for an exporter on a veth pair; takes a minute (needs root)

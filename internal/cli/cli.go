@@ -251,7 +251,8 @@ func Report(w io.Writer, err error) {
 	if err == nil || errors.Is(err, errFinding) || errors.As(err, &nagios) || errors.Is(err, syscall.EPIPE) {
 		return
 	}
-	text := strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ") + moreDescriptors(err)
+	oneLine := strings.NewReplacer(":\n  ", ": ", "\n", "; ") // what is wrong in YAML is indented
+	text := oneLine.Replace(strings.TrimSpace(err.Error())) + moreDescriptors(err)
 	priority := ""
 	if onJournal(w, os.Getenv) {
 		priority = output.PriorityError

@@ -57,7 +57,7 @@ func (a *app) exporterRoot() *cobra.Command {
 Waits for an interface if none is there. SIGTERM ends it.`,
 		Args: none,
 		Example: `  xentrace-exporter                          every Xen interface
-  xentrace-exporter -i eth0 --record /var/lib/xentrace
+  xentrace-exporter -i eth0 --record /var/lib/xentrace/recording
   xentrace-exporter --web.listen-address :10118 --web.config.file web.yml`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if version {
@@ -195,7 +195,9 @@ func (o *exporterOptions) export(ctx context.Context, exporter Exporter) error {
 	}
 	defer t.cancel()
 	if failed == nil {
-		failed = exporter.Attached(ctx, o.source(t, options.Flows, meter))
+		if err := exporter.Attached(ctx, o.source(t, options.Flows, meter)); err != nil {
+			failed = fmt.Errorf("%w: %w", trace.ErrCannotRun, err) // the new user cannot read the web config
+		}
 	}
 	if failed != nil {
 		t.stopRecording()
@@ -211,19 +213,26 @@ func (o *exporterOptions) export(ctx context.Context, exporter Exporter) error {
 // that are dropped later.
 func (o *exporterOptions) look(ctx context.Context, t *traced) (Meter, error) {
 	var err error
-	if o.found, err = o.check(ctx); err != nil {
-		t.console.Say(fmt.Sprintf("the findings of check are missing: %v", err))
+	if o.found, err = t.check(ctx); err != nil {
+		t.lacksFindings(ctx, err)
 	}
 	if !o.congestion {
 		return nil, nil
 	}
-	return o.Measure(ctx, congestion.Options{Interfaces: o.interfaces, BTF: o.btf})
+	return o.Measure(ctx, congestion.Options{
+		Interfaces: o.interfaces, Wait: o.wait, BTF: o.btf,
+		Notify: func(n event.Notice) {
+			if n.ID == event.NoticeInterfaceFailed { // the tracer reports the rest
+				t.notify(n)
+			}
+		},
+	})
 }
 
 func (o *exporterOptions) source(t *traced, flows feed.Flows, meter Meter) feed.Source {
 	s := feed.Source{
 		Backend: t.tracer.Choice().Backend, Totals: t.tracer.Totals, Hooks: t.tracer.Hooks, Flows: flows,
-		Findings: o.found, Check: o.check,
+		Findings: o.found, Check: t.check,
 	}
 	if meter != nil {
 		s.Congestion = meter.Reports

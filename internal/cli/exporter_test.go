@@ -6,10 +6,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
+	"xentrace/internal/congestion"
 	"xentrace/internal/event"
 	"xentrace/internal/exporter/feed"
 	"xentrace/internal/kernel"
@@ -21,6 +23,7 @@ type fakeExporter struct {
 	source   feed.Source
 	attach   error         // of Attached
 	attached func()        // called by Attached; may be nil
+	meter    fakeMeter     // of --congestion
 	failed   chan struct{} // of Failed
 	failure  error         // of Close
 
@@ -75,6 +78,10 @@ func exportWith(t *testing.T, tracer *fakeTracer, exporter *fakeExporter, args .
 			exporter.options = o
 			return exporter, nil
 		},
+		Measure: func(_ context.Context, o congestion.Options) (Meter, error) {
+			exporter.meter.options = o
+			return &exporter.meter, nil
+		},
 	})
 	Report(&stderr, err)
 	return result{stdout.String(), stderr.String(), Status(err), err}
@@ -109,6 +116,20 @@ func TestExporterServesUntilTheEnd(t *testing.T) {
 	}
 }
 
+// Brackets are allowed around an address of IPv4 too: a manifest has them around either.
+func TestExporterAddresses(t *testing.T) {
+	for _, address := range []string{"127.0.0.1:10118", "[127.0.0.1]:0", "[::1]:10118", ":10118", "localhost:http", "[fe80::1%eth0]:1"} {
+		if got, err := parseAddress(address); err != nil || got != address {
+			t.Errorf("%s: %q, %v", address, got, err)
+		}
+	}
+	for _, address := range []string{"", "127.0.0.1", "::1:10118", "x:-1", "x:65536"} {
+		if _, err := parseAddress(address); err == nil {
+			t.Errorf("%s is accepted", address)
+		}
+	}
+}
+
 func TestExporterDefaults(t *testing.T) {
 	tracer, exporter := newFake(), &fakeExporter{}
 	if got := exportWith(t, tracer, exporter, "--wait=false"); got.status != 0 || tracer.options.Wait {
@@ -116,6 +137,35 @@ func TestExporterDefaults(t *testing.T) {
 	}
 	if got := strings.Join(exporter.options.Listen, " "); got != "127.0.0.1:10118" {
 		t.Errorf("listens on %q", got)
+	}
+}
+
+// An interface that is named and not there yet is no obstacle to what is known of the others.
+func TestExporterOfAnInterfaceThatIsNotThere(t *testing.T) {
+	exporter := &fakeExporter{}
+	got := exportWith(t, newFake(), exporter, "-i", "eth0", "-i", "eth1", "--congestion")
+	if got.status != 0 || strings.Contains(got.stderr, "missing") || len(exporter.source.Findings) == 0 {
+		t.Errorf("status %d, %d findings: %s", got.status, len(exporter.source.Findings), got.stderr)
+	}
+	if again, err := exporter.source.Check(t.Context()); err != nil || len(again) != len(exporter.source.Findings) {
+		t.Errorf("%d findings later, %v; %d at first", len(again), err, len(exporter.source.Findings))
+	}
+	if !exporter.meter.options.Wait || exporter.source.Congestion == nil {
+		t.Errorf("measured with %+v", exporter.meter.options)
+	}
+}
+
+// An interface that cannot be measured is reported; what the tracer reports too is not.
+func TestExporterReportsWhatIsNotMeasured(t *testing.T) {
+	exporter := &fakeExporter{}
+	if got := exportWith(t, newFake(), exporter, "--congestion"); got.status != 0 {
+		t.Fatal(got.stderr)
+	}
+	for _, id := range []event.NoticeID{event.NoticeInterfaceAdded, event.NoticeInterfaceFailed} {
+		exporter.meter.options.Notify(event.Notice{ID: id})
+	}
+	if !slices.Equal(exporter.notices, []event.NoticeID{event.NoticeInterfaceFailed}) {
+		t.Errorf("notices %v", exporter.notices)
 	}
 }
 
@@ -128,7 +178,7 @@ func TestExporterThatFails(t *testing.T) {
 		want     string
 	}{
 		"server":        {&fakeExporter{failed: closedChannel(), failure: errors.New("HTTP server: no")}, nil, 4, "xentrace: HTTP server: no\n"},
-		"web config":    {&fakeExporter{attach: errors.New("web config x: denied")}, nil, 4, "xentrace: web config x: denied\n"},
+		"web config":    {&fakeExporter{attach: errors.New("web config x: denied")}, nil, 3, "xentrace: cannot run here: web config x: denied\n"},
 		"no attachment": {&fakeExporter{}, func(f *fakeTracer) { f.err = errors.New("no BTF") }, 4, "xentrace: no BTF\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -205,5 +255,14 @@ func TestExporterHelp(t *testing.T) {
 		if got := exportWith(t, newFake(), &fakeExporter{}, strings.Fields(command)...); got.status != 0 || !strings.Contains(got.stdout, want) {
 			t.Errorf("%s: status %d, no %q in %q", command, got.status, want, got.stdout)
 		}
+	}
+}
+
+// An error is one line, that of YAML too.
+func TestErrorsAreOneLine(t *testing.T) {
+	var out bytes.Buffer
+	Report(&out, errors.New("web config x: yaml: unmarshal errors:\n  line 1: field y not found\nand z"))
+	if want := "xentrace: web config x: yaml: unmarshal errors: line 1: field y not found; and z\n"; out.String() != want {
+		t.Errorf("%q, want %q", out.String(), want)
 	}
 }

@@ -92,7 +92,7 @@ func (t *traced) describe(ctx context.Context) (*event.Start, error) {
 		start.Commit = *v.Commit
 	}
 	if start.Check, err = t.findings(ctx, &totals); err != nil {
-		t.console.Say(fmt.Sprintf("the findings of check are missing: %v", err))
+		t.lacksFindings(ctx, err)
 	}
 	for i := range start.Interfaces {
 		start.Interfaces[i].Linearizes = linearizes(start.Check, start.Interfaces[i].Driver)
@@ -113,24 +113,56 @@ func (t *traced) findings(ctx context.Context, totals *event.Totals) ([]event.Fi
 	if totals.AnyNetfront() { // else the driver's code is not read
 		source.LiveCode, source.SharedInfo = t.tracer.DriverCode, t.tracer.SharedInfo
 	}
-	return t.in.judge(ctx, source)
+	return t.judge(ctx, source, totals)
 }
 
 // check runs xentrace check.
-func (t *tracing) check(ctx context.Context) ([]event.Finding, error) {
-	source, err := t.Machine()
+func (t *traced) check(ctx context.Context) ([]event.Finding, error) {
+	source, err := t.in.Machine()
 	if err != nil {
 		return nil, err
 	}
-	return t.judge(ctx, source)
+	totals, err := t.tracer.Totals(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return t.judge(ctx, source, &totals)
 }
 
-func (t *tracing) judge(ctx context.Context, source check.Source) ([]event.Finding, error) {
-	machine, err := check.Read(ctx, source, t.interfaces)
+func (t *traced) judge(ctx context.Context, source check.Source, totals *event.Totals) ([]event.Finding, error) {
+	names, err := t.present(totals)
+	if err != nil {
+		return nil, err
+	}
+	machine, err := check.Read(ctx, source, names)
 	if err != nil {
 		return nil, err
 	}
 	return check.Judge(machine), nil
+}
+
+// present returns the named interfaces that are there, as they are called now; none means all of
+// xen-netfront.
+func (t *traced) present(totals *event.Totals) (names []string, err error) {
+	if len(t.in.interfaces) == 0 {
+		return nil, nil
+	}
+	for i := range totals.Interfaces {
+		if n := &totals.Interfaces[i]; n.Index != 0 && !n.Gone {
+			names = append(names, n.Name)
+		}
+	}
+	if len(names) == 0 {
+		err = errors.New("no interface is there")
+	}
+	return names, err
+}
+
+// lacksFindings reports why check found nothing, unless it was interrupted.
+func (t *traced) lacksFindings(ctx context.Context, err error) {
+	if ctx.Err() == nil {
+		t.console.Say(fmt.Sprintf("the findings of check are missing: %v", err))
+	}
 }
 
 // linearizes is what check found about the driver; nil if that is not known.

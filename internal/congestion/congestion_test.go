@@ -135,3 +135,24 @@ func TestBaseline(t *testing.T) {
 		}
 	}
 }
+
+// A namespace that has ended, or cannot be read, leaves the counts of the others.
+func TestListenCountsOfOtherNamespaces(t *testing.T) {
+	m := &Meter{hooks: &hooks{missing: make(map[string]string)}}
+	snapshot := func(overflows, drops uint64) *Snapshot {
+		return &Snapshot{
+			tcp: map[uint32]tcpCounts{7: {}, 8: {}}, listen: map[uint32]listenCounts{7: {overflows: overflows, drops: drops}},
+			missing: map[string]string{"listen": "namespace 8 not found"},
+		}
+	}
+	before, now := snapshot(3, 4), snapshot(5, 9)
+	for netns, want := range map[uint32]bool{7: true, 8: false} {
+		r := event.CongestionReport{NetNS: netns, Missing: make(map[string]string)}
+		m.connections(&r, before, now)
+		if known := r.TCP.Overflows != nil && r.TCP.Drops != nil; known != want {
+			t.Errorf("namespace %d: known %v, want %v", netns, known, want)
+		} else if known && (*r.TCP.Overflows != 2 || *r.TCP.Drops != 5) {
+			t.Errorf("%d overflows and %d drops, want 2 and 5", *r.TCP.Overflows, *r.TCP.Drops)
+		}
+	}
+}

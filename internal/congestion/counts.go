@@ -114,6 +114,16 @@ func (k counters) queue(index uint32, nowNs uint64) (queueCounts, error) {
 	return sumQueue(all, state.StoppedNs, nowNs), nil
 }
 
+// clearState has queues be as they are at the start, when nothing was counted.
+func (k counters) clearState(first, queues uint32) error {
+	for index := first; index < first+queues; index++ {
+		if err := k.collection.Maps[bpf.CongestionMapTransmitStateOf].Put(index, bpf.CongestionTransmitState{}); err != nil {
+			return fmt.Errorf("state of a queue: %w", err)
+		}
+	}
+	return nil
+}
+
 func (k counters) receive(index uint32) (receiveCounts, error) {
 	var all []bpf.CongestionReceiveCounters
 	if err := k.collection.Maps[bpf.CongestionMapReceiveCountersOf].Lookup(index, &all); err != nil {

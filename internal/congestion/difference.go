@@ -42,7 +42,7 @@ func (m *Meter) report(n int, before, now *Snapshot) event.CongestionReport {
 		received = received.minus(before.receive[n])
 	}
 	fillReceive(&r, i, received)
-	if n < len(before.events) {
+	if now.continues(n, before) {
 		r.Events = eventsSince(i.BusInfo, before.events[n], now.events[n])
 	}
 	fillCPU(&r, before.machine.cpus, now.machine.cpus)
@@ -252,10 +252,11 @@ func (m *Meter) connections(r *event.CongestionReport, before, now *Snapshot) {
 	if m.has(accepts) {
 		r.TCP.Accepts, r.TCP.Accept = &c.accepts, c.wait
 	}
-	if listen, known := before.listen[r.NetNS]; !known {
+	listen, known := now.listen[r.NetNS]
+	if was, before := before.listen[r.NetNS]; !before {
 		r.Missing["listen_overflows"] = "the interface appeared meanwhile"
-	} else if now.missing["listen"] == "" && before.missing["listen"] == "" {
-		overflows, drops := now.listen[r.NetNS].overflows-listen.overflows, now.listen[r.NetNS].drops-listen.drops
+	} else if known {
+		overflows, drops := listen.overflows-was.overflows, listen.drops-was.drops
 		r.TCP.Overflows, r.TCP.Drops = &overflows, &drops
 	}
 	for port, l := range now.listeners[r.NetNS] {

@@ -54,6 +54,7 @@ type Meter struct {
 
 	mu         sync.Mutex
 	interfaces []measured // by their index in the BPF programs' counters
+	departures int        // of interfaces
 	spaces     []uint32   // network namespaces of the interfaces
 	begun      *Snapshot
 
@@ -64,6 +65,8 @@ type Meter struct {
 type measured struct {
 	netdev.Interface
 	gone bool
+	left int // how many had left before it, if it is gone
+	life int // how many had the same index in the counters before it
 }
 
 // Start attaches. It returns once every hook that this kernel allows is attached.
@@ -140,8 +143,9 @@ func (m *Meter) freeTypes(ctx context.Context) {
 }
 
 func (m *Meter) register(i netdev.Interface) error {
-	if len(m.interfaces) == int(m.room.interfaces) {
-		return fmt.Errorf("%d interfaces are measured already", len(m.interfaces))
+	index, err := m.freeIndex()
+	if err != nil {
+		return err
 	}
 	if !slices.Contains(m.spaces, i.Namespace) && len(m.spaces) < maxNamespaces {
 		m.spaces = append(m.spaces, i.Namespace)
@@ -152,11 +156,33 @@ func (m *Meter) register(i netdev.Interface) error {
 		}
 	}
 	table := m.hooks.collection.Maps[bpf.CongestionMapInterfaces]
-	if err := trace.RegisterInterface(table, i, uint32(len(m.interfaces))); err != nil {
+	if err := trace.RegisterInterface(table, i, uint32(index)); err != nil {
 		return err
 	}
-	m.interfaces = append(m.interfaces, measured{Interface: i})
+	if index == len(m.interfaces) {
+		m.interfaces = append(m.interfaces, measured{Interface: i})
+	} else {
+		m.interfaces[index] = measured{Interface: i, life: m.interfaces[index].life + 1}
+	}
 	return m.beginRings(i)
+}
+
+// freeIndex returns the index of a new interface: once all were used, that of the one that is
+// gone for longest. Its counters run on, of which readers take differences.
+func (m *Meter) freeIndex() (int, error) {
+	if n := len(m.interfaces); n < int(m.room.interfaces) {
+		return n, nil
+	}
+	longest := -1
+	for n := range m.interfaces {
+		if m.interfaces[n].gone && (longest < 0 || m.interfaces[n].left < m.interfaces[longest].left) {
+			longest = n
+		}
+	}
+	if longest < 0 {
+		return 0, fmt.Errorf("%d interfaces are measured already", len(m.interfaces))
+	}
+	return longest, m.hooks.clearState(uint32(longest)*m.room.queuesEach, m.room.queuesEach)
 }
 
 // follow measures interfaces that appear, and keeps the names of those that are there,
@@ -204,7 +230,8 @@ func (m *Meter) leave(i netdev.Interface) {
 	if n < 0 {
 		return
 	}
-	m.interfaces[n].gone = true
+	m.interfaces[n].gone, m.interfaces[n].left = true, m.departures
+	m.departures++
 	if err := trace.UnregisterInterface(m.hooks.collection.Maps[bpf.CongestionMapInterfaces], i); err != nil {
 		m.notify(trace.InterfaceNotice(event.NoticeInterfaceFailed, i, err))
 	}
@@ -216,6 +243,11 @@ func (m *Meter) find(i netdev.Interface) int {
 	return slices.IndexFunc(m.interfaces, func(o measured) bool {
 		return !o.gone && o.Index == i.Index && o.Namespace == i.Namespace
 	})
+}
+
+// measures reports whether an interface of that namespace is there.
+func (m *Meter) measures(netns uint32) bool {
+	return slices.ContainsFunc(m.interfaces, func(i measured) bool { return !i.gone && i.Namespace == netns })
 }
 
 func (m *Meter) notify(n event.Notice) {

@@ -10,7 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"xentrace/bpf"
 	"xentrace/internal/event"
+	"xentrace/internal/netdev"
 	"xentrace/internal/trace"
 	"xentrace/test/need"
 )
@@ -130,5 +132,59 @@ func TestInterfacesAreFollowed(t *testing.T) {
 	want := []event.NoticeID{event.NoticeInterfaceAdded, event.NoticeInterfaceRenamed, event.NoticeInterfaceRemoved}
 	if !slices.Equal(notices, want) {
 		t.Errorf("notices %v, want %v", notices, want)
+	}
+}
+
+// Any number of interfaces may come and go: each is measured, and nothing of one is counted for
+// another.
+func TestInterfacesMayComeAndGoForEver(t *testing.T) {
+	var failed []event.Notice
+	m := meterOf(t, func(n event.Notice) {
+		if n.ID == event.NoticeInterfaceFailed {
+			failed = append(failed, n)
+		}
+	}, "lo", "xtmeter0")
+	home := m.Interfaces()[0].Namespace
+	counters, states := m.hooks.collection.Maps[bpf.CongestionMapQueueCountersOf], m.hooks.collection.Maps[bpf.CongestionMapTransmitStateOf]
+	reader := m.NewReader()
+	const lives, packets = 3*spareInterfaces + 1, 5
+	sum := uint64(0)
+	for n := range lives {
+		i := netdev.Interface{Name: "xtmeter0", Index: 100000 + n, Namespace: home} // no such index is in use
+		m.present(netdev.Event{Kind: netdev.Appeared, Interface: i})
+		place := m.find(i)
+		if place < 0 {
+			t.Fatalf("life %d is not measured: %v", n, failed)
+		}
+		queue := uint32(place) * m.room.queuesEach
+		var state bpf.CongestionTransmitState
+		var each []bpf.CongestionQueueCounters
+		if err := errors.Join(states.Lookup(queue, &state), counters.Lookup(queue, &each)); err != nil {
+			t.Fatal(err)
+		}
+		if state.StoppedNs != 0 {
+			t.Errorf("life %d begins with a queue that is stopped since %d", n, state.StoppedNs)
+		}
+		each[0].Packets += packets
+		state.StoppedNs = 1
+		if err := errors.Join(states.Put(queue, &state), counters.Put(queue, each)); err != nil {
+			t.Fatal(err)
+		}
+		m.leave(i)
+		if n%3 != 0 { // else it comes and goes between two readings
+			continue
+		}
+		reports, err := reader.Reports(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range reports {
+			if reports[i].Name == "xtmeter0" {
+				sum += reports[i].Total.Packets
+			}
+		}
+	}
+	if sum != lives*packets {
+		t.Errorf("%d packets reported, want %d", sum, lives*packets)
 	}
 }

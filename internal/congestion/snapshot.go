@@ -47,7 +47,12 @@ func (m *Meter) Snapshot(ctx context.Context) (*Snapshot, error) {
 		if s.listeners[inum], err = m.hooks.listeners(inum); err != nil {
 			return nil, err
 		}
-		if s.listen[inum], err = readListen(ctx, inum); err != nil {
+		if !m.measures(inum) {
+			continue // it may have ended: looking for it would take long
+		}
+		if counts, err := readListen(ctx, inum); err == nil {
+			s.listen[inum] = counts
+		} else {
 			s.missing["listen"] = err.Error()
 		}
 	}
@@ -98,12 +103,17 @@ func (s *Snapshot) read(m *Meter, index uint32) error {
 func (m *Meter) Reports(before, now *Snapshot) []event.CongestionReport {
 	var reports []event.CongestionReport
 	for n := range now.interfaces {
-		if n < len(before.interfaces) && before.interfaces[n].gone {
+		if now.continues(n, before) && before.interfaces[n].gone {
 			continue
 		}
 		reports = append(reports, m.report(n, before, now))
 	}
 	return reports
+}
+
+// continues reports whether the interface with that index is the one that it was before.
+func (s *Snapshot) continues(n int, before *Snapshot) bool {
+	return n < len(before.interfaces) && before.interfaces[n].life == s.interfaces[n].life
 }
 
 // A Reader reports what was counted since its own last report. Each has its own

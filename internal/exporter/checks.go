@@ -12,8 +12,19 @@ import (
 	"xentrace/internal/event"
 )
 
-// checkInterval is how often check runs, besides the start and each load of the driver.
-const checkInterval = time.Hour
+const (
+	// checkInterval is how often check runs, besides the start and each load of the driver or
+	// new interface or name.
+	checkInterval = time.Hour
+
+	// checkDelay is how long a run waits after what it is for: a driver that was just loaded
+	// has no interface yet, and a new interface not its last name.
+	checkDelay = 2 * time.Second
+
+	// checkPause is the least between two runs, whatever comes and goes: each may read the
+	// kernel's types and symbols.
+	checkPause = time.Minute
+)
 
 type findingKey struct {
 	id event.FindingID
@@ -79,11 +90,26 @@ func (e *Exporter) followChecks(ctx context.Context, run func(context.Context) (
 		case <-ticker.C:
 		case <-e.recheck:
 			ticker.Reset(checkInterval)
+			sleep(ctx, e.delay)
+			select {
+			case <-e.recheck: // this run sees it
+			default:
+			}
 		}
-		findings, err := run(ctx)
-		if err != nil {
-			continue // the time of the last check shows it
+		if ctx.Err() != nil {
+			return
 		}
-		e.collector.found(findings, time.Now())
+		if findings, err := run(ctx); err == nil { // else the time of the last check shows it
+			e.collector.found(findings, time.Now())
+		}
+		sleep(ctx, e.pause)
+	}
+}
+
+// sleep returns after that time, or once ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
 	}
 }

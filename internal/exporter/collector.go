@@ -95,9 +95,7 @@ func (c *collector) read(ctx context.Context) error {
 	}
 	var reports []event.CongestionReport
 	if source.Congestion != nil {
-		if reports, err = source.Congestion(ctx); err != nil {
-			return err
-		}
+		reports, err = source.Congestion(ctx) // the rest is right without
 	}
 	flows, stalled := source.Flows.Counts(), source.Flows.Stalled()
 	c.mu.Lock()
@@ -109,7 +107,7 @@ func (c *collector) read(ctx context.Context) error {
 	for device, n := range stalled {
 		c.stalled[account(device)] += n
 	}
-	return nil
+	return err
 }
 
 // update reads, and counts a failure: what was read before stays.

@@ -172,6 +172,30 @@ func TestSeriesExistFromTheStart(t *testing.T) {
 	}
 }
 
+// A packet that is dropped while counts are read may be among the reasons and not yet in the sum.
+func TestDropsElsewhereNeverGoBack(t *testing.T) {
+	dropped := func(known uint64) event.Totals {
+		n := whole(2, "eth0")
+		n.Elsewhere, n.Reasons = 15, map[string]uint64{"NETFILTER_DROP": known, "NO_SUCH_REASON": 5}
+		return reading(1, n)
+	}
+	m := &machine{totals: dropped(10)}
+	c := collecting(everything, m)
+	const known, other = "xentrace_elsewhere_dropped_packets_total{device=eth0,netns=7,reason=NETFILTER_DROP}", "xentrace_elsewhere_dropped_packets_total{device=eth0,netns=7,reason=other}"
+	for _, want := range []float64{10, 11} {
+		m.totals = dropped(uint64(want))
+		if series := gather(t, c); series[known] != want || series[other] != 5 {
+			t.Errorf("%g and %g others, want %g and 5", series[known], series[other], want)
+		}
+	}
+	kernel := life(3, "eth1", 0, false) // one without reasons
+	kernel.Elsewhere = 4
+	m.totals = reading(2, kernel)
+	if got := gather(t, c)["xentrace_elsewhere_dropped_packets_total{device=eth1,netns=7,reason=other}"]; got != 4 {
+		t.Errorf("%g drops without a reason, want 4", got)
+	}
+}
+
 // The limits hold for what has the most series, and nothing is lost to them but names.
 func TestSeriesAreLimited(t *testing.T) {
 	const interfaces = 100
@@ -306,6 +330,19 @@ func TestCountsThatCannotBeRead(t *testing.T) {
 	c := collecting(feed.Options{}, m)
 	gather(t, c)
 	m.totals, m.err = reading(2, life(2, "eth0", 9, false)), errors.New("no")
+	series := gather(t, c)
+	if series["xentrace_packets_total{device=eth0,netns=7}"] != 5 || series["xentrace_collect_errors_total{}"] != 1 {
+		t.Errorf("%g packets, %g errors, want 5 and 1", series["xentrace_packets_total{device=eth0,netns=7}"], series["xentrace_collect_errors_total{}"])
+	}
+}
+
+// What --congestion measures is no condition for the counts.
+func TestCongestionThatCannotBeRead(t *testing.T) {
+	m := &machine{totals: reading(1, life(2, "eth0", 5, false))}
+	c := newCollector(feed.Options{Congestion: true})
+	source := m.source()
+	source.Congestion = func(context.Context) ([]event.CongestionReport, error) { return nil, errors.New("no") }
+	c.source.Store(source)
 	series := gather(t, c)
 	if series["xentrace_packets_total{device=eth0,netns=7}"] != 5 || series["xentrace_collect_errors_total{}"] != 1 {
 		t.Errorf("%g packets, %g errors, want 5 and 1", series["xentrace_packets_total{device=eth0,netns=7}"], series["xentrace_collect_errors_total{}"])

@@ -21,7 +21,9 @@ type Exporter struct {
 	listeners []net.Listener
 	manager   *manager
 	server    *server
-	recheck   chan struct{} // the driver was loaded again
+	recheck   chan struct{} // the driver was loaded again, or an interface or its name is new
+	delay     time.Duration // checkDelay
+	pause     time.Duration // checkPause
 
 	background context.Context // ends at Close
 	stop       context.CancelFunc
@@ -41,7 +43,7 @@ func Open(ctx context.Context, o feed.Options, getenv func(string) string) (*Exp
 	}
 	e := &Exporter{
 		options: o, collector: newCollector(o), listeners: listeners,
-		recheck: make(chan struct{}, 1), failed: make(chan struct{}),
+		recheck: make(chan struct{}, 1), delay: checkDelay, pause: checkPause, failed: make(chan struct{}),
 	}
 	e.background, e.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if e.manager, err = openManager(ctx, getenv); err == nil {
@@ -66,11 +68,15 @@ func (e *Exporter) Start() {
 	e.manager.send("READY=1\nSTATUS=starting")
 }
 
-// Addresses returns where it listens.
+// Addresses returns where it listens, each with what a person should know of it.
 func (e *Exporter) Addresses() []string {
 	var all []string
 	for _, l := range e.listeners {
-		all = append(all, l.Addr().String())
+		address := l.Addr().String()
+		if _, is := l.(awaited); is {
+			address += " (not an address of this machine yet)"
+		}
+		all = append(all, address)
 	}
 	return all
 }
@@ -106,7 +112,7 @@ func (e *Exporter) Emit(v event.Event) error {
 		switch v.ID {
 		case event.NoticeWaiting:
 			e.manager.send("STATUS=waiting for an interface")
-		case event.NoticeDriverReloaded:
+		case event.NoticeDriverReloaded, event.NoticeInterfaceAdded, event.NoticeInterfaceRenamed:
 			select {
 			case e.recheck <- struct{}{}:
 			default: // it is due already

@@ -29,7 +29,7 @@ func (w *writer) slotsHistogram(slots *event.Histogram) *dto.Histogram {
 	}
 	h := &dto.Histogram{
 		SampleCount: &count, SampleSum: proto.Float64(float64(sum)), Bucket: classic,
-		Schema: proto.Int32(nativeSchema), ZeroThreshold: proto.Float64(0), ZeroCount: &slots[0],
+		Schema: proto.Int32(nativeSchema), ZeroThreshold: proto.Float64(0), ZeroCount: proto.Uint64(slots[0]),
 	}
 	addNative(h, slots)
 	return h

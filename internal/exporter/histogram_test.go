@@ -51,6 +51,16 @@ func TestSlotsHistogram(t *testing.T) {
 	}
 }
 
+// A histogram is that of its moment: it is written while the next scrape counts on.
+func TestSlotsHistogramStaysAsItIs(t *testing.T) {
+	slots := event.Histogram{0: 1, 1: 2}
+	h := (&writer{}).slotsHistogram(&slots)
+	slots[0], slots[1] = 10, 20
+	if zero, one, all := h.GetZeroCount(), native(h)[nativeBucket(1)], h.GetSampleCount(); zero != 1 || one != 2 || all != 3 {
+		t.Errorf("%d packets of no slot, %d of one, %d in all: want 1, 2, 3", zero, one, all)
+	}
+}
+
 // Each number of slots up to 22 has a native bucket of its own, whose bounds hold it.
 func TestNativeBuckets(t *testing.T) {
 	for n := 1; n < event.Buckets; n++ {

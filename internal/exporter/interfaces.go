@@ -1,6 +1,7 @@
 package exporter
 
 import (
+	"slices"
 	"strings"
 
 	dto "github.com/prometheus/client_model/go"
@@ -103,32 +104,30 @@ func (c *collector) writeInterface(w *writer, n *event.InterfaceTotals) {
 	}
 }
 
-// byReason returns the drops elsewhere in the order of the reasons.
+// byReason returns the drops elsewhere in the order of the reasons. No count is a difference
+// from Elsewhere: a CPU that drops meanwhile counts there first, so it could go back.
 func (c *collector) byReason(n *event.InterfaceTotals) []uint64 {
 	if len(c.reasons) == 0 {
 		return nil
 	}
-	counted, rest := make([]uint64, len(c.reasons)), n.Elsewhere
-	for i, reason := range c.reasons {
-		if reason == otherReasons {
-			continue
-		}
-		counted[i] = n.Reasons[reason]
-		if reason == "QDISC_DROP" {
-			counted[i] += ofQdiscs(n.Reasons)
-		}
-		rest -= min(counted[i], rest)
+	counted := make([]uint64, len(c.reasons))
+	if n.Reasons == nil { // the kernel has none
+		counted[len(counted)-1] = n.Elsewhere
 	}
-	counted[len(counted)-1] = rest
+	for reason, packets := range n.Reasons {
+		counted[c.placeOf(reason)] += packets
+	}
 	return counted
 }
 
-// ofQdiscs adds up the reasons that single qdiscs have.
-func ofQdiscs(reasons map[string]uint64) (sum uint64) {
-	for reason, n := range reasons {
-		if strings.HasPrefix(reason, "QDISC_DROP_") {
-			sum += n
-		}
+// placeOf returns which of the reasons one is counted as. Single qdiscs have reasons of their
+// own.
+func (c *collector) placeOf(reason string) int {
+	if strings.HasPrefix(reason, "QDISC_DROP_") {
+		reason = "QDISC_DROP"
 	}
-	return sum
+	if i := slices.Index(c.reasons, reason); i >= 0 {
+		return i
+	}
+	return len(c.reasons) - 1
 }

@@ -35,9 +35,14 @@ func openManager(ctx context.Context, getenv func(string) string) (*manager, err
 	return m, nil
 }
 
-// send reports a state. One that cannot be sent is dropped: the next one follows.
+// sendTimeout bounds how long a manager that does not read delays what sends: notices, and
+// the end.
+const sendTimeout = 100 * time.Millisecond
+
+// send reports a state. One that cannot be sent in time is dropped: the next one follows.
 func (m *manager) send(state string) {
 	if m.socket != nil {
+		_ = m.socket.SetWriteDeadline(time.Now().Add(sendTimeout))
 		_, _ = m.socket.Write([]byte(state))
 	}
 }

@@ -49,7 +49,8 @@ func (p *pressures) add(reports []event.CongestionReport, account func(event.Dev
 			p.interfaces[number] = &pressure{occupancy: distribution{sum: math.NaN()}}
 		}
 		p.interfaces[number].add(&r.Total)
-		if r.TCP != nil && !seen[r.NetNS] { // the same in each report of the namespace
+		// Of a namespace without series nothing is kept: there may be very many.
+		if r.TCP != nil && number != 0 && !seen[r.NetNS] { // the same in each report of the namespace
 			seen[r.NetNS] = true
 			if p.spaces[r.NetNS] == nil {
 				p.spaces[r.NetNS] = &accepts{took: distribution{sum: math.NaN()}}

@@ -1,7 +1,6 @@
 package exporter
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -134,26 +132,3 @@ func (s *server) serve(listeners []net.Listener) error {
 }
 
 func (s *server) close() { _ = s.http.Close() } // what serve returns counts
-
-// listen opens the sockets.
-func listen(ctx context.Context, o feed.Options) ([]net.Listener, error) {
-	if o.Systemd {
-		listeners, err := activation.Listeners()
-		if err == nil && len(listeners) == 0 {
-			err = errors.New("systemd passed none; start it from a .socket unit")
-		}
-		if err != nil {
-			return nil, fmt.Errorf("systemd sockets: %w", err)
-		}
-		return listeners, nil
-	}
-	var listeners []net.Listener
-	for _, address := range o.Listen {
-		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
-		if err != nil {
-			return nil, errors.Join(err, closeAll(listeners))
-		}
-		listeners = append(listeners, l)
-	}
-	return listeners, nil
-}

@@ -181,6 +181,35 @@ func TestServiceManager(t *testing.T) {
 	expect("STOPPING=1")
 }
 
+// A service manager that does not read, as one that has crashed, delays neither notices nor the
+// end.
+func TestServiceManagerThatDoesNotRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	full, err := net.Dial("unixgram", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	for err == nil { // until the socket has no space left
+		_ = full.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
+		_, err = full.Write([]byte("WATCHDOG=1"))
+	}
+	e := open(t, feed.Options{}, map[string]string{"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "60000000"})
+	e.Start()
+	_ = e.Emit(&event.Notice{ID: event.NoticeWaiting})
+	if err := e.Attached(t.Context(), *(&machine{}).source()); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestOpenFails(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -222,9 +251,10 @@ func TestCloseBeforeStart(t *testing.T) {
 	}
 }
 
-// Check runs again when the driver is loaded again.
+// Check runs again when the driver is loaded again, and for each interface and name that comes.
 func TestCheckRunsAgain(t *testing.T) {
 	e := open(t, feed.Options{}, nil)
+	e.delay, e.pause = 0, 0
 	e.Start()
 	source := *(&machine{totals: reading(1, life(2, "eth0", 5, false))}).source()
 	ran := make(chan struct{}, 1)
@@ -240,8 +270,8 @@ func TestCheckRunsAgain(t *testing.T) {
 	if _, body := get(t, e, "/metrics"); !strings.Contains(body, series+"0\n") {
 		t.Error("the first findings are not served")
 	}
-	for range 2 {
-		_ = e.Emit(&event.Notice{ID: event.NoticeDriverReloaded})
+	for _, id := range []event.NoticeID{event.NoticeDriverReloaded, event.NoticeInterfaceAdded, event.NoticeInterfaceRenamed} {
+		_ = e.Emit(&event.Notice{ID: id})
 		<-ran
 	}
 	if _, body := get(t, e, "/metrics"); !strings.Contains(body, series+"1\n") {

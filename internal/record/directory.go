@@ -95,7 +95,7 @@ func (d *directory) takeLock() (err error) {
 	}
 	switch err := unix.Flock(int(d.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); {
 	case errors.Is(err, unix.EWOULDBLOCK):
-		return errors.New("another xentrace records there; choose another --dir")
+		return errors.New("another xentrace records there; choose another directory")
 	case err != nil:
 		return fmt.Errorf("lock: %w", err)
 	}
@@ -114,7 +114,7 @@ func (d *directory) give() error {
 		return plain(err)
 	}
 	if owner := info.Sys().(*syscall.Stat_t).Uid; int(owner) != d.uid && (owner != 0 || d.others > 0) {
-		return fmt.Errorf("directory belongs to uid %d and is not only for recordings; chown it to uid %d, or choose another --dir", owner, d.uid)
+		return fmt.Errorf("directory belongs to uid %d and is not only for recordings; chown it to uid %d, or choose another directory", owner, d.uid)
 	}
 	names := []string{".", lockName}
 	for _, s := range d.finished {

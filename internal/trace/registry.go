@@ -23,7 +23,7 @@ type deviceKey struct {
 type watchedInterface struct {
 	netdev.Interface
 	slot        uint32 // index into the counters; 0 once it is gone
-	firstCounts counts // counted for it before it was registered
+	firstCounts counts // counted for it before it was registered, and when it was there before
 	finalCounts counts // once it is gone
 	gone        bool
 	driver      *generation // the driver's, as it was when the interface came
@@ -149,7 +149,7 @@ func (r *registry) add(ctx context.Context, i netdev.Interface, reportedByBPF bo
 	}
 	r.free = r.free[1:]
 	r.active[key] = w
-	r.all = append(r.all, w)
+	r.list(w)
 	if reportedByBPF {
 		r.lastEarly = w
 		if err := r.settleEarly(); err != nil {
@@ -158,6 +158,18 @@ func (r *registry) add(ctx context.Context, i netdev.Interface, reportedByBPF bo
 	}
 	r.publishKnown()
 	return true, nil
+}
+
+// list lists an interface. One that was there before, as after it was moved to another
+// namespace and back, continues its entry: entries are told apart by index and namespace.
+func (r *registry) list(w *watchedInterface) {
+	before := slices.IndexFunc(r.all, func(old *watchedInterface) bool { return old.gone && old.key() == w.key() })
+	if before >= 0 {
+		w.firstCounts.add(&r.all[before].firstCounts)
+		w.firstCounts.add(&r.all[before].finalCounts)
+		r.all = slices.Delete(r.all, before, before+1)
+	}
+	r.all = append(r.all, w)
 }
 
 // settleEarly adds what was counted at index 0 to the interface that was reported last.

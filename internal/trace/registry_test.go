@@ -144,6 +144,35 @@ func TestFirstPackets(t *testing.T) {
 	}
 }
 
+// An interface that is moved to another namespace and back has its index again. It continues
+// its counts, and the intervals add up to them.
+func TestInterfaceThatComesBack(t *testing.T) {
+	r := newTestRegistry(t)
+	var before event.Totals
+	var summed uint64
+	for range 3 {
+		r.send(r.appears(2, false), 10, 3)
+		for range 2 { // while it is there, and after
+			var now event.Totals
+			for _, t := range r.lives() {
+				now.Interfaces = append(now.Interfaces, t.InterfaceTotals)
+			}
+			for _, n := range now.Since(&before).Interfaces {
+				summed += n.Packets
+			}
+			if before = now; !now.Interfaces[0].Gone {
+				r.goes(2)
+			}
+		}
+	}
+	if all := r.lives(); len(all) != 1 || all[0].Packets != 30 || all[0].Causes[event.TooManySlots] != 9 {
+		t.Errorf("%d entries, %d packets, causes %v: want 1, 30, 9", len(all), all[0].Packets, all[0].Causes)
+	}
+	if summed != 30 {
+		t.Errorf("the intervals have %d packets, want 30", summed)
+	}
+}
+
 // Places are given out again, the one longest free first.
 func TestPlacesAreGivenOutAgain(t *testing.T) {
 	r := newTestRegistry(t)

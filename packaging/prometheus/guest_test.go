@@ -136,7 +136,7 @@ func (l *liveLab) compareGuest(g *guest, withoutScatterGather float64) {
 	if got := packets - dropped; got < sentBefore || got > sentAfter {
 		l.t.Errorf("%g packets counted and not dropped, the driver sent %g to %g", got, sentBefore, sentAfter)
 	}
-	if got := l.value(`xentrace_dropped_packets_total{instance="guest",cause="sg_off"}`); got != withoutScatterGather {
+	if got := l.value(`sum(xentrace_dropped_packets_total{instance="guest",cause="sg_off"})`); got != withoutScatterGather {
 		l.t.Errorf("%g packets dropped for sg_off, the driver dropped %g", got, withoutScatterGather)
 	}
 	l.t.Logf("the guest's driver: %g packets dropped, %g of them for scatter-gather; %g packets counted, %g to %g sent", dropped, withoutScatterGather, packets, sentBefore, sentAfter)

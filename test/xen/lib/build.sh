@@ -1,9 +1,11 @@
 # shellcheck shell=bash
 # Kernels that Debian does not have, built from Debian's source of 6.12: kernels/guest.config,
 # and over it the lines of kernels/NAME.config. Their drivers are built in; they have no
-# modules. All are built in one tree, so that one builds what differs from the last.
+# modules. All are built in one tree, so that one builds what differs from the last; those
+# with clang (CONFIG_CC_IS_CLANG=y) have their objects apart.
 
 built_source=6.12
+llvm=-19 # what the names of clang's programs end in
 
 # fetch_built_kernel KERNEL builds the kernel, a newer one if its configuration has changed.
 fetch_built_kernel() {
@@ -40,10 +42,14 @@ make_kernel_tree() {
 
 # build_kernel NEW KERNEL KEY makes the entry that lib/kernels.sh makes of Debian's packages.
 build_kernel() {
-	local new=$1 kernel=$2 key=$3 tree=$cache/tree/$built_source objects lock_fd
+	local new=$1 kernel=$2 key=$3 tree=$cache/tree/$built_source objects compiler lock_fd
 	need make gcc flex bison bc pahole objcopy depmod
 	fetch_kernel_tree
-	objects=$tree/objects
+	objects=$tree/objects compiler=()
+	if built_config "$kernel" | grep -qx CONFIG_CC_IS_CLANG=y; then
+		need "clang$llvm" "ld.lld$llvm" "llvm-objcopy$llvm"
+		objects+=-clang compiler=(LLVM="$llvm")
+	fi
 	mkdir -p "$objects"
 	exec {lock_fd}>"$cache/lock/tree-$built_source"
 	flock "$lock_fd"
@@ -75,7 +81,7 @@ make_types() {
 	rm "$2.btf"
 }
 
-kernel_make() { nice make -s -C "$tree/source" O="$objects" ARCH=x86_64 "$@"; }
+kernel_make() { nice make -s -C "$tree/source" O="$objects" ARCH=x86_64 "${compiler[@]}" "$@"; }
 
 # check_config KERNEL FILE fails if the kernel's configuration system did not take a line.
 check_config() {
