@@ -92,24 +92,34 @@ func (r *exporterRun) eventually(what string, is func() bool) {
 	}
 }
 
-// scrape returns every series by its text, and checks that no counter went back.
+// scrape returns every series by its text, and checks that no counter went back. The exporter
+// ends a connection after 15 s, which an emulated CPU may take: then it is repeated.
 func (r *exporterRun) scrape() map[string]float64 {
 	r.t.Helper()
-	response, err := http.Get("http://127.0.0.1:10118/metrics")
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode != http.StatusOK {
-		r.t.Fatalf("%s, %v", response.Status, err)
-	}
+	var text []byte
+	r.eventually("a scrape is answered", func() bool {
+		response, err := http.Get("http://127.0.0.1:10118/metrics")
+		if err == nil {
+			text, err = io.ReadAll(response.Body)
+			_ = response.Body.Close()
+		}
+		if err != nil {
+			r.t.Logf("soak: a scrape failed: %v", err)
+			return false
+		}
+		if response.StatusCode != http.StatusOK {
+			r.t.Fatal(response.Status)
+		}
+		return true
+	})
 	now := make(map[string]float64)
 	for line := range strings.Lines(string(text)) {
 		if i := strings.LastIndexByte(line, ' '); i > 0 && line[0] != '#' {
-			if now[line[:i]], err = strconv.ParseFloat(strings.TrimSpace(line[i:]), 64); err != nil {
+			value, err := strconv.ParseFloat(strings.TrimSpace(line[i:]), 64)
+			if err != nil {
 				r.t.Fatal(err)
 			}
+			now[line[:i]] = value
 		}
 	}
 	for series, value := range r.before {
