@@ -173,6 +173,8 @@ else
 	test/xen/suite --timeout 1200 --kernel 6.12 --driver stock --vcpus 2 -- -test.run 'Lab|Wait|Check|ScatterGather|Congestion'
 	test/xen/suite --timeout 1200 --kernel 6.1 --driver prefix --vcpus 2 -- -test.run 'Life(Driver|Renamed|Moved|Settings|Ends|Head|Stopped)/kprobe'
 	test/xen/suite --timeout 1200 --kernel 5.10 --driver stock -- -test.run 'Lab|Wait|KernelSide|Check'
+	test/xen/suite --timeout 1200 --kernel 6.12-nobtf -- -test.run 'KernelWithoutBTF|TypesOfAFile'
+	test/xen/suite --timeout 1200 --kernel 6.12-lean -- -test.run 'LabIs|Check$|WatchRockets'
 	test/xen/matrix --kernel 6.12
 	test/xen/driver-files
 	$(MAKE) --no-print-directory test-xen-soak SOAK=30s
@@ -181,6 +183,8 @@ endif
 .PHONY: test-xen-all
 test-xen-all: build ## every path of the driver on every kernel under every backend; writes docs/kernels.md
 	test/xen/deps
+	test/xen/suite --timeout 1800 --type pvh --kernel 6.12-rt -- -test.run 'Realtime|LabIs'
+	test/xen/suite --timeout 1200 --kernel 6.12-nobtf -- -test.run 'KernelWithoutBTF|TypesOfAFile'
 	test/xen/matrix --table docs/kernels.md
 
 .PHONY: test-xen-ec2rl

@@ -1,7 +1,6 @@
 package probe
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -120,23 +119,20 @@ const defaultHeadSize = 704
 func headPayload(size int) int { return min(max(size-404, rocket.HeaderLength), 340) }
 
 // SmallHeadSize reads the size of small heads in bytes: objects of a slab cache of their
-// own since 6.3. Only root may read it; others get the size that most kernels have.
-func SmallHeadSize() int { return smallHeadSize("/proc/slabinfo") }
+// own since 6.3, whatever cache that is merged with. Only root may read it; others get the
+// size that most kernels have.
+func SmallHeadSize() int { return smallHeadSize("/sys/kernel/slab/skbuff_small_head/slab_size") }
 
 func smallHeadSize(path string) int {
-	file, err := os.Open(path)
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return defaultHeadSize
 	}
-	defer file.Close()
-	for lines := bufio.NewScanner(file); lines.Scan(); {
-		if fields := strings.Fields(lines.Text()); len(fields) > 3 && fields[0] == "skbuff_small_head" {
-			if size, err := strconv.Atoi(fields[3]); err == nil {
-				return size
-			}
-		}
+	size, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return defaultHeadSize
 	}
-	return defaultHeadSize
+	return size
 }
 
 // describeSend reports why a datagram could not be sent, where more is known than errno.

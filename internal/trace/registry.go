@@ -167,6 +167,7 @@ func (r *registry) list(w *watchedInterface) {
 	if before >= 0 {
 		w.firstCounts.add(&r.all[before].firstCounts)
 		w.firstCounts.add(&r.all[before].finalCounts)
+		w.base.txDropped, w.missing = nil, "it was gone for a time, and its counter with it"
 		r.all = slices.Delete(r.all, before, before+1)
 	}
 	r.all = append(r.all, w)

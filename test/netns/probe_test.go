@@ -1,11 +1,12 @@
 package netns
 
 import (
-	"fmt"
+	"errors"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -336,16 +337,18 @@ func scatterGatherOff(t *testing.T) {
 // cache of their own, if its objects are no power of two in size and its slabs not pages.
 func headsCrossPages(t *testing.T) bool {
 	t.Helper()
-	text, err := os.ReadFile("/proc/slabinfo")
-	must(t, err)
-	for line := range strings.Lines(string(text)) {
-		var name string
-		var active, all, size, objects, pages int
-		if n, _ := fmt.Sscan(line, &name, &active, &all, &size, &objects, &pages); n == 6 && name == "skbuff_small_head" {
-			return size&(size-1) != 0 && pages > 1
+	read := func(file string) (n int) {
+		text, err := os.ReadFile("/sys/kernel/slab/skbuff_small_head/" + file)
+		if errors.Is(err, os.ErrNotExist) {
+			return 0
 		}
+		must(t, err)
+		n, err = strconv.Atoi(strings.TrimSpace(string(text)))
+		must(t, err)
+		return n
 	}
-	return false
+	size := read("slab_size")
+	return size&(size-1) != 0 && read("order") > 0
 }
 
 // With scatter-gather off it finds a small datagram whose head straddles a page boundary, where
