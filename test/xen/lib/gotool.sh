@@ -14,11 +14,11 @@ go_tool() {
 	fail "Go 1.26 is needed and was not found in PATH or /usr/local/go/bin"
 }
 
-# build_go PACKAGE OUTPUT builds a static linux/amd64 program of this module.
+# build_go PACKAGE OUTPUT builds a static Linux program of this module.
 build_go() {
 	local tool
 	tool=$(go_tool)
-	(cd "$lab" && CGO_ENABLED=0 GOOS=linux GOARCH=amd64 "$tool" build -buildvcs=false -trimpath -ldflags='-s -w' -o "$2" "./$1")
+	(cd "$lab" && CGO_ENABLED=0 GOOS=linux GOARCH=$architecture "$tool" build -buildvcs=false -trimpath -ldflags='-s -w' -o "$2" "./$1")
 }
 
 # build_tests PACKAGE OUTPUT [TAG] builds the tests of one of this module's packages,
@@ -26,6 +26,6 @@ build_go() {
 build_tests() {
 	local tool
 	tool=$(go_tool)
-	(cd "$lab/../.." && CGO_ENABLED=0 GOOS=linux GOARCH=amd64 "$tool" test -c -buildvcs=false -trimpath -tags "xenlab${3:+,$3}" \
+	(cd "$lab/../.." && CGO_ENABLED=0 GOOS=linux GOARCH=$architecture "$tool" test -c -buildvcs=false -trimpath -tags "xenlab${3:+,$3}" \
 		-ldflags='-s -w' -o "$2" "./$1")
 }

@@ -1,6 +1,8 @@
 # shellcheck shell=bash
 # The settings of one run, which the flags of test/xen/run change.
 
+# Of the machine, in Debian's and Go's name; test/xen/arm64 changes it.
+architecture=amd64
 kernel=6.1
 type=pv
 driver=stock
