@@ -109,9 +109,9 @@ test-packages: go ## install, upgrade and remove the packages in fresh roots, ru
 	packaging/reproduce release
 
 .PHONY: test-alerts
-test-alerts: build ## alerts of a real Prometheus and Alertmanager, for an exporter on a veth pair; takes a minute (needs root)
+test-alerts: build ## alerts of a real Prometheus and Alertmanager, for an exporter on a veth pair that is killed, too; takes 2 minutes (needs root)
 	.ci/prometheus
-	XENTRACE_ALERTS=$(CURDIR)/xentrace-exporter $(GO) test ./packaging/prometheus -run '^TestAlertsOfALiveExporter$$' -v -count 1
+	XENTRACE_ALERTS=$(CURDIR)/xentrace-exporter $(GO) test ./packaging/prometheus -run '^TestAlertsOfA(Live|Killed)Exporter$$' -v -count 1
 
 # How long the exporter is scraped 100 times a second.
 SCRAPES := 60s

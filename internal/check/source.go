@@ -97,6 +97,9 @@ func readLiveCode(ctx context.Context, types func() (*kernel.Types, error)) (net
 			return netfront.Answer{}, errNeedsRoot
 		}
 	}
+	if err := kernel.TryBPF(); err != nil {
+		return netfront.Answer{}, err
+	}
 	symbols, err := kernel.ReadSymbols(netfront.LinearizeSymbols())
 	if err != nil {
 		return netfront.Answer{}, err
@@ -148,7 +151,7 @@ func readLinks(ctx context.Context, names []string) (Links, error) {
 	for _, name := range names {
 		named, err := own.ByName(name) // alternative names too
 		if errors.Is(err, netdev.ErrNotFound) {
-			return Links{}, fmt.Errorf("%w: %w", trace.ErrCannotRun, err)
+			return Links{}, fmt.Errorf("%w: %w%s", trace.ErrCannotRun, err, kernel.HostNetworkAdvice())
 		}
 		if err != nil {
 			return Links{}, err
@@ -181,8 +184,8 @@ func (l *Links) addOtherNamespaces(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if !capabilities.Has(unix.CAP_SYS_ADMIN) { // not even all of them would be found
-		l.Unseen = errNeedsRoot.Error()
+	l.Unseen = kernel.HiddenNetworkNamespaces(capabilities)
+	if !capabilities.Has(unix.CAP_SYS_ADMIN) { // none can be entered
 		return nil
 	}
 	found, err := netdev.Namespaces(ctx)

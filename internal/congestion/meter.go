@@ -13,8 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cilium/ebpf/rlimit"
-
 	"xentrace/bpf"
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
@@ -75,9 +73,6 @@ func Start(ctx context.Context, o Options) (*Meter, error) {
 	types, err := trace.CheckKernel(o.BTF)
 	if err != nil {
 		return nil, err
-	}
-	if err := rlimit.RemoveMemlock(); err != nil {
-		return nil, fmt.Errorf("limit of locked memory: %w", err)
 	}
 	interfaces, err := trace.FindInterfaces(ctx, trace.Options{Interfaces: o.Interfaces, Wait: o.Wait, Notify: o.Notify})
 	if err != nil {

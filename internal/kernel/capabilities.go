@@ -39,28 +39,6 @@ func Needs() []Need {
 // Capabilities is the set that is in effect for a process.
 type Capabilities uint64
 
-// initialUserNamespace is the inode of the machine's own user namespace,
-// PROC_USER_INIT_INO in include/linux/proc_ns.h.
-const initialUserNamespace = "user:[4026531837]"
-
-// InUserNamespace reports whether the process is in a user namespace other than the
-// machine's own, as in a rootless container. Its root has every capability there, but none that
-// reaches beyond the namespace, as BPF does.
-func InUserNamespace() bool {
-	namespace, err := os.Readlink("/proc/self/ns/user")
-	return err == nil && namespace != initialUserNamespace
-}
-
-// initialPIDNamespace is the inode of the machine's own PID namespace, PROC_PID_INIT_INO.
-const initialPIDNamespace = "pid:[4026531836]"
-
-// InPIDNamespace reports whether the process is in a PID namespace other than the machine's own, as
-// in a container: /proc shows no process outside it.
-func InPIDNamespace() bool {
-	namespace, err := os.Readlink("/proc/self/ns/pid")
-	return err == nil && namespace != initialPIDNamespace
-}
-
 // ReadCapabilities asks for those of the calling thread. Of what it has in a user
 // namespace of its own only CAP_NET_ADMIN counts, which is for interfaces that are there.
 func ReadCapabilities() (Capabilities, error) {

@@ -19,8 +19,8 @@ import (
 )
 
 // CheckKernel refuses a machine that no backend can run on, and returns the kernel's types, of
-// a file if one is named: see [kernel.FindTypes]. The error wraps [ErrCannotRun] and names what
-// is missing.
+// a file if one is named: see [kernel.FindTypes]. It lifts the limit on locked memory, which BPF
+// maps count against before 5.11. The error wraps [ErrCannotRun] and names what is missing.
 func CheckKernel(btf string) (*kernel.Types, error) {
 	release, err := kernel.ReadRelease()
 	if err != nil {
@@ -35,6 +35,9 @@ func CheckKernel(btf string) (*kernel.Types, error) {
 		return nil, fmt.Errorf("%w: %w; it has to be a vmlinux of kernel %s, or BTF made from it", ErrCannotRun, err, release)
 	case err != nil:
 		return nil, fmt.Errorf("%w: kernel %s: %w; name its vmlinux with --btf FILE, or boot a kernel built with CONFIG_DEBUG_INFO_BTF; check, fix, and replay, report and compare of recordings work without", ErrCannotRun, release, err)
+	}
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return nil, fmt.Errorf("%w: limit of locked memory: %w; run without one (ulimit -l unlimited; container: --ulimit memlock=-1:-1) or with CAP_SYS_RESOURCE", ErrCannotRun, err)
 	}
 	if err := tryRingBuffer(); err != nil {
 		return nil, fmt.Errorf("%w: kernel %s has no BPF ring buffer, which came with 5.8: %w", ErrCannotRun, release, err)
@@ -79,6 +82,9 @@ func allowsTracing(release string) error {
 	if lockdown.ForbidsTracing() {
 		return fmt.Errorf("%w: %s", ErrCannotRun, lockdown.Forbids())
 	}
+	if err := kernel.TryBPF(); err != nil {
+		return fmt.Errorf("%w: %w", ErrCannotRun, err)
+	}
 	return nil
 }
 
@@ -98,7 +104,6 @@ func mounted(root fs.FS) error {
 // ebpf.ErrNotSupported or EINVAL where the kernel does not know this type of map; what else
 // keeps it from being made is for the caller that needs it to report.
 func tryRingBuffer() error {
-	_ = rlimit.RemoveMemlock() // before 5.11 maps count against it
 	ring, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.RingBuf, MaxEntries: uint32(os.Getpagesize())})
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, ebpf.ErrNotSupported) {
 		return err

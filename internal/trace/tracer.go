@@ -12,8 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cilium/ebpf/rlimit"
-
 	"xentrace/bpf"
 	"xentrace/internal/event"
 	"xentrace/internal/kernel"
@@ -117,9 +115,6 @@ func Start(ctx context.Context, o Options) (*Tracer, error) {
 	types, err := CheckKernel(o.BTF)
 	if err != nil {
 		return nil, err
-	}
-	if err := rlimit.RemoveMemlock(); err != nil {
-		return nil, fmt.Errorf("limit of locked memory: %w", err)
 	}
 	t := &Tracer{options: o, selector: selector{o.Interfaces}, pending: pending{limit: maxPending}, recordRead: make(chan struct{}, 1)}
 	// Not the caller's context: background work ends at Close.
@@ -237,10 +232,25 @@ func (t *Tracer) interfaces(ctx context.Context) ([]netdev.Interface, error) {
 	case t.options.Wait:
 		t.notify(event.Notice{ID: event.NoticeWaiting})
 		return t.selector.wait(ctx)
-	case err != nil:
-		return nil, fmt.Errorf("%w: %w; check the name, or use --wait", ErrCannotRun, err)
 	}
-	return nil, fmt.Errorf("%w: no xen-netfront interface found; use -i NAME for another driver, or --wait", ErrCannotRun)
+	return nil, noInterface(err)
+}
+
+// noInterface is the error of a start without an interface: notFound of those that are named, if
+// any is. It names what may hide one.
+func noInterface(notFound error) error {
+	if notFound != nil {
+		return fmt.Errorf("%w: %w; check the name, or use --wait%s", ErrCannotRun, notFound, kernel.HostNetworkAdvice())
+	}
+	const none = "no xen-netfront interface found; use -i NAME for another driver, or --wait"
+	has, err := kernel.ReadCapabilities()
+	if err != nil {
+		return err
+	}
+	if hidden := kernel.HiddenNetworkNamespaces(has); hidden != "" {
+		return fmt.Errorf("%w: %s; other network namespaces were not searched: %s", ErrCannotRun, none, hidden)
+	}
+	return fmt.Errorf("%w: %s", ErrCannotRun, none)
 }
 
 func (t *Tracer) begin(ctx context.Context, interfaces []netdev.Interface) error {

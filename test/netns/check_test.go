@@ -10,7 +10,10 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"xentrace/test/need"
+	"xentrace/test/refuse"
 )
 
 // check says in sentences what it cannot see, wherever it runs.
@@ -35,7 +38,14 @@ func TestCheckAnywhere(t *testing.T) {
 		{"without /sys", []string{"unshare", "-m", "sh", "-c", "mount -t tmpfs none /sys && exec " + xentrace + " check"}, nil, 0, "OK      driver"},
 		{"as root of a user namespace", []string{"unshare", "-Ur", xentrace, "check"}, nil, 0, "Other network namespaces were not checked: that needs root."},
 		{"as root of a user namespace, tracing", []string{"unshare", "-Ur", xentrace, "watch", "-d", "1s"}, nil, 3, "this is a user namespace, as of a rootless container"},
-		{"in a container", container("check"), nil, 0, "OK driver: No interface is driven by xen-netfront: these checks do not apply. Other network namespaces were not checked: that needs root."},
+		{"in a container", container("check"), nil, 0, "OK driver: No interface is driven by xen-netfront: these checks do not apply. Other network namespaces were not checked: processes outside this PID namespace do not show (container: --network host --pid host)."},
+		{"in a container, an interface of the host", container("check -i eth9"), nil, 3, "a container has the host's interfaces with --network host"},
+		{"with root's capabilities but those for namespaces", without("sys_admin,-sys_ptrace", "check"), nil, 0, "Other network namespaces were not checked: that needs CAP_SYS_ADMIN and CAP_SYS_PTRACE; root lacks it here: add it to the container (--cap-add)"},
+		{"without the capability to find namespaces", without("sys_ptrace", "check"), nil, 0, "Other network namespaces were not checked: that needs CAP_SYS_PTRACE; root lacks"},
+		{"without the capability to find namespaces, tracing", without("sys_ptrace", "watch"), nil, 3, "no xen-netfront interface found; use -i NAME for another driver, or --wait; other network namespaces were not searched: that needs CAP_SYS_PTRACE; root lacks"},
+		{"as root, tracing", []string{xentrace, "watch"}, nil, 3, "no xen-netfront interface found; use -i NAME for another driver, or --wait"},
+		{"in a container that may trace", []string{"unshare", "-pfn", "--mount-proc", xentrace, "watch"}, nil, 3, "or --wait; other network namespaces were not searched: processes outside this PID namespace do not show (container: --network host --pid host)"},
+		{"in a container that may trace, an interface of the host", []string{"unshare", "-n", xentrace, "watch", "-i", "eth9"}, nil, 3, "check the name, or use --wait; a container has the host's interfaces with --network host"},
 		{"in a container, beside ec2rl", container("check --ec2rl"), nil, 0, "SUCCESS xennetrocket"},
 		{"in a container, observing", container("check --observe 1s"), nil, 3, "--observe: no xen-netfront interface found"},
 		{"in a container, tracing", container("watch -d 1s"), nil, 3, "root lacks it here: add it to the container (--cap-add)"},
@@ -73,6 +83,31 @@ func TestCheckAnywhere(t *testing.T) {
 	}
 }
 
+// A seccomp profile that forbids bpf(), and a limit on locked memory that cannot be lifted, are
+// named: no privilege is missing.
+func TestBPFRefused(t *testing.T) {
+	for name, test := range map[string]struct {
+		refuse func(run func())
+		says   string
+	}{
+		"bpf":  {func(run func()) { refuse.Call(t, unix.SYS_BPF, run) }, "cannot run here: the system call bpf() is refused: a seccomp profile or a security module forbids it (container: --security-opt seccomp=unconfined)"},
+		"maps": {func(run func()) { refuse.Command(t, unix.SYS_BPF, unix.BPF_MAP_CREATE, run) }, "cannot run here: limit of locked memory: "},
+	} {
+		for _, command := range []string{"watch -i lo -d 100ms", "congestion -i lo -d 100ms"} {
+			var out []byte
+			var err error
+			test.refuse(func() {
+				line := without("sys_resource", command)
+				out, err = exec.Command(line[0], line[1:]...).CombinedOutput()
+			})
+			var ended *exec.ExitError
+			if !errors.As(err, &ended) || ended.ExitCode() != 3 || !strings.Contains(string(out), test.says) {
+				t.Errorf("%s, %s: %v, want status 3 and %q:\n%s", name, command, err, test.says, out)
+			}
+		}
+	}
+}
+
 // Wherever the limit of descriptors is met, the error names it, and nothing else is blamed.
 func TestFewDescriptors(t *testing.T) {
 	need.Root(t, "to trace")
@@ -103,6 +138,11 @@ func TestFewDescriptors(t *testing.T) {
 func container(command string) []string {
 	return []string{"unshare", "-m", "-p", "-f", "-n", "-i", "-u", "--mount-proc", "sh", "-c",
 		"mount -o remount,bind,ro /sys && mount --bind /dev/null /proc/kallsyms && mount -t tmpfs none /dev && exec setpriv --bounding-set=-all --inh-caps=-all --clear-groups " + xentrace + " " + command}
+}
+
+// without is a command as root without some capabilities: "a,-b".
+func without(capabilities, command string) []string {
+	return append([]string{"setpriv", "--bounding-set=-" + capabilities, "--inh-caps=-all", xentrace}, strings.Fields(command)...)
 }
 
 // emptyRoot is a directory with nothing but the program.
