@@ -161,7 +161,7 @@ func (r *registry) add(ctx context.Context, i netdev.Interface, reportedByBPF bo
 }
 
 // list lists an interface. One that was there before, as after it was moved to another
-// namespace and back, continues its entry: entries are told apart by index and namespace.
+// namespace and back, continues its entry: two entries differ in index or namespace.
 func (r *registry) list(w *watchedInterface) {
 	before := slices.IndexFunc(r.all, func(old *watchedInterface) bool { return old.gone && old.key() == w.key() })
 	if before >= 0 {
