@@ -173,8 +173,6 @@ else
 	test/xen/suite --timeout 1200 --kernel 6.12 --driver stock --vcpus 2 -- -test.run 'Lab|Wait|Check|ScatterGather|Congestion'
 	test/xen/suite --timeout 1200 --kernel 6.1 --driver prefix --vcpus 2 -- -test.run 'Life(Driver|Renamed|Moved|Settings|Ends|Head|Stopped)/kprobe'
 	test/xen/suite --timeout 1200 --kernel 5.10 --driver stock -- -test.run 'Lab|Wait|KernelSide|Check'
-	test/xen/suite --timeout 1200 --kernel 6.12-nobtf -- -test.run 'KernelWithoutBTF|TypesOfAFile'
-	test/xen/suite --timeout 1200 --kernel 6.12-lean -- -test.run 'LabIs|Check$|WatchRockets'
 	test/xen/matrix --kernel 6.12
 	test/xen/driver-files
 	$(MAKE) --no-print-directory test-xen-soak SOAK=30s
