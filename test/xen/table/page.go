@@ -13,7 +13,7 @@ import (
 const opening = `# Every path, every kernel
 
 Each path of a packet through xen-netfront, what xentrace reports, and whether that is
-right. This page is the output of a run of %smake test-xen-all%s in the Xen
+right. This page is made of the output of %stest/xen/matrix%s in the Xen
 lab (test/xen): real guests with the real driver, and variants of it where Debian's
 cannot take the path. The guests are PV, those of columns with PVH hardware-virtualised.
 
