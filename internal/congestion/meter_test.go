@@ -152,7 +152,9 @@ func TestInterfacesMayComeAndGoForEver(t *testing.T) {
 	for n := range lives {
 		i := netdev.Interface{Name: "xtmeter0", Index: 100000 + n, Namespace: home} // no such index is in use
 		m.present(netdev.Event{Kind: netdev.Appeared, Interface: i})
+		m.mu.Lock() // interfaces of this machine are followed meanwhile
 		place := m.find(i)
+		m.mu.Unlock()
 		if place < 0 {
 			t.Fatalf("life %d is not measured: %v", n, failed)
 		}
