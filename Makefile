@@ -168,11 +168,11 @@ test-xen: build ## the tests in a real Xen guest; KERNEL=, DRIVER=stock|prefix a
 ifneq ($(KERNEL),)
 	test/xen/suite --timeout 1800 --kernel $(KERNEL) --driver $(DRIVER) --vcpus $(VCPUS) $(if $(RUN),-- -test.run '$(RUN)')
 else
-	test/xen/suite --timeout 1200 --kernel 6.1 --driver prefix -- -test.run 'Lab|Hist|Wait|Ordinary|Check|Owner|Stack$$|FollowingCosts|FixOver|Probe$$|ProbeText|OnTheScreen|WatchRockets/kprobe|RecordAStall|ReplayInTheGuest'
-	test/xen/suite --timeout 600 --kernel 6.1 --driver prefix -- -test.run 'StalledConnection$$/ipv6/kprobe'
-	test/xen/suite --timeout 1200 --kernel 6.12 --driver stock --vcpus 2 -- -test.run 'Lab|Wait|Check|ScatterGather|Congestion'
-	test/xen/suite --timeout 1200 --kernel 6.1 --driver prefix --vcpus 2 -- -test.run 'Life(Driver|Renamed|Moved|Settings|Ends|Head|Stopped)/kprobe'
-	test/xen/suite --timeout 1200 --kernel 5.10 --driver stock -- -test.run 'Lab|Wait|KernelSide|Check'
+	test/xen/suite --timeout 2400 --kernel 6.1 --driver prefix -- -test.run 'Lab|Hist|Wait|Ordinary|Check|Owner|Stack$$|FollowingCosts|FixOver|Probe$$|ProbeText|OnTheScreen|WatchRockets/kprobe|RecordAStall|ReplayInTheGuest'
+	test/xen/suite --timeout 1200 --kernel 6.1 --driver prefix -- -test.run 'StalledConnection$$/ipv6/kprobe'
+	test/xen/suite --timeout 2400 --kernel 6.12 --driver stock --vcpus 2 -- -test.run 'Lab|Wait|Check|ScatterGather|Congestion'
+	test/xen/suite --timeout 2400 --kernel 6.1 --driver prefix --vcpus 2 -- -test.run 'Life(Driver|Renamed|Moved|Settings|Ends|Head|Stopped)/kprobe'
+	test/xen/suite --timeout 2400 --kernel 5.10 --driver stock -- -test.run 'Lab|Wait|KernelSide|Check'
 	test/xen/matrix --kernel 6.12
 	test/xen/driver-files
 	$(MAKE) --no-print-directory test-xen-soak SOAK=30s

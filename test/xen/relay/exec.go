@@ -34,9 +34,13 @@ func (f framer) Write(p []byte) (int, error) {
 	}
 }
 
+// aliveInterval is how often a guest says that it goes on.
+const aliveInterval = 20 * time.Second
+
 // execProgram runs a program with its output framed onto the disk, and its status
-// after it; before that the kernel's log, if it failed.
-func execProgram(path string, argv []string) (int, error) {
+// after it; before that the kernel's log, if it failed. With signs the guest says now and
+// then that it goes on, which takes instructions.
+func execProgram(path string, argv []string, signs bool) (int, error) {
 	disk, err := openDiskWriter(path)
 	if err != nil {
 		return exitUsage, err
@@ -46,7 +50,14 @@ func execProgram(path string, argv []string) (int, error) {
 	if _, err := to(begin).Write(nil); err != nil {
 		return exitUsage, errors.Join(err, disk.Close())
 	}
+	stop := func() {}
+	if signs {
+		sign := func() { _, _ = to(alive).Write(nil) } // the program's own output tells of a disk that fails
+		sign()
+		stop = every(aliveInterval, sign)
+	}
 	code := wait(argv, to(stdout), to(stderr))
+	stop()
 	if code != 0 {
 		dmesg := exec.Command("dmesg")
 		dmesg.Stdout = to(kernelLog)
@@ -54,6 +65,27 @@ func execProgram(path string, argv []string) (int, error) {
 	}
 	_, serr := to(status).Write([]byte(strconv.Itoa(code)))
 	return 0, errors.Join(err, serr, disk.Close())
+}
+
+// every calls f again and again, until stop is called and f has returned.
+func every(interval time.Duration, f func()) (stop func()) {
+	ticker, done, stopped := time.NewTicker(interval), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-ticker.C:
+				f()
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() {
+		ticker.Stop()
+		close(done)
+		<-stopped
+	}
 }
 
 // wait runs a program to its end and returns its exit status, 128 and the

@@ -20,7 +20,12 @@ import (
 var (
 	errBootLimit = errors.New("no program was started within the time a boot may take")
 	errRunLimit  = errors.New("the program ran into its time limit")
+	errStill     = errors.New("the guest stands still")
 )
+
+// stillLimit is how long a guest that says that it goes on may be silent: several times what it
+// takes on a machine that is busy with ten others.
+const stillLimit = 5 * time.Minute
 
 // settings are the flags of `relay host`.
 type settings struct {
@@ -63,6 +68,7 @@ type session struct {
 	guest    io.Writer // the console's input
 	cancel   context.CancelCauseFunc
 	timer    *time.Timer
+	still    *time.Timer        // since the last sign of life, of a guest that gives them
 	kill     context.CancelFunc // ends QEMU
 
 	mu    sync.Mutex // frames come from the console and from the disk
@@ -89,6 +95,9 @@ func host(ctx context.Context, args []string) (int, error) {
 	s := session{settings: set, log: log, cancel: cancel}
 	s.timer = time.AfterFunc(set.boot, func() { cancel(errBootLimit) })
 	defer func() { s.timer.Stop() }()
+	s.still = time.AfterFunc(time.Hour, func() { cancel(errStill) })
+	s.still.Stop()
+	defer s.still.Stop()
 	defer s.terminal.restore()
 	err = s.run(ctx, argv)
 	return s.verdict(context.Cause(ctx), err)
@@ -207,6 +216,8 @@ func (s *session) take(ctx context.Context, k kind, payload []byte) bool {
 		} else {
 			s.timer = time.AfterFunc(s.limit, func() { s.cancel(errRunLimit) })
 		}
+	case alive:
+		s.still.Reset(stillLimit)
 	case stdout:
 		_, err = os.Stdout.Write(payload)
 	case stderr:
@@ -239,6 +250,8 @@ func (s *session) verdict(reason, err error) (int, error) {
 		return s.code, nil
 	case errors.Is(reason, errRunLimit):
 		return exitLimit, fmt.Errorf("%w of %s", errRunLimit, s.limit)
+	case errors.Is(reason, errStill):
+		return exitDied, fmt.Errorf("%w: no sign of it for %s", errStill, stillLimit)
 	case errors.Is(reason, errBootLimit):
 		return exitBoot, fmt.Errorf("the guest did not boot: %w", errBootLimit)
 	case errors.Is(reason, errEscape):

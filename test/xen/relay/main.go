@@ -2,6 +2,7 @@
 // guest's disk, and what is short over a console that the kernel, too, writes to.
 //
 //	relay exec DISK PROGRAM ARGS...        in the guest: run the program
+//	relay watched DISK PROGRAM ARGS...     the same, and say now and then that the guest goes on
 //	relay KIND CONSOLE TEXT                in the guest or dom0: send one frame
 //	relay host [flags] QEMU ARGS...        on the host: run QEMU, whose stdout is the console
 //
@@ -28,7 +29,7 @@ const (
 	exitStopped = 130 // interrupted
 )
 
-var errUsage = errors.New("usage: relay exec DISK PROGRAM..., relay ready|begin|status|gone CONSOLE TEXT, relay host [flags] QEMU ARGS")
+var errUsage = errors.New("usage: relay exec|watched DISK PROGRAM..., relay ready|begin|status|gone CONSOLE TEXT, relay host [flags] QEMU ARGS")
 
 func main() {
 	code, err := run(os.Args[1:])
@@ -45,8 +46,8 @@ func run(args []string) (int, error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	switch args[0] {
-	case "exec":
-		return execProgram(args[1], args[2:])
+	case "exec", "watched":
+		return execProgram(args[1], args[2:], args[0] == "watched")
 	case "ready":
 		return send(args[1], ready, args[2])
 	case "begin":
