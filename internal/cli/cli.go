@@ -103,7 +103,7 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(
 		help,
 		a.watchCommand(), a.histCommand(), a.recordCommand(), a.replayCommand(), a.reportCommand(), a.compareCommand(),
-		a.checkCommand(), a.probeCommand(), a.fixCommand(), a.congestionCommand(),
+		a.checkCommand(), a.probeCommand(), a.fixCommand(), a.congestionCommand(), a.learnCommand(),
 		a.demoCommand(), a.versionCommand(), a.completionCommand(), a.manCommand(),
 	)
 	a.finish(root)

@@ -22,6 +22,7 @@ import (
 	"xentrace/internal/fix"
 	"xentrace/internal/flow"
 	"xentrace/internal/kernel"
+	"xentrace/internal/learn"
 	"xentrace/internal/netfront"
 	"xentrace/internal/output"
 	"xentrace/internal/probe"
@@ -81,6 +82,9 @@ type System struct {
 	// Measure attaches what congestion measures with.
 	Measure func(context.Context, congestion.Options) (Meter, error)
 
+	// Learn finds where members lie in the kernel's structures.
+	Learn func(context.Context) (learn.Layout, error)
+
 	// Export listens as the options ask, for xentrace-exporter.
 	Export func(context.Context, feed.Options) (Exporter, error)
 
@@ -120,6 +124,7 @@ func Running(version, commit string) System {
 			}
 			return meter.NewReader(), nil
 		},
+		Learn: trace.Learn,
 	}
 }
 

@@ -28,6 +28,7 @@ type Types struct {
 	cache   *btf.Cache
 	file    *typeFile        // nil: as the kernel itself shows them
 	lacking map[Feature]bool // besides what the types show
+	learned bool             // by experiment: they are parts of structures
 }
 
 // NewTypes reads nothing yet.
@@ -62,6 +63,10 @@ func (t *Types) Path() string {
 	}
 	return "/" + t.file.path
 }
+
+// Learned reports whether the types were found by experiment: they have parts of structures, and no
+// sizes.
+func (t *Types) Learned() bool { return t.learned }
 
 // HasModule reports whether a loaded module's types are known.
 func (t *Types) HasModule(module string) bool {
@@ -188,6 +193,9 @@ func (t *Types) Field(module, structure, member string) (Field, error) {
 
 // StructSize returns the size of a structure in bytes.
 func (t *Types) StructSize(module, structure string) (uint32, error) {
+	if t.learned {
+		return 0, fmt.Errorf("struct %s, its size: %w", structure, ErrNoSuchType)
+	}
 	found, err := t.structure(module, structure)
 	if err != nil {
 		return 0, err
@@ -208,6 +216,9 @@ const cacheLine = 64
 // SharedInfo reads it from the kernel's types.
 func (t *Types) SharedInfo() (SharedInfo, error) {
 	found, err := t.structure("", "skb_shared_info")
+	if err == nil && t.learned {
+		err = fmt.Errorf("struct skb_shared_info, its size: %w", ErrNoSuchType)
+	}
 	if err != nil {
 		return SharedInfo{}, err
 	}

@@ -85,9 +85,12 @@ func (s *typeSource) places() []string {
 	return []string{
 		"boot/vmlinux-" + s.release, "usr/lib/debug/boot/vmlinux-" + s.release, "usr/lib/debug/boot/vmlinux-" + s.release + ".debug",
 		"usr/lib/debug/lib/modules/" + s.release + "/vmlinux", modules + "/vmlinux-" + s.release, modules + "/vmlinux",
-		modules + "/build/vmlinux", "usr/lib/modules/" + s.release + "/kernel/vmlinux",
+		modules + "/build/vmlinux", "usr/lib/modules/" + s.release + "/kernel/vmlinux", LearnedFile(s.release)[1:],
 	}
 }
+
+// LearnedFile is where types that were learned on a kernel are kept.
+func LearnedFile(release string) string { return "/var/cache/xentrace/types-" + release + ".btf" }
 
 func (s *typeSource) search() (*Types, error) {
 	var refused []string
@@ -138,6 +141,7 @@ func (s *typeSource) read(file string) (*Types, error) {
 		}
 	}
 	t := NewTypes().Without(TypedReads, TypedTracepoints, Trampolines, Iterators, VariableAddress)
+	_, t.learned = learnedOf(spec)
 	t.file = &typeFile{source: s, path: file, kernel: spec, modules: make(map[string]moduleTypes)}
 	return t, nil
 }
@@ -151,6 +155,12 @@ func (s *typeSource) shown(content []byte) bool {
 // compare refuses types that do not belong to the running build. Both build ids are known of a
 // vmlinux; of types alone, only where they have the kernel's per-CPU variables.
 func (s *typeSource) compare(id, running string, spec *btf.Spec) error {
+	if learned, is := learnedOf(spec); is {
+		id = learned
+		if running == "" {
+			return fmt.Errorf("%w as far as can be known: the kernel shows no build id", ErrOtherKernel)
+		}
+	}
 	switch {
 	case id == "" || running == "":
 		return s.compareVariables(spec)
@@ -158,6 +168,39 @@ func (s *typeSource) compare(id, running string, spec *btf.Spec) error {
 		return fmt.Errorf("%w: its build id is %s, that of the kernel is %s", ErrOtherKernel, id, running)
 	}
 	return nil
+}
+
+// learnedPrefix is how the name begins of a type whose rest is the build id of the kernel that
+// the types were learned on.
+const learnedPrefix = "xentrace_learned_"
+
+// LearnedMark is the name of the type that says of which kernel learned types are.
+func LearnedMark(buildID string) string { return learnedPrefix + buildID }
+
+// RunningBuildID returns the running kernel's, by which types are known to be of it.
+func RunningBuildID() (string, error) {
+	notes, err := readBounded(os.DirFS("/"), "sys/kernel/notes", maxNoteBytes)
+	if err != nil {
+		return "", fmt.Errorf("build id of the kernel: %w", err)
+	}
+	id := BuildID(notes)
+	if id == "" {
+		return "", errors.New("build id of the kernel: /sys/kernel/notes has none")
+	}
+	return id, nil
+}
+
+// learnedOf returns the build id of the kernel that types were learned on.
+func learnedOf(spec *btf.Spec) (id string, is bool) {
+	for typ, err := range spec.All() {
+		if err != nil {
+			return "", false
+		}
+		if id, is := strings.CutPrefix(typ.TypeName(), learnedPrefix); is {
+			return id, true
+		}
+	}
+	return "", false
 }
 
 // content returns the BTF in a file, and the build id of its kernel or module if it has one.

@@ -116,6 +116,9 @@ func (c *chooser) learnElsewhere(ctx context.Context) error {
 	if c.options.Drops != event.DropsAll {
 		return nil
 	}
+	if c.facts.types.Learned() {
+		return fmt.Errorf("%w: drops elsewhere: this kernel's types were learned, without those that this needs; name its vmlinux with --btf FILE", ErrCannotRun)
+	}
 	e, err := c.facts.learnElsewhere(ctx, c.options.DropsHook)
 	if err != nil {
 		return fmt.Errorf("%w: drops elsewhere: %w", ErrCannotRun, err)

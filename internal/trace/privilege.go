@@ -34,7 +34,7 @@ func CheckKernel(btf string) (*kernel.Types, error) {
 	case err != nil && btf != "":
 		return nil, fmt.Errorf("%w: %w; it has to be a vmlinux of kernel %s, or BTF made from it", ErrCannotRun, err, release)
 	case err != nil:
-		return nil, fmt.Errorf("%w: kernel %s: %w; name its vmlinux with --btf FILE, or boot a kernel built with CONFIG_DEBUG_INFO_BTF; check, fix, and replay, report and compare of recordings work without", ErrCannotRun, release, err)
+		return nil, fmt.Errorf("%w: kernel %s: %w; name its vmlinux with --btf FILE, run xentrace learn once, or boot a kernel built with CONFIG_DEBUG_INFO_BTF; check, fix, and replay, report and compare of recordings work without", ErrCannotRun, release, err)
 	}
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("%w: limit of locked memory: %w; run without one (ulimit -l unlimited; container: --ulimit memlock=-1:-1) or with CAP_SYS_RESOURCE", ErrCannotRun, err)

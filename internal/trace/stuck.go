@@ -196,6 +196,10 @@ func (w *stuckWatch) setMissing(reason string) {
 
 // startStuckWatch polls the queues from now on, until Close.
 func (t *Tracer) startStuckWatch(types *kernel.Types) {
+	if types.Learned() {
+		t.stuck.setMissing("this kernel's types were learned, without those of queues")
+		return
+	}
 	reader, err := newQueueReader(types)
 	if err != nil {
 		t.stuck.setMissing(err.Error())

@@ -13,7 +13,7 @@ func TestWithoutTypes(t *testing.T) {
 	newLab(t)
 	defaultRoute(t, farAddress.Addr())
 	const refused = "no BTF type information in /sys/kernel/btf/vmlinux; /boot, /usr/lib/debug and /lib/modules have no vmlinux of it; " +
-		"name its vmlinux with --btf FILE, or boot a kernel built with CONFIG_DEBUG_INFO_BTF; check, fix, and replay, report and compare of recordings work without"
+		"name its vmlinux with --btf FILE, run xentrace learn once, or boot a kernel built with CONFIG_DEBUG_INFO_BTF; check, fix, and replay, report and compare of recordings work without"
 	change := "fix -i near --apply --force --step mtu-1400 --watch 100ms --state " + filepath.Join(t.TempDir(), "fix.json")
 	for _, test := range []struct {
 		command string
