@@ -26,7 +26,7 @@ BASH_COMPLETION = $(SHARE)/bash-completion/completions
 ZSH_COMPLETION = $(SHARE)/zsh/site-functions
 FISH_COMPLETION = $(SHARE)/fish/vendor_completions.d
 PROGRAMS := xentrace xentrace-exporter
-COMMANDS := watch hist record replay report compare check probe fix congestion demo version completion man
+COMMANDS := watch hist record replay report compare check probe fix congestion learn demo version completion man
 
 # Under sudo the owner of the tree builds: one build cache, and nothing of root's in it.
 OWNER := $(if $(SUDO_USER),$(shell stat -c %U .))
@@ -172,7 +172,7 @@ else
 	test/xen/suite --timeout 1200 --kernel 6.1 --driver prefix -- -test.run 'StalledConnection$$/ipv6/kprobe'
 	test/xen/suite --timeout 2400 --kernel 6.12 --driver stock --vcpus 2 -- -test.run 'Lab|Wait|Check|ScatterGather|Congestion'
 	test/xen/suite --timeout 2400 --kernel 6.1 --driver prefix --vcpus 2 -- -test.run 'Life(Driver|Renamed|Moved|Settings|Ends|Head|Stopped)/kprobe'
-	test/xen/suite --timeout 2400 --kernel 5.10 --driver stock -- -test.run 'Lab|Wait|KernelSide|Check'
+	test/xen/suite --timeout 2400 --kernel 5.10 --driver stock -- -test.run 'Lab|Wait|KernelSide|Check|LearnedTypes'
 	test/xen/matrix --kernel 6.12
 	test/xen/driver-files
 	$(MAKE) --no-print-directory test-xen-soak SOAK=30s
@@ -182,7 +182,7 @@ endif
 test-xen-all: build ## every path of the driver on every kernel under every backend; writes docs/kernels.md
 	test/xen/deps
 	test/xen/suite --timeout 1800 --type pvh --kernel 6.12-rt -- -test.run 'Realtime|LabIs'
-	test/xen/suite --timeout 1200 --kernel 6.12-nobtf -- -test.run 'KernelWithoutBTF|TypesOfAFile'
+	test/xen/suite --timeout 1200 --kernel 6.12-nobtf -- -test.run 'KernelWithoutBTF|TypesOfAFile|LearnedTypes'
 	test/xen/matrix --table docs/kernels.md
 
 .PHONY: test-xen-ec2rl

@@ -23,11 +23,12 @@ func (a *app) learnCommand() *cobra.Command {
 	o := &learnOptions{app: a}
 	c := &cobra.Command{
 		Use: "learn [flags]", Short: "Find where a kernel without BTF keeps what xentrace reads",
-		Long: `Makes packets, interfaces, sockets and threads of its own, in a network namespace
-of its own, and looks in the kernel's memory where their numbers are. The result is
-good for this build of the kernel; watch, hist, record, probe and xentrace-exporter
-find it by themselves. Members without exactly one place are named, and nothing is
-written. On a kernel with BTF the two are compared. Takes about 40 s and needs root.`,
+		Long: `Makes packets, interfaces, sockets and threads of its own, in a network
+namespace of its own, and looks in the kernel's memory where their numbers
+are. The result is good for this build of the kernel; watch, hist, record,
+probe and xentrace-exporter find it by themselves. Members without exactly
+one place are named, and nothing is written. On a kernel with BTF the two
+are compared. Takes about 40 s and needs root.`,
 		Args: none, Example: "  sudo xentrace learn && sudo xentrace watch",
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context()) },
 	}
@@ -44,8 +45,9 @@ func (o *learnOptions) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w: what is learned could not be told from that of another kernel", trace.ErrCannotRun, err)
 	}
-	fmt.Fprintln(o.Stderr, "xentrace: sending packets in a network namespace of its own; this takes about 40 s")
-	layout, err := o.Learn(ctx)
+	layout, err := o.Learn(ctx, func() {
+		fmt.Fprintln(o.Stderr, "xentrace: sending packets in a network namespace of its own; this takes about 40 s")
+	})
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}

@@ -82,8 +82,8 @@ type System struct {
 	// Measure attaches what congestion measures with.
 	Measure func(context.Context, congestion.Options) (Meter, error)
 
-	// Learn finds where members lie in the kernel's structures.
-	Learn func(context.Context) (learn.Layout, error)
+	// Learn finds where members lie in the kernel's structures; begun is called when it begins.
+	Learn func(ctx context.Context, begun func()) (learn.Layout, error)
 
 	// Export listens as the options ask, for xentrace-exporter.
 	Export func(context.Context, feed.Options) (Exporter, error)

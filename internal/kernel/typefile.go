@@ -170,12 +170,17 @@ func (s *typeSource) compare(id, running string, spec *btf.Spec) error {
 	return nil
 }
 
-// learnedPrefix is how the name begins of a type whose rest is the build id of the kernel that
-// the types were learned on.
-const learnedPrefix = "xentrace_learned_"
+// Learned types have a type of this name, for a structure whose name is learnedOn and the build id
+// of the kernel that they were learned on.
+const (
+	learnedName = "xentrace_learned"
+	learnedOn   = "build_"
+)
 
-// LearnedMark is the name of the type that says of which kernel learned types are.
-func LearnedMark(buildID string) string { return learnedPrefix + buildID }
+// LearnedMark is what tells of which kernel learned types are.
+func LearnedMark(buildID string) btf.Type {
+	return &btf.Typedef{Name: learnedName, Type: &btf.Struct{Name: learnedOn + buildID}}
+}
 
 // RunningBuildID returns the running kernel's, by which types are known to be of it.
 func RunningBuildID() (string, error) {
@@ -192,15 +197,11 @@ func RunningBuildID() (string, error) {
 
 // learnedOf returns the build id of the kernel that types were learned on.
 func learnedOf(spec *btf.Spec) (id string, is bool) {
-	for typ, err := range spec.All() {
-		if err != nil {
-			return "", false
-		}
-		if id, is := strings.CutPrefix(typ.TypeName(), learnedPrefix); is {
-			return id, true
-		}
+	var mark *btf.Typedef
+	if spec.TypeByName(learnedName, &mark) != nil {
+		return "", false
 	}
-	return "", false
+	return strings.CutPrefix(mark.Type.TypeName(), learnedOn)
 }
 
 // content returns the BTF in a file, and the build id of its kernel or module if it has one.

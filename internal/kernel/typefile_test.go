@@ -3,6 +3,7 @@ package kernel
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -32,6 +33,21 @@ func encoded(t *testing.T, variables int) []byte {
 		}
 		types = append(types, section)
 	}
+	return marshaled(t, types)
+}
+
+// learnedTypes is BTF that was learned on a kernel.
+func learnedTypes(t *testing.T, build []byte) []byte {
+	t.Helper()
+	number := &btf.Int{Name: "long", Size: 8}
+	return marshaled(t, []btf.Type{
+		LearnedMark(hex.EncodeToString(build)),
+		&btf.Struct{Name: "sk_buff", Size: 16, Members: []btf.Member{{Name: "len", Type: number, Offset: 64}}},
+	})
+}
+
+func marshaled(t *testing.T, types []btf.Type) []byte {
+	t.Helper()
 	builder, err := btf.NewBuilder(types, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -88,6 +104,8 @@ func TestTypeFile(t *testing.T) {
 		{"addresses are hidden", types, "0000000000000000 A variable_0\n", ErrAddressesHidden.Error()},
 		{"no variables in the types", alone, kallsyms(0, all, ""), "no per-CPU variables to compare"},
 		{"no BTF", vmlinux.File(nil, vmlinux.Note(thisBuild)), "", "it has no section .BTF: pahole -J"},
+		{"learned on this build", learnedTypes(t, thisBuild), "", ""},
+		{"learned on another", learnedTypes(t, otherBuild), "", "not of the running kernel: its build id is 616e"},
 		{"a text", []byte("vmlinux"), "", "neither an ELF file nor BTF"},
 		{"nothing", nil, "", "neither an ELF file nor BTF"},
 		{"an ELF file that is cut off", vmlinux.File(alone, vmlinux.Note(thisBuild))[:100], "", "malformed ELF file"},
@@ -109,6 +127,9 @@ func TestTypeFile(t *testing.T) {
 			field, err := found.Field("", "sk_buff", "len")
 			if err != nil || field != (Field{8, 8}) || found.Path() != "/boot/vmlinux" {
 				t.Errorf("field %v of %s, error %v", field, found.Path(), err)
+			}
+			if found.Learned() != strings.HasPrefix(test.name, "learned") {
+				t.Errorf("learned: %v", found.Learned())
 			}
 			for _, feature := range []Feature{Trampolines, TypedTracepoints, TypedReads, Iterators, VariableAddress} {
 				if !found.Lacks(feature) {

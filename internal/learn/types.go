@@ -14,8 +14,8 @@ import (
 
 // Types returns a layout as BTF: of the structures that programs read, as their object has them,
 // the members that were found, in their places. What was not found is not in it, so that a
-// program that needs it does not load.
-func (l Layout) Types(object *btf.Spec, mark string) ([]byte, error) {
+// program that needs it does not load. mark is [kernel.LearnedMark].
+func (l Layout) Types(object *btf.Spec, mark btf.Type) ([]byte, error) {
 	b := builder{layout: l, made: make(map[string]*btf.Struct)}
 	for typ, err := range object.All() {
 		if err != nil {
@@ -25,7 +25,7 @@ func (l Layout) Types(object *btf.Spec, mark string) ([]byte, error) {
 			b.add(structure)
 		}
 	}
-	types := []btf.Type{&btf.Typedef{Name: mark, Type: &btf.Int{Name: "unsigned int", Size: 4}}}
+	types := []btf.Type{mark}
 	for _, structure := range b.made {
 		types = append(types, structure)
 	}

@@ -14,8 +14,9 @@ import (
 )
 
 // Learn finds where members lie in the running kernel's structures by experiment, see
-// [learn.Find]. Errors that wrap [ErrCannotRun] name what this machine lacks.
-func Learn(ctx context.Context) (learn.Layout, error) {
+// [learn.Find]; begun is called when it begins. Errors that wrap [ErrCannotRun] name what this
+// machine lacks.
+func Learn(ctx context.Context, begun func()) (learn.Layout, error) {
 	release, err := kernel.ReadRelease()
 	if err != nil {
 		return nil, err
@@ -31,6 +32,7 @@ func Learn(ctx context.Context) (learn.Layout, error) {
 		return nil, fmt.Errorf("%w: %w", ErrCannotRun, Explain(err))
 	}
 	defer reader.Close()
+	begun()
 	layout, err := learn.Find(ctx, reader)
 	if err != nil && ctx.Err() == nil {
 		err = fmt.Errorf("%w: %w", ErrCannotRun, err)

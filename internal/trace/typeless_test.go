@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"xentrace/internal/event"
+	"xentrace/internal/kernel"
 	"xentrace/test/need"
 	"xentrace/test/role"
 	"xentrace/test/vmlinux"
@@ -36,7 +37,42 @@ func TestTracerWithTypesOfAFile(t *testing.T) {
 	if err := os.WriteFile(file, vmlinux.File(types, notes), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	child := role.Command("typeless", file)
+	traced(t, file)
+}
+
+// What is learned by experiment is what the kernel's own types say, and serves the tracer as well.
+func TestTracerWithLearnedTypes(t *testing.T) {
+	need.Root(t, "to make interfaces and to hide the kernel's types")
+	layout, err := Learn(t.Context(), func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	types, err := kernel.FindTypes("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if agree, err := layout.Against(types); err != nil || agree != len(layout) || agree != 77 {
+		t.Errorf("%d of %d agree, want 77: %v", agree, len(layout), err)
+	}
+	id, err := kernel.RunningBuildID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := LearnedTypes(layout, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "types")
+	if err := os.WriteFile(file, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	traced(t, file, "learned")
+}
+
+// traced has a process trace whose kernel shows no types.
+func traced(t *testing.T, args ...string) {
+	t.Helper()
+	child := role.Command("typeless", args...)
 	child.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	if text, err := child.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, text)
@@ -58,6 +94,12 @@ func traceWithoutTypes(args []string) error {
 		return fmt.Errorf("without types: error %w", err)
 	}
 	o.BTF = args[0]
+	if len(args) > 1 {
+		if _, err := Start(ctx, o); !errors.Is(err, ErrCannotRun) || !strings.Contains(err.Error(), "drops elsewhere: this kernel's types were learned") {
+			return fmt.Errorf("drops elsewhere with learned types: error %w", err)
+		}
+		o.Drops = event.DropsDriver
+	}
 	tracer, err := Start(ctx, o)
 	if err != nil {
 		return err

@@ -33,7 +33,7 @@ func TestKernelWithoutBTF(t *testing.T) {
 		status  int
 		want    []string
 	}{
-		{"watch -d 1s", 3, []string{"no BTF type information", "--btf FILE", "check, fix"}},
+		{"watch -d 1s", 3, []string{"no BTF type information", "--btf FILE", "run xentrace learn once", "check, fix"}},
 		{"watch --backend tracepoint -d 1s", 3, []string{"no BTF type information", "--btf FILE"}},
 		{"hist -d 1s", 3, []string{"no BTF type information", "--btf FILE"}},
 		{"record -d 1s --dir " + recording, 3, []string{"no BTF type information", "--btf FILE"}},
