@@ -91,16 +91,19 @@ func (l *lab) tasks() error {
 	tgids := places(images, 4, of(func(t *task) uint64 { return t.tgid }))
 	pids := places(images, 4, of(func(t *task) uint64 { return t.pid }))
 	err = errors.Join(
-		settle("comm", 16, names), settle("start_boottime", 8, started), settle("tgid", 4, tgids), settle("pid", 4, pids),
+		settle("comm", 16, names), settle("start_boottime", 8, started), settle("tgid", 4, tgids),
 		settle("flags", 4, places(images, 4, of(func(t *task) uint64 { return t.flags }))),
 	)
-	if len(tgids) == 1 && len(pids) == 1 {
+	if len(tgids) == 1 {
 		leaders := places(images, 8, func(n int, value uint64) bool {
 			if !isPointer(value) || value == images[n].at {
 				return false
 			}
 			leader := l.memory.at(value, len(images[0].image))
-			return number(leader, tgids[0], 4) == all[n].tgid && number(leader, pids[0], 4) == all[n].tgid
+			// Its number is that of the process. Since 7.2 a thread has its own in two places.
+			return number(leader, tgids[0], 4) == all[n].tgid && slices.ContainsFunc(pids, func(at int) bool {
+				return number(leader, at, 4) == all[n].tgid
+			})
 		})
 		leaders = slices.DeleteFunc(leaders, func(at int) bool {
 			leader := number(images[0].image, at, 8)

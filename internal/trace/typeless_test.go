@@ -51,8 +51,8 @@ func TestTracerWithLearnedTypes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if agree, err := layout.Against(types); err != nil || agree != len(layout) || agree != 77 {
-		t.Errorf("%d of %d agree, want 77: %v", agree, len(layout), err)
+	if agree, err := layout.Against(types); err != nil || agree != len(layout) || agree != 76 {
+		t.Errorf("%d of %d agree, want 76: %v", agree, len(layout), err)
 	}
 	id, err := kernel.RunningBuildID()
 	if err != nil {
