@@ -50,7 +50,7 @@ func (l *lab) devices() error {
 	var names []int
 	for at := range deviceBytes - 16 {
 		if !slices.ContainsFunc(indices(images), func(n int) bool {
-			return !bytes.HasPrefix(images[n].image[at:], append([]byte(devices[n].name), 0))
+			return !bytes.HasPrefix(part(images[n].image, at, 16), append([]byte(devices[n].name), 0))
 		}) {
 			names = append(names, at)
 		}

@@ -123,3 +123,19 @@ func TestListsWhoseNeighboursReferBack(t *testing.T) {
 		t.Error("a list of two is one; what refers to it from outside, and nothing, are not")
 	}
 }
+
+// An object that cannot be read, or not to its end, has no places: ^C makes all of them so.
+func TestPart(t *testing.T) {
+	whole := []byte{1, 2, 3, 4}
+	for _, tt := range []struct {
+		image        []byte
+		offset, size int
+		want         []byte
+	}{
+		{whole, 1, 2, []byte{2, 3}}, {whole, 2, 16, []byte{3, 4}}, {whole, 4, 1, nil}, {whole, 9, 16, nil}, {nil, 1, 16, nil},
+	} {
+		if got := part(tt.image, tt.offset, tt.size); !slices.Equal(got, tt.want) {
+			t.Errorf("%d bytes of %v at %d: %v, want %v", tt.size, tt.image, tt.offset, got, tt.want)
+		}
+	}
+}

@@ -69,6 +69,13 @@ func number(image []byte, offset, size int) uint64 {
 	}
 }
 
+// part returns size bytes of an image, or as many as it has there: the end of an object may not be
+// readable, and nothing is once the experiments are cancelled.
+func part(image []byte, offset, size int) []byte {
+	from := min(offset, len(image))
+	return image[from:min(from+size, len(image))]
+}
+
 // A specimen is an object of the kernel, as it was at one moment.
 type specimen struct {
 	at    uint64

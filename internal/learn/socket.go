@@ -231,7 +231,7 @@ func (l *lab) learnSock(all []endpoint) error {
 			right, seen := true, false
 			for n := range all {
 				if all[n].family == unix.AF_INET6 {
-					seen, right = true, right && bytes.Equal(images[n].image[at:at+16], member(&all[n]))
+					seen, right = true, right && bytes.Equal(part(images[n].image, at, 16), member(&all[n]))
 				}
 			}
 			if right && seen {

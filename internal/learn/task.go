@@ -79,7 +79,7 @@ func (l *lab) tasks() error {
 	var names []int
 	for at := 0; at+16 <= len(images[0].image); at++ {
 		if !slices.ContainsFunc(indices(all), func(n int) bool {
-			return len(images[n].image) < at+16 || !bytes.HasPrefix(images[n].image[at:], append([]byte(all[n].name), 0))
+			return !bytes.HasPrefix(part(images[n].image, at, 16), append([]byte(all[n].name), 0))
 		}) {
 			names = append(names, at)
 		}
