@@ -146,15 +146,15 @@ func (l *lab) close() error {
 func (l *lab) ownPackets(ctx context.Context) (unsure error) {
 	for _, t := range l.taps[:3] {
 		t.drain()
-		if err := l.hook.want(t.address); err != nil {
-			return err
-		}
-		l.count = 0
 		if len(t.queues) > 1 {
+			if err := l.hook.want(t.address); err != nil {
+				return err
+			}
+			l.count = 0
 			unsure = errors.Join(unsure, l.learnQueues(t))
 			continue
 		}
-		if err := errors.Join(l.frames(t, 12), l.segments(t, 8), l.fragments(ctx, t)); err != nil {
+		if err := errors.Join(l.connects(t, 3), l.frames(t, 12), l.segments(t, 8), l.fragments(ctx, t)); err != nil {
 			return err
 		}
 		l.memory.fresh()

@@ -9,6 +9,8 @@ import (
 	"math/rand/v2"
 	"net/netip"
 
+	"golang.org/x/sys/unix"
+
 	"xentrace/internal/rocket"
 )
 
@@ -123,6 +125,42 @@ func (l *lab) segments(t *tap, n int) error {
 		}
 	}
 	return nil
+}
+
+// connects sends first segments of TCP. The kernel leaves more room before them than before other
+// packets, which all have the same.
+func (l *lab) connects(t *tap, n int) error {
+	var frame []byte
+	if err := opening(t, func() (err error) { frame, err = t.read(); return err }); err != nil {
+		return err
+	}
+	if err := l.hook.want(t.address); err != nil {
+		return err
+	}
+	l.count = 0
+	start := make([]byte, 32)
+	copy(start[12:18], frame[12:18]) // the options, and so the length, are the kernel's choice
+	p := packet{start: start, length: uint64(len(frame)), protocol: number(start, 12, 2)}
+	for range n {
+		if err := opening(t, func() error { return l.sent(t, p) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// opening calls seen once the first segment of a connection was sent, and drops the connection.
+func opening(t *tap, seen func() error) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	to := &unix.SockaddrInet4{Port: 1024 + rand.IntN(60000), Addr: t.peer().As4()}
+	if err := unix.Connect(fd, to); err != nil && !errors.Is(err, unix.EINPROGRESS) {
+		return fmt.Errorf("connection over %s: %w", t.name, err)
+	}
+	return seen()
 }
 
 // fragments sends datagrams of known fragments, each across a page boundary.

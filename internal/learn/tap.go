@@ -86,7 +86,23 @@ func (t *tap) filled() int {
 	return -1
 }
 
-// drain lets the packets go.
+// virtioBytes is the header before each packet of a tap: struct virtio_net_hdr.
+const virtioBytes = 10
+
+// read takes the first packet of the only queue.
+func (t *tap) read() ([]byte, error) {
+	packet := make([]byte, 1<<17)
+	n, err := unix.Read(int(t.queues[0].Fd()), packet)
+	if err == nil && n < virtioBytes+etherLength+ipLength {
+		err = fmt.Errorf("%d bytes", n)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("packet on %s: %w", t.name, err)
+	}
+	return packet[virtioBytes:n], nil
+}
+
+// drain frees the packets.
 func (t *tap) drain() {
 	packet := make([]byte, 1<<17)
 	for _, queue := range t.queues {
