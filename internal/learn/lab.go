@@ -30,8 +30,11 @@ type lab struct {
 }
 
 // own and peer are the addresses of both ends of a tap.
-func (t *tap) own() netip.Addr  { return netip.AddrFrom4([4]byte{198, 18, byte(t.index), 1}) }
-func (t *tap) peer() netip.Addr { return netip.AddrFrom4([4]byte{198, 18, byte(t.index), 2}) }
+func (t *tap) own() netip.Addr  { return netip.AddrFrom4([4]byte{198, 18, t.network(), 1}) }
+func (t *tap) peer() netip.Addr { return netip.AddrFrom4([4]byte{198, 18, t.network(), 2}) }
+
+// network differs between up to 4 taps, whose indices differ above the lower 16 bits.
+func (t *tap) network() byte { return byte(t.index)&^3 | byte(t.index>>16)&3 }
 
 // rounds is how often the experiments are made at most: two that are certain have to agree.
 const rounds = 4

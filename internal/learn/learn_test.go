@@ -139,3 +139,20 @@ func TestPart(t *testing.T) {
 		}
 	}
 }
+
+// Each tap has a route of its own, whatever the lower bits of its index are.
+func TestNetworksOfTapsDiffer(t *testing.T) {
+	seen := make(map[byte]bool)
+	for n := range 4 {
+		for low := range 256 {
+			network := (&tap{index: 0x10100*(n+1) + low}).network()
+			if network&3 != byte(n+1)&3 {
+				t.Fatalf("tap %d with index %d more: network %d", n, low, network)
+			}
+			seen[network] = true
+		}
+	}
+	if len(seen) != 256 {
+		t.Errorf("%d networks, want 256", len(seen))
+	}
+}
