@@ -108,5 +108,5 @@ func ownCgroup() (string, error) {
 			}
 		}
 	}
-	return "", errors.New("no cgroup of version 2 is mounted")
+	return "", errors.New("no cgroup v2 hierarchy is mounted; mount -t cgroup2 none DIRECTORY")
 }

@@ -101,7 +101,11 @@ func newPair() (p pair, err error) {
 	if p.sender, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
 		return p, err
 	}
-	err = errors.Join(unix.SetsockoptInt(p.sender, unix.IPPROTO_TCP, unix.TCP_MAXSEG, segment),
+	// A filter of this process's cgroup may drop what is sent: connect would wait 2 minutes.
+	limit := unix.Timeval{Sec: 2}
+	err = errors.Join(unix.SetsockoptTimeval(p.sender, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit),
+		unix.SetsockoptTimeval(listener, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit),
+		unix.SetsockoptInt(p.sender, unix.IPPROTO_TCP, unix.TCP_MAXSEG, segment),
 		unix.SetsockoptInt(p.sender, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1))
 	if err == nil {
 		err = unix.Connect(p.sender, address)
@@ -219,12 +223,18 @@ func (l *lab) moment(fd int) (m moment, err error) {
 		if err != nil {
 			return m, err
 		}
-		if first.write == second.write && first.unsent == second.unsent && first.unacknowledged == second.unacknowledged &&
-			first.info.Retransmits == second.info.Retransmits && first.info.Rto == second.info.Rto && first.info.Total_retrans == second.info.Total_retrans {
+		if first.same(&second) {
 			return first, nil
 		}
 	}
-	return m, errors.New("it does not stand still")
+	return m, errors.New("it changed each time that it was read; run xentrace learn again")
+}
+
+// same reports whether no member that is looked for has changed.
+func (m *moment) same(as *moment) bool {
+	a, b := &m.info, &as.info
+	return m.write == as.write && m.unsent == as.unsent && m.unacknowledged == as.unacknowledged && m.acknowledged == as.acknowledged &&
+		a.Retransmits == b.Retransmits && a.Backoff == b.Backoff && a.Rto == b.Rto && a.Rtt == b.Rtt && a.Total_retrans == b.Total_retrans
 }
 
 func ask(fd int) (m moment, err error) {

@@ -16,6 +16,9 @@ type opened struct {
 	file, socket uint64 // addresses
 }
 
+// highDescriptor is one that is seldom in use: an array of files begins with 64.
+const highDescriptor = 600
+
 // files finds how a task's files are reached, and what a file shows.
 func (l *lab) files(tasks []specimen) error {
 	var all []opened
@@ -47,7 +50,10 @@ func (l *lab) files(tasks []specimen) error {
 		}
 		opens = append(opens, fd)
 		for range n {
-			copied, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 600+n) // the table has to grow
+			copied, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, highDescriptor+n) // the table has to grow
+			if errors.Is(err, unix.EINVAL) {
+				return fmt.Errorf("descriptor %d: over this process's limit; ulimit -n 1024", highDescriptor+n)
+			}
 			if err != nil {
 				return err
 			}
@@ -82,7 +88,7 @@ func (l *lab) files(tasks []specimen) error {
 	l.layout["task_struct.files"], l.layout["files_struct.fdt"], l.layout["fdtable.fd"] = Member{p.files, 8}, Member{p.table, 8}, Member{p.array, 8}
 	table := number(l.memory.at(number(tasks[0].image, p.files, 8), 256), p.table, 8)
 	err := l.layout.settle("fdtable.max_fds", 4, places([]specimen{{table, l.memory.at(table, 64)}}, 4, func(_ int, value uint64) bool {
-		return value >= 600 && value <= 1<<20 && value&63 == 0
+		return value > highDescriptor && value <= 1<<20 && value&63 == 0
 	}))
 	array := number(l.memory.at(table, 64), p.array, 8)
 	l.descriptors = array

@@ -105,7 +105,7 @@ func TestMemoryAtTheEndOfAPage(t *testing.T) {
 func TestIsPointer(t *testing.T) {
 	for word, want := range map[uint64]bool{
 		0: false, 1 << 20: false, 0x7fff_ffff_f000: false, 0xffff_8880_0000_0000: true, 0xffff_ffff_8100_0000: true,
-		0xffff_0000_0000_1000: true, 0xffff_ffff_ffff_ffff: false, 0xffff_ffff_ffff_f001: false, 0xdead_0000_0000_0100: false,
+		0xffff_0000_0000_1000: true, 0xff11_0000_0000_1000: true, 0xfff0_0000_0000_1000: true, 0xffff_ffff_ffff_ffff: false, 0xffff_ffff_ffff_f001: false, 0xdead_0000_0000_0100: false,
 	} {
 		if isPointer(word) != want {
 			t.Errorf("%#x: want %v", word, want)

@@ -49,8 +49,9 @@ func (m *memory) fresh() { clear(m.images) }
 // word returns 8 bytes from an address.
 func (m *memory) word(address uint64) uint64 { return number(m.at(address, 8), 0, 8) }
 
-// isPointer reports whether a word can be an address of the kernel, on amd64 and arm64.
-func isPointer(word uint64) bool { return word>>48 == 0xffff && word>>12 != 1<<52-1 }
+// isPointer reports whether a word can be an address of the kernel, on amd64 and arm64: 57 bits at
+// most are not ones only.
+func isPointer(word uint64) bool { return word>>56 == 0xff && word>>12 != 1<<52-1 }
 
 // number reads a number of 1, 2, 4 or 8 bytes; 0 beyond the image.
 func number(image []byte, offset, size int) uint64 {

@@ -42,8 +42,11 @@ func newTap(name string, index, queues int, kind uint16) (*tap, error) {
 
 func (t *tap) open(kind uint16, several bool) error {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENODEV):
 		return fmt.Errorf("/dev/net/tun: %w; modprobe tun", err)
+	case err != nil:
+		return fmt.Errorf("/dev/net/tun: %w", err)
 	}
 	t.queues = append(t.queues, os.NewFile(uintptr(fd), t.name))
 	if len(t.queues) == 1 {
