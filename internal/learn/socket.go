@@ -86,22 +86,16 @@ func (l *lab) endpoints() (all []endpoint, err error) {
 		e.state = 10
 		all = append(all, e)
 	}
-	for range 3 {
+	for n := range 3 {
 		fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
-			break // a kernel without IPv6
+			break // a kernel without IPv6, see learnSock
 		}
 		e := endpoint{fd: fd, family: unix.AF_INET6, kind: unix.SOCK_DGRAM, protocol: unix.IPPROTO_UDP, state: 7}
-		to := &unix.SockaddrInet6{Port: 1024 + rand.IntN(60000), Addr: [16]byte{15: 1}}
-		if err := unix.Connect(fd, to); err != nil {
-			// Mapped addresses do without an interface that has one.
-			mapped := [16]byte{10: 0xff, 11: 0xff}
-			to4 := l.taps[0].peer().As4()
-			copy(mapped[12:], to4[:])
-			to.Addr = mapped
-			if err := unix.Connect(fd, to); err != nil {
-				return all, fmt.Errorf("IPv6: %w", err)
-			}
+		// A mapped address does without an interface that has one of IPv6, and both ends differ.
+		to := &unix.SockaddrInet6{Port: 1024 + rand.IntN(60000), Addr: l.taps[n].peer().As16()}
+		if err := errors.Join(unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0), unix.Connect(fd, to)); err != nil {
+			return append(all, e), fmt.Errorf("IPv6: %w", err)
 		}
 		all = append(all, e)
 	}
@@ -237,6 +231,9 @@ func (l *lab) learnSock(all []endpoint) error {
 			if right && seen {
 				found = append(found, at)
 			}
+		}
+		if !slices.ContainsFunc(all, func(e endpoint) bool { return e.family == unix.AF_INET6 }) {
+			return nil // a kernel without IPv6: programs do without
 		}
 		return l.layout.settle("sock_common."+name, 16, found)
 	}
