@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"xentrace/internal/kernel"
 	"xentrace/internal/learn"
@@ -28,7 +29,7 @@ namespace of its own, and looks in the kernel's memory where their numbers
 are. The result is good for this build of the kernel; watch, hist, record,
 probe and xentrace-exporter find it by themselves. Members without exactly
 one place are named, and nothing is written. On a kernel with BTF the two
-are compared. Takes about 40 s and needs root.`,
+are compared. Takes about 30 s and needs root.`,
 		Args: none, Example: "  sudo xentrace learn && sudo xentrace watch",
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context()) },
 	}
@@ -45,10 +46,21 @@ func (o *learnOptions) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w: what is learned could not be told from that of another kernel", trace.ErrCannotRun, err)
 	}
-	layout, err := o.Learn(ctx, func() {
-		fmt.Fprintln(o.Stderr, "xentrace: sending packets in a network namespace of its own; this takes about 40 s")
+	to := o.to
+	if to == "" && !kernel.HasKernelTypes() {
+		to = kernel.LearnedFile(release)
+	}
+	layout, err := o.Learn(ctx, func() (err error) {
+		if to != "" {
+			to, err = target(to)
+		}
+		if err == nil {
+			o.console().Say("sending packets in a network namespace of its own; this takes about 30 s")
+		}
+		return err
 	})
 	if ctx.Err() != nil {
+		o.console().Say("interrupted; nothing is written")
 		return ctx.Err()
 	}
 	if err != nil {
@@ -57,10 +69,6 @@ func (o *learnOptions) run(ctx context.Context) error {
 	agree, err := against(layout)
 	if err != nil {
 		return err
-	}
-	to := o.to
-	if to == "" && agree == 0 {
-		to = kernel.LearnedFile(release)
 	}
 	said := fmt.Sprintf("Found %d members, twice in the same places.\n", len(layout))
 	if agree > 0 {
@@ -73,6 +81,24 @@ func (o *learnOptions) run(ctx context.Context) error {
 		return err
 	}
 	return o.print(said + fmt.Sprintf("Written to %s, for kernel %s.\n", to, release))
+}
+
+// target returns the file that is to be written, and refuses what cannot be one before time is
+// spent on the experiments. Renaming would replace a symbolic link, or a device such as /dev/null.
+func target(to string) (string, error) {
+	if real, err := filepath.EvalSymlinks(to); err == nil {
+		to = real
+	}
+	if info, err := os.Lstat(to); err == nil && !info.Mode().IsRegular() {
+		return "", usageError{fmt.Errorf("types: %s is not a regular file", to)}
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return "", fmt.Errorf("types: %w; name another file with --to", err)
+	}
+	if err := unix.Access(filepath.Dir(to), unix.W_OK); err != nil {
+		return "", fmt.Errorf("types: %s: %w; name another file with --to", filepath.Dir(to), err)
+	}
+	return to, nil
 }
 
 // against compares a layout with the kernel's own types, and returns how many members agree; 0
@@ -97,9 +123,6 @@ func write(layout learn.Layout, buildID, to string) (err error) {
 	content, err := trace.LearnedTypes(layout, buildID)
 	if err != nil {
 		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-		return fmt.Errorf("types: %w", err)
 	}
 	file, err := os.CreateTemp(filepath.Dir(to), ".types-*")
 	if err != nil {

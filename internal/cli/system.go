@@ -82,8 +82,9 @@ type System struct {
 	// Measure attaches what congestion measures with.
 	Measure func(context.Context, congestion.Options) (Meter, error)
 
-	// Learn finds where members lie in the kernel's structures; begun is called when it begins.
-	Learn func(ctx context.Context, begun func()) (learn.Layout, error)
+	// Learn finds where members lie in the kernel's structures; begun is called before it
+	// begins, and its error ends it.
+	Learn func(ctx context.Context, begun func() error) (learn.Layout, error)
 
 	// Export listens as the options ask, for xentrace-exporter.
 	Export func(context.Context, feed.Options) (Exporter, error)

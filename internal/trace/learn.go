@@ -14,9 +14,10 @@ import (
 )
 
 // Learn finds where members lie in the running kernel's structures by experiment, see
-// [learn.Find]; begun is called when it begins. Errors that wrap [ErrCannotRun] name what this
+// [learn.Find]; begun is called before it begins,
+// once the privileges are known to do; its error ends it. Errors that wrap [ErrCannotRun] name what this
 // machine lacks.
-func Learn(ctx context.Context, begun func()) (learn.Layout, error) {
+func Learn(ctx context.Context, begun func() error) (learn.Layout, error) {
 	release, err := kernel.ReadRelease()
 	if err != nil {
 		return nil, err
@@ -32,7 +33,9 @@ func Learn(ctx context.Context, begun func()) (learn.Layout, error) {
 		return nil, fmt.Errorf("%w: %w", ErrCannotRun, Explain(err))
 	}
 	defer reader.Close()
-	begun()
+	if err := begun(); err != nil {
+		return nil, err
+	}
 	layout, err := learn.Find(ctx, reader)
 	if err != nil && ctx.Err() == nil {
 		err = fmt.Errorf("%w: %w", ErrCannotRun, err)

@@ -43,7 +43,7 @@ func TestTracerWithTypesOfAFile(t *testing.T) {
 // What is learned by experiment is what the kernel's own types say, and serves the tracer as well.
 func TestTracerWithLearnedTypes(t *testing.T) {
 	need.Root(t, "to make interfaces and to hide the kernel's types")
-	layout, err := Learn(t.Context(), func() {})
+	layout, err := Learn(t.Context(), func() error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
