@@ -160,6 +160,9 @@ func (l *lab) learnOperations(images []specimen, devices []device) error {
 	if err != nil {
 		return err
 	}
+	if err := symbols.Addresses(); err != nil {
+		return err
+	}
 	functions := make(map[string][]kernel.Symbol)
 	for _, name := range names {
 		functions[name] = symbols.Functions(name)

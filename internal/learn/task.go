@@ -96,7 +96,7 @@ func (l *lab) tasks() error {
 	)
 	if len(tgids) == 1 {
 		leaders := places(images, 8, func(n int, value uint64) bool {
-			if !isPointer(value) || value == images[n].at {
+			if !isPointer(value) {
 				return false
 			}
 			leader := l.memory.at(value, len(images[0].image))
