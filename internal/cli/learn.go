@@ -44,7 +44,7 @@ func (o *learnOptions) run(ctx context.Context) error {
 	}
 	id, err := kernel.RunningBuildID()
 	if err != nil {
-		return fmt.Errorf("%w: %w: what is learned could not be told from that of another kernel", trace.ErrCannotRun, err)
+		return fmt.Errorf("%w: %w: learned types could not be matched to this build", trace.ErrCannotRun, err)
 	}
 	to := o.to
 	if to == "" && !kernel.HasKernelTypes() {
