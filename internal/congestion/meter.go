@@ -75,7 +75,7 @@ func Start(ctx context.Context, o Options) (*Meter, error) {
 		return nil, err
 	}
 	if types.Learned() {
-		return nil, fmt.Errorf("%w: congestion: this kernel's types were learned, without those that this needs; name its vmlinux with --btf FILE", trace.ErrCannotRun)
+		return nil, fmt.Errorf("%w: congestion needs more of the kernel's types than xentrace learn finds; name its vmlinux with --btf FILE", trace.ErrCannotRun)
 	}
 	interfaces, err := trace.FindInterfaces(ctx, trace.Options{Interfaces: o.Interfaces, Wait: o.Wait, Notify: o.Notify})
 	if err != nil {

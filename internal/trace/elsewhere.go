@@ -117,7 +117,7 @@ func (c *chooser) learnElsewhere(ctx context.Context) error {
 		return nil
 	}
 	if c.facts.types.Learned() {
-		return fmt.Errorf("%w: drops elsewhere: this kernel's types were learned, without those that this needs; name its vmlinux with --btf FILE", ErrCannotRun)
+		return fmt.Errorf("%w: drops elsewhere need more of the kernel's types than xentrace learn finds; name its vmlinux with --btf FILE", ErrCannotRun)
 	}
 	e, err := c.facts.learnElsewhere(ctx, c.options.DropsHook)
 	if err != nil {

@@ -197,7 +197,7 @@ func (w *stuckWatch) setMissing(reason string) {
 // startStuckWatch polls the queues from now on, until Close.
 func (t *Tracer) startStuckWatch(types *kernel.Types) {
 	if types.Learned() {
-		t.stuck.setMissing("this kernel's types were learned, without those of queues")
+		t.stuck.setMissing("xentrace learn does not find the kernel's types of queues")
 		return
 	}
 	reader, err := newQueueReader(types)

@@ -95,7 +95,7 @@ func traceWithoutTypes(args []string) error {
 	}
 	o.BTF = args[0]
 	if len(args) > 1 {
-		if _, err := Start(ctx, o); !errors.Is(err, ErrCannotRun) || !strings.Contains(err.Error(), "drops elsewhere: this kernel's types were learned") {
+		if _, err := Start(ctx, o); !errors.Is(err, ErrCannotRun) || !strings.Contains(err.Error(), "drops elsewhere need more of the kernel's types than xentrace learn finds") {
 			return fmt.Errorf("drops elsewhere with learned types: error %w", err)
 		}
 		o.Drops = event.DropsDriver
