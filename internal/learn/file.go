@@ -10,10 +10,10 @@ import (
 
 // An opened is a file of this process, with what is known of it.
 type opened struct {
-	fd           int
-	ino, magic   uint64
-	references   uint64
-	file, socket uint64 // addresses
+	fd         int
+	ino, magic uint64
+	references uint64
+	file       uint64 // its address
 }
 
 // highDescriptor is one that is seldom in use: an array of files begins with 64.

@@ -39,7 +39,6 @@ type packet struct {
 	size, segments uint64 // of a packet that is to be cut
 	queue          uint64
 	protocol       uint64 // as the network has it
-	owner          uint64 // address of the socket, or 0
 }
 
 // sent notes the packet that was sent last on a tap.

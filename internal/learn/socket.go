@@ -21,12 +21,11 @@ const (
 // An endpoint is a socket of this process, with what is known of it.
 type endpoint struct {
 	fd                                          int
-	file, socket, sock                          uint64 // addresses
+	file, sock                                  uint64 // addresses
 	family, state, kind, protocol, user, cookie uint64
 	local, remote                               uint64 // IPv4 addresses, as the network has them
 	localPort, remotePort                       uint64 // the latter as the network has it
 	local6, remote6                             []byte
-	image                                       []byte // of the sock
 }
 
 func (l *lab) sockets(ctx context.Context) error {
