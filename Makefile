@@ -173,6 +173,8 @@ else
 	test/xen/suite --timeout 2400 --kernel 6.12 --driver stock --vcpus 2 -- -test.run 'Lab|Wait|Check|ScatterGather|Congestion'
 	test/xen/suite --timeout 2400 --kernel 6.1 --driver prefix --vcpus 2 -- -test.run 'Life(Driver|Renamed|Moved|Settings|Ends|Head|Stopped)/kprobe'
 	test/xen/suite --timeout 2400 --kernel 5.10 --driver stock -- -test.run 'Lab|Wait|KernelSide|Check|LearnedTypes'
+	test/xen/suite --timeout 1200 --type pvh --kernel 6.12-rt -- -test.run 'Realtime|LabIs'
+	test/xen/suite --timeout 1200 --type pvh --kernel 6.12-cloud -- -test.run 'Lab|WatchRockets/kprobe|Check$$'
 	test/xen/matrix --kernel 6.12
 	test/xen/driver-files
 	$(MAKE) --no-print-directory test-xen-soak SOAK=30s
