@@ -177,7 +177,7 @@ const (
 	learnedOn   = "build_"
 )
 
-// LearnedMark is what tells of which kernel learned types are.
+// LearnedMark names the kernel that types were learned on.
 func LearnedMark(buildID string) btf.Type {
 	return &btf.Typedef{Name: learnedName, Type: &btf.Struct{Name: learnedOn + buildID}}
 }

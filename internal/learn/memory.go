@@ -20,7 +20,7 @@ var ErrUnsure = errors.New("not certain")
 // pageSize is what one read does not go beyond if it fails: the next page may not be mapped.
 const pageSize = 4096
 
-// memory is that of the kernel, read while an experiment stands still.
+// memory is the kernel's, read while nothing changes in the experiment's objects.
 type memory struct {
 	ctx    context.Context
 	reader kernel.CodeReader

@@ -145,7 +145,7 @@ func (l *lab) thisTask() (task, error) {
 	if err := unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0])), 0, 0, 0); err != nil {
 		return t, err
 	}
-	address, numbers, err := l.hook.task() // before its flags are read: one tells of privileges that were used
+	address, numbers, err := l.hook.task() // sets PF_SUPERPRIV, so before the flags are read
 	if err != nil {
 		return t, err
 	}

@@ -34,12 +34,12 @@ func (f framer) Write(p []byte) (int, error) {
 	}
 }
 
-// aliveInterval is how often a guest says that it goes on.
+// aliveInterval is the time between two signs of life.
 const aliveInterval = 20 * time.Second
 
 // execProgram runs a program with its output framed onto the disk, and its status
-// after it; before that the kernel's log, if it failed. With signs the guest says now and
-// then that it goes on, which takes instructions.
+// after it; before that the kernel's log, if it failed. With signs it also sends
+// signs of life, which take instructions.
 func execProgram(path string, argv []string, signs bool) (int, error) {
 	disk, err := openDiskWriter(path)
 	if err != nil {
@@ -52,7 +52,7 @@ func execProgram(path string, argv []string, signs bool) (int, error) {
 	}
 	stop := func() {}
 	if signs {
-		sign := func() { _, _ = to(alive).Write(nil) } // the program's own output tells of a disk that fails
+		sign := func() { _, _ = to(alive).Write(nil) } // an error of the disk shows in the program's own output
 		sign()
 		stop = every(aliveInterval, sign)
 	}

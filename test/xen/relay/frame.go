@@ -14,7 +14,7 @@ const (
 	begin     kind = 'b' // the guest starts the program
 	stdout    kind = 'o' // what the program wrote to its stdout
 	stderr    kind = 'e' // what the program wrote to its stderr
-	alive     kind = 'a' // nothing but that the guest goes on
+	alive     kind = 'a' // a sign of life, without text
 	kernelLog kind = 'k' // the guest's kernel log, if the program failed
 	status    kind = 's' // the program's exit status, in decimal; the last frame
 	gone      kind = 'x' // dom0's sentence on why no status will come

@@ -20,11 +20,10 @@ import (
 var (
 	errBootLimit = errors.New("no program was started within the time a boot may take")
 	errRunLimit  = errors.New("the program ran into its time limit")
-	errStill     = errors.New("the guest stands still")
+	errStill     = errors.New("the guest hangs")
 )
 
-// stillLimit is how long a guest that says that it goes on may be silent: several times what it
-// takes on a machine that is busy with ten others.
+// stillLimit is the time without a sign of life after which a guest that sends them is ended.
 const stillLimit = 5 * time.Minute
 
 // settings are the flags of `relay host`.
@@ -251,7 +250,7 @@ func (s *session) verdict(reason, err error) (int, error) {
 	case errors.Is(reason, errRunLimit):
 		return exitLimit, fmt.Errorf("%w of %s", errRunLimit, s.limit)
 	case errors.Is(reason, errStill):
-		return exitDied, fmt.Errorf("%w: no sign of it for %s", errStill, stillLimit)
+		return exitDied, fmt.Errorf("%w: no sign of life for %s", errStill, stillLimit)
 	case errors.Is(reason, errBootLimit):
 		return exitBoot, fmt.Errorf("the guest did not boot: %w", errBootLimit)
 	case errors.Is(reason, errEscape):

@@ -16,7 +16,7 @@ func TestEndOfARun(t *testing.T) {
 	}{
 		{"the program ended", &session{began: true, ended: true, code: 7}, nil, 7, ""},
 		{"it ended as the guest became silent", &session{began: true, ended: true}, errStill, 0, ""},
-		{"the guest stands still", &session{began: true}, errStill, exitDied, "the guest stands still: no sign of it for 5m0s"},
+		{"the guest hangs", &session{began: true}, errStill, exitDied, "the guest hangs: no sign of life for 5m0s"},
 		{"the guest crashed", &session{began: true, gone: "it crashed"}, nil, exitDied, "the guest died while the program ran: it crashed"},
 		{"too long", &session{began: true, settings: settings{limit: time.Minute}}, errRunLimit, exitLimit, "the program ran into its time limit of 1m0s"},
 		{"no boot", &session{}, errBootLimit, exitBoot, "the guest did not boot: no program was started within the time a boot may take"},

@@ -2,7 +2,7 @@
 // guest's disk, and what is short over a console that the kernel, too, writes to.
 //
 //	relay exec DISK PROGRAM ARGS...        in the guest: run the program
-//	relay watched DISK PROGRAM ARGS...     the same, and say now and then that the guest goes on
+//	relay watched DISK PROGRAM ARGS...     the same, with signs of life
 //	relay KIND CONSOLE TEXT                in the guest or dom0: send one frame
 //	relay host [flags] QEMU ARGS...        on the host: run QEMU, whose stdout is the console
 //
