@@ -3,7 +3,10 @@ package learn
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -63,6 +66,10 @@ func (l *lab) files(tasks []specimen) error {
 			return err
 		}
 	}
+	size, err := tableSize()
+	if err != nil {
+		return err
+	}
 	l.memory.fresh()
 	closed := opens[0] + 500
 	type path struct{ files, table, array int }
@@ -87,12 +94,24 @@ func (l *lab) files(tasks []specimen) error {
 	p := paths[0]
 	l.layout["task_struct.files"], l.layout["files_struct.fdt"], l.layout["fdtable.fd"] = Member{p.files, 8}, Member{p.table, 8}, Member{p.array, 8}
 	table := number(l.memory.at(number(tasks[0].image, p.files, 8), 256), p.table, 8)
-	err := l.layout.settle("fdtable.max_fds", 4, places([]specimen{{table, l.memory.at(table, 64)}}, 4, func(_ int, value uint64) bool {
-		return value > highDescriptor && value <= 1<<20 && value&63 == 0
-	}))
+	err = l.layout.settle("fdtable.max_fds", 4, places([]specimen{{table, l.memory.at(table, 64)}}, 4, equal([]uint64{size})))
 	array := number(l.memory.at(table, 64), p.array, 8)
 	l.descriptors = array
 	return errors.Join(err, l.learnFile(array, all), l.cgroups(tasks, array, all))
+}
+
+// tableSize returns how many descriptors this process's table has room for.
+func tableSize() (uint64, error) {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(status)) {
+		if size, is := strings.CutPrefix(line, "FDSize:"); is {
+			return strconv.ParseUint(strings.TrimSpace(size), 10, 64)
+		}
+	}
+	return 0, errors.New("/proc/self/status: no FDSize")
 }
 
 // holds reports whether an array's entries are distinct files with the inodes that are known.
